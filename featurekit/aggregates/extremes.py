@@ -1,0 +1,138 @@
+"""Min, Max and Last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
+from featurekit.types import FLOAT, Type
+
+
+class _ExtremeState(State):
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        self.best: Any = None
+
+    def add(self, value: Any) -> None:
+        if self.best is None or _beats(value, self.best, self.sign):
+            self.best = value
+
+    def merge(self, other: _ExtremeState) -> None:
+        if other.best is not None:
+            self.add(other.best)
+
+    def finish(self) -> Any:
+        return self.best
+
+
+def _beats(value: Any, best: Any, sign: int) -> bool:
+    """Whether `value` replaces `best`: NaN beats all (A1), and -0.0 < 0.0."""
+    if value != value or best != best:
+        return bool(best == best)
+    if value == best:
+        return isinstance(value, float) and math.copysign(1, value) * sign > (
+            math.copysign(1, best) * sign
+        )
+    return bool(value > best if sign > 0 else value < best)
+
+
+class _Extreme(Aggregate):
+    __slots__ = ()
+    sign: ClassVar[int]
+    function: ClassVar[str]
+
+    def result(self, item: Type | None) -> Type:
+        if item is None or item.name == "list":
+            raise self.refuse(item, "a column or transform of ordered values")
+        return item.or_none()
+
+    def state(self, item: Type | None) -> State:
+        return _ExtremeState(self.sign)
+
+    def over(self, values: Sequence[Any], item: Type | None) -> Any:
+        if not values:
+            return None
+        best = max(values) if self.sign > 0 else min(values)
+        if item == FLOAT and (best == 0.0 or best != best or any(x != x for x in values)):
+            # Python's max and min know neither the order of zeros nor NaN.
+            return Aggregate.over(self, values, item)
+        return best
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        x = column.sql
+        parts, value = [f"{self.function}({x}) FILTER ({keep})"], "{0}"
+        if column.floats and column.floats.minus_zero:
+            sign = "NOT signbit" if self.sign > 0 else "signbit"
+            zero = "0.0" if self.sign > 0 else "-0.0"
+            parts.append(f"bool_or({x} = 0 AND {sign}({x})) FILTER ({keep})")
+            other = "-0.0" if self.sign > 0 else "0.0"
+            value = (
+                f"CASE WHEN {value} = 0 THEN "
+                f"CASE WHEN {{1}} THEN '{zero}'::DOUBLE ELSE '{other}'::DOUBLE END "
+                f"ELSE {value} END"
+            )
+        if column.floats and column.floats.specials:
+            nan = f"{{{len(parts)}}}"
+            parts.append(f"bool_or(isnan({x})) FILTER ({keep})")
+            value = f"CASE WHEN {nan} THEN 'nan'::DOUBLE ELSE {value} END"
+        return AggregateSql(tuple(parts), value)
+
+
+class Min(_Extreme):
+    """The least input by value, -0.0 < 0.0, NaN if one occurs; None when empty."""
+
+    __slots__ = ()
+    sign: ClassVar[int] = -1
+    function: ClassVar[str] = "min"
+
+
+class Max(_Extreme):
+    """The greatest input by value, -0.0 < 0.0, NaN if one occurs; None when empty."""
+
+    __slots__ = ()
+    sign: ClassVar[int] = 1
+    function: ClassVar[str] = "max"
+
+
+class _LastState(State):
+    """`add` and `merge` must come in the order of T6, which decides what is last."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+    def add(self, value: Any) -> None:
+        self.value = value
+
+    def merge(self, other: _LastState) -> None:
+        if other.value is not None:
+            self.value = other.value
+
+    def finish(self) -> Any:
+        return self.value
+
+
+class Last(Aggregate):
+    """The last non-None input by T6; None when empty."""
+
+    __slots__ = ()
+    ordered: ClassVar[bool] = True
+
+    def result(self, item: Type | None) -> Type:
+        if item is None:
+            raise self.refuse(item, "a column or transform")
+        return item.or_none()
+
+    def state(self, item: Type | None) -> State:
+        return _LastState()
+
+    def over(self, values: Sequence[Any], item: Type | None) -> Any:
+        return values[-1] if values else None
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        present = f"{keep} AND {column.sql} IS NOT NULL"
+        part = f"arg_max({column.sql}, {column.order}) FILTER ({present})"
+        return AggregateSql((part,), "{0}")

@@ -1,0 +1,297 @@
+"""What users write: entities, sources, features, views and services, all immutable and checked.
+
+Only what one definition can know of itself is checked here; names, types and transforms are
+checked against each other in `compiled`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from featurekit.aggregates.base import Aggregate
+from featurekit.durations import Duration, duration_us
+from featurekit.errors import DefinitionError
+from featurekit.types import Type, from_hint
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
+_RESERVED = {"event_timestamp"}
+
+
+def _check_name(name: Any, *, what: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
+        raise DefinitionError(
+            f"{what}: {name!r} is not a name; write a letter, then letters, digits and single "
+            "underscores"
+        )
+
+
+def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
+    types = {}
+    for name, hint in hints.items():
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(f"{what}: {name!r} is not a column's name")
+        try:
+            types[name] = hint if isinstance(hint, Type) else from_hint(hint)
+        except DefinitionError as error:
+            raise DefinitionError(f"{what}, {name!r}: {error}") from None
+    return types
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What every definition may say for its readers; no part of any fingerprint (F1)."""
+
+    description: str = field(default="", kw_only=True)
+    owner: str = field(default="", kw_only=True)
+    tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity(Described):
+    """What features are about: a name and typed join keys, one or several (S2).
+
+    Key types: bool, int, str, bytes, date, datetime. Floats are refused: they are no identities.
+    """
+
+    name: str
+    join_keys: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, what="Entity")
+        what = f"Entity {self.name!r}"
+        if not isinstance(self.join_keys, Mapping) or not self.join_keys:
+            raise DefinitionError(f'{what}: write join_keys={{"customer_id": int}}')
+        keys = _types(self.join_keys, what=what)
+        for key, type_ in keys.items():
+            if type_.optional or type_.name not in _KEY_TYPES:
+                raise DefinitionError(
+                    f"{what}: join key {key!r} is {type_}; a key is one of {', '.join(_KEY_TYPES)}"
+                    ", never a float and never optional"
+                )
+        object.__setattr__(self, "join_keys", keys)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource(Described):
+    """Events in files: Parquet or CSV, one path or glob, with a declared schema (S1).
+
+    `path` is relative to the feature repo. `schema` names the columns that are read, with their
+    types; the columns of the two timestamps need not stand in it. `timestamp_field` is the instant
+    of the event; `created_timestamp_column` the instant at which the store came to know it (T3),
+    equal to the former where absent. `timezone` reads naive timestamps (T1). `sequence`, a column
+    of the schema, orders events of one instant (T6). `on_bad_row`: "error", or "quarantine" to set
+    bad rows aside, counted and kept.
+    """
+
+    name: str
+    path: str = field(kw_only=True)
+    schema: Mapping[str, Any] = field(kw_only=True)
+    timestamp_field: str = field(kw_only=True)
+    created_timestamp_column: str | None = field(default=None, kw_only=True)
+    timezone: str = field(default="UTC", kw_only=True)
+    sequence: str | None = field(default=None, kw_only=True)
+    format: Literal["parquet", "csv"] | None = field(default=None, kw_only=True)
+    on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, what="EventSource")
+        what = f"EventSource {self.name!r}"
+        schema = _types(self.schema, what=f"{what}, schema")
+        if not schema:
+            raise DefinitionError(f"{what}: the schema is empty")
+        for column in schema:
+            if column.startswith("__"):
+                raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
+        object.__setattr__(self, "schema", schema)
+        if self.format is None:
+            suffix = self.path.rsplit(".", 1)[-1].lower()
+            if suffix not in ("parquet", "csv"):
+                raise DefinitionError(
+                    f"{what}: the path {self.path!r} ends in neither .parquet nor .csv; write "
+                    'format="parquet" or format="csv"'
+                )
+            object.__setattr__(self, "format", suffix)
+        if self.format not in ("parquet", "csv"):
+            raise DefinitionError(f'{what}: format is "parquet" or "csv", not {self.format!r}')
+        if self.on_bad_row not in ("error", "quarantine"):
+            raise DefinitionError(
+                f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'
+            )
+        for column in (self.timestamp_field, self.created_timestamp_column):
+            declared = schema.get(column) if column else None
+            if declared is not None and declared.name != "datetime":
+                raise DefinitionError(f"{what}: {column!r} is a timestamp, declared {declared}")
+        if self.sequence is not None and self.sequence not in schema:
+            raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
+        from featurekit.timezones import zone
+
+        try:
+            zone(self.timezone)
+        except DefinitionError as error:
+            raise DefinitionError(f"{what}: {error}") from None
+
+
+class Transform:
+    """A feature written as a plain typed function (R1); calling it calls the function."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        description: str,
+        owner: str,
+        tags: Mapping[str, str],
+    ) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.description = description or (function.__doc__ or "").strip()
+        self.owner = owner
+        self.tags = dict(tags)
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<feature {self.name}>"
+
+
+@overload
+def feature(function: Callable[..., Any], /) -> Transform: ...
+@overload
+def feature(
+    *, description: str = "", owner: str = "", tags: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Transform]: ...
+def feature(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    description: str = "",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> Any:
+    """Make a plain typed function a feature; its parameters name columns, features or request
+    fields, and its return type is the feature's (R1)."""
+
+    def decorate(function: Callable[..., Any]) -> Transform:
+        if not callable(function) or not hasattr(function, "__code__"):
+            raise DefinitionError(f"@feature stands above a def, found {function!r}")
+        _check_name(function.__name__, what="@feature")
+        return Transform(function, description=description, owner=owner, tags=tags or {})
+
+    return decorate if function is None else decorate(function)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView(Described):
+    """Features of one entity (or several together) from one source.
+
+    `features` maps names to columns, transforms or aggregates. Either all are columns and
+    transforms, read from the latest row (V1), or all are window aggregates. `ttl`: how old the
+    latest row may be (T4). `history`: how far back of the newest arrival online lookups may ask
+    (T8). `on_error`: "null" reads None with status ERROR, "fail" raises (R3).
+    """
+
+    name: str
+    entities: Sequence[Entity] = field(kw_only=True)
+    source: EventSource = field(kw_only=True)
+    features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
+    ttl: Duration | None = field(default=None, kw_only=True)
+    history: Duration | None = field(default=None, kw_only=True)
+    on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, what="FeatureView")
+        what = f"FeatureView {self.name!r}"
+        if not self.entities or not all(isinstance(e, Entity) for e in self.entities):
+            raise DefinitionError(f"{what}: write entities=[customer], a list of Entity")
+        if not isinstance(self.source, EventSource):
+            raise DefinitionError(f"{what}: source is an EventSource, found {self.source!r}")
+        if not isinstance(self.features, Mapping) or not self.features:
+            raise DefinitionError(f'{what}: write features={{"name": …}}, at least one')
+        kinds = set()
+        for name, value in self.features.items():
+            _check_name(name, what=f"{what}, a feature")
+            if name in _RESERVED:
+                raise DefinitionError(f"{what}: {name!r} names the instant of an entity frame")
+            if not isinstance(value, (str, Transform, Aggregate)):
+                raise DefinitionError(
+                    f"{what}, {name!r}: a feature is a column's name, a @feature or an aggregate, "
+                    f"found {value!r}"
+                )
+            kinds.add(isinstance(value, Aggregate))
+        if len(kinds) > 1:
+            raise DefinitionError(
+                f"{what}: it mixes window aggregates with columns of the latest row; write two "
+                'views, or Last("column", window=…) for the column'
+            )
+        if self.ttl is not None:
+            duration_us(self.ttl, what=f"{what}, ttl")
+            if True in kinds:
+                raise DefinitionError(f"{what}: a ttl is for latest rows; a window has its own end")
+        if self.history is not None:
+            duration_us(self.history, what=f"{what}, history", zero=True)
+        if self.on_error not in ("null", "fail"):
+            raise DefinitionError(f'{what}: on_error is "null" or "fail", not {self.on_error!r}')
+        seen: dict[str, str] = {}
+        for entity in self.entities:
+            for key in entity.join_keys:
+                if key in seen:
+                    raise DefinitionError(
+                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
+                    )
+                seen[key] = entity.name
+
+    def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
+        """Some of the view's features, for a service: `customer_orders[["spend_7d"]]`."""
+        chosen = (names,) if isinstance(names, str) else tuple(names)
+        for name in chosen:
+            if name not in self.features:
+                raise DefinitionError(
+                    f"FeatureView {self.name!r} has no feature {name!r}; it has "
+                    f"{', '.join(self.features)}"
+                )
+        return FeatureSelection(self, chosen)
+
+    @property
+    def join_keys(self) -> dict[str, Type]:
+        """The join keys of all entities, in their order, with their types."""
+        return {key: type_ for e in self.entities for key, type_ in e.join_keys.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSelection:
+    """Some features of a view."""
+
+    view: FeatureView
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService(Described):
+    """What one model reads: views, selections of views, and request-time transforms (Q1).
+
+    `request` maps the fields that a caller sends to their types; offline they are columns of the
+    entity frame.
+    """
+
+    name: str
+    features: Sequence[FeatureView | FeatureSelection | Transform] = field(kw_only=True)
+    request: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, what="FeatureService")
+        what = f"FeatureService {self.name!r}"
+        if not self.features:
+            raise DefinitionError(f"{what}: it has no features")
+        for item in self.features:
+            if not isinstance(item, (FeatureView, FeatureSelection, Transform)):
+                raise DefinitionError(
+                    f"{what}: features are views, view[[…]] or @features, found {item!r}"
+                )
+        object.__setattr__(self, "request", _types(self.request, what=f"{what}, request"))

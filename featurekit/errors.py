@@ -1,0 +1,91 @@
+"""Every error that featurekit raises on purpose; anything else that escapes is a bug.
+
+FeaturekitError
+├── DefinitionError          an entity, source, view, service or duration that cannot be
+│   └── CompileError         a transform outside the language; carries file, line and column
+├── ConfigError              feature_store.yaml, or the folder that should hold it
+├── DataError                data that does not fit its declaration
+│   ├── SourceError          a source's files: absent, unreadable, other columns or types
+│   ├── BadRowError          a row of a source or a push that breaks rule S1
+│   └── EntityFrameError     the frame of entities and instants that was asked about
+├── TransformError           a transform erred in a view with on_error="fail" (R3)
+├── RegistryError            the registry's file, or a name that it does not hold
+└── OnlineError              the online path
+    ├── StoreUnavailable     Redis cannot be reached, found or started
+    ├── NotServed            the service was never applied to this online store
+    ├── AsOfTooOld           an instant before the state's horizon (T8)
+    └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
+"""
+
+from __future__ import annotations
+
+
+class FeaturekitError(Exception):
+    """Base of all; its text says where, what was found, and what to write instead."""
+
+
+class DefinitionError(FeaturekitError):
+    """An entity, source, view, service or duration that cannot be."""
+
+
+class CompileError(DefinitionError):
+    """A transform outside the language of R1 and R2, with the place and a caret."""
+
+    def __init__(
+        self, reason: str, *, filename: str, line: int, column: int, source: str, hint: str
+    ) -> None:
+        self.reason, self.filename, self.line, self.column = reason, filename, line, column
+        self.hint = hint
+        shown = source.rstrip("\n")
+        caret = " " * (column - 1) + "^"
+        super().__init__(
+            f"{filename}:{line}:{column}: {reason}\n    {shown}\n    {caret}\n  hint: {hint}"
+        )
+
+
+class ConfigError(FeaturekitError):
+    """feature_store.yaml, or the folder that should hold it, is not as it must be."""
+
+
+class DataError(FeaturekitError):
+    """Data that does not fit its declaration."""
+
+
+class SourceError(DataError):
+    """A source's files are absent, unreadable, or have other columns or types."""
+
+
+class BadRowError(DataError):
+    """A row of a source or a push breaks rule S1; names the column and the first row."""
+
+
+class EntityFrameError(DataError):
+    """The entity frame lacks a column, has a wrong type, or holds a bad instant (S2)."""
+
+
+class TransformError(FeaturekitError):
+    """A transform erred in a view with on_error="fail" (R3)."""
+
+
+class RegistryError(FeaturekitError):
+    """The registry's file cannot be used, or does not hold a name."""
+
+
+class OnlineError(FeaturekitError):
+    """Something on the online path."""
+
+
+class StoreUnavailable(OnlineError):
+    """Redis cannot be reached, found or started."""
+
+
+class NotServed(OnlineError):
+    """The service has no plan in this online store."""
+
+
+class AsOfTooOld(OnlineError):
+    """The instant lies before the horizon of an entity's state (T8)."""
+
+
+class FingerprintMismatch(OnlineError):
+    """The numeric fingerprint of this platform differs from the writer's (R6)."""
