@@ -1,0 +1,40 @@
+"""featurekit: features written once, the same bits in training and in serving.
+
+`from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature`
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from featurekit.define import Entity as Entity
+    from featurekit.define import EventSource as EventSource
+    from featurekit.define import FeatureService as FeatureService
+    from featurekit.define import FeatureView as FeatureView
+    from featurekit.define import feature as feature
+    from featurekit.errors import FeaturekitError as FeaturekitError
+    from featurekit.store import FeatureStore as FeatureStore
+
+_HOMES = {
+    "Entity": "define",
+    "EventSource": "define",
+    "FeatureService": "define",
+    "FeatureView": "define",
+    "feature": "define",
+    "FeaturekitError": "errors",
+    "FeatureStore": "store",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that a serving process loads neither DuckDB nor Arrow.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'featurekit' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"featurekit.{home}"), name)

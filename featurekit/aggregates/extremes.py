@@ -55,8 +55,9 @@ class _Extreme(Aggregate):
         if not values:
             return None
         best = max(values) if self.sign > 0 else min(values)
-        if item == FLOAT and (best == 0.0 or best != best or any(x != x for x in values)):
-            # Python's max and min know neither the order of zeros nor NaN.
+        # Python's max and min know neither the order of zeros nor NaN; a plain sum is NaN where
+        # one occurs (or both infinities do), and is the fastest way to ask.
+        if item == FLOAT and (best == 0.0 or math.isnan(sum(values))):
             return Aggregate.over(self, values, item)
         return best
 

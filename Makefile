@@ -1,0 +1,23 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format ci
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Compile, materialise, serve and check the example shop
+	@./run demo
+
+test: ## Lint, formatting, types and tests
+	@./run test
+
+lint: ## ruff only
+	@./run lint
+
+types: ## mypy only
+	@./run types
+
+format: ## Rewrite the code in the house's format
+	@./run format
+
+ci: ## What the build server runs: the tests in a fresh environment
+	@.ci/run

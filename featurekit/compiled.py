@@ -1,0 +1,522 @@
+"""Turns definitions into compiled views and services: slots, types, bindings and fingerprints.
+
+A compiled view or service is plain data with a JSON form: the offline and the online path read
+nothing else, and a serving process finds it in Redis, without the feature repo's code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from featurekit import aggregates, ir
+from featurekit.aggregates import Aggregate
+from featurekit.define import (
+    EventSource,
+    FeatureSelection,
+    FeatureService,
+    FeatureView,
+    Transform,
+)
+from featurekit.durations import duration_us
+from featurekit.errors import DefinitionError
+from featurekit.parse import parse
+from featurekit.types import BOOL, FLOAT, INT, Type
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What of a source decides values: names, types and the reading of time, not where files lie."""
+
+    name: str
+    schema: tuple[ir.Param, ...]
+    timestamp_field: str
+    created_timestamp_column: str | None
+    timezone: str
+    sequence: str | None
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A value of each event that a view keeps: a column as it is, or a transform of the row."""
+
+    type: Type
+    column: str | None = None
+    transform: ir.Function | None = None
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of a view: its slot in the latest row, or an aggregate of it over a window.
+
+    `slot` is None where rows are counted; `aggregate` None in a view of latest rows.
+    """
+
+    name: str
+    type: Type
+    slot: int | None
+    aggregate: str | None = None
+    where: int | None = None
+    window_us: int = 0
+    offset_us: int = 0
+    hop_us: int = 0
+    default: Any = None
+    fingerprint: str = ""
+
+    def implementation(self) -> Aggregate:
+        """The aggregate that this feature names."""
+        assert self.aggregate is not None
+        return _implementation(self.aggregate)
+
+    def bounds(self, t: int) -> tuple[int, int]:
+        """The window (low, high] in microseconds as of `t` (T4, T5)."""
+        low = t - self.offset_us - self.window_us
+        if self.hop_us:
+            low = low // self.hop_us * self.hop_us
+        return low, t - self.offset_us
+
+
+@functools.cache
+def _implementation(name: str) -> Aggregate:
+    return aggregates.BY_NAME[name](input="", window="1s")
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class View:
+    """A compiled view. `kind` "latest": features of the latest row (V1); "window": aggregates.
+
+    `order` names the slots by which events of one instant are ordered (T6): the sequence column,
+    then the row's own values. `retain_us` is how far back of an instant its windows reach.
+    """
+
+    name: str
+    kind: Literal["latest", "window"]
+    join_keys: tuple[ir.Param, ...]
+    source: Source
+    slots: tuple[Slot, ...]
+    order: tuple[int, ...]
+    features: tuple[Feature, ...]
+    ttl_us: int | None
+    history_us: int
+    retain_us: int
+    on_error: str
+    fingerprint: str = ""
+
+    @property
+    def arrival_known(self) -> bool:
+        """Whether the source says when each row arrived (T3)."""
+        return self.source.created_timestamp_column is not None
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where a request-time transform's parameter comes from (Q1)."""
+
+    kind: Literal["request", "feature", "transform"]
+    name: str
+    view: int = -1
+    index: int = -1
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class RequestTransform:
+    """A transform that runs after retrieval, on both paths (Q1)."""
+
+    function: ir.Function
+    inputs: tuple[Input, ...]
+    fingerprint: str = ""
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A column of the result: a feature of a view, or a request-time transform (`view` is -1)."""
+
+    name: str
+    full_name: str
+    view: int
+    index: int
+    type: Type
+    fingerprint: str
+
+
+@ir.portable
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A compiled service."""
+
+    name: str
+    views: tuple[View, ...]
+    transforms: tuple[RequestTransform, ...]
+    outputs: tuple[Output, ...]
+    request: tuple[ir.Param, ...]
+    fingerprint: str = ""
+
+    @property
+    def join_keys(self) -> dict[str, Type]:
+        """Every join key that a row must bring, with its type."""
+        return {p.name: p.type for view in self.views for p in view.join_keys}
+
+
+def compile_source(source: EventSource) -> Source:
+    """The part of a source that decides values."""
+    return Source(
+        source.name,
+        tuple(ir.Param(n, t) for n, t in source.schema.items()),
+        source.timestamp_field,
+        source.created_timestamp_column,
+        source.timezone,
+        source.sequence,
+    )
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def compile_view(view: FeatureView) -> View:
+    """The compiled view; DefinitionError or CompileError where names or types do not fit."""
+    return _ViewCompiler(view).compile()
+
+
+class _ViewCompiler:
+    def __init__(self, view: FeatureView) -> None:
+        self.view = view
+        self.schema: Mapping[str, Type] = view.source.schema
+        self.slots: list[Slot] = []
+
+    def fail(self, feature: str | None, message: str) -> DefinitionError:
+        where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
+        return DefinitionError(f"{where}: {message}")
+
+    def compile(self) -> View:
+        view = self.view
+        self._check_keys()
+        windows = any(isinstance(f, Aggregate) for f in view.features.values())
+        source = compile_source(view.source)
+        made = [
+            self._aggregate(name, f) if isinstance(f, Aggregate) else self._row(name, f)
+            for name, f in view.features.items()
+        ]
+        ordered = not windows or any(f.implementation().ordered for f in made)
+        if ordered:
+            for column in self.schema:
+                if column not in view.join_keys:
+                    self._slot(column, None)
+        keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
+        features = tuple(
+            replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source))) for f in made
+        )
+        compiled = View(
+            name=view.name,
+            kind="window" if windows else "latest",
+            join_keys=keys,
+            source=source,
+            slots=tuple(self.slots),
+            order=self._order(),
+            features=features,
+            ttl_us=None if view.ttl is None else duration_us(view.ttl, what="ttl"),
+            history_us=duration_us(view.history or "0s", what="history", zero=True),
+            retain_us=max((f.window_us + f.offset_us + f.hop_us for f in made), default=0),
+            on_error=view.on_error,
+        )
+        return replace(compiled, fingerprint=ir.fingerprint(_nameless(compiled)))
+
+    def _identity(self, feature: Feature, keys: tuple[ir.Param, ...], source: Source) -> list[Any]:
+        slots = [
+            None if i is None else _nameless(self.slots[i]) for i in (feature.slot, feature.where)
+        ]
+        bare = replace(feature, slot=None, where=None)
+        ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
+        return [bare, slots, keys, source, ttl]
+
+    def _check_keys(self) -> None:
+        for key, type_ in self.view.join_keys.items():
+            column = self.schema.get(key)
+            if column is None:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is not in the schema of source "
+                    f"{self.view.source.name!r}; add it there",
+                )
+            if column.base != type_:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is {type_} in its entity and {column} in source "
+                    f"{self.view.source.name!r}; declare one type (S2)",
+                )
+
+    def _order(self) -> tuple[int, ...]:
+        sequence = self.view.source.sequence
+        columns = list(self.schema)
+
+        def rank(i: int) -> tuple[int, int]:
+            column = self.slots[i].column
+            if column is None:
+                return 2, i
+            return (0, 0) if column == sequence else (1, columns.index(column))
+
+        return tuple(sorted(range(len(self.slots)), key=rank))
+
+    def _slot(self, value: str | Transform, feature: str | None) -> int:
+        """The index of the slot for a column or transform; one slot for equal ones."""
+        if isinstance(value, str):
+            if value not in self.schema:
+                raise self.fail(
+                    feature,
+                    f"source {self.view.source.name!r} has no column {value!r}; it has "
+                    f"{', '.join(self.schema)}",
+                )
+            slot = Slot(self.schema[value], column=value)
+        else:
+            function = parse(value)
+            for param in function.params:
+                self._check_param(function, param, feature)
+            slot = Slot(function.returns, transform=function)
+        for i, known in enumerate(self.slots):
+            if _nameless(known) == _nameless(slot):
+                return i
+        self.slots.append(slot)
+        return len(self.slots) - 1
+
+    def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
+        column = self.schema.get(param.name)
+        if column is None:
+            raise self.fail(
+                feature,
+                f"@feature {function.name} takes {param.name!r}, which is no column of source "
+                f"{self.view.source.name!r}; it has {', '.join(self.schema)}",
+            )
+        _check_fits(f"@feature {function.name}", param, column, "the column", self.fail, feature)
+
+    def _row(self, name: str, value: str | Transform) -> Feature:
+        index = self._slot(value, name)
+        return Feature(name, self.slots[index].type.or_none(), index)
+
+    def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
+        what = type(aggregate).__name__
+        for role in ("input", "where"):
+            given = getattr(aggregate, role)
+            if given is not None and not isinstance(given, (str, Transform)):
+                raise self.fail(name, f"{what}'s {role} is a column's name or a @feature")
+        slot = None if aggregate.input is None else self._slot(aggregate.input, name)
+        where = None if aggregate.where is None else self._slot(aggregate.where, name)
+        if where is not None and self.slots[where].type.base != BOOL:
+            raise self.fail(name, f"{what}'s where is {self.slots[where].type}, not bool")
+        item = None if slot is None else self.slots[slot].type.base
+        try:
+            result = aggregate.result(item)
+        except DefinitionError as error:
+            raise self.fail(name, str(error)) from None
+        default = aggregate.default
+        if default is not None:
+            default = self._default(name, what, default, result.base)
+            result = result.base
+        return Feature(
+            name=name,
+            type=result,
+            slot=slot,
+            aggregate=what,
+            where=where,
+            window_us=duration_us(aggregate.window, what="window"),
+            offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
+            hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
+            default=default,
+        )
+
+    def _default(self, name: str, what: str, default: Any, wanted: Type) -> Any:
+        found = type(default).__name__
+        if wanted == FLOAT and found == "int" and abs(default) <= 2**53:
+            return float(default)
+        if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
+            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is {found}")
+        return default
+
+
+def _nameless(value: Any) -> Any:
+    """A slot or view without the names that do not decide values: transforms', and the view's own
+    `on_error`, which decides what is raised."""
+    if isinstance(value, Slot):
+        return replace(value, transform=value.transform and ir.rename(value.transform))
+    assert isinstance(value, View)
+    return replace(value, slots=tuple(_nameless(s) for s in value.slots), on_error="")
+
+
+def _check_fits(
+    who: str, param: ir.Param, found: Type, what: str, fail: Any, feature: str | None
+) -> None:
+    if param.type.base != found.base:
+        raise fail(
+            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}"
+        )
+    if found.optional and not param.type.optional:
+        raise fail(
+            feature,
+            f"{who}: {param.name!r} is declared {param.type}, and {what} may be None ({found}); "
+            f"declare {param.name}: {found} and test it for None (R2)",
+        )
+
+
+# --- services -------------------------------------------------------------------------------------
+
+
+def compile_service(service: FeatureService) -> Service:
+    """The compiled service; DefinitionError or CompileError where names or types do not fit."""
+    return _ServiceCompiler(service).compile()
+
+
+class _ServiceCompiler:
+    def __init__(self, service: FeatureService) -> None:
+        self.service = service
+        self.views: list[View] = []
+        self.chosen: list[tuple[int, int]] = []
+        self.pending: dict[str, Transform] = {}
+        self.transforms: list[RequestTransform] = []
+        self.ready: dict[str, int] = {}
+        self.request: Mapping[str, Type] = service.request
+
+    def fail(self, feature: str | None, message: str) -> DefinitionError:
+        return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
+
+    def compile(self) -> Service:
+        for item in self.service.features:
+            match item:
+                case FeatureView():
+                    self._choose(item, tuple(item.features))
+                case FeatureSelection(view, names):
+                    self._choose(view, names)
+                case Transform():
+                    if item.name in self.pending:
+                        raise self.fail(None, f"two features are named {item.name!r}")
+                    self.pending[item.name] = item
+        self._check_keys()
+        for name in list(self.pending):
+            self._transform(name, ())
+        compiled = Service(
+            self.service.name,
+            tuple(self.views),
+            tuple(self.transforms),
+            self._outputs(),
+            tuple(ir.Param(n, t) for n, t in self.request.items()),
+        )
+        identity = [
+            [v.fingerprint for v in compiled.views],
+            [t.fingerprint for t in compiled.transforms],
+            [(o.name, o.view, o.index) for o in compiled.outputs],
+            compiled.request,
+        ]
+        return replace(compiled, fingerprint=ir.fingerprint(identity))
+
+    def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
+        index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
+        if index is None:
+            self.views.append(compile_view(view))
+            index = len(self.views) - 1
+        of_view = [f.name for f in self.views[index].features]
+        for name in names:
+            if (index, of_view.index(name)) not in self.chosen:
+                self.chosen.append((index, of_view.index(name)))
+
+    def _check_keys(self) -> None:
+        keys: dict[str, tuple[Type, str]] = {}
+        for view in self.views:
+            for key in view.join_keys:
+                known = keys.setdefault(key.name, (key.type, view.name))
+                if known[0] != key.type:
+                    raise self.fail(
+                        None,
+                        f"the join key {key.name!r} is {known[0]} in view {known[1]!r} and "
+                        f"{key.type} in view {view.name!r}; name them apart",
+                    )
+                if key.name in self.request:
+                    raise self.fail(None, f"{key.name!r} is both a join key and a request field")
+        if "event_timestamp" in self.request:
+            raise self.fail(None, "'event_timestamp' names the instant, no request field")
+
+    def _transform(self, name: str, above: tuple[str, ...]) -> int:
+        if name in self.ready:
+            return self.ready[name]
+        if name in above:
+            cycle = " -> ".join((*above[above.index(name) :], name))
+            raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
+        function = parse(self.pending[name])
+        inputs = []
+        for param in function.params:
+            found, type_ = self._input(name, param.name, (*above, name))
+            what = {"request": "the request field", "feature": "the feature"}.get(
+                found.kind, "the feature"
+            )
+            hint_fail = self.fail
+            _check_fits(f"@feature {name}", param, type_, what, hint_fail, name)
+            inputs.append(found)
+        identity = [ir.rename(function), [self._input_identity(i) for i in inputs]]
+        self.transforms.append(
+            RequestTransform(function, tuple(inputs), ir.fingerprint(identity))
+        )
+        self.ready[name] = len(self.transforms) - 1
+        return self.ready[name]
+
+    def _input_identity(self, given: Input) -> Any:
+        if given.kind == "feature":
+            return self.views[given.view].features[given.index].fingerprint
+        if given.kind == "transform":
+            return self.transforms[given.index].fingerprint
+        return [given.name, self.request[given.name]]
+
+    def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
+        found: list[tuple[Input, Type]] = []
+        if name in self.request:
+            found.append((Input("request", name), self.request[name]))
+        if name in self.pending and name != transform:
+            index = self._transform(name, above)
+            type_ = self.transforms[index].function.returns
+            found.append((Input("transform", name, index=index), type_))
+        for v, view in enumerate(self.views):
+            for f, feature in enumerate(view.features):
+                if name in (feature.name, f"{view.name}__{feature.name}"):
+                    found.append((Input("feature", name, v, f), feature.type))
+        if not found:
+            known = [*self.request, *(f.name for v in self.views for f in v.features)]
+            raise self.fail(
+                None,
+                f"@feature {transform} takes {name!r}, which is no request field and no feature of "
+                f"this service; it has {', '.join(known)}",
+            )
+        if len(found) > 1:
+            raise self.fail(
+                None,
+                f"@feature {transform} takes {name!r}, which names {len(found)} things here; write "
+                "view__feature as the parameter's name, or rename the request field",
+            )
+        return found[0]
+
+    def _outputs(self) -> tuple[Output, ...]:
+        named: list[tuple[str, str, int, int, Type, str]] = []
+        for v, f in self.chosen:
+            view = self.views[v]
+            feature = view.features[f]
+            full = f"{view.name}__{feature.name}"
+            named.append((feature.name, full, v, f, feature.type, feature.fingerprint))
+        for name in self.pending:
+            index = self.ready[name]
+            transform = self.transforms[index]
+            type_ = transform.function.returns
+            named.append((name, name, -1, index, type_, transform.fingerprint))
+        counts: dict[str, int] = {}
+        for name, *_ in named:
+            counts[name] = counts.get(name, 0) + 1
+        taken = {*self.request, *(k.name for v in self.views for k in v.join_keys)}
+        outputs = []
+        for name, full, *rest in named:
+            shown = full if counts[name] > 1 or name in taken else name
+            if shown in taken:
+                raise self.fail(None, f"{shown!r} is both a feature and a key or request field")
+            outputs.append(Output(shown, full, *rest))
+        return tuple(outputs)

@@ -1,0 +1,123 @@
+"""Turns feature_store.yaml, which is Feast's own file, into featurekit's settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote as url_quote
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featurekit.errors import ConfigError
+
+FILE = "feature_store.yaml"
+URL_VARIABLE = "FEATUREKIT_REDIS_URL"
+
+
+class OnlineConfig(BaseModel):
+    """Feast's `online_store`: its Redis settings. Without `connection_string`, a private server."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["redis"]
+    redis_type: Literal["redis"] = "redis"
+    connection_string: str | None = None
+    key_ttl_seconds: int | None = None
+    full_scan_for_deletion: bool | None = None
+
+
+class FeaturekitConfig(BaseModel):
+    """featurekit's own settings, under the key `featurekit`.
+
+    `redis_url` goes before Feast's connection_string. `state_dir`, relative to the repo, holds the
+    registry, the log of pushed events, quarantined rows and the private Redis. `registry` is the
+    SQLite file of versions. `numeric_mismatch`: what a reader does where floats would differ (R6).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    redis_url: str | None = None
+    state_dir: str = ".featurekit"
+    registry: str | None = None
+    numeric_mismatch: Literal["refuse", "warn"] = "refuse"
+
+
+class RepoConfig(BaseModel):
+    """feature_store.yaml; keys that only Feast reads are let through."""
+
+    model_config = ConfigDict(extra="forbid")
+    project: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")
+    online_store: OnlineConfig | None = None
+    featurekit: FeaturekitConfig = Field(default_factory=FeaturekitConfig)
+    # Feast's own, kept so that a misspelt key is still an error.
+    project_description: Any = None
+    registry: Any = None
+    provider: Any = None
+    offline_store: Any = None
+    batch_engine: Any = None
+    auth: Any = None
+    flags: Any = None
+    feature_server: Any = None
+    entity_key_serialization_version: Any = None
+    coerce_tz_aware: Any = None
+    repo_path: Any = None
+
+    def redis_url(self) -> str | None:
+        """The URL of the online store; None for a private server. The environment goes first."""
+        given = os.environ.get(URL_VARIABLE) or self.featurekit.redis_url
+        if given:
+            return given
+        if self.online_store is None or self.online_store.connection_string is None:
+            return None
+        return connection_url(self.online_store.connection_string)
+
+
+def connection_url(connection_string: str) -> str:
+    """Feast's "host:port,ssl=true,username=u,password=p,db=0" as a Redis URL."""
+    host, *options = connection_string.split(",")
+    settings = dict(option.split("=", 1) for option in options if "=" in option)
+    unknown = set(settings) - {"ssl", "username", "password", "db"}
+    if unknown or len(settings) < len(options):
+        raise ConfigError(
+            f"connection_string {host!r},…: {', '.join(sorted(unknown)) or 'an option'} is not "
+            'understood; write "host:port,ssl=true,username=…,password=…,db=0", or a redis_url '
+            "under featurekit:"
+        )
+    scheme = "rediss" if settings.get("ssl", "").lower() == "true" else "redis"
+    login = ""
+    if "password" in settings:
+        user, password = settings.get("username", ""), settings["password"]
+        login = f"{url_quote(user, safe='')}:{url_quote(password, safe='')}@"
+    return f"{scheme}://{login}{host}/{settings.get('db', '0')}"
+
+
+def load_config(folder: Path) -> RepoConfig:
+    """The settings of a feature repo; ConfigError says what in the file is wrong."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder; write the path of a feature repo")
+    path = folder / FILE
+    if not path.is_file():
+        raise ConfigError(f"{folder} has no {FILE}; `featurekit init {folder}` writes one")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds {type(raw).__name__}; write `project: my_project` …")
+    try:
+        return RepoConfig.model_validate(raw)
+    except ValidationError as error:
+        shown = "\n".join(
+            f"  {'.'.join(map(str, e['loc']))}: {_explain(e, RepoConfig)}" for e in error.errors()
+        )
+        raise ConfigError(f"{path} is not as it must be:\n{shown}") from None
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    if error["type"] == "extra_forbidden":
+        inner = {"featurekit": FeaturekitConfig, "online_store": OnlineConfig}
+        owner = inner.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
+        return f"no such setting; there are {', '.join(owner.model_fields)}"
+    if error["type"] == "missing":
+        return "is missing"
+    return f"{error['msg']}, found {error['input']!r}"

@@ -1,0 +1,127 @@
+"""Which versions of which services an online store serves, and which wait for their backfill.
+
+A service's new version is published beside the old one as `next`; pushes feed the states of both.
+Once every view of it is materialised it becomes `live`, by one write that readers notice within
+their next request (F1).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from featurekit.compiled import Service, View
+from featurekit.errors import OnlineError
+from featurekit.online.store import OnlineStore
+from featurekit.serve import plan_bytes, project_key, read_plan
+
+_LOCK_S = 3600
+
+
+def publish(store: OnlineStore, project: str, service: Service) -> None:
+    """Make a version known; it becomes live once its views are materialised."""
+    plan_key = project_key(project, "plan", service.name, service.fingerprint)
+    next_key = project_key(project, "next", service.name)
+    store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
+    promote(store, project)
+
+
+def withdraw(store: OnlineStore, project: str, name: str) -> None:
+    """Serve a service no longer."""
+    store.delete([project_key(project, kind, name) for kind in ("live", "next")])
+
+
+def _services(store: OnlineStore, project: str, kind: str) -> dict[str, Service]:
+    prefix = project_key(project, kind) + b":"
+    pointers = list(store.keys(prefix))
+    names = [k[len(prefix) :].decode() for k in pointers]
+    wanted = [
+        project_key(project, "plan", name, fingerprint.decode())
+        for name, fingerprint in zip(names, store.read(pointers), strict=True)
+        if fingerprint is not None
+    ]
+    return {
+        name: read_plan(data, on_mismatch="warn")
+        for name, data in zip(names, store.read(wanted), strict=True)
+        if data is not None
+    }
+
+
+def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
+    """The services that lookups are answered from."""
+    return _services(store, project, "live")
+
+
+def fed_views(store: OnlineStore, project: str) -> list[View]:
+    """Every version of a view that pushes and materialisations must feed: of live services and of
+    those that wait."""
+    found: dict[str, View] = {}
+    for kind in ("live", "next"):
+        for service in _services(store, project, kind).values():
+            for view in service.views:
+                found.setdefault(f"{view.name}:{view.fingerprint}", view)
+    return list(found.values())
+
+
+def _until_key(project: str, view: View) -> bytes:
+    return project_key(project, "until", view.name, view.fingerprint)
+
+
+def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
+    """The instant up to which arrivals are in the view's states; None where never materialised."""
+    value = store.read([_until_key(project, view)])[0]
+    return None if value is None else int(value)
+
+
+def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
+    """Every arrival up to `until` is in the view's states."""
+
+    def later(values: list[bytes | None]) -> list[bytes | None]:
+        known = values[0]
+        return [b"%d" % (until if known is None else max(until, int(known)))]
+
+    store.update([_until_key(project, view)], later)
+
+
+def promote(store: OnlineStore, project: str) -> list[str]:
+    """Make live every waiting version whose views are all materialised; their names."""
+    done = []
+    for name, service in _services(store, project, "next").items():
+        ready = [materialized_until(store, project, v) is not None for v in service.views]
+        live = project_key(project, "live", name)
+        if all(ready) and store.read([live])[0] != service.fingerprint.encode():
+            store.write({live: service.fingerprint.encode()})
+            done.append(name)
+    return done
+
+
+@contextmanager
+def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
+    """Hold a source's lock: a materialisation, and a push of rows that bring an arrival of their
+    own, must not overlap, or the one could overwrite what the other wrote. Live pushes need none.
+    """
+    key = project_key(project, "lock", source)
+    token = uuid.uuid4().hex.encode()
+
+    def take(values: list[bytes | None]) -> list[bytes | None]:
+        held = values[0] or b""
+        if held and float(held.split(b" ")[1]) > time.time():
+            return [None]
+        return [b"%s %.0f" % (token, time.time() + _LOCK_S)]
+
+    def give(values: list[bytes | None]) -> list[bytes | None]:
+        mine = (values[0] or b"").startswith(token)
+        return [b"" if mine else None]
+
+    store.update([key], take)
+    if not (store.read([key])[0] or b"").startswith(token):
+        raise OnlineError(
+            f"source {source!r} is being materialised, or rows with an arrival of their own are being "
+            f"pushed to it; wait for that, or, if it died, delete the Redis key {key.decode()!r}"
+        )
+    try:
+        yield
+    finally:
+        store.update([key], give)

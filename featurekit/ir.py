@@ -1,0 +1,253 @@
+"""The typed IR of a transform: a few frozen node kinds, their printing, and their JSON form.
+
+Every node knows its type. Statements keep the structure of the Python that was written, so that
+`to_python` can print it again and `to_duckdb` can turn it into columns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar
+
+from featurekit.types import EPOCH, MICROSECOND, Type
+
+SEMANTICS_VERSION = 1
+"""The version of the rules in force; part of every fingerprint (F1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A literal; `value` is of `type`, None included."""
+
+    value: Any
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A parameter or a local; `type` is what narrowing knows of it here (R2)."""
+
+    name: str
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A row of the operator table, by its key, over arguments that are never None."""
+
+    op: str
+    args: tuple[Expr, ...]
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """`then if test else orelse`: the branch not taken is not evaluated (R3)."""
+
+    test: Expr
+    then: Expr
+    orelse: Expr
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """`left and right` of two bools; right is evaluated only where left is true."""
+
+    left: Expr
+    right: Expr
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """`left or right` of two bools; right is evaluated only where left is false."""
+
+    left: Expr
+    right: Expr
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class IsNone:
+    """`value is None`."""
+
+    value: Expr
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """`value`, evaluated once under a name of its own, in `body`."""
+
+    name: str
+    value: Expr
+    body: Expr
+    type: Type
+
+
+Expr = Const | Name | Call | Choose | Both | Either | IsNone | Let
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """`name = value`."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`if test: then else: orelse`."""
+
+    test: Expr
+    then: tuple[Statement, ...]
+    orelse: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """`return value`; of the function's declared type."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """An expression whose value is not used; its error is (R3)."""
+
+    value: Expr
+
+
+Statement = Assign | If | Return | Evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: the column, feature or request field of that name, and its type."""
+
+    name: str
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A whole transform. `name` is for messages and no part of the canonical form."""
+
+    name: str
+    params: tuple[Param, ...]
+    body: tuple[Statement, ...]
+    returns: Type
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+_Class = TypeVar("_Class", bound=type)
+_CLASSES: dict[str, type] = {}
+
+
+def portable(cls: _Class) -> _Class:
+    """Let a frozen dataclass of these values be written to JSON and read back."""
+    _CLASSES[cls.__name__] = cls
+    return cls
+
+
+for _node in (Type, Const, Name, Call, Choose, Both, Either, IsNone, Let):
+    portable(_node)
+for _node in (Assign, If, Return, Evaluate, Param, Function):
+    portable(_node)
+
+
+def to_json(value: Any) -> Any:
+    """A JSON value that `from_json` turns back into an equal `value`, floats bit for bit."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return {"f": value.hex()}
+        case bytes():
+            return {"b": value.hex()}
+        case dt.datetime():
+            return {"t": (value - EPOCH) // MICROSECOND}
+        case dt.timedelta():
+            return {"d": value // MICROSECOND}
+        case dt.date():
+            return {"date": value.isoformat()}
+        case tuple() | list():
+            return [to_json(v) for v in value]
+        case dict():
+            return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
+        case _ if is_dataclass(value) and type(value).__name__ in _CLASSES:
+            names = [f.name for f in fields(value)]
+            return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
+        case _:
+            raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def from_json(value: Any) -> Any:
+    """What `to_json` was given; lists come back as tuples."""
+    match value:
+        case list():
+            return tuple(from_json(v) for v in value)
+        case {"f": str(text)}:
+            return float.fromhex(text)
+        case {"b": str(text)}:
+            return bytes.fromhex(text)
+        case {"t": int(us)}:
+            return EPOCH + us * MICROSECOND
+        case {"d": int(us)}:
+            return us * MICROSECOND
+        case {"date": str(text)}:
+            return dt.date.fromisoformat(text)
+        case {"m": list(pairs)}:
+            return {from_json(k): from_json(v) for k, v in pairs}
+        case {"c": str(name), **rest}:
+            return _CLASSES[name](**{k: from_json(v) for k, v in rest.items()})
+        case _:
+            return value
+
+
+def canonical(value: Any) -> str:
+    """The one text of a definition: JSON with sorted keys and no spaces (F1)."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def fingerprint(value: Any) -> str:
+    """32 hexadecimal digits that name a canonical form under the rules in force (F1)."""
+    text = f"{SEMANTICS_VERSION}:{canonical(value)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def rename(function: Function) -> Function:
+    """The function with its own name and its locals' names taken out, for its fingerprint.
+
+    Parameters keep theirs: they say which columns and features are read.
+    """
+    names = {p.name: p.name for p in function.params}
+
+    def new(name: str) -> str:
+        return names.setdefault(name, f"_{len(names)}")
+
+    def walk(node: Any) -> Any:
+        match node:
+            case Name(name, type_):
+                return Name(new(name), type_)
+            case Let(name, value, body, type_):
+                value = walk(value)
+                return Let(new(name), value, walk(body), type_)
+            case Assign(name, value):
+                value = walk(value)
+                return Assign(new(name), value)
+            case tuple():
+                return tuple(walk(n) for n in node)
+            case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param)):
+                changed = {f.name: walk(getattr(node, f.name)) for f in fields(node)}
+                return type(node)(**changed)
+            case _:
+                return node
+
+    return Function("", function.params, walk(function.body), function.returns)

@@ -1,0 +1,79 @@
+"""The numeric fingerprint: what of this platform could make two machines compute other bits (R6).
+
+libm's results on fixed probes, the time-zone database and the Unicode tables, each only where an
+operator in use depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from featurekit import ops
+from featurekit.compiled import Service
+from featurekit.ir import Call
+
+_PROBES = tuple(
+    sign * math.ldexp(1.0 + k / 37.0, e) for sign in (1, -1) for k in range(37) for e in range(-9, 9)
+)
+# Operators whose floats the C library computes; IEEE 754 fixes + - * / sqrt and comparisons.
+_LIBM = ("math.", "**(", "%(", "//(")
+_EXACT = ("math.sqrt", "math.floor", "math.ceil", "math.trunc", "math.is", "math.fabs")
+_UNICODE = ("str.strip",)
+
+
+def numeric_fingerprint(service: Service) -> dict[str, str]:
+    """What the service's values depend on of this platform, by name; empty where nothing does."""
+    used = sorted(_operators(service))
+    found = {
+        f"libm {key}": _probe(key)
+        for key in used
+        if key.startswith(_LIBM) and not key.startswith(_EXACT) and "float" in key
+    }
+    if any(key.startswith(_UNICODE) for key in used):
+        found["unicode"] = unicodedata.unidata_version
+    if any(view.source.timezone != "UTC" for view in service.views):
+        from featurekit.timezones import tzdata_version
+
+        found["tzdata"] = tzdata_version()
+    return found
+
+
+def _probe(key: str) -> str:
+    op = ops.TABLE[key]
+    body = op.body()
+    digest = hashlib.sha256()
+    for x in _PROBES:
+        try:
+            result = body(*([x] * len(op.params)))
+        except ops.ERRORS:
+            result = math.nan
+        digest.update(struct.pack("<d", math.nan if result != result else float(result)))
+    return digest.hexdigest()[:16]
+
+
+def _operators(service: Service) -> set[str]:
+    transforms = [s.transform for v in service.views for s in v.slots if s.transform]
+    transforms += [t.function for t in service.transforms]
+    found: set[str] = set()
+    for transform in transforms:
+        found.update(operators(transform.body))
+    return found
+
+
+def operators(node: Any) -> Iterable[str]:
+    """The key of every operator in an IR node."""
+    if isinstance(node, tuple):
+        for child in node:
+            yield from operators(child)
+        return
+    if isinstance(node, Call):
+        yield node.op
+    for name in getattr(node, "__dataclass_fields__", ()):
+        child = getattr(node, name)
+        if isinstance(child, tuple) or hasattr(child, "__dataclass_fields__"):
+            yield from operators(child)

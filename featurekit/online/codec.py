@@ -1,0 +1,149 @@
+"""Columns of values to bytes and back: the wire form of online states, versioned and canonical.
+
+A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
+value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
+two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a list
+is the column of its lengths and the column of its items. Absent values are zero, and there is one
+NaN, so that equal columns have equal bytes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from featurekit.to_python import ERROR
+from featurekit.types import DATE, DATETIME, EPOCH, MICROSECOND, TIMEDELTA, Type
+
+PRESENT, ABSENT, MIXED = 0, 1, 2
+_NAN = struct.pack("<d", float("nan"))
+_FORMATS = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
+_EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+
+
+def encode_column(type_: Type, values: Sequence[Any]) -> bytes:
+    """The bytes of a column; `values` may hold None and `ERROR`."""
+    marks = bytes(2 if v is ERROR else v is None for v in values)
+    if not any(marks):
+        return bytes((PRESENT,)) + _encode_values(type_, values)
+    if all(m == 1 for m in marks):
+        return bytes((ABSENT,))
+    zero = _zero(type_)
+    filled = [zero if mark else value for mark, value in zip(marks, values, strict=True)]
+    return bytes((MIXED,)) + marks + _encode_values(type_, filled)
+
+
+def _zero(type_: Type) -> Any:
+    return {
+        "list": [],
+        "str": "",
+        "bytes": b"",
+        "datetime": EPOCH,
+        "timedelta": dt.timedelta(0),
+        "date": dt.date(1970, 1, 1),
+    }.get(type_.name, 0)
+
+
+def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
+    n = len(values)
+    match type_.name:
+        case "int" | "bool":
+            return struct.pack(f"<{n}{_FORMATS[type_.name]}", *values)
+        case "float":
+            return b"".join(_NAN if v != v else struct.pack("<d", v) for v in values)
+        case "datetime":
+            return struct.pack(f"<{n}q", *((v - EPOCH) // MICROSECOND for v in values))
+        case "timedelta":
+            return struct.pack(f"<{n}q", *(v // MICROSECOND for v in values))
+        case "date":
+            return struct.pack(f"<{n}i", *(v.toordinal() - _EPOCH_DAY for v in values))
+        case "str" | "bytes":
+            raw = [v.encode() if isinstance(v, str) else v for v in values]
+            return struct.pack(f"<{n}I", *map(len, raw)) + b"".join(raw)
+        case "list":
+            assert type_.item is not None
+            items = [item for value in values for item in value]
+            lengths = struct.pack(f"<{n}I", *map(len, values))
+            return lengths + encode_column(type_.item, items)
+        case name:
+            raise TypeError(f"{name} has no wire form")
+
+
+def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, Any, int]:
+    """The column's values, its marks (None where all are present) and where the next one begins.
+
+    The values are a sequence that may be a view of `data`: ints and floats as they are, other types
+    as Python values; None and `ERROR` stand in it where the marks say so.
+    """
+    kind = data[at]
+    at += 1
+    if kind == ABSENT:
+        return [None] * n, bytes((1,)) * n, at
+    marks = None
+    if kind == MIXED:
+        marks, at = data[at : at + n], at + n
+    values, at = _decode_values(type_, data, at, n)
+    if marks is not None:
+        absent = (None, None, ERROR)
+        values = [absent[m] if m else v for m, v in zip(marks, values, strict=True)]
+    return values, marks, at
+
+
+def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, int]:
+    name = type_.name
+    if name in _FORMATS:
+        code = _FORMATS[name]
+        end = at + n * struct.calcsize(code)
+        values: Any = data[at:end].cast(code)
+        if type_.base == DATETIME:
+            values = [EPOCH + v * MICROSECOND for v in values]
+        elif type_.base == TIMEDELTA:
+            values = [v * MICROSECOND for v in values]
+        elif type_.base == DATE:
+            values = [dt.date.fromordinal(v + _EPOCH_DAY) for v in values]
+        return values, end
+    lengths = data[at : at + 4 * n].cast("I")
+    at += 4 * n
+    out: list[Any] = []
+    if name == "list":
+        assert type_.item is not None
+        items, _, at = decode_column(type_.item, data, at, sum(lengths))
+        first = 0
+        for length in lengths:
+            out.append(list(items[first : first + length]))
+            first += length
+        return out, at
+    for length in lengths:
+        raw = bytes(data[at : at + length])
+        out.append(raw.decode() if name == "str" else raw)
+        at += length
+    return out, at
+
+
+def encode_key(type_: Type, value: Any) -> bytes:
+    """A join key's value, so that keys of two types never meet (S2): i1, s1, b1 …"""
+    match value:
+        case bool():
+            return b"b1" if value else b"b0"
+        case int():
+            return b"i%d" % value
+        case str():
+            return b"s" + value.encode()
+        case bytes():
+            return b"x" + value
+        case dt.datetime():
+            return b"t%d" % ((value - EPOCH) // MICROSECOND)
+        case dt.date():
+            return b"d" + value.isoformat().encode()
+        case _:
+            raise TypeError(f"{value!r} is no join key")
+
+
+def entity_key(values: Sequence[tuple[Type, Any]]) -> bytes:
+    """The bytes that name an entity: its keys in order, each behind its length."""
+    parts = [encode_key(type_, value) for type_, value in values]
+    return b"".join(b"%d:%s" % (len(p), p) for p in parts)
+
+

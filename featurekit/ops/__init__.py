@@ -1,0 +1,10 @@
+"""The operators of the language, a module per family; importing the package fills the table."""
+
+from featurekit.ops import number as number
+from featurekit.ops import text as text
+from featurekit.ops.table import BY_NAME as BY_NAME
+from featurekit.ops.table import ERRORS as ERRORS
+from featurekit.ops.table import NAMESPACE as NAMESPACE
+from featurekit.ops.table import TABLE as TABLE
+from featurekit.ops.table import Op as Op
+from featurekit.ops.table import find as find

@@ -1,0 +1,125 @@
+"""The operator table: one row an operator and tuple of types, which is all that a new one needs.
+
+A row says what the operator means (`python`, a template that is also the online code), and how
+DuckDB computes the same bits (`sql`); where no SQL is proven identical, `sql` is None and DuckDB
+calls the Python meaning, vectorised over distinct inputs (R5).
+
+Two rules hold for `sql`, and the tests hold every row to them: where Python raises it is NULL, and
+it is NULL when an argument is NULL. So, as no argument is ever None (R2), NULL *is* the error (R3).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, STR, Type
+
+# What a Python template may name besides its arguments.
+NAMESPACE: dict[str, Any] = {"math": math, "dt": dt}
+
+# What a well-typed expression of the language can raise; anything else is a bug, not an error (R3).
+ERRORS = (ArithmeticError, ValueError, LookupError)
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One row: `name` as written ("+", "math.log", "str.strip"), parameter and result types.
+
+    `{python}` in `sql` stands for a call of the Python meaning. `raises`: whether any input makes it
+    an error. `edges`: inputs worth a test beyond the edges of the types themselves. `promote`: which
+    ints the row takes as floats: "all", "some" (one argument at least is a float as it stands: two
+    ints mean something else), or "none" (the result would be the int itself).
+    """
+
+    name: str
+    params: tuple[Type, ...]
+    result: Type
+    python: str
+    sql: str | None = None
+    raises: bool = False
+    edges: tuple[tuple[Any, ...], ...] = ()
+    promote: str = "all"
+
+    @property
+    def key(self) -> str:
+        """What `ir.Call` holds: the name with its types."""
+        return f"{self.name}({','.join(map(str, self.params))})"
+
+    def body(self) -> Callable[..., Any]:
+        """The meaning: a Python function that raises where the operator errs."""
+        names = [f"a{i}" for i in range(len(self.params))]
+        text = f"lambda {', '.join(names)}: {self.python.format(*names)}"
+        function: Callable[..., Any] = eval(text, dict(NAMESPACE))
+        if not self.result.name == "int" or not self.raises:
+            return function
+
+        def checked(*args: Any) -> Any:
+            result = function(*args)
+            if not INT_MIN <= result <= INT_MAX:
+                raise OverflowError("an int outside int64")
+            return result
+
+        return checked
+
+
+TABLE: dict[str, Op] = {}
+"""Every operator by its key."""
+
+BY_NAME: dict[str, list[Op]] = {}
+"""The rows of each name, in the order of the table."""
+
+
+def register(*rows: Op) -> None:
+    """Add rows to the table; a key stands once."""
+    for row in rows:
+        if row.key in TABLE:
+            raise ValueError(f"two rows for {row.key}")
+        TABLE[row.key] = row
+        BY_NAME.setdefault(row.name, []).append(row)
+
+
+def find(name: str, types: tuple[Type, ...]) -> tuple[Op, tuple[str | None, ...]] | None:
+    """The row for arguments of these types, and for each argument the key of the conversion that
+    Python itself would apply first (bool to int, int to float), or None where there is none."""
+    rows = [r for r in BY_NAME.get(name, ()) if len(r.params) == len(types)]
+    best: tuple[int, Op, tuple[str | None, ...]] | None = None
+    for row in rows:
+        steps = [_step(a.base, p) for a, p in zip(types, row.params, strict=True)]
+        if any(s is None for s in steps):
+            continue
+        costs = [s[0] for s in steps if s]
+        if any(costs) and (row.promote == "none" or (row.promote == "some" and all(costs))):
+            continue
+        cost = sum(costs)
+        if best is None or cost < best[0]:
+            best = cost, row, tuple(s[1] for s in steps if s)
+    return best and (best[1], best[2])
+
+
+def _step(found: Type, wanted: Type) -> tuple[int, str | None] | None:
+    if found == wanted:
+        return 0, None
+    if (found, wanted) == (BOOL, INT):
+        return 1, "int(bool)"
+    if (found, wanted) == (INT, FLOAT):
+        return 2, "float(int)"
+    if (found, wanted) == (BOOL, FLOAT):
+        return 3, "float(bool)"
+    return None
+
+
+EDGES: dict[Type, tuple[Any, ...]] = {
+    BOOL: (False, True),
+    INT: (0, 1, -1, 2, -2, 3, 7, 10, 63, 64, 2**31, 2**53, 2**53 + 1, -(2**53) - 1, 2**62)
+    + (2**63 - 1, -(2**63), -(2**63) + 1, 3037000500),
+    FLOAT: (0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 0.1, 1e-308, 5e-324, 1e16, 1e300, -1e300)
+    + (2.0**53, 2.0**53 + 2, 2.0**63, -(2.0**63), 1.7976931348623157e308, 709.78, 710.0)
+    + (math.inf, -math.inf, math.nan, 0.49999999999999994, 4503599627370497.5, 7.0, -7.0, 3.0),
+    STR: ("", "a", "A", " a ", "\t\n x\u00a0\u2003", "ß", "İ", "ı", "ﬁ", "é", "e\u0301", "C536379")
+    + ("😀", "a😀b", "\x00", "'", '"', "%", "_", "\\", "0", "12", "-5", "1.5", "nan", "abcabc"),
+}
+"""The inputs of each type that every operator is tried on."""

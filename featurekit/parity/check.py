@@ -1,0 +1,239 @@
+"""Compares online with offline over many entities and instants, bit for bit.
+
+Offline answers all questions in one point-in-time join. Online answers them one by one from a
+scratch Redis, into which the past is replayed: before a question as of t, exactly what arrived by t
+is there, in part by a materialisation up to an instant between, in part pushed event by event.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiled import Service, View
+from featurekit.materialise import materialize_view
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.server import scratch_redis
+from featurekit.online.store import OnlineStore
+from featurekit.parity.report import Report
+from featurekit.parity.sample import Question, draw
+from featurekit.point_in_time import Events
+from featurekit.push import prepare, write
+from featurekit.serve import Plan, plan_bytes, read_plan
+from featurekit.to_duckdb import quote
+from featurekit.types import instant
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_BATCH = 2_000
+
+
+def check_parity(
+    store: FeatureStore,
+    service: Service,
+    *,
+    values: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """See `FeatureStore.check_parity`."""
+    began = time.monotonic()
+    report = Report(service.name, seed)
+    rng = random.Random(seed)
+    con = store.connect()
+    try:
+        relations = [store.snapshot(con, view) for view in service.views]
+        rows = max(1, -(-values // len(service.outputs)))
+        questions = draw(con, service, [r.relation for r in relations], rows=rows, rng=rng)
+        questions.sort(key=lambda q: q.at)
+        offline = _offline(store, service, questions)
+        with scratch_redis() as url:
+            scratch = RedisStore(url)
+            replay = _Replay(con, scratch, service, relations, questions)
+            for i, online in enumerate(replay.answers()):
+                _compare(report, service, questions[i], next(offline), online)
+                if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
+                    progress(i + 1, len(questions))
+            scratch.close()
+    finally:
+        con.close()
+    report.rows = len(questions)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _compare(
+    report: Report,
+    service: Service,
+    question: Question,
+    offline: Sequence[tuple[Any, str]],
+    online: Sequence[tuple[Any, str]],
+) -> None:
+    as_of = instant(question.at).isoformat()
+    for o, output in enumerate(service.outputs):
+        report.take(output.full_name, offline[o], online[o], row=question.row, as_of=as_of)
+
+
+def _offline(
+    store: FeatureStore, service: Service, questions: list[Question]
+) -> Iterator[list[tuple[Any, str]]]:
+    """Every question's outputs and statuses, from one training set."""
+    import pyarrow as pa
+
+    if not questions:
+        return
+    types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+    frame = {
+        name: pa.array([q.row[name] for q in questions], type=type_.arrow)
+        for name, type_ in types.items()
+    }
+    frame["event_timestamp"] = pa.array(
+        [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
+    )
+    training = store.get_historical_features(
+        pa.table(frame), service.name, full_feature_names=True, statuses=True
+    )
+    table = training.to_arrow().select([c for n in training.names for c in (n, f"{n}__status")])
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        columns = [c.to_pylist() for c in batch.columns]
+        for row in zip(*columns, strict=True):
+            yield list(zip(row[::2], row[1::2], strict=True))
+
+
+class _Replay:
+    """The questions, answered online in the order of their instants."""
+
+    def __init__(
+        self,
+        con: Any,
+        store: OnlineStore,
+        service: Service,
+        relations: Sequence[Events],
+        questions: list[Question],
+    ) -> None:
+        self.con, self.store, self.questions = con, store, questions
+        self.service = service
+        # The plan goes through its bytes, as it does to a serving process.
+        self.plan = Plan("parity", read_plan(plan_bytes(service)))
+        self.middle = questions[len(questions) // 2].at if questions else 0
+        self.streams = [
+            _Stream(con, view, relation, questions)
+            for view, relation in zip(service.views, relations, strict=True)
+        ]
+
+    def answers(self) -> Iterator[list[tuple[Any, str]]]:
+        """Each question's outputs."""
+        materialized = False
+        for batch in self._batches():
+            if not materialized and batch[0].at >= self.middle:
+                self._materialize()
+                materialized = True
+            for stream in self.streams:
+                stream.advance(self.store, batch)
+            yield from self._ask(batch)
+
+    def _ask(self, batch: list[Question]) -> list[list[tuple[Any, str]]]:
+        rows = [q.row for q in batch]
+        entities, requests = self.plan.check_rows(rows)
+        keys = self.plan.state_keys(entities, len(rows))
+        distinct = list({k for row in keys for k in row if k is not None})
+        found = dict(zip(distinct, self.store.read(distinct), strict=True))
+        values, _ = self.plan.evaluate(keys, found, requests, [q.at for q in batch], len(rows))
+        return values
+
+    def _batches(self) -> Iterator[list[Question]]:
+        """Runs of questions in which no state is asked at two instants, cut at the middle."""
+        batch: list[Question] = []
+        seen: dict[Any, int] = {}
+        for question in self.questions:
+            keys = [
+                (v, *(question.row[p.name] for p in view.join_keys))
+                for v, view in enumerate(self.service.views)
+            ]
+            crossing = batch and batch[0].at < self.middle <= question.at
+            if crossing or any(seen.get(k, question.at) != question.at for k in keys):
+                yield batch
+                batch, seen = [], {}
+            batch.append(question)
+            seen.update((k, question.at) for k in keys)
+        if batch:
+            yield batch
+
+    def _materialize(self) -> None:
+        """Put what arrived by the middle into a fresh start of the same states."""
+        for key in list(self.store.keys(b"fk:parity:")):
+            self.store.delete([key])
+        for stream in self.streams:
+            stream.materialize(self.con, self.store, self.middle)
+
+
+class _Stream:
+    """The events of one view's asked entities, by arrival."""
+
+    def __init__(
+        self, con: Any, view: View, events: Events, questions: list[Question]
+    ) -> None:
+        self.view = view
+        names = [p.name for p in view.join_keys]
+        asked = {tuple(q.row[n] for n in names) for q in questions}
+        self.asked = [key for key in asked if None not in key]
+        self.sql = self._asked_events(con, events)
+        self.events = Events(self.sql, events.prompt)
+        self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in self._fetch(con):
+            self.rows.setdefault(tuple(row[n] for n in names), []).append(row)
+        self.taken: dict[tuple[Any, ...], int] = {}
+
+    def _asked_events(self, con: Any, events: Events) -> str:
+        import pyarrow as pa
+
+        keys = self.view.join_keys
+        table = quote(f"__asked_{self.view.name}")
+        con.register(
+            table.strip('"') + "_arrow",
+            pa.table(
+                {
+                    p.name: pa.array([key[i] for key in self.asked], type=p.type.arrow)
+                    for i, p in enumerate(keys)
+                }
+            ),
+        )
+        typed = ", ".join(f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in keys)
+        arrow = quote(table.strip('"') + "_arrow")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
+        using = ", ".join(quote(p.name) for p in keys)
+        return f"(SELECT * FROM {events.relation} SEMI JOIN {table} USING ({using}))"
+
+    def _fetch(self, con: Any) -> list[dict[str, Any]]:
+        schema = self.view.source.schema
+        columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
+        sql = f"SELECT {columns} FROM {self.sql} ORDER BY __created"
+        table = con.execute(sql).to_arrow_table()
+        for i, param in enumerate(schema):
+            if table.column(i).type != param.type.arrow:
+                table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def advance(self, store: OnlineStore, batch: list[Question]) -> None:
+        """Push what arrived for the batch's entities up to their instants."""
+        names = [p.name for p in self.view.join_keys]
+        arrived: list[dict[str, Any]] = []
+        for question in batch:
+            key = tuple(question.row[n] for n in names)
+            rows, at = self.rows.get(key, []), self.taken.get(key, 0)
+            end = at
+            while end < len(rows) and rows[end]["__created"] <= question.at:
+                end += 1
+            arrived += rows[at:end]
+            self.taken[key] = end
+        write(store, prepare("parity", [self.view], arrived))
+
+    def materialize(self, con: Any, store: OnlineStore, until: int) -> None:
+        """Fill the states with what arrived by `until`, from DuckDB."""
+        materialize_view(con, store, "parity", self.view, self.events, until=until)
+        for key, rows in self.rows.items():
+            self.taken[key] = sum(r["__created"] <= until for r in rows)

@@ -1,0 +1,107 @@
+"""What a parity check found: counts per feature, and the pairs that differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from featurekit.parity.bits import bits, shown
+
+_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that online and offline do not agree on."""
+
+    feature: str
+    row: dict[str, Any]
+    as_of: str
+    offline: tuple[Any, str]
+    online: tuple[Any, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "feature": self.feature,
+            "row": {k: repr(v) for k, v in self.row.items()},
+            "as_of": self.as_of,
+            "offline": {"value": shown(self.offline[0]), "status": self.offline[1]},
+            "online": {"value": shown(self.online[0]), "status": self.online[1]},
+        }
+
+
+@dataclass(slots=True)
+class FeatureReport:
+    """One feature's counts; `statuses` are the offline ones."""
+
+    compared: int = 0
+    differing: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Report:
+    """A parity check of a service. `ok` where not one bit differs and something was compared."""
+
+    service: str
+    seed: int
+    features: dict[str, FeatureReport] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    rows: int = 0
+    seconds: float = 0.0
+
+    @property
+    def compared(self) -> int:
+        """Values compared."""
+        return sum(f.compared for f in self.features.values())
+
+    @property
+    def differing(self) -> int:
+        """Values whose bits or status differ."""
+        return sum(f.differing for f in self.features.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether the paths agree."""
+        return self.compared > 0 and self.differing == 0
+
+    def take(
+        self,
+        feature: str,
+        offline: tuple[Any, str],
+        online: tuple[Any, str],
+        *,
+        row: dict[str, Any],
+        as_of: str,
+    ) -> None:
+        """Compare one value."""
+        found = self.features.setdefault(feature, FeatureReport())
+        found.compared += 1
+        found.statuses[offline[1]] += 1
+        if bits(offline[0]) != bits(online[0]) or offline[1] != online[1]:
+            found.differing += 1
+            if len(self.differences) < _KEPT:
+                self.differences.append(Difference(feature, row, as_of, offline, online))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "service": self.service,
+            "ok": self.ok,
+            "seed": self.seed,
+            "rows": self.rows,
+            "compared": self.compared,
+            "differing": self.differing,
+            "seconds": round(self.seconds, 3),
+            "features": {
+                name: {
+                    "compared": f.compared,
+                    "differing": f.differing,
+                    "statuses": dict(sorted(f.statuses.items())),
+                }
+                for name, f in self.features.items()
+            },
+            "differences": [d.to_dict() for d in self.differences],
+        }

@@ -1,0 +1,310 @@
+"""Turns compiled views and a table of labels into the SQL of a point-in-time join.
+
+Labels are a table with `__rid` (row number), `__t` (instant, microseconds) and the join keys. A
+view's result is a relation with `__rid` and, for feature i, `f{i}`, its value, `x{i}`, whether it
+erred, and `t{i}`, its status where statuses are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.aggregates import exact
+from featurekit.aggregates.base import Column
+from featurekit.compiled import Feature, Service, View
+from featurekit.online.state import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from featurekit.online.state import empty_value
+from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
+from featurekit.types import FLOAT
+from featurekit.view_events import ViewEvents, keys_sql, order_sql, reigns_sql, view_events
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A source's events in DuckDB: columns of the schema, `__ts`, `__created`.
+
+    `prompt`: every event arrived when it happened, so that __created adds nothing (T3).
+    """
+
+    relation: str
+    prompt: bool
+
+
+def prepare(con: Any) -> None:
+    """Give a connection the session that every query here relies on (T2) and the macros."""
+    con.execute("SET TimeZone = 'UTC'")
+    for macro in exact.macros_sql():
+        con.execute(macro)
+    con.execute(
+        "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
+    )  # DuckDB's % takes the dividend's sign
+    known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = 'fk_limbs'")
+    if not known.fetchone():
+        con.create_function(
+            "fk_limbs", _fk_limbs, ["VARCHAR", "VARCHAR"], "DOUBLE", type="arrow",
+            null_handling="special",
+        )  # fmt: skip
+
+
+def _fk_limbs(parts: Any, limbs: Any) -> Any:
+    import pyarrow as pa
+
+    out = []
+    for text, indices in zip(parts.to_pylist(), limbs.to_pylist(), strict=True):
+        chosen = [int(i) for i in indices.split(",")] if indices else []
+        out.append(exact.from_limbs(text, chosen) if chosen else 0.0)
+    return pa.array(out, type=pa.float64())
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSql:
+    """A view's result, and the numbers of the features that have an `x` column."""
+
+    sql: str
+    erring: frozenset[int]
+
+
+def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
+    """The latest row of each label's entity as of its instant, within the ttl (V1, T4)."""
+    made = view_events(con, view, _of_labels(view, events.relation, labels))
+    reigns = reigns_sql(view, made, prompt=events.prompt)
+    keys = " AND ".join(f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys))
+    fresh = "TRUE" if view.ttl_us is None else f"e.__ts > l.__t - {view.ttl_us}"
+    columns, erring = [], []
+    for i, feature in enumerate(view.features):
+        slot = feature.slot
+        assert slot is not None
+        value = f"e.s{slot}"
+        if view.ttl_us is not None:
+            value = f"CASE WHEN {fresh} THEN {value} END"
+        columns.append(f"{value} AS f{i}")
+        error = made.errors[slot]
+        failed = None if error is None else f"coalesce({fresh} AND e.{error}, FALSE)"
+        if failed is not None:
+            columns.append(f"{failed} AS x{i}")
+            erring.append(i)
+        if statuses:
+            columns.append(
+                f"CASE WHEN e.__v IS NULL THEN '{NOT_FOUND}' "
+                f"WHEN NOT ({fresh}) THEN '{OUTSIDE_MAX_AGE}' "
+                f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
+                f"WHEN e.s{slot} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
+            )
+    sql = (
+        f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l "
+        f"ASOF LEFT JOIN {reigns} e ON {keys} AND l.__t >= e.__v)"
+    )
+    return ViewSql(sql, frozenset(erring))
+
+
+def _of_labels(view: View, relation: str, labels: str) -> str:
+    """The events whose entity some label asks about."""
+    keys = ", ".join(quote(k.name) for k in view.join_keys)
+    return f"(SELECT * FROM {relation} WHERE ({keys}) IN (SELECT DISTINCT {keys} FROM {labels}))"
+
+
+def windows_sql(
+    con: Any, view: View, events: Events, labels: str, *, statuses: bool, name: str
+) -> ViewSql:
+    """Every aggregate of the view over each label's windows (T3–T5, A1–A4): a join of labels with
+    the events in reach, and one GROUP BY of commutative states.
+
+    `name` is free for a temporary table of the view's events.
+    """
+    made = view_events(con, view, _of_labels(view, events.relation, labels))
+    ordered = any(f.implementation().ordered for f in view.features)
+    number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
+    span = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchone()
+    low, high = (span[0] or 0) - view.retain_us, span[1] or 0
+    con.execute(
+        f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
+        f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
+    )
+    columns, extra = _columns(con, view, name)
+    source = f"(SELECT *{''.join(', ' + e for e in extra)} FROM {name})"
+    parts: list[str] = []
+    outer: list[str] = []
+    erring: list[int] = []
+    for i, feature in enumerate(view.features):
+        column = None if feature.slot is None else columns[feature.slot]
+        sql = feature.implementation().sql(column, _keep(feature))
+        names = [f"a{i}_{p}" for p in range(len(sql.parts))]
+        parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
+        value = f"({sql.value.format(*(f'g.{n}' for n in names))})"
+        empty = literal(empty_value(feature), feature.type)
+        error = sql.error and sql.error.format(*(f"g.{n}" for n in names))
+        found = value
+        if feature.default is not None:
+            found = f"coalesce({value}, {literal(feature.default, feature.type)})"
+        if error is not None:
+            found = f"CASE WHEN NOT ({error}) THEN {found} END"
+        # A label without any event in reach has no group: its windows are empty.
+        shown = f"CASE WHEN g.__rid IS NULL THEN {empty} ELSE {found} END"
+        failed = None if error is None else f"(g.__rid IS NOT NULL AND {error})"
+        outer.append(f"{shown} AS f{i}")
+        if failed is not None:
+            outer.append(f"{failed} AS x{i}")
+            erring.append(i)
+        if statuses:
+            outer.append(
+                f"CASE WHEN k.__first IS NULL OR k.__first > l.__t THEN '{NOT_FOUND}' "
+                f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
+                f"WHEN ({shown}) IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
+            )
+    keys = " AND ".join(f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys))
+    reach = [f"e.__ts <= l.__t - {min(f.offset_us for f in view.features)}"]
+    if not events.prompt:
+        reach.append("e.__created <= l.__t")
+    reach.append(f"e.__ts > l.__t - {view.retain_us}")
+    grouped = (
+        f"(SELECT l.__rid, {', '.join(parts)} FROM {labels} l JOIN {source} e "
+        f"ON {keys} AND {' AND '.join(reach)} GROUP BY l.__rid)"
+    )
+    known = ""
+    if statuses:
+        # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
+        everything = view_events(con, view, _of_labels(view, events.relation, labels)).sql
+        first = (
+            f"(SELECT {keys_sql(view)}, min(greatest(__ts, __created)) AS __first "
+            f"FROM {everything} GROUP BY ALL)"
+        )
+        on = " AND ".join(f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys))
+        known = f"LEFT JOIN {first} k ON {on}"
+    sql = (
+        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l "
+        f"LEFT JOIN {grouped} g ON l.__rid = g.__rid {known})"
+    )
+    return ViewSql(sql, frozenset(erring))
+
+
+def _keep(feature: Feature) -> str:
+    """The predicate that an event of the join lies in the feature's window, and its `where`."""
+    low = f"l.__t - {feature.offset_us + feature.window_us}"
+    if feature.hop_us:
+        low = f"fk_hop({low}, {feature.hop_us})"
+    terms = [f"e.__ts > {low}", f"e.__ts <= l.__t - {feature.offset_us}"]
+    if feature.where is not None:
+        terms.append(f"coalesce(e.s{feature.where}, FALSE)")
+    return " AND ".join(terms)
+
+
+def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[str]]:
+    """The aggregates' inputs, and the helper columns that exact sums of floats need.
+
+    How doubles are added is chosen from the column's statistics: one scale for all where it makes
+    every value a whole number, else limbs by exponent.
+    """
+    used = sorted({f.slot for f in view.features if f.slot is not None})
+    floats = [i for i in used if view.slots[i].type.base == FLOAT]
+    chosen: dict[int, exact.FloatColumn] = {}
+    extra: list[str] = []
+    if floats:
+        asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
+        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchone()
+        per = len(asked) // len(floats)
+        scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
+        fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
+        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchone()
+        for n, i in enumerate(floats):
+            specials, minus_zero = facts[per * n + 2 : per * n + 4]
+            if fitting[n]:
+                extra.append(f"{exact.scaled_sql(f's{i}', scales[n])} AS s{i}__scaled")
+                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero)
+                continue
+            index = exact.limb_index_sql(f"s{i}")
+            rows = con.execute(
+                f"SELECT DISTINCT {index} AS n FROM {table} "
+                f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
+            ).fetchall()
+            limbs = tuple(r[0] for r in rows)
+            extra += [f"{exact.limb_sql(f's{i}', k)} AS s{i}__limb{k}" for k in limbs]
+            chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
+    columns = {
+        i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
+    }
+    return columns, extra
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A service's point-in-time join: a relation with `__rid` and, for output i, `o{i}`, its value,
+    `x{i}`, whether it erred (only for those in `erring`), and `t{i}`, its status, where asked for.
+    """
+
+    sql: str
+    erring: tuple[int, ...]
+
+
+def join_service(
+    con: Any, service: Service, events: Sequence[Events], labels: str, *, statuses: bool
+) -> Joined:
+    """The values of every output for every label; `events` holds those of each view's source.
+
+    `labels` also has the request fields as columns.
+    """
+    relation = f"{labels} l"
+    columns = ["l.*"]
+    erring: set[str] = set()
+    for v, view in enumerate(service.views):
+        if view.kind == "latest":
+            made = latest_sql(con, view, events[v], labels, statuses=statuses)
+        else:
+            name = quote(f"{labels.strip(chr(34))}_events_{v}")
+            made = windows_sql(con, view, events[v], labels, statuses=statuses, name=name)
+        relation += f" JOIN {made.sql} v{v} ON l.__rid = v{v}.__rid"
+        for i in range(len(view.features)):
+            columns.append(f"v{v}.f{i} AS f{v}_{i}")
+            if i in made.erring:
+                columns.append(f"v{v}.x{i} AS x{v}_{i}")
+                erring.add(f"{v}_{i}")
+            if statuses:
+                columns.append(f"v{v}.t{i} AS t{v}_{i}")
+    joined = f"(SELECT {', '.join(columns)} FROM {relation})"
+    return _finish(con, service, joined, erring, statuses=statuses)
+
+
+def _finish(
+    con: Any, service: Service, joined: str, erring: set[str], *, statuses: bool
+) -> Joined:
+    """The request-time transforms over the joined views, and the outputs by number (Q1)."""
+    lowering = Lowering("__q")
+    made: list[Value] = []
+    for transform in service.transforms:
+        arguments = []
+        for given in transform.inputs:
+            match given.kind:
+                case "request":
+                    arguments.append(Value(Sql(quote(given.name))))
+                case "transform":
+                    arguments.append(made[given.index])
+                case "feature":
+                    at = f"{given.view}_{given.index}"
+                    error = Sql(f"x{at}") if at in erring else None
+                    arguments.append(Value(Sql(f"f{at}"), error is not None, error))
+        made.append(lowering.lower(transform.function, arguments))
+    register_python_ops(con, lowering.python_ops)
+    columns = ["__rid"]
+    failing = []
+    for o, output in enumerate(service.outputs):
+        if output.view >= 0:
+            at = f"{output.view}_{output.index}"
+            value, failed = f"f{at}", f"x{at}" if at in erring else None
+            status = f"t{at}"
+        else:
+            result = made[output.index]
+            value, failed = result.sql.text, result.error and result.error.text
+            status = (
+                f"CASE WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
+                f"WHEN {value} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END"
+            )
+            if output.type.base == FLOAT:
+                value = f"CASE WHEN isnan({value}) THEN 'nan'::DOUBLE ELSE {value} END"
+        columns.append(f"{value} AS o{o}")
+        if failed is not None:
+            columns.append(f"{failed} AS x{o}")
+            failing.append(o)
+        if statuses:
+            columns.append(f"{status} AS t{o}")
+    return Joined(f"(SELECT {', '.join(columns)} FROM {lowering.wrap(joined)})", tuple(failing))

@@ -1,0 +1,367 @@
+"""Turns entity rows into features, from the states in an online store.
+
+A serving process needs a Redis URL, a project and a service's name: the compiled plan lies in
+Redis beside the states, and neither the feature repo nor DuckDB is read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from featurekit import __version__
+from featurekit.compiled import Service, View
+from featurekit.errors import (
+    EntityFrameError,
+    FingerprintMismatch,
+    NotServed,
+    OnlineError,
+    TransformError,
+)
+from featurekit.ir import from_json, to_json
+from featurekit.numerics import numeric_fingerprint
+from featurekit.online.codec import entity_key
+from featurekit.online.state import ERROR_STATUS, Reader, answer, stated
+from featurekit.online.store import OnlineStore
+from featurekit.to_python import ERROR, to_python
+from featurekit.types import FLOAT, INT, INT_MAX, INT_MIN, Type, instant, micros
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def project_key(project: str, *parts: str) -> bytes:
+    """A key of the project that belongs to no entity."""
+    return ":".join(("fk", project, *parts)).encode()
+
+
+def state_prefix(project: str, view: View) -> bytes:
+    """What the keys of every state of a view's version begin with."""
+    return project_key(project, "state", view.name, view.fingerprint) + b":"
+
+
+def state_key(prefix: bytes, entity: bytes) -> bytes:
+    """The key of an entity's state; the hash tag puts all its states on one cluster slot."""
+    return prefix + b"{" + entity + b"}"
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+def plan_bytes(service: Service) -> bytes:
+    """What a serving process needs of a service, with the numeric fingerprint (R6)."""
+    plan = {
+        "format": 1,
+        "featurekit": __version__,
+        "service": to_json(service),
+        "numerics": numeric_fingerprint(service),
+    }
+    return json.dumps(plan, separators=(",", ":")).encode()
+
+
+def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
+    """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
+    unless `on_mismatch` is "warn"."""
+    plan = json.loads(data)
+    if plan.get("format") != 1:
+        raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1")
+    service = from_json(plan["service"])
+    assert isinstance(service, Service)
+    here = numeric_fingerprint(service)
+    differing = sorted(k for k in {*here, *plan["numerics"]} if here.get(k) != plan["numerics"].get(k))
+    if differing:
+        message = (
+            f"service {service.name!r} was published on a platform that differs in "
+            f"{', '.join(differing)}; values here would not be the same bits: use the same "
+            "libraries here, or publish from here"
+        )
+        if on_mismatch != "warn":
+            raise FingerprintMismatch(message)
+        import warnings
+
+        warnings.warn(message, stacklevel=2)
+    return service
+
+
+# --- lookups --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineResult:
+    """The features of some entity rows as of one instant, in the order of the rows.
+
+    `columns[name]` and `status[name]` are lists with one entry a row. A value is None where its
+    status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; a NOT_FOUND entity has its empty windows.
+    """
+
+    as_of: dt.datetime
+    entities: dict[str, list[Any]]
+    columns: dict[str, list[Any]]
+    status: dict[str, list[str]]
+    types: dict[str, Type]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Columns of join keys and features."""
+        return {**self.entities, **self.columns}
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """One dict a row: join keys and features."""
+        everything = self.to_dict()
+        return [dict(zip(everything, row, strict=True)) for row in zip(*everything.values(), strict=True)]
+
+    def statuses(self) -> list[dict[str, str]]:
+        """One dict a row: each feature's PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR."""
+        return [dict(zip(self.status, row, strict=True)) for row in zip(*self.status.values(), strict=True)]
+
+    def to_arrow(self) -> pa.Table:
+        """The join keys and features as an Arrow table with their declared types (A3)."""
+        import pyarrow as pa
+
+        return pa.table(
+            {n: pa.array(v, type=self.types[n].arrow) for n, v in self.to_dict().items()}
+        )
+
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """A masked-free array a feature: float64, int64 and bool where no value is None (a None
+        float is NaN), object arrays otherwise."""
+        import numpy as np
+
+        dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
+        out = {}
+        for name, values in self.columns.items():
+            dtype: Any = dtypes.get(self.types[name].name, object)
+            if dtype is np.float64:
+                values = [np.nan if v is None else v for v in values]
+            elif None in values:
+                dtype = object
+            array = np.empty(len(values), dtype=dtype)
+            array[:] = values
+            out[name] = array
+        return out
+
+
+class OnlineService:
+    """A service in an online store; follows it when another version goes live (F1)."""
+
+    def __init__(
+        self, store: OnlineStore, project: str, name: str, *, on_mismatch: str = "refuse"
+    ) -> None:
+        self.store, self.project, self.name = store, project, name
+        self.on_mismatch = on_mismatch
+        self.live_key = project_key(project, "live", name)
+        self.live: bytes | None = None
+        self.plan: Plan | None = None
+
+    def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
+        """The features of each row as of one instant, now by default (T8).
+
+        A row brings every join key (None for an unknown entity) and request field, and nothing
+        else. EntityFrameError for a row that does not, AsOfTooOld, NotServed, StoreUnavailable.
+        """
+        asked = None if as_of is None else [micros(as_of)] * len(rows)
+        plan, entities, values, instants = self.lookup(rows, asked)
+        shown = instant(instants[0]) if instants else (as_of or _now())
+        return plan.result(entities, values, shown)
+
+    def lookup(
+        self, rows: Sequence[Row], instants: Sequence[int] | None
+    ) -> tuple[Plan, dict[str, list[Any]], list[list[tuple[Any, str]]], list[int]]:
+        """For each row, each output's value and status as of the row's own instant in microseconds;
+        without `instants`, as of now."""
+        while True:
+            plan = self.plan or self._load(self.store.read([self.live_key])[0])
+            entities, requests = plan.check_rows(rows)
+            keys = plan.state_keys(entities, len(rows))
+            distinct = list(dict.fromkeys(k for row in keys for k in row if k is not None))
+            live, *blobs = self.store.read([self.live_key, *distinct])
+            if live != self.live:
+                self._load(live)  # another version went live: no reader mixes two (F1)
+                continue
+            found = dict(zip(distinct, blobs, strict=True))
+            values, resolved = plan.evaluate(keys, found, requests, instants, len(rows))
+            return plan, entities, values, resolved
+
+    def _load(self, live: bytes | None) -> Plan:
+        data = None
+        if live is not None:
+            data = self.store.read([project_key(self.project, "plan", self.name, live.decode())])[0]
+        if data is None:
+            raise NotServed(
+                f"project {self.project!r} serves no service {self.name!r}; run `featurekit apply` "
+                "and `featurekit materialize` with it, or check the name and the Redis URL"
+            )
+        self.plan = Plan(self.project, read_plan(data, on_mismatch=self.on_mismatch))
+        self.live = live
+        return self.plan
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+class Plan:
+    """A compiled service, made ready to evaluate."""
+
+    def __init__(self, project: str, service: Service) -> None:
+        self.service = service
+        self.prefixes = [state_prefix(project, view) for view in service.views]
+        self.functions: list[Callable[..., Any]] = [to_python(t.function) for t in service.transforms]
+        self.join_keys = service.join_keys
+        self.request = {p.name: p.type for p in service.request}
+        self.types = {**self.join_keys, **{o.name: o.type for o in service.outputs}}
+        self.strict = [
+            (o, view.name)
+            for o, output in enumerate(service.outputs)
+            if output.view >= 0 and (view := service.views[output.view]).on_error == "fail"
+        ]
+
+    def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+        """The join keys by column and the request fields by row, each of its declared type (S2)."""
+        known = {*self.join_keys, *self.request}
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
+            if row.keys() != known:
+                missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
+                what = f"lacks {_listed(missing)}" if missing else f"has {_listed(extra)}"
+                raise EntityFrameError(
+                    f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                )
+        entities = {
+            name: [_typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
+            for name, type_ in self.join_keys.items()
+        }
+        requests = [
+            {name: _typed(row[name], type_, name, i) for name, type_ in self.request.items()}
+            for i, row in enumerate(rows)
+        ]
+        return entities, requests
+
+    def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
+        """For each row, the key of each view's state; None where a join key is None."""
+        columns = []
+        for prefix, view in zip(self.prefixes, self.service.views, strict=True):
+            types = [p.type for p in view.join_keys]
+            values = zip(*(entities[p.name] for p in view.join_keys), strict=True)
+            columns.append(
+                [
+                    None
+                    if None in key
+                    else state_key(prefix, entity_key(list(zip(types, key, strict=True))))
+                    for key in values
+                ]
+            )
+        return [[column[i] for column in columns] for i in range(n)]
+
+    def evaluate(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+        n: int,
+    ) -> tuple[list[list[tuple[Any, str]]], list[int]]:
+        """Each output's value and status for each row, and the instants they are as of."""
+        views = self.service.views
+        readers: dict[bytes, Reader] = {}
+        for row_keys in keys:
+            for view, key in zip(views, row_keys, strict=True):
+                blob = None if key is None else blobs[key]
+                if key is not None and blob is not None and key not in readers:
+                    readers[key] = Reader(view, blob)
+        if instants is None:
+            # One instant a request (T8); never before an arrival that it has already seen, however
+            # far this machine's clock lags behind the store's.
+            now = time.time_ns() // 1000
+            instants = [max([now, *(r.newest_arrival for r in readers.values())])] * n
+        out = []
+        for i, row_keys in enumerate(keys):
+            answers = [
+                answer(None if key is None else readers.get(key), view, instants[i])
+                for view, key in zip(views, row_keys, strict=True)
+            ]
+            out.append(self.outputs(answers, requests[i], i))
+        return out, list(instants)
+
+    def outputs(
+        self, answers: list[list[tuple[Any, str]]], request: dict[str, Any], row: int
+    ) -> list[tuple[Any, str]]:
+        """The row's outputs: features, and the transforms over them (Q1)."""
+        made: list[Any] = []
+        for transform, function in zip(self.service.transforms, self.functions, strict=True):
+            arguments = []
+            for given in transform.inputs:
+                if given.kind == "request":
+                    arguments.append(request[given.name])
+                elif given.kind == "transform":
+                    arguments.append(made[given.index])
+                else:
+                    value, status = answers[given.view][given.index]
+                    arguments.append(ERROR if status == ERROR_STATUS else value)
+            erring = any(a is ERROR for a in arguments)  # reading an erring feature errs (R3)
+            made.append(ERROR if erring else function(*arguments))
+        out = [
+            answers[o.view][o.index] if o.view >= 0 else stated(made[o.index])
+            for o in self.service.outputs
+        ]
+        for o, view in self.strict:
+            if out[o][1] == ERROR_STATUS:
+                raise TransformError(
+                    f"feature {self.service.outputs[o].full_name!r} erred for row {row}, and view "
+                    f'{view!r} says on_error="fail"'
+                )
+        return out
+
+    def result(
+        self,
+        entities: dict[str, list[Any]],
+        values: list[list[tuple[Any, str]]],
+        as_of: dt.datetime,
+    ) -> OnlineResult:
+        """The rows' outputs by column."""
+        names = [o.name for o in self.service.outputs]
+        columns = {n: [row[o][0] for row in values] for o, n in enumerate(names)}
+        status = {n: [row[o][1] for row in values] for o, n in enumerate(names)}
+        return OnlineResult(as_of, entities, columns, status, self.types)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+def _typed(value: Any, type_: Type, name: str, row: int) -> Any:
+    """`value` if it is of `type_`; a NumPy scalar as the Python value it holds (S2)."""
+    if value is None and type_.optional:
+        return None
+    found: Any = value
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        found = value.item()
+    wanted = type_.base
+    if wanted == INT and type(found) is int and INT_MIN <= found <= INT_MAX:
+        return found
+    if wanted == FLOAT and type(found) is int and abs(found) <= 2**53:
+        return float(found)
+    kinds: dict[str, type] = {"float": float, "str": str, "bool": bool, "bytes": bytes}
+    kinds |= {"datetime": dt.datetime, "date": dt.date, "timedelta": dt.timedelta, "list": list}
+    if wanted != INT and type(found) is kinds[wanted.name]:
+        if isinstance(found, dt.datetime):
+            return instant(micros(found))
+        if isinstance(found, str):
+            try:
+                found.encode()
+            except UnicodeEncodeError:
+                raise EntityFrameError(f"row {row}, {name!r}: a lone surrogate in {found!r}") from None
+        return found
+    raise EntityFrameError(
+        f"row {row}, {name!r}: expected {type_}, found {value!r} ({type(value).__name__})"
+    )

@@ -1,0 +1,205 @@
+"""Turns whatever carries an Arrow stream into columns that DuckDB reads without loss (S1).
+
+DuckDB's Arrow scan truncates durations, lacks half floats and does not look whether text is UTF-8:
+such columns are put into a plain form first, and what they were is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.sources.check import BadRow, shortened
+from featurekit.sources.parquet import text_faults
+from featurekit.sources.values import Misfit, canonical
+from featurekit.types import Type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def is_pandas(data: Any) -> bool:
+    """True for a pandas DataFrame; pandas itself is not imported."""
+    return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
+
+
+def table_of(data: Any, *, refuse: Callable[[str], Exception]) -> pa.Table:
+    """The table of an Arrow stream or a pandas DataFrame, its columns as they are.
+
+    A NaN of a pandas float column stays a NaN here. Raises what `refuse` makes of a reason.
+    """
+    import pyarrow as pa
+
+    if is_pandas(data):
+        table = _pandas_table(data, refuse)
+    elif isinstance(data, pa.Table):
+        table = data
+    elif hasattr(data, "__arrow_c_stream__") or isinstance(data, pa.RecordBatch):
+        try:
+            table = pa.table(data)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise refuse(f"its Arrow stream cannot be read ({error})") from None
+    else:
+        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+    doubled = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if doubled:
+        raise refuse(f"two columns are named {doubled[0]!r}")
+    return table
+
+
+def _pandas_table(frame: Any, refuse: Callable[[str], Exception]) -> pa.Table:
+    import pyarrow as pa
+
+    arrays, names = [], []
+    for index, name in enumerate(frame.columns):
+        if not isinstance(name, str):
+            raise refuse(f"the column {name!r} is not named by a text; rename it")
+        arrays.append(_pandas_array(frame.iloc[:, index], name, refuse))
+        names.append(name)
+    if not names:
+        return pa.table({})
+    return pa.table(arrays, names=names)
+
+
+def _pandas_array(series: Any, name: str, refuse: Callable[[str], Exception]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        if is_numpy_float(series):
+            return pa.array(series.to_numpy(), from_pandas=False)
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
+
+
+def is_numpy_float(series: Any) -> bool:
+    """True for a pandas column of plain floats, whose only null is NaN."""
+    return type(series.dtype).__module__.startswith("numpy") and series.dtype.kind == "f"
+
+
+def is_object(series: Any) -> bool:
+    """True for a pandas column of Python objects."""
+    return bool(series.dtype == object)
+
+
+def pandas_column(
+    series: Any, name: str, type_: Type, *, zone_name: str
+) -> tuple[pa.Array, str | None, list[BadRow]]:
+    """A pandas column in plain form, what it was, and its rows that do not fit (S1, S2).
+
+    A float NaN is null in an optional column and in one that is no float. Objects are taken one by
+    one, so that no bool becomes an int on the way.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if is_object(series):
+        values = [_object(value, type_) for value in series]
+        array, faults = python_column(values, name, type_, zone_name=zone_name)
+        return *plain(array), faults
+    if not is_numpy_float(series):
+        array = pa.Array.from_pandas(series)
+        return *plain(array), faults_of(array, name)
+    array = pa.array(series.to_numpy(), from_pandas=False)
+    if type_.name == "float" and not type_.optional:
+        return *plain(array), []
+    array = plain(array)[0]
+    array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+    if type_.name not in ("int", "float") and array.null_count == len(array):
+        return pa.nulls(len(array)), None, []
+    return array, "PANDAS FLOAT" if type_.name in ("int", "float") else None, []
+
+
+def _object(value: Any, type_: Type) -> Any:
+    """A Python object of a pandas column; a NaN among other things than floats is its null."""
+    if isinstance(value, float) and value != value and (type_.optional or type_.name != "float"):
+        return None
+    if type_.item is not None and type(value).__name__ == "ndarray":
+        return value.tolist()
+    return value
+
+
+def python_column(
+    values: Sequence[Any], name: str, type_: Type, *, zone_name: str
+) -> tuple[pa.Array, list[BadRow]]:
+    """Python values as a canonical array, null where one does not fit, and those rows (S1)."""
+    import pyarrow as pa
+
+    good, faults = [], []
+    for row, value in enumerate(values):
+        try:
+            good.append(canonical(value, type_, zone_name=zone_name))
+        except Misfit as reason:
+            faults.append(BadRow(row, name, str(reason), shortened(repr(value))))
+            good.append(None)
+    return pa.array(good, type=type_.arrow), faults
+
+
+def faults_of(column: pa.Array | pa.ChunkedArray, name: str) -> list[BadRow]:
+    """The rows of a column whose text is not UTF-8 (S1); DuckDB's Arrow scan does not look."""
+    import pyarrow as pa
+
+    faults, start = [], 0
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        texts = chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
+        if pa.types.is_string_view(texts.type):
+            texts = _as_string(texts)
+        for row, reason, value in _nested_faults(texts):
+            faults.append(BadRow(start + row, name, reason, shortened(repr(value))))
+        start += len(chunk)
+    return faults
+
+
+def _as_string(texts: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return texts.cast(pa.binary_view()).cast(pa.large_binary()).view(pa.large_string())
+
+
+def _nested_faults(texts: pa.Array) -> list[tuple[int, str, Any]]:
+    import pyarrow as pa
+
+    if not (pa.types.is_list(texts.type) or pa.types.is_large_list(texts.type)):
+        return list(text_faults(texts))
+    inner = texts.flatten()
+    if pa.types.is_string_view(inner.type):
+        inner = _as_string(inner)
+    parents = texts.value_parent_indices().to_pylist()
+    return [(parents[at], f"in a list, {why}", value) for at, why, value in text_faults(inner)]
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArray, str | None]:
+    """The column in a form that DuckDB reads without loss, and its found type where it changed."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        if not column.chunks:
+            column = pa.chunked_array([pa.array([], column.type)])
+        done = [plain(chunk) for chunk in column.chunks]
+        return pa.chunked_array([array for array, _ in done]), done[0][1]
+    type_ = column.type
+    if isinstance(type_, pa.BaseExtensionType):
+        return plain(column.storage)
+    if pa.types.is_dictionary(type_):
+        return plain(column.dictionary_decode())
+    if pa.types.is_float16(type_):
+        return column.cast(pa.float32()), None
+    if pa.types.is_duration(type_):
+        return column.view(pa.int64()), f"DURATION_{type_.unit.upper()}"
+    if pa.types.is_timestamp(type_) and type_.unit in ("s", "ms"):
+        return column.view(pa.int64()), f"EPOCH_{type_.unit.upper()}{' OF UTC' * bool(type_.tz)}"
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return _plain_list(column)
+    return column, None
+
+
+def _plain_list(column: pa.Array) -> tuple[pa.Array, str | None]:
+    import pyarrow as pa
+
+    inner, found = plain(column.values)
+    if inner.type.equals(column.type.value_type) and found is None:
+        return column, None
+    kind = pa.LargeListArray if pa.types.is_large_list(column.type) else pa.ListArray
+    mask = column.is_null() if column.null_count else None
+    offsets = column.offsets
+    return kind.from_arrays(offsets, inner, mask=mask), found and f"{found}[]"

@@ -1,0 +1,176 @@
+"""Parquet files as scans: their columns, their types, and rows that DuckDB cannot decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.errors import SourceError
+from featurekit.sources.check import (
+    BadRow,
+    fetch,
+    first_line,
+    path_list,
+    reading,
+    shortened,
+)
+from featurekit.types import Type
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+__all__ = ["inspect", "reading", "scan", "undecodable", "without"]
+
+_INSTANT_S = 2**63 // 1_000_000
+
+
+def inspect(
+    con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
+) -> dict[str, str]:
+    """The columns of a file with their DuckDB types; an Arrow duration is DURATION_<unit>.
+
+    Parquet itself has no durations: DuckDB shows bare integers, whose unit only the Arrow schema
+    in the file knows.
+    """
+    import duckdb
+
+    try:
+        rows = fetch(con, f"DESCRIBE SELECT * FROM {scan([path], {})}")
+    except duckdb.Error as error:
+        raise SourceError(
+            f"{path}: not a Parquet file that can be read ({first_line(error)}); write it again, "
+            'or say format="csv" if that is what it is'
+        ) from None
+    found = {row[0]: row[1] for row in rows}
+    if any(_may_be_duration(type_) for type_ in schema.values()):
+        found.update(_durations(path, found))
+    return found
+
+
+def _may_be_duration(type_: Type) -> bool:
+    return type_.name in ("int", "timedelta") or (
+        type_.item is not None and _may_be_duration(type_.item)
+    )
+
+
+def _durations(path: str, found: Mapping[str, str]) -> dict[str, str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {}
+    with suppress(pa.ArrowNotImplementedError):  # a column that Arrow lacks is no duration
+        for column in pq.read_schema(path):
+            name = duration_name(column.type)
+            if name and column.name in found:
+                kinds[column.name] = name
+    return kinds
+
+
+def duration_name(type_: pa.DataType) -> str | None:
+    """DURATION_<unit> for an Arrow duration, with [] for a list of them, else None."""
+    import pyarrow as pa
+
+    if pa.types.is_duration(type_):
+        return f"DURATION_{type_.unit.upper()}"
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        inner = duration_name(type_.value_type)
+        return inner and f"{inner}[]"
+    return None
+
+
+def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
+    """A FROM item over files of equal columns. Folder names such as `a=1` are no columns."""
+    del found
+    return f"read_parquet({path_list(paths)}, hive_partitioning=false, union_by_name=false)"
+
+
+def undecodable(
+    con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+) -> list[tuple[BadRow, dict[str, Any]]]:
+    """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops there.
+
+    All columns are looked at: such a row cannot be kept for the sake of the declared ones alone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    del con, found
+    rows, start = [], 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row, fault in _batch_faults(batch, start).items():
+                    raw = {name: _raw(batch.column(name)[row]) for name in batch.schema.names}
+                    rows.append((fault, raw))
+                start += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: it cannot be read ({first_line(error)})") from None
+    return rows
+
+
+def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path) -> str:
+    """A FROM item over the file's other rows, kept in `copy`: DuckDB cannot skip them itself."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    start, dropped = 0, np.asarray(rows)
+    part = copy.with_name(copy.name + ".part")
+    with pq.ParquetFile(path) as file, pq.ParquetWriter(part, file.schema_arrow) as writer:
+        for batch in file.iter_batches():
+            keep = ~np.isin(np.arange(start, start + len(batch)), dropped)
+            writer.write_batch(batch.filter(keep))
+            start += len(batch)
+    part.replace(copy)
+    return scan([str(copy)], found)
+
+
+def _batch_faults(batch: pa.RecordBatch, start: int) -> dict[int, BadRow]:
+    faults: dict[int, BadRow] = {}
+    for name in batch.schema.names:
+        for row, reason, value in _column_faults(batch.column(name)):
+            faults.setdefault(row, BadRow(start + row, name, reason, shortened(repr(value))))
+    return dict(sorted(faults.items()))
+
+
+def _raw(scalar: pa.Scalar) -> Any:
+    """What a row set aside is kept as: texts as bytes, for they may be none; the rest as text."""
+    import pyarrow as pa
+
+    if pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type):
+        buffer = scalar.as_buffer()
+        return None if buffer is None else buffer.to_pybytes()
+    return str(scalar) if scalar.is_valid else None
+
+
+def _column_faults(array: pa.Array) -> Iterator[tuple[int, str, Any]]:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    yield from text_faults(array)
+    if pa.types.is_timestamp(array.type) and array.type.unit in ("s", "ms"):
+        limit = _INSTANT_S * (1 if array.type.unit == "s" else 1000)
+        for row, value in enumerate(array.cast(pa.int64()).to_pylist()):
+            if value is not None and abs(value) > limit:
+                yield row, "an instant outside the years 1 to 9999", value
+
+
+def text_faults(array: pa.Array) -> Iterator[tuple[int, str, Any]]:
+    """The rows of a text array that are not UTF-8, such as a lone surrogate (S1)."""
+    import pyarrow as pa
+
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, scalar in enumerate(array):
+            value = _raw(scalar)
+            try:
+                if value is not None:
+                    value.decode()
+            except UnicodeDecodeError:
+                yield row, "text that is not UTF-8 (a lone surrogate, or other bytes)", value

@@ -1,0 +1,325 @@
+"""Turns pushed rows, dicts or an Arrow stream, into checked canonical tables (S1)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.define import EventSource
+from featurekit.errors import BadRowError, SourceError
+from featurekit.sources.arrow import (
+    faults_of,
+    is_pandas,
+    pandas_column,
+    plain,
+    table_of,
+)
+from featurekit.sources.check import (
+    ROW,
+    BadRow,
+    Column,
+    bad,
+    column,
+    fetch,
+    first_bad,
+    found_hint,
+    instant_column,
+    numbered,
+    prepared,
+    reason_sql,
+    select_sql,
+    shortened,
+    summarise,
+)
+from featurekit.sources.events import quarantine_dir, write_json_lines
+from featurekit.sources.values import Misfit, canonical
+from featurekit.types import DATETIME, Type, micros
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Pushed rows in canonical Arrow types, with `__ts` and `__created`, and those set aside."""
+
+    table: pa.Table
+    quarantined: int
+
+
+def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Rows:
+    """The rows of a push, each checked (S1): a dict, a list of dicts, or an Arrow stream.
+
+    Columns: the schema's, then `__ts` and `__created`, int64 microseconds UTC. `__created` is null,
+    as is the source's own column of it, where the rows bring none: the caller stamps them (T3). An
+    error (`BadRowError` for a row, `SourceError` for columns and types) changes nothing. With
+    on_bad_row="quarantine" bad rows go to `state_dir`/quarantine/<source>.pushed-<n>, as JSON lines
+    for dicts and Parquet for tables. The index of a pandas frame is not read.
+    """
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    if isinstance(rows, (list, tuple)):
+        return _from_dicts(source, rows, state_dir)
+    return _from_arrow(source, rows, state_dir)
+
+
+def _types(source: EventSource) -> dict[str, Type]:
+    """What the rows hold: the schema and the instants; that of arrival may be absent."""
+    types: dict[str, Type] = dict(source.schema)
+    types[source.timestamp_field] = DATETIME
+    if source.created_timestamp_column is not None:
+        types[source.created_timestamp_column] = DATETIME.or_none()
+    if source.created_timestamp_column == source.timestamp_field:
+        types[source.timestamp_field] = DATETIME
+    return types
+
+
+def _refused(source: EventSource) -> Any:
+    return lambda reason: SourceError(f"push to {source.name!r}: {reason}")
+
+
+def _check_names(source: EventSource, names: Sequence[str], *, row: int | None = None) -> None:
+    types = _types(source)
+    where = f"push to {source.name!r}" + ("" if row is None else f", row {row} (the first is 0)")
+    unknown = [name for name in names if name not in types]
+    if unknown:
+        raise SourceError(
+            f"{where}: unknown columns {', '.join(map(repr, unknown))}; the source has "
+            f"{', '.join(types)}"
+        )
+    missing = [
+        name for name in types if name not in names and name != source.created_timestamp_column
+    ]
+    if missing:
+        raise SourceError(
+            f"{where}: no {', '.join(map(repr, missing))}; every column is given, null as None"
+        )
+
+
+def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> Rows:
+    good: list[dict[str, Any]] = []
+    aside: list[dict[str, Any]] = []
+    types = _types(source)
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise SourceError(
+                f"push to {source.name!r}: row {number} is {type(row).__name__}; write dicts, or "
+                "a table with an Arrow stream"
+            )
+        _check_names(source, list(row), row=number)
+        fault, values = _canonical_row(row, types, source.timezone, number)
+        if fault is None:
+            good.append(values)
+        elif source.on_bad_row == "error":
+            raise _row_error(source, fault)
+        else:
+            reason = f"{fault.column}: {fault.reason}"
+            aside.append({"row": number, "reason": reason, "values": dict(row)})
+    table = _canonical_table(source, good)
+    if aside:
+        write_json_lines(_fresh(source, state_dir, "jsonl"), aside)
+    return Rows(table, len(aside))
+
+
+def _canonical_row(
+    row: Mapping[str, Any], types: Mapping[str, Type], zone_name: str, number: int
+) -> tuple[BadRow | None, dict[str, Any]]:
+    values = {}
+    for name, type_ in types.items():
+        try:
+            values[name] = canonical(row.get(name), type_, zone_name=zone_name)
+        except Misfit as reason:
+            shown = shortened(repr(row.get(name)))
+            return BadRow(number, name, str(reason), shown), {}
+    return None, values
+
+
+def _canonical_table(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    arrays = [
+        pa.array([row[name] for row in rows], type=type_.arrow)
+        for name, type_ in source.schema.items()
+    ]
+    created = source.created_timestamp_column
+    for field in (source.timestamp_field, created):
+        instants = [row[field] if field is not None else None for row in rows]
+        arrays.append(pa.array([t and micros(t) for t in instants], type=pa.int64()))
+    return pa.Table.from_arrays(arrays, schema=_schema(source))
+
+
+def _schema(source: EventSource) -> pa.Schema:
+    import pyarrow as pa
+
+    fields = [(name, type_.arrow) for name, type_ in source.schema.items()]
+    return pa.schema([*fields, ("__ts", pa.int64()), ("__created", pa.int64())])
+
+
+def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
+    return BadRowError(
+        f"push to {source.name!r}, {fault}; nothing was pushed. Mend the row, or write "
+        'on_bad_row="quarantine" at the source to set such rows aside'
+    )
+
+
+def _fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:
+    """A new file of rows set aside, made empty so that no other push takes its name."""
+    folder = quarantine_dir(source.name, state_dir)
+    for number in itertools.count(len(list(folder.glob(f"{source.name}.pushed-*")))):
+        path = folder / f"{source.name}.pushed-{number}.{suffix}"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("itertools.count has no end")
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> duckdb.DuckDBPyConnection:
+    """An empty database whose cursors check pushes; what a cursor registers is its own."""
+    import duckdb
+
+    return duckdb.connect(":memory:")
+
+
+def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
+    raw = table_of(rows, refuse=_refused(source))
+    _check_names(source, raw.column_names)
+    table, found, faults = _plain_table(source, rows, raw)
+    if faults and source.on_bad_row == "error":
+        raise _row_error(source, min(faults, key=lambda fault: fault.row))
+    reasons: dict[int, str] = {}
+    for fault in faults:
+        reasons.setdefault(fault.row, f"{fault.column}: {fault.reason}")
+    # A fault stands as null in the plain table: it goes before DuckDB judges the rest.
+    kept = [row for row in range(raw.num_rows) if row not in reasons]
+    if reasons:
+        table = table.take(kept)
+    result = _checked(source, table, found, reasons, kept)
+    if reasons:
+        _write_aside(source, raw, reasons, state_dir)
+    return Rows(result, len(reasons))
+
+
+def _checked(
+    source: EventSource,
+    table: pa.Table,
+    found: Mapping[str, str],
+    reasons: dict[int, str],
+    kept: Sequence[int],
+) -> pa.Table:
+    import duckdb
+
+    con = _scratch().cursor()
+    try:
+        con.register("pushed", table)
+        return _read_plain(con, source, found, reasons, kept)
+    except duckdb.FatalException:
+        # It invalidates the database for good: later pushes get another.
+        _scratch.cache_clear()
+        raise
+    finally:
+        con.close()
+
+
+def _plain_table(
+    source: EventSource, rows: Any, raw: pa.Table
+) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
+    """The columns as DuckDB reads them, the types they had, and rows of which it knows nothing."""
+    import pyarrow as pa
+
+    arrays, found, faults = [], {}, []
+    for name in raw.column_names:
+        if is_pandas(rows):
+            array, kind, wrong = pandas_column(
+                rows[name], name, _types(source)[name], zone_name=source.timezone
+            )
+        else:
+            array, kind = plain(raw[name])
+            wrong = faults_of(raw[name], name)
+        arrays.append(array)
+        faults += wrong
+        if kind is not None:
+            found[name] = kind
+    return pa.table(arrays, names=raw.column_names), found, faults
+
+
+def _read_plain(
+    con: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    found: Mapping[str, str],
+    reasons: dict[int, str],
+    kept: Sequence[int],
+) -> pa.Table:
+    types = {row[0]: row[1] for row in fetch(con, "DESCRIBE SELECT * FROM pushed")}
+    columns = _columns(source, {**types, **found})
+    summary = summarise(con, "pushed", columns)
+    if summary.bad and source.on_bad_row == "error":
+        fault = first_bad(con, "pushed", columns)
+        assert fault is not None
+        raise _row_error(source, fault)
+    if summary.bad:
+        scan = prepared(numbered("pushed"), columns)
+        wrong = fetch(con, f"SELECT {ROW}, {reason_sql(columns)} FROM {scan} WHERE {bad(columns)}")
+        reasons.update({kept[row]: reason for row, reason in wrong})
+    sql = select_sql("pushed", columns, span=summary.span, drop_bad=summary.bad > 0)
+    table = con.sql(sql).to_arrow_table()
+    return _with_created(source, table)
+
+
+def _columns(source: EventSource, found: Mapping[str, str]) -> list[Column]:
+    columns: list[Column] = []
+    types = _types(source)
+    for name in source.schema:
+        if name in found:
+            made = column(name, name, found[name], types[name], zone_name=source.timezone)
+            columns.append(made or _misfit(source, name, found[name], types[name]))
+    for name, origin in (("__ts", source.timestamp_field), ("__created", _created(source, found))):
+        if origin is not None:
+            made = instant_column(name, origin, found[origin], zone_name=source.timezone)
+            made = made or _misfit(source, origin, found[origin], DATETIME)
+            columns.append(Column(name, origin, types[origin], made.reading, as_micros=True))
+    return columns
+
+
+def _created(source: EventSource, found: Mapping[str, str]) -> str | None:
+    name = source.created_timestamp_column
+    return name if name in found else None
+
+
+def _misfit(source: EventSource, name: str, found: str, type_: Type) -> Column:
+    raise SourceError(
+        f"push to {source.name!r}, column {name!r}: declared {type_}, found {found}; "
+        f"{found_hint(found, type_)}"
+    )
+
+
+def _with_created(source: EventSource, table: pa.Table) -> pa.Table:
+    """The table in the schema's order and types, with nulls for an arrival it does not know."""
+    import pyarrow as pa
+
+    schema = _schema(source)
+    arrays = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _write_aside(
+    source: EventSource, raw: pa.Table, reasons: Mapping[int, str], state_dir: Path | None
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = sorted(reasons)
+    aside = raw.take(rows).append_column("reason", pa.array([reasons[row] for row in rows]))
+    pq.write_table(aside, _fresh(source, state_dir, "parquet"))

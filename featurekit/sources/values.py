@@ -1,0 +1,159 @@
+"""Turns one Python value into its canonical form, or says why it does not fit its type (S1, S2)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+from featurekit.timezones import to_utc_us
+from featurekit.types import INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, Type, instant
+
+
+class Misfit(Exception):
+    """A value that does not fit; its text is the reason. Never leaves `sources`."""
+
+
+def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
+    """`value` as its type holds it; an instant is an aware UTC datetime, a duration its µs.
+
+    Raises `Misfit` for a value of another type or outside its type (S1): a bool is no int, an int
+    stays within 64 bits, a text holds no lone surrogate.
+    """
+    if is_null(value):
+        if type_.optional:
+            return None
+        raise Misfit(f"null in a column declared {type_}")
+    if type_.item is not None:
+        return _list(value, type_, zone_name)
+    return _CASES[type_.name](value, zone_name)
+
+
+def is_null(value: Any) -> bool:
+    """True for None, and for pandas' NaT and NA, which are nulls of their own."""
+    if value is None:
+        return True
+    return type(value).__name__ in ("NaTType", "NAType") and type(value).__module__.startswith(
+        "pandas"
+    )
+
+
+def _misfit(value: Any, wanted: str) -> Misfit:
+    return Misfit(f"expected {wanted}, found {type(value).__name__}")
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+
+
+def _bool(value: Any, _: str) -> bool:
+    if not _is_bool(value):
+        raise _misfit(value, "bool")
+    return bool(value)
+
+
+def _int(value: Any, _: str) -> int:
+    if _is_bool(value) or not isinstance(value, Integral):
+        raise _misfit(value, "int")
+    number = int(value)
+    if not INT_MIN <= number <= INT_MAX:
+        raise Misfit("an int outside 64 bits")
+    return number
+
+
+def _float(value: Any, _: str) -> float:
+    if _is_bool(value):
+        raise _misfit(value, "float")
+    if isinstance(value, float):
+        return math.nan if value != value else float(value)
+    if isinstance(value, Integral):
+        return _float_of_int(int(value))
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("float32", "float16"):
+        return math.nan if value != value else float(value)
+    raise _misfit(value, "float")
+
+
+def _float_of_int(number: int) -> float:
+    try:
+        exact = float(number)
+    except OverflowError:
+        raise Misfit("an int that no float equals") from None
+    if exact != number:
+        raise Misfit("an int that no float equals")
+    return exact
+
+
+def _str(value: Any, _: str) -> str:
+    if not isinstance(value, str):
+        raise _misfit(value, "str")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Misfit("a lone surrogate, which no text has") from None
+    return str(value)
+
+
+def _bytes(value: Any, _: str) -> bytes:
+    if not isinstance(value, (bytes, bytearray)):
+        raise _misfit(value, "bytes")
+    return bytes(value)
+
+
+def _datetime(value: Any, zone_name: str) -> dt.datetime:
+    if not isinstance(value, dt.datetime):
+        raise _misfit(value, "datetime")
+    # A pandas Timestamp keeps its nanoseconds beside the microseconds: dropping them floors.
+    plain = dt.datetime(
+        value.year,
+        value.month,
+        value.day,
+        value.hour,
+        value.minute,
+        value.second,
+        value.microsecond,
+        tzinfo=value.tzinfo,
+        fold=value.fold,
+    )
+    us = to_utc_us(plain, zone_name)
+    if not INSTANT_MIN <= us <= INSTANT_MAX:
+        raise Misfit("an instant outside the years 1 to 9999")
+    return instant(us)
+
+
+def _date(value: Any, _: str) -> dt.date:
+    if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
+        raise _misfit(value, "date")
+    return value
+
+
+def _timedelta(value: Any, _: str) -> int:
+    if not isinstance(value, dt.timedelta):
+        raise _misfit(value, "timedelta")
+    us = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+    if not INT_MIN <= us <= INT_MAX:
+        raise Misfit("a duration outside 64-bit microseconds")
+    return us
+
+
+def _list(value: Any, type_: Type, zone_name: str) -> list[Any]:
+    assert type_.item is not None
+    if not isinstance(value, (list, tuple)):
+        raise _misfit(value, str(type_))
+    try:
+        return [canonical(item, type_.item, zone_name=zone_name) for item in value]
+    except Misfit as reason:
+        raise Misfit(f"in a list, {reason}") from None
+
+
+_CASES: dict[str, Callable[[Any, str], Any]] = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "str": _str,
+    "bytes": _bytes,
+    "datetime": _datetime,
+    "date": _date,
+    "timedelta": _timedelta,
+}

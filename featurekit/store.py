@@ -1,0 +1,415 @@
+"""The FeatureStore: one feature repo, its registry, its online store, and the paths between them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiled import Service, View
+from featurekit.config import load_config
+from featurekit.define import EventSource
+from featurekit.deployment import (
+    fed_views,
+    live_services,
+    locked,
+    materialized_until,
+    promote,
+    publish,
+    set_materialized,
+    withdraw,
+)
+from featurekit.errors import ConfigError, DefinitionError, RegistryError, StoreUnavailable
+from featurekit.online.store import OnlineStore
+from featurekit.registry import Change, Definition, Registry
+from featurekit.repo import Repo, load_repo
+from featurekit.serve import OnlineResult, OnlineService, project_key
+from featurekit.types import instant, micros
+
+if TYPE_CHECKING:
+    from featurekit.materialise import Materialized
+    from featurekit.offline import Snapshot, TrainingSet
+    from featurekit.parity.report import Report
+    from featurekit.point_in_time import Events
+    from featurekit.push import Pushed
+
+Progress = Callable[[str, int, int], None]
+"""Called with a view's name, entities done and entities in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materialization:
+    """What `materialize` did: each view's numbers, the instant, and the services that went live."""
+
+    until: dt.datetime
+    views: tuple[Materialized, ...]
+    live: tuple[str, ...]
+
+
+class FeatureStore:
+    """A feature repo, opened: plan and apply definitions, fetch training data, serve and push.
+
+    `path` is the folder of feature_store.yaml. `redis_url` goes before the file's; without either,
+    a private server keeps its data beside the repo. Nothing is read until it is needed.
+    """
+
+    def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
+        self.path = Path(path).resolve()
+        self.config = load_config(self.path)
+        self.project = self.config.project
+        self.state_dir = self.path / self.config.featurekit.state_dir
+        self._redis_url = redis_url
+        self._repo: Repo | None = None
+        self._store: OnlineStore | None = None
+        self._services: dict[str, OnlineService] = {}
+        self._duckdb: Any = None
+        self._lock = threading.Lock()
+        registry = self.config.featurekit.registry
+        if registry is not None and "://" in registry:
+            raise ConfigError(
+                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
+            )
+        self.registry = Registry(
+            self.path / registry if registry else self.state_dir / "registry.db"
+        )
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them again when it needs them."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+            self._services = {}
+        if self._duckdb is not None:
+            self._duckdb.close()
+            self._duckdb = None
+
+    # --- parts, opened when first needed ----------------------------------------------------------
+
+    @property
+    def repo(self) -> Repo:
+        """The definitions in the folder's modules, compiled."""
+        if self._repo is None:
+            self._repo = load_repo(self.path)
+        return self._repo
+
+    @property
+    def online(self) -> OnlineStore:
+        """The online store: the Redis that is configured, or the repo's private one."""
+        if self._store is None:
+            from featurekit.online.redis_store import RedisStore
+
+            url = self._redis_url or self.config.redis_url()
+            if url is None:
+                from featurekit.online.server import private_redis
+
+                url = private_redis(self.state_dir / "redis")
+            self._store = RedisStore(url)
+        return self._store
+
+    def _connect(self) -> Any:
+        """A DuckDB connection of its own for one piece of work, in a session as T2 wants it."""
+        import duckdb
+
+        from featurekit.point_in_time import prepare
+
+        with self._lock:
+            if self._duckdb is None:
+                self._duckdb = duckdb.connect()
+            con = self._duckdb.cursor()
+            prepare(con)
+        return con
+
+    def _snapshot(self, con: Any, view: View) -> Snapshot:
+        """The events of a view's source: its files, and what was pushed."""
+        from featurekit.offline import Snapshot
+        from featurekit.point_in_time import Events
+        from featurekit.push_log import log_sql, segments
+        from featurekit.sources import read_events
+
+        source = self._source(view.source.name)
+        read = read_events(con, source, base=self.path, state_dir=self.state_dir)
+        logged = segments(self.state_dir, source.name)
+        relation = read.relation
+        if logged:
+            columns = ", ".join(f'"{n}"' for n in source.schema)
+            relation = (
+                f"(SELECT {columns}, __ts, __created FROM {relation} "
+                f"UNION ALL {log_sql(logged, source)})"
+            )
+        about = {
+            "files": [{"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files],
+            "rows": read.rows,
+            "quarantined": read.quarantined,
+            "pushed_segments": len(logged),
+        }
+        prompt = source.created_timestamp_column is None and not logged
+        return Snapshot(Events(relation, prompt), about)
+
+    def _source(self, name: str) -> EventSource:
+        found = self.repo.sources.get(name)
+        if found is None:
+            raise DefinitionError(
+                f"no view reads a source {name!r}; there are {', '.join(self.repo.sources)}"
+            )
+        return found
+
+    def _service(self, name: str) -> Service:
+        found = self.repo.compiled_services.get(name)
+        if found is None:
+            known = ", ".join(self.repo.compiled_services) or "none"
+            raise DefinitionError(f"{self.path} defines no service {name!r}; there are: {known}")
+        return found
+
+    # --- versions ---------------------------------------------------------------------------------
+
+    def plan(self) -> list[Change]:
+        """What `apply` would change: nothing is written."""
+        return self.registry.plan(self._definitions())
+
+    def apply(self) -> list[Change]:
+        """Record the definitions as the current versions and publish the services.
+
+        A changed service goes on serving its old version until `materialize` has filled the new
+        one's states (F1).
+        """
+        definitions = self._definitions()
+        store = self.online
+        changes = self.registry.apply(definitions)
+        for service in self.repo.compiled_services.values():
+            publish(store, self.project, service)
+        for change in changes:
+            if change.kind == "service" and change.action == "remove":
+                withdraw(store, self.project, change.name)
+        return changes
+
+    def _definitions(self) -> list[Definition]:
+        repo = self.repo
+        wanted: list[tuple[View | Service, Any]] = [
+            *((v, repo.views[n]) for n, v in repo.compiled_views.items()),
+            *((s, repo.services[n]) for n, s in repo.compiled_services.items()),
+        ]
+        return [
+            Definition(
+                value,
+                {
+                    "description": written.description,
+                    "owner": written.owner,
+                    "tags": dict(written.tags),
+                },
+            )
+            for value, written in wanted
+        ]
+
+    # --- offline ----------------------------------------------------------------------------------
+
+    def get_historical_features(
+        self,
+        entity_df: Any,
+        service: str,
+        *,
+        full_feature_names: bool = False,
+        statuses: bool = False,
+        timezone: str = "UTC",
+    ) -> TrainingSet:
+        """The service's features for each row of `entity_df` as of its `event_timestamp`.
+
+        `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
+        Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
+        request fields; its rows, order and other columns come back as they are. `statuses=True`
+        adds a column `<feature>__status`.
+        """
+        from featurekit.offline import TrainingSet
+
+        return TrainingSet(
+            self._service(service),
+            entity_df,
+            connect=self._connect,
+            snapshot=self._snapshot,
+            full_names=full_feature_names,
+            statuses=statuses,
+            timezone=timezone,
+        )
+
+    # --- online -----------------------------------------------------------------------------------
+
+    def materialize(
+        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+    ) -> Materialization:
+        """Fill the online states of every applied view with all that arrived up to `end`, now by
+        default; services whose views are all filled go live."""
+        return self._materialize(end, incremental=False, progress=progress)
+
+    def materialize_incremental(
+        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+    ) -> Materialization:
+        """As `materialize`, but only what arrived since the last time.
+
+        Of a source that does not say when its rows arrived, all of it: a late row cannot be told
+        from one that was there before.
+        """
+        return self._materialize(end, incremental=True, progress=progress)
+
+    def _materialize(
+        self, end: dt.datetime | None, *, incremental: bool, progress: Progress | None
+    ) -> Materialization:
+        from featurekit.materialise import materialize_view
+        from featurekit.online.state import NEVER
+
+        store = self.online
+        views = fed_views(store, self.project)
+        if not views:
+            raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
+        self._check_sources(views)
+        until = store.now_us() if end is None else micros(end)
+        done: list[Materialized] = []
+        with ExitStack() as stack:
+            for name in sorted({v.source.name for v in views}):
+                stack.enter_context(locked(store, self.project, name))
+                settled = store.settled_until(project_key(self.project, "pushes", name))
+                until = min(until, settled)
+            con = self._connect()
+            stack.callback(con.close)
+            for view in views:
+                known = materialized_until(store, self.project, view)
+                partly = incremental and view.arrival_known and known is not None
+                after = known if partly and known is not None else NEVER
+                if after >= until:
+                    continue
+                events = self._snapshot(con, view).events
+
+                def report(count: int, total: int, name: str = view.name) -> None:
+                    if progress is not None:
+                        progress(name, count, total)
+
+                done.append(
+                    materialize_view(
+                        con,
+                        store,
+                        self.project,
+                        view,
+                        events,
+                        after=after,
+                        until=until,
+                        progress=report,
+                    )
+                )
+                set_materialized(store, self.project, view, until)
+        return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
+
+    def _check_sources(self, views: Iterable[View]) -> None:
+        for view in views:
+            known = self.repo.sources.get(view.source.name)
+            if known is None:
+                raise DefinitionError(
+                    f"view {view.name!r} is served, and its source {view.source.name!r} is no longer "
+                    "defined here; define it, or apply without the services that read it"
+                )
+
+    def push(self, source: str, rows: Any) -> Pushed:
+        """Take new events of `source`: a dict, a list of dicts, or anything with an Arrow stream.
+
+        Rows are checked first (S1). Each is stamped with the store's clock, unless it brings the
+        source's created_timestamp_column. When this returns, the events are in the offline log and
+        in the states of every version that is served or waits. Where it raises they are in neither,
+        but for a Redis that is lost in the midst: then the error says that the log has them.
+        """
+        from featurekit.push import prepare, write
+        from featurekit.push_log import write_segment
+        from featurekit.sources import read_rows
+
+        definition = self._source(source)
+        taken = read_rows(definition, rows, state_dir=self.state_dir)
+        store = self.online
+        views = [v for v in fed_views(store, self.project) if v.source.name == source]
+        if not views:
+            raise RegistryError(
+                f"no applied service reads source {source!r}; run `featurekit apply` first"
+            )
+        own = taken.table.num_rows > taken.table["__created"].null_count
+        with locked(store, self.project, source) if own else nullcontext():
+            pushes = project_key(self.project, "pushes", source)
+            token, now = store.open_push(pushes)
+            try:
+                table = _stamped(definition, taken.table, now)
+                prepared = prepare(self.project, views, table.to_pylist())
+                write_segment(self.state_dir, definition, table)
+                try:
+                    done = write(store, prepared)
+                except StoreUnavailable as error:
+                    raise StoreUnavailable(
+                        f"{error}\nThe {table.num_rows} rows are in the offline log; do not push them "
+                        "again: `featurekit materialize` brings them online"
+                    ) from error
+            finally:
+                store.close_push(pushes, token)
+        return replace(done, quarantined=taken.quarantined)
+
+    def get_online_features(
+        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+    ) -> OnlineResult:
+        """The features of each row (join keys and request fields) as of one instant, now by default.
+
+        Reads the plan and the states from Redis, never the repo's code.
+        """
+        found = self._services.get(service)
+        if found is None:
+            mismatch = self.config.featurekit.numeric_mismatch
+            found = OnlineService(self.online, self.project, service, on_mismatch=mismatch)
+            self._services[service] = found
+        return found.get(rows, as_of)
+
+    # --- parity -----------------------------------------------------------------------------------
+
+    def check_parity(
+        self,
+        service: str,
+        *,
+        values: int = 100_000,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Compare online with offline, bit for bit, over about `values` values of the service.
+
+        Entities and instants are drawn with `seed`: window edges to the microsecond, arrivals, and
+        others. The past is replayed into a scratch Redis; nothing of the live store is touched.
+        """
+        from featurekit.parity.check import check_parity
+
+        return check_parity(self, self._service(service), values=values, seed=seed, progress=progress)
+
+    def snapshot(self, con: Any, view: View) -> Events:
+        """The events of a view's source, for a DuckDB connection that `connect` gave."""
+        return self._snapshot(con, view).events
+
+    def connect(self) -> Any:
+        """A DuckDB connection in the session that featurekit's SQL relies on."""
+        return self._connect()
+
+    def live(self) -> dict[str, Service]:
+        """The services that lookups are answered from, by name."""
+        return live_services(self.online, self.project)
+
+
+def _stamped(source: EventSource, table: Any, now: int) -> Any:
+    """The rows with their arrival: their own, or the store's clock (T3)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    created = pc.fill_null(table["__created"], now)
+    table = table.set_column(table.column_names.index("__created"), "__created", created)
+    column = source.created_timestamp_column
+    if column in source.schema:
+        assert column is not None
+        shown = created.cast(pa.timestamp("us", tz="UTC"))
+        table = table.set_column(table.column_names.index(column), column, shown)
+    return table

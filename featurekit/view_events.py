@@ -1,0 +1,94 @@
+"""Turns a source's events into a view's: its keys, instants and slots, as one SQL relation.
+
+The point-in-time join and the materialisation both begin here, so that they see the same events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.compiled import View
+from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
+from featurekit.types import FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class ViewEvents:
+    """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots).
+
+    `errors[i]` names the column that says where slot i errs, None where it cannot (R3).
+    """
+
+    sql: str
+    errors: tuple[str | None, ...]
+
+
+def view_events(con: Any, view: View, relation: str) -> ViewEvents:
+    """The events of `relation` (a source's columns, __ts, __created) that belong to an entity."""
+    lowering = Lowering()
+    columns = [f"{quote(key.name)} AS k{i}" for i, key in enumerate(view.join_keys)]
+    columns += ["__ts", "__created"]
+    errors: list[str | None] = []
+    for i, slot in enumerate(view.slots):
+        if slot.column is not None:
+            columns.append(f"{quote(slot.column)} AS s{i}")
+            errors.append(None)
+            continue
+        assert slot.transform is not None
+        arguments = [Value(Sql(quote(p.name))) for p in slot.transform.params]
+        value = lowering.lower(slot.transform, arguments)
+        text = value.sql.text
+        # One NaN, whatever payload the arithmetic left (S1).
+        if slot.type.base == FLOAT:
+            text = f"CASE WHEN isnan({text}) THEN 'nan'::DOUBLE ELSE {text} END"
+        columns.append(f"{text} AS s{i}")
+        if value.error is None:
+            errors.append(None)
+        else:
+            columns.append(f"{value.error.text} AS e{i}")
+            errors.append(f"e{i}")
+    register_python_ops(con, lowering.python_ops)
+    known = " AND ".join(f"{quote(key.name)} IS NOT NULL" for key in view.join_keys)
+    source = f"(SELECT * FROM {relation} WHERE {known})"
+    return ViewEvents(
+        f"(SELECT {', '.join(columns)} FROM {lowering.wrap(source)})", tuple(errors)
+    )
+
+
+def keys_sql(view: View, alias: str = "") -> str:
+    """The key columns, separated by commas."""
+    return ", ".join(f"{alias}k{i}" for i in range(len(view.join_keys)))
+
+
+def order_sql(view: View, events: ViewEvents, *, backwards: bool = False) -> str:
+    """The ORDER BY of T6 among an entity's events: nulls first, then errors, -0.0 before 0.0, NaN
+    last."""
+    up, nulls, down = ("DESC", "LAST", "ASC") if backwards else ("ASC", "FIRST", "DESC")
+    terms = [f"__ts {up}", f"__created {up}"]
+    for i in view.order:
+        terms.append(f"s{i} {up} NULLS {nulls}")
+        if view.slots[i].type.base == FLOAT:
+            terms.append(f"signbit(s{i}) {down}")
+        if events.errors[i] is not None:
+            terms.append(f"{events.errors[i]} {up}")
+    return ", ".join(terms)
+
+
+def reigns_sql(view: View, events: ViewEvents, *, prompt: bool) -> str:
+    """Each event that is the latest row for a while, with `__v`, the instant from which it is: no
+    event after it in T6 is visible by then (T3, V1). Late events need nothing more: whatever the
+    arrivals, an ASOF join on __v finds the latest row. `prompt`: every event arrived when it
+    happened.
+    """
+    keys = keys_sql(view)
+    if prompt:
+        order = order_sql(view, events, backwards=True)
+        ranked = f"row_number() OVER (PARTITION BY {keys}, __ts ORDER BY {order})"
+        return f"(SELECT *, __ts AS __v FROM {events.sql} QUALIFY {ranked} = 1)"
+    numbered = (
+        f"(SELECT *, greatest(__ts, __created) AS __v, row_number() OVER "
+        f"(PARTITION BY {keys} ORDER BY {order_sql(view, events)}) AS __o FROM {events.sql})"
+    )
+    lead = f"max(__o) OVER (PARTITION BY {keys} ORDER BY __v RANGE UNBOUNDED PRECEDING)"
+    return f"(SELECT * FROM {numbered} QUALIFY __o = {lead})"

