@@ -26,6 +26,7 @@ from featurekit.sources.check import (
     quoted,
     select_sql,
     summarise,
+    unreadable,
 )
 from featurekit.types import DATETIME, Type
 
@@ -233,8 +234,8 @@ def _checked(con: duckdb.DuckDBPyConnection, scan: _Scan, columns: Sequence[Colu
 
     try:
         summary = summarise(con, scan.sql, columns)
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
-        if scan.path is None:
+    except duckdb.Error as error:
+        if scan.path is None or not unreadable(error):
             raise
         faults = parquet.undecodable(con, str(scan.path), scan.found)
         reason = str(faults[0][0]) if faults else f"cannot be read ({first_line(error)})"

@@ -86,8 +86,8 @@ def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, 
     entities, known, bad = con.execute(
         f"SELECT count(DISTINCT ({keys_sql(view)})), count(*), "
         f"count(*) FILTER ({erring}) FROM {made.sql}"
-    ).fetchone()
-    total = con.execute(f"SELECT count(*) FROM {relation}").fetchone()[0]
+    ).fetchall()[0]
+    total = con.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]
     return entities, total, total - known, bad
 
 
@@ -131,7 +131,7 @@ def _entities(con: Any, view: View, made: ViewEvents, events: Events) -> Iterato
         f"SELECT {', '.join([columns, *slots])} FROM {facts} b LEFT JOIN {kept} a "
         f"ON {same} AND {matters} ORDER BY {order}"
     )
-    reader = con.execute(sql).to_arrow_reader(_BATCH)
+    reader = con.sql(sql).to_arrow_reader(_BATCH)
     return _grouped(view, made, (row for batch in reader for row in _rows(view, batch)))
 
 

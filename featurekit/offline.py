@@ -288,7 +288,7 @@ class _Run:
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        return _even(self.con.execute(sql).to_arrow_reader(_BATCH))
+        return _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:
         """The frame's own columns, in batches of `_BATCH`."""

@@ -41,7 +41,7 @@ def prepare(con: Any) -> None:
         "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
     )  # DuckDB's % takes the dividend's sign
     known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = 'fk_limbs'")
-    if not known.fetchone():
+    if not known.fetchall():
         con.create_function(
             "fk_limbs", _fk_limbs, ["VARCHAR", "VARCHAR"], "DOUBLE", type="arrow",
             null_handling="special",
@@ -116,7 +116,7 @@ def windows_sql(
     made = view_events(con, view, _of_labels(view, events.relation, labels))
     ordered = any(f.implementation().ordered for f in view.features)
     number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
-    span = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchone()
+    span = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
     low, high = (span[0] or 0) - view.retain_us, span[1] or 0
     con.execute(
         f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
@@ -202,11 +202,11 @@ def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[
     extra: list[str] = []
     if floats:
         asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
-        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchone()
+        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
         per = len(asked) // len(floats)
         scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
         fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
-        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchone()
+        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
         for n, i in enumerate(floats):
             specials, minus_zero = facts[per * n + 2 : per * n + 4]
             if fitting[n]:

@@ -364,7 +364,7 @@ def register_python_ops(con: Any, keys: set[str]) -> None:
         op = ops.TABLE[key]
         name = f"fk_{op.key}"
         known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name])
-        if known.fetchone():
+        if known.fetchall():
             continue
         con.create_function(
             name,

@@ -211,7 +211,7 @@ class _Stream:
         schema = self.view.source.schema
         columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
         sql = f"SELECT {columns} FROM {self.sql} ORDER BY __created"
-        table = con.execute(sql).to_arrow_table()
+        table = con.sql(sql).to_arrow_table()
         for i, param in enumerate(schema):
             if table.column(i).type != param.type.arrow:
                 table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))

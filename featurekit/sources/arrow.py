@@ -23,15 +23,18 @@ def is_pandas(data: Any) -> bool:
     return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
 
 
-def table_of(data: Any, *, refuse: Callable[[str], Exception]) -> pa.Table:
+def table_of(
+    data: Any, *, refuse: Callable[[str], Exception], objects_as_text: bool = False
+) -> pa.Table:
     """The table of an Arrow stream or a pandas DataFrame, its columns as they are.
 
-    A NaN of a pandas float column stays a NaN here. Raises what `refuse` makes of a reason.
+    A NaN of a pandas float column stays a NaN here; a column of mixed objects is refused, or shown
+    as texts with `objects_as_text`. Raises what `refuse` makes of a reason.
     """
     import pyarrow as pa
 
     if is_pandas(data):
-        table = _pandas_table(data, refuse)
+        table = _pandas_table(data, refuse, objects_as_text)
     elif isinstance(data, pa.Table):
         table = data
     elif hasattr(data, "__arrow_c_stream__") or isinstance(data, pa.RecordBatch):
@@ -47,21 +50,25 @@ def table_of(data: Any, *, refuse: Callable[[str], Exception]) -> pa.Table:
     return table
 
 
-def _pandas_table(frame: Any, refuse: Callable[[str], Exception]) -> pa.Table:
+def _pandas_table(
+    frame: Any, refuse: Callable[[str], Exception], objects_as_text: bool
+) -> pa.Table:
     import pyarrow as pa
 
     arrays, names = [], []
     for index, name in enumerate(frame.columns):
         if not isinstance(name, str):
             raise refuse(f"the column {name!r} is not named by a text; rename it")
-        arrays.append(_pandas_array(frame.iloc[:, index], name, refuse))
+        arrays.append(_pandas_array(frame.iloc[:, index], name, refuse, objects_as_text))
         names.append(name)
     if not names:
         return pa.table({})
     return pa.table(arrays, names=names)
 
 
-def _pandas_array(series: Any, name: str, refuse: Callable[[str], Exception]) -> pa.Array:
+def _pandas_array(
+    series: Any, name: str, refuse: Callable[[str], Exception], objects_as_text: bool
+) -> pa.Array:
     import pyarrow as pa
 
     try:
@@ -69,6 +76,8 @@ def _pandas_array(series: Any, name: str, refuse: Callable[[str], Exception]) ->
             return pa.array(series.to_numpy(), from_pandas=False)
         return pa.Array.from_pandas(series)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if objects_as_text and is_object(series):
+            return pa.array([ascii(value) for value in series], pa.string())
         raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
 
 

@@ -133,6 +133,21 @@ def fetch(con: duckdb.DuckDBPyConnection, sql: str) -> list[Any]:
         raise
 
 
+def unreadable(error: duckdb.Error) -> bool:
+    """Whether an error of a scan lies in the data; others are bugs, or the machine's."""
+    import duckdb
+
+    data = (
+        duckdb.InvalidInputException,
+        duckdb.IOException,
+        duckdb.ConversionException,
+        duckdb.NotImplementedException,
+        duckdb.SerializationException,
+    )
+    # A page whose Thrift header is broken raises the bare base class.
+    return isinstance(error, data) or type(error) is duckdb.Error
+
+
 def found_hint(found: str, type_: Type) -> str:
     """What to write where a column of type `found` was declared `type_`."""
     if found.startswith("DECIMAL"):

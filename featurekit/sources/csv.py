@@ -50,9 +50,10 @@ def inspect(
     """The columns that the file's header names, each of which holds text."""
     del con, schema
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header = next(csv.reader(file, strict=True), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        "".join(header).encode()
+    except (OSError, UnicodeEncodeError, csv.Error) as error:
         raise SourceError(
             f"{path}: its first line cannot be read as a CSV header ({error})"
         ) from None

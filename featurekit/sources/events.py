@@ -35,6 +35,7 @@ from featurekit.sources.check import (
     reason_sql,
     select_sql,
     summarise,
+    unreadable,
 )
 from featurekit.types import DATETIME, Type
 
@@ -319,13 +320,9 @@ def _summary(
 
     try:
         return summarise(con, scan, columns)
-    except (
-        duckdb.InvalidInputException,
-        duckdb.IOException,
-        duckdb.ConversionException,
-        duckdb.NotImplementedException,
-        duckdb.SerializationException,
-    ) as error:
+    except duckdb.Error as error:
+        if not unreadable(error):
+            raise
         return error
 
 

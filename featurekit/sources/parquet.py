@@ -142,7 +142,10 @@ def _raw(scalar: pa.Scalar) -> Any:
     if pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type):
         buffer = scalar.as_buffer()
         return None if buffer is None else buffer.to_pybytes()
-    return str(scalar) if scalar.is_valid else None
+    if not scalar.is_valid:
+        return None
+    # An instant that overflows has no text; its number in the file's unit has.
+    return str(scalar.value if pa.types.is_timestamp(scalar.type) else scalar)
 
 
 def _column_faults(array: pa.Array) -> Iterator[tuple[int, str, Any]]:

@@ -189,7 +189,7 @@ def _scratch() -> duckdb.DuckDBPyConnection:
 
 
 def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
-    raw = table_of(rows, refuse=_refused(source))
+    raw = table_of(rows, refuse=_refused(source), objects_as_text=True)
     _check_names(source, raw.column_names)
     table, found, faults = _plain_table(source, rows, raw)
     if faults and source.on_bad_row == "error":
