@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -66,8 +65,6 @@ class FeatureStore:
         self._repo: Repo | None = None
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
-        self._duckdb: Any = None
-        self._lock = threading.Lock()
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
@@ -89,9 +86,6 @@ class FeatureStore:
             self._store.close()
             self._store = None
             self._services = {}
-        if self._duckdb is not None:
-            self._duckdb.close()
-            self._duckdb = None
 
     # --- parts, opened when first needed ----------------------------------------------------------
 
@@ -117,16 +111,17 @@ class FeatureStore:
         return self._store
 
     def _connect(self) -> Any:
-        """A DuckDB connection of its own for one piece of work, in a session as T2 wants it."""
+        """A DuckDB of its own for one piece of work, in a session as T2 wants it.
+
+        Never a cursor: a function that one cursor registered is freed when that cursor closes,
+        while the others still find its name.
+        """
         import duckdb
 
         from featurekit.point_in_time import prepare
 
-        with self._lock:
-            if self._duckdb is None:
-                self._duckdb = duckdb.connect()
-            con = self._duckdb.cursor()
-            prepare(con)
+        con = duckdb.connect()
+        prepare(con)
         return con
 
     def _snapshot(self, con: Any, view: View) -> Snapshot:

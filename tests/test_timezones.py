@@ -113,13 +113,13 @@ def test_sql_equals_zoneinfo_over_the_whole_calendar(name: str) -> None:
 
 def test_an_ambiguous_local_time_is_the_earlier_instant() -> None:
     local = dt.datetime(2011, 10, 30, 1, 30)
-    expected = dt.datetime(2011, 10, 30, 0, 30, tzinfo=dt.timezone.utc)
+    expected = dt.datetime(2011, 10, 30, 0, 30, tzinfo=dt.UTC)
     assert timezones.to_utc_us(local, "Europe/London") == (expected - EPOCH) // MICROSECOND
 
 
 def test_a_local_time_that_does_not_exist_has_the_offset_before_the_gap() -> None:
     local = dt.datetime(2011, 3, 27, 1, 30)
-    expected = dt.datetime(2011, 3, 27, 1, 30, tzinfo=dt.timezone.utc)
+    expected = dt.datetime(2011, 3, 27, 1, 30, tzinfo=dt.UTC)
     assert timezones.to_utc_us(local, "Europe/London") == (expected - EPOCH) // MICROSECOND
 
 

@@ -198,8 +198,9 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
     for fault in faults:
         reasons.setdefault(fault.row, f"{fault.column}: {fault.reason}")
     # A fault stands as null in the plain table: it goes before DuckDB judges the rest.
-    kept = [row for row in range(raw.num_rows) if row not in reasons]
+    kept: Sequence[int] = range(raw.num_rows)
     if reasons:
+        kept = [row for row in kept if row not in reasons]
         table = table.take(kept)
     result = _checked(source, table, found, reasons, kept)
     if reasons:
