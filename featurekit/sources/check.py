@@ -295,7 +295,8 @@ def _datetime(expr: str, found: str, zone_name: str) -> Reading | None:
 def _epoch(expr: str, found: str, zone_name: str) -> Reading:
     """Reads the BIGINT of a timestamp in seconds or milliseconds.
 
-    DuckDB 2.0's own cast of one that microseconds cannot hold invalidates the whole database.
+    DuckDB 2.0 shows one that microseconds cannot hold (its cast to VARCHAR) with a fatal error that
+    invalidates the whole database, so its own type for them is not used.
     """
     factor = 1000 if found.startswith("EPOCH_MS") else 1_000_000
     low, high = INSTANT_MIN // factor, INSTANT_MAX // factor

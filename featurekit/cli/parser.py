@@ -1,0 +1,211 @@
+"""Turns a command line into arguments; loads nothing that a verb needs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from pathlib import Path
+from typing import Any, NoReturn
+
+from featurekit import __version__
+
+USAGE = 64
+_EPILOG = (
+    "exit codes: 0 done, 1 parity differs, 2 an error that the message explains, 64 a command line "
+    "that is not understood, 130 interrupted"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors exit with 64, for 2 means that the work failed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message; exit."""
+        self.print_usage(_stderr())
+        self.exit(USAGE, f"featurekit: error: {message}; see `{self.prog} --help`\n")
+
+
+def _stderr() -> Any:
+    import sys
+
+    return sys.stderr
+
+
+def instant(text: str) -> dt.datetime:
+    """An ISO 8601 instant; one without an offset is UTC."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no instant; write 2011-09-30T12:00:00+01:00 (without an offset it is UTC)"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The two sides of `key=value`."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is no key=value; write customer_id=12347")
+    return key, value
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def parser() -> Parser:
+    """Every verb with its options."""
+    top = Parser(
+        prog="featurekit",
+        description="Features written once, the same bits in training and in serving.",
+        epilog=_EPILOG,
+    )
+    top.add_argument("--version", action="version", version=f"featurekit {__version__}")
+    _common(top, suppress=False)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, summary: str, more: str = "") -> Parser:
+        text = summary[0].upper() + summary[1:] + "."
+        made = verbs.add_parser(name, help=summary, description=f"{text} {more}".strip())
+        _common(made, suppress=True)
+        return made
+
+    init = verb(
+        "init",
+        "write a small feature repo to start from",
+        "It works as it stands: plan, apply, materialize, get-online. Nothing is overwritten.",
+    )
+    init.add_argument(
+        "folder", nargs="?", default="feature_repo", type=Path, metavar="FOLDER",
+        help="a folder that is new or empty (default: feature_repo)",
+    )  # fmt: skip
+
+    verb(
+        "plan",
+        "show what apply would change, and what to know about each feature",
+        "Writes nothing, and needs no Redis.",
+    )
+    verb(
+        "apply",
+        "register the definitions and publish the services",
+        "It asks nothing: plan shows the same changes beforehand. A changed service goes on serving "
+        "its old version until materialize has filled the new one.",
+    )
+
+    materialize = verb("materialize", "fill the online state up to an instant, and go live")
+    materialize.add_argument(
+        "--end", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
+    )
+    materialize.add_argument(
+        "--incremental", action="store_true", help="only what arrived since the last time"
+    )
+
+    push = verb(
+        "push",
+        "add events of a source, online and to the offline log",
+        "JSON lines, CSV with a header, or Parquet, told apart by the name's end; "
+        "standard input is JSON lines.",
+    )
+    push.add_argument("source", metavar="SOURCE", help="the source's name")
+    push.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="a file, or - for standard input"
+    )
+
+    historical = verb("get-historical", "make a training set for a frame of entities and instants")
+    historical.add_argument("service", metavar="SERVICE", help="the service's name")
+    historical.add_argument(
+        "frame", type=Path, metavar="FRAME",
+        help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
+    )  # fmt: skip
+    historical.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.parquet",
+        help="write the training set here, and OUT.parquet.manifest.json (default: show the first rows)",
+    )  # fmt: skip
+    historical.add_argument(
+        "--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"
+    )
+    historical.add_argument(
+        "--timezone", default="UTC", metavar="ZONE", help="of naive event_timestamps (default: UTC)"
+    )
+    historical.add_argument(
+        "--full-feature-names", action="store_true", help="name each column view__feature"
+    )
+    historical.add_argument(
+        "--statuses", action="store_true", help="add a column <feature>__status for each feature"
+    )
+
+    online = verb(
+        "get-online",
+        "answer for some entities, from the online state",
+        "Values are read by the types that the service declares; an empty one is None, but for str.",
+    )
+    online.add_argument("service", metavar="SERVICE", help="the service's name")
+    online.add_argument(
+        "values", nargs="*", type=pair, metavar="key=value", help="one row's join keys and request fields"
+    )
+    online.add_argument(
+        "--rows", metavar="FILE.jsonl", help="many rows as JSON lines, or - for standard input"
+    )
+    online.add_argument(
+        "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
+    )
+
+    parity = verb(
+        "parity",
+        "prove that both paths agree, or show where they do not",
+        "Replays the past into a scratch Redis and compares every value bit for bit. "
+        "Exits with 1 where one differs.",
+    )
+    parity.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
+    )
+    _values(parity, "values to compare for each service")
+    parity.add_argument("--seed", type=int, default=0, metavar="N", help="other questions (default: 0)")
+
+    demo = verb(
+        "demo",
+        "do all of it on the example shop",
+        "On generated data, or with --data on the order lines of a real shop.",
+    )
+    demo.add_argument(
+        "--data", type=Path, metavar="PATH", help='order lines with the columns of "Online Retail", Parquet'
+    )
+    demo.add_argument(
+        "--folder", type=Path, metavar="FOLDER", help="work here and keep it (default: a temporary one)"
+    )
+    demo.add_argument(
+        "--labels", type=positive, default=20_000, metavar="N", help="rows of the training sets (default: 20000)"
+    )
+    _values(demo, "values that the parity check compares")
+    return top
+
+
+def _values(made: Parser, text: str) -> None:
+    made.add_argument(
+        "--values", type=positive, default=100_000, metavar="N", help=f"{text} (default: 100000)"
+    )
+
+
+def _common(made: Parser, *, suppress: bool) -> None:
+    """The options that stand before the verb or after it."""
+
+    def default(value: Any) -> Any:
+        # A verb's own default would overwrite what stood before the verb.
+        return argparse.SUPPRESS if suppress else value
+
+    group = made.add_argument_group("global options, before the verb or after it")
+    group.add_argument(
+        "--repo", type=Path, default=default(None), metavar="PATH",
+        help="the feature repo (default: . if feature_store.yaml is there, else feature_repo)",
+    )  # fmt: skip
+    group.add_argument(
+        "--redis-url", default=default(None), metavar="URL",
+        help="the online store (default: feature_store.yaml's, else a private server)",
+    )  # fmt: skip
+    group.add_argument(
+        "--json", action="store_true", default=default(False), help="print one JSON document"
+    )

@@ -1,0 +1,198 @@
+"""Turns what a shell and a file can say, text and JSON, into values of declared types."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from featurekit.durations import duration_us
+from featurekit.errors import DataError, DefinitionError, EntityFrameError
+from featurekit.types import DATETIME, MICROSECOND, Type
+
+_INT = re.compile(r"[+-]?[0-9]+")
+_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_HINTS = {
+    "bool": "write true or false",
+    "int": "write a whole number",
+    "float": "write a number",
+    "bytes": "write hexadecimal digits",
+    "datetime": "write 2011-09-30T12:00:00Z",
+    "date": "write 2011-09-30",
+    "timedelta": "write 90s, 6h or 7d",
+    "list": "write a JSON array",
+}
+
+
+def of_text(text: str, type_: Type) -> Any:
+    """The value that `text` writes; an empty text is None, but for str. ValueError for another."""
+    if type_.name == "str":
+        return text
+    if text == "":
+        return None
+    match type_.name:
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "int":
+            if not _INT.fullmatch(text):
+                raise ValueError(text)
+            return int(text)
+        case "float":
+            if "_" in text:
+                raise ValueError(text)
+            return float(text)
+        case "bytes":
+            return bytes.fromhex(text)
+        case "datetime":
+            return dt.datetime.fromisoformat(text)
+        case "date":
+            return dt.date.fromisoformat(text)
+        case "timedelta":
+            return duration_us(text, what="a duration", zero=True) * MICROSECOND
+        case "list":
+            return of_json(_loads(text), type_)
+        case name:
+            raise TypeError(f"{name} is no value type")
+
+
+def read_text(text: str, type_: Type, *, what: str) -> Any:
+    """As `of_text`; EntityFrameError, naming `what`, where the text is no value of the type."""
+    try:
+        return of_text(text, type_)
+    except (ValueError, KeyError, DefinitionError):
+        raise EntityFrameError(
+            f"{what}: {text!r} is no {type_.base}; {_HINTS[type_.name]}"
+        ) from None
+
+
+def lenient(text: str | None, type_: Type) -> Any:
+    """As `of_text`, but what is no value stays text, for the source's own check to refuse or to
+    quarantine."""
+    if text is None:
+        return None
+    try:
+        return of_text(text, type_)
+    except (ValueError, KeyError, DefinitionError):
+        return text
+
+
+def of_json(value: Any, type_: Type) -> Any:
+    """The value that JSON can only write as a string or number; what is none of the type's stays as
+    it is, for whoever takes it to refuse."""
+    if type_.item is not None and isinstance(value, list):
+        return [of_json(v, type_.item) for v in value]
+    if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
+        return dt.timedelta(seconds=value)
+    if not isinstance(value, str):
+        return value
+    if type_.name == "float":
+        return _FLOATS.get(value, value)
+    return lenient(value, type_) if type_.name in ("bytes", "datetime", "date") else value
+
+
+def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
+    """The JSON lines of a file, or of standard input for "-"; empty lines are skipped."""
+    rows = []
+    with _lines(where) as (shown, file):
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = _loads(line)
+            except ValueError as error:
+                raise DataError(f"{shown}, line {number}: not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(
+                    f'{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in '
+                    '{"customer_id": 12347}'
+                )
+            rows.append({k: of_json(v, types[k]) if k in types else v for k, v in row.items()})
+    return rows
+
+
+@contextmanager
+def _lines(where: str) -> Iterator[tuple[str, IO[str]]]:
+    if where == "-":
+        yield "standard input", sys.stdin
+        return
+    try:
+        with Path(where).open(encoding="utf-8-sig") as file:
+            yield where, file
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_float=_float, object_pairs_hook=_object)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f'{text} is beyond the doubles; write "Infinity" if that is meant')
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name stands twice")
+    return made
+
+
+def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
+    """A CSV file as an Arrow table in which the columns of `types` are text as written, null where
+    an unquoted field is empty; other columns have the types that their values suggest."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    texts = csv.ConvertOptions(
+        column_types={name: pa.string() for name in types},
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+    )
+    try:
+        return csv.read_csv(path, convert_options=texts)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} cannot be read as CSV with a header: {error}") from None
+
+
+def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
+    """An entity frame in a CSV file: the columns of `types` and event_timestamp typed, exactly."""
+    import pyarrow as pa
+
+    wanted = {**types, "event_timestamp": DATETIME}
+    table = csv_texts(path, wanted)
+    for i, name in enumerate(table.column_names):
+        type_ = wanted.get(name)
+        if type_ is None:
+            continue
+        values = [
+            None if text is None else read_text(text, type_, what=f"{path}, row {row}, {name!r}")
+            for row, text in enumerate(table[name].to_pylist())
+        ]
+        table = table.set_column(i, name, _array(values, type_, pa, where=f"{path}, {name!r}"))
+    return table
+
+
+def _array(values: list[Any], type_: Type, pa: Any, *, where: str) -> Any:
+    wanted = type_.arrow
+    if type_ == DATETIME and not any(v is not None and v.tzinfo for v in values):
+        wanted = pa.timestamp("us")  # a column of naive instants is read in --timezone
+    elif type_ == DATETIME and any(v is not None and not v.tzinfo for v in values):
+        raise EntityFrameError(f"{where}: some instants have an offset and some have none")
+    try:
+        return pa.array(values, type=wanted)
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise EntityFrameError(f"{where}: {error}") from None

@@ -1,0 +1,159 @@
+"""What a command shows: tables and bars for people, or one JSON document for programs.
+
+JSON has no NaN, no infinities and no bytes: floats outside it are the strings "NaN", "Infinity" and
+"-Infinity", instants and dates are ISO 8601, durations are seconds, and bytes are hexadecimal.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_PIPE_WIDTH = 120
+
+
+class Screen:
+    """Where a verb shows its result. With `as_json` tables and lines are silent, and `document`
+    prints; without, it is the other way round."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._out: Console | None = None
+
+    @property
+    def out(self) -> Console:
+        """Standard output; made when first needed, for rich is slow to load."""
+        if self._out is None:
+            self._out = _console(sys.stdout)
+        return self._out
+
+    def document(self, value: Any) -> None:
+        """The whole result as one JSON document, for programs."""
+        if self.as_json:
+            json.dump(plain(value), sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
+            sys.stdout.write("\n")
+
+    def line(self, text: str = "", *, style: str = "") -> None:
+        """A line for people."""
+        if not self.as_json:
+            self.out.print(text, style=style, soft_wrap=True)
+
+    def heading(self, title: str, sentence: str) -> None:
+        """The title of a step, and what it does."""
+        if self.as_json:
+            return
+        from rich.text import Text
+
+        self.out.print()
+        self.out.rule(Text(title, style="bold cyan"), align="left", style="cyan")
+        self.out.print(sentence, style="dim")
+        self.out.print()
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table for people; numbers are set to the right, None is a dash."""
+        if self.as_json:
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        cells = [list(row) for row in rows]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for i, name in enumerate(columns):
+            column = [row[i] for row in cells]
+            right = any(_is_number(v) for v in column) and all(
+                v is None or _is_number(v) for v in column
+            )
+            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(shown(v)) for v in row))
+        self.out.print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A function that moves bars on standard error, or does nothing where it is no terminal."""
+        if not sys.stderr.isatty():
+            yield lambda what, done, total: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Bars(
+            *columns, TimeElapsedColumn(), console=_console(sys.stderr), transient=True
+        ) as bars:
+            known: dict[str, Any] = {}
+
+            def move(what: str, done: int, total: int) -> None:
+                if what not in known:
+                    known[what] = bars.add_task(what, total=total)
+                bars.update(known[what], completed=done, total=total)
+
+            yield move
+
+
+def _console(file: IO[str]) -> Console:
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # for `main`, which knows what to return
+
+    # In a pipe nothing is known of the width: room enough that whole values stay on one line.
+    width = None if file.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Quiet(file=file, width=width, markup=False, highlight=False, emoji=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def shown(value: Any) -> str:
+    """A value in a table's cell: floats in full, counts as they are, None as a dash."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case dt.datetime():
+            return value.isoformat(sep=" ").removesuffix("+00:00")
+        case dict():
+            return ", ".join(f"{k} {v}" for k, v in value.items())
+        case _:
+            return str(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; see the top of this module."""
+    match value:
+        case float():
+            if math.isfinite(value):
+                return value
+            return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        case dt.datetime() | dt.date():
+            return value.isoformat()
+        case dt.timedelta():
+            return value.total_seconds()
+        case bytes():
+            return value.hex()
+        case Mapping():
+            return {str(k): plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [plain(v) for v in value]
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return str(value)

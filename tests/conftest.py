@@ -1,0 +1,72 @@
+"""What every test shares: how long Hypothesis searches, a scratch Redis, and small feature repos.
+
+`FEATUREKIT_EXAMPLES=20 pytest` makes every generated test try twenty times as much.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, settings
+
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.server import scratch_redis
+
+settings.register_profile(
+    "featurekit",
+    deadline=None,  # a shared machine has slow moments, and no test asserts a time
+    max_examples=100 * int(os.environ.get("FEATUREKIT_EXAMPLES", "1")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("featurekit")
+
+CONFIG = """
+project: tests
+provider: local
+online_store:
+  type: redis
+"""
+
+MakeRepo = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis that ends with the session."""
+    with scratch_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_store(redis_url: str) -> Iterator[RedisStore]:
+    """A store in an empty Redis."""
+    store = RedisStore(redis_url)
+    store.client.flushall()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> MakeRepo:
+    """Writes a feature repo: its module, and a Parquet file for each table; returns its folder."""
+
+    def make(
+        module: str, tables: Mapping[str, pa.Table | dict[str, Any]], config: str = CONFIG
+    ) -> Path:
+        folder = tmp_path / "repo"
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "feature_store.yaml").write_text(config, encoding="utf-8")
+        (folder / "definitions.py").write_text(textwrap.dedent(module), encoding="utf-8")
+        for name, table in tables.items():
+            made = table if isinstance(table, pa.Table) else pa.table(table)
+            pq.write_table(made, folder / "data" / f"{name}.parquet")
+        return folder
+
+    return make

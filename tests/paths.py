@@ -1,0 +1,237 @@
+"""Asks the oracle, DuckDB and online states the same questions, and says where they part."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import oracle
+import pyarrow as pa
+
+from featurekit.compiled import Service, View, compile_service
+from featurekit.define import EventSource, FeatureSelection, FeatureService, FeatureView, Transform
+from featurekit.materialise import materialize_view
+from featurekit.online.state import NEVER
+from featurekit.online.store import MemoryStore, OnlineStore
+from featurekit.point_in_time import Events, join_service, prepare
+from featurekit.push import prepare as prepare_push
+from featurekit.push import write
+from featurekit.serve import Plan, plan_bytes, read_plan
+from featurekit.to_duckdb import quote
+from featurekit.types import Type
+
+Row = dict[str, Any]
+Answers = list[list[tuple[Any, str]]]
+"""For each question, each output's value and status."""
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Question:
+    """Join keys and request fields, and the instant in microseconds."""
+
+    row: Row
+    t: int
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A connection in the session that featurekit's SQL relies on."""
+    con = duckdb.connect()
+    prepare(con)
+    return con
+
+
+def service_of(*features: Any, request: Mapping[str, Any] | None = None) -> FeatureService:
+    return FeatureService("service", features=list(features), request=request or {})
+
+
+class Paths:
+    """A service, its events by source, and each way to its values."""
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        definition: FeatureService,
+        rows: Mapping[str, Sequence[Row]],
+    ) -> None:
+        self.con, self.definition, self.rows = con, definition, rows
+        # The plan goes through its bytes, as it does to a serving process.
+        self.plan = Plan("tests", read_plan(plan_bytes(compile_service(definition))))
+        self.service: Service = self.plan.service
+        views = [f.view if isinstance(f, FeatureSelection) else f for f in definition.features]
+        self.views = {v.name: v for v in views if isinstance(v, FeatureView)}
+        self.transforms = {f.name: f for f in definition.features if isinstance(f, Transform)}
+        self.events = {v.name: self._events(v.source) for v in self.views.values()}
+        self.made: list[str] = []
+
+    def _events(self, source: EventSource) -> Events:
+        name = f"events_{next(_numbers)}"
+        rows = self.rows[source.name]
+        columns = {n: column(t, [r[n] for r in rows]) for n, t in source.schema.items()}
+        columns |= {n: pa.array([r[n] for r in rows], pa.int64()) for n in ("__ts", "__created")}
+        self.con.register(name, pa.table(columns))
+        typed = [f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in source.schema.items()]
+        self.con.execute(
+            f"CREATE TEMP TABLE {name}_typed AS SELECT {', '.join(typed)}, __ts, __created "
+            f"FROM {name}"
+        )
+        self.con.unregister(name)
+        return Events(f"{name}_typed", source.created_timestamp_column is None)
+
+    def close(self) -> None:
+        """Drop the tables."""
+        for events in self.events.values():
+            self.con.execute(f"DROP TABLE IF EXISTS {events.relation}")
+
+    # --- the opinions -----------------------------------------------------------------------------
+
+    def oracle(self, questions: Iterable[Question]) -> Answers:
+        return [self._expected(q) for q in questions]
+
+    def _expected(self, question: Question) -> list[tuple[Any, str]]:
+        seen: dict[tuple[int, int], tuple[Any, str]] = {}
+
+        def feature(v: int, f: int) -> tuple[Any, str]:
+            if (v, f) not in seen:
+                view = self.service.views[v]
+                key = {p.name: question.row[p.name] for p in view.join_keys}
+                rows = self.rows[view.source.name]
+                written = self.views[view.name]
+                name = view.features[f].name
+                seen[v, f] = oracle.value(written, name, rows, key, question.t)
+            return seen[v, f]
+
+        made: list[tuple[Any, str]] = []
+        for transform in self.service.transforms:
+            inputs = {}
+            for param, given in zip(transform.function.params, transform.inputs, strict=True):
+                if given.kind == "request":
+                    inputs[param.name] = question.row[given.name], oracle.PRESENT
+                elif given.kind == "transform":
+                    inputs[param.name] = made[given.index]
+                else:
+                    inputs[param.name] = feature(given.view, given.index)
+            made.append(oracle.request_value(self.transforms[transform.function.name], inputs))
+        return [
+            feature(o.view, o.index) if o.view >= 0 else made[o.index]
+            for o in self.service.outputs
+        ]
+
+    def offline(self, questions: Sequence[Question]) -> Answers:
+        name = f"labels_{next(_numbers)}"
+        types = {**self.service.join_keys, **{p.name: p.type for p in self.service.request}}
+        columns = {n: column(t, [q.row[n] for q in questions]) for n, t in types.items()}
+        columns["__rid"] = pa.array(range(len(questions)), pa.int64())
+        columns["__t"] = pa.array([q.t for q in questions], pa.int64())
+        self.con.register(f"{name}_arrow", pa.table(columns))
+        typed = [f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in types.items()]
+        self.con.execute(
+            f"CREATE TEMP TABLE {name} AS SELECT {', '.join([*typed, '__rid', '__t'])} "
+            f"FROM {name}_arrow"
+        )
+        self.con.unregister(f"{name}_arrow")
+        try:
+            events = [self.events[v.name] for v in self.service.views]
+            joined = join_service(self.con, self.service, events, name, statuses=True)
+            table = self.con.sql(f"SELECT * FROM {joined.sql} ORDER BY __rid").to_arrow_table()
+        finally:
+            self.con.execute(f"DROP TABLE {name}")
+            for v in range(len(self.service.views)):
+                self.con.execute(f'DROP TABLE IF EXISTS "{name}_events_{v}"')
+        answers: list[list[tuple[Any, str]]] = []
+        for o, output in enumerate(self.service.outputs):
+            values = table.column(f"o{o}").cast(output.type.arrow).to_pylist()
+            answers.append(list(zip(values, table.column(f"t{o}").to_pylist(), strict=True)))
+        assert table.num_rows == len(questions)
+        return [list(row) for row in zip(*answers, strict=True)]
+
+    def online(self, questions: Sequence[Question], store: OnlineStore) -> Answers:
+        """Each question, from what the store holds."""
+        entities, requests = self.plan.check_rows([q.row for q in questions])
+        keys = self.plan.state_keys(entities, len(questions))
+        distinct = list({k for row in keys for k in row if k is not None})
+        found = dict(zip(distinct, store.read(distinct), strict=True))
+        instants = [q.t for q in questions]
+        values, resolved = self.plan.evaluate(keys, found, requests, instants, len(questions))
+        assert resolved == instants
+        return values
+
+    # --- what fills online states -----------------------------------------------------------------
+
+    def push(self, store: OnlineStore, rows: Sequence[Row], source: str) -> None:
+        """One push of `rows`, events of `source`."""
+        write(store, prepare_push("tests", self.of_source(source), rows))
+
+    def of_source(self, source: str) -> list[View]:
+        return [v for v in self.service.views if v.source.name == source]
+
+    def push_arrivals(
+        self, store: OnlineStore, after: int, until: int, *, shuffled: Any = None
+    ) -> None:
+        """Push what arrived in (after, until], event by event."""
+        for source, rows in self.rows.items():
+            arrived = [r for r in rows if after < r["__created"] <= until]
+            if shuffled is not None:
+                shuffled.shuffle(arrived)
+            for row in arrived:
+                self.push(store, [row], source)
+
+    def materialise(self, store: OnlineStore, *, after: int = NEVER, until: int) -> None:
+        """Materialise what arrived in (after, until]."""
+        for view in self.service.views:
+            events = self.events[view.name]
+            materialize_view(self.con, store, "tests", view, events, after=after, until=until)
+
+    # --- comparison -------------------------------------------------------------------------------
+
+    def by_pushes(self, questions: Iterable[Question], shuffled: Any = None) -> Answers:
+        """Each question, from states made of pushes of all that had arrived."""
+        answers: Answers = []
+        for question in questions:
+            store = MemoryStore()
+            self.push_arrivals(store, NEVER, question.t, shuffled=shuffled)
+            answers += self.online([question], store)
+        return answers
+
+    def by_materialising(self, questions: Sequence[Question]) -> Answers:
+        """Each question, from states that a backfill made up to its instant."""
+        stores: dict[int, MemoryStore] = {}
+        for question in questions:
+            if question.t not in stores:
+                stores[question.t] = MemoryStore()
+                self.materialise(stores[question.t], until=question.t)
+        return [self.online([q], stores[q.t])[0] for q in questions]
+
+    def shown(
+        self, questions: Sequence[Question], one: Answers, other: Answers
+    ) -> list[tuple[Any, ...]]:
+        """Where two opinions differ in bits or status: output, question, both answers."""
+        assert len(one) == len(other) == len(questions)
+        return [
+            (output.full_name, question.row, question.t, a, b)
+            for question, left, right in zip(questions, one, other, strict=True)
+            for output, a, b in zip(self.service.outputs, left, right, strict=True)
+            if a[1] != b[1] or oracle.bits(a[0]) != oracle.bits(b[0])
+        ]
+
+    def differing(self, questions: Sequence[Question]) -> dict[str, list[tuple[Any, ...]]]:
+        """The differences from the oracle, by path; empty where all agree."""
+        expected = self.oracle(questions)
+        opinions = {
+            "offline": self.offline(questions),
+            "pushed": self.by_pushes(questions),
+            "materialised": self.by_materialising(questions),
+        }
+        found = {name: self.shown(questions, expected, got) for name, got in opinions.items()}
+        return {name: differences for name, differences in found.items() if differences}
+
+
+def column(type_: Type, values: Sequence[Any]) -> pa.Array:
+    """An Arrow array as DuckDB's canonical columns have it: naive UTC, durations as integers."""
+    made = pa.array(values, type=type_.arrow)
+    stored = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name)
+    return made if stored is None else made.cast(stored)

@@ -1,0 +1,246 @@
+"""Three opinions on a transform: the plain function, the online evaluator, and DuckDB.
+
+The plain function is run with its ints watched (`watched`), since Python itself does not notice
+one that leaves int64; beyond that it is Python, whose answer the other two must give bit for bit.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import itertools
+import linecache
+import math
+import struct
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from featurekit import feature
+from featurekit.define import Transform
+from featurekit.ir import Function
+from featurekit.parse import parse
+from featurekit.point_in_time import prepare
+from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
+from featurekit.to_python import ERROR, to_python
+from featurekit.types import INT_MAX, INT_MIN, Type
+
+PRELUDE = """\
+import datetime as dt, enum, hashlib, math, re, typing
+from datetime import date, datetime, timedelta, timezone
+from typing import Literal, NamedTuple, TypedDict
+from zoneinfo import ZoneInfo
+"""
+_numbers = itertools.count()
+
+
+def module(source: str) -> dict[str, Any]:
+    """The namespace of a module with this text, whose functions `inspect` can read."""
+    name = f"<program {next(_numbers)}>"
+    text = textwrap.dedent(source)
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    space: dict[str, Any] = {"__name__": name}
+    exec(PRELUDE, space)
+    space["feature"] = feature
+    exec(compile(text, name, "exec"), space)
+    return space
+
+
+def watched(source: str) -> dict[str, Any]:
+    """The same namespace, where an int outside int64 raises as soon as an expression gives it."""
+    tree = _Watch().visit(ast.parse(textwrap.dedent(source)))
+    space: dict[str, Any] = {"__name__": "watched", "_int64": _int64, "_add": _add}
+    exec(PRELUDE, space)
+    space["feature"] = lambda f=None, **_: f if f is not None else (lambda g: g)
+    exec(compile(ast.fix_missing_locations(tree), "<watched>", "exec"), space)
+    return space
+
+
+def _int64(value: Any) -> Any:
+    if type(value) is int and not INT_MIN <= value <= INT_MAX:
+        raise OverflowError("an int outside int64")
+    if isinstance(value, complex):
+        raise ValueError("a complex result")
+    return value
+
+
+def _add(values: Any) -> Any:
+    """The builtin sum as the A-rules have it: floats exactly, ints held to int64 at the end."""
+    from featurekit.ops import NAMESPACE
+
+    values = list(values)
+    if any(isinstance(v, float) for v in values):
+        exact = NAMESPACE.get("sum_floats") or NAMESPACE.get("exact_sum") or math.fsum
+        return exact(values)
+    return sum(values)
+
+
+class _Watch(ast.NodeTransformer):
+    """Puts `_int64(…)` around whatever computes."""
+
+    def watch(self, node: ast.expr) -> ast.expr:
+        self.generic_visit(node)
+        made = ast.Call(ast.Name("_int64", ast.Load()), [node], [])
+        return ast.copy_location(made, node)
+
+    visit_BinOp = watch
+    visit_UnaryOp = watch
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name) and node.func.id == "sum":
+            node.func.id = "_add"
+        return self.watch(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+        assert isinstance(node.target, ast.Name)
+        read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
+        whole = ast.copy_location(ast.BinOp(read, node.op, node.value), node)
+        return ast.copy_location(ast.Assign([node.target], self.visit(whole)), node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        node.body = [self.visit(n) for n in node.body]
+        return node
+
+    def visit_MatchValue(self, node: ast.MatchValue) -> ast.pattern:
+        return node
+
+
+def bits(value: Any) -> Any:
+    """The value with its type and, of a float, its 64 bits; every NaN is one NaN."""
+    match value:
+        case float():
+            if math.isnan(value):
+                return "float", "nan"
+            return "float", struct.pack(">d", value).hex()
+        case list() | tuple():
+            return "list", tuple(bits(v) for v in value)
+        case dt.datetime():
+            return "datetime", value.astimezone(dt.timezone.utc).isoformat()
+        case _:
+            return type(value).__name__, value
+
+
+def declared(value: Any, type_: Type) -> Any:
+    """A plain function's result as its declared type has it."""
+    if value is None:
+        return None
+    if isinstance(value, str) and type(value) is not str:
+        value = str.__str__(value)  # a member of an enumeration
+    match type_.name:
+        case "float":
+            return float(value)
+        case "int":
+            return int(value)
+        case "list":
+            assert type_.item is not None
+            return [declared(v, type_.item) for v in value]
+        case _:
+            return value
+
+
+def plainly(function: Callable[..., Any], row: Sequence[Any], returns: Type) -> Any:
+    """The plain function's value for a row, ERROR where it raises."""
+    try:
+        return declared(_int64(function(*row)), returns)
+    except Exception:
+        return ERROR
+
+
+def online(function: Function, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The online evaluator's value for each row."""
+    evaluate = to_python(function)
+    return [evaluate(*row) for row in rows]
+
+
+class Table:
+    """Rows of awkward values in DuckDB, that many transforms are asked about."""
+
+    def __init__(self, columns: dict[str, tuple[Type, list[Any]]]) -> None:
+        self.columns = columns
+        self.con = duckdb.connect()
+        self.con.execute("SET threads = 1")
+        prepare(self.con)
+        size = len(next(iter(columns.values()))[1])
+        arrays: dict[str, Any] = {"rid": pa.array(range(size))}
+        for name, (type_, values) in columns.items():
+            arrays[name] = pa.array([_stored(v, type_) for v in values], type=_arrow(type_))
+        table = pa.table(arrays)
+        self.con.register("given", table)
+        self.con.execute("CREATE TABLE t AS SELECT * FROM given")
+
+    def rows(self, function: Function, chosen: Sequence[int]) -> list[list[Any]]:
+        columns = [self.columns[p.name][1] for p in function.params]
+        return [[c[i] for c in columns] for i in chosen]
+
+    def ask(self, function: Function, chosen: Sequence[int]) -> list[Any]:
+        """DuckDB's value of the function for these rows, ERROR where it errs."""
+        lowering = Lowering()
+        arguments = [Value(Sql(quote(p.name))) for p in function.params]
+        value = lowering.lower(function, arguments)
+        register_python_ops(self.con, lowering.python_ops)
+        error = value.error.text if value.error else "FALSE"
+        span = ", ".join(map(str, chosen)) or "-1"
+        source = lowering.wrap(f"(SELECT * FROM t WHERE rid IN ({span}))")
+        sql = f"SELECT rid, {value.sql.text} AS v, {error} AS e FROM {source}"
+        found = {rid: (v, e) for rid, v, e in self.con.execute(sql).fetchall()}
+        out = []
+        for rid in chosen:
+            v, e = found[rid]
+            out.append(ERROR if e else _read(v, function.returns))
+        return out
+
+
+def _arrow(type_: Type) -> Any:
+    if type_.item is not None:
+        return pa.list_(_arrow(type_.item))
+    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name, None) or type_.arrow
+
+
+def _stored(value: Any, type_: Type) -> Any:
+    if value is None:
+        return None
+    if type_.item is not None:
+        return [_stored(v, type_.item) for v in value]
+    if type_.name == "datetime":
+        return value.astimezone(dt.timezone.utc).replace(tzinfo=None)
+    if type_.name == "timedelta":
+        return value // dt.timedelta(microseconds=1)
+    return value
+
+
+def _read(value: Any, type_: Type) -> Any:
+    if value is None:
+        return None
+    if type_.item is not None:
+        return [_read(v, type_.item) for v in value]
+    if type_.name == "datetime":
+        return value.replace(tzinfo=dt.timezone.utc)
+    if type_.name == "timedelta":
+        return dt.timedelta(microseconds=value)
+    return value
+
+
+def differences(
+    source: str, name: str, table: Table, chosen: Sequence[int]
+) -> list[tuple[list[Any], Any, Any, Any]]:
+    """The rows on which the three differ: arguments, plain, online, DuckDB."""
+    transform = module(source)[name]
+    if not isinstance(transform, Transform):
+        transform = feature(transform)
+    function = parse(transform)
+    space = watched(source)
+    rows = table.rows(function, chosen)
+    plain = [plainly(space[name], row, function.returns) for row in rows]
+    return [
+        (row, a, b, c)
+        for row, a, b, c in zip(
+            rows, plain, online(function, rows), table.ask(function, chosen), strict=True
+        )
+        if not bits(a) == bits(b) == bits(c)
+    ]
