@@ -18,7 +18,7 @@ from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
 from featurekit.serve import state_key, state_prefix
 from featurekit.to_python import ERROR
-from featurekit.view_events import ViewEvents, keys_sql, order_sql, reigns_sql, view_events
+from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 
 _CHUNK = 500
 _BATCH = 50_000
@@ -68,7 +68,7 @@ def materialize_view(
     prefix = state_prefix(project, view)
     done = 0
     chunk: list[Entity] = []
-    for entity in _entities(con, view, made, events):
+    for entity in _entities(con, view, made):
         chunk.append(entity)
         if len(chunk) == _CHUNK:
             _write(store, view, prefix, chunk, after, until)
@@ -107,7 +107,7 @@ def _write(
     store.update([state_key(prefix, e.key) for e in chunk], change)
 
 
-def _entities(con: Any, view: View, made: ViewEvents, events: Events) -> Iterator[Entity]:
+def _entities(con: Any, view: View, made: ViewEvents) -> Iterator[Entity]:
     """Every entity of the interval, with the events that its state may keep."""
     keys = keys_sql(view)
     facts = (
@@ -117,9 +117,17 @@ def _entities(con: Any, view: View, made: ViewEvents, events: Events) -> Iterato
     same = " AND ".join(f"a.k{i} = b.k{i}" for i in range(len(view.join_keys)))
     horizon = f"b.__newest - {view.history_us}"
     if view.kind == "latest":
-        reigns = reigns_sql(view, made, prompt=events.prompt)
+        # What happened before the row that leads at the horizon never leads again.
+        visible = f"greatest(__ts, __created) <= __newest - {view.history_us}"
+        leading = f"max(__ts) FILTER ({visible})"
+        joined = f"(SELECT * FROM {made.sql} JOIN {facts} USING ({keys}))"
+        since = f"(SELECT {keys}, {leading} AS __since FROM {joined} GROUP BY ALL)"
+        recent = (
+            f"(SELECT * EXCLUDE (__since) FROM {made.sql} JOIN {since} USING ({keys}) "
+            "WHERE __since IS NULL OR __ts >= __since)"
+        )
         follows = f"lead(__v) OVER (PARTITION BY {keys} ORDER BY __v)"
-        kept = f"(SELECT *, {follows} AS __until FROM {reigns})"
+        kept = f"(SELECT *, {follows} AS __until FROM {leads_sql(view, made, recent)})"
         matters = f"coalesce(a.__until > {horizon}, TRUE)"
     else:
         kept, matters = made.sql, f"a.__ts > {horizon} - {view.retain_us}"

@@ -18,7 +18,7 @@ from featurekit.online.state import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE
 from featurekit.online.state import empty_value
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
 from featurekit.types import FLOAT
-from featurekit.view_events import ViewEvents, keys_sql, order_sql, reigns_sql, view_events
+from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +69,79 @@ class ViewSql:
 def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
     """The latest row of each label's entity as of its instant, within the ttl (V1, T4)."""
     made = view_events(con, view, _of_labels(view, events.relation, labels))
-    reigns = reigns_sql(view, made, prompt=events.prompt)
-    keys = " AND ".join(f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys))
-    fresh = "TRUE" if view.ttl_us is None else f"e.__ts > l.__t - {view.ttl_us}"
+    fresh = "TRUE" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
     columns, erring = [], []
     for i, feature in enumerate(view.features):
         slot = feature.slot
         assert slot is not None
-        value = f"e.s{slot}"
+        value = f"s{slot}"
         if view.ttl_us is not None:
             value = f"CASE WHEN {fresh} THEN {value} END"
         columns.append(f"{value} AS f{i}")
         error = made.errors[slot]
-        failed = None if error is None else f"coalesce({fresh} AND e.{error}, FALSE)"
+        failed = None if error is None else f"coalesce({fresh} AND {error}, FALSE)"
         if failed is not None:
             columns.append(f"{failed} AS x{i}")
             erring.append(i)
         if statuses:
             columns.append(
-                f"CASE WHEN e.__v IS NULL THEN '{NOT_FOUND}' "
+                f"CASE WHEN __ts IS NULL THEN '{NOT_FOUND}' "
                 f"WHEN NOT ({fresh}) THEN '{OUTSIDE_MAX_AGE}' "
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
-                f"WHEN e.s{slot} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
+                f"WHEN s{slot} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    sql = (
-        f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l "
-        f"ASOF LEFT JOIN {reigns} e ON {keys} AND l.__t >= e.__v)"
+    used = sorted({f.slot for f in view.features if f.slot is not None})
+    kept = [f"s{i}" for i in used] + [e for i in used if (e := made.errors[i])]
+    found = _latest_rows(view, made, labels, kept, prompt=events.prompt)
+    return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {found})", frozenset(erring))
+
+
+def _latest_rows(
+    view: View, made: ViewEvents, labels: str, kept: list[str], *, prompt: bool
+) -> str:
+    """For each label `__rid`, `__t`, and of its latest row `__ts` and the columns `kept`.
+
+    Prompt events, those that arrived when they happened, are found by an ASOF join on __ts, which
+    breaks ties as it likes; only the instants it found are looked at again for ties. Late events
+    are few as a rule: those that lead for a while are found by a second ASOF join, on the instant
+    from which they lead. Of the two candidates the later by T6 is the row; (__ts, __created) tells
+    them apart, since one of two events of an instant arrived late and the other did not.
+    """
+    keys = [f"k{i}" for i in range(len(view.join_keys))]
+    named = [quote(p.name) for p in view.join_keys]
+    on = " AND ".join(f"l.{n} = e.{k}" for n, k in zip(named, keys, strict=True))
+    row = ["__ts", "__created", *kept]
+    values = ", ".join(f"e.{c}" for c in row)
+    source = made.sql if prompt else f"(SELECT * FROM {made.sql} WHERE __created <= __ts)"
+    by_instant = ", ".join([*keys, "__ts"])
+    tied = (
+        f"SELECT * FROM {source} SEMI JOIN (SELECT {by_instant} FROM {source} SEMI JOIN found "
+        f"USING ({by_instant}) GROUP BY ALL HAVING count(*) > 1) USING ({by_instant}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {by_instant} "
+        f"ORDER BY {order_sql(view, made, backwards=True)}) = 1"
     )
-    return ViewSql(sql, frozenset(erring))
+    chosen = ", ".join(f"CASE WHEN t.__ts IS NULL THEN f.{c} ELSE t.{c} END AS {c}" for c in row)
+    same = " AND ".join(f"f.{c} = t.{c}" for c in [*keys, "__ts"])
+    sql = (
+        f"WITH found AS MATERIALIZED (SELECT l.__rid, l.__t, {', '.join(f'e.{k}' for k in keys)}, "
+        f"{values} FROM {labels} l ASOF LEFT JOIN {source} e ON {on} AND l.__t >= e.__ts), "
+        f"tied AS MATERIALIZED ({tied}) "
+        f"SELECT f.__rid, f.__t, {chosen} FROM found f LEFT JOIN tied t ON {same}"
+    )
+    if prompt:
+        return f"({sql})"
+    late = f"(SELECT * FROM {made.sql} WHERE __created > __ts)"
+    leads = leads_sql(view, made, late)
+    wins = (
+        "b.__ts IS NOT NULL AND (a.__ts IS NULL OR "
+        "b.__ts > a.__ts OR (b.__ts = a.__ts AND b.__created > a.__created))"
+    )
+    better = ", ".join(f"CASE WHEN {wins} THEN b.{c} ELSE a.{c} END AS {c}" for c in row)
+    return (
+        f"(SELECT a.__rid, a.__t, {better} FROM ({sql}) a JOIN (SELECT l.__rid, {values} "
+        f"FROM {labels} l ASOF LEFT JOIN {leads} e ON {on} AND l.__t >= e.__v) b "
+        f"ON a.__rid = b.__rid)"
+    )
 
 
 def _of_labels(view: View, relation: str, labels: str) -> str:
@@ -125,6 +170,7 @@ def windows_sql(
     columns, extra = _columns(con, view, name)
     source = f"(SELECT *{''.join(', ' + e for e in extra)} FROM {name})"
     parts: list[str] = []
+    finished: list[str] = []
     outer: list[str] = []
     erring: list[int] = []
     for i, feature in enumerate(view.features):
@@ -132,9 +178,12 @@ def windows_sql(
         sql = feature.implementation().sql(column, _keep(feature))
         names = [f"a{i}_{p}" for p in range(len(sql.parts))]
         parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
-        value = f"({sql.value.format(*(f'g.{n}' for n in names))})"
+        # A layer of their own: written out where they are read, they would cost DuckDB a second.
+        finished.append(f"{sql.value.format(*names)} AS v{i}")
+        if sql.error is not None:
+            finished.append(f"{sql.error.format(*names)} AS e{i}")
         empty = literal(empty_value(feature), feature.type)
-        error = sql.error and sql.error.format(*(f"g.{n}" for n in names))
+        value, error = f"g.v{i}", sql.error and f"g.e{i}"
         found = value
         if feature.default is not None:
             found = f"coalesce({value}, {literal(feature.default, feature.type)})"
@@ -162,6 +211,7 @@ def windows_sql(
         f"(SELECT l.__rid, {', '.join(parts)} FROM {labels} l JOIN {source} e "
         f"ON {keys} AND {' AND '.join(reach)} GROUP BY l.__rid)"
     )
+    grouped = f"(SELECT __rid, {', '.join(finished)} FROM {grouped})"
     known = ""
     if statuses:
         # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
@@ -244,8 +294,11 @@ def join_service(
 
     `labels` also has the request fields as columns.
     """
-    relation = f"{labels} l"
-    columns = ["l.*"]
+    relations: list[str] = []
+    columns: list[str] = []
+    if service.request or not service.views:
+        relations.append(f"{labels} l")
+        columns += [f"l.{quote(p.name)}" for p in service.request]
     erring: set[str] = set()
     for v, view in enumerate(service.views):
         if view.kind == "latest":
@@ -253,7 +306,7 @@ def join_service(
         else:
             name = quote(f"{labels.strip(chr(34))}_events_{v}")
             made = windows_sql(con, view, events[v], labels, statuses=statuses, name=name)
-        relation += f" JOIN {made.sql} v{v} ON l.__rid = v{v}.__rid"
+        relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):
             columns.append(f"v{v}.f{i} AS f{v}_{i}")
             if i in made.erring:
@@ -261,7 +314,11 @@ def join_service(
                 erring.add(f"{v}_{i}")
             if statuses:
                 columns.append(f"v{v}.t{i} AS t{v}_{i}")
-    joined = f"(SELECT {', '.join(columns)} FROM {relation})"
+    # Every one of them has each label's row exactly once.
+    relation = " JOIN ".join(
+        r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations)
+    )
+    joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     return _finish(con, service, joined, erring, statuses=statuses)
 
 

@@ -136,6 +136,11 @@ def shown(value: Any) -> str:
             return str(plain(value))
 
 
+def as_text(value: Any) -> str | None:
+    """As `shown`, but None as it is: for a column that holds many types, set to the left."""
+    return None if value is None else shown(value)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it; see the top of this module."""
     match value:

@@ -75,20 +75,15 @@ def order_sql(view: View, events: ViewEvents, *, backwards: bool = False) -> str
     return ", ".join(terms)
 
 
-def reigns_sql(view: View, events: ViewEvents, *, prompt: bool) -> str:
-    """Each event that is the latest row for a while, with `__v`, the instant from which it is: no
-    event after it in T6 is visible by then (T3, V1). Late events need nothing more: whatever the
-    arrivals, an ASOF join on __v finds the latest row. `prompt`: every event arrived when it
-    happened.
+def leads_sql(view: View, events: ViewEvents, relation: str) -> str:
+    """Each event of `relation` that is the latest row for a while, with `__v`, the instant from
+    which it is: no event after it in T6 is visible by then (T3, V1). Whatever the arrivals, an ASOF
+    join on __v finds the latest row.
     """
     keys = keys_sql(view)
-    if prompt:
-        order = order_sql(view, events, backwards=True)
-        ranked = f"row_number() OVER (PARTITION BY {keys}, __ts ORDER BY {order})"
-        return f"(SELECT *, __ts AS __v FROM {events.sql} QUALIFY {ranked} = 1)"
     numbered = (
         f"(SELECT *, greatest(__ts, __created) AS __v, row_number() OVER "
-        f"(PARTITION BY {keys} ORDER BY {order_sql(view, events)}) AS __o FROM {events.sql})"
+        f"(PARTITION BY {keys} ORDER BY {order_sql(view, events)}) AS __o FROM {relation})"
     )
     lead = f"max(__o) OVER (PARTITION BY {keys} ORDER BY __v RANGE UNBOUNDED PRECEDING)"
     return f"(SELECT * FROM {numbered} QUALIFY __o = {lead})"

@@ -45,6 +45,17 @@ def connect() -> duckdb.DuckDBPyConnection:
     return con
 
 
+_plans: dict[int, tuple[FeatureService, Plan]] = {}
+
+
+def plan_of(definition: FeatureService) -> Plan:
+    """The compiled service, made once; it goes through its bytes, as to a serving process."""
+    if id(definition) not in _plans:
+        compiled = read_plan(plan_bytes(compile_service(definition)))
+        _plans[id(definition)] = definition, Plan("tests", compiled)
+    return _plans[id(definition)][1]
+
+
 def service_of(*features: Any, request: Mapping[str, Any] | None = None) -> FeatureService:
     return FeatureService("service", features=list(features), request=request or {})
 
@@ -59,8 +70,7 @@ class Paths:
         rows: Mapping[str, Sequence[Row]],
     ) -> None:
         self.con, self.definition, self.rows = con, definition, rows
-        # The plan goes through its bytes, as it does to a serving process.
-        self.plan = Plan("tests", read_plan(plan_bytes(compile_service(definition))))
+        self.plan = plan_of(definition)
         self.service: Service = self.plan.service
         views = [f.view if isinstance(f, FeatureSelection) else f for f in definition.features]
         self.views = {v.name: v for v in views if isinstance(v, FeatureView)}

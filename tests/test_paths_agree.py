@@ -286,14 +286,14 @@ def agree(paths: Paths, questions: list[Question], name: str, expected: Any, got
     assert not paths.shown(questions, expected, got), name
 
 
-EXAMPLES = settings.get_current_profile_name() and settings().max_examples
+EXAMPLES = settings().max_examples
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=EXAMPLES // 4)
+    @settings(max_examples=EXAMPLES // 10)
     @given(cases(service, instants=6, keys=3))
     def check(case):
         rows, questions, _ = case
@@ -308,7 +308,7 @@ def test_offline_is_what_the_oracle_says(con, name):
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=EXAMPLES // 8)
+    @settings(max_examples=EXAMPLES // 20)
     @given(cases(service))
     def check(case):
         rows, questions, shuffler = case
@@ -360,7 +360,7 @@ def test_a_redis_answers_what_the_oracle_says(con, redis_store: RedisStore):
     check()
 
 
-@settings(max_examples=EXAMPLES // 4)
+@settings(max_examples=EXAMPLES // 10)
 @given(st.data())
 def test_history_answers_earlier_instants_as_they_were(con, data):
     features = {"n": Count(window="1h"), "sum": Sum("amount", window="1d"),

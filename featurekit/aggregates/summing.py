@@ -81,7 +81,7 @@ def _total_sql(column: Column, keep: str) -> tuple[list[str], str, str | None]:
         shown = ", ".join(f"coalesce({{{first + i}}}, 0)" for i in range(len(floats.limbs)))
         indices = ",".join(map(str, floats.limbs))
         value = f"fk_limbs(concat_ws(',', {shown}), '{indices}')"
-    beyond = f"coalesce({value} IS NULL OR isinf({value}), TRUE)"
+    beyond = f"coalesce(isinf({value}), TRUE)"
     if not floats.specials:
         # Every input is finite, so an infinite total lies beyond the doubles.
         return parts, value, f"(coalesce({{0}}, 0) > 0 AND {beyond})"

@@ -19,7 +19,7 @@ DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    from featurekit.cli.parser import parser
+    from featurekit.cli.parser import UsageError, parser
 
     try:
         arguments = parser().parse_args(argv)
@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FeaturekitError as error:
         print(f"featurekit: error: {error}", file=sys.stderr)
         return ERROR
+    except UsageError as error:
+        print(f"featurekit: error: {error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("featurekit: interrupted", file=sys.stderr)
         return INTERRUPTED

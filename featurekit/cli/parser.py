@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,19 +17,17 @@ _EPILOG = (
 )
 
 
+class UsageError(Exception):
+    """A command line that only its verb could see through."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors exit with 64, for 2 means that the work failed."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message; exit."""
-        self.print_usage(_stderr())
+        self.print_usage(sys.stderr)
         self.exit(USAGE, f"featurekit: error: {message}; see `{self.prog} --help`\n")
-
-
-def _stderr() -> Any:
-    import sys
-
-    return sys.stderr
 
 
 def instant(text: str) -> dt.datetime:
@@ -39,7 +38,7 @@ def instant(text: str) -> dt.datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no instant; write 2011-09-30T12:00:00+01:00 (without an offset it is UTC)"
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -92,8 +91,8 @@ def parser() -> Parser:
     verb(
         "apply",
         "register the definitions and publish the services",
-        "It asks nothing: plan shows the same changes beforehand. A changed service goes on serving "
-        "its old version until materialize has filled the new one.",
+        "It asks nothing: plan shows the same changes beforehand. A changed service goes on "
+        "serving its old version until materialize has filled the new one.",
     )
 
     materialize = verb("materialize", "fill the online state up to an instant, and go live")
@@ -123,7 +122,7 @@ def parser() -> Parser:
     )  # fmt: skip
     historical.add_argument(
         "-o", "--output", type=Path, metavar="OUT.parquet",
-        help="write the training set here, and OUT.parquet.manifest.json (default: show the first rows)",
+        help="write it here, with OUT.parquet.manifest.json (default: show the first rows)",
     )  # fmt: skip
     historical.add_argument(
         "--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"
@@ -141,11 +140,16 @@ def parser() -> Parser:
     online = verb(
         "get-online",
         "answer for some entities, from the online state",
-        "Values are read by the types that the service declares; an empty one is None, but for str.",
+        "Values are read by the types that the service declares; an empty one is None, but for "
+        "str, whose None only --rows can say.",
     )
     online.add_argument("service", metavar="SERVICE", help="the service's name")
     online.add_argument(
-        "values", nargs="*", type=pair, metavar="key=value", help="one row's join keys and request fields"
+        "values",
+        nargs="*",
+        type=pair,
+        metavar="key=value",
+        help="one row's join keys and request fields",
     )
     online.add_argument(
         "--rows", metavar="FILE.jsonl", help="many rows as JSON lines, or - for standard input"
@@ -164,7 +168,9 @@ def parser() -> Parser:
         "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
     )
     _values(parity, "values to compare for each service")
-    parity.add_argument("--seed", type=int, default=0, metavar="N", help="other questions (default: 0)")
+    parity.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
+    )
 
     demo = verb(
         "demo",
@@ -172,13 +178,23 @@ def parser() -> Parser:
         "On generated data, or with --data on the order lines of a real shop.",
     )
     demo.add_argument(
-        "--data", type=Path, metavar="PATH", help='order lines with the columns of "Online Retail", Parquet'
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help='order lines with the columns of "Online Retail", Parquet',
     )
     demo.add_argument(
-        "--folder", type=Path, metavar="FOLDER", help="work here and keep it (default: a temporary one)"
+        "--folder",
+        type=Path,
+        metavar="FOLDER",
+        help="work here and keep it (default: a temporary one)",
     )
     demo.add_argument(
-        "--labels", type=positive, default=20_000, metavar="N", help="rows of the training sets (default: 20000)"
+        "--labels",
+        type=positive,
+        default=20_000,
+        metavar="N",
+        help="rows of the training sets (default: 20000)",
     )
     _values(demo, "values that the parity check compares")
     return top

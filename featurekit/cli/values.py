@@ -109,7 +109,7 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
                 raise DataError(f"{shown}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise DataError(
-                    f'{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in '
+                    f"{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in "
                     '{"customer_id": 12347}'
                 )
             rows.append({k: of_json(v, types[k]) if k in types else v for k, v in row.items()})

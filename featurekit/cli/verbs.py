@@ -1,0 +1,422 @@
+"""What each verb of the command line does: one function a verb, named as the verb is.
+
+Each takes the arguments and the screen; parity and demo return whether the paths agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.parser import UsageError
+from featurekit.cli.values import csv_frame, csv_texts, json_rows, lenient, read_text
+from featurekit.errors import ConfigError, DataError, EntityFrameError, FeaturekitError, NotServed
+from featurekit.screen import Screen, as_text
+from featurekit.types import DATETIME, Type
+
+if TYPE_CHECKING:
+    from featurekit.parity.report import Report
+    from featurekit.registry import Change
+    from featurekit.store import FeatureStore
+
+_FILE = "feature_store.yaml"
+_SHORT = 12
+_ACTIONS = {
+    "add": "+ add",
+    "change": "~ change",
+    "describe": "  describe",
+    "remove": "- remove",
+}
+
+
+def init(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Write a starter repo."""
+    from featurekit.cli.starter import write_starter
+
+    folder: Path = arguments.folder
+    files = write_starter(folder, dt.datetime.now(dt.UTC))
+    screen.document({"folder": folder, "files": files})
+    screen.line(f"Wrote a feature repo in {folder}:")
+    for file in files:
+        screen.line(f"  {file}")
+    repo = "" if str(folder) == "feature_repo" else f" --repo {folder}"
+    screen.line("Next:")
+    for command in (
+        "apply",
+        "materialize",
+        "get-online checkout customer_id=1 basket_value=25",
+        f"get-historical checkout {folder}/labels.csv",
+        "parity",
+    ):
+        screen.line(f"  featurekit{repo} {command}")
+
+
+def plan(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Show what apply would change."""
+    with _store(arguments) as store:
+        changes, notes = store.plan(), _notes(store)
+        screen.document(
+            {"project": store.project, "changes": [_change(c) for c in changes], "notes": notes}
+        )
+        _show_changes(screen, changes)
+        _show_notes(screen, notes)
+
+
+def apply(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Record the definitions, publish the services."""
+    with _store(arguments) as store:
+        changes, notes = store.apply(), _notes(store)
+        live = store.live()
+        services = store.repo.compiled_services
+        waiting = [
+            name
+            for name, service in services.items()
+            if name not in live or live[name].fingerprint != service.fingerprint
+        ]
+        screen.document(
+            {
+                "project": store.project,
+                "changes": [_change(c) for c in changes],
+                "notes": notes,
+                "live": [name for name in services if name not in waiting],
+                "waiting": waiting,
+            }
+        )
+        _show_changes(screen, changes)
+        _show_notes(screen, notes)
+        screen.line(f"\nApplied to project {store.project}.")
+        if waiting:
+            screen.line(f"Waiting for `featurekit materialize`: {', '.join(waiting)}.")
+
+
+def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Fill the online states."""
+    with _store(arguments) as store, screen.progress() as move:
+        fill = store.materialize_incremental if arguments.incremental else store.materialize
+        done = fill(arguments.end, progress=move)
+    counts = [
+        {
+            "view": v.view,
+            "entities": v.entities,
+            "events": v.events,
+            "null_keys": v.null_keys,
+            "erring": v.erring,
+        }
+        for v in done.views
+    ]
+    screen.document({"until": done.until, "views": counts, "went_live": list(done.live)})
+    if counts:
+        columns = ("view", "entities written", "events read", "without an entity", "erring")
+        screen.table(columns, [list(c.values()) for c in counts])
+    else:
+        screen.line("Nothing to do.")
+    screen.line(f"\nMaterialised up to {done.until.isoformat()}.")
+    if done.live:
+        screen.line(f"Live now: {', '.join(done.live)}.")
+
+
+def push(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Add events of a source."""
+    with _store(arguments) as store:
+        rows = _event_rows(store, arguments.source, arguments.file)
+        done = store.push(arguments.source, rows)
+    counts = {
+        "rows": done.rows,
+        "entities": done.entities,
+        "null_keys": done.null_keys,
+        "erring": done.erring,
+        "quarantined": done.quarantined,
+    }
+    screen.document({"source": arguments.source, **counts})
+    screen.table(
+        ("source", "rows taken", "states changed", "without an entity", "erring", "set aside"),
+        [[arguments.source, *counts.values()]],
+    )
+
+
+def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Make a training set."""
+    with _store(arguments) as store:
+        service = store.repo.compiled_services.get(arguments.service)
+        frame: Any = arguments.frame
+        if service is not None and frame.suffix.lower() == ".csv":
+            request = {p.name: p.type for p in service.request}
+            frame = csv_frame(frame, {**service.join_keys, **request})
+        training = store.get_historical_features(
+            frame,
+            arguments.service,
+            full_feature_names=arguments.full_feature_names,
+            statuses=arguments.statuses,
+            timezone=arguments.timezone,
+        )
+        if arguments.output is not None:
+            try:
+                manifest = training.to_parquet(arguments.output)
+            except OSError as error:
+                raise DataError(
+                    f"{arguments.output} cannot be written: {error.strerror or error}"
+                ) from None
+            screen.document({"output": arguments.output, "manifest": manifest})
+            screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
+        else:
+            table = training.to_arrow()
+            manifest = training.manifest
+            first = table.slice(0, arguments.limit).to_pylist()
+            types = {field.name: str(field.type) for field in table.schema}
+            screen.document({"manifest": manifest, "types": types, "first_rows": first})
+            _show_rows(screen, table.column_names, first)
+            screen.line(
+                f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all."
+            )
+        screen.line(f"Content hash {manifest['content_hash']}")
+        for name, errors in (manifest["errors"] or {}).items():
+            screen.line(
+                f"{name} erred in {errors['rows']} rows, first in row {errors['first_row']}."
+            )
+
+
+def get_online(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Answer for some entities."""
+    if bool(arguments.values) == (arguments.rows is not None):
+        raise UsageError(
+            "write key=value for each join key and request field, or --rows FILE.jsonl"
+        )
+    with _store(arguments) as store:
+        live = store.live()
+        service = live.get(arguments.service)
+        if service is None:
+            raise NotServed(
+                f"project {store.project!r} serves no service {arguments.service!r}; live are: "
+                f"{', '.join(live) or 'none'}; run `featurekit apply` and `featurekit materialize`"
+            )
+        types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        if arguments.rows is not None:
+            rows = json_rows(arguments.rows, types)
+        else:
+            rows = [_one_row(arguments.values, types)]
+        found = store.get_online_features(arguments.service, rows, as_of=arguments.as_of)
+    answers = list(
+        zip(_by_row(found.entities), _by_row(found.columns), found.statuses(), strict=True)
+    )
+    screen.document(
+        {
+            "service": arguments.service,
+            "as_of": found.as_of,
+            "rows": [{"entity": e, "features": f, "statuses": s} for e, f, s in answers],
+        }
+    )
+    for entity, features, statuses in answers:
+        screen.line(", ".join(f"{k} = {v!r}" for k, v in entity.items()), style="bold")
+        screen.table(
+            ("feature", "value", "status"), [(n, v, statuses[n]) for n, v in features.items()]
+        )
+        screen.line()
+    screen.line(f"As of {found.as_of.isoformat()}.")
+
+
+def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
+    """Compare both paths bit for bit."""
+    reports: list[Report] = []
+    with _store(arguments) as store:
+        names = arguments.services or list(store.repo.compiled_services)
+        if not names:
+            raise FeaturekitError(f"{store.path} defines no FeatureService, so nothing is served")
+        with screen.progress() as move:
+            for name in names:
+                reports.append(
+                    store.check_parity(
+                        name,
+                        values=arguments.values,
+                        seed=arguments.seed,
+                        progress=partial(move, name),
+                    )
+                )
+    from featurekit.parity.show import show_report
+
+    agree = all(r.ok for r in reports)
+    screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
+    for report in reports:
+        show_report(screen, report)
+    empty = [r.service for r in reports if not r.compared]
+    if empty and not any(r.differing for r in reports):
+        raise FeaturekitError(
+            f"nothing could be compared for {', '.join(empty)}: no source holds an event of theirs"
+        )
+    return agree
+
+
+def demo(arguments: argparse.Namespace, screen: Screen) -> bool:
+    """Do all of it on the example shop."""
+    from featurekit.demo.run import run_demo
+
+    return run_demo(
+        screen,
+        folder=arguments.folder,
+        data=arguments.data,
+        redis_url=arguments.redis_url,
+        labels=arguments.labels,
+        values=arguments.values,
+    )
+
+
+# --- what verbs share -----------------------------------------------------------------------------
+
+
+@contextmanager
+def _store(arguments: argparse.Namespace) -> Iterator[FeatureStore]:
+    """The feature store of --repo, or of the folder that the shell is in."""
+    folder: Path | None = arguments.repo
+    if folder is None:
+        folder = next((p for p in (Path(), Path("feature_repo")) if (p / _FILE).is_file()), None)
+    if folder is None:
+        raise ConfigError(
+            f"no {_FILE} in this folder or in feature_repo; name the repo with --repo, or write "
+            "one with `featurekit init`"
+        )
+    from featurekit.store import FeatureStore
+
+    with FeatureStore(folder, redis_url=arguments.redis_url) as store:
+        yield store
+
+
+def short(fingerprint: str | None) -> str | None:
+    """The beginning of a fingerprint, which tells versions apart for people."""
+    return fingerprint and fingerprint[:_SHORT]
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "action": change.action,
+        "kind": change.kind,
+        "name": change.name,
+        "old": change.old,
+        "new": change.new,
+        "features": list(change.details),
+    }
+
+
+def _show_changes(screen: Screen, changes: Sequence[Change]) -> None:
+    if not changes:
+        screen.line("No changes.")
+        return
+    rows = []
+    for c in changes:
+        prints = [p for p in (short(c.old), short(c.new)) if p]
+        rows.append(
+            (
+                _ACTIONS[c.action],
+                c.kind,
+                c.name,
+                " → ".join(dict.fromkeys(prints)),
+                " ".join(c.details),
+            )
+        )
+    columns = ("action", "kind", "name", "fingerprint", "features")
+    with_details = any(c.details for c in changes)
+    screen.table(columns if with_details else columns[:4], rows)
+
+
+def _notes(store: FeatureStore) -> dict[str, Any]:
+    """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
+    features with operators that DuckDB computes by calling Python (R5)."""
+    repo = store.repo
+    read = {v.source.name: v.source for v in repo.compiled_views.values()}
+    unknown = [n for n, s in sorted(read.items()) if s.created_timestamp_column is None]
+    called: dict[str, list[str]] = {}
+    for view in repo.compiled_views.values():
+        for feature in view.features:
+            slots = [view.slots[i] for i in (feature.slot, feature.where) if i is not None]
+            ops = {op for s in slots if s.transform for op in _python_ops(s.transform.body)}
+            if ops:
+                called[f"{view.name}.{feature.name}"] = sorted(ops)
+    for service in repo.compiled_services.values():
+        for output in service.outputs:
+            if output.view < 0:
+                ops = set(_python_ops(service.transforms[output.index].function.body))
+                if ops:
+                    called[f"{service.name}.{output.name}"] = sorted(ops)
+    return {"arrival_unknown": unknown, "python_in_duckdb": called}
+
+
+def _python_ops(body: Any) -> Iterator[str]:
+    from featurekit import ops
+    from featurekit.numerics import operators
+
+    for key in operators(body):
+        row = ops.TABLE[key]
+        if row.sql is None or "{python}" in row.sql:
+            yield key
+
+
+def _show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
+    if notes["arrival_unknown"]:
+        screen.line(
+            f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
+            "known from their own instant on; name a created_timestamp_column where there is one"
+        )
+    if notes["python_in_duckdb"]:
+        screen.line("\nruns as Python inside DuckDB, slower and never different:")
+        screen.table(
+            ("feature", "operators"),
+            [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
+        )
+
+
+def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
+    """What a push takes, with the types that the source declares where the file's are text."""
+    definition = store.repo.sources.get(source)
+    types: dict[str, Type] = {}
+    if definition is not None:  # else the push itself says which there are
+        types = dict(definition.schema)
+        for column in (definition.timestamp_field, definition.created_timestamp_column):
+            if column is not None:
+                types[column] = DATETIME.or_none()
+    suffix = Path(file).suffix.lower()
+    if suffix == ".csv":
+        texts = csv_texts(Path(file), types)
+        return [
+            {k: lenient(v, types[k]) if k in types else v for k, v in row.items()}
+            for row in texts.to_pylist()
+        ]
+    if suffix in (".parquet", ".pq"):
+        return _parquet(Path(file))
+    return json_rows(file, types)
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no Parquet file: {error}") from None
+
+
+def _one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, text in pairs:
+        if key in row:
+            raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
+        row[key] = read_text(text, types[key], what=key) if key in types else text
+    return row
+
+
+def _by_row(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _show_rows(screen: Screen, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A frame's first rows; one that is too wide for a table stands on its side."""
+    if len(names) <= 7:
+        screen.table(names, [[row[n] for n in names] for row in rows])
+        return
+    columns = ("column", *(f"row {i}" for i in range(min(3, len(rows)))))
+    screen.table(columns, [[n, *(as_text(row[n]) for row in rows[:3])] for n in names])
