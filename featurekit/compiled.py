@@ -514,9 +514,9 @@ class _ServiceCompiler:
             counts[name] = counts.get(name, 0) + 1
         taken = {*self.request, *(k.name for v in self.views for k in v.join_keys)}
         outputs = []
-        for name, full, *rest in named:
+        for name, full, view_index, index, type_, fingerprint in named:
             shown = full if counts[name] > 1 or name in taken else name
             if shown in taken:
                 raise self.fail(None, f"{shown!r} is both a feature and a key or request field")
-            outputs.append(Output(shown, full, *rest))
+            outputs.append(Output(shown, full, view_index, index, type_, fingerprint))
         return tuple(outputs)

@@ -7,17 +7,18 @@ their next request (F1).
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from featurekit.compiled import Service, View
-from featurekit.errors import OnlineError
+from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.online.store import OnlineStore
 from featurekit.serve import plan_bytes, project_key, read_plan
 
-_LOCK_S = 3600
+_LOCK_S, _RENEW_S = 60, 10
 
 
 def publish(store: OnlineStore, project: str, service: Service) -> None:
@@ -107,7 +108,7 @@ def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
 
     def take(values: list[bytes | None]) -> list[bytes | None]:
         held = values[0] or b""
-        if held and float(held.split(b" ")[1]) > time.time():
+        if held and not held.startswith(token) and float(held.split(b" ")[1]) > time.time():
             return [None]
         return [b"%s %.0f" % (token, time.time() + _LOCK_S)]
 
@@ -119,9 +120,23 @@ def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
     if not (store.read([key])[0] or b"").startswith(token):
         raise OnlineError(
             f"source {source!r} is being materialised, or rows with an arrival of their own are being "
-            f"pushed to it; wait for that, or, if it died, delete the Redis key {key.decode()!r}"
+            f"pushed to it; try again when that is over (a dead holder's lock ends by itself in "
+            f"{_LOCK_S} s)"
         )
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW_S):
+            try:
+                store.update([key], take)
+            except StoreUnavailable:
+                return  # the work itself meets the same error and says so
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        over.set()
+        thread.join()
         store.update([key], give)

@@ -89,7 +89,86 @@ class Let:
     type: Type
 
 
-Expr = Const | Name | Call | Choose | Both | Either | IsNone | Let
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """`(name := value)`: a local that holds from here on, where this is evaluated."""
+
+    name: str
+    value: Expr
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """`table[key]` of a constant dict, an error where the key is absent; with `default`, a Const or
+    Name, `table.get(key, default)`."""
+
+    key: Expr
+    table: tuple[tuple[Any, Any], ...]
+    default: Expr | None
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A call of another function, inlined: each argument is evaluated once."""
+
+    function: Function
+    args: tuple[Expr, ...]
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """`[a, b, c]`."""
+
+    items: tuple[Expr, ...]
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """What a loop runs over: lists in step; `start` numbers them first, as enumerate does."""
+
+    sources: tuple[Expr, ...]
+    start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a loop runs over: so many rows of values, known when it was compiled."""
+
+    rows: tuple[tuple[Expr, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """`[element for names in over if test]`; `kind` is "list", or "any" or "all" of the elements,
+    which stop at the one that decides, or "flat", which joins elements that are lists."""
+
+    kind: str
+    names: tuple[str, ...]
+    over: Zip
+    test: Expr | None
+    element: Expr
+    type: Type
+
+
+Expr = (
+    Const
+    | Name
+    | Call
+    | Choose
+    | Both
+    | Either
+    | IsNone
+    | Let
+    | Bind
+    | Lookup
+    | Apply
+    | ListOf
+    | Each
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +202,42 @@ class Evaluate:
     value: Expr
 
 
-Statement = Assign | If | Return | Evaluate
+@dataclass(frozen=True, slots=True)
+class For:
+    """`for names in over: body`."""
+
+    names: tuple[str, ...]
+    over: Zip | Rows
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """`break`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """`continue`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """`raise …`, and an assert that does not hold: the call errs (R3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """The whole function as its author's Python, for `on_unsupported="python"`: its source, and
+    what it takes from its module: names of imports, constants, and the sources of its helpers."""
+
+    entry: str
+    sources: tuple[str, ...]
+    imports: tuple[tuple[str, str, str], ...]
+    constants: tuple[tuple[str, Any], ...]
+
+
+Statement = Assign | If | Return | Evaluate | For | Break | Continue | Fail | Verbatim
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +270,11 @@ def portable(cls: _Class) -> _Class:
     return cls
 
 
-for _node in (Type, Const, Name, Call, Choose, Both, Either, IsNone, Let):
+for _node in (Type, Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply):
     portable(_node)
-for _node in (Assign, If, Return, Evaluate, Param, Function):
+for _node in (ListOf, Zip, Rows, Each, Assign, If, Return, Evaluate, For, Break, Continue, Fail):
+    portable(_node)
+for _node in (Verbatim, Param, Function):
     portable(_node)
 
 
@@ -227,7 +343,14 @@ def rename(function: Function) -> Function:
 
     Parameters keep theirs: they say which columns and features are read.
     """
-    names = {p.name: p.name for p in function.params}
+    return Function("", function.params, _anonymous(function, keep=True), function.returns)
+
+
+def _anonymous(function: Function, *, keep: bool) -> Any:
+    """The body with its locals numbered, and its parameters too unless they are kept."""
+    names: dict[str, str] = {}
+    for param in function.params:
+        names[param.name] = param.name if keep else f"_{len(names)}"
 
     def new(name: str) -> str:
         return names.setdefault(name, f"_{len(names)}")
@@ -242,12 +365,64 @@ def rename(function: Function) -> Function:
             case Assign(name, value):
                 value = walk(value)
                 return Assign(new(name), value)
+            case Bind(name, value, type_):
+                value = walk(value)
+                return Bind(new(name), value, type_)
+            case For(loop_names, over, body):
+                over = walk(over)
+                return For(tuple(new(n) for n in loop_names), over, walk(body))
+            case Each(kind, loop_names, over, test, element, type_):
+                over = walk(over)
+                renamed = tuple(new(n) for n in loop_names)
+                return Each(kind, renamed, over, walk(test), walk(element), type_)
+            case Apply(callee, args, type_):
+                # A helper's parameters are names of its own.
+                params = tuple(Param(f"_{i}", p.type) for i, p in enumerate(callee.params))
+                inner = Function("", params, _anonymous(callee, keep=False), callee.returns)
+                return Apply(inner, walk(args), type_)
             case tuple():
                 return tuple(walk(n) for n in node)
-            case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param)):
+            case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param, Verbatim)):
                 changed = {f.name: walk(getattr(node, f.name)) for f in fields(node)}
                 return type(node)(**changed)
             case _:
                 return node
 
-    return Function("", function.params, walk(function.body), function.returns)
+    return walk(function.body)
+
+
+def children(node: Any) -> list[Any]:
+    """The nodes right below a node or a tuple of them, constants and types left out."""
+    if isinstance(node, tuple):
+        return [n for n in node if isinstance(n, tuple) or is_dataclass(n)]
+    if isinstance(node, (Const, Type, Param, Verbatim)):
+        return []
+    below = [getattr(node, f.name) for f in fields(node) if f.name != "table"]
+    return [n for n in below if isinstance(n, tuple) or (is_dataclass(n) and not isinstance(n, Type))]
+
+
+def free(node: Any) -> dict[str, Type]:
+    """The names that `node` reads and does not bind itself, with None wherever some read has it."""
+    found: dict[str, Type] = {}
+
+    def read(node: Any, bound: frozenset[str]) -> None:
+        match node:
+            case Name(name, type_):
+                if name not in bound:
+                    known = found.get(name, type_)
+                    found[name] = known if known.optional else type_
+            case Let(name, value, body, _):
+                read(value, bound)
+                read(body, bound | {name})
+            case Each(_, names, over, test, element, _):
+                read(over, bound)
+                for inner in (test, element):
+                    read(inner, bound | set(names))
+            case Apply(_, args, _):
+                read(args, bound)
+            case _ if isinstance(node, tuple) or is_dataclass(node):
+                for child in children(node):
+                    read(child, bound)
+
+    read(node, frozenset())
+    return found

@@ -19,7 +19,7 @@ from featurekit.entity_frame import load_frame
 from featurekit.errors import EntityFrameError, TransformError
 from featurekit.manifest import ContentHash
 from featurekit.numerics import numeric_fingerprint
-from featurekit.point_in_time import Events, join_service
+from featurekit.point_in_time import Events, erring_events, join_service
 from featurekit.to_duckdb import quote
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ class TrainingSet:
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """For each feature that erred in some row: how many, and the first such row (R3)."""
+        """`features`: for each that erred in some row, how many rows and the first of them;
+        `transforms`: for each that erred on an event of a window view, how many events were left out
+        of its aggregates, and the first of them (R3)."""
         if self._statistics is None:
             self._consume()
         assert self._statistics is not None
@@ -178,7 +180,7 @@ def _nullable_floats(column: Any) -> Any:
 
     values = column.fill_null(0.0).to_numpy()
     mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
-    return pd.arrays.FloatingArray(values.copy(), mask.copy())  # type: ignore[attr-defined]
+    return pd.arrays.FloatingArray(values.copy(), mask.copy())
 
 
 class _Run:
@@ -263,7 +265,7 @@ class _Run:
             yield batch
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
-        owner._statistics = errors
+        owner._statistics = {"features": errors, "transforms": self._erring_events()}
         owner._manifest = self._manifest(digest)
 
     def _count_errors(
@@ -284,6 +286,13 @@ class _Run:
             )
         found = errors.setdefault(self.owner.names[o], {"rows": 0, "first_row": row})
         found["rows"] += count
+
+    def _erring_events(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for view, made in zip(self.owner._service.views, self.joined.views, strict=True):
+            for name, facts in erring_events(self.con, view, made).items():
+                found[f"{view.name}: {name}"] = facts
+        return found
 
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""

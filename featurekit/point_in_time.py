@@ -17,7 +17,7 @@ from featurekit.compiled import Feature, Service, View
 from featurekit.online.state import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurekit.online.state import empty_value
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
-from featurekit.types import FLOAT
+from featurekit.types import FLOAT, instant
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 
 
@@ -60,10 +60,16 @@ def _fk_limbs(parts: Any, limbs: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ViewSql:
-    """A view's result, and the numbers of the features that have an `x` column."""
+    """A view's result, and the numbers of the features that have an `x` column.
+
+    `events` is the temporary table of the events that a window view read, with `errors` the columns
+    that say where its slots err.
+    """
 
     sql: str
     erring: frozenset[int]
+    events: str | None = None
+    errors: tuple[str | None, ...] = ()
 
 
 def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
@@ -222,11 +228,33 @@ def windows_sql(
         )
         on = " AND ".join(f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys))
         known = f"LEFT JOIN {first} k ON {on}"
-    sql = (
+    whole = (
         f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l "
         f"LEFT JOIN {grouped} g ON l.__rid = g.__rid {known})"
     )
-    return ViewSql(sql, frozenset(erring))
+    return ViewSql(whole, frozenset(erring), name, made.errors)
+
+
+def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
+    """For each transform of a window view that erred on an event it read: how many such events the
+    aggregates left out, and the keys and instant of the first (R3)."""
+    found: dict[str, dict[str, Any]] = {}
+    for slot, error in zip(view.slots, made.errors, strict=False):
+        if error is None or slot.transform is None:
+            continue
+        count = con.execute(f"SELECT count(*) FROM {made.events} WHERE {error}").fetchall()[0][0]
+        if count:
+            keys = keys_sql(view)
+            first = con.execute(
+                f"SELECT {keys}, __ts FROM {made.events} WHERE {error} ORDER BY __ts, {keys} LIMIT 1"
+            ).fetchall()[0]
+            sample = dict(zip((p.name for p in view.join_keys), first, strict=False))
+            at = instant(first[-1]).isoformat()
+            found[slot.transform.name] = {
+                "events": count,
+                "first": {**{k: str(v) for k, v in sample.items()}, "event_timestamp": at},
+            }
+    return found
 
 
 def _keep(feature: Feature) -> str:
@@ -285,6 +313,7 @@ class Joined:
 
     sql: str
     erring: tuple[int, ...]
+    views: tuple[ViewSql, ...]
 
 
 def join_service(
@@ -300,12 +329,14 @@ def join_service(
         relations.append(f"{labels} l")
         columns += [f"l.{quote(p.name)}" for p in service.request]
     erring: set[str] = set()
+    views: list[ViewSql] = []
     for v, view in enumerate(service.views):
         if view.kind == "latest":
             made = latest_sql(con, view, events[v], labels, statuses=statuses)
         else:
             name = quote(f"{labels.strip(chr(34))}_events_{v}")
             made = windows_sql(con, view, events[v], labels, statuses=statuses, name=name)
+        views.append(made)
         relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):
             columns.append(f"v{v}.f{i} AS f{v}_{i}")
@@ -319,12 +350,13 @@ def join_service(
         r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations)
     )
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
-    return _finish(con, service, joined, erring, statuses=statuses)
+    sql, failing = _finish(con, service, joined, erring, statuses=statuses)
+    return Joined(sql, failing, tuple(views))
 
 
 def _finish(
     con: Any, service: Service, joined: str, erring: set[str], *, statuses: bool
-) -> Joined:
+) -> tuple[str, tuple[int, ...]]:
     """The request-time transforms over the joined views, and the outputs by number (Q1)."""
     lowering = Lowering("__q")
     made: list[Value] = []
@@ -351,7 +383,8 @@ def _finish(
             status = f"t{at}"
         else:
             result = made[output.index]
-            value, failed = result.sql.text, result.error and result.error.text
+            value = result.sql.text
+            failed = None if result.error is None else result.error.text
             status = (
                 f"CASE WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
                 f"WHEN {value} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END"
@@ -364,4 +397,4 @@ def _finish(
             failing.append(o)
         if statuses:
             columns.append(f"{status} AS t{o}")
-    return Joined(f"(SELECT {', '.join(columns)} FROM {lowering.wrap(joined)})", tuple(failing))
+    return f"(SELECT {', '.join(columns)} FROM {lowering.wrap(joined)})", tuple(failing)

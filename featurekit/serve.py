@@ -123,6 +123,12 @@ class OnlineResult:
         """One dict a row: each feature's PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR."""
         return [dict(zip(self.status, row, strict=True)) for row in zip(*self.status.values(), strict=True)]
 
+    @property
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """For each feature that erred in some row: how many rows, and the first of them (R3)."""
+        erring = {n: [i for i, s in enumerate(v) if s == ERROR_STATUS] for n, v in self.status.items()}
+        return {n: {"rows": len(v), "first_row": v[0]} for n, v in erring.items() if v}
+
     def to_arrow(self) -> pa.Table:
         """The join keys and features as an Arrow table with their declared types (A3)."""
         import pyarrow as pa

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.compiled import Service, View
+from featurekit.compiled import Service, View, compile_source
 from featurekit.config import load_config
 from featurekit.define import EventSource
 from featurekit.deployment import (
@@ -261,10 +261,10 @@ class FeatureStore:
         from featurekit.online.state import NEVER
 
         store = self.online
-        views = fed_views(store, self.project)
-        if not views:
+        fed = fed_views(store, self.project)
+        if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
-        self._check_sources(views)
+        views = [v for v in fed if self._readable(v)]
         until = store.now_us() if end is None else micros(end)
         done: list[Materialized] = []
         with ExitStack() as stack:
@@ -301,14 +301,14 @@ class FeatureStore:
                 set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
-    def _check_sources(self, views: Iterable[View]) -> None:
-        for view in views:
-            known = self.repo.sources.get(view.source.name)
-            if known is None:
-                raise DefinitionError(
-                    f"view {view.name!r} is served, and its source {view.source.name!r} is no longer "
-                    "defined here; define it, or apply without the services that read it"
-                )
+    def _readable(self, view: View) -> bool:
+        """Whether the view's source is defined here as the view was compiled against it.
+
+        A version that is still served, of a source that has changed since, can be fed no more: it
+        goes on serving what it has until its successor is live.
+        """
+        source = self.repo.sources.get(view.source.name)
+        return source is not None and compile_source(source) == view.source
 
     def push(self, source: str, rows: Any) -> Pushed:
         """Take new events of `source`: a dict, a list of dicts, or anything with an Arrow stream.
@@ -325,7 +325,8 @@ class FeatureStore:
         definition = self._source(source)
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
-        views = [v for v in fed_views(store, self.project) if v.source.name == source]
+        fed = fed_views(store, self.project)
+        views = [v for v in fed if v.source.name == source and self._readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {source!r}; run `featurekit apply` first"

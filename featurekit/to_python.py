@@ -6,26 +6,39 @@ row's Python meaning, inlined, so that a call costs little more than the plain f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from featurekit import ops
 from featurekit.ir import (
+    Apply,
     Assign,
+    Bind,
     Both,
+    Break,
     Call,
     Choose,
     Const,
+    Continue,
+    Each,
     Either,
     Evaluate,
     Expr,
+    Fail,
+    For,
     Function,
     If,
     IsNone,
     Let,
+    ListOf,
+    Lookup,
     Name,
     Return,
+    Rows,
     Statement,
+    Verbatim,
+    Zip,
 )
 from featurekit.types import INT, INT_MAX, INT_MIN
 
@@ -44,10 +57,17 @@ ERROR = Err()
 
 def to_python(function: Function) -> Callable[..., Any]:
     """A callable of the parameters in their order; its value, or `ERROR` where it errs (R3)."""
+    match function.body:
+        case (Verbatim() as body,):
+            from featurekit.verbatim import run_verbatim
+
+            return run_verbatim(body, function, ERROR)
     source, constants = python_source(function)
-    namespace = {**ops.NAMESPACE, **constants, "_overflow": _overflow}
+    namespace = {**ops.NAMESPACE, **constants, **_HELPERS}
     exec(compile(source, f"<feature {function.name}>", "exec"), namespace)
     plain: Callable[..., Any] = namespace["_feature"]
+    if not namespace["_raises"]:
+        return plain
 
     def evaluate(*args: Any) -> Any:
         try:
@@ -62,45 +82,98 @@ def _overflow() -> Any:
     raise OverflowError("an int outside int64")
 
 
+def _flat(lists: Iterable[list[Any]]) -> list[Any]:
+    return [item for one in lists for item in one]
+
+
+_HELPERS: dict[str, Any] = {"_overflow": _overflow, "_flat": _flat, "_count": itertools.count}
+
+
 def python_source(function: Function) -> tuple[str, dict[str, Any]]:
     """The source of `def _feature(…)`, and the constants it names."""
     printer = _Printer()
-    parameters = ", ".join(f"v_{p.name}" for p in function.params)
-    body = printer.block(function.body, "    ")
-    return "\n".join([f"def _feature({parameters}):", *body]), printer.constants
+    source = "\n".join(printer.function("_feature", function))
+    helpers = [line for lines in printer.helpers.values() for line in lines]
+    return "\n".join([*helpers, source]), {**printer.constants, "_raises": printer.raises}
+
+
+def identifier(name: str) -> str:
+    """A Python name for one of the IR: none meets a builtin or a helper, and the compiler's own,
+    which begin with a dot, meet no user's."""
+    return f"t_{name[1:]}" if name.startswith(".") else f"v_{name}"
 
 
 class _Printer:
-    """Prints nodes; user names get a prefix, so that none meets a builtin or a helper."""
+    """Prints nodes."""
 
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {}
+        self.helpers: dict[Function, list[str]] = {}
+        self.names: dict[Function, str] = {}
         self.temporaries = 0
+        self.raises = False
+
+    def function(self, name: str, function: Function) -> list[str]:
+        parameters = ", ".join(identifier(p.name) for p in function.params)
+        body = self.block(function.body, "    ")
+        return [f"def {name}({parameters}):", *body]
 
     def block(self, statements: tuple[Statement, ...], indent: str) -> list[str]:
         lines = []
+        deeper = indent + "    "
         for statement in statements:
             match statement:
                 case Assign(name, value):
-                    lines.append(f"{indent}v_{name} = {self.expr(value)}")
+                    lines.append(f"{indent}{identifier(name)} = {self.expr(value)}")
                 case Evaluate(value):
                     lines.append(f"{indent}{self.expr(value)}")
                 case Return(value):
                     lines.append(f"{indent}return {self.expr(value)}")
                 case If(test, then, orelse):
                     lines.append(f"{indent}if {self.expr(test)}:")
-                    lines += self.block(then, indent + "    ")
+                    lines += self.block(then, deeper)
                     if orelse:
                         lines.append(f"{indent}else:")
-                        lines += self.block(orelse, indent + "    ")
+                        lines += self.block(orelse, deeper)
+                case For(names, over, body):
+                    target = ", ".join(identifier(n) for n in names)
+                    lines.append(f"{indent}for {target} in {self.over(over)}:")
+                    lines += self.block(body, deeper)
+                case Break():
+                    lines.append(f"{indent}break")
+                case Continue():
+                    lines.append(f"{indent}continue")
+                case Fail():
+                    self.raises = True
+                    lines.append(f"{indent}raise ValueError")
+                case Verbatim():
+                    raise TypeError("a verbatim function is never inlined")
         return lines or [f"{indent}pass"]
+
+    def over(self, over: Zip | Rows) -> str:
+        match over:
+            case Rows(rows):
+                if all(isinstance(v, Const) for row in rows for v in row):
+                    values = [tuple(v.value for v in row) for row in rows]  # type: ignore[union-attr]
+                    alone = [row[0] if len(row) == 1 else row for row in values]
+                    return self.constant(tuple(alone))
+                shown = [", ".join(self.expr(v) for v in row) for row in rows]
+                pieces = [
+                    f"({s}), " if len(r) > 1 else f"{s}, " for s, r in zip(shown, rows, strict=True)
+                ]
+                return f"({''.join(pieces)})"
+            case Zip(sources, start):
+                lists = [self.expr(s) for s in sources]
+                if start is None:
+                    return lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
+                return f"zip(_count({start}), {', '.join(lists)})"
 
     def expr(self, node: Expr) -> str:
         match node:
             case Const(value, _):
                 return self.constant(value)
             case Name(name, _):
-                return f"v_{name}"
+                return identifier(name)
             case Call(key, args, _):
                 return self.call(ops.TABLE[key], [self.expr(a) for a in args])
             case Choose(test, then, orelse, _):
@@ -113,7 +186,36 @@ class _Printer:
                 return f"({self.expr(value)} is None)"
             case Let(name, value, body, _):
                 # A tuple evaluates the binding first, whatever the body's own order.
-                return f"((v_{name} := {self.expr(value)}), {self.expr(body)})[1]"
+                return f"(({identifier(name)} := {self.expr(value)}), {self.expr(body)})[1]"
+            case Bind(name, value, _):
+                return f"({identifier(name)} := {self.expr(value)})"
+            case Lookup(key, table, default, _):
+                entries = self.constant(dict(table))
+                if default is None:
+                    self.raises = True
+                    return f"{entries}[{self.expr(key)}]"
+                return f"{entries}.get({self.expr(key)}, {self.expr(default)})"
+            case Apply(function, args, _):
+                return f"{self.helper(function)}({', '.join(self.expr(a) for a in args)})"
+            case ListOf(items, _):
+                return f"[{', '.join(self.expr(i) for i in items)}]"
+            case Each():
+                return self.each(node)
+
+    def each(self, node: Each) -> str:
+        """A comprehension; no walrus may stand in what it runs over, so that is an argument."""
+        target = ", ".join(identifier(n) for n in node.names)
+        test = "" if node.test is None else f" if {self.expr(node.test)}"
+        made = f"{self.expr(node.element)} for {target} in _s{test}"
+        made = f"[{made}]" if node.kind == "list" else f"{_EACH[node.kind]}({made})"
+        return f"(lambda _s: {made})({self.over(node.over)})"
+
+    def helper(self, function: Function) -> str:
+        if function not in self.names:
+            name = f"_f{len(self.names)}"
+            self.names[function] = name
+            self.helpers[function] = self.function(name, function)
+        return self.names[function]
 
     def constant(self, value: Any) -> str:
         if value is None or isinstance(value, (bool, int)):
@@ -124,8 +226,12 @@ class _Printer:
 
     def call(self, op: ops.Op, args: list[str]) -> str:
         text = f"({op.python.format(*args)})"
+        self.raises |= op.raises
         if op.result != INT or not op.raises:
             return text
         self.temporaries += 1
         name = f"_i{self.temporaries}"
         return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
+
+
+_EACH = {"any": "any", "all": "all", "flat": "_flat"}

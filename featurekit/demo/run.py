@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -146,7 +147,8 @@ class _Demo:
             "best AS (SELECT customer_id FROM recent GROUP BY ALL "
             "ORDER BY count(*) DESC, customer_id LIMIT 1) "
             "SELECT customer_id, stock_code FROM recent SEMI JOIN best USING (customer_id) "
-            "GROUP BY ALL ORDER BY count(*) DESC, stock_code LIMIT 1",
+            "GROUP BY ALL ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, "
+            "stock_code LIMIT 1",
             last=lines[6],
         )[0]
         # Read as UTC, a local time in London is never before the instant that it means.
@@ -223,7 +225,7 @@ class _Demo:
         )
         random = np.random.RandomState(11)
         picked = random.randint(len(drawn), size=count)
-        after = random.randint(7 * 86_400_000_000, size=count)
+        after = 1_000_000 * random.randint(7 * 86_400, size=count)
         at = [drawn[i][2] + int(a) for i, a in zip(picked, after, strict=True)]
         return pa.table(
             {
@@ -272,9 +274,7 @@ class _Demo:
         shown = []
         for name, row in rows.items():
             found = self.store.get_online_features(name, [row], as_of=facts.last)
-            began = time.perf_counter()
-            found = self.store.get_online_features(name, [row], as_of=facts.last)
-            took_ms = (time.perf_counter() - began) * 1000
+            took_ms = statistics.median(self.milliseconds(name, row, facts) for _ in range(50))
             statuses = found.statuses()[0]
             features = {n: v[0] for n, v in found.columns.items()}
             shown += [(name, n, as_text(v), statuses[n]) for n, v in features.items()]
@@ -286,12 +286,17 @@ class _Demo:
             }
         self.screen.table(("service", "feature", "value", "status"), shown)
         took = [f"{a['milliseconds']:.1f} ms" for a in self.result["online"].values()]
-        self.screen.line(f"\nThe second lookups, with the plan at hand, took {' and '.join(took)}.")
+        self.screen.line(f"\nThe median of 50 such lookups is {' and '.join(took)}.")
+
+    def milliseconds(self, service: str, row: dict[str, Any], facts: _Facts) -> float:
+        began = time.perf_counter()
+        self.store.get_online_features(service, [row], as_of=facts.last)
+        return (time.perf_counter() - began) * 1000
 
     def push(self, facts: _Facts) -> None:
         self.step(
             "Push",
-            f"Customer {facts.customer} orders again, now; the answers as of now, before and after.",
+            f"Customer {facts.customer} orders again; the answers as of now, before and after.",
         )
         row = {"customer_id": facts.customer, "basket_value": 25.0}
         before = self.store.get_online_features("checkout_v1", [row])
@@ -332,7 +337,7 @@ class _Demo:
     def check(self, values: int, began: float) -> bool:
         self.step(
             "Parity",
-            "Replays history through both paths; compares type, bits, null and status of each value.",
+            "Replays history through both paths; compares type, bits, null and status of values.",
         )
         services = list(self.store.repo.compiled_services)
         reports = []

@@ -12,14 +12,14 @@ from __future__ import annotations
 import datetime as dt
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from featurekit.to_python import ERROR
 from featurekit.types import DATE, DATETIME, EPOCH, MICROSECOND, TIMEDELTA, Type
 
 PRESENT, ABSENT, MIXED = 0, 1, 2
 _NAN = struct.pack("<d", float("nan"))
-_FORMATS = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
+_FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 
 

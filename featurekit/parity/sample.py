@@ -47,7 +47,7 @@ def draw(
     high = max(max(a["__ts"], a["__created"]) for a in flat)
     offsets = sorted({o for view in service.views for o in _offsets(view)})
     hops = sorted({f.hop_us for view in service.views for f in view.features if f.hop_us})
-    questions = []
+    questions: list[Question] = []
     while len(questions) < rows:
         anchor = rng.choice(flat)
         row = {key: _key(anchor, key, pools, rng) for key in service.join_keys}

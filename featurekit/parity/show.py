@@ -6,13 +6,18 @@ from featurekit.parity.report import Report
 from featurekit.screen import Screen
 
 
+_STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
+
+
 def show_report(screen: Screen, report: Report) -> None:
     """The counts of a parity check, and the first pair that differs."""
     screen.line(f"{report.service}, seed {report.seed}", style="bold")
+    found = {s for f in report.features.values() for s in f.statuses}
+    statuses = [s for s in _STATUSES if s in found] + sorted(found - {*_STATUSES})
     screen.table(
-        ("feature", "compared", "differing", "statuses"),
+        ("feature", "compared", "differing", *(s.replace("_", " ") for s in statuses)),
         [
-            (name, f.compared, f.differing, dict(f.statuses.most_common()))
+            (name, f.compared, f.differing, *(f.statuses[s] for s in statuses))
             for name, f in report.features.items()
         ],
     )
