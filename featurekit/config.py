@@ -115,9 +115,12 @@ def load_config(folder: Path) -> RepoConfig:
 
 def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        inner = {"featurekit": FeaturekitConfig, "online_store": OnlineConfig}
+        inner: dict[str, type[BaseModel]] = {
+            "featurekit": FeaturekitConfig,
+            "online_store": OnlineConfig,
+        }
         owner = inner.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
-        return f"no such setting; there are {', '.join(owner.model_fields)}"
+        return f"no such setting; there are {', '.join(owner.__pydantic_fields__)}"
     if error["type"] == "missing":
         return "is missing"
     return f"{error['msg']}, found {error['input']!r}"

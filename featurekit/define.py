@@ -108,13 +108,13 @@ class EventSource(Described):
                 raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
         object.__setattr__(self, "schema", schema)
         if self.format is None:
-            suffix = self.path.rsplit(".", 1)[-1].lower()
-            if suffix not in ("parquet", "csv"):
+            ending = self.path.rsplit(".", 1)[-1].lower()
+            if ending not in ("parquet", "csv"):
                 raise DefinitionError(
                     f"{what}: the path {self.path!r} ends in neither .parquet nor .csv; write "
                     'format="parquet" or format="csv"'
                 )
-            object.__setattr__(self, "format", suffix)
+            object.__setattr__(self, "format", ending)
         if self.format not in ("parquet", "csv"):
             raise DefinitionError(f'{what}: format is "parquet" or "csv", not {self.format!r}')
         if self.on_bad_row not in ("error", "quarantine"):

@@ -15,23 +15,40 @@ from typing import Any
 
 from featurekit import ops
 from featurekit.ir import (
+    Apply,
     Assign,
+    Bind,
     Both,
+    Break,
     Call,
     Choose,
     Const,
+    Continue,
+    Each,
     Either,
     Evaluate,
     Expr,
+    Fail,
+    For,
     Function,
     If,
     IsNone,
     Let,
+    ListOf,
+    Lookup,
     Name,
+    Param,
     Return,
+    Rows,
     Statement,
+    Verbatim,
+    Zip,
+    children,
+    free,
 )
 from featurekit.types import Type
+from featurekit.vectorise import PythonCall, call_of_function, call_of_op
+from featurekit.vectorise import register_python_ops as register_python_ops
 
 
 def quote(identifier: str) -> str:
@@ -103,7 +120,7 @@ class Lowering:
 
     prefix: str = "__f"
     layers: list[list[tuple[str, str]]] = field(default_factory=list)
-    python_ops: set[str] = field(default_factory=set)
+    python_ops: dict[str, PythonCall] = field(default_factory=dict)
     columns: int = 0
 
     def bind(self, sql: Sql) -> Sql:
@@ -129,22 +146,83 @@ class Lowering:
 
         The value is NULL where the function errs, and so is a None: `error` tells them apart.
         """
+        errors = [a.error for a in arguments if a.error is not None]  # reading one errs (R3)
+        values = [a.sql for a in arguments]
+        if _in_python(function.body):
+            return self.python_call(function, values, errors)
         lowering = _Function(self, function)
-        for param, argument in zip(function.params, arguments, strict=True):
-            lowering.env[param.name] = argument.sql
-            if argument.error is not None:
-                lowering.errors.append(argument.error)  # reading an erring feature errs (R3)
+        lowering.errors = errors
+        for param, value in zip(function.params, values, strict=True):
+            lowering.env[param.name] = value
         return lowering.run()
+
+    def python_call(self, function: Function, values: list[Sql], errors: list[Sql]) -> Value:
+        """The function as one vectorised Python call, for what SQL does not say exactly (R5)."""
+        call = call_of_function(function)
+        self.python_ops[call.name] = call
+        made = self.bind(_at(lambda *v: f"{quote(call.name)}({', '.join(v)})", *values))
+        if not function.returns.optional:
+            errors = [*errors, _at(lambda v: f"({v} IS NULL)", made)]
+        else:
+            errors = [*errors, _at(lambda v: f"({v}).e", made)]
+            made = _at(lambda v: f"({v}).v", made)
+        error = _or(errors)
+        assert error is not None
+        error = self.bind(error)
+        return Value(
+            self.bind(_at(lambda e, v: f"CASE WHEN NOT {e} THEN {v} END", error, made)), True, error
+        )
 
 
 def _at(template: Callable[..., str], *parts: Sql) -> Sql:
     return Sql(template(*(p.text for p in parts)), max((p.layer for p in parts), default=0))
 
 
+def _cases(*texts: str) -> str:
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    return "CASE " + " ".join(f"WHEN {g} THEN {v}" for g, v in pairs) + " END"
+
+
 def _or(conditions: list[Sql]) -> Sql | None:
     if not conditions:
         return None
     return _at(lambda *c: "(" + " OR ".join(c) + ")" if len(c) > 1 else c[0], *conditions)
+
+
+def _in_python(body: tuple[Statement, ...]) -> bool:
+    """Whether statements run as a whole in Python: loops over lists, and long loops, whose layers
+    would be too many for DuckDB's planner."""
+    return any(isinstance(s, Verbatim) for s in body) or _weight(body) > _MOST_STATEMENTS
+
+
+_MOST_STATEMENTS = 150
+
+
+def _weight(body: tuple[Statement, ...]) -> float:
+    """How many statements there are once loops are unrolled; infinite with a loop over lists."""
+    total = 0.0
+    for statement in body:
+        match statement:
+            case If(_, then, orelse):
+                total += 1 + _weight(then) + _weight(orelse)
+            case For(_, Rows(rows), inner):
+                total += len(rows) * _weight(inner)
+            case For(_, Zip(), _):
+                return math.inf
+            case _:
+                total += 1
+    return total
+
+
+@dataclass(slots=True)
+class _Loop:
+    """The ways out of a loop's body so far: their conditions, and the locals there."""
+
+    breaks: list[_Path] = field(default_factory=list)
+    continues: list[_Path] = field(default_factory=list)
+
+
+_Path = tuple[Sql | None, dict[str, Sql]]
 
 
 class _Function:
@@ -157,6 +235,7 @@ class _Function:
         self.env: dict[str, Sql] = {}
         self.errors: list[Sql] = []
         self.returns: list[tuple[Sql | None, Sql]] = []
+        self.loops: list[_Loop] = []
 
     def run(self) -> Value:
         self.block(self.function.body, None)
@@ -170,16 +249,14 @@ class _Function:
         return Value(self.lowering.bind(value), True, error)
 
     def result(self) -> Sql:
+        if not self.returns:
+            return Sql(literal(None, self.function.returns))  # every path raises
         first_guard, first = self.returns[0]
         if first_guard is None:
             return first
         parts = [p for guard, value in self.returns for p in (guard or Sql("TRUE"), value)]
 
-        def cases(*texts: str) -> str:
-            pairs = zip(texts[::2], texts[1::2], strict=True)
-            return "CASE " + " ".join(f"WHEN {g} THEN {v}" for g, v in pairs) + " END"
-
-        return _at(cases, *parts)
+        return _at(_cases, *parts)
 
     # --- statements -------------------------------------------------------------------------------
 
@@ -198,7 +275,72 @@ class _Function:
                     alive, guard = self.branch(statement, guard)
                     if not alive:
                         return False, guard
+                case For(names, Rows(rows), body):
+                    alive, guard = self.loop(names, rows, body, guard)
+                    if not alive:
+                        return False, guard
+                case Break():
+                    self.loops[-1].breaks.append((guard, dict(self.env)))
+                    return False, guard
+                case Continue():
+                    self.loops[-1].continues.append((guard, dict(self.env)))
+                    return False, guard
+                case Fail():
+                    self.errors.append(guard or Sql("TRUE"))
+                    return False, guard
+                case For() | Verbatim():
+                    raise TypeError("lowered as a whole in Python")
         return True, guard
+
+    def loop(
+        self,
+        names: tuple[str, ...],
+        rows: tuple[tuple[Expr, ...], ...],
+        body: tuple[Statement, ...],
+        guard: Sql | None,
+    ) -> tuple[bool, Sql | None]:
+        """The body once for each row."""
+        ends: list[_Path] = []
+        alive = True
+        for row in rows:
+            for name, value in zip(names, row, strict=True):
+                self.env[name] = self.evaluate(value, guard)
+            self.loops.append(_Loop())
+            going, end = self.block(body, guard)
+            here = self.loops.pop()
+            ends += here.breaks
+            paths = [*here.continues, *([(end, self.env)] if going else [])]
+            if not paths:
+                alive = False
+                break
+            if len(paths) > 1 or here.breaks or here.continues:
+                guard = self.join(paths)
+            elif end is not guard:
+                guard = end
+        if alive:
+            ends.append((guard, self.env))
+        if not ends:
+            return False, guard
+        return True, self.join(ends)
+
+    def join(self, paths: list[_Path]) -> Sql | None:
+        """Locals and condition where several ways meet, of which at most one was taken."""
+        if len(paths) == 1:
+            guard, self.env = paths[0]
+            return guard
+        conditions = [g for g, _ in paths if g is not None]
+        assert len(conditions) == len(paths), "a way that is always taken meets no other"
+        merged = dict(paths[0][1])
+        for name, first in paths[0][1].items():
+            values = [env.get(name) for _, env in paths]
+            if any(v is None for v in values) or all(v == first for v in values):
+                continue
+            parts = [p for pair in zip(conditions, values, strict=True) for p in pair if p]
+            merged[name] = self.lowering.bind(_at(_cases, *parts))
+        self.env = merged
+        either = _or(conditions)
+        assert either is not None
+        return self.lowering.bind(either)
 
     def evaluate(self, value: Expr, guard: Sql | None) -> Sql:
         made = self.expr(value)
@@ -281,9 +423,73 @@ class _Function:
                 )
                 if outer_error is None:
                     return inner
-                return self.also(node, inner, self.lowering.bind(outer_error))
+                return self.also(inner, self.lowering.bind(outer_error))
+            case Bind(name, value, _):
+                made = self.expr(value)
+                self.env[name] = self.lowering.bind(made.sql)
+                return Value(self.env[name], made.errs, made.error)
+            case Lookup():
+                return self.lookup(node)
+            case Apply(function, args, _):
+                return self.apply(function, args)
+            case ListOf(items, type_):
+                return self.list_of(items, type_)
+            case Each():
+                params = tuple(Param(n, t) for n, t in free(node).items())
+                function = Function("", params, (Return(node),), node.type)
+                return self.lowering.python_call(function, [self.env[p.name] for p in params], [])
 
-    def also(self, node: Expr, inner: Value, error: Sql) -> Value:
+    def lookup(self, node: Lookup) -> Value:
+        key = self.expr(node.key)
+        bound = self.lowering.bind(key.sql)
+        key_type, value_type = node.key.type, node.type
+        entries = " ".join(
+            f"WHEN {literal(k, key_type)} THEN {literal(v, value_type)}" for k, v in node.table
+        )
+        if node.default is None:
+            # Without an ELSE an absent key is NULL: the error.
+            return Value(_at(lambda k: f"CASE {k} {entries} END", bound), True)
+        other = self.expr(node.default)
+        shown = _at(
+            lambda k, d: f"CASE WHEN {k} IS NULL THEN NULL ELSE CASE {k} {entries} ELSE {d} END END",
+            bound,
+            other.sql,
+        )
+        error = self.error_of(node.key, Value(bound, key.errs, key.error))
+        return Value(shown, key.errs, error)
+
+    def apply(self, function: Function, args: tuple[Expr, ...]) -> Value:
+        values = []
+        errors = []
+        for node in args:
+            made = self.expr(node)
+            bound = self.lowering.bind(made.sql)
+            error = self.error_of(node, Value(bound, made.errs, made.error))
+            if error is not None:
+                errors.append(self.lowering.bind(error))
+            values.append(Value(bound))
+        if errors:
+            error = _or(errors)
+            values[0] = Value(values[0].sql, True, error)
+        return self.lowering.lower(function, values)
+
+    def list_of(self, items: tuple[Expr, ...], type_: Type) -> Value:
+        values = []
+        errors = []
+        for node in items:
+            made = self.expr(node)
+            bound = self.lowering.bind(made.sql)
+            error = self.error_of(node, Value(bound, made.errs, made.error))
+            if error is not None:
+                errors.append(error)
+            values.append(bound)
+        shown = _at(lambda *v: f"[{', '.join(v)}]::{type_.duckdb}", *values)
+        error = _or(errors)
+        if error is None:
+            return Value(shown)
+        return Value(_at(lambda e, v: f"CASE WHEN NOT {e} THEN {v} END", error, shown), True)
+
+    def also(self, inner: Value, error: Sql) -> Value:
         """`inner`, which errs where `error` says so, too."""
         shown = _at(lambda e, v: f"CASE WHEN NOT {e} THEN {v} END", error, inner.sql)
         if inner.error is None:
@@ -300,7 +506,8 @@ class _Function:
             for i, v in enumerate(values)
         ]  # fmt: skip
         if "{python}" in template:
-            self.lowering.python_ops.add(op.key)
+            call = call_of_op(op)
+            self.lowering.python_ops[call.name] = call
         sql = _at(lambda *texts: op_sql(op, texts), *arguments)
         return Value(sql, op.raises or any(v.errs for v in values))
 
@@ -347,63 +554,5 @@ def op_sql(op: ops.Op, arguments: Sequence[str]) -> str:
     """The row's SQL over `arguments`, which stand in it as often as it likes."""
     template = op.sql or "{python}"
     places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
-    called = f"{python_name(op)}({places})"
+    called = f"{quote(f'fk_{op.key}')}({places})"
     return "(" + template.replace("{python}", called).format(*arguments) + ")"
-
-
-def python_name(op: ops.Op) -> str:
-    """The name under which DuckDB knows the operator's Python meaning."""
-    return quote(f"fk_{op.key}")
-
-
-def register_python_ops(con: Any, keys: set[str]) -> None:
-    """Make the Python meanings of these rows callable in DuckDB, over distinct inputs (R5)."""
-    import duckdb
-
-    for key in sorted(keys):
-        op = ops.TABLE[key]
-        name = f"fk_{op.key}"
-        known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name])
-        if known.fetchall():
-            continue
-        con.create_function(
-            name,
-            _vectorised(op),
-            [duckdb.dtype(p.duckdb) for p in op.params],
-            duckdb.dtype(op.result.duckdb),
-            type="arrow",
-            null_handling="special",
-            side_effects=False,
-        )
-
-
-def _vectorised(op: ops.Op) -> Callable[..., Any]:
-    """The row's Python meaning from Arrow columns to an Arrow column, each distinct input once."""
-    import pyarrow as pa
-
-    body = op.body()
-    type_ = op.result.arrow if op.result.name != "datetime" else pa.timestamp("us")
-
-    def one(key: tuple[Any, ...]) -> Any:
-        if None in key:
-            return None
-        try:
-            return body(*key)
-        except ops.ERRORS:
-            return None
-
-    def evaluate(*columns: Any) -> Any:
-        seen: dict[Any, Any] = {}
-        out = []
-        for key in zip(*(c.to_pylist() for c in columns), strict=True):
-            # -0.0 equals 0.0, and a NaN equals nothing: neither may stand for another's result.
-            distinct = tuple(v.hex() if isinstance(v, float) else v for v in key)
-            if distinct not in seen:
-                seen[distinct] = one(key)
-            out.append(seen[distinct])
-        return pa.array(out, type=type_)
-
-    # DuckDB counts a function's parameters and takes no *args.
-    names = ", ".join(f"a{i}" for i in range(len(op.params)))
-    counted: Callable[..., Any] = eval(f"lambda {names}: evaluate({names})", {"evaluate": evaluate})
-    return counted

@@ -65,16 +65,7 @@ def to_python(function: Function) -> Callable[..., Any]:
     source, constants = python_source(function)
     namespace = {**ops.NAMESPACE, **constants, **_HELPERS}
     exec(compile(source, f"<feature {function.name}>", "exec"), namespace)
-    plain: Callable[..., Any] = namespace["_feature"]
-    if not namespace["_raises"]:
-        return plain
-
-    def evaluate(*args: Any) -> Any:
-        try:
-            return plain(*args)
-        except ops.ERRORS:
-            return ERROR
-
+    evaluate: Callable[..., Any] = namespace["_feature"]
     return evaluate
 
 
@@ -86,15 +77,24 @@ def _flat(lists: Iterable[list[Any]]) -> list[Any]:
     return [item for one in lists for item in one]
 
 
-_HELPERS: dict[str, Any] = {"_overflow": _overflow, "_flat": _flat, "_count": itertools.count}
+_HELPERS: dict[str, Any] = {
+    "_overflow": _overflow,
+    "_flat": _flat,
+    "_count": itertools.count,
+    "_ERRORS": ops.ERRORS,
+    "_ERROR": ERROR,
+}
 
 
 def python_source(function: Function) -> tuple[str, dict[str, Any]]:
     """The source of `def _feature(…)`, and the constants it names."""
     printer = _Printer()
-    source = "\n".join(printer.function("_feature", function))
+    head, *body = printer.function("_feature", function)
     helpers = [line for lines in printer.helpers.values() for line in lines]
-    return "\n".join([*helpers, source]), {**printer.constants, "_raises": printer.raises}
+    if printer.raises:
+        # In here rather than around the call: a try costs nothing, a call does.
+        body = ["    try:", *(f"    {b}" for b in body), "    except _ERRORS:", "        return _ERROR"]
+    return "\n".join([*helpers, head, *body]), printer.constants
 
 
 def identifier(name: str) -> str:
@@ -108,8 +108,9 @@ class _Printer:
 
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {}
-        self.helpers: dict[Function, list[str]] = {}
-        self.names: dict[Function, str] = {}
+        # By identity: equality would take -0.0 for 0.0.
+        self.helpers: dict[int, list[str]] = {}
+        self.names: dict[int, str] = {}
         self.temporaries = 0
         self.raises = False
 
@@ -211,11 +212,11 @@ class _Printer:
         return f"(lambda _s: {made})({self.over(node.over)})"
 
     def helper(self, function: Function) -> str:
-        if function not in self.names:
+        if id(function) not in self.names:
             name = f"_f{len(self.names)}"
-            self.names[function] = name
-            self.helpers[function] = self.function(name, function)
-        return self.names[function]
+            self.names[id(function)] = name
+            self.helpers[id(function)] = self.function(name, function)
+        return self.names[id(function)]
 
     def constant(self, value: Any) -> str:
         if value is None or isinstance(value, (bool, int)):
