@@ -121,10 +121,10 @@ class EventSource(Described):
             raise DefinitionError(
                 f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'
             )
-        for column in (self.timestamp_field, self.created_timestamp_column):
-            declared = schema.get(column) if column else None
+        for instant in (self.timestamp_field, self.created_timestamp_column):
+            declared = schema.get(instant) if instant else None
             if declared is not None and declared.name != "datetime":
-                raise DefinitionError(f"{what}: {column!r} is a timestamp, declared {declared}")
+                raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
         from featurekit.timezones import zone

@@ -75,7 +75,9 @@ class Screen:
             right = any(_is_number(v) for v in column) and all(
                 v is None or _is_number(v) for v in column
             )
-            table.add_column(Text(name), justify="right" if right else "left", overflow="fold", no_wrap=not i)
+            table.add_column(
+                Text(name), justify="right" if right else "left", overflow="fold", no_wrap=not i
+            )
         for row in cells:
             table.add_row(*(Text(shown(v)) for v in row))
         self.out.print(table)

@@ -25,7 +25,8 @@ from featurekit.errors import (
 from featurekit.ir import from_json, to_json
 from featurekit.numerics import numeric_fingerprint
 from featurekit.online.codec import entity_key
-from featurekit.online.state import ERROR_STATUS, Reader, answer, stated
+from featurekit.online.lookup import Columns, ViewLookup
+from featurekit.online.state import ERROR_STATUS, stated
 from featurekit.online.store import OnlineStore
 from featurekit.to_python import ERROR, to_python
 from featurekit.types import FLOAT, INT, INT_MAX, INT_MIN, Type, instant, micros
@@ -181,8 +182,8 @@ class OnlineService:
 
     def lookup(
         self, rows: Sequence[Row], instants: Sequence[int] | None
-    ) -> tuple[Plan, dict[str, list[Any]], list[list[tuple[Any, str]]], list[int]]:
-        """For each row, each output's value and status as of the row's own instant in microseconds;
+    ) -> tuple[Plan, dict[str, list[Any]], list[Columns], list[int]]:
+        """For each row, the outputs' values and statuses as of the row's own instant in microseconds;
         without `instants`, as of now."""
         while True:
             plan = self.plan or self._load(self.store.read([self.live_key])[0])
@@ -194,8 +195,8 @@ class OnlineService:
                 self._load(live)  # another version went live: no reader mixes two (F1)
                 continue
             found = dict(zip(distinct, blobs, strict=True))
-            values, resolved = plan.evaluate(keys, found, requests, instants, len(rows))
-            return plan, entities, values, resolved
+            answers, resolved = plan.evaluate(keys, found, requests, instants)
+            return plan, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Plan:
         data = None
@@ -221,7 +222,20 @@ class Plan:
     def __init__(self, project: str, service: Service) -> None:
         self.service = service
         self.prefixes = [state_prefix(project, view) for view in service.views]
-        self.functions: list[Callable[..., Any]] = [to_python(t.function) for t in service.transforms]
+        self.functions: list[Callable[..., Any]] = [
+            to_python(t.function) for t in service.transforms
+        ]
+        self.lookups = [ViewLookup(view) for view in service.views]
+        # A row's features stand side by side, view after view, then the transforms.
+        first = [0]
+        for view in service.views:
+            first.append(first[-1] + len(view.features))
+        self.places = [
+            first[o.view] + o.index if o.view >= 0 else first[-1] + o.index
+            for o in service.outputs
+        ]
+        self.in_order = self.places == list(range(first[-1]))
+        self.first = first
         self.join_keys = service.join_keys
         self.request = {p.name: p.type for p in service.request}
         self.types = {**self.join_keys, **{o.name: o.type for o in service.outputs}}
@@ -275,34 +289,44 @@ class Plan:
         blobs: Mapping[bytes, bytes | None],
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
-        n: int,
-    ) -> tuple[list[list[tuple[Any, str]]], list[int]]:
-        """Each output's value and status for each row, and the instants they are as of."""
-        views = self.service.views
-        readers: dict[bytes, Reader] = {}
-        for row_keys in keys:
-            for view, key in zip(views, row_keys, strict=True):
-                blob = None if key is None else blobs[key]
-                if key is not None and blob is not None and key not in readers:
-                    readers[key] = Reader(view, blob)
+    ) -> tuple[list[Columns], list[int]]:
+        """Each row's outputs, values and statuses, and the instants they are as of."""
         if instants is None:
             # One instant a request (T8); never before an arrival that it has already seen, however
             # far this machine's clock lags behind the store's.
-            now = time.time_ns() // 1000
-            instants = [max([now, *(r.newest_arrival for r in readers.values())])] * n
+            seen = [self.lookups[0].newest_arrival(b) for b in blobs.values() if b is not None]
+            instants = [max([time.time_ns() // 1000, *seen])] * len(keys)
         out = []
         for i, row_keys in enumerate(keys):
+            at = instants[i]
             answers = [
-                answer(None if key is None else readers.get(key), view, instants[i])
-                for view, key in zip(views, row_keys, strict=True)
+                lookup.answer(None if key is None else blobs[key], at)
+                for lookup, key in zip(self.lookups, row_keys, strict=True)
             ]
             out.append(self.outputs(answers, requests[i], i))
         return out, list(instants)
 
-    def outputs(
-        self, answers: list[list[tuple[Any, str]]], request: dict[str, Any], row: int
-    ) -> list[tuple[Any, str]]:
+    def outputs(self, answers: list[Columns], request: dict[str, Any], row: int) -> Columns:
         """The row's outputs: features, and the transforms over them (Q1)."""
+        if self.in_order and len(answers) == 1:
+            values, statuses = answers[0]
+        else:
+            flat = [value for answer in answers for value in answer[0]]
+            flat_statuses = [status for answer in answers for status in answer[1]]
+            self._add_transforms(flat, flat_statuses, request)
+            values = [flat[p] for p in self.places]
+            statuses = [flat_statuses[p] for p in self.places]
+        for o, view in self.strict:
+            if statuses[o] == ERROR_STATUS:
+                raise TransformError(
+                    f"feature {self.service.outputs[o].full_name!r} erred for row {row}, and view "
+                    f'{view!r} says on_error="fail"'
+                )
+        return values, statuses
+
+    def _add_transforms(
+        self, flat: list[Any], statuses: list[str], request: dict[str, Any]
+    ) -> None:
         made: list[Any] = []
         for transform, function in zip(self.service.transforms, self.functions, strict=True):
             arguments = []
@@ -312,32 +336,24 @@ class Plan:
                 elif given.kind == "transform":
                     arguments.append(made[given.index])
                 else:
-                    value, status = answers[given.view][given.index]
-                    arguments.append(ERROR if status == ERROR_STATUS else value)
+                    at = self.first[given.view] + given.index
+                    arguments.append(ERROR if statuses[at] == ERROR_STATUS else flat[at])
             erring = any(a is ERROR for a in arguments)  # reading an erring feature errs (R3)
-            made.append(ERROR if erring else function(*arguments))
-        out = [
-            answers[o.view][o.index] if o.view >= 0 else stated(made[o.index])
-            for o in self.service.outputs
-        ]
-        for o, view in self.strict:
-            if out[o][1] == ERROR_STATUS:
-                raise TransformError(
-                    f"feature {self.service.outputs[o].full_name!r} erred for row {row}, and view "
-                    f'{view!r} says on_error="fail"'
-                )
-        return out
+            result = ERROR if erring else function(*arguments)
+            made.append(result)
+            value, status = stated(result)
+            flat.append(value)
+            statuses.append(status)
 
     def result(
-        self,
-        entities: dict[str, list[Any]],
-        values: list[list[tuple[Any, str]]],
-        as_of: dt.datetime,
+        self, entities: dict[str, list[Any]], rows: list[Columns], as_of: dt.datetime
     ) -> OnlineResult:
         """The rows' outputs by column."""
         names = [o.name for o in self.service.outputs]
-        columns = {n: [row[o][0] for row in values] for o, n in enumerate(names)}
-        status = {n: [row[o][1] for row in values] for o, n in enumerate(names)}
+        values = zip(*(v for v, _ in rows), strict=True) if rows else ([] for _ in names)
+        statuses = zip(*(s for _, s in rows), strict=True) if rows else ([] for _ in names)
+        columns = {n: list(column) for n, column in zip(names, values, strict=True)}
+        status = {n: list(column) for n, column in zip(names, statuses, strict=True)}
         return OnlineResult(as_of, entities, columns, status, self.types)
 
 
@@ -345,8 +361,14 @@ def _listed(names: Any) -> str:
     return ", ".join(sorted(map(str, names)))
 
 
+_PLAIN: dict[str, type] = {"int": int, "float": float, "bool": bool}
+
+
 def _typed(value: Any, type_: Type, name: str, row: int) -> Any:
     """`value` if it is of `type_`; a NumPy scalar as the Python value it holds (S2)."""
+    plain = _PLAIN.get(type_.name)
+    if type(value) is plain and (not isinstance(value, int) or INT_MIN <= value <= INT_MAX):
+        return value
     if value is None and type_.optional:
         return None
     found: Any = value

@@ -498,17 +498,22 @@ class _Function:
 
     def call(self, op: ops.Op, nodes: tuple[Expr, ...]) -> Value:
         values = [self.expr(n) for n in nodes]
-        template = op.sql or "{python}"
+        template = op.template([n.value if isinstance(n, Const) else None for n in nodes])
         # A NULL in one argument makes the row's SQL NULL, and so does an error of the operator.
+        places = template + "".join(op.steps)
         arguments = [
-            v.sql if template.count(f"{{{i}}}") <= 1 and "{python}" not in template
+            v.sql if places.count(f"{{{i}}}") <= 1 and "{python}" not in template
             else self.lowering.bind(v.sql)
             for i, v in enumerate(values)
         ]  # fmt: skip
+        for i, step in enumerate(op.steps, len(values)):
+            if f"{{{i}}}" in template:
+                made = _at(lambda *texts, step=step: step.format(*texts), *arguments)
+                arguments.append(self.lowering.bind(made))
         if "{python}" in template:
             call = call_of_op(op)
             self.lowering.python_ops[call.name] = call
-        sql = _at(lambda *texts: op_sql(op, texts), *arguments)
+        sql = _at(lambda *texts: op_sql(op, texts, template), *arguments)
         return Value(sql, op.raises or any(v.errs for v in values))
 
     def choose(self, node: Expr, test: Value, then: Value, orelse: Value) -> Value:
@@ -550,9 +555,8 @@ class _Function:
         return self.lowering.bind(made)
 
 
-def op_sql(op: ops.Op, arguments: Sequence[str]) -> str:
+def op_sql(op: ops.Op, arguments: Sequence[str], template: str) -> str:
     """The row's SQL over `arguments`, which stand in it as often as it likes."""
-    template = op.sql or "{python}"
-    places = ", ".join(f"{{{i}}}" for i in range(len(arguments)))
+    places = ", ".join(f"{{{i}}}" for i in range(len(op.params)))
     called = f"{quote(f'fk_{op.key}')}({places})"
     return "(" + template.replace("{python}", called).format(*arguments) + ")"

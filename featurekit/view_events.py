@@ -10,18 +10,20 @@ from typing import Any
 
 from featurekit.compiled import View
 from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
-from featurekit.types import FLOAT
+from featurekit.types import FLOAT, Type
 
 
 @dataclass(frozen=True, slots=True)
 class ViewEvents:
     """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots).
 
-    `errors[i]` names the column that says where slot i errs, None where it cannot (R3).
+    `errors[i]` names the column that says where slot i errs, None where it cannot (R3); `orders[i]`
+    the column by which slot i is ordered.
     """
 
     sql: str
     errors: tuple[str | None, ...]
+    orders: tuple[str, ...]
 
 
 def view_events(con: Any, view: View, relation: str) -> ViewEvents:
@@ -48,12 +50,29 @@ def view_events(con: Any, view: View, relation: str) -> ViewEvents:
         else:
             columns.append(f"{value.error.text} AS e{i}")
             errors.append(f"e{i}")
+    orders = []
+    for i, slot in enumerate(view.slots):
+        listed = slot.type.item is not None and slot.column is not None and i in view.order
+        if listed:
+            columns.append(f"{_order_key(quote(slot.column or ''), slot.type)} AS o{i}")
+        orders.append(f"o{i}" if listed else f"s{i}")
     register_python_ops(con, lowering.python_ops)
     known = " AND ".join(f"{quote(key.name)} IS NOT NULL" for key in view.join_keys)
     source = f"(SELECT * FROM {relation} WHERE {known})"
     return ViewEvents(
-        f"(SELECT {', '.join(columns)} FROM {lowering.wrap(source)})", tuple(errors)
+        f"(SELECT {', '.join(columns)} FROM {lowering.wrap(source)})", tuple(errors), tuple(orders)
     )
+
+
+def _order_key(x: str, type_: Type, depth: int = 0) -> str:
+    """What orders as T6 orders `x`: inside a list DuckDB puts nulls last, and -0.0 beside 0.0."""
+    if type_.item is None:
+        return x
+    item = f"__x{depth}"
+    fields = [f"'n': {item} IS NOT NULL", f"'v': {_order_key(item, type_.item, depth + 1)}"]
+    if type_.item.base == FLOAT:
+        fields.append(f"'s': NOT signbit({item})")
+    return f"list_transform({x}, lambda {item}: {{{', '.join(fields)}}})"
 
 
 def keys_sql(view: View, alias: str = "") -> str:
@@ -67,7 +86,7 @@ def order_sql(view: View, events: ViewEvents, *, backwards: bool = False) -> str
     up, nulls, down = ("DESC", "LAST", "ASC") if backwards else ("ASC", "FIRST", "DESC")
     terms = [f"__ts {up}", f"__created {up}"]
     for i in view.order:
-        terms.append(f"s{i} {up} NULLS {nulls}")
+        terms.append(f"{events.orders[i]} {up} NULLS {nulls}")
         if view.slots[i].type.base == FLOAT:
             terms.append(f"signbit(s{i}) {down}")
         if events.errors[i] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,9 +167,9 @@ class Paths:
         distinct = list({k for row in keys for k in row if k is not None})
         found = dict(zip(distinct, store.read(distinct), strict=True))
         instants = [q.t for q in questions]
-        values, resolved = self.plan.evaluate(keys, found, requests, instants, len(questions))
+        answers, resolved = self.plan.evaluate(keys, found, requests, instants)
         assert resolved == instants
-        return values
+        return [list(zip(*answer, strict=True)) for answer in answers]
 
     # --- what fills online states -----------------------------------------------------------------
 
@@ -242,6 +243,13 @@ class Paths:
 
 def column(type_: Type, values: Sequence[Any]) -> pa.Array:
     """An Arrow array as DuckDB's canonical columns have it: naive UTC, durations as integers."""
-    made = pa.array(values, type=type_.arrow)
+    made = pa.array([one_nan(v) for v in values], type=type_.arrow)
     stored = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name)
     return made if stored is None else made.cast(stored)
+
+
+def one_nan(value: Any) -> Any:
+    """The value with the one NaN that a source's events have."""
+    if isinstance(value, list):
+        return [one_nan(v) for v in value]
+    return math.nan if value != value else value

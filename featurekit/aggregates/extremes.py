@@ -135,5 +135,27 @@ class Last(Aggregate):
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         present = f"{keep} AND {column.sql} IS NOT NULL"
-        part = f"arg_max({column.sql}, {column.order}) FILTER ({present})"
-        return AggregateSql((part,), "{0}")
+        kept, read = column.sql, "{0}"
+        if column.type.item is not None:
+            kept, read = _through_bits(column.sql, column.type)
+        part = f"arg_max({kept}, {column.order}) FILTER ({present})"
+        return AggregateSql((part,), read)
+
+
+def _through_bits(x: str, type_: Type, depth: int = 0) -> tuple[str, str]:
+    """`x` in a form of which arg_max keeps every bit, and "{0}", that form, read back.
+
+    DuckDB's arg_max turns a -0.0 inside a list into 0.0.
+    """
+    if not _holds_floats(type_):
+        return x, "{0}"
+    if type_.item is None:
+        return f"({x}::BIT)::BIGINT", "({0}::BIT)::DOUBLE"
+    item = f"__x{depth}"
+    kept, read = _through_bits(item, type_.item, depth + 1)
+    back = read.replace("{0}", item)
+    return f"list_transform({x}, lambda {item}: {kept})", f"list_transform({{0}}, lambda {item}: {back})"
+
+
+def _holds_floats(type_: Type) -> bool:
+    return _holds_floats(type_.item) if type_.item else type_.base == FLOAT

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.parser import UsageError
 from featurekit.cli.values import csv_frame, csv_texts, json_rows, lenient, read_text
 from featurekit.errors import ConfigError, DataError, EntityFrameError, FeaturekitError, NotServed
-from featurekit.screen import Screen, as_text
+from featurekit.screen import Screen, as_text, shown
 from featurekit.types import DATETIME, Type
 
 if TYPE_CHECKING:
@@ -174,10 +174,7 @@ def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
                 f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all."
             )
         screen.line(f"Content hash {manifest['content_hash']}")
-        for name, errors in (manifest["errors"] or {}).items():
-            screen.line(
-                f"{name} erred in {errors['rows']} rows, first in row {errors['first_row']}."
-            )
+        _show_errors(screen, manifest["errors"])
 
 
 def get_online(arguments: argparse.Namespace, screen: Screen) -> None:
@@ -411,6 +408,14 @@ def _one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dic
 
 def _by_row(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:
+    """What erred in a training set, with a sample (R3)."""
+    for name, found in errors["features"].items():
+        screen.line(f"{name} erred in {found['rows']} rows, first in row {found['first_row']}.")
+    for name, found in errors["transforms"].items():
+        screen.line(f"{name} erred: {shown(found)}.")
 
 
 def _show_rows(screen: Screen, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

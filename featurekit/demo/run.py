@@ -147,7 +147,7 @@ class _Demo:
             "best AS (SELECT customer_id FROM recent GROUP BY ALL "
             "ORDER BY count(*) DESC, customer_id LIMIT 1) "
             "SELECT customer_id, stock_code FROM recent SEMI JOIN best USING (customer_id) "
-            "GROUP BY ALL ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, "
+            "GROUP BY customer_id, stock_code ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, "
             "stock_code LIMIT 1",
             last=lines[6],
         )[0]

@@ -19,7 +19,7 @@ from featurekit.types import DATE, DATETIME, EPOCH, MICROSECOND, TIMEDELTA, Type
 
 PRESENT, ABSENT, MIXED = 0, 1, 2
 _NAN = struct.pack("<d", float("nan"))
-_FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
+FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 
 
@@ -50,7 +50,7 @@ def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
     n = len(values)
     match type_.name:
         case "int" | "bool":
-            return struct.pack(f"<{n}{_FORMATS[type_.name]}", *values)
+            return struct.pack(f"<{n}{FORMATS[type_.name]}", *values)
         case "float":
             return b"".join(_NAN if v != v else struct.pack("<d", v) for v in values)
         case "datetime":
@@ -93,8 +93,8 @@ def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, 
 
 def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, int]:
     name = type_.name
-    if name in _FORMATS:
-        code = _FORMATS[name]
+    if name in FORMATS:
+        code = FORMATS[name]
         end = at + n * struct.calcsize(code)
         values: Any = data[at:end].cast(code)
         if type_.base == DATETIME:

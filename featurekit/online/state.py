@@ -22,7 +22,7 @@ from featurekit.types import instant
 
 VERSION = 1
 # version, first visible instant, newest arrival, number of events
-_HEADER = struct.Struct("<BqqI")
+HEADER = struct.Struct("<BqqI")
 NEVER = -(2**63)
 
 NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
@@ -130,7 +130,7 @@ class State:
     def encode(self) -> bytes:
         """The canonical bytes: equal for equal sets of events."""
         n = len(self.events)
-        parts = [_HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
+        parts = [HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
         for i, slot in enumerate(self.view.slots):
@@ -154,13 +154,13 @@ class Reader:
     def __init__(self, view: View, blob: bytes) -> None:
         self.view = view
         self.data = memoryview(blob)
-        version, self.first_visible, self.newest_arrival, n = _HEADER.unpack_from(blob)
+        version, self.first_visible, self.newest_arrival, n = HEADER.unpack_from(blob)
         if version != VERSION:
             raise OnlineError(
                 f"view {view.name!r}: a state of version {version}; this featurekit reads version "
                 f"{VERSION}; materialise the view again"
             )
-        at = _HEADER.size
+        at = HEADER.size
         self.n: int = n
         self.ts = self.data[at : at + 8 * n].cast("q")
         self.created = self.data[at + 8 * n : at + 16 * n].cast("q")

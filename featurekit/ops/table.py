@@ -12,11 +12,29 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, STR, Type
+from featurekit.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    EPOCH,
+    FLOAT,
+    INSTANT_MAX,
+    INSTANT_MIN,
+    INT,
+    INT_MAX,
+    INT_MIN,
+    MICROSECOND,
+    STR,
+    TIMEDELTA,
+    Type,
+    instant,
+    list_of,
+)
 
 # What a Python template may name besides its arguments.
 NAMESPACE: dict[str, Any] = {"math": math, "dt": dt}
@@ -26,13 +44,28 @@ ERRORS = (ArithmeticError, ValueError, LookupError)
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """A default that is the first argument's own field: `d.replace(hour=0)` keeps `d.year`."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """One row: `name` as written ("+", "math.log", "str.strip"), parameter and result types.
 
-    `{python}` in `sql` stands for a call of the Python meaning. `raises`: whether any input makes it
-    an error. `edges`: inputs worth a test beyond the edges of the types themselves. `promote`: which
-    ints the row takes as floats: "all", "some" (one argument at least is a float as it stands: two
-    ints mean something else), or "none" (the result would be the int itself).
+    - `{python}` in `sql` stands for a call of the Python meaning; `steps` are expressions of the
+      arguments that DuckDB computes once, as arguments further on: `{2}` in a row of two.
+    - `literal_sql` is told each argument's value where it is a literal, else None, and gives a
+      quicker `sql` for those, or None.
+    - `raises`: whether any input makes it an error.
+    - `edges`: inputs worth a test beyond the edges of the types themselves.
+    - `promote`: which ints the row takes as floats: "all", "some" (one argument at least is a float
+      as it stands: two ints mean something else), or "none" (the result would be the int itself).
+    - `literals`: the positions of arguments that must be literals; `check` is told the same values
+      as `literal_sql` and gives the reason why these cannot be, or None.
+    - `names`: what keywords call the parameters, "" for one without; `defaults`: the last ones'.
+    - `platform`: what of the platform decides a value: "libm", "unicode", "tzdata" or "" (R6).
     """
 
     name: str
@@ -43,6 +76,21 @@ class Op:
     raises: bool = False
     edges: tuple[tuple[Any, ...], ...] = ()
     promote: str = "all"
+    literals: tuple[int, ...] = ()
+    check: Callable[..., str | None] | None = None
+    literal_sql: Callable[..., str | None] | None = None
+    steps: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    defaults: tuple[Any, ...] = ()
+    platform: str = ""
+
+    def template(self, literals: Sequence[Any] = ()) -> str:
+        """The SQL of the row for arguments of which these are literals, None standing for others."""
+        if self.literal_sql is not None and any(v is not None for v in literals):
+            special = self.literal_sql(*literals)
+            if special is not None:
+                return special
+        return self.sql or "{python}"
 
     @property
     def key(self) -> str:
@@ -112,6 +160,34 @@ def _step(found: Type, wanted: Type) -> tuple[int, str | None] | None:
     return None
 
 
+def text_literal(value: str) -> str:
+    """A VARCHAR literal for a template: neither a brace nor a NUL stands in it as itself."""
+    pieces, plain = [], ""
+    for character in value:
+        if character in "{}\0":
+            pieces += [f"'{plain}'", f"chr({ord(character)})"]
+            plain = ""
+        else:
+            plain += "''" if character == "'" else character
+    pieces.append(f"'{plain}'")
+    shown = [p for p in pieces if p != "''"] or ["''"]
+    return shown[0] if len(shown) == 1 else f"({' || '.join(shown)})"
+
+
+_DAY_US = 86_400_000_000
+_INSTANTS = (
+    *(0, 1, -1, 999_999, -_DAY_US, _DAY_US - 1, 951_782_400_000_000, 1_582_934_400_000_001),
+    *(1_798_761_599_999_999, 1_711_846_799_999_999, 1_711_846_800_000_000, 1_729_990_800_000_000),
+    *(INSTANT_MIN, INSTANT_MAX, -62_135_510_400_000_000, -30_610_224_000_000_001),
+    *(2**53, -(2**53) - 1, 4_102_444_800_000_000, 32_503_680_000_123_456),
+)
+_SPANS_US = (
+    *(0, 1, -1, 999_999, 1_000_000, -1_500_000, _DAY_US, -_DAY_US - 1, 2**53 + 1, -(2**62)),
+    *(INT_MAX, INT_MIN, 36_000_000_000, INSTANT_MAX, INSTANT_MIN, 3, 7),
+)
+MIN_SPAN, MAX_SPAN = INT_MIN * MICROSECOND, INT_MAX * MICROSECOND
+"""A timedelta is an int64 of microseconds, which is less than Python's holds; beyond is an error."""
+
 EDGES: dict[Type, tuple[Any, ...]] = {
     BOOL: (False, True),
     INT: (0, 1, -1, 2, -2, 3, 7, 10, 63, 64, 2**31, 2**53, 2**53 + 1, -(2**53) - 1, 2**62)
@@ -120,6 +196,18 @@ EDGES: dict[Type, tuple[Any, ...]] = {
     + (2.0**53, 2.0**53 + 2, 2.0**63, -(2.0**63), 1.7976931348623157e308, 709.78, 710.0)
     + (math.inf, -math.inf, math.nan, 0.49999999999999994, 4503599627370497.5, 7.0, -7.0, 3.0),
     STR: ("", "a", "A", " a ", "\t\n x\u00a0\u2003", "ß", "İ", "ı", "ﬁ", "é", "e\u0301", "C536379")
-    + ("😀", "a😀b", "\x00", "'", '"', "%", "_", "\\", "0", "12", "-5", "1.5", "nan", "abcabc"),
+    + ("😀", "a😀b", "\x00", "'", '"', "%", "_", "\\", "0", "12", "-5", "1.5", "nan", "abcabc")
+    + ("ΑΣ", "ǆ", "\x1c", "²", "१", "{python}", "{0}", "a,b,,c", "a\nb\n", "hello World"),
+    BYTES: (b"", b"\x00", b"a", b"ab\xff", b"\xc3\xa9", b"\xed\xa0\x80", b"\\x41", b"'"),
+    DATETIME: tuple(map(instant, _INSTANTS)),
+    DATE: tuple(instant(us).date() for us in _INSTANTS),
+    TIMEDELTA: tuple(us * MICROSECOND for us in _SPANS_US),
+    list_of(BOOL): ([], [True], [False], [True, False]),
+    list_of(INT): ([], [1], [2**63 - 1, 1], [2**63 - 1, 1, -1], [3, -1, 2], [0], [2**53 + 1, 1]),
+    list_of(FLOAT): ([], [0.1] * 10, [-0.0], [0.0, -0.0], [-0.0, 0.0], [math.nan, 1.0])
+    + ([1.0, math.nan], [math.inf, -math.inf], [1e308, 1e308, -1e308], [1e308] * 2, [3.0, 4.0])
+    + ([1e16, 1.0, -1e16], [math.inf, 1.0], [5e-324, 1.0], [2.0, 1.0, math.nan, 0.5]),
+    list_of(STR): ([], ["a"], ["b", "a", "ß"], ["", " "], ["a", "a", "😀"]),
+    list_of(DATETIME): ([], [EPOCH], [instant(5), EPOCH], [instant(INSTANT_MAX)]),
 }
 """The inputs of each type that every operator is tried on."""

@@ -141,8 +141,8 @@ class _Replay:
         keys = self.plan.state_keys(entities, len(rows))
         distinct = list({k for row in keys for k in row if k is not None})
         found = dict(zip(distinct, self.store.read(distinct), strict=True))
-        values, _ = self.plan.evaluate(keys, found, requests, [q.at for q in batch], len(rows))
-        return values
+        answers, _ = self.plan.evaluate(keys, found, requests, [q.at for q in batch])
+        return [list(zip(*answer, strict=True)) for answer in answers]
 
     def _batches(self) -> Iterator[list[Question]]:
         """Runs of questions in which no state is asked at two instants, cut at the middle."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from featurekit.parity.report import Report
 from featurekit.screen import Screen
 
-
 _STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
 
 

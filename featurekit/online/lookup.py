@@ -1,0 +1,67 @@
+"""A view, made ready to answer lookups: the common state is read by one precompiled struct.
+
+`state.answer` is the whole meaning and is what every other state is read by.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from featurekit.compiled import View
+from featurekit.online.codec import FORMATS, PRESENT as ALL_PRESENT
+from featurekit.online.state import HEADER, PRESENT, VERSION, Reader, answer, unknown
+
+Columns = tuple[Sequence[Any], Sequence[str]]
+"""A view's values and their statuses, in the order of its features."""
+
+_PLAIN = ("int", "float", "bool")
+_BEFORE_SLOTS = 6  # version, first visible, newest arrival, number of events; ts, created
+
+
+class ViewLookup:
+    """Answers for one view."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.unknown = _split(unknown(view))
+        self.present = (PRESENT,) * len(view.features)
+        self.row: struct.Struct | None = None
+        plain = all(slot.type.name in _PLAIN for slot in view.slots)
+        if view.kind == "latest" and plain:
+            # One event with every slot present: a mark and a value each.
+            values = "".join("B" + FORMATS[slot.type.name] for slot in view.slots)
+            self.row = struct.Struct(f"{HEADER.format}qq{values}")
+            assert len(values) == 2 * len(view.slots)
+        picked = [_BEFORE_SLOTS + 2 * (f.slot or 0) + 1 for f in view.features]
+        self.pick: Any = itemgetter(*picked) if len(picked) > 1 else _only(picked[0])
+
+    def newest_arrival(self, blob: bytes) -> int:
+        """The newest arrival that a state has taken."""
+        newest: int = HEADER.unpack_from(blob)[2]
+        return newest
+
+    def answer(self, blob: bytes | None, t: int) -> Columns:
+        """The view's values and statuses for one entity as of `t`; see `state.answer`."""
+        if blob is None:
+            return self.unknown
+        row, view = self.row, self.view
+        if row is not None and len(blob) == row.size:
+            fields = row.unpack(blob)
+            version, first, newest, events, ts = fields[:5]
+            whole = version == VERSION and events == 1 and not any(fields[_BEFORE_SLOTS::2])
+            fresh = view.ttl_us is None or ts > t - view.ttl_us
+            if whole and fresh and t >= newest - view.history_us and first <= t:
+                assert ALL_PRESENT == 0
+                return self.pick(fields), self.present
+        return _split(answer(Reader(view, blob), view, t))
+
+
+def _only(index: int) -> Any:
+    return lambda fields: (fields[index],)
+
+
+def _split(pairs: list[tuple[Any, str]]) -> Columns:
+    return [value for value, _ in pairs], [status for _, status in pairs]
