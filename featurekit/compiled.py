@@ -54,7 +54,8 @@ class Slot:
 class Feature:
     """A feature of a view: its slot in the latest row, or an aggregate of it over a window.
 
-    `slot` is None where rows are counted; `aggregate` None in a view of latest rows.
+    `slot` is None where rows are counted; `aggregate` None in a view of latest rows. `params` are
+    the aggregate's own, by name.
     """
 
     name: str
@@ -66,12 +67,13 @@ class Feature:
     offset_us: int = 0
     hop_us: int = 0
     default: Any = None
+    params: tuple[tuple[str, Any], ...] = ()
     fingerprint: str = ""
 
     def implementation(self) -> Aggregate:
         """The aggregate that this feature names."""
         assert self.aggregate is not None
-        return _implementation(self.aggregate)
+        return _implementation(self.aggregate, self.params)
 
     def bounds(self, t: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t` (T4, T5)."""
@@ -82,8 +84,8 @@ class Feature:
 
 
 @functools.cache
-def _implementation(name: str) -> Aggregate:
-    return aggregates.BY_NAME[name](input="", window="1s")
+def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate:
+    return aggregates.BY_NAME[name](input="", window="1s", **dict(params))
 
 
 @ir.portable
@@ -279,9 +281,14 @@ class _ViewCompiler:
             function = parse(value)
             for param in function.params:
                 self._check_param(function, param, feature)
+            for name in value.defaults:
+                if name in self.schema:
+                    raise self.fail(feature, _ambiguous(value, name, "a column"))
             slot = Slot(function.returns, transform=function)
+        # By their text: equality would take -0.0 for 0.0.
+        identity = ir.canonical(_nameless(slot))
         for i, known in enumerate(self.slots):
-            if _nameless(known) == _nameless(slot):
+            if ir.canonical(_nameless(known)) == identity:
                 return i
         self.slots.append(slot)
         return len(self.slots) - 1
@@ -329,10 +336,13 @@ class _ViewCompiler:
             offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
             hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
             default=default,
+            params=aggregate.params,
         )
 
     def _default(self, name: str, what: str, default: Any, wanted: Type) -> Any:
         found = type(default).__name__
+        if wanted.item is not None:
+            raise self.fail(name, f"{what} gives {wanted}, which takes no default; leave it out")
         if wanted == FLOAT and found == "int" and abs(default) <= 2**53:
             return float(default)
         if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
@@ -347,6 +357,14 @@ def _nameless(value: Any) -> Any:
         return replace(value, transform=value.transform and ir.rename(value.transform))
     assert isinstance(value, View)
     return replace(value, slots=tuple(_nameless(s) for s in value.slots), on_error="")
+
+
+def _ambiguous(transform: Transform, name: str, what: str) -> str:
+    return (
+        f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is also "
+        f"{what}; leave the default out to read it (for a missing value, take T | None and test "
+        "it), or rename the parameter"
+    )
 
 
 def _check_fits(
@@ -447,6 +465,10 @@ class _ServiceCompiler:
             cycle = " -> ".join((*above[above.index(name) :], name))
             raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
         function = parse(self.pending[name])
+        for default in self.pending[name].defaults:
+            if self._known(default, name):
+                what = "a request field or a feature here"
+                raise self.fail(None, _ambiguous(self.pending[name], default, what))
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
@@ -462,6 +484,16 @@ class _ServiceCompiler:
         )
         self.ready[name] = len(self.transforms) - 1
         return self.ready[name]
+
+    def _known(self, name: str, transform: str) -> bool:
+        """Whether a request field or a feature of the service has this name."""
+        return (
+            name in self.request
+            or (name in self.pending and name != transform)
+            or any(
+                name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features
+            )
+        )
 
     def _input_identity(self, given: Input) -> Any:
         if given.kind == "feature":

@@ -6,7 +6,9 @@ checked against each other in `compiled`.
 
 from __future__ import annotations
 
+import inspect
 import re
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
@@ -14,6 +16,7 @@ from typing import Any, Literal, overload
 from featurekit.aggregates.base import Aggregate
 from featurekit.durations import Duration, duration_us
 from featurekit.errors import DefinitionError
+from featurekit.results import field_of, result_fields
 from featurekit.types import Type, from_hint
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -136,26 +139,66 @@ class EventSource(Described):
 
 
 class Transform:
-    """A feature written as a plain typed function (R1); calling it calls the function."""
+    """A feature written as a plain typed function (R1); calling it calls the function.
+
+    Of a function that returns several values (a NamedTuple or TypedDict), `transform["field"]` is
+    the feature of that name, and `transform.fields` holds them all.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
         *,
-        description: str,
-        owner: str,
-        tags: Mapping[str, str],
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        on_unsupported: str = "refuse",
+        field: str | None = None,
     ) -> None:
         self.function = function
-        self.name = function.__name__
+        self.field = field
+        self.on_unsupported = on_unsupported
+        self.name = field or function.__name__
         self.description = description or (function.__doc__ or "").strip()
         self.owner = owner
-        self.tags = dict(tags)
+        self.tags = dict(tags or {})
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+        result = self.function(*args, **kwargs)
+        return result if self.field is None else field_of(result, self.field)
+
+    def __getitem__(self, field: str) -> Transform:
+        """The feature that is one field of the result."""
+        fields = self.fields
+        if field not in fields:
+            known = f"it has {', '.join(fields)}" if fields else "its result is one value"
+            raise DefinitionError(f"@feature {self.name} has no field {field!r}; {known}")
+        return fields[field]
+
+    @property
+    def fields(self) -> dict[str, Transform]:
+        """Each field of a result of several values as a feature; empty where it is one value."""
+        hints = typing.get_type_hints(self.function)
+        names = (self.field is None and result_fields(hints.get("return"))) or {}
+        return {
+            name: Transform(
+                self.function,
+                description=self.description,
+                owner=self.owner,
+                tags=self.tags,
+                on_unsupported=self.on_unsupported,
+                field=name,
+            )
+            for name in names
+        }
+
+    @property
+    def defaults(self) -> list[str]:
+        """The parameters that have a default: constants of the feature, never read from data."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return [p.name for p in parameters if p.default is not p.empty]
 
     def __repr__(self) -> str:
         return f"<feature {self.name}>"
@@ -165,7 +208,11 @@ class Transform:
 def feature(function: Callable[..., Any], /) -> Transform: ...
 @overload
 def feature(
-    *, description: str = "", owner: str = "", tags: Mapping[str, str] | None = None
+    *,
+    description: str = "",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+    on_unsupported: Literal["refuse", "python"] = "refuse",
 ) -> Callable[[Callable[..., Any]], Transform]: ...
 def feature(
     function: Callable[..., Any] | None = None,
@@ -174,17 +221,41 @@ def feature(
     description: str = "",
     owner: str = "",
     tags: Mapping[str, str] | None = None,
+    on_unsupported: Literal["refuse", "python"] = "refuse",
 ) -> Any:
     """Make a plain typed function a feature; its parameters name columns, features or request
-    fields, and its return type is the feature's (R1)."""
+    fields, and its return type is the feature's (R1).
+
+    `on_unsupported="python"` does not compile it: the function runs as it stands, row by row in
+    DuckDB and online, slower and never different. Its text travels with every published plan.
+    """
+    if on_unsupported not in ("refuse", "python"):
+        raise DefinitionError(f'on_unsupported is "refuse" or "python", not {on_unsupported!r}')
 
     def decorate(function: Callable[..., Any]) -> Transform:
         if not callable(function) or not hasattr(function, "__code__"):
             raise DefinitionError(f"@feature stands above a def, found {function!r}")
         _check_name(function.__name__, what="@feature")
-        return Transform(function, description=description, owner=owner, tags=tags or {})
+        return Transform(
+            function,
+            description=description,
+            owner=owner,
+            tags=tags,
+            on_unsupported=on_unsupported,
+        )
 
     return decorate if function is None else decorate(function)
+
+
+def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """The features by name, with one for each window of an aggregate with `windows=`."""
+    made: dict[str, Any] = {}
+    for name, value in features.items():
+        each = value.each_window(name) if isinstance(value, Aggregate) else {name: value}
+        for one in made.keys() & each.keys():
+            raise DefinitionError(f"{what}: {one!r} is named twice, once by the windows of {name!r}")
+        made |= each
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +285,7 @@ class FeatureView(Described):
             raise DefinitionError(f"{what}: source is an EventSource, found {self.source!r}")
         if not isinstance(self.features, Mapping) or not self.features:
             raise DefinitionError(f'{what}: write features={{"name": …}}, at least one')
+        object.__setattr__(self, "features", _each_window(self.features, what=what))
         kinds = set()
         for name, value in self.features.items():
             _check_name(name, what=f"{what}, a feature")

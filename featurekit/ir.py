@@ -229,9 +229,11 @@ class Fail:
 @dataclass(frozen=True, slots=True)
 class Verbatim:
     """The whole function as its author's Python, for `on_unsupported="python"`: its source, and
-    what it takes from its module: names of imports, constants, and the sources of its helpers."""
+    what it takes from its module: names of imports, constants, and the sources of its helpers.
+    `field` is the one that is wanted of a result of several."""
 
     entry: str
+    field: str
     sources: tuple[str, ...]
     imports: tuple[tuple[str, str, str], ...]
     constants: tuple[tuple[str, Any], ...]
@@ -270,11 +272,13 @@ def portable(cls: _Class) -> _Class:
     return cls
 
 
-for _node in (Type, Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply):
-    portable(_node)
-for _node in (ListOf, Zip, Rows, Each, Assign, If, Return, Evaluate, For, Break, Continue, Fail):
-    portable(_node)
-for _node in (Verbatim, Param, Function):
+_NODES: tuple[type, ...] = (
+    *(Type, Param, Function),
+    *(Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply, ListOf, Each),
+    *(Zip, Rows),
+    *(Assign, If, Return, Evaluate, For, Break, Continue, Fail, Verbatim),
+)
+for _node in _NODES:
     portable(_node)
 
 
@@ -322,7 +326,7 @@ def from_json(value: Any) -> Any:
         case {"m": list(pairs)}:
             return {from_json(k): from_json(v) for k, v in pairs}
         case {"c": str(name), **rest}:
-            return _CLASSES[name](**{k: from_json(v) for k, v in rest.items()})
+            return _CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
         case _:
             return value
 
@@ -384,7 +388,7 @@ def _anonymous(function: Function, *, keep: bool) -> Any:
                 return tuple(walk(n) for n in node)
             case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param, Verbatim)):
                 changed = {f.name: walk(getattr(node, f.name)) for f in fields(node)}
-                return type(node)(**changed)
+                return _CLASSES[type(node).__name__](**changed)
             case _:
                 return node
 
@@ -398,7 +402,9 @@ def children(node: Any) -> list[Any]:
     if isinstance(node, (Const, Type, Param, Verbatim)):
         return []
     below = [getattr(node, f.name) for f in fields(node) if f.name != "table"]
-    return [n for n in below if isinstance(n, tuple) or (is_dataclass(n) and not isinstance(n, Type))]
+    return [
+        n for n in below if isinstance(n, tuple) or (is_dataclass(n) and not isinstance(n, Type))
+    ]
 
 
 def free(node: Any) -> dict[str, Type]:

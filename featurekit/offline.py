@@ -20,7 +20,6 @@ from featurekit.errors import EntityFrameError, TransformError
 from featurekit.manifest import ContentHash
 from featurekit.numerics import numeric_fingerprint
 from featurekit.point_in_time import Events, erring_events, join_service
-from featurekit.to_duckdb import quote
 
 if TYPE_CHECKING:
     import pandas as pd

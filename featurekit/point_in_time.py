@@ -11,11 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featurekit.aggregates import exact
+from featurekit import aggregates
+from featurekit.aggregates import exact, since
 from featurekit.aggregates.base import Column
 from featurekit.compiled import Feature, Service, View
-from featurekit.online.state import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
-from featurekit.online.state import empty_value
+from featurekit.online.state import (
+    ERROR_STATUS,
+    NOT_FOUND,
+    NULL_VALUE,
+    OUTSIDE_MAX_AGE,
+    PRESENT,
+    empty_value,
+)
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
 from featurekit.types import FLOAT, instant
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
@@ -35,27 +42,19 @@ class Events:
 def prepare(con: Any) -> None:
     """Give a connection the session that every query here relies on (T2) and the macros."""
     con.execute("SET TimeZone = 'UTC'")
-    for macro in exact.macros_sql():
+    for macro in (*exact.macros_sql(), *since.macros_sql()):
         con.execute(macro)
     con.execute(
         "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
     )  # DuckDB's % takes the dividend's sign
-    known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = 'fk_limbs'")
-    if not known.fetchall():
-        con.create_function(
-            "fk_limbs", _fk_limbs, ["VARCHAR", "VARCHAR"], "DOUBLE", type="arrow",
-            null_handling="special",
-        )  # fmt: skip
-
-
-def _fk_limbs(parts: Any, limbs: Any) -> Any:
-    import pyarrow as pa
-
-    out = []
-    for text, indices in zip(parts.to_pylist(), limbs.to_pylist(), strict=True):
-        chosen = [int(i) for i in indices.split(",")] if indices else []
-        out.append(exact.from_limbs(text, chosen) if chosen else 0.0)
-    return pa.array(out, type=pa.float64())
+    found = "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, 'fk_')"
+    known = {name for (name,) in con.execute(found).fetchall()}
+    for finisher in {f for kind in aggregates.BY_NAME.values() for f in kind.finishers}:
+        if finisher.name not in known:
+            con.create_function(
+                finisher.name, finisher.function, list(finisher.takes), finisher.gives,
+                type="arrow", null_handling="special",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +172,8 @@ def windows_sql(
         f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
         f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
     )
-    columns, extra = _columns(con, view, name)
-    source = f"(SELECT *{''.join(', ' + e for e in extra)} FROM {name})"
+    columns = _columns(con, view, name)
+    helpers: dict[str, str] = {}
     parts: list[str] = []
     finished: list[str] = []
     outer: list[str] = []
@@ -182,13 +181,14 @@ def windows_sql(
     for i, feature in enumerate(view.features):
         column = None if feature.slot is None else columns[feature.slot]
         sql = feature.implementation().sql(column, _keep(feature))
+        helpers.update(sql.helpers)
         names = [f"a{i}_{p}" for p in range(len(sql.parts))]
         parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
         # A layer of their own: written out where they are read, they would cost DuckDB a second.
         finished.append(f"{sql.value.format(*names)} AS v{i}")
         if sql.error is not None:
             finished.append(f"{sql.error.format(*names)} AS e{i}")
-        empty = literal(empty_value(feature), feature.type)
+        empty = _empty_sql(feature)
         value, error = f"g.v{i}", sql.error and f"g.e{i}"
         found = value
         if feature.default is not None:
@@ -213,6 +213,8 @@ def windows_sql(
     if not events.prompt:
         reach.append("e.__created <= l.__t")
     reach.append(f"e.__ts > l.__t - {view.retain_us}")
+    helping = "".join(f", {made_of} AS {helper}" for helper, made_of in helpers.items())
+    source = f"(SELECT *{helping} FROM {name})"
     grouped = (
         f"(SELECT l.__rid, {', '.join(parts)} FROM {labels} l JOIN {source} e "
         f"ON {keys} AND {' AND '.join(reach)} GROUP BY l.__rid)"
@@ -268,8 +270,17 @@ def _keep(feature: Feature) -> str:
     return " AND ".join(terms)
 
 
-def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[str]]:
-    """The aggregates' inputs, and the helper columns that exact sums of floats need.
+def _empty_sql(feature: Feature) -> str:
+    """The feature's value over no events."""
+    value = empty_value(feature)
+    if isinstance(value, (list, dict)):
+        assert not value
+        return f"{'[]' if isinstance(value, list) else 'MAP {}'}::{feature.type.duckdb}"
+    return literal(value, feature.type)
+
+
+def _columns(con: Any, view: View, table: str) -> dict[int, Column]:
+    """The aggregates' inputs.
 
     How doubles are added is chosen from the column's statistics: one scale for all where it makes
     every value a whole number, else limbs by exponent.
@@ -277,7 +288,6 @@ def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[
     used = sorted({f.slot for f in view.features if f.slot is not None})
     floats = [i for i in used if view.slots[i].type.base == FLOAT]
     chosen: dict[int, exact.FloatColumn] = {}
-    extra: list[str] = []
     if floats:
         asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
         facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
@@ -288,8 +298,8 @@ def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[
         for n, i in enumerate(floats):
             specials, minus_zero = facts[per * n + 2 : per * n + 4]
             if fitting[n]:
-                extra.append(f"{exact.scaled_sql(f's{i}', scales[n])} AS s{i}__scaled")
-                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero)
+                half = exact.half_bits(facts[per * n + 1])
+                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero, half)
                 continue
             index = exact.limb_index_sql(f"s{i}")
             rows = con.execute(
@@ -297,12 +307,8 @@ def _columns(con: Any, view: View, table: str) -> tuple[dict[int, Column], list[
                 f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
             ).fetchall()
             limbs = tuple(r[0] for r in rows)
-            extra += [f"{exact.limb_sql(f's{i}', k)} AS s{i}__limb{k}" for k in limbs]
             chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
-    columns = {
-        i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
-    }
-    return columns, extra
+    return {i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used}
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Registry:
 
     def apply(self, wanted: Sequence[Definition]) -> list[Change]:
         """Record `wanted` as the current versions, all or nothing; what was done."""
-        who, when = _who(), dt.datetime.now(dt.timezone.utc).isoformat()
+        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             changes = self._plan(connection, wanted)

@@ -15,7 +15,9 @@ from featurekit.compiled import Service, View, compile_service, compile_view
 from featurekit.define import EventSource, FeatureService, FeatureView
 from featurekit.errors import DefinitionError, FeaturekitError
 
-_TAKEN = frozenset({"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"})
+_TAKEN = frozenset(
+    {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
+)
 
 
 @dataclass(slots=True)
@@ -100,7 +102,10 @@ def _run(name: str, path: Path) -> ModuleType:
         return importlib.import_module(name)
     except FeaturekitError:
         raise
-    except Exception as error:  # whatever a user's module raises is the user's to read
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a user's module raises is the user's to read
         raise DefinitionError(f"{_place(path, error)}: {type(error).__name__}: {error}") from None
 
 

@@ -43,7 +43,6 @@ from featurekit.ir import (
     Statement,
     Verbatim,
     Zip,
-    children,
     free,
 )
 from featurekit.types import Type
@@ -73,7 +72,7 @@ def literal(value: Any, type_: Type) -> str:
         case bytes():
             return "'" + "".join(f"\\x{b:02X}" for b in value) + "'::BLOB"
         case dt.datetime():
-            return f"'{value.astimezone(dt.timezone.utc).replace(tzinfo=None)}'::TIMESTAMP"
+            return f"'{value.astimezone(dt.UTC).replace(tzinfo=None)}'::TIMESTAMP"
         case dt.date():
             return f"'{value}'::DATE"
         case dt.timedelta():
@@ -260,7 +259,9 @@ class _Function:
 
     # --- statements -------------------------------------------------------------------------------
 
-    def block(self, statements: tuple[Statement, ...], guard: Sql | None) -> tuple[bool, Sql | None]:
+    def block(
+        self, statements: tuple[Statement, ...], guard: Sql | None
+    ) -> tuple[bool, Sql | None]:
         """Whether control leaves the block below, and under which condition."""
         for statement in statements:
             match statement:
@@ -451,7 +452,9 @@ class _Function:
             return Value(_at(lambda k: f"CASE {k} {entries} END", bound), True)
         other = self.expr(node.default)
         shown = _at(
-            lambda k, d: f"CASE WHEN {k} IS NULL THEN NULL ELSE CASE {k} {entries} ELSE {d} END END",
+            lambda k, d: (
+                f"CASE WHEN {k} IS NULL THEN NULL ELSE CASE {k} {entries} ELSE {d} END END"
+            ),
             bound,
             other.sql,
         )
@@ -507,7 +510,7 @@ class _Function:
             for i, v in enumerate(values)
         ]  # fmt: skip
         for i, step in enumerate(op.steps, len(values)):
-            if f"{{{i}}}" in template:
+            if f"{{{i}}}" in places:
                 made = _at(lambda *texts, step=step: step.format(*texts), *arguments)
                 arguments.append(self.lowering.bind(made))
         if "{python}" in template:

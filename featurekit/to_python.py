@@ -93,7 +93,12 @@ def python_source(function: Function) -> tuple[str, dict[str, Any]]:
     helpers = [line for lines in printer.helpers.values() for line in lines]
     if printer.raises:
         # In here rather than around the call: a try costs nothing, a call does.
-        body = ["    try:", *(f"    {b}" for b in body), "    except _ERRORS:", "        return _ERROR"]
+        body = [
+            "    try:",
+            *(f"    {b}" for b in body),
+            "    except _ERRORS:",
+            "        return _ERROR",
+        ]
     return "\n".join([*helpers, head, *body]), printer.constants
 
 

@@ -151,7 +151,7 @@ def _reader(type_: Type) -> Callable[[Any], Any] | None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]
     if type_.name == "datetime":
-        return lambda value: value.replace(tzinfo=dt.timezone.utc)
+        return lambda value: value.replace(tzinfo=dt.UTC)
     return (lambda value: value * MICROSECOND) if type_.name == "timedelta" else None
 
 

@@ -155,7 +155,8 @@ class Paths:
                 self.con.execute(f'DROP TABLE IF EXISTS "{name}_events_{v}"')
         answers: list[list[tuple[Any, str]]] = []
         for o, output in enumerate(self.service.outputs):
-            values = table.column(f"o{o}").cast(output.type.arrow).to_pylist()
+            made = table.column(f"o{o}").cast(output.type.arrow)
+            values = made.to_pylist(maps_as_pydicts="strict")
             answers.append(list(zip(values, table.column(f"t{o}").to_pylist(), strict=True)))
         assert table.num_rows == len(questions)
         return [list(row) for row in zip(*answers, strict=True)]

@@ -82,7 +82,9 @@ def columns(rows: int, seed: int = 7) -> dict[str, tuple[Type, list[Any]]]:
         base = hint.split(" ")[0]
         if base.startswith("list"):
             kind = base[5:-1]
-            lists = [[one(kind) for _ in range(chance.choice((0, 1, 2, 3, 5)))] for _ in range(rows)]
+            lists = [
+                [one(kind) for _ in range(chance.choice((0, 1, 2, 3, 5)))] for _ in range(rows)
+            ]
             out[name] = list_of(_TYPES[kind]), lists
             continue
         optional = hint.endswith("None")
@@ -147,7 +149,9 @@ class Writer:
             if name:
                 return name
         if self.returns == "float" and self.chance(6):
-            return self.one("0", "1", "-0", f"(0 if {self.test(env, 1)} else {self.expr('float', env, 1)})")
+            return self.one(
+                "0", "1", "-0", f"(0 if {self.test(env, 1)} else {self.expr('float', env, 1)})"
+            )
         return self.expr(self.returns, env, 3)
 
     # --- statements ---
@@ -182,7 +186,9 @@ class Writer:
             name = mine[self.pick(len(mine))]
             local = env[name]
             if not local.optional and local.type in ("int", "float") and self.chance(2):
-                op = self.one("+", "-", "*") if local.type == "int" else self.one("+", "-", "*", "/")
+                op = (
+                    self.one("+", "-", "*") if local.type == "int" else self.one("+", "-", "*", "/")
+                )
                 other = self.expr(local.type, env, 2)
                 return [f"{indent}{name} {op}= {other}"]
             value = self.expr(local.type, env, 2)
@@ -327,7 +333,11 @@ class Writer:
         out += self.block(inner, 1 + self.pick(2), indent + "    ", depth - 1)
         self.loops -= 1
         for n, v in env.items():
-            v.optional = v.optional or inner.get(n, v).optional or (n in PARAMETERS and PARAMETERS[n].endswith("None"))
+            v.optional = (
+                v.optional
+                or inner.get(n, v).optional
+                or (n in PARAMETERS and PARAMETERS[n].endswith("None"))
+            )
         return out
 
     def narrow(self, env: dict[str, Local], indent: str) -> list[str]:
@@ -398,7 +408,9 @@ class Writer:
         if form == 8:
             return f"{self.one('abs', 'int')}({e('int')})"
         if form == 9:
-            return f"{self.one('int', 'round', 'math.floor', 'math.ceil', 'math.trunc')}({e('float')})"
+            return (
+                f"{self.one('int', 'round', 'math.floor', 'math.ceil', 'math.trunc')}({e('float')})"
+            )
         if form == 10:
             return f"len({e('str')})"
         if form == 11:
@@ -509,7 +521,7 @@ class Writer:
             return f"{e('str')}.strip()"
         if form == 3 and self.lists:
             return f"{self.use('ls')}[{e('int')}]"
-        return f"f\"<{{{self.variable(env, 'str') or e('str', 0)}}}>\"".replace("''", "s")
+        return f'f"<{{{self.variable(env, "str") or e("str", 0)}}}>"'.replace("''", "s")
 
 
 assert math.inf in EDGES[FLOAT]

@@ -13,11 +13,12 @@ from typing import Any
 import awkward
 import duckdb
 import oracle
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import bits
-from paths import connect
+from paths import column, connect
 
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum, exact
 from featurekit.aggregates.base import Column
@@ -235,11 +236,7 @@ def by_duckdb(
     con: Any, kind: type[Aggregate], type_: Type, values: list[Any], *, path: str = "chosen"
 ) -> Any:
     """The aggregate's SQL over a table of the values; floats by the scale or limbs that its
-    statistics choose, or by limbs in any case."""
-    from paths import column
-
-    import pyarrow as pa
-
+    statistics choose, or by limbs wherever there is something to add."""
     con.register("given", pa.table({"x": column(type_, values), "o": range(len(values))}))
     con.execute(f"CREATE OR REPLACE TEMP TABLE t AS SELECT x::{type_.duckdb} AS x, o FROM given")
     con.unregister("given")
@@ -248,7 +245,7 @@ def by_duckdb(
         facts = con.execute(f"SELECT {', '.join(exact.statistics_sql('x'))} FROM t").fetchall()[0]
         scale = exact.scale_for(*facts[:2])
         fits = con.execute(f"SELECT {exact.fits_sql('x', scale)} FROM t").fetchall()[0][0]
-        if fits and path == "chosen":
+        if fits and (path == "chosen" or not facts[0]):
             floats = exact.FloatColumn(scale, (), *facts[2:])
             relation = f"(SELECT *, {exact.scaled_sql('x', scale)} AS x__scaled FROM t)"
         else:

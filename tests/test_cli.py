@@ -330,15 +330,16 @@ def test_parity_exits_with_0_and_counts(served: Path, run: Run) -> None:
 def test_parity_exits_with_1_and_shows_the_first_difference_in_hex(
     served: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featurekit.serve import Plan
+    from featurekit.parity.report import Report
 
-    honest = Plan.outputs
+    honest = Report.take
 
-    def skewed(self: Plan, *given: Any) -> list[tuple[Any, str]]:
-        out = honest(self, *given)
-        return [(v + 2**-40, s) if isinstance(v, float) else (v, s) for v, s in out]
+    def skewed(self: Report, feature: str, offline: Any, online: Any, **where: Any) -> None:
+        value, status = online
+        online = (value + 2**-40 if isinstance(value, float) else value, status)
+        honest(self, feature, offline, online, **where)
 
-    monkeypatch.setattr(Plan, "outputs", skewed)
+    monkeypatch.setattr(Report, "take", skewed)
     done = run("parity", "--values", "200")
     assert done.code == 1
     assert re.search(r"First difference: customer_orders__spend_7d as of \d", done.out)
@@ -413,6 +414,16 @@ def test_a_module_with_a_syntax_error(repo: Path, run: Run) -> None:
 def test_a_module_that_raises(repo: Path, run: Run) -> None:
     (repo / "features.py").write_text("x = 1\ny = x / 0\n", encoding="utf-8")
     assert_explained(run("plan"), "features.py:2", "ZeroDivisionError")
+
+
+def test_a_module_that_exits(repo: Path, run: Run) -> None:
+    (repo / "features.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    assert_explained(run("plan"), "features.py:1", "SystemExit")
+
+
+def test_a_file_where_the_state_should_be(repo: Path, run: Run) -> None:
+    (repo / ".featurekit").write_text("", encoding="utf-8")
+    assert_explained(run("apply"), ".featurekit")
 
 
 def test_a_transform_that_cannot_be_compiled(repo: Path, run: Run) -> None:
@@ -545,6 +556,13 @@ def test_entity_frames_and_outputs_that_are_not_there(served: Path, run: Run) ->
     target = served / "no" / "folder.parquet"
     done = run("get-historical", "checkout", served / "labels.csv", "-o", target)
     assert_explained(done, "folder.parquet cannot be written")
+    done = run("get-historical", "checkout", served / "labels.csv", "-o", served)
+    assert_explained(done, "is a folder")
+
+
+def test_a_time_zone_that_does_not_exist(served: Path, run: Run) -> None:
+    argv = ("get-historical", "checkout", served / "labels.csv", "--timezone", "Mars/Olympus")
+    assert_explained(run(*argv), "Mars/Olympus")
 
 
 # --- the process ----------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def watched(source: str) -> dict[str, Any]:
 def _int64(value: Any) -> Any:
     if type(value) is int and not INT_MIN <= value <= INT_MAX:
         raise OverflowError("an int outside int64")
+    if isinstance(value, tuple):
+        return tuple(_int64(v) for v in value)  # of divmod
     if isinstance(value, complex):
         raise ValueError("a complex result")
     return value
@@ -121,7 +123,7 @@ def bits(value: Any) -> Any:
         case list() | tuple():
             return "list", tuple(bits(v) for v in value)
         case dt.datetime():
-            return "datetime", value.astimezone(dt.timezone.utc).isoformat()
+            return "datetime", value.astimezone(dt.UTC).isoformat()
         case _:
             return type(value).__name__, value
 
@@ -199,7 +201,7 @@ class Table:
 def _arrow(type_: Type) -> Any:
     if type_.item is not None:
         return pa.list_(_arrow(type_.item))
-    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name, None) or type_.arrow
+    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name) or type_.arrow
 
 
 def _stored(value: Any, type_: Type) -> Any:
@@ -208,7 +210,7 @@ def _stored(value: Any, type_: Type) -> Any:
     if type_.item is not None:
         return [_stored(v, type_.item) for v in value]
     if type_.name == "datetime":
-        return value.astimezone(dt.timezone.utc).replace(tzinfo=None)
+        return value.astimezone(dt.UTC).replace(tzinfo=None)
     if type_.name == "timedelta":
         return value // dt.timedelta(microseconds=1)
     return value
@@ -220,7 +222,7 @@ def _read(value: Any, type_: Type) -> Any:
     if type_.item is not None:
         return [_read(v, type_.item) for v in value]
     if type_.name == "datetime":
-        return value.replace(tzinfo=dt.timezone.utc)
+        return value.replace(tzinfo=dt.UTC)
     if type_.name == "timedelta":
         return dt.timedelta(microseconds=value)
     return value

@@ -1,19 +1,22 @@
-"""Count and CountDistinct."""
+"""Count, CountDistinct, ValueCounts and TopK."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
-from featurekit.types import INT, Type
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, plain, present
+from featurekit.types import FLOAT, INT, Type, dict_of, list_of
 
 
 class _CountState(State):
     def __init__(self) -> None:
         self.count = 0
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any, order: Any = None) -> None:
         self.count += 1
 
     def merge(self, other: _CountState) -> None:
@@ -43,23 +46,32 @@ class Count(Aggregate):
         return AggregateSql((f"count({counted}) FILTER ({keep})",), "coalesce({0}, 0)")
 
 
+def one_value(value: Any) -> Any:
+    """The value that stands for `value` among distinct ones: 0.0 for -0.0, one NaN for all, so that
+    a set or dict holds equal values once (an object is found by its identity first)."""
+    if isinstance(value, float):
+        return math.nan if value != value else value + 0.0
+    return value
+
+
+def one_value_sql(column: Column) -> str:
+    """`one_value` over the event's own column; a source's NaNs are one already (S1)."""
+    x = column.name
+    return f"CASE WHEN {x} = 0 THEN 0.0::DOUBLE ELSE {x} END" if column.type == FLOAT else x
+
+
 class _DistinctState(State):
     def __init__(self) -> None:
         self.seen: set[Any] = set()
-        self.nan = False
 
-    def add(self, value: Any) -> None:
-        if value != value:
-            self.nan = True
-        else:
-            self.seen.add(value)  # -0.0 and 0.0 are equal and hash alike
+    def add(self, value: Any, order: Any = None) -> None:
+        self.seen.add(one_value(value))
 
     def merge(self, other: _DistinctState) -> None:
         self.seen |= other.seen
-        self.nan = self.nan or other.nan
 
     def finish(self) -> int:
-        return len(self.seen) + self.nan
+        return len(self.seen)
 
 
 class CountDistinct(Aggregate):
@@ -68,15 +80,119 @@ class CountDistinct(Aggregate):
     __slots__ = ()
 
     def result(self, item: Type | None) -> Type:
-        if item is None or item.name == "list":
-            raise self.refuse(item, "a column or transform of plain values")
+        plain(self, item)
         return INT
 
     def state(self, item: Type | None) -> State:
         return _DistinctState()
+
+    def over(self, values: Sequence[Any], item: Type | None) -> int:
+        return len(set(map(one_value, values) if item == FLOAT else values))
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         # DuckDB, too, counts -0.0 and 0.0 as one and all NaNs as one.
         part = f"count(DISTINCT {column.sql}) FILTER ({keep})"
         return AggregateSql((part,), "coalesce({0}, 0)")
+
+
+class _ValuesState(State):
+    def __init__(self) -> None:
+        self.counts: Counter[Any] = Counter()
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self.counts[one_value(value)] += 1
+
+    def merge(self, other: _ValuesState) -> None:
+        self.counts.update(other.counts)
+
+    def finish(self) -> Any:
+        return _ranked(self.counts)
+
+
+class _TopState(_ValuesState):
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def finish(self) -> Any:
+        return list(_ranked(self.counts))[: self.k]
+
+
+def _ranked(counts: Counter[Any]) -> dict[Any, int]:
+    """The counts by count descending, then value; NaN last of its count."""
+
+    def rank(pair: tuple[Any, int]) -> tuple[int, bool, Any]:
+        value, count = pair
+        nan = value != value
+        return -count, nan, 0 if nan else value
+
+    return dict(sorted(counts.items(), key=rank))
+
+
+def _counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
+    return Counter(map(one_value, values) if item == FLOAT else values)
+
+
+def _entries_sql(column: Column, keep: str) -> AggregateSql:
+    """One part: the list of {n: -count, v: value} in rank, NULL where the window is empty."""
+    one, helper = column.helper("one", one_value_sql(column))
+    counted = f"map_entries(histogram({one}) FILTER ({present(column, keep)}))"
+    entry = "struct_pack(n := -(__y.value::BIGINT), v := __y.key)"
+    part = f"list_sort(list_transform({counted}, lambda __y: {entry}))"
+    return AggregateSql((part,), "{0}", None, (helper,))
+
+
+class ValueCounts(Aggregate):
+    """How often each distinct non-None input occurs, as a dict by count descending, then value; {}
+    when empty. -0.0 and 0.0 are one value, all NaNs are one."""
+
+    __slots__ = ()
+
+    def result(self, item: Type | None) -> Type:
+        return dict_of(plain(self, item))
+
+    def state(self, item: Type | None) -> State:
+        return _ValuesState()
+
+    def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
+        return _ranked(_counts(values, item))
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        sql = _entries_sql(column, keep)
+        pairs = "list_transform({0}, lambda __y: struct_pack(k := __y.v, v := -__y.n))"
+        empty = f"MAP([]::{column.type.duckdb}[], []::BIGINT[])"
+        return AggregateSql(
+            sql.parts, f"coalesce(map_from_entries({pairs}), {empty})", None, sql.helpers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopK(Aggregate):
+    """The `k` most frequent non-None inputs as a list by count descending, then value; [] when empty.
+
+    -0.0 and 0.0 are one value, all NaNs are one.
+    """
+
+    k: int = field(kw_only=True)
+
+    def check(self) -> None:
+        if type(self.k) is not int or not 1 <= self.k < 2**31:
+            raise self.refuse_param("k", "a whole number, at least 1")
+
+    def result(self, item: Type | None) -> Type:
+        return list_of(plain(self, item))
+
+    def state(self, item: Type | None) -> State:
+        return _TopState(self.k)
+
+    def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
+        return list(_ranked(_counts(values, item)))[: self.k]
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        sql = _entries_sql(column, keep)
+        values = f"list_transform({{0}}[1:{self.k}], lambda __y: __y.v)"
+        empty = f"[]::{column.type.duckdb}[]"
+        return AggregateSql(sql.parts, f"coalesce({values}, {empty})", None, sql.helpers)

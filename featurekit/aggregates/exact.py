@@ -2,7 +2,8 @@
 
 Python adds with `fsum`, or with big integers where fsum cannot. DuckDB adds HUGEINTs: values scaled
 by one power of two where a column's statistics allow it, else *limbs*, one HUGEINT for each
-40-bit range of exponents that occurs. All of them round once, at the end, half to even.
+40-bit range of exponents that occurs; where those are many, it hands the values to Python. All of
+them round once, at the end, half to even.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ class FloatColumn:
     """How a column of doubles is added in DuckDB, chosen from its statistics.
 
     `scale`: value * 2**scale is a whole number in every row; None: by `limbs`, whose indices these are.
-    `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs.
+    `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs. `half_bits`: at `scale` a
+    value has at most twice as many bits, and so have the sums of products of its halves' 127.
     """
 
     scale: int | None
     limbs: tuple[int, ...] = ()
     specials: bool = False
     minus_zero: bool = False
+    half_bits: int = 0
 
 
 def statistics_sql(x: str) -> list[str]:
@@ -81,6 +84,12 @@ def scale_for(largest: float | None, rows: int) -> int:
     bits = math.frexp(largest)[1] + max(rows, 1).bit_length()
     # 2**±1000 and its inverse are normal doubles, so multiplying by them is exact.
     return max(-1000, min(1000, _HUGEINT_BITS - bits))
+
+
+def half_bits(rows: int) -> int:
+    """Half the bits of the values at the scale of `scale_for`: a sum of `rows` products of two
+    halves cannot overflow a HUGEINT either."""
+    return (_HUGEINT_BITS + 1 - max(rows, 1).bit_length()) // 2
 
 
 def fits_sql(x: str, scale: int) -> str:

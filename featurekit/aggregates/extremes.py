@@ -1,4 +1,4 @@
-"""Min, Max and Last."""
+"""Min and Max."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, plain
 from featurekit.types import FLOAT, Type
 
 
@@ -15,7 +15,7 @@ class _ExtremeState(State):
         self.sign = sign
         self.best: Any = None
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any, order: Any = None) -> None:
         if self.best is None or _beats(value, self.best, self.sign):
             self.best = value
 
@@ -44,9 +44,7 @@ class _Extreme(Aggregate):
     function: ClassVar[str]
 
     def result(self, item: Type | None) -> Type:
-        if item is None or item.name == "list":
-            raise self.refuse(item, "a column or transform of ordered values")
-        return item.or_none()
+        return plain(self, item).or_none()
 
     def state(self, item: Type | None) -> State:
         return _ExtremeState(self.sign)
@@ -96,66 +94,3 @@ class Max(_Extreme):
     __slots__ = ()
     sign: ClassVar[int] = 1
     function: ClassVar[str] = "max"
-
-
-class _LastState(State):
-    """`add` and `merge` must come in the order of T6, which decides what is last."""
-
-    def __init__(self) -> None:
-        self.value: Any = None
-
-    def add(self, value: Any) -> None:
-        self.value = value
-
-    def merge(self, other: _LastState) -> None:
-        if other.value is not None:
-            self.value = other.value
-
-    def finish(self) -> Any:
-        return self.value
-
-
-class Last(Aggregate):
-    """The last non-None input by T6; None when empty."""
-
-    __slots__ = ()
-    ordered: ClassVar[bool] = True
-
-    def result(self, item: Type | None) -> Type:
-        if item is None:
-            raise self.refuse(item, "a column or transform")
-        return item.or_none()
-
-    def state(self, item: Type | None) -> State:
-        return _LastState()
-
-    def over(self, values: Sequence[Any], item: Type | None) -> Any:
-        return values[-1] if values else None
-
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
-        assert column is not None
-        present = f"{keep} AND {column.sql} IS NOT NULL"
-        kept, read = column.sql, "{0}"
-        if column.type.item is not None:
-            kept, read = _through_bits(column.sql, column.type)
-        part = f"arg_max({kept}, {column.order}) FILTER ({present})"
-        return AggregateSql((part,), read)
-
-
-def _through_bits(x: str, type_: Type, depth: int = 0) -> tuple[str, str]:
-    """`x` in a form of which arg_max keeps every bit, and "{0}", that form, read back.
-
-    DuckDB's arg_max turns a -0.0 inside a list into 0.0.
-    """
-    if not _holds_floats(type_):
-        return x, "{0}"
-    if type_.item is None:
-        return f"({x}::BIT)::BIGINT", "({0}::BIT)::DOUBLE"
-    item = f"__x{depth}"
-    kept, read = _through_bits(item, type_.item, depth + 1)
-    back = read.replace("{0}", item)
-    return f"list_transform({x}, lambda {item}: {kept})", f"list_transform({{0}}, lambda {item}: {back})"
-
-
-def _holds_floats(type_: Type) -> bool:
-    return _holds_floats(type_.item) if type_.item else type_.base == FLOAT

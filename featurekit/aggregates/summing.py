@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
+from featurekit.aggregates.base import (
+    Aggregate,
+    AggregateSql,
+    Column,
+    Finisher,
+    State,
+    each_list,
+    present,
+)
 from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
@@ -19,7 +28,7 @@ class _SumState(State):
         self.count = self.total = 0
         self.nans = self.plus = self.minus = 0
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any, order: Any = None) -> None:
         self.count += 1
         if not self.is_float:
             self.total += value
@@ -64,27 +73,82 @@ def _int64(total: int) -> int:
     return total
 
 
-def _total_sql(column: Column, keep: str) -> tuple[list[str], str, str | None]:
-    """The parts, the value as a DOUBLE and the error predicate of an exact total; part 0 is the
-    number of inputs."""
+# Beyond so many limbs it is faster to collect the values and to add them in Python
+# (benchmarks/aggregates.py).
+MOST_LIMBS = 4
+
+
+def _from_limbs(parts: Any, limbs: Any) -> Any:
+    """The Finisher over limb totals "t0,t1,…" and their indices; NULL beyond the doubles."""
+    import pyarrow as pa
+
+    chosen = [int(i) for i in limbs[0].as_py().split(",")]
+    out = [exact.from_limbs(text, chosen) for text in parts.to_pylist()]
+    return pa.array(out, type=pa.float64())
+
+
+def _from_lists(lists: Any) -> Any:
+    """The Finisher over lists of doubles; NULL for NULL and beyond the doubles."""
+    import pyarrow as pa
+
+    def one(values: list[Any] | None) -> float | None:
+        try:
+            return None if values is None else exact.exact_sum(values)
+        except OverflowError:
+            return None
+
+    return pa.array([one(values) for values in each_list(lists)], type=pa.float64())
+
+
+_FINISHERS = (
+    Finisher("fk_limbs", ("VARCHAR", "VARCHAR"), "DOUBLE", _from_limbs),
+    Finisher("fk_sum", ("DOUBLE[]",), "DOUBLE", _from_lists),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """An exact total in DuckDB: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too)
+    where there are any, and `error` a predicate that is never NULL."""
+
+    parts: tuple[str, ...]
+    value: str
+    error: str | None = None
+    helpers: tuple[tuple[str, str], ...] = ()
+
+
+def _total_sql(column: Column, keep: str) -> _Total:
     parts = [f"count({column.sql}) FILTER ({keep})"]
     floats = column.floats
     if floats is None:
         parts.append(f"sum({column.sql}::BIGINT) FILTER ({keep})")
-        return parts, exact.round_hugeint_sql("{1}"), None
+        return _Total(tuple(parts), exact.round_hugeint_sql("{1}"))
+    helpers: list[tuple[str, str]] = []
     if floats.scale is not None:
-        parts.append(f"sum({column.sql}__scaled) FILTER ({keep})")
+        read, helper = column.helper("scaled", exact.scaled_sql(column.name, floats.scale))
+        parts.append(f"sum({read}) FILTER ({keep})")
+        helpers.append(helper)
         value = f"({exact.round_hugeint_sql('{1}')} * {exact.power_sql(-floats.scale)})"
+    elif not floats.limbs:
+        value = "0.0::DOUBLE"  # nothing finite but zeros
+    elif len(floats.limbs) > MOST_LIMBS:
+        kept = present(column, keep)
+        if floats.specials:
+            kept += f" AND isfinite({column.sql})"
+        parts.append(f"list({column.sql}) FILTER ({kept})")
+        value = "fk_sum({1})"
     else:
-        first = len(parts)
-        parts += [f"sum({column.sql}__limb{i}) FILTER ({keep})" for i in floats.limbs]
-        shown = ", ".join(f"coalesce({{{first + i}}}, 0)" for i in range(len(floats.limbs)))
-        indices = ",".join(map(str, floats.limbs))
-        value = f"fk_limbs(concat_ws(',', {shown}), '{indices}')"
+        for index in floats.limbs:
+            read, helper = column.helper(f"limb{index}", exact.limb_sql(column.name, index))
+            parts.append(f"sum({read}) FILTER ({keep})")
+            helpers.append(helper)
+        shown = ", ".join(f"coalesce({{{i}}}, 0)" for i in range(1, len(parts)))
+        value = f"fk_limbs(concat_ws(',', {shown}), '{','.join(map(str, floats.limbs))}')"
     beyond = f"coalesce(isinf({value}), TRUE)"
+    some = "coalesce({0}, 0) > 0"
     if not floats.specials:
         # Every input is finite, so an infinite total lies beyond the doubles.
-        return parts, value, f"(coalesce({{0}}, 0) > 0 AND {beyond})"
+        return _Total(tuple(parts), value, f"({some} AND {beyond})", tuple(helpers))
     special = len(parts)
     parts += [
         f"count(*) FILTER ({keep} AND isnan({column.sql}))",
@@ -93,13 +157,13 @@ def _total_sql(column: Column, keep: str) -> tuple[list[str], str, str | None]:
     ]
     nans, plus, minus = (f"{{{special + i}}}" for i in range(3))
     finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
-    error = f"(coalesce({{0}}, 0) > 0 AND {finite} AND {beyond})"
+    error = f"({some} AND {finite} AND {beyond})"
     value = (
         f"CASE WHEN {nans} > 0 OR ({plus} > 0 AND {minus} > 0) THEN 'nan'::DOUBLE "
         f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "
         f"WHEN {{0}} > 0 THEN coalesce({value}, 0.0::DOUBLE) END"
     )
-    return parts, value, error
+    return _Total(tuple(parts), value, error, tuple(helpers))
 
 
 class Sum(Aggregate):
@@ -110,6 +174,7 @@ class Sum(Aggregate):
     """
 
     __slots__ = ()
+    finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
         if item == FLOAT:
@@ -129,17 +194,19 @@ class Sum(Aggregate):
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
-        parts, value, error = _total_sql(column, keep)
+        total = _total_sql(column, keep)
         if column.type != FLOAT:
             outside = f"coalesce({{1}} NOT BETWEEN {INT_MIN} AND {INT_MAX}, FALSE)"
-            return AggregateSql(tuple(parts), "TRY_CAST({1} AS BIGINT)", outside)
-        return AggregateSql(tuple(parts), f"CASE WHEN {{0}} > 0 THEN {value} END", error)
+            return AggregateSql(total.parts, "TRY_CAST({1} AS BIGINT)", outside)
+        value = f"CASE WHEN {{0}} > 0 THEN {total.value} END"
+        return AggregateSql(total.parts, value, total.error, total.helpers)
 
 
 class Mean(Aggregate):
     """float(exact sum) / n over the window; None when empty. NaN and infinities as in A1."""
 
     __slots__ = ()
+    finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
         if item in (INT, BOOL, FLOAT):
@@ -158,6 +225,6 @@ class Mean(Aggregate):
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
-        parts, value, error = _total_sql(column, keep)
-        mean = f"CASE WHEN {{0}} > 0 THEN {value} / {{0}}::DOUBLE END"
-        return AggregateSql(tuple(parts), mean, error)
+        total = _total_sql(column, keep)
+        mean = f"CASE WHEN {{0}} > 0 THEN {total.value} / {{0}}::DOUBLE END"
+        return AggregateSql(total.parts, mean, total.error, total.helpers)

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python would complain once more when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
+    except OSError as error:  # a full disk, a file where a folder should be
+        print(f"featurekit: error: {error}", file=sys.stderr)
+        return ERROR
     except Exception:
         import traceback
 

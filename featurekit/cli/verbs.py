@@ -141,6 +141,11 @@ def push(arguments: argparse.Namespace, screen: Screen) -> None:
 
 def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
     """Make a training set."""
+    from featurekit.timezones import zone
+
+    zone(arguments.timezone)  # an error also where no instant is naive
+    if arguments.output is not None and arguments.output.is_dir():
+        raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with _store(arguments) as store:
         service = store.repo.compiled_services.get(arguments.service)
         frame: Any = arguments.frame
@@ -415,7 +420,9 @@ def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:
     for name, found in errors["features"].items():
         screen.line(f"{name} erred in {found['rows']} rows, first in row {found['first_row']}.")
     for name, found in errors["transforms"].items():
-        screen.line(f"{name} erred: {shown(found)}.")
+        screen.line(
+            f"{name} erred on {found['events']} events, the first: {shown(found['first'])}."
+        )
 
 
 def _show_rows(screen: Screen, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -121,12 +121,13 @@ class _Demo:
             _check_lines(data)
             self.lines.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(data, self.lines)
+            self.check_types()
             write_price_list(self.lines, self.lines.parent)
         prices = self.lines.with_name("price_list.parquet")
         lines = self.ask(
             "SELECT count(*), count(DISTINCT customer_id), count(DISTINCT stock_code), "
             "count(*) FILTER (customer_id IS NULL), count(*) FILTER (quantity < 0), "
-            "min(invoice_date), max(invoice_date) FROM read_parquet($path)"
+            "min(invoice_date::TIMESTAMP), max(invoice_date::TIMESTAMP) FROM read_parquet($path)"
         )[0]
         late = self.ask(
             "SELECT count(*), count(*) FILTER (recorded_at > effective_from) "
@@ -143,17 +144,27 @@ class _Demo:
         self.result["data"] = {**counts, "first": lines[5], "last": lines[6]}
         customer, product = self.ask(
             "WITH recent AS (SELECT customer_id, stock_code FROM read_parquet($path) WHERE "
-            "customer_id IS NOT NULL AND invoice_date > $last::TIMESTAMP - INTERVAL 30 DAY), "
+            "customer_id IS NOT NULL "
+            "AND invoice_date::TIMESTAMP > $last::TIMESTAMP - INTERVAL 30 DAY), "
             "best AS (SELECT customer_id FROM recent GROUP BY ALL "
             "ORDER BY count(*) DESC, customer_id LIMIT 1) "
             "SELECT customer_id, stock_code FROM recent SEMI JOIN best USING (customer_id) "
-            "GROUP BY customer_id, stock_code ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, "
-            "stock_code LIMIT 1",
+            "GROUP BY customer_id, stock_code "
+            "ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, stock_code LIMIT 1",
             last=lines[6],
         )[0]
         # Read as UTC, a local time in London is never before the instant that it means.
         last = lines[6].replace(tzinfo=dt.UTC)
         return _Facts(last, customer, product, lines[0])
+
+    def check_types(self) -> None:
+        """Read the order lines as their source declares them: an error names column and row."""
+        views = self.store.repo.compiled_views.values()
+        con = self.store.connect()
+        try:
+            self.store.snapshot(con, next(v for v in views if v.source.name == "order_lines"))
+        finally:
+            con.close()
 
     def ask(self, sql: str, *, path: Path | None = None, **values: Any) -> list[Any]:
         con = self.store.connect()

@@ -256,34 +256,40 @@ def _windows(view: View, read: Reader, t: int) -> Answer:
         if span is None:
             low, high = bounds
             span = spans[bounds] = bisect_right(read.ts, low), bisect_right(read.ts, high)
-        out.append(_window(view, feature, read, span, t if late else None))
+        out.append(_window(view, feature, read, span, t, late=late))
     return out
 
 
 def _window(
-    view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int | None
+    view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int, *, late: bool
 ) -> tuple[Any, str]:
-    """One aggregate over the events of a span; `t` where some of them may have arrived later."""
+    """One aggregate over the events of a span; `late` where some may have arrived after `t`."""
     i, j = span
     if i >= j:
         return stated(empty_value(feature))
     chosen: Any = range(i, j)
     filtered = False
-    if t is not None:
+    if late:
         chosen, filtered = [k for k in chosen if read.created[k] <= t], True
     if feature.where is not None:
         keep = read.column(feature.where)
         chosen, filtered = [k for k in chosen if keep[k] is True], True
     item = None
     values: Any = chosen
-    if feature.slot is not None:
+    aggregate = feature.implementation()
+    if aggregate.of_instants:
+        if feature.slot is not None:
+            column = read.column(feature.slot)
+            chosen = [k for k in chosen if column[k] is not None and column[k] is not ERROR]
+        values = [read.ts[k] for k in chosen]
+    elif feature.slot is not None:
         item = view.slots[feature.slot].type.base
         column = read.column(feature.slot)
         values = [column[k] for k in chosen] if filtered else column[i:j]
         if not read.complete(feature.slot):
             values = [v for v in values if v is not None and v is not ERROR]
     try:
-        value = feature.implementation().over(values, item)
+        value = aggregate.as_of(aggregate.over(values, item), t)
     except ArithmeticError:
         return None, ERROR_STATUS
     return stated(feature.default if value is None else value)

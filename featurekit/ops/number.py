@@ -1,11 +1,12 @@
-"""Operators on bool, int and float."""
+"""Arithmetic on bool, int and float."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any
 
 from featurekit.ops.table import NAMESPACE, Op, register
-from featurekit.types import BOOL, FLOAT, INT, Type
+from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
 def _real_power(base: float, exponent: float) -> float:
@@ -16,49 +17,254 @@ def _real_power(base: float, exponent: float) -> float:
     return result
 
 
-NAMESPACE["real_power"] = _real_power
-
-# Python compares an int with a float exactly. Below 2**53 the int is a double; a float of 2**53 or
-# more is a whole number, so that HUGEINT holds both, up to the float's limit of 2**126 used here.
-_SMALL = "({0} BETWEEN -9007199254740992 AND 9007199254740992)"
-_EXACT_INT_FLOAT = (
-    "CASE WHEN isnan({1}) THEN {nan} WHEN {small} OR abs({1}) < 9007199254740992e0 "
-    "OR abs({1}) > 1e38 THEN {0}::DOUBLE {op} {1} "
-    "ELSE {0}::HUGEINT {op} {1}::HUGEINT END"
-)
+def _int_power(base: int, exponent: int) -> int:
+    if exponent > 63 and abs(base) > 1:
+        raise OverflowError("an int outside int64")  # before it fills the memory
+    result: int = base**exponent
+    return result
 
 
-def _int(name: str, python: str, sql: str, **more: object) -> Op:
-    return Op(name, (INT, INT), INT, python, sql, raises=True, **more)  # type: ignore[arg-type]
+def _shift_left(value: int, count: int) -> int:
+    if value and count > 63:
+        raise OverflowError("an int outside int64")
+    return value << count if value or count < 0 else 0
 
 
-def _fits(expression: str) -> str:
-    """NULL where an exact HUGEINT lies outside int64; TRY_CAST costs a tenth of TRY."""
-    return f"TRY_CAST({expression} AS BIGINT)"
+def _round_int(value: int, digits: int) -> int:
+    """`round(value, digits)`; half of 10**20 is beyond int64, so that all rounds to zero there."""
+    return round(value, digits) if digits > -20 else 0
 
 
-# DuckDB's // truncates and % takes the dividend's sign; Python's floor and take the divisor's.
-# Magnitudes are divided as HUGEINT, since INT64_MIN // -1 leaves int64.
+NAMESPACE |= {
+    "real_power": _real_power,
+    "int_power": _int_power,
+    "shift_left": _shift_left,
+    "round_int": _round_int,
+}
+
+_MIN, _MAX = f"'{INT_MIN}'::BIGINT", f"{INT_MAX}::BIGINT"
+_EXACT = 2**53  # up to here a double holds every int
+
+
+def _given(condition: str, expression: str) -> str:
+    return f"CASE WHEN {condition} THEN {expression} END"
+
+
+def _between(argument: str, low: int, high: int) -> str:
+    return f"{argument} BETWEEN '{low}'::BIGINT AND '{high}'::BIGINT"
+
+
+# --- int ------------------------------------------------------------------------------------------
+
+
+def _exact_int(sign: str) -> str:
+    """`{0} sign {1}`, NULL outside int64. 9.2e18 leaves room for the doubles' own error; beyond it
+    HUGEINT decides, at five times the cost."""
+    return (
+        f"CASE WHEN abs({{0}}::DOUBLE {sign} {{1}}::DOUBLE) < 9.2e18 THEN {{0}} {sign} {{1}}"
+        f" ELSE TRY_CAST({{0}}::HUGEINT {sign} {{1}}::HUGEINT AS BIGINT) END"
+    )
+
+
+def _fitting(
+    limits: Callable[[str, Any, Any], tuple[int, int] | None], sign: str
+) -> Callable[..., str | None]:
+    """With a literal on one side the other side's limits are known beforehand."""
+
+    def sql(left: Any, right: Any) -> str | None:
+        if left is not None and right is not None:
+            return None
+        found = limits(sign, left, right)
+        if found is None:
+            return None
+        low, high = max(found[0], INT_MIN), min(found[1], INT_MAX)
+        variable = "{0}" if left is None else "{1}"
+        return _given(_between(variable, low, high), f"{{0}} {sign} {{1}}")
+
+    return sql
+
+
+def _limits(sign: str, left: Any, right: Any) -> tuple[int, int] | None:
+    match sign:
+        case "+":
+            c = right if left is None else left
+            return INT_MIN - c, INT_MAX - c
+        case "-" if left is None:
+            return INT_MIN + right, INT_MAX + right
+        case "-":
+            return left - INT_MAX, left - INT_MIN
+        case _:
+            c = right if left is None else left
+            if c == 0:
+                return INT_MIN, INT_MAX
+            ends = (INT_MIN, INT_MAX) if c > 0 else (INT_MAX, INT_MIN)
+            return -(-ends[0] // c), ends[1] // c
+
+
+# DuckDB's // truncates and % takes the dividend's sign; Python's floor and take the divisor's. With
+# s = {0} >> 63, which is -1 below zero and else 0, {0} xor s is not negative, and ~((~a) // b) is
+# floor(a / b) for a < 0 < b: no branch, and nothing overflows.
+_FLOOR = "xor(xor({0}, {0} >> 63) // {1}, {0} >> 63)"
+_REMAINDER = "xor(xor({0}, {0} >> 63) % {1}, {0} >> 63) + ({1} & ({0} >> 63))"
+_WIDE = "{0}::HUGEINT // {1}::HUGEINT", "{0}::HUGEINT % {1}::HUGEINT"
+_APART = f"({_WIDE[1]}) <> 0 AND ({{0}} < 0) <> ({{1}} < 0)"
 _FLOOR_DIV = (
-    "CASE WHEN {1} <> 0 THEN TRY_CAST({0}::HUGEINT // {1}::HUGEINT"
-    " - CASE WHEN {0}::HUGEINT % {1}::HUGEINT <> 0 AND ({0} < 0) <> ({1} < 0)"
-    " THEN 1 ELSE 0 END AS BIGINT) END"
+    f"CASE WHEN {{1}} > 0 THEN {_FLOOR} WHEN {{1}} < 0 THEN TRY_CAST({_WIDE[0]}"
+    f" - CASE WHEN {_APART} THEN 1 ELSE 0 END AS BIGINT) END"
 )
 _MOD = (
-    "CASE WHEN {1} <> 0 THEN (CASE WHEN {0}::HUGEINT % {1}::HUGEINT <> 0"
-    " AND ({0} < 0) <> ({1} < 0) THEN {0}::HUGEINT % {1}::HUGEINT + {1}"
-    " ELSE {0}::HUGEINT % {1}::HUGEINT END)::BIGINT END"
+    f"CASE WHEN {{1}} > 0 THEN {_REMAINDER} WHEN {{1}} < 0 THEN ({_WIDE[1]}"
+    f" + CASE WHEN {_APART} THEN {{1}} ELSE 0 END)::BIGINT END"
 )
 
+
+def _positive(template: str) -> Callable[..., str | None]:
+    return lambda left, right: template if right is not None and right > 0 else None
+
+
+def _power_check(base: Any, exponent: Any) -> str | None:
+    if exponent is not None and exponent < 0:
+        return "a negative power of an int is a float: write float(x) ** n"
+    return None
+
+
+def _power_sql(base: Any, exponent: Any) -> str | None:
+    if exponent is None or not 1 <= exponent <= 8:
+        return None
+    high = round(INT_MAX ** (1 / exponent)) + 1
+    while high**exponent > INT_MAX:
+        high -= 1
+    low = -high - 1 if exponent % 2 and (-high - 1) ** exponent >= INT_MIN else -high
+    return _given(_between("{0}", low, high), " * ".join(["{0}"] * exponent))
+
+
+def _int(name: str, python: str, sql: str | None, **more: Any) -> Op:
+    return Op(name, (INT,) * (2 if "{1}" in python else 1), INT, python, sql, raises=True, **more)
+
+
+# What an int of more than 53 bits would lose as a double, Python divides exactly and rounds once.
+_RATIO = (
+    f"CASE WHEN {{1}} = 0 THEN NULL WHEN {_between('{0}', -_EXACT, _EXACT)}"
+    f" AND {_between('{1}', -_EXACT, _EXACT)} THEN {{0}}::DOUBLE / {{1}}::DOUBLE"
+    " WHEN {0} IS NOT NULL AND {1} IS NOT NULL THEN {python} END"
+)
+_STRICT_AND = "CASE WHEN {0} THEN {1} WHEN {1} IS NOT NULL THEN {0} END"
+_STRICT_OR = "CASE WHEN NOT {0} THEN {1} WHEN {1} IS NOT NULL THEN {0} END"
+
 register(
-    _int("+", "{0} + {1}", _fits("{0}::HUGEINT + {1}::HUGEINT")),
-    _int("-", "{0} - {1}", _fits("{0}::HUGEINT - {1}::HUGEINT")),
-    _int("*", "{0} * {1}", _fits("{0}::HUGEINT * {1}::HUGEINT")),
-    _int("//", "{0} // {1}", _FLOOR_DIV, edges=((-(2**63), -1), (7, -2), (-7, 2), (6, -2))),
-    _int("%", "{0} % {1}", _MOD, edges=((-(2**63), -1), (-7, 3), (7, -3), (-6, 3))),
-    Op("negative", (INT,), INT, "-{0}", _fits("-({0}::HUGEINT)"), raises=True),
+    *(
+        _int(sign, f"{{0}} {sign} {{1}}", _exact_int(sign), literal_sql=_fitting(_limits, sign))
+        for sign in ("+", "-", "*")
+    ),
+    _int(
+        "//",
+        "{0} // {1}",
+        _FLOOR_DIV,
+        literal_sql=_positive(_FLOOR),
+        edges=((INT_MIN, -1), (7, -2), (-7, 2), (6, -2), (INT_MIN, INT_MIN), (INT_MIN, 1)),
+    ),
+    _int(
+        "%",
+        "{0} % {1}",
+        _MOD,
+        literal_sql=_positive(_REMAINDER),
+        edges=((INT_MIN, -1), (-7, 3), (7, -3), (-6, 3), (INT_MIN, INT_MAX)),
+    ),
+    # A literal exponent only: the type of `a ** b` depends on the sign of b.
+    _int(
+        "**",
+        "int_power({0}, {1})",
+        None,
+        literals=(1,),
+        check=_power_check,
+        literal_sql=_power_sql,
+        edges=tuple((b, e) for b in (-(2**21), -512, -2, 10, 3037000499) for e in (0, 1, 2, 3, 5, 7, 8, 63, 99)),
+    ),
+    _int("negative", "-{0}", _given(f"{{0}} <> {_MIN}", "-{0}")),
     Op("positive", (INT,), INT, "+{0}", "{0}"),
-    Op("abs", (INT,), INT, "abs({0})", _fits("abs({0}::HUGEINT)"), raises=True),
+    _int("abs", "abs({0})", _given(f"{{0}} <> {_MIN}", "abs({0})")),
+    Op("&", (INT, INT), INT, "{0} & {1}", "({0} & {1})"),
+    Op("|", (INT, INT), INT, "{0} | {1}", "({0} | {1})"),
+    Op("^", (INT, INT), INT, "{0} ^ {1}", "xor({0}, {1})"),
+    Op("invert", (INT,), INT, "~{0}", "~{0}"),
+    # {1} = 63 leaves only 0 and -1; multiplying by a power of two is what DuckDB's << refuses.
+    _int(
+        "<<",
+        "shift_left({0}, {1})",
+        f"CASE WHEN {{1}} BETWEEN 0 AND 62 THEN CASE WHEN {{0}} BETWEEN ({_MIN} >> {{1}})"
+        f" AND ({_MAX} >> {{1}}) THEN {{0}} * (1::BIGINT << {{1}}) END"
+        f" WHEN {{0}} = 0 AND {{1}} > 0 THEN 0 WHEN {{0}} = -1 AND {{1}} = 63 THEN {_MIN} END",
+        edges=((-1, 63), (-1, 62), (1, 62), (1, 63), (0, 2**62), (2, 61), (3, 61), (-2, 62)),
+    ),
+    Op(
+        ">>",
+        (INT, INT),
+        INT,
+        "{0} >> {1}",
+        "CASE WHEN {1} >= 0 THEN {0} >> least({1}, 63) END",
+        raises=True,
+    ),
+    Op(
+        "/",
+        (INT, INT),
+        FLOAT,
+        "{0} / {1}",
+        _RATIO,
+        raises=True,
+        edges=((2**53 + 1, 3), (INT_MIN, INT_MAX), (INT_MAX, 3)),
+    ),
+    # --- bool -------------------------------------------------------------------------------------
+    Op("not", (BOOL,), BOOL, "not {0}", "(NOT {0})"),
+    Op("&", (BOOL, BOOL), BOOL, "{0} & {1}", _STRICT_AND),
+    Op("|", (BOOL, BOOL), BOOL, "{0} | {1}", _STRICT_OR),
+    Op("^", (BOOL, BOOL), BOOL, "{0} ^ {1}", "({0} <> {1})"),
+)
+
+# --- float ----------------------------------------------------------------------------------------
+
+# CPython's float_rem and float_floor_div, of which {2} is C's fmod.
+_FMOD = "({0} % nullif({1}, 0))"
+_SIGNED_ZERO = "CASE WHEN {1} < 0 THEN '-0.0'::DOUBLE ELSE 0e0 END"
+_FLOAT_MOD = (
+    f"CASE WHEN {{2}} = 0 THEN {_SIGNED_ZERO}"
+    " WHEN {2} IS NOT NULL AND ({1} < 0) <> ({2} < 0) THEN {2} + {1} ELSE {2} END"
+)
+# `{python}` where the quotient is zero, NaN or infinite, or needs its last correction.
+_QUOTIENT = (
+    "(({0} - {2}) / {1} - CASE WHEN {2} <> 0 AND ({1} < 0) <> ({2} < 0) THEN 1 ELSE 0 END)"
+)
+_FLOAT_FLOOR_DIV = (
+    "CASE WHEN {1} <> 0 THEN CASE WHEN abs({3}) > 0 AND abs({3}) < 4503599627370496e0"
+    " AND {3} - floor({3}) <= 0.5e0 THEN floor({3})"
+    " WHEN {0} IS NOT NULL THEN {python} END END"
+)
+
+
+def _nonzero(template: str) -> Callable[..., str | None]:
+    return lambda left, right: template if right is not None and right != 0 else None
+
+
+_POWER = (
+    "CASE WHEN abs({2}) < 'inf'::DOUBLE THEN {2}"
+    " WHEN {0} IS NOT NULL AND {1} IS NOT NULL THEN {python} END"
+)
+
+
+def _round_sql(value: Any, digits: Any) -> str | None:
+    """Away from ties the nearest whole number of x · 10ⁿ is certain, and its quotient by 10ⁿ, both
+    exact doubles, is rounded once: the double nearest to the decimal, which is Python's rule. x · 10ⁿ
+    errs by at most 2**-13 below 2**40. The rest is rounded as a decimal text, as Python does it."""
+    if digits is None or not 0 <= digits <= 15:
+        return None
+    scale = f"1e{digits}::DOUBLE"
+    scaled = f"({{0}} * {scale})"
+    return (
+        f"CASE WHEN abs({scaled}) < 1e12 AND abs(abs({scaled} - trunc({scaled})) - 0.5e0) > 0.001e0"
+        f" THEN round({scaled}) / {scale} WHEN {{0}} IS NOT NULL THEN {{python}} END"
+    )
+
+
+register(
     Op("+", (FLOAT, FLOAT), FLOAT, "{0} + {1}", "({0} + {1})"),
     Op("-", (FLOAT, FLOAT), FLOAT, "{0} - {1}", "({0} - {1})"),
     Op("*", (FLOAT, FLOAT), FLOAT, "{0} * {1}", "({0} * {1})"),
@@ -68,126 +274,68 @@ register(
         (FLOAT, FLOAT),
         FLOAT,
         "{0} / {1}",
-        "CASE WHEN {1} <> 0 THEN {0} / {1} END",
+        "({0} / nullif({1}, 0))",
         raises=True,
+        literal_sql=_nonzero("({0} / {1})"),
     ),
-    # The quotient of two ints is rounded once; beyond 2**53 their doubles are not the ints.
     Op(
-        "/",
-        (INT, INT),
+        "//",
+        (FLOAT, FLOAT),
         FLOAT,
-        "{0} / {1}",
-        "CASE WHEN {1} = 0 THEN NULL WHEN "
-        + _SMALL
-        + " AND {1} BETWEEN -9007199254740992 AND 9007199254740992"
-        " THEN {0}::DOUBLE / {1}::DOUBLE ELSE {python} END",
+        "{0} // {1}",
+        _FLOAT_FLOOR_DIV,
         raises=True,
-        edges=((2**53 + 1, 3), (-(2**63), 2**63 - 1), (2**63 - 1, 3)),
+        steps=(_FMOD, _QUOTIENT),
+        platform="libm",
+        edges=((7.5, -2.0), (-7.5, 2.0), (1.0, 0.1), (6.0, 0.1), (1e300, 1e-300), (-0.0, 3.0)),
     ),
-    Op("//", (FLOAT, FLOAT), FLOAT, "{0} // {1}", raises=True),
-    Op("%", (FLOAT, FLOAT), FLOAT, "{0} % {1}", raises=True),
-    Op("**", (FLOAT, FLOAT), FLOAT, "real_power({0}, {1})", raises=True, promote="some"),
+    Op(
+        "%",
+        (FLOAT, FLOAT),
+        FLOAT,
+        "{0} % {1}",
+        _FLOAT_MOD,
+        raises=True,
+        steps=(_FMOD,),
+        platform="libm",
+        edges=((7.5, -2.0), (-7.5, 2.0), (-1e-20, 3.0), (6.0, -3.0)),
+    ),
+    Op(
+        "**",
+        (FLOAT, FLOAT),
+        FLOAT,
+        "real_power({0}, {1})",
+        _POWER,
+        raises=True,
+        promote="some",
+        steps=("pow({0}, {1})",),
+        platform="libm",
+        edges=((-8.0, 1 / 3), (0.0, -1.0), (10.0, 308.5), (1.0, float("nan")), (-1.0, 1e300)),
+    ),
     Op("negative", (FLOAT,), FLOAT, "-{0}", "(-{0})"),
     Op("positive", (FLOAT,), FLOAT, "+{0}", "{0}"),
     Op("abs", (FLOAT,), FLOAT, "abs({0})", "abs({0})"),
-    Op("not", (BOOL,), BOOL, "not {0}", "(NOT {0})"),
-)
-
-
-def _compare(name: str, sql: str, nan: str) -> None:
-    """A comparison on each ordered type. DuckDB orders NaN above all and equal to itself; in
-    Python it is unordered, so `nan` is what any comparison with it gives."""
-    floats = f"CASE WHEN isnan({{0}}) OR isnan({{1}}) THEN {nan} ELSE {{0}} {sql} {{1}} END"
-    mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(sql, sql)
-    forward = _EXACT_INT_FLOAT.replace("{nan}", nan).replace("{op}", sql).replace("{small}", _SMALL)
-    backward = (
-        _EXACT_INT_FLOAT.replace("{nan}", nan).replace("{op}", mirrored).replace("{small}", _SMALL)
-    )
-    backward = backward.replace("{0}", "{x}").replace("{1}", "{0}").replace("{x}", "{1}")
-    python = f"{{0}} {name} {{1}}"
-    nulls = "CASE WHEN {0} IS NOT NULL AND {1} IS NOT NULL THEN %s END"
-    mixed = ((2**53 + 1, 2.0**53), (2**63 - 1, 2.0**63), (-(2**63), -(2.0**63)), (0, math.nan))
-    register(
-        Op(name, (BOOL, BOOL), BOOL, python, f"({{0}} {sql} {{1}})"),
-        Op(name, (INT, INT), BOOL, python, f"({{0}} {sql} {{1}})"),
-        Op(name, (FLOAT, FLOAT), BOOL, python, nulls % floats),
-        Op(name, (INT, FLOAT), BOOL, python, nulls % forward, edges=mixed),
-        Op(name, (FLOAT, INT), BOOL, python, nulls % backward, edges=tuple(e[::-1] for e in mixed)),
-    )
-
-
-for _name, _sql, _nan in (
-    ("==", "=", "FALSE"),
-    ("!=", "<>", "TRUE"),
-    ("<", "<", "FALSE"),
-    ("<=", "<=", "FALSE"),
-    (">", ">", "FALSE"),
-    (">=", ">=", "FALSE"),
-):
-    _compare(_name, _sql, _nan)
-
-
-def _extreme(name: str, sign: str) -> None:
-    """min and max keep the first argument unless the second beats it: so do NaN and zeros."""
-    floats = (
-        f"CASE WHEN {{0}} IS NULL OR {{1}} IS NULL THEN NULL WHEN isnan({{0}}) OR isnan({{1}}) "
-        f"THEN {{0}} WHEN {{1}} {sign} {{0}} THEN {{1}} ELSE {{0}} END"
-    )
-    ints = f"CASE WHEN {{1}} {sign} {{0}} THEN {{1}} WHEN {{1}} IS NOT NULL THEN {{0}} END"
-    register(
-        Op(name, (INT, INT), INT, f"{name}({{0}}, {{1}})", ints, promote="none"),
-        Op(name, (FLOAT, FLOAT), FLOAT, f"{name}({{0}}, {{1}})", floats, promote="none"),
-    )
-
-
-_extreme("min", "<")
-_extreme("max", ">")
-
-# A finite double within int64 truncates exactly; 2**63 itself does not fit.
-_WHOLE = "CASE WHEN abs({0}) < 9223372036854775808e0 OR {0} = -9223372036854775808e0 THEN %s END"
-
-
-def _whole(name: str, python: str, function: str) -> Op:
-    return Op(name, (FLOAT,), INT, python, _WHOLE % f"({function})::BIGINT", raises=True)
-
-
-def _math(name: str, sql: str, *, raises: bool, edges: tuple[tuple[float], ...] = ()) -> Op:
-    return Op(f"math.{name}", (FLOAT,), FLOAT, f"math.{name}({{0}})", sql, raises, edges)
-
-
-register(
-    Op("bool", (BOOL,), BOOL, "{0}", "{0}"),
-    Op("bool", (INT,), BOOL, "{0} != 0", "({0} <> 0)"),
-    Op("bool", (FLOAT,), BOOL, "{0} != 0.0", "({0} <> 0)"),  # NaN is true in both
-    Op("int", (BOOL,), INT, "int({0})", "{0}::BIGINT"),
-    Op("int", (INT,), INT, "{0}", "{0}"),
-    _whole("int", "int({0})", "trunc({0})"),
-    Op("float", (BOOL,), FLOAT, "float({0})", "{0}::BIGINT::DOUBLE"),
-    Op("float", (INT,), FLOAT, "float({0})", "{0}::DOUBLE"),
-    Op("float", (FLOAT,), FLOAT, "{0}", "{0}"),
-    Op("round", (INT,), INT, "{0}", "{0}"),
-    # round_even(x, 0) is half to even, like Python's round(x).
-    _whole("round", "round({0})", "round_even({0}, 0)"),
-    _whole("math.floor", "math.floor({0})", "floor({0})"),
-    _whole("math.ceil", "math.ceil({0})", "ceil({0})"),
-    _whole("math.trunc", "math.trunc({0})", "trunc({0})"),
     Op(
         "round",
         (FLOAT, INT),
         FLOAT,
         "round({0}, {1})",
         raises=True,
-        edges=((1.7976931348623157e308, -308),),
+        edges=((1.7976931348623157e308, -308), *((v, 2) for v in (2.675, 1.005, -0.001, -0.0))),
         promote="none",
+        literal_sql=_round_sql,
+        names=("number", "ndigits"),
     ),
-    Op("math.isnan", (FLOAT,), BOOL, "math.isnan({0})", "isnan({0})"),
-    Op("math.isinf", (FLOAT,), BOOL, "math.isinf({0})", "isinf({0})"),
-    Op("math.isfinite", (FLOAT,), BOOL, "math.isfinite({0})", "isfinite({0})"),
-    # ln, exp and sqrt are the platform's libm in DuckDB as in CPython; Python raises on a domain
-    # error and where a finite input overflows.
-    _math("log", "CASE WHEN {0} > 0 OR isnan({0}) THEN ln({0}) END", raises=True),
-    _math("sqrt", "CASE WHEN {0} >= 0 OR isnan({0}) THEN sqrt({0}) END", raises=True),
-    _math("exp", "CASE WHEN isinf({0}) OR NOT isinf(exp({0})) THEN exp({0}) END", raises=True),
+    Op(
+        "round",
+        (INT, INT),
+        INT,
+        "round_int({0}, {1})",
+        "CASE WHEN {1} >= 0 THEN {0} WHEN {0} IS NOT NULL THEN {python} END",
+        raises=True,
+        edges=((15, -1), (25, -1), (-25, -1), (INT_MAX, -19), (INT_MAX, -1), (5, -1)),
+        names=("number", "ndigits"),
+    ),
 )
 
 

@@ -6,12 +6,6 @@ from featurekit.ops.table import Op, register
 from featurekit.types import BOOL, INT, STR
 
 register(
-    *(
-        # DuckDB compares UTF-8 bytes, whose order is that of code points.
-        Op(name, (STR, STR), BOOL, f"{{0}} {name} {{1}}", f"({{0}} {sql} {{1}})")
-        for name, sql in (("==", "="), ("!=", "<>"), ("<", "<"), ("<=", "<="), (">", ">"))
-    ),
-    Op(">=", (STR, STR), BOOL, "{0} >= {1}", "({0} >= {1})"),
     Op("+", (STR, STR), STR, "{0} + {1}", "({0} || {1})"),
     Op("len", (STR,), INT, "len({0})", "length({0})"),
     Op("bool", (STR,), BOOL, "{0} != ''", "({0} <> '')"),

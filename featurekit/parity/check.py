@@ -2,7 +2,8 @@
 
 Offline answers all questions in one point-in-time join. Online answers them one by one from a
 scratch Redis, into which the past is replayed: before a question as of t, exactly what arrived by t
-is there, in part by a materialisation up to an instant between, in part pushed event by event.
+is there, in part by materialisations up to instants between, in part pushed event by event. What
+is pushed is read from the files as a push is, row by row in Python; what is materialised, by DuckDB.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from featurekit.compiled import Service, View
 from featurekit.materialise import materialize_view
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
+from featurekit.online.state import NEVER
 from featurekit.online.store import OnlineStore
 from featurekit.parity.report import Report
 from featurekit.parity.sample import Question, draw
 from featurekit.point_in_time import Events
 from featurekit.push import prepare, write
+from featurekit.push_log import log_sql, segments
 from featurekit.serve import Plan, plan_bytes, read_plan
+from featurekit.sources import read_events, read_rows
 from featurekit.to_duckdb import quote
 from featurekit.types import instant
 
 if TYPE_CHECKING:
+    from featurekit.define import EventSource
     from featurekit.store import FeatureStore
 
 _BATCH = 2_000
+_TURNS = (0.25, 0.5, 0.75)
 
 
 def check_parity(
@@ -52,7 +58,7 @@ def check_parity(
         offline = _offline(store, service, questions)
         with scratch_redis() as url:
             scratch = RedisStore(url)
-            replay = _Replay(con, scratch, service, relations, questions)
+            replay = _Replay(con, store, scratch, service, relations, questions)
             for i, online in enumerate(replay.answers()):
                 _compare(report, service, questions[i], next(offline), online)
                 if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
@@ -98,7 +104,7 @@ def _offline(
     )
     table = training.to_arrow().select([c for n in training.names for c in (n, f"{n}__status")])
     for batch in table.to_batches(max_chunksize=_BATCH):
-        columns = [c.to_pylist() for c in batch.columns]
+        columns = [c.to_pylist(maps_as_pydicts="strict") for c in batch.columns]
         for row in zip(*columns, strict=True):
             yield list(zip(row[::2], row[1::2], strict=True))
 
@@ -109,6 +115,7 @@ class _Replay:
     def __init__(
         self,
         con: Any,
+        repo: FeatureStore,
         store: OnlineStore,
         service: Service,
         relations: Sequence[Events],
@@ -118,19 +125,35 @@ class _Replay:
         self.service = service
         # The plan goes through its bytes, as it does to a serving process.
         self.plan = Plan("parity", read_plan(plan_bytes(service)))
-        self.middle = questions[len(questions) // 2].at if questions else 0
         self.streams = [
-            _Stream(con, view, relation, questions)
+            _Stream(con, repo, view, relation, questions)
             for view, relation in zip(service.views, relations, strict=True)
         ]
+        self.turns = self._turns()
+
+    def _turns(self) -> list[int]:
+        """The instants at which states are materialised: about the quarters of the questions, each,
+        where there is one, that of a question whose entity waits for a late event."""
+        found = set()
+        for share in _TURNS:
+            n = len(self.questions)
+            middle, reach = int(n * share), n // (2 * (len(_TURNS) + 1))
+            near = sorted(range(max(middle - reach, 0), min(middle + reach + 1, n)),
+                          key=lambda i: abs(i - middle))  # fmt: skip
+            asked = [self.questions[i] for i in near]
+            waiting = (q for q in asked if any(s.awaits(q) for s in self.streams))
+            chosen = next(waiting, asked[0] if asked else None)
+            if chosen is not None:
+                found.add(chosen.at)
+        return sorted(found)
 
     def answers(self) -> Iterator[list[tuple[Any, str]]]:
         """Each question's outputs."""
-        materialized = False
+        done = 0
         for batch in self._batches():
-            if not materialized and batch[0].at >= self.middle:
-                self._materialize()
-                materialized = True
+            while done < len(self.turns) and self.turns[done] <= batch[0].at:
+                self._materialize(done)
+                done += 1
             for stream in self.streams:
                 stream.advance(self.store, batch)
             yield from self._ask(batch)
@@ -145,7 +168,7 @@ class _Replay:
         return [list(zip(*answer, strict=True)) for answer in answers]
 
     def _batches(self) -> Iterator[list[Question]]:
-        """Runs of questions in which no state is asked at two instants, cut at the middle."""
+        """Runs of questions in which no state is asked at two instants, cut at the turns."""
         batch: list[Question] = []
         seen: dict[Any, int] = {}
         for question in self.questions:
@@ -153,7 +176,7 @@ class _Replay:
                 (v, *(question.row[p.name] for p in view.join_keys))
                 for v, view in enumerate(self.service.views)
             ]
-            crossing = batch and batch[0].at < self.middle <= question.at
+            crossing = batch and any(batch[0].at < turn <= question.at for turn in self.turns)
             if crossing or any(seen.get(k, question.at) != question.at for k in keys):
                 yield batch
                 batch, seen = [], {}
@@ -162,32 +185,43 @@ class _Replay:
         if batch:
             yield batch
 
-    def _materialize(self) -> None:
-        """Put what arrived by the middle into a fresh start of the same states."""
-        for key in list(self.store.keys(b"fk:parity:")):
-            self.store.delete([key])
+    def _materialize(self, turn: int) -> None:
+        """Put what arrived by a turn into the states, by turns into a fresh start of them, or, what
+        arrived since the last turn, in the place of what was pushed of it."""
+        after = NEVER if turn % 2 == 0 else self.turns[turn - 1]
+        if after == NEVER:
+            self.store.delete(list(self.store.keys(b"fk:parity:")))
         for stream in self.streams:
-            stream.materialize(self.con, self.store, self.middle)
+            stream.materialize(self.con, self.store, after, self.turns[turn])
 
 
 class _Stream:
     """The events of one view's asked entities, by arrival."""
 
     def __init__(
-        self, con: Any, view: View, events: Events, questions: list[Question]
+        self,
+        con: Any,
+        store: FeatureStore,
+        view: View,
+        events: Events,
+        questions: list[Question],
     ) -> None:
         self.view = view
         names = [p.name for p in view.join_keys]
         asked = {tuple(q.row[n] for n in names) for q in questions}
         self.asked = [key for key in asked if None not in key]
-        self.sql = self._asked_events(con, events)
+        self.sql = self._asked_events(con, events.relation)
         self.events = Events(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for row in self._fetch(con):
+        for row in sorted(self._fetch(con, store), key=lambda row: row["__created"]):
             self.rows.setdefault(tuple(row[n] for n in names), []).append(row)
+        self.late = {
+            key: [(r["__ts"], r["__created"]) for r in rows if r["__ts"] < r["__created"]]
+            for key, rows in self.rows.items()
+        }
         self.taken: dict[tuple[Any, ...], int] = {}
 
-    def _asked_events(self, con: Any, events: Events) -> str:
+    def _asked_events(self, con: Any, relation: str) -> str:
         import pyarrow as pa
 
         keys = self.view.join_keys
@@ -205,13 +239,23 @@ class _Stream:
         arrow = quote(table.strip('"') + "_arrow")
         con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
         using = ", ".join(quote(p.name) for p in keys)
-        return f"(SELECT * FROM {events.relation} SEMI JOIN {table} USING ({using}))"
+        return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
-    def _fetch(self, con: Any) -> list[dict[str, Any]]:
+    def _fetch(self, con: Any, store: FeatureStore) -> list[dict[str, Any]]:
+        """The asked entities' events, those of the files as a push of them is read."""
+        source = store.repo.sources[self.view.source.name]
+        read = _read_as_pushed(con, store, source, [p.name for p in self.view.join_keys], self.asked)
+        if read is None:
+            return self._canonical(con, self.sql)
+        logged = segments(store.state_dir, source.name)
+        if logged:
+            read += self._canonical(con, self._asked_events(con, log_sql(logged, source)))
+        return read
+
+    def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
         schema = self.view.source.schema
         columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
-        sql = f"SELECT {columns} FROM {self.sql} ORDER BY __created"
-        table = con.sql(sql).to_arrow_table()
+        table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table()
         for i, param in enumerate(schema):
             if table.column(i).type != param.type.arrow:
                 table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
@@ -232,8 +276,51 @@ class _Stream:
             self.taken[key] = end
         write(store, prepare("parity", [self.view], arrived))
 
-    def materialize(self, con: Any, store: OnlineStore, until: int) -> None:
-        """Fill the states with what arrived by `until`, from DuckDB."""
-        materialize_view(con, store, "parity", self.view, self.events, until=until)
+    def materialize(self, con: Any, store: OnlineStore, after: int, until: int) -> None:
+        """Fill the states with what arrived in (after, until], from DuckDB."""
+        materialize_view(con, store, "parity", self.view, self.events, after=after, until=until)
         for key, rows in self.rows.items():
             self.taken[key] = sum(r["__created"] <= until for r in rows)
+
+    def awaits(self, question: Question) -> bool:
+        """Whether an event of the question's entity has happened and not arrived."""
+        key = tuple(question.row[p.name] for p in self.view.join_keys)
+        return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+
+
+def _read_as_pushed(
+    con: Any, store: FeatureStore, source: EventSource, keys: list[str], asked: list[tuple[Any, ...]]
+) -> list[dict[str, Any]] | None:
+    """The rows of a source's files about some entities, read value by value as a push reads them:
+    local times, types and nulls by Python, where DuckDB read them for training.
+
+    None where the rows of the files are no rows of a push: CSV, which is text, and files of which
+    rows were set aside.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found = read_events(con, source, base=store.path, state_dir=store.state_dir)
+    if source.format != "parquet" or found.quarantined:
+        return None
+    arrival = source.created_timestamp_column
+    columns = dict.fromkeys([*source.schema, source.timestamp_field, *([arrival] if arrival else [])])
+    rows: list[dict[str, Any]] = []
+    for file in found.files:
+        table = pq.ParquetFile(file.path).read(list(columns))
+        for i, key in enumerate(keys):
+            type_ = source.schema[key]
+            if type_.name != "datetime":  # a local time in the file, an instant in the question
+                values = pa.array([k[i] for k in asked], type=type_.arrow)
+                table = table.filter(pc.is_in(table[key].cast(type_.arrow), value_set=values))
+        for i, field in enumerate(table.schema):
+            if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+                # An instant is one in any zone; the file's may be unknown to this machine.
+                utc = table.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
+                table = table.set_column(i, field.name, utc)
+        rows += read_rows(source, table.to_pylist(), state_dir=None).table.to_pylist()
+    wanted = set(asked)
+    if arrival is None:
+        rows = [row | {"__created": row["__ts"]} for row in rows]
+    return [row for row in rows if tuple(row[k] for k in keys) in wanted]

@@ -14,7 +14,7 @@ def show_report(screen: Screen, report: Report) -> None:
     found = {s for f in report.features.values() for s in f.statuses}
     statuses = [s for s in _STATUSES if s in found] + sorted(found - {*_STATUSES})
     screen.table(
-        ("feature", "compared", "differing", *(s.replace("_", " ") for s in statuses)),
+        ("feature", "compared", "differ", *(s.replace("_", " ") for s in statuses)),
         [
             (name, f.compared, f.differing, *(f.statuses[s] for s in statuses))
             for name, f in report.features.items()

@@ -1,0 +1,66 @@
+"""Any and All."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from typing import ClassVar
+
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
+from featurekit.types import BOOL, Type
+
+
+class _BoolState(State):
+    def __init__(self, decisive: bool) -> None:
+        self.decisive = decisive
+        self.value: bool | None = None
+
+    def add(self, value: typing.Any, order: typing.Any = None) -> None:
+        if self.value is not self.decisive:
+            self.value = value
+
+    def merge(self, other: _BoolState) -> None:
+        if other.value is not None:
+            self.add(other.value)
+
+    def finish(self) -> bool | None:
+        return self.value
+
+
+class _OfBools(Aggregate):
+    __slots__ = ()
+    decisive: ClassVar[bool]
+    function: ClassVar[str]
+
+    def result(self, item: Type | None) -> Type:
+        if item != BOOL:
+            raise self.refuse(item, "bool")
+        return BOOL.or_none()
+
+    def state(self, item: Type | None) -> State:
+        return _BoolState(self.decisive)
+
+    def over(self, values: Sequence[typing.Any], item: Type | None) -> bool | None:
+        if not values:
+            return None
+        return any(values) if self.decisive else all(values)
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        return AggregateSql((f"{self.function}({column.sql}) FILTER ({keep})",), "{0}")
+
+
+class Any(_OfBools):
+    """Whether some non-None input is true; None when empty."""
+
+    __slots__ = ()
+    decisive: ClassVar[bool] = True
+    function: ClassVar[str] = "bool_or"
+
+
+class All(_OfBools):
+    """Whether every non-None input is true; None when empty."""
+
+    __slots__ = ()
+    decisive: ClassVar[bool] = False
+    function: ClassVar[str] = "bool_and"

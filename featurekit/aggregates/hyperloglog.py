@@ -1,0 +1,212 @@
+"""ApproxCountDistinct: a HyperLogLog whose registers are the same bits in Python and in DuckDB.
+
+A value's hash is the second half of the MD5 of its canonical bytes, which both compute alike. Its
+first 12 bits choose one of 4,096 registers, which keeps the greatest rank: one more than the leading
+zeros of the other 52 bits. Estimates are Ertl's (arXiv 1702.01284, algorithm 6), for all sizes at
+once; they need no logarithm, only operations that IEEE 754 rounds in one way.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import math
+import struct
+from typing import Any, ClassVar
+
+from featurekit.aggregates.base import (
+    Aggregate,
+    AggregateSql,
+    Column,
+    Finisher,
+    State,
+    plain,
+    present,
+)
+from featurekit.aggregates.counting import one_value, one_value_sql
+from featurekit.types import EPOCH, INT, MICROSECOND, Type
+
+INDEX_BITS = 12
+REGISTERS = 1 << INDEX_BITS
+RANK_BITS = 64 - INDEX_BITS
+MAX_RANK = RANK_BITS + 1
+# A register and its rank in one number: rank below 64.
+_CODE = 64
+_ALPHA = 0.7213475204444817  # 1 / (2 ln 2)
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """What of a value is hashed: the text of an int, a bool as 0 or 1, an instant or timedelta in
+    microseconds, a date in days since 1970, a double as the int of its 64 bits; a str in UTF-8."""
+    match value:
+        case str():
+            return value.encode()
+        case bytes():
+            return value
+        case bool() | int():
+            return b"%d" % value
+        case float():
+            return b"%d" % int.from_bytes(struct.pack("<d", one_value(value)), "little", signed=True)
+        case dt.datetime():
+            return b"%d" % ((value - EPOCH) // MICROSECOND)
+        case dt.date():
+            return b"%d" % (value.toordinal() - EPOCH.toordinal())
+        case dt.timedelta():
+            return b"%d" % (value // MICROSECOND)
+        case _:
+            raise TypeError(f"{value!r} has no canonical bytes")
+
+
+def canonical_sql(column: Column) -> str:
+    """`canonical_bytes` over the event's own column."""
+    x = column.name
+    return {
+        "str": x,
+        "bytes": x,
+        "bool": f"{x}::INTEGER::VARCHAR",
+        "int": f"{x}::VARCHAR",
+        "timedelta": f"{x}::VARCHAR",
+        "float": f"(({one_value_sql(column)})::BIT)::BIGINT::VARCHAR",
+        "datetime": f"epoch_us({x})::VARCHAR",
+        "date": f"({x} - DATE '1970-01-01')::VARCHAR",
+    }[column.type.name]
+
+
+def code(value: Any) -> int:
+    """The register of a value and its rank there: register * 64 + rank."""
+    digest = hashlib.md5(canonical_bytes(value), usedforsecurity=False).digest()
+    hashed = int.from_bytes(digest[8:], "little")
+    rank = MAX_RANK - (hashed & ((1 << RANK_BITS) - 1)).bit_length()
+    return (hashed >> RANK_BITS) * _CODE + rank
+
+
+def code_sql(column: Column) -> str:
+    """`code` over the event's own column; NULL for NULL."""
+    hashed = f"md5_number_lower({canonical_sql(column)})"
+    low = f"({hashed} & {(1 << RANK_BITS) - 1}::UBIGINT)"
+    # A whole number below 2**53 is a double; its exponent tells its bits.
+    bits = f"(((({low})::DOUBLE::BIT)::BIGINT >> 52) - 1022)"
+    rank = f"CASE WHEN {low} = 0 THEN {MAX_RANK} ELSE {MAX_RANK} - {bits} END"
+    return f"(({hashed} >> {RANK_BITS})::BIGINT * {_CODE} + {rank})::INTEGER"
+
+
+@functools.cache
+def _sigma(zeros: int) -> float:
+    """Ertl's sigma of the share of registers that are zero."""
+    x = zeros / REGISTERS
+    if x == 1.0:
+        return math.inf
+    y, z = 1.0, x
+    while True:
+        x *= x
+        before, z = z, z + x * y
+        y += y
+        if z == before:
+            return z
+
+
+@functools.cache
+def _tau(full: int) -> float:
+    """Ertl's tau of the share of registers that are below the greatest rank."""
+    x = 1.0 - full / REGISTERS
+    if x in (0.0, 1.0):
+        return 0.0
+    y, z = 1.0, 1.0 - x
+    while True:
+        x = math.sqrt(x)
+        y *= 0.5
+        before, z = z, z - (1.0 - x) * (1.0 - x) * y
+        if z == before:
+            return z / 3.0
+
+
+def estimate(histograms: Any) -> Any:
+    """The estimates of an array with a row of 54 numbers each: registers of rank 0, 1 … 53.
+
+    Column by column, in doubles: a row's result does not depend on the rows beside it.
+    """
+    import numpy as np
+
+    counts = histograms.astype(np.float64)
+    z = REGISTERS * np.array([_tau(int(n)) for n in histograms[:, MAX_RANK]])
+    for rank in range(RANK_BITS, 0, -1):
+        z = (z + counts[:, rank]) * 0.5
+    z = z + REGISTERS * np.array([_sigma(int(n)) for n in histograms[:, 0]])
+    return np.rint(_ALPHA * REGISTERS * REGISTERS / z).astype(np.int64)
+
+
+def _histograms(codes: Any, lengths: Any) -> Any:
+    """For each run of codes, the registers of each rank."""
+    import numpy as np
+
+    runs = len(lengths)
+    run = np.repeat(np.arange(runs, dtype=np.int64), lengths)
+    keys = np.sort(run * (REGISTERS * _CODE) + codes)
+    last = np.ones(len(keys), dtype=bool)
+    last[:-1] = keys[1:] // _CODE != keys[:-1] // _CODE  # the greatest rank of its register
+    kept = keys[last]
+    cells = (kept // (REGISTERS * _CODE)) * _CODE + kept % _CODE
+    made = np.bincount(cells, minlength=runs * _CODE).reshape(runs, _CODE)
+    made[:, 0] = REGISTERS - made.sum(axis=1)
+    return made[:, : MAX_RANK + 1]
+
+
+def _from_codes(lists: Any) -> Any:
+    """The Finisher over lists of codes; 0 for NULL."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat = lists.combine_chunks() if hasattr(lists, "combine_chunks") else lists
+    lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy(zero_copy_only=False)
+    codes = flat.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    return pa.array(estimate(_histograms(codes, lengths)), type=pa.int64())
+
+
+class _SketchState(State):
+    """The rank of each register that is not zero."""
+
+    def __init__(self) -> None:
+        self.ranks: dict[int, int] = {}
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self._take(*divmod(code(value), _CODE))
+
+    def merge(self, other: _SketchState) -> None:
+        for register, rank in other.ranks.items():
+            self._take(register, rank)
+
+    def _take(self, register: int, rank: int) -> None:
+        if rank > self.ranks.get(register, 0):
+            self.ranks[register] = rank
+
+    def finish(self) -> int:
+        import numpy as np
+
+        codes = [register * _CODE + rank for register, rank in self.ranks.items()]
+        made = _histograms(np.array(codes, dtype=np.int64), np.array([len(codes)]))
+        return int(estimate(made)[0])
+
+
+class ApproxCountDistinct(Aggregate):
+    """About how many distinct non-None inputs, by a HyperLogLog of 4,096 registers: the standard
+    error is 1.6 %; 0 when empty. -0.0 and 0.0 are one value, all NaNs are one."""
+
+    __slots__ = ()
+    finishers: ClassVar[tuple[Finisher, ...]] = (
+        Finisher("fk_hyperloglog", ("INTEGER[]",), "BIGINT", _from_codes),
+    )
+
+    def result(self, item: Type | None) -> Type:
+        plain(self, item)
+        return INT
+
+    def state(self, item: Type | None) -> State:
+        return _SketchState()
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        read, helper = column.helper("code", code_sql(column))
+        part = f"list({read}) FILTER ({present(column, keep)})"
+        return AggregateSql((part,), "fk_hyperloglog({0})", None, (helper,))

@@ -1,0 +1,214 @@
+"""Quantile, exact, and ApproxQuantile, by a sketch of logarithmic buckets."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from featurekit.aggregates import exact
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, present
+from featurekit.types import FLOAT, INT, Type
+
+
+@dataclass(frozen=True, slots=True)
+class _OfRank(Aggregate):
+    q: float = field(kw_only=True)
+
+    def check(self) -> None:
+        if type(self.q) not in (int, float) or not 0 <= self.q <= 1:
+            raise self.refuse_param("q", "a number from 0 to 1")
+        object.__setattr__(self, "q", float(self.q) + 0.0)
+
+    def result(self, item: Type | None) -> Type:
+        if item in (INT, FLOAT):
+            return FLOAT.or_none()
+        raise self.refuse(item, "int or float")
+
+
+# --- Quantile -------------------------------------------------------------------------------------
+
+
+def _by_value(value: float) -> tuple[bool, float, float]:
+    """-0.0 before 0.0, NaN last."""
+    return (True, 0.0, 0.0) if value != value else (False, value, math.copysign(1.0, value))
+
+
+def quantile(ordered: Sequence[Any], q: float) -> float | None:
+    """The quantile of type 7 of numbers by value: at h = (n - 1) * q, rounded to a double,
+    lo + (hi - lo) * f of the two numbers beside h, where f is the part of h after the point.
+
+    NaN with a NaN; None of nothing. Where lo and hi are one value it is that value, also an infinity.
+    """
+    if not ordered:
+        return None
+    if ordered[-1] != ordered[-1]:
+        return math.nan
+    h = (len(ordered) - 1) * q
+    lo, hi = ordered[math.floor(h)], ordered[math.ceil(h)]
+    return float(lo) if lo == hi else lo + (hi - lo) * (h - math.floor(h))
+
+
+class _AllState(State):
+    """Every input."""
+
+    def __init__(self, item: Type | None, q: float) -> None:
+        self.key = _by_value if item == FLOAT else None
+        self.q = q
+        self.values: list[Any] = []
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self.values.append(value)
+
+    def merge(self, other: _AllState) -> None:
+        self.values += other.values
+
+    def finish(self) -> float | None:
+        return quantile(sorted(self.values, key=self.key), self.q)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile(_OfRank):
+    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside (n - 1) * q,
+    in the input's unit; None when empty, NaN with a NaN. `q` is from 0 to 1: 0.5 is the median."""
+
+    def state(self, item: Type | None) -> State:
+        return _AllState(item, self.q)
+
+    def over(self, values: Sequence[Any], item: Type | None) -> float | None:
+        return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        floats = column.floats
+        h = f"((len({{0}}) - 1)::DOUBLE * {self.q!r}::DOUBLE)"
+        lo, hi = (f"{{0}}[{rounded}({h})::BIGINT + 1]" for rounded in ("floor", "ceil"))
+        fraction = f"({h} - floor({h}))"
+        kept, helpers = column.sql, []
+        if floats is None:
+            apart = exact.round_hugeint_sql(f"({hi}::HUGEINT - {lo})")
+            value = f"({lo}::DOUBLE + {apart} * {fraction})"
+        else:
+            if floats.minus_zero:
+                # DuckDB sorts -0.0 and 0.0 as they come: sort ints in the order of the doubles.
+                kept, helper = column.helper("rank", _rank_sql(column.name))
+                helpers = [helper]
+                lo, hi = _unrank_sql(lo), _unrank_sql(hi)
+            value = f"CASE WHEN {lo} = {hi} THEN {lo} ELSE {lo} + ({hi} - {lo}) * {fraction} END"
+        parts = [f"list_sort(list({kept}) FILTER ({present(column, keep)}))"]
+        if floats is not None and floats.specials:
+            parts.append(f"bool_or(isnan({column.sql})) FILTER ({keep})")
+            value = f"CASE WHEN {{1}} OR isnan({value}) THEN 'nan'::DOUBLE ELSE {value} END"
+        return AggregateSql(tuple(parts), value, None, tuple(helpers))
+
+
+def _rank_sql(x: str) -> str:
+    """A BIGINT that is ordered as doubles are, -0.0 before 0.0; `_unrank_sql` is its inverse."""
+    bits = f"({x}::BIT)::BIGINT"
+    return f"CASE WHEN signbit({x}) THEN xor({bits}, {2**63 - 1}) ELSE {bits} END"
+
+
+def _unrank_sql(rank: str) -> str:
+    bits = f"CASE WHEN {rank} < 0 THEN xor({rank}, {2**63 - 1}) ELSE {rank} END"
+    return f"((({bits})::BIT)::DOUBLE)"
+
+
+# --- ApproxQuantile -------------------------------------------------------------------------------
+
+# A bucket is what doubles have in common but for their last 45 bits: 128 buckets an octave.
+_SHIFT = 45
+_INF = 0x7FF << (52 - _SHIFT)
+_NAN = _INF + 1
+
+
+def bucket(value: float) -> int:
+    """The bucket of a double, in the order of values; 0 is zero and what is below 2**-1029 of both
+    signs, infinities and NaN have buckets of their own."""
+    if value != value:
+        return _NAN
+    index = struct.unpack("<q", struct.pack("<d", abs(value)))[0] >> _SHIFT
+    return -index if value < 0 else int(index)
+
+
+def bucket_sql(x: str) -> str:
+    """`bucket` over a DOUBLE column."""
+    index = f"(((abs({x})::BIT)::BIGINT >> {_SHIFT})::INTEGER)"
+    return f"CASE WHEN isnan({x}) THEN {_NAN} WHEN {x} < 0 THEN -{index} ELSE {index} END"
+
+
+def middle(index: int) -> float:
+    """The double in the middle of a bucket."""
+    if index == _NAN:
+        return math.nan
+    if abs(index) == _INF:
+        return math.copysign(math.inf, index)
+    if index == 0:
+        return 0.0
+    bits = (abs(index) << _SHIFT) | (1 << (_SHIFT - 1))
+    return math.copysign(struct.unpack("<d", struct.pack("<q", bits))[0], index)
+
+
+def middle_sql(index: str) -> str:
+    """`middle` of a bucket; NULL for NULL."""
+    bits = f"((abs({index})::BIGINT << {_SHIFT}) | {1 << (_SHIFT - 1)})"
+    sign = f"CASE WHEN {index} < 0 THEN -1.0::DOUBLE ELSE 1.0::DOUBLE END"
+    return (
+        f"CASE {index} WHEN {_NAN} THEN 'nan'::DOUBLE WHEN {_INF} THEN 'inf'::DOUBLE "
+        f"WHEN -{_INF} THEN '-inf'::DOUBLE WHEN 0 THEN 0.0::DOUBLE "
+        f"ELSE (({bits}::BIT)::DOUBLE) * {sign} END"
+    )
+
+
+class _BucketsState(State):
+    """How many inputs each bucket has."""
+
+    def __init__(self, q: float) -> None:
+        self.q = q
+        self.counts: dict[int, int] = {}
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self._take(bucket(float(value)), 1)
+
+    def merge(self, other: _BucketsState) -> None:
+        for index, count in other.counts.items():
+            self._take(index, count)
+
+    def _take(self, index: int, count: int) -> None:
+        self.counts[index] = self.counts.get(index, 0) + count
+
+    def finish(self) -> float | None:
+        if not self.counts:
+            return None
+        if _NAN in self.counts:
+            return math.nan
+        rank = math.floor((sum(self.counts.values()) - 1) * self.q)
+        for index in sorted(self.counts):
+            rank -= self.counts[index]
+            if rank < 0:
+                return middle(index)
+        raise AssertionError("a rank lies within the counts")
+
+
+@dataclass(frozen=True, slots=True)
+class ApproxQuantile(_OfRank):
+    """About the `q`-quantile, in the input's unit: the middle of the bucket of the input that has
+    floor((n - 1) * q) before it; None when empty, NaN with a NaN.
+
+    It is off that input by at most one part in 256. The sketch has a count for each bucket, 128 an
+    octave, however many inputs it takes.
+    """
+
+    def state(self, item: Type | None) -> State:
+        return _BucketsState(self.q)
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        read, helper = column.helper("bucket", bucket_sql(f"{column.name}::DOUBLE"))
+        rank = f"floor((len(__y) - 1)::DOUBLE * {self.q!r}::DOUBLE)::BIGINT"
+        ordered = f"list_sort(list({read}) FILTER ({present(column, keep)}))"
+        # NaN has the last of all buckets, and one is enough.
+        index = f"CASE WHEN __y[-1] = {_NAN} THEN {_NAN} ELSE __y[{rank} + 1] END"
+        part = f"list_transform([{ordered}], lambda __y: {index})[1]"
+        return AggregateSql((part,), middle_sql("{0}"), None, (helper,))

@@ -1,0 +1,79 @@
+"""TimeSince: from an event of the window to the instant asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from featurekit.aggregates.base import AGE_US, Aggregate, AggregateSql, Column, State, present
+from featurekit.types import FLOAT, Type
+
+
+class _SinceState(State):
+    """The instant of the first or last event, in microseconds: the same at every t."""
+
+    def __init__(self, since: str) -> None:
+        self.pick = max if since == "last" else min
+        self.ts: int | None = None
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self.ts = value if self.ts is None else self.pick(self.ts, value)
+
+    def merge(self, other: _SinceState) -> None:
+        if other.ts is not None:
+            self.add(other.ts)
+
+    def finish(self) -> int | None:
+        return self.ts
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSince(Aggregate):
+    """Seconds from the last event of the window to t, or with `since="first"` from the first; None
+    when empty.
+
+    Events are rows that `where` keeps, and whose input is not None where one is given. The value
+    is the exact quotient of microseconds by 1,000,000, rounded once.
+    """
+
+    since: Literal["last", "first"] = field(default="last", kw_only=True)
+
+    counts_rows: ClassVar[bool] = True
+    of_instants: ClassVar[bool] = True
+
+    def check(self) -> None:
+        if self.since not in ("last", "first"):
+            raise self.refuse_param("since", '"last" or "first"')
+
+    def result(self, item: Type | None) -> Type:
+        return FLOAT.or_none()
+
+    def state(self, item: Type | None) -> State:
+        return _SinceState(self.since)
+
+    def over(self, values: Sequence[int], item: Type | None) -> int | None:
+        if not values:
+            return None
+        return max(values) if self.since == "last" else min(values)
+
+    def as_of(self, found: Any, t: int) -> float | None:
+        return None if found is None else (t - found) / 1_000_000
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        function = "min" if self.since == "last" else "max"
+        kept = keep if column is None else present(column, keep)
+        return AggregateSql((f"{function}({AGE_US}) FILTER ({kept})",), "fk_seconds({0})")
+
+
+def macros_sql() -> list[str]:
+    """The DuckDB macro that `TimeSince` calls."""
+    # A BIGINT of 53 bits is a double as it stands, and its quotient is rounded once. A longer one is
+    # shifted first, so that the whole quotient has 57 bits or more, with its remainder a sticky one.
+    shifted = f"(us::HUGEINT * {2**24})"
+    sticky = f"CASE WHEN {shifted} % 1000000 <> 0 THEN 1 ELSE 0 END"
+    long = f"(fk_round(({shifted} // 1000000) | {sticky}::HUGEINT) / {2**24}.0::DOUBLE)"
+    return [
+        f"CREATE OR REPLACE TEMP MACRO fk_seconds(us) AS "
+        f"CASE WHEN us < {2**53} THEN us::DOUBLE / 1000000.0::DOUBLE ELSE {long} END"
+    ]

@@ -1,0 +1,235 @@
+"""Variance and StdDev: exact integers inside, one division or root, rounded once (A1, A2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from featurekit.aggregates import exact
+from featurekit.aggregates.base import (
+    Aggregate,
+    AggregateSql,
+    Column,
+    Finisher,
+    State,
+    each_list,
+    present,
+)
+from featurekit.types import BOOL, FLOAT, INT, Type
+
+
+def spread(
+    count: int, total: int, squares: int, *, exponent: int, ddof: int, root: bool
+) -> float | None:
+    """The variance, or its root, of `count` integers times 2**exponent of which the sum is `total`
+    and the sum of squares `squares`: the exact rational, rounded once, ties to even.
+
+    None where there are too few; OverflowError beyond the doubles.
+    """
+    if count <= ddof:
+        return None
+    numerator = count * squares - total * total
+    denominator = count * (count - ddof)
+    if exponent > 0:
+        numerator <<= 2 * exponent
+    else:
+        denominator <<= -2 * exponent
+    # int / int is correctly rounded in CPython.
+    return _root(numerator, denominator) if root else numerator / denominator
+
+
+def _root(n: int, m: int) -> float:
+    """The square root of n / m, correctly rounded.
+
+    An integer root of 55 bits or more, made odd where it is not exact, lies on the same side of
+    every double and every half-way point as the real root does; so rounding it is rounding that.
+    """
+    if n == 0:
+        return 0.0
+    shift = (n.bit_length() - m.bit_length() - 109) // 2
+    if shift < 0:
+        n <<= -2 * shift
+    else:
+        m <<= 2 * shift
+    root = math.isqrt(n // m)
+    root |= root * root * m != n
+    return root / (1 << -shift) if shift < 0 else (root << shift) / 1
+
+
+def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
+    """The variance, or its root, of ints or doubles; NaN with a NaN or an infinity (A1)."""
+    if len(values) <= ddof:
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    ratios = [value.as_integer_ratio() for value in values]
+    unit = max(denominator for _, denominator in ratios)  # powers of two
+    wholes = [numerator * (unit // denominator) for numerator, denominator in ratios]
+    squares = sum(whole * whole for whole in wholes)
+    exponent = 1 - unit.bit_length()
+    return spread(len(wholes), sum(wholes), squares, exponent=exponent, ddof=ddof, root=root)
+
+
+class _SpreadState(State):
+    """Exact sums of the inputs and their squares, floats in units of 2**-1074 and 2**-2148, and how
+    many inputs are no finite numbers."""
+
+    def __init__(self, item: Type, ddof: int, root: bool) -> None:
+        self.is_float, self.ddof, self.root = item == FLOAT, ddof, root
+        self.count = self.total = self.squares = self.specials = 0
+
+    def add(self, value: Any, order: Any = None) -> None:
+        self.count += 1
+        if self.is_float and not math.isfinite(value):
+            self.specials += 1
+            return
+        whole = exact.units(value) if self.is_float else int(value)
+        self.total += whole
+        self.squares += whole * whole
+
+    def merge(self, other: _SpreadState) -> None:
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+        self.specials += other.specials
+
+    def finish(self) -> float | None:
+        if self.specials and self.count > self.ddof:
+            return math.nan
+        exponent = -exact.UNIT_EXPONENT if self.is_float else 0
+        return spread(
+            self.count, self.total, self.squares, exponent=exponent, ddof=self.ddof, root=self.root
+        )
+
+
+def _from_lists(lists: Any, asked: Any) -> Any:
+    """The Finisher over lists of inputs and "ddof,root"; NULL where there are too few, or beyond the
+    doubles."""
+    import pyarrow as pa
+
+    ddof, root = map(int, asked[0].as_py().split(","))
+
+    def one(values: list[Any] | None) -> float | None:
+        try:
+            return None if values is None else spread_of(values, ddof=ddof, root=bool(root))
+        except OverflowError:
+            return None
+
+    return pa.array([one(values) for values in each_list(lists)], type=pa.float64())
+
+
+def _from_sums(counts: Any, sums: Any, asked: Any) -> Any:
+    """The Finisher over counts, "total,high,cross,low" and "exponent,half,ddof,root"."""
+    import pyarrow as pa
+
+    exponent, half, ddof, root = map(int, asked[0].as_py().split(","))
+
+    def one(count: int | None, text: str | None) -> float | None:
+        if not count or text is None:
+            return None
+        total, high, cross, low = map(int, text.split(","))
+        squares = (high << (2 * half)) + (cross << (half + 1)) + low
+        try:
+            return spread(count, total, squares, exponent=exponent, ddof=ddof, root=bool(root))
+        except OverflowError:
+            return None
+
+    pairs = zip(counts.to_pylist(), sums.to_pylist(), strict=True)
+    return pa.array([one(count, text) for count, text in pairs], type=pa.float64())
+
+
+def _halves(column: Column, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """How parts read an event's whole number and the products of its halves, and those helpers.
+
+    A whole number is high * 2**half + low but for its sign, so that its square is the sum of three
+    products that a HUGEINT holds, and the sums of which it holds.
+    """
+    high = f"(abs({whole}) >> {half})"
+    low = f"(abs({whole}) & {2**half - 1}::HUGEINT)"
+    made = [
+        column.helper("whole", whole),
+        column.helper("high", f"{high} * {high}"),
+        column.helper("cross", f"{high} * {low}"),
+        column.helper("low", f"{low} * {low}"),
+    ]
+    return [read for read, _ in made], [helper for _, helper in made]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread(Aggregate):
+    ddof: int = field(default=1, kw_only=True)
+
+    root: ClassVar[bool]
+    finishers: ClassVar[tuple[Finisher, ...]] = (
+        Finisher("fk_spread", ("DOUBLE[]", "VARCHAR"), "DOUBLE", _from_lists),
+        Finisher("fk_spread_of_sums", ("BIGINT", "VARCHAR", "VARCHAR"), "DOUBLE", _from_sums),
+    )
+
+    def check(self) -> None:
+        if type(self.ddof) is not int or self.ddof not in (0, 1):
+            raise self.refuse_param("ddof", "1 (of a sample) or 0 (of a population)")
+
+    def result(self, item: Type | None) -> Type:
+        if item in (INT, BOOL, FLOAT):
+            return FLOAT.or_none()
+        raise self.refuse(item, "int, float or bool")
+
+    def state(self, item: Type | None) -> State:
+        assert item is not None
+        return _SpreadState(item, self.ddof, self.root)
+
+    def over(self, values: Sequence[Any], item: Type | None) -> float | None:
+        return spread_of(values, ddof=self.ddof, root=self.root)
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        floats = column.floats
+        parts = [f"count({column.sql}) FILTER ({keep})"]
+        helpers: list[tuple[str, str]] = []
+        asked = f"{self.ddof},{int(self.root)}"
+        if floats is not None and floats.scale is None:
+            parts.append(f"list({column.sql}) FILTER ({present(column, keep)})")
+            value = f"fk_spread({{1}}, '{asked}')"
+        else:
+            if floats is None:
+                whole, exponent, half = f"{column.name}::BIGINT::HUGEINT", 0, 32
+            else:
+                assert floats.scale is not None
+                whole = exact.scaled_sql(column.name, floats.scale)
+                exponent, half = -floats.scale, floats.half_bits
+            reads, helpers = _halves(column, whole, half)
+            parts += [f"sum({read}) FILTER ({keep})" for read in reads]
+            # NULL where no input is finite, and then there is no finite spread to ask for.
+            shown = " || ',' || ".join(f"{{{i}}}::VARCHAR" for i in range(1, 5))
+            value = f"fk_spread_of_sums({{0}}, {shown}, '{exponent},{half},{asked}')"
+        enough = f"coalesce({{0}}, 0) > {self.ddof}"
+        error = f"({enough} AND {value} IS NULL)"
+        if floats is not None and floats.specials:
+            special = f"{{{len(parts)}}}"
+            parts.append(f"count(*) FILTER ({keep} AND NOT isfinite({column.sql}))")
+            none = f"coalesce({special}, 0) = 0"
+            error = f"({none} AND {error})"
+            value = f"CASE WHEN {none} THEN {value} WHEN {enough} THEN 'nan'::DOUBLE END"
+        return AggregateSql(tuple(parts), value, error, tuple(helpers))
+
+
+@dataclass(frozen=True, slots=True)
+class Variance(_Spread):
+    """The exact variance of a sample (`ddof=1`) or a population (`ddof=0`), rounded once; None when
+    empty, or of one input where `ddof` is 1; NaN with a NaN or an infinity (A1).
+
+    In the square of the input's unit. A finite variance beyond the doubles is an error.
+    """
+
+    root: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class StdDev(_Spread):
+    """The correctly rounded root of the exact variance, as `statistics.stdev` gives it, in the
+    input's unit; None and NaN as Variance. A finite one beyond the doubles is an error.
+    """
+
+    root: ClassVar[bool] = True

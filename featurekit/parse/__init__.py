@@ -1,0 +1,23 @@
+"""Turns plain typed functions into the typed IR, or into an error with a caret (R1, R2).
+
+Types follow mypy's narrowing: a `T | None` must be tested before an operator sees it. Ints become
+floats only where Python itself would convert them, or where the declared result takes them;
+elsewhere the hint says what to write. Each module adds one idea to the class of the one before:
+`places` (where the text stands), `captured` (what is taken from the module), `operators` (rows of
+the table), `conditions` (truth and narrowing), `tables` (constant dicts), `calls` (helpers, inlined),
+`lists` (loops in expressions), `expressions`, `statements`, `functions`; `verbatim` stands apart.
+"""
+
+from __future__ import annotations
+
+from featurekit.define import Transform
+from featurekit.ir import Function
+from featurekit.parse.functions import FunctionParser
+from featurekit.parse.verbatim import verbatim
+
+
+def parse(transform: Transform) -> Function:
+    """The typed IR of a transform; CompileError outside the language (R1, R2)."""
+    if transform.on_unsupported == "python":
+        return verbatim(transform)
+    return FunctionParser(transform.function, transform.name, field=transform.field).function()

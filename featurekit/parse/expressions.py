@@ -1,0 +1,275 @@
+"""Expressions: a case for each kind of node."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import types as pytypes
+from typing import Any
+
+from featurekit import ops
+from featurekit.ir import Bind, Const, Expr, Name
+from featurekit.parse.captured import is_function
+from featurekit.parse.lists import Lists
+from featurekit.parse.places import MISSING, Env
+from featurekit.types import INT, NONE, STR, Type
+
+_BINARY = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.MatMult: "@",
+}
+_UNARY = {ast.USub: "negative", ast.UAdd: "positive", ast.Invert: "invert"}
+
+
+class Expressions(Lists):
+    """The typed value of any expression."""
+
+    def expression(self, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
+        match node:
+            case ast.Constant(value=value):
+                if value is Ellipsis or isinstance(value, complex):
+                    self.fail(node, f"a {type(value).__name__} is no feature value", "use float")
+                return self.constant(node, value, expect)
+            case ast.Name(id=name):
+                return self.load(node, name, env)
+            case ast.BinOp(left=left, op=op, right=right):
+                arguments = [self.expression(left, env), self.expression(right, env)]
+                return self.call(node, _BINARY[type(op)], [left, right], arguments)
+            case ast.UnaryOp(op=ast.Not()):
+                return self.condition(node, env)[0]
+            case ast.UnaryOp(
+                op=ast.USub(), operand=ast.Constant(value=int() | float() as number)
+            ) if not isinstance(number, bool):
+                # The least int64 is written as the negation of an int outside int64.
+                return self.constant(node, -number, expect)
+            case ast.UnaryOp(op=op, operand=operand):
+                # Not `expect`: -(0 if c else x) is the int 0, and never -0.0.
+                made = self.expression(operand, env)
+                return self.call(node, _UNARY[type(op)], [operand], [made])
+            case ast.BoolOp():
+                return self.bool_op(node, env, expect)
+            case ast.Compare():
+                return self.compare(node, env)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                condition, if_true, if_false = self.condition(test, env)
+                then = self.expression(body, if_true, expect)
+                other = self.expression(orelse, if_false, expect)
+                return self.choose(node, condition, then, other, expect)
+            case ast.NamedExpr(target=target, value=value):
+                return self.walrus(node, target, value, env)
+            case ast.JoinedStr(values=values):
+                return self.f_string(node, values, env)
+            case ast.Subscript(value=value, slice=index):
+                return self.subscript(node, value, index, env)
+            case ast.ListComp():
+                item = expect.item if expect is not None else None
+                return self.comprehension(node, env, item)
+            case ast.List():
+                item = expect.item if expect is not None else None
+                return self.sequence(node, env, item)
+            case ast.GeneratorExp():
+                self.fail(
+                    node, "a generator by itself", "write a list, or pass it to sum, any, all"
+                )
+            case ast.Call():
+                held = self.static(node, env)
+                if held is not MISSING:
+                    return self.constant(node, held, expect)
+                return self.call_node(node, env, expect)
+            case ast.Attribute(value=value, attr=attribute):
+                return self.attribute(node, value, attribute, env, expect)
+            case _:
+                what, hint = _REFUSED.get(
+                    type(node).__name__, (f"a {type(node).__name__.lower()}", "write it otherwise")
+                )
+                self.fail(node, f"{what} is not in the language of features", hint)
+
+    def load(self, node: ast.Name, name: str, env: Env) -> Expr:
+        if name in env:
+            return env[name]
+        value = self.global_named(node, name)
+        if value is MISSING:
+            if name in ("True", "False", "None"):
+                raise AssertionError(name)
+            stored = any(
+                isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store)
+                for n in ast.walk(self.node)
+            )
+            if stored:
+                self.fail(
+                    node,
+                    f"{name} is not bound on every path to here",
+                    f"give it a value first, on every path, as in {name} = …",
+                )
+            self.fail(
+                node,
+                f"{name} is not defined",
+                "make it a parameter, assign it, or define a module constant",
+            )
+        if is_function(value):
+            self.fail(node, f"{name} is no value", "call it, or use a constant")
+        if isinstance(value, (list, set)):
+            self.fail(
+                node,
+                f"{name} is a {type(value).__name__}, which may change behind a feature's version",
+                f"make it a tuple, and use it in a loop, as {name}[i], or in `x in {name}`",
+            )
+        if isinstance(value, (tuple, dict, frozenset)):
+            shown = type(value).__name__
+            hint = f"use it as {name}[key], in `x in {name}`, or in a loop"
+            self.fail(node, f"{name} is a {shown}, and no value by itself", hint)
+        self.no_member(node, value)
+        return self.constant(node, value)
+
+    def no_member(self, node: ast.expr, value: Any) -> None:
+        """A member of an enumeration prints as `Color.RED`, unless it is a StrEnum's."""
+        if isinstance(value, enum.Enum) and not isinstance(value, (enum.StrEnum, enum.IntEnum)):
+            shown = f"{type(value).__name__}.{value.name}"
+            self.fail(
+                node,
+                f"{shown} is a member of an enumeration, which prints and hashes as such",
+                f"write {shown}.value, or derive {type(value).__name__} from StrEnum",
+            )
+
+    def operand(self, node: ast.expr, env: Env) -> Expr:
+        """Where only equality counts, a member of a str enumeration is its str."""
+        if isinstance(node, (ast.Attribute, ast.Name)):
+            held = self.static(node, env)
+            if isinstance(held, enum.Enum):
+                return self.constant(node, held)
+        return self.expression(node, env)
+
+    def attribute(
+        self, node: ast.Attribute, inner: ast.expr, attribute: str, env: Env, expect: Type | None
+    ) -> Expr:
+        held = self.static(inner, env)
+        if isinstance(held, pytypes.ModuleType) and not hasattr(held, attribute):
+            self.fail(node, f"{held.__name__} has no {attribute}", "use a constant that it has")
+        value = self.static(node, env)
+        if value is not MISSING:
+            if is_function(value):
+                self.fail(node, f"{ast.unparse(node)} is no value", "call it, or use a constant")
+            self.no_member(node, value)
+            return self.constant(node, value, expect)
+        if isinstance(held, type):
+            self.fail(
+                node,
+                f"{ast.unparse(node)} is an attribute of a class",
+                "bind it to a module constant, or use an Enum",
+            )
+        made = self.expression(inner, env)
+        self.no_none(inner, made)
+        name = f"{made.type.name}.{attribute}"
+        if name not in ops.BY_NAME and made.type.name in ("str", "int", "float"):
+            self.fail(node, f"{made.type} has no {attribute} here", "use the value itself")
+        return self.call(node, name, [inner], [made])
+
+    def walrus(self, node: ast.NamedExpr, target: ast.expr, value: ast.expr, env: Env) -> Expr:
+        assert isinstance(target, ast.Name)
+        if self.in_comprehension:
+            self.fail(node, "a walrus inside a comprehension", "assign before it")
+        made = self.expression(value, env)
+        if made.type == NONE:
+            self.fail(node, f"{target.id} would be None and nothing else", "leave it out")
+        # A name of its own for each walrus: where ways meet, another's value is not mistaken for it.
+        name = Name(f".{node.lineno}_{node.col_offset}_{target.id}", made.type)
+        env[target.id] = name
+        return Bind(name.name, made, made.type)
+
+    def f_string(self, node: ast.JoinedStr, values: list[ast.expr], env: Env) -> Expr:
+        made: Expr | None = None
+        for value in values:
+            if isinstance(value, ast.Constant):
+                piece: Expr = self.constant(value, value.value)
+            else:
+                assert isinstance(value, ast.FormattedValue)
+                piece = self.formatted(value, env)
+            made = piece if made is None else self.call(node, "+", [node, node], [made, piece])
+        return Const("", STR) if made is None else made
+
+    def formatted(self, node: ast.FormattedValue, env: Env) -> Expr:
+        value = self.expression(node.value, env)
+        self.no_none(node.value, value)
+        if node.conversion not in (-1, ord("s")):
+            self.fail(node.value, "!r in an f-string", "leave it out, or write !s")
+        spec = node.format_spec
+        if spec is None or (isinstance(spec, ast.JoinedStr) and not spec.values):
+            return self.call(node.value, "str", [node.value], [value])
+        assert isinstance(spec, ast.JoinedStr)
+        texts = [str(v.value) for v in spec.values if isinstance(v, ast.Constant)]
+        if len(texts) != len(spec.values):
+            self.fail(node.value, "a computed format", "write it out, as in :.2f")
+        if node.conversion == ord("s"):
+            value = self.call(node.value, "str", [node.value], [value])
+        return self.call(
+            node.value, "format", [node.value] * 2, [value, Const("".join(texts), STR)]
+        )
+
+    def subscript(self, node: ast.Subscript, value: ast.expr, index: ast.expr, env: Env) -> Expr:
+        held = self.static(value, env)
+        if isinstance(held, dict):
+            return self.subscript_table(value, held, index, env)
+        if isinstance(held, (tuple, list)) and isinstance(i := self.static(index, env), int):
+            if not -len(held) <= i < len(held):
+                self.fail(
+                    node, f"{ast.unparse(value)} has {len(held)} elements", "correct the index"
+                )
+            return self.constant(node, held[i])
+        if isinstance(held, (tuple, list)):
+            made = self.sequence(value, env)
+        else:
+            made = self.expression(value, env)
+        self.no_none(value, made)
+        if isinstance(index, ast.Slice):
+            return self.slice(node, value, made, index, env)
+        if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
+            self.fail(node, f"{made.type} has no elements", "index a str or a list")
+        return self.call(node, "getitem", [value, index], [made, self.expression(index, env)])
+
+    def slice(
+        self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, env: Env
+    ) -> Expr:
+        bounds: list[Expr] = []
+        for part in (index.lower, index.upper, index.step):
+            if part is None:
+                bounds.append(Const(None, INT.or_none()))
+            else:
+                bounds.append(self.expression(part, env))
+        return self.slice_call(node, value, made, index, bounds)
+
+    def slice_call(
+        self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, bounds: list[Expr]
+    ) -> Expr:
+        nodes: list[ast.expr] = [value]
+        arguments = [made]
+        for part, bound in zip((index.lower, index.upper, index.step), bounds, strict=True):
+            if part is not None:
+                nodes.append(part)
+                arguments.append(bound)
+        return self.call(node, "slice", nodes, arguments)
+
+
+_REFUSED = {
+    "Lambda": ("a lambda", "write a def at the top of the module, or the expression itself"),
+    "Dict": ("a dict", "use a constant dict as a look-up table: TABLE[key], TABLE.get(key, 0.0)"),
+    "Set": ("a set", "write x in (a, b, c)"),
+    "SetComp": ("a set comprehension", "write a list comprehension, or x in (a, b, c)"),
+    "DictComp": ("a dict comprehension", "use a constant dict as a look-up table"),
+    "Tuple": ("a tuple as a value", "unpack it into names, or return a list"),
+    "Await": ("await", "a feature computes from its parameters alone"),
+    "Yield": ("yield", "return a list"),
+    "YieldFrom": ("yield", "return a list"),
+    "Starred": ("a starred expression", "write the elements out"),
+    "Slice": ("a slice by itself", "write values[a:b]"),
+}

@@ -1,0 +1,37 @@
+"""The fields of a result type that holds several values: NamedTuple, TypedDict, tuple[…]."""
+
+from __future__ import annotations
+
+import types as pytypes
+import typing
+from typing import Any
+
+
+def result_fields(hint: Any) -> dict[str, Any] | None:
+    """Each field's name and type, None for a result of one value.
+
+    Of an optional result every field is optional; the parts of a plain tuple are "0", "1" ….
+    """
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, pytypes.UnionType):
+        others = [a for a in arguments if a is not type(None)]
+        if len(others) != 1:
+            return None
+        fields = result_fields(others[0])
+        return fields and {name: inner | None for name, inner in fields.items()}
+    if typing.get_origin(hint) is tuple and Ellipsis not in arguments:
+        return {str(i): inner for i, inner in enumerate(arguments)}
+    if isinstance(hint, type):
+        named = issubclass(hint, tuple) and hasattr(hint, "_fields")
+        if named or typing.is_typeddict(hint):
+            return typing.get_type_hints(hint)
+    return None
+
+
+def field_of(result: Any, field: str) -> Any:
+    """One field of a function's result; None of a None."""
+    if result is None:
+        return None
+    if isinstance(result, dict):
+        return result[field]
+    return result[int(field)] if field.isdigit() else getattr(result, field)

@@ -1,0 +1,458 @@
+"""Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5).
+
+`python -m tests.conformance` runs 10,000 generated inputs a row and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import math
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from featurekit import ops
+from featurekit.ir import Call, Const, Function, Name, Param, Return
+from featurekit.ops.table import EDGES
+from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
+from featurekit.to_python import ERROR, to_python
+from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, MICROSECOND, Type
+from featurekit.types import instant as instant_of
+
+Row = tuple[Any, ...]
+MOST_EDGES = 4000
+"""Of a longer product of edges this many are drawn."""
+
+
+@dataclass
+class Report:
+    """What one row showed; `differing` are inputs with the three answers."""
+
+    op: ops.Op
+    inputs: int = 0
+    errors: int = 0
+    differing: list[tuple[Row, Any, Any, Any]] = field(default_factory=list)
+
+    @property
+    def truthful(self) -> bool:
+        """Whether `raises` says what was seen."""
+        return self.op.raises == (self.errors > 0)
+
+
+def check(op: ops.Op, inputs: int, *, con: Any = None, seed: int = 0) -> Report:
+    """The row on its edges and on `inputs` generated values, with arguments as columns and, where
+    the row knows a form for those, as literals; and NULL for each argument in turn."""
+    con = con or connection()
+    report = Report(op)
+    rng = random.Random(f"{seed}:{op.key}")
+    groups = list(_literal_groups(op, rng))
+    for literals in groups:
+        rows = list(_rows(op, literals, max(inputs // len(groups), 60), rng))
+        _compare(con, report, rows, literals)
+    return report
+
+
+def connection() -> Any:
+    """A DuckDB whose session is in UTC (T2)."""
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET threads = 1")
+    return con
+
+
+# --- three ways -----------------------------------------------------------------------------------
+
+
+def _compare(con: Any, report: Report, rows: list[Row], literals: dict[int, Any]) -> None:
+    op = report.op
+    function = _function(op, literals)
+    body, online = op.body(), to_python(function)
+    columns = [i for i in range(len(op.params)) if i not in literals]
+    for row, sql in zip(rows, _in_duckdb(con, function, rows, columns), strict=True):
+        report.inputs += 1
+        if any(v is None for v in row):
+            wanted = served = None
+        else:
+            wanted = _meaning(body, row)
+            served = online(*(row[i] for i in columns))
+            report.errors += wanted is ERROR
+            if wanted is not ERROR and not isinstance(wanted, _CLASSES[op.result.name]):
+                report.differing.append((row, wanted, "not of the type", op.result))
+        found = ERROR if sql is None and wanted is ERROR else sql
+        if not bits(wanted) == bits(served) == bits(found):
+            report.differing.append((row, wanted, served, sql))
+
+
+def _meaning(body: Callable[..., Any], row: Row) -> Any:
+    try:
+        return body(*row)
+    except ops.ERRORS:
+        return ERROR
+
+
+def _function(op: ops.Op, literals: dict[int, Any]) -> Function:
+    params, args = [], []
+    for i, type_ in enumerate(op.params):
+        if i in literals:
+            args.append(Const(literals[i], type_))
+        else:
+            params.append(Param(f"a{i}", type_))
+            args.append(Name(f"a{i}", type_))
+    call = Call(op.key, tuple(args), op.result)
+    return Function("one", tuple(params), (Return(call),), op.result)
+
+
+def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]) -> list[Any]:
+    lowering = Lowering()
+    made = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    register_python_ops(con, lowering.python_ops)
+    arrays = {"n": pa.array(range(len(rows)), pa.int64())}
+    for i, param in zip(columns, function.params, strict=True):
+        values = [_stored(row[i]) for row in rows]
+        arrays[param.name] = pa.array(values, _arrow(param.type))
+    con.register("inputs", pa.table(arrays))
+    query = f"SELECT {made.sql.text} FROM {lowering.wrap('inputs')} ORDER BY n"
+    found = con.execute(query).fetchall()
+    return [_read(value, function.returns) for (value,) in found]
+
+
+_CLASSES: dict[str, type] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "timedelta": dt.timedelta,
+    "list": list,
+}
+
+
+def bits(value: Any) -> Any:
+    """Equal for values of the same type and bits; every NaN is one, every zone is UTC."""
+    match value:
+        case bool() | int() | str() | bytes() | None:
+            return type(value).__name__, value
+        case float():
+            return "float", "nan" if math.isnan(value) else struct.pack(">d", value)
+        case dt.datetime():
+            return "datetime", (value - EPOCH) // MICROSECOND
+        case list():
+            return "list", [bits(v) for v in value]
+        case _:
+            return type(value).__name__, value
+
+
+def _arrow(type_: Type) -> Any:
+    if type_.item is not None:
+        return pa.list_(_arrow(type_.item))
+    if type_.name == "datetime":
+        return pa.timestamp("us")
+    return pa.int64() if type_.name == "timedelta" else type_.arrow
+
+
+def _stored(value: Any) -> Any:
+    match value:
+        case dt.datetime():
+            return value.astimezone(dt.timezone.utc).replace(tzinfo=None)
+        case dt.timedelta():
+            return value // MICROSECOND
+        case list():
+            return [_stored(v) for v in value]
+        case _:
+            return value
+
+
+def _read(value: Any, type_: Type) -> Any:
+    if value is None:
+        return None
+    if type_.item is not None:
+        return [_read(v, type_.item) for v in value]
+    if type_.name == "datetime":
+        return value.replace(tzinfo=dt.timezone.utc)
+    return value * MICROSECOND if type_.name == "timedelta" else value
+
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
+    """Which arguments are literals, and what they say: first none of them, where that may be."""
+    if not op.literals:
+        yield {}
+        if op.literal_sql is None:
+            return
+    if op.literals:
+        combinations = {tuple(bits(r[i]) for i in op.literals): r for r in op.edges}
+        chosen = [{i: row[i] for i in op.literals} for row in combinations.values()]
+        for values in itertools.product(*(EDGES[op.params[i]] for i in op.literals)):
+            literals = dict(zip(op.literals, values, strict=True))
+            if _allowed(op, literals) and len(chosen) < 60:
+                chosen.append(literals)
+        yield from (c for c in chosen if _allowed(op, c))
+        return
+    for i, type_ in enumerate(op.params):
+        own = [row[i] for row in op.edges]
+        values = {bits(v): v for v in (*EDGES[type_], *own)}
+        yield from ({i: v} for v in values.values() if _allowed(op, {i: v}))
+    ends = [tuple(row[i] for i in range(len(op.params))) for row in op.edges if len(row) > 2]
+    if len(op.params) > 2:
+        for tail in {bits_of(row[2:]): row[2:] for row in ends}.values():
+            yield dict(enumerate(tail, 2))
+
+
+def bits_of(values: Sequence[Any]) -> Any:
+    """`bits` of each."""
+    return tuple(bits(v) for v in values)
+
+
+def _allowed(op: ops.Op, literals: dict[int, Any]) -> bool:
+    values = [literals.get(i) for i in range(len(op.params))]
+    return op.check is None or op.check(*values) is None
+
+
+def _rows(op: ops.Op, literals: dict[int, Any], n: int, rng: random.Random) -> Iterator[Row]:
+    def fixed(row: Iterable[Any]) -> Row:
+        return tuple(literals.get(i, v) for i, v in enumerate(row))
+
+    places = [(literals[i],) if i in literals else EDGES[t] for i, t in enumerate(op.params)]
+    size = math.prod(len(p) for p in places)
+    if size <= MOST_EDGES:
+        yield from itertools.product(*places)
+    else:
+        yield from (tuple(rng.choice(p) for p in places) for _ in range(MOST_EDGES))
+    yield from map(fixed, op.edges)
+    made = [fixed(_generated(op, rng)) for _ in range(n)]
+    yield from made
+    for i in range(len(op.params)):
+        if i not in literals:
+            some = [*made[:20], *(tuple(rng.choice(p) for p in places) for _ in range(20))]
+            yield from (tuple(None if j == i else v for j, v in enumerate(row)) for row in some)
+
+
+def _generated(op: ops.Op, rng: random.Random) -> Row:
+    """Values that often are ties, parts or neighbours of each other."""
+    near = any(t.name in ("str", "bytes", "list") for t in op.params)
+    row: list[Any] = []
+    template = rng.choice(op.edges) if op.edges and rng.random() < 0.3 else None
+    for i, type_ in enumerate(op.params):
+        if template is not None:
+            row.append(_mutated(template[i], rng) if rng.random() < 0.5 else template[i])
+            continue
+        alike = [v for v, t in zip(row, op.params, strict=False) if t == type_]
+        if alike and rng.random() < 0.4:
+            row.append(_mutated(rng.choice(alike), rng))
+        elif type_.name == "int" and near and rng.random() < 0.9:
+            row.append(rng.randint(-6, 12))
+        else:
+            row.append(value(type_, rng))
+    return tuple(row)
+
+
+def value(type_: Type, rng: random.Random) -> Any:
+    """Any value of the type, hostile on purpose."""
+    if type_.item is not None:
+        item, size = type_.item, rng.choice((0, 1, 1, 2, 3, 5, 9))
+        pool = [value(item, rng) for _ in range(rng.randint(1, 4))]
+        mixed = rng.random() < 0.5
+        return [rng.choice(pool) if mixed else value(item, rng) for _ in range(size)]
+    if rng.random() < 0.15:
+        return rng.choice(EDGES[type_])
+    return _VALUES[type_.name](rng)
+
+
+def _int(rng: random.Random) -> int:
+    match rng.randrange(5):
+        case 0:
+            return rng.randint(-20, 20)
+        case 1:
+            return _clamp(rng.choice((1, -1)) * rng.getrandbits(rng.randint(1, 64)))
+        case 2:
+            return _clamp(rng.choice((1, -1)) * (1 << rng.randint(0, 63)) + rng.randint(-2, 2))
+        case 3:
+            return _clamp(rng.choice((1, -1)) * 10 ** rng.randint(0, 18) + rng.randint(-2, 2))
+        case _:
+            return rng.randint(-1_000_000, 1_000_000)
+
+
+def _clamp(number: int) -> int:
+    return min(max(number, INT_MIN), INT_MAX)
+
+
+def _float(rng: random.Random) -> float:
+    match rng.randrange(8):
+        case 0:
+            return struct.unpack("<d", rng.randbytes(8))[0]  # type: ignore[no-any-return]
+        case 1:
+            return rng.randint(-40, 40) / 4
+        case 2:
+            return rng.randint(-(10**7), 10**7) / 100
+        case 3:
+            return rng.uniform(-1, 1)
+        case 4:
+            return rng.uniform(-800, 800)
+        case 5:
+            return math.nextafter(rng.choice(EDGES[Type("float")]), rng.choice((-1, 1)) * math.inf)
+        case 6:
+            return rng.randint(-(10**6), 10**6) / 1000 + 0.0005
+        case _:
+            return rng.choice((1, -1)) * rng.uniform(1, 10) * 10.0 ** rng.randint(-30, 30)
+
+
+_ALPHABETS = (
+    "abcABCxyz 019_",
+    "aA \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000\u200b\ufeff",
+    "aßẞſİıiIKKÅåΣσςΑα\u0301\u0345\u0307ﬁﬃŉǰΐǆǅǄᾳᾼ",
+    "0123456789+-._eE ",
+    "0٣९²½Ⅷ①\u0660\U0001d7d8",
+    "😀👩\u200d👧🏳️\U0010ffff\U00010400\U00010428\uffff\x00\x7f\x80",
+    "a,b;c/d:e@f.g-h%_'\"\\{}",
+    "éèüöñçøÆœŠžčЖжЯяΩωҐґ",
+)
+_WORDS = ("the", "Quick", "BROWN", "foo@bar.com", "O'Neil", "it's", "x1y", "nan", "inf", "-inf", "True")
+
+
+def _str(rng: random.Random) -> str:
+    match rng.randrange(6):
+        case 0:
+            return "".join(_character(rng) for _ in range(rng.randint(0, 6)))
+        case 1:
+            return rng.choice((" ", "", "-", ", ")).join(rng.choices(_WORDS, k=rng.randint(1, 3)))
+        case 2:
+            mixed = rng.choice(_ALPHABETS) + rng.choice(_ALPHABETS)
+            return "".join(rng.choices(mixed, k=rng.randint(0, 10)))
+        case 3:
+            number = rng.choice((_int, _float))(rng)
+            return rng.choice(("{}", " {} ", "+{}", "{:_}", "0{}", "{}\n")).format(number)
+        case _:
+            return "".join(rng.choices(rng.choice(_ALPHABETS), k=rng.randint(0, 9)))
+
+
+def _character(rng: random.Random) -> str:
+    limit = rng.choice((0x80, 0x100, 0x600, 0x3000, 0x10000, 0x110000))
+    point = rng.randrange(limit)
+    return chr(point) if not 0xD800 <= point <= 0xDFFF else "\ufffd"
+
+
+def _bytes(rng: random.Random) -> bytes:
+    return rng.choice((rng.randbytes(rng.randint(0, 6)), _str(rng).encode()))
+
+
+def _instant(rng: random.Random) -> dt.datetime:
+    day = 86_400_000_000
+    match rng.randrange(5):
+        case 0:
+            return instant_of(rng.randint(INSTANT_MIN, INSTANT_MAX))
+        case 1:
+            us = rng.randint(INSTANT_MIN // day + 1, INSTANT_MAX // day) * day
+            return instant_of(us + rng.choice((-1, 0, 1)))
+        case 2:
+            return instant_of(rng.randint(0, 2_000_000_000) * 1_000_000)
+        case 3:  # clock changes fall on whole hours of the last Sundays
+            hours = rng.randint(-600_000, 1_200_000) * 3_600_000_000
+            return instant_of(hours + rng.choice((-1, 0, 1, 1_800_000_000)))
+        case _:
+            return instant_of(rng.randint(-3_000_000_000_000_000, 3_000_000_000_000_000))
+
+
+def _span(rng: random.Random) -> dt.timedelta:
+    match rng.randrange(3):
+        case 0:
+            return dt.timedelta(days=rng.randint(-400, 400), seconds=rng.choice((0, 0, 3600, -1)))
+        case 1:
+            return rng.randint(-(10**10), 10**10) * MICROSECOND
+        case _:
+            return _int(rng) * MICROSECOND
+
+
+_VALUES: dict[str, Callable[[random.Random], Any]] = {
+    "bool": lambda rng: rng.random() < 0.5,
+    "int": _int,
+    "float": _float,
+    "str": _str,
+    "bytes": _bytes,
+    "datetime": _instant,
+    "date": lambda rng: _instant(rng).date(),
+    "timedelta": _span,
+}
+
+
+def _mutated(value: Any, rng: random.Random) -> Any:
+    """The value itself, a neighbour or a part of it."""
+    if rng.random() < 0.4:
+        return value
+    match value:
+        case bool():
+            return not value
+        case int():
+            return _clamp(rng.choice((value + 1, value - 1, -value, value * 2)))
+        case float():
+            near = math.nextafter(value, rng.choice((-1, 1)) * math.inf)
+            return rng.choice((near, -value, value * 2))
+        case str() | bytes() | list() if value and rng.random() < 0.6:
+            start = rng.randrange(len(value))
+            return value[start : start + rng.randint(0, len(value))]
+        case str():
+            at = rng.randint(0, len(value))
+            return value[:at] + _character(rng) + value[at + rng.randint(0, 1) :]
+        case dt.datetime():
+            us = (value - EPOCH) // MICROSECOND + rng.choice((-1, 1, 86_400_000_000))
+            return instant_of(min(max(us, INSTANT_MIN), INSTANT_MAX))
+        case dt.timedelta():
+            return _clamp(-(value // MICROSECOND)) * MICROSECOND
+        case _:
+            return value
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints operator, types, how it runs, inputs, errors and differing inputs; 1 where any differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=10_000, help="generated inputs a row")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="rows whose key contains this")
+    parser.add_argument("--examples", type=int, default=3, help="differing inputs shown a row")
+    chosen = parser.parse_args(arguments)
+    rows = [op for key, op in ops.TABLE.items() if chosen.only in key]
+    started, con, totals, bad = time.perf_counter(), connection(), [0, 0, 0], 0
+    width = max((len(op.key) for op in rows), default=8)
+    print(f"{'operator':{width}} {'runs as':8} {'inputs':>8} {'errors':>8} {'differing':>9}")
+    for op in rows:
+        report = check(op, chosen.inputs, con=con, seed=chosen.seed)
+        print(
+            f"{op.key:{width}} {runs_as(op):8} {report.inputs:8} {report.errors:8} "
+            f"{len(report.differing):9}{'' if report.truthful else '  raises=' + str(op.raises)}"
+        )
+        for row, wanted, served, sql in report.differing[: chosen.examples]:
+            print(f"    {row!r}: Python {wanted!r}, online {served!r}, DuckDB {sql!r}")
+        totals[0] += report.inputs
+        totals[1] += report.errors
+        totals[2] += len(report.differing)
+        bad += bool(report.differing) or not report.truthful
+    seconds = time.perf_counter() - started
+    print(f"{len(rows)} rows, {totals[0]:,} inputs, {totals[1]:,} errors, {totals[2]} differing")
+    print(f"{bad} rows wrong; {seconds:.0f} s")
+    return bool(bad)
+
+
+def runs_as(op: ops.Op) -> str:
+    """How DuckDB computes the row: SQL, Python, or SQL with Python for the hard inputs."""
+    if op.sql is None:
+        return "python" if op.literal_sql is None else "literal"
+    return "hybrid" if "{python}" in op.sql else "sql"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
