@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit import __version__
 from featurekit.compiled import Output, Service, View
 from featurekit.entity_frame import load_frame
-from featurekit.errors import EntityFrameError, TransformError
+from featurekit.errors import DataError, EntityFrameError, TransformError
 from featurekit.manifest import ContentHash
 from featurekit.numerics import numeric_fingerprint
 from featurekit.point_in_time import Events, erring_events, join_service
@@ -127,6 +127,8 @@ class TrainingSet:
         import pyarrow.parquet as pq
 
         target = Path(path)
+        if target.is_dir() or not target.parent.is_dir():
+            raise DataError(f"{target} is no path for a file; write one in a folder that exists")
         hidden = target.with_name(f".{target.name}.writing")
         run = _Run(self)
         try:

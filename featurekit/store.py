@@ -224,7 +224,9 @@ class FeatureStore:
         adds a column `<feature>__status`.
         """
         from featurekit.offline import TrainingSet
+        from featurekit.timezones import zone
 
+        zone(timezone)  # a misspelt zone is an error even where no instant is naive
         return TrainingSet(
             self._service(service),
             entity_df,

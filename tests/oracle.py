@@ -7,15 +7,39 @@ plain functions and sums in fractions. Of featurekit it knows only what users wr
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import inspect
 import math
 import re
+import statistics
 import struct
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, get_type_hints
 
-from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum
+from featurekit.aggregates import (
+    Aggregate,
+    All,
+    ApproxCountDistinct,
+    ApproxQuantile,
+    Count,
+    CountDistinct,
+    First,
+    FirstN,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    TimeSince,
+    TopK,
+    ValueCounts,
+    Variance,
+)
+from featurekit.aggregates import Any as AnyOf
 from featurekit.define import EventSource, FeatureView, Transform
 from featurekit.types import Type, from_hint
 
@@ -146,17 +170,23 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     start = end - _us(aggregate.window)
     if aggregate.hop is not None:
         start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
-    inputs = []
+    inputs, instants = [], []
     for event in known:
         try:
             if not start < event["__ts"] <= end:  # T4
                 continue
             if aggregate.where is not None and _read(aggregate.where, event) is not True:
                 continue
-            inputs.append(True if aggregate.input is None else _read(aggregate.input, event))
+            found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
             continue
-    result = _finish(aggregate, [value for value in inputs if value is not None])
+        if found is not None:
+            inputs.append(found)
+            instants.append(event["__ts"])
+    if isinstance(aggregate, TimeSince):
+        result = _seconds(aggregate, instants, t)
+    else:
+        result = _finish(aggregate, inputs)
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
@@ -165,7 +195,17 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
     if isinstance(aggregate, Count):
         return len(values)
     if isinstance(aggregate, CountDistinct):
-        return len({bits(v + 0.0 if isinstance(v, float) else v) for v in values})
+        return len(_ranking(values))
+    if isinstance(aggregate, ApproxCountDistinct):
+        return _hyperloglog(values)
+    if isinstance(aggregate, ValueCounts):
+        return dict(_ranking(values))
+    if isinstance(aggregate, TopK):
+        return [value for value, _ in _ranking(values)][: aggregate.k]
+    if isinstance(aggregate, FirstN):
+        return values[: aggregate.n]
+    if isinstance(aggregate, LastN):
+        return values[-aggregate.n :]
     if not values:
         return None
     nan = any(isinstance(v, float) and math.isnan(v) for v in values)
@@ -177,8 +217,21 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
         return math.nan if nan else min(values, key=_order)
     if isinstance(aggregate, Max):
         return math.nan if nan else max(values, key=_order)
+    if isinstance(aggregate, First):
+        return values[0]
     if isinstance(aggregate, Last):
         return values[-1]
+    if isinstance(aggregate, AnyOf):
+        return True in values
+    if isinstance(aggregate, All):
+        return False not in values
+    if isinstance(aggregate, (Variance, StdDev)):
+        return _spread(aggregate, values)
+    if isinstance(aggregate, Quantile):
+        return math.nan if nan else _between(sorted(values, key=_order), aggregate.q)
+    if isinstance(aggregate, ApproxQuantile):
+        rank = math.floor((len(values) - 1) * aggregate.q)
+        return math.nan if nan else _bucket(float(sorted(values, key=_order)[rank]))
     raise NotImplementedError(f"the oracle has no {type(aggregate).__name__}")
 
 
@@ -198,11 +251,99 @@ def _total(values: list[Any], *, int64: bool) -> int | float:
         raise Erred from error
 
 
+def _spread(aggregate: Variance | StdDev, values: list[Any]) -> float | None:
+    if len(values) <= aggregate.ddof:
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    try:
+        if isinstance(aggregate, StdDev):
+            numbers = [v if isinstance(v, float) else int(v) for v in values]
+            return float(
+                statistics.stdev(numbers) if aggregate.ddof else statistics.pstdev(numbers)
+            )
+        mean = sum(Fraction(v) for v in values) / len(values)
+        squares = sum((Fraction(v) - mean) ** 2 for v in values)
+        return float(squares / (len(values) - aggregate.ddof))
+    except OverflowError as error:
+        raise Erred from error
+
+
+def _between(ordered: list[Any], q: float) -> float:
+    """Type 7."""
+    h = (len(ordered) - 1) * q
+    lo, hi = ordered[math.floor(h)], ordered[math.ceil(h)]
+    return float(lo) if lo == hi else lo + (hi - lo) * (h - math.floor(h))
+
+
+def _bucket(value: float) -> float:
+    """The middle of the value's bucket, of which an octave has 128; below 2**-1022 all are equally
+    wide, and the first one stands for zero."""
+    if math.isinf(value):
+        return value
+    width = Fraction(2) ** max(math.frexp(value)[1] - 8, -1029)
+    number = Fraction(abs(value)) // width
+    return math.copysign(float((number + Fraction(1, 2)) * width), value) if number else 0.0
+
+
+def _hyperloglog(values: list[Any]) -> int:
+    """4,096 registers, 52 bits of MD5, and the estimate as a series (Ertl 2017, equation 37)."""
+    registers = [0] * 4096
+    for value in values:
+        kind, content = bits(value + 0.0 if isinstance(value, float) else value)
+        if kind == "float":
+            shape = "7ff8000000000000" if content == "nan" else content
+            content = int(shape, 16) - (2**64 if int(shape, 16) >= 2**63 else 0)
+        elif kind in ("date", "timedelta"):
+            zero = dt.date(1970, 1, 1) if kind == "date" else dt.timedelta(0)
+            unit = dt.timedelta(days=1) if kind == "date" else dt.timedelta(microseconds=1)
+            content = (content - zero) // unit
+        elif kind == "bool":
+            content = int(content)
+        text = content if isinstance(content, bytes) else str(content).encode()
+        hashed = "".join(f"{byte:08b}" for byte in reversed(hashlib.md5(text).digest()[8:]))
+        where, rest = int(hashed[:12], 2), hashed[12:] + "1"
+        registers[where] = max(registers[where], rest.index("1") + 1)
+    share = {rank: registers.count(rank) / 4096 for rank in range(54)}
+    if share[0] == 1:
+        return 0
+    below = 1 - share[53]
+    low = share[0] + sum(share[0] ** 2**k * 2 ** (k - 1) for k in range(1, 40))
+    high = (1 - below - sum((1 - below**2**-k) ** 2 * 2**-k for k in range(1, 60))) / 3
+    total = low + sum(share[k] * 2.0**-k for k in range(1, 53)) + high * 2.0**-52
+    return round(4096 / (2 * math.log(2)) / total)
+
+
+def _ranking(values: list[Any]) -> list[tuple[Any, int]]:
+    """Distinct values and their counts, by count descending, then value; one zero and one NaN."""
+    found: list[list[Any]] = []
+    for value in values:
+        if isinstance(value, float):
+            value = math.nan if math.isnan(value) else value + 0.0
+        for pair in found:
+            if bits(pair[0]) == bits(value):
+                pair[1] += 1
+                break
+        else:
+            found.append([value, 1])
+    found.sort(key=lambda pair: _order(pair[0]))
+    found.sort(key=lambda pair: pair[1], reverse=True)
+    return [(value, count) for value, count in found]
+
+
+def _seconds(aggregate: TimeSince, instants: list[int], t: int) -> float | None:
+    """From the first or last event of the window to t."""
+    if not instants:
+        return None
+    event = max(instants) if aggregate.since == "last" else min(instants)
+    return float(Fraction(t - event, 1_000_000))
+
+
 def _result(aggregate: Aggregate, source: EventSource) -> Type:
     """The type that a default takes (A3)."""
-    if isinstance(aggregate, (Count, CountDistinct)):
+    if isinstance(aggregate, (Count, CountDistinct, ApproxCountDistinct)):
         return Type("int")
-    if isinstance(aggregate, Mean):
+    if isinstance(aggregate, (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince)):
         return Type("float")
     if isinstance(aggregate.input, str):
         type_ = source.schema[aggregate.input]

@@ -22,9 +22,9 @@ from featurekit.aggregates.spread import Variance as Variance
 from featurekit.aggregates.summing import Mean as Mean
 from featurekit.aggregates.summing import Sum as Sum
 
-BY_NAME: dict[str, type[Aggregate]] = {
-    kind.__name__: kind
-    for kind in (All, Any, ApproxCountDistinct, ApproxQuantile, Count, CountDistinct, First, FirstN)
-    + (Last, LastN, Max, Mean, Min, Quantile, StdDev, Sum, TimeSince, TopK, ValueCounts, Variance)
-}
+_KINDS: tuple[type[Aggregate], ...] = (
+    *(All, Any, ApproxCountDistinct, ApproxQuantile, Count, CountDistinct, First, FirstN, Last),
+    *(LastN, Max, Mean, Min, Quantile, StdDev, Sum, TimeSince, TopK, ValueCounts, Variance),
+)
+BY_NAME: dict[str, type[Aggregate]] = {kind.__name__: kind for kind in _KINDS}
 """Every aggregate by its name, for plans read back from JSON."""

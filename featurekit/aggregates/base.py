@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class AggregateSql:
-    """An aggregate in DuckDB: `parts` stand in the GROUP BY, `value` and `error` read `{0}`, `{1}` ….
+    """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
 
     `value` is of the result type; `error` is a predicate that is never NULL, or None where the
     aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
@@ -59,8 +59,8 @@ class AggregateSql:
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
-    """A Python function of whole Arrow columns that an aggregate's SQL calls as `name`, where no SQL
-    has the same bits; `takes` and `gives` are DuckDB types."""
+    """A Python function of whole Arrow columns that an aggregate's SQL calls as `name`, where no
+    SQL has the same bits; `takes` and `gives` are DuckDB types."""
 
     name: str
     takes: tuple[str, ...]
@@ -84,8 +84,8 @@ def each_list(column: Any) -> Iterator[list[Any] | None]:
 
 
 class State:
-    """The state of a commutative monoid: a fresh one is `empty`, and the order and grouping of `add`
-    and `merge` leave no trace in what `finish` gives (A2). Mutable, one per window."""
+    """The state of a commutative monoid: a fresh one is `empty`, and the order and grouping of
+    `add` and `merge` leave no trace in what `finish` gives (A2). Mutable, one per window."""
 
     def add(self, value: Any, order: Any = None) -> None:
         """Take one input that is not None. `order`, where the aggregate is `ordered`, is what
@@ -164,7 +164,8 @@ class Aggregate:
             return {name: self}
         made: dict[str, Aggregate] = {}
         for window in self.windows:
-            shown = window if isinstance(window, str) else duration_text(duration_us(window, what=""))
+            us = duration_us(window, what="windows")
+            shown = window if isinstance(window, str) else duration_text(us)
             if f"{name}_{shown}" in made:
                 raise DefinitionError(f"{type(self).__name__}: windows= names {shown!r} twice")
             made[f"{name}_{shown}"] = replace(self, window=window, windows=())
@@ -190,7 +191,7 @@ class Aggregate:
         return state.finish()
 
     def as_of(self, found: Any, t: int) -> Any:
-        """The value as of `t` µs of what `over` found: the same, unless it tells the time to `t`."""
+        """The value as of `t` µs of what `over` found: the same, unless it tells the time."""
         return found
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:

@@ -170,10 +170,8 @@ class ValueCounts(Aggregate):
 
 @dataclass(frozen=True, slots=True)
 class TopK(Aggregate):
-    """The `k` most frequent non-None inputs as a list by count descending, then value; [] when empty.
-
-    -0.0 and 0.0 are one value, all NaNs are one.
-    """
+    """The `k` most frequent non-None inputs by count descending, then value, as a list; [] when
+    empty. -0.0 and 0.0 are one value, all NaNs are one."""
 
     k: int = field(kw_only=True)
 

@@ -54,7 +54,7 @@ def exact_sum(values: Sequence[float]) -> float:
 class FloatColumn:
     """How a column of doubles is added in DuckDB, chosen from its statistics.
 
-    `scale`: value * 2**scale is a whole number in every row; None: by `limbs`, whose indices these are.
+    `scale`: value * 2**scale is a whole number in every row; None: by `limbs`, with these indices.
     `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs. `half_bits`: at `scale` a
     value has at most twice as many bits, and so have the sums of products of its halves' 127.
     """

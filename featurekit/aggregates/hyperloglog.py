@@ -1,9 +1,9 @@
 """ApproxCountDistinct: a HyperLogLog whose registers are the same bits in Python and in DuckDB.
 
 A value's hash is the second half of the MD5 of its canonical bytes, which both compute alike. Its
-first 12 bits choose one of 4,096 registers, which keeps the greatest rank: one more than the leading
-zeros of the other 52 bits. Estimates are Ertl's (arXiv 1702.01284, algorithm 6), for all sizes at
-once; they need no logarithm, only operations that IEEE 754 rounds in one way.
+first 12 bits choose one of 4,096 registers, which keeps the greatest rank: one more than the
+leading zeros of the other 52 bits. Estimates are Ertl's (arXiv 1702.01284, algorithm 6), for all
+sizes at once; they need no logarithm, only operations that IEEE 754 rounds in one way.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def canonical_bytes(value: Any) -> bytes:
         case bool() | int():
             return b"%d" % value
         case float():
-            return b"%d" % int.from_bytes(struct.pack("<d", one_value(value)), "little", signed=True)
+            bits = struct.pack("<d", one_value(value))
+            return b"%d" % int.from_bytes(bits, "little", signed=True)
         case dt.datetime():
             return b"%d" % ((value - EPOCH) // MICROSECOND)
         case dt.date():

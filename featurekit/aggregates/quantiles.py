@@ -40,7 +40,7 @@ def quantile(ordered: Sequence[Any], q: float) -> float | None:
     """The quantile of type 7 of numbers by value: at h = (n - 1) * q, rounded to a double,
     lo + (hi - lo) * f of the two numbers beside h, where f is the part of h after the point.
 
-    NaN with a NaN; None of nothing. Where lo and hi are one value it is that value, also an infinity.
+    NaN with a NaN; None of nothing. Where lo and hi are equal it is lo, also an infinity.
     """
     if not ordered:
         return None
@@ -71,8 +71,8 @@ class _AllState(State):
 
 @dataclass(frozen=True, slots=True)
 class Quantile(_OfRank):
-    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside (n - 1) * q,
-    in the input's unit; None when empty, NaN with a NaN. `q` is from 0 to 1: 0.5 is the median."""
+    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside
+    (n - 1) * q, in the input's unit; None when empty, NaN with a NaN. 0.5 is the median."""
 
     def state(self, item: Type | None) -> State:
         return _AllState(item, self.q)

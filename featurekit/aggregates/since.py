@@ -68,8 +68,8 @@ class TimeSince(Aggregate):
 
 def macros_sql() -> list[str]:
     """The DuckDB macro that `TimeSince` calls."""
-    # A BIGINT of 53 bits is a double as it stands, and its quotient is rounded once. A longer one is
-    # shifted first, so that the whole quotient has 57 bits or more, with its remainder a sticky one.
+    # A BIGINT of 53 bits is a double as it stands, and its quotient is rounded once. A longer one
+    # is shifted first: the whole quotient has 57 bits or more, with its remainder a sticky one.
     shifted = f"(us::HUGEINT * {2**24})"
     sticky = f"CASE WHEN {shifted} % 1000000 <> 0 THEN 1 ELSE 0 END"
     long = f"(fk_round(({shifted} // 1000000) | {sticky}::HUGEINT) / {2**24}.0::DOUBLE)"

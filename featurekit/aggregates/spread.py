@@ -105,8 +105,8 @@ class _SpreadState(State):
 
 
 def _from_lists(lists: Any, asked: Any) -> Any:
-    """The Finisher over lists of inputs and "ddof,root"; NULL where there are too few, or beyond the
-    doubles."""
+    """The Finisher over lists of inputs and "ddof,root"; NULL where there are too few, and beyond
+    the doubles."""
     import pyarrow as pa
 
     ddof, root = map(int, asked[0].as_py().split(","))

@@ -80,7 +80,13 @@ def private_redis(folder: Path) -> str:
     Raises StoreUnavailable, with the end of the server's log when it does not start.
     """
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"a private Redis cannot keep its data in {folder}: {error.strerror}; make room for that "
+            "folder, or set redis_url"
+        ) from None
     with _guard, _locked(folder):
         fresh = folder not in _used
         if fresh:

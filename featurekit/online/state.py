@@ -134,7 +134,7 @@ class State:
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
         for i, slot in enumerate(self.view.slots):
-            parts.append(encode_column(slot.type.base, [e[2][i] for e in self.events]))
+            parts.append(encode_column(slot.type, [e[2][i] for e in self.events]))
         return b"".join(parts)
 
 
@@ -172,7 +172,7 @@ class Reader:
         while len(self._columns) <= index:
             slot = self.view.slots[len(self._columns)]
             values, marks, self._next = decode_column(
-                slot.type.base, self.data, self._next, self.n
+                slot.type, self.data, self._next, self.n
             )
             self._columns.append((values, marks))
         return self._columns[index][0]

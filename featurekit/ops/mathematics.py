@@ -1,8 +1,8 @@
 """The functions of Python's `math`.
 
 DuckDB and CPython call the same C library in one process, so that a function that both only pass on
-gives the same bits; what differs is where they raise. CPython has its own `hypot`, `asinh`, `acosh` and
-`atanh`; `expm1` and `log1p` DuckDB lacks. The numeric fingerprint (R6) tells one C library from another.
+gives the same bits; what differs is where they raise. CPython has its own `hypot`; `expm1` and
+`log1p` DuckDB lacks. The numeric fingerprint (R6) tells one C library from another.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ register(
     _function("sinh", f"abs({{0}}) <= {_SINH_END} OR abs({{0}}) >= 'inf'::DOUBLE"),
     _function("cosh", f"abs({{0}}) <= {_SINH_END} OR abs({{0}}) >= 'inf'::DOUBLE"),
     _function("tanh", _ANY),
-    _function("asinh", None),
-    _function("acosh", None, edges=_UNIT),
-    _function("atanh", None, edges=_UNIT),
+    _function("asinh", _ANY),
+    _function("acosh", f"{{0}} >= 1 OR {_NAN}", edges=_UNIT),
+    _function("atanh", f"({{0}} > -1 AND {{0}} < 1) OR {_NAN}", edges=_UNIT),
     _function("fabs", _ANY, "abs"),
     Op("math.degrees", (FLOAT,), FLOAT, "math.degrees({0})", f"({{0}} * {180 / math.pi!r}e0)"),
     Op("math.radians", (FLOAT,), FLOAT, "math.radians({0})", f"({{0}} * {math.pi / 180!r}e0)"),
@@ -128,7 +128,13 @@ register(
         raises=True,
         platform="libm",
     ),
-    Op("math.copysign", _FLOATS, FLOAT, "math.copysign({0}, {1})", None),
+    Op(
+        "math.copysign",
+        _FLOATS,
+        FLOAT,
+        "math.copysign({0}, {1})",
+        "CASE WHEN signbit({1}) THEN -abs({0}) WHEN NOT signbit({1}) THEN abs({0}) END",
+    ),
     Op("math.isnan", (FLOAT,), BOOL, "math.isnan({0})", "isnan({0})"),
     Op("math.isinf", (FLOAT,), BOOL, "math.isinf({0})", "isinf({0})"),
     Op("math.isfinite", (FLOAT,), BOOL, "math.isfinite({0})", "isfinite({0})"),

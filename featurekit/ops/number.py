@@ -253,14 +253,16 @@ _POWER = (
 def _round_sql(value: Any, digits: Any) -> str | None:
     """Away from ties the nearest whole number of x · 10ⁿ is certain, and its quotient by 10ⁿ, both
     exact doubles, is rounded once: the double nearest to the decimal, which is Python's rule. x · 10ⁿ
-    errs by at most 2**-13 below 2**40. The rest is rounded as a decimal text, as Python does it."""
+    errs by at most 2**-13 below 2**40. Near ties a decimal text decides, as in Python; from 2**52 on
+    all doubles are whole."""
     if digits is None or not 0 <= digits <= 15:
         return None
     scale = f"1e{digits}::DOUBLE"
     scaled = f"({{0}} * {scale})"
     return (
         f"CASE WHEN abs({scaled}) < 1e12 AND abs(abs({scaled} - trunc({scaled})) - 0.5e0) > 0.001e0"
-        f" THEN round({scaled}) / {scale} WHEN {{0}} IS NOT NULL THEN {{python}} END"
+        f" THEN round({scaled}) / {scale} WHEN abs({{0}}) < 4503599627370496e0"
+        f" THEN printf('%.{digits}f', {{0}})::DOUBLE ELSE {{0}} END"
     )
 
 

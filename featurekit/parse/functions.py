@@ -143,7 +143,12 @@ class FunctionParser(Statements):
 
     def returned_value(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
         expect = wanted if self.top or wanted.item is not None else None
-        if isinstance(node, (ast.Attribute, ast.Name)):
+        if isinstance(node, ast.IfExp):
+            condition, if_true, if_false = self.condition(node.test, env)
+            then = self.returned_value(node.body, if_true, wanted)
+            other = self.returned_value(node.orelse, if_false, wanted)
+            made = self.choose(node, condition, then, other, expect)
+        elif isinstance(node, (ast.Attribute, ast.Name)):
             made = self.operand(node, env)
         else:
             made = self.expression(node, env, expect)

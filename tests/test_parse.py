@@ -1,0 +1,454 @@
+"""Each construct of the language agrees three ways on awkward rows; and what parsing says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from programs import columns
+from three_ways import Table, differences, module
+
+from featurekit import feature, ir
+from featurekit.errors import DefinitionError
+from featurekit.parse import parse
+from featurekit.to_duckdb import Lowering, Sql, Value, quote
+from featurekit.to_python import to_python
+
+HELPERS = """
+from typing import Literal, NamedTuple, TypedDict
+import enum
+
+RATES = {"a": 0.5, "b": -2.0, "C1": 0.1}
+POINTS = {1: 7, 0: -1, -1: 2**62, 7: 0}
+BANDS = (0.5, 2.0, 10.0)
+STEPS = ((1, 0.5), (2, 1.5), (7, -1.0))
+WEEK = 7 * 24
+
+
+class Shop(enum.StrEnum):
+    WEB = "a"
+    STORE = "b"
+
+
+class Grade(str, enum.Enum):
+    GOOD = "a"
+    BAD = "C"
+
+
+class Both(NamedTuple):
+    low: float
+    high: float | None
+
+
+class Parts(TypedDict):
+    whole: int
+    rest: int
+
+
+def ratio(n: float, d: float, empty: float = 0.0) -> float:
+    if d == 0.0:
+        return empty
+    return n / d
+
+
+def split(n: int, d: int) -> tuple[int, int]:
+    return n // d, n % d
+
+
+def bounds(x: float) -> Both:
+    if x != x:
+        return Both(0.0, None)
+    return Both(low=x - 1.0, high=x + 1.0)
+
+
+"""
+
+CASES: dict[str, str] = {
+    "augmented": "def f(a: int, b: int) -> int:\n a += b\n a *= 2\n a -= 1\n a //= b\n return a",
+    "unpacking_swaps": "def f(a: int, b: int) -> int:\n a, b = b, a\n return a - b * 2",
+    "divmod": "def f(a: int, b: int) -> int:\n d, r = divmod(a, b)\n return d ^ 0 if False else d + r",
+    "unpacked_helper": "def f(a: int, b: int) -> int:\n d, r = split(a, b)\n return r - d",
+    "unpacked_named_tuple": """
+def f(x: float) -> float:
+    low, high = bounds(x)
+    return low if high is None else high - low
+""",
+    "match_int": """
+def f(a: int, oa: int | None) -> str:
+    match a:
+        case 0 | 1:
+            return "few"
+        case -1:
+            got = "minus"
+        case n if n > 5:
+            got = "many"
+        case _:
+            got = "some"
+    match oa:
+        case None:
+            return got + "?"
+        case 7:
+            return got + "7"
+    return got if oa < 3 else "x"
+""",
+    "match_str_and_enum": """
+def f(s: str, q: bool) -> int:
+    match s:
+        case Shop.WEB:
+            return 1
+        case "C" | "ab":
+            return 2
+    match q:
+        case True:
+            return 3
+        case False:
+            return 4
+    return 5
+""",
+    "for_range_accumulates": """
+def f(a: int, b: int) -> int:
+    total = 0
+    for i in range(1, 6):
+        if i == b:
+            continue
+        if total > 20:
+            break
+        total += a * i
+    return total
+""",
+    "for_constants": """
+def f(x: float) -> float:
+    best = 0.0
+    for bound, (at, gain) in zip(BANDS, STEPS):
+        if x > bound:
+            best = gain * at
+    for i, bound in enumerate(BANDS, 1):
+        best += bound * i
+    return best
+""",
+    "for_over_locals": """
+def f(a: int, b: int, k: int) -> int:
+    n = 0
+    for v in (a, b, k):
+        if v > 1:
+            n += 1
+    return n
+""",
+    "loop_returns_early": """
+def f(x: float) -> int:
+    for i, bound in enumerate(BANDS):
+        if x < bound:
+            return i
+    return len(BANDS)
+""",
+    "loop_breaks_with_locals": """
+def f(x: float, a: int) -> float:
+    got: float | None = None
+    for bound in BANDS:
+        if x / a < bound:
+            got = bound
+            break
+        x = x - 1.0
+    if got is None:
+        return x
+    return got + x
+""",
+    "nested_loops": """
+def f(a: int, b: int) -> int:
+    n = 0
+    for i in range(4):
+        for j in range(3):
+            if j > i or n > b:
+                break
+            n += a - j
+        else_ = n
+        if else_ < 0:
+            continue
+        n += 1
+    return n
+""",
+    "long_loop": """
+def f(a: int) -> int:
+    n = 0
+    for i in range(400):
+        if i % 7 == 0:
+            n += a
+    return n
+""",
+    "walrus_in_if": """
+def f(x: float, y: float) -> float:
+    if (r := x / y) > 1.0:
+        return r
+    return -r
+""",
+    "walrus_after_and": """
+def f(oa: int | None, b: int) -> int:
+    if oa is not None and (n := oa // b) > 1:
+        return n
+    return 0
+""",
+    "walrus_reassigned_on_one_way": """
+def f(a: int, b: int) -> int:
+    if (n := a * 2) > b:
+        n -= b
+    return n
+""",
+    "assert_narrows": "def f(oa: int | None) -> int:\n assert oa is not None and oa > 0\n return oa",
+    "raise_errs": """
+def f(a: int) -> int:
+    if a < 0:
+        raise ValueError("negative")
+    return a
+""",
+    "chained_comparison_once": "def f(a: int, b: int) -> bool:\n return 0 < a // b <= 3 != b",
+    "helper_default_and_keyword": """
+def f(x: float, y: float) -> float:
+    return ratio(x, y) + ratio(d=y, n=1.0, empty=x) - ratio(n=x, d=2.0)
+""",
+    "defaults_are_constants": """
+def f(x: float, rate: float = 0.25, *, n: int = 3) -> float:
+    return x * rate + n
+""",
+    "table_raises_when_absent": "def f(s: str) -> float:\n return RATES[s] * 2.0",
+    "table_get": "def f(a: int) -> int | None:\n return POINTS.get(a)",
+    "table_get_default": "def f(s: str, x: float) -> float:\n return RATES.get(s, 1.0 / x)",
+    "table_in": "def f(s: str, a: int) -> bool:\n return s in RATES and a not in POINTS",
+    "table_written_here": 'def f(s: str) -> int:\n return {"a": 1, "b": 2}.get(s, 0)',
+    "literal_type": 'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"',
+    "enum_parameter": "def f(s: Shop) -> bool:\n return s == Shop.WEB or s in (Shop.STORE, 'C')",
+    "str_enum_member": "def f(s: str) -> Grade:\n return Grade.GOOD if s == Grade.BAD else Grade.BAD",
+    "enum_value": "def f(s: str) -> str:\n return s + Grade.GOOD.value + Shop.WEB",
+    "f_string": "def f(s: str, u: str) -> str:\n return f'{s}-{u}{{}}'",
+    "any_over_constants": "def f(s: str) -> bool:\n return any(w in s for w in ('a', 'C1', 'ß'))",
+    "all_stops_at_the_first_false": """
+def f(x: float, y: float) -> bool:
+    return all(x / d > 1.0 for d in (1.0, 0.5, y) if d != 2.0)
+""",
+    "nested_choice": "def f(a: int) -> str:\n return 'x' if a > 3 else 'y' if a > 0 else 'z'",
+    "module_constants": "def f(a: int) -> int:\n return a % WEEK + len(STEPS) + STEPS_1\nSTEPS_1 = 5",
+    "unused_result_errs": "def f(a: int, b: int) -> int:\n a // b\n return 1",
+    "whole_literals_for_a_float": "def f(x: float) -> float:\n return 0 if x > 1.0 else -0 if x > 0.5 else x",
+    "always_raises": "def f(a: int) -> int:\n assert a > a\n return 1",
+    "reassigned_types_by_path": """
+def f(x: float, ox: float | None) -> float | None:
+    got = ox
+    if got is None and x > 0.0:
+        got = x
+    return got
+""",
+    "big_ints_compare_exactly": "def f(a: int, x: float) -> bool:\n return a == x or a < x <= a + 0.5",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table(columns(400, seed=3))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_construct_agrees_three_ways(table: Table, name: str) -> None:
+    assert differences(HELPERS + CASES[name], "f", table, range(400)) == []
+
+
+def compiled(source: str, name: str = "f") -> ir.Function:
+    made = module(HELPERS + source)[name]
+    return parse(made if hasattr(made, "function") else feature(made))
+
+
+def fingerprint(source: str) -> str:
+    return ir.fingerprint(ir.rename(compiled(source)))
+
+
+ORIGINAL = """
+def near(n: float, d: float) -> float:
+    part = n / d
+    return part
+
+def f(x: float, y: float, li: list[int]) -> float:
+    total = 0.0
+    for i in range(3):
+        total += x * i
+    if (w := near(x, y)) > 1.0:
+        total -= w
+    return total
+"""
+RENAMED = """
+def close(above: float, below: float) -> float:
+    r = above / below
+    return r
+
+def f(x: float, y: float, li: list[int]) -> float:
+    '''Documented, too.'''
+    s = 0.0
+    for step in range(3):
+        s += x * step
+    if (other := close(x, y)) > 1.0:
+        s -= other
+    return s
+"""
+
+
+def test_renaming_locals_and_helpers_keeps_the_fingerprint() -> None:
+    assert fingerprint(ORIGINAL) == fingerprint(RENAMED)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("range(3)", "range(4)"), ("total = 0.0", "total = -0.0"), ("> 1.0", ">= 1.0"), ("n / d", "d / n")],
+)
+def test_changing_the_meaning_changes_the_fingerprint(old: str, new: str) -> None:
+    assert fingerprint(ORIGINAL) != fingerprint(ORIGINAL.replace(old, new))
+
+
+def test_changing_a_captured_table_changes_the_fingerprint() -> None:
+    made = "TABLE = {'a': %s}\ndef f(s: str) -> float:\n return TABLE[s]"
+    assert fingerprint(made % "1.0") != fingerprint(made % "2.0")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ir_survives_json(name: str) -> None:
+    function = compiled(CASES[name])
+    assert ir.canonical(ir.from_json(ir.to_json(function))) == ir.canonical(function)
+
+
+def sql_of(function: ir.Function) -> str:
+    lowering = Lowering()
+    value = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    return f"SELECT {value.sql.text} FROM {lowering.wrap('t')}"
+
+
+def test_sql_grows_linearly_with_sequential_ifs() -> None:
+    def length(ifs: int) -> int:
+        body = "".join(f"    if x > {i}.5:\n        y = y * 2.0 + x\n" for i in range(ifs))
+        source = f"def f(x: float, y: float) -> float:\n{body}    return y"
+        return len(sql_of(compiled(source)))
+
+    small, large = length(10), length(40)
+    assert large < small * 4.5
+
+
+def test_sql_grows_linearly_with_nested_choices() -> None:
+    def length(depth: int) -> int:
+        made = "x"
+        for i in range(depth):
+            made = f"({made} / y if x > {i}.5 else y)"
+        return len(sql_of(compiled(f"def f(x: float, y: float) -> float:\n    return {made}")))
+
+    assert length(24) < length(6) * 5
+
+
+def test_a_loop_over_a_list_runs_as_one_python_function() -> None:
+    function = compiled("""
+def f(lf: list[float]) -> float:
+    total = 0.0
+    for v in lf:
+        total = total * 0.5 + v
+    return total
+""")
+    lowering = Lowering()
+    lowering.lower(function, [Value(Sql("lf"))])
+    assert [name.split("_")[1] for name in lowering.python_ops] == ["fn"]
+
+
+# --- several values -------------------------------------------------------------------------------
+
+SEVERAL = """
+@feature
+def spread(x: float, y: float) -> Both:
+    if x > 3.0:
+        return Both(x, None)
+    return Both(low=x / y, high=y) if y < 1.0 else Both(high=x, low=y)
+
+@feature
+def parts(a: int, b: int) -> Parts:
+    return {"whole": a // b, "rest": a % b}
+
+def low(x: float, y: float) -> float:
+    return spread.function(x, y).low
+def high(x: float, y: float) -> float | None:
+    return spread.function(x, y).high
+"""
+
+
+@pytest.mark.parametrize("field", ["low", "high"])
+def test_fields_of_a_named_tuple_are_features(table: Table, field: str) -> None:
+    space = module(HELPERS + SEVERAL)
+    function = parse(space["spread"][field])
+    assert function.name == field
+    rows = table.rows(function, range(300))
+    evaluate = to_python(function)
+    for row, from_sql in zip(rows, table.ask(function, range(300)), strict=True):
+        try:
+            plain: Any = space["spread"][field](*row)
+        except ZeroDivisionError:
+            plain = "ERROR"
+        assert repr(plain).strip("'") == repr(evaluate(*row)) == repr(from_sql)
+
+
+def test_fields_of_a_typed_dict_are_features() -> None:
+    space = module(HELPERS + SEVERAL)
+    assert list(space["parts"].fields) == ["whole", "rest"]
+    assert to_python(parse(space["parts"]["rest"]))(7, 4) == 3
+    assert space["parts"]["rest"](7, 4) == 3
+
+
+def test_an_error_in_one_field_is_an_error_of_all() -> None:
+    space = module(HELPERS + SEVERAL)
+    for field in ("whole", "rest"):
+        assert repr(to_python(parse(space["parts"][field]))(7, 0)) == "ERROR"
+
+
+def test_an_unknown_field_is_refused() -> None:
+    space = module(HELPERS + SEVERAL)
+    with pytest.raises(DefinitionError, match="it has whole, rest"):
+        space["parts"]["half"]
+
+
+# --- on_unsupported -------------------------------------------------------------------------------
+
+VERBATIM = """
+import statistics
+WEIGHTS = {"a": [1.0, 2.0], "b": [0.5]}
+
+def spread_of(values: list[float]) -> float:
+    return statistics.pstdev(values)
+
+@feature(on_unsupported="python")
+def f(s: str, x: float, oa: int | None) -> float | None:
+    try:
+        weights = WEIGHTS[s[:1]]
+    except KeyError:
+        return None
+    while len(weights) < 4:
+        weights = weights + [x]
+    if oa is not None and oa > 3:
+        return oa  # an int, for a float
+    return spread_of(weights)
+"""
+
+
+def test_a_function_runs_as_it_stands_where_asked(table: Table) -> None:
+    assert differences(HELPERS + VERBATIM, "f", table, range(300)) == []
+
+
+def test_a_verbatim_function_travels_as_json(table: Table) -> None:
+    function = compiled(VERBATIM)
+    again = ir.from_json(ir.to_json(function))
+    assert to_python(again)("ab", 2.0, None) == to_python(function)("ab", 2.0, None)
+
+
+def test_the_text_of_a_verbatim_function_is_part_of_its_fingerprint() -> None:
+    assert fingerprint(VERBATIM) != fingerprint(VERBATIM.replace("< 4", "< 5"))
+    assert fingerprint(VERBATIM) != fingerprint(VERBATIM.replace("pstdev", "stdev"))
+    assert fingerprint(VERBATIM) != fingerprint(VERBATIM.replace("[0.5]", "[0.25]"))
+
+
+@pytest.mark.parametrize(
+    ("returns", "value"),
+    [("int", "2**70"), ("int", "1.5"), ("float", "'1'"), ("str", "None"), ("str", "'\\ud800'")],
+)
+def test_a_result_that_its_type_does_not_hold_is_an_error(returns: str, value: str) -> None:
+    source = (
+        f"@feature(on_unsupported='python')\ndef f(a: int) -> {returns}:\n    return {value}\n"
+    )
+    assert repr(to_python(compiled(source))(1)) == "ERROR"
