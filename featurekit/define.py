@@ -253,7 +253,9 @@ def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     for name, value in features.items():
         each = value.each_window(name) if isinstance(value, Aggregate) else {name: value}
         for one in made.keys() & each.keys():
-            raise DefinitionError(f"{what}: {one!r} is named twice, once by the windows of {name!r}")
+            raise DefinitionError(
+                f"{what}: {one!r} is named twice, once by the windows of {name!r}"
+            )
         made |= each
     return made
 

@@ -205,7 +205,7 @@ def _weight(body: tuple[Statement, ...]) -> float:
             case If(_, then, orelse):
                 total += 1 + _weight(then) + _weight(orelse)
             case For(_, Rows(rows), inner):
-                total += len(rows) * _weight(inner)
+                total += len(rows) * _weight(inner) if rows else 0
             case For(_, Zip(), _):
                 return math.inf
             case _:

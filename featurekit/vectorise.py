@@ -54,9 +54,12 @@ def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:
     """Make these callable in DuckDB by their names."""
     import duckdb
 
+    if not calls:
+        return
+    asked = "SELECT function_name FROM duckdb_functions() WHERE function_name IN (SELECT unnest(?))"
+    known = {name for (name,) in con.execute(asked, [list(calls)]).fetchall()}
     for name, call in sorted(calls.items()):
-        known = con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name])
-        if known.fetchall():
+        if name in known:
             continue
         result = call.result.duckdb
         if call.result.optional:

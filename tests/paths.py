@@ -128,8 +128,7 @@ class Paths:
                     inputs[param.name] = feature(given.view, given.index)
             made.append(oracle.request_value(self.transforms[transform.function.name], inputs))
         return [
-            feature(o.view, o.index) if o.view >= 0 else made[o.index]
-            for o in self.service.outputs
+            feature(o.view, o.index) if o.view >= 0 else made[o.index] for o in self.service.outputs
         ]
 
     def offline(self, questions: Sequence[Question]) -> Answers:

@@ -465,10 +465,10 @@ class Writer:
         if form == 14 and self.lists:
             return self.one(
                 f"{self.use('lf')}[{e('int')}]",
-                f"sum(n * {e('float')} for n in {self.use('lf')})",
+                f"(0.0 + sum(n * {e('float')} for n in {self.use('lf')}))",
                 f"max({self.use('lf')})",
                 f"min([n for n in {self.use('lf')} if n == n])",
-                f"sum(m * n for m, n in zip({self.use('li')}, {self.use('lf')}))",
+                f"(0.0 + sum(m * n for m, n in zip({self.use('li')}, {self.use('lf')})))",
             )
         return f"round({e('float')}, {self.one('0', '1', '2', '-1')})"
 

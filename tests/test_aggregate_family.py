@@ -21,8 +21,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import bits
 from paths import Paths, Question, column, connect, service_of
-from test_paths_agree import EXAMPLES, PAIR, agree, cases, in_turns, late, numbered, prompt, rich
-from test_paths_agree import quotient, ratio, view
+from test_paths_agree import (
+    EXAMPLES,
+    PAIR,
+    agree,
+    cases,
+    in_turns,
+    late,
+    numbered,
+    prompt,
+    quotient,
+    ratio,
+    rich,
+    view,
+)
 
 from featurekit import aggregates, ir
 from featurekit.aggregates import (
@@ -63,10 +75,8 @@ from featurekit.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMED
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
 ERRED = "an error"
 PLAIN = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
-HINTS: dict[Type, Any] = {
-    **{BOOL: bool, INT: int, FLOAT: float, STR: str, BYTES: bytes},
-    **{DATETIME: dt.datetime, DATE: dt.date, TIMEDELTA: dt.timedelta},
-}
+_HINTS = (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
+HINTS: dict[Type, Any] = dict(zip(PLAIN, _HINTS, strict=True))
 W = {"input": "x", "window": "1d"}
 
 FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
@@ -231,7 +241,7 @@ def assert_spread(values: list[Any], ddof: int) -> None:
 
 
 @given(n=st.integers(0, 2**200), m=st.integers(1, 2**200))
-@example(n=2**2200, m=3)
+@example(n=2**2040, m=3)
 @example(n=3, m=2**2200)
 @example(n=(2**53 + 1) ** 2, m=4)  # a tie
 @example(n=(2**53 + 1) ** 2 + 1, m=4)

@@ -152,8 +152,18 @@ def test_an_empty_state_is_neutral(kind, type_):
     check()
 
 
-@pytest.mark.parametrize(("kind", "empty"), [(Count, 0), (CountDistinct, 0), (Sum, None),
-                                             (Mean, None), (Min, None), (Max, None), (Last, None)])
+@pytest.mark.parametrize(
+    ("kind", "empty"),
+    [
+        (Count, 0),
+        (CountDistinct, 0),
+        (Sum, None),
+        (Mean, None),
+        (Min, None),
+        (Max, None),
+        (Last, None),
+    ],
+)
 def test_an_empty_window(kind, empty):  # fmt: skip
     assert over(kind, INT, []) == bits(empty)
 

@@ -47,6 +47,9 @@ def untyped(x):
 def half(x: float) -> float:
     return x / 2.0
 
+def same(x: float) -> float:
+    return x
+
 def two(x: float) -> Two:
     return Two(x, x)
 
@@ -73,7 +76,7 @@ REFUSED: dict[str, str] = {
     "none_returned_undeclared": "def f(a: int) -> int:\n    if a > 3:\n        return None\n    return a",
     "path_without_return": "def f(a: int) -> int:\n    if a > 3:\n        return a",
     "none_compared_by_value": "def f(a: int | None) -> bool:\n    return a == None",
-    "identity": "def f(a: int) -> bool:\n    return a is 3",
+    "identity": "def f(a: int, b: int) -> bool:\n    return a is b",
     "float_for_int": "def f(a: int) -> int:\n    return a / 2",
     "str_and_int": "def f(a: int) -> str:\n    return 'n' + a",
     "never_equal": "def f(a: int) -> bool:\n    return a == '3'",
@@ -123,7 +126,16 @@ REFUSED: dict[str, str] = {
     "misspelt_math": "def f(x: float) -> float:\n    return math.sqr(x)",
     "wrong_argument_type": "def f(a: int) -> bool:\n    return 'abc'.startswith(a)",
     "untyped_helper": "def f(x: float) -> float:\n    return untyped(x)",
-    "helper_argument": "def f(a: int) -> float:\n    return half(a)",
+    "helper_argument": "def f(s: str) -> float:\n    return half(s)",
+    "helper_gives_back_an_int": "def f(a: int) -> float:\n    y = same(a)\n    return y",
+    "local_time_as_a_value": (
+        "def f(t: datetime) -> datetime:\n    return t.astimezone(ZoneInfo('Europe/London'))"
+    ),
+    "zone_of_the_machine": "def f(t: datetime) -> int:\n    return t.astimezone().hour",
+    "method_not_called": "def f(t: datetime) -> bool:\n    return t.weekday == 3",
+    "field_called": "def f(t: datetime) -> int:\n    return t.hour()",
+    "match_as_a_value": "def f(s: str) -> bool:\n    return re.search('a', s)",
+    "pattern_computed": "def f(s: str, u: str) -> bool:\n    return re.search(u, s) is not None",
     "helper_arity": "def f(x: float) -> float:\n    return half(x, 2.0)",
     "helper_of_several": "def f(x: float) -> float:\n    return two(x)",
     "recursion": "def f(a: int) -> int:\n    return down(a)",

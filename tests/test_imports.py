@@ -21,11 +21,14 @@ LAYERS = [
     ["types", "durations"],
     ["timezones"],
     ["ir"],
-    ["ops", "aggregates"],
+    ["ops", "aggregates", "results"],
+    ["verbatim"],
     ["define"],
     ["parse"],
     ["compiled"],
-    ["to_duckdb", "to_python", "numerics"],
+    ["to_python", "numerics"],
+    ["vectorise"],
+    ["to_duckdb"],
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log"],
     ["point_in_time", "serve"],
@@ -122,9 +125,8 @@ def test_nothing_but_its_own_plugin_imports_feast(module):
 def loaded_by(code: str) -> set[str]:
     """The heavy libraries that a fresh interpreter has after running `code`."""
     shown = f"{code}\nimport sys\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", shown], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
+    command = [sys.executable, "-c", shown]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     return set(done.stdout.split())
 
 

@@ -175,6 +175,15 @@ def f(a: int) -> int:
             n += a
     return n
 """,
+    "loop_over_nothing": """
+def f(a: int, li: list[int]) -> int:
+    for i in range(0):
+        for n in li:
+            a += n
+    for n in li:
+        a -= n
+    return a
+""",
     "walrus_in_if": """
 def f(x: float, y: float) -> float:
     if (r := x / y) > 1.0:

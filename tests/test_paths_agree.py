@@ -37,9 +37,7 @@ RICH: dict[str, Any] = {
 
 
 def source(name: str, schema: dict[str, Any] = SCHEMA, **options: Any) -> EventSource:
-    return EventSource(
-        name, path=f"{name}.parquet", schema=schema, timestamp_field="at", **options
-    )
+    return EventSource(name, path=f"{name}.parquet", schema=schema, timestamp_field="at", **options)
 
 
 ONE = Entity("one", {"key": int})
@@ -265,8 +263,7 @@ def cases(
     views = [getattr(f, "view", f) for f in service.features]
     views = [v for v in views if isinstance(v, FeatureView)]
     rows = {
-        v.source.name: draw(awkward.source_events(v.source, keys=tuple(v.join_keys)))
-        for v in views
+        v.source.name: draw(awkward.source_events(v.source, keys=tuple(v.join_keys))) for v in views
     }
     everything = [r for found in rows.values() for r in found]
     at = awkward.instants(everything, awkward.windows(*views))
@@ -309,7 +306,7 @@ def test_offline_is_what_the_oracle_says(con, name):
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=EXAMPLES // 20)
+    @settings(max_examples=EXAMPLES // 25)
     @given(cases(service))
     def check(case):
         rows, questions, shuffler = case
@@ -393,8 +390,13 @@ LISTS = {
     "words": [[None], ["a"], [""], ["a", None], ["a", "b"]],
 }
 AT_ONE_INSTANT = {
-    **{"key": 1, "key2": "a", "at_field": None, "day": None, "lasting": None, "raw": None},
-    **{"items": None, "prices": [], "words": [], "__ts": 0, "__created": 0},
+    **dict.fromkeys(RICH),
+    "key": 1,
+    "key2": "a",
+    "prices": [],
+    "words": [],
+    "__ts": 0,
+    "__created": 0,
 }
 
 

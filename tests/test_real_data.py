@@ -1,4 +1,4 @@
-"""The example shop on the real order lines: 20,000 labels, and 100,000 values of which no bit differs."""
+"""The example shop on the real order lines: of more than 100,000 values no bit differs."""
 
 from __future__ import annotations
 

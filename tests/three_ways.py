@@ -62,7 +62,7 @@ def watched(source: str) -> dict[str, Any]:
 def _int64(value: Any) -> Any:
     if type(value) is int and not INT_MIN <= value <= INT_MAX:
         raise OverflowError("an int outside int64")
-    if isinstance(value, tuple):
+    if type(value) is tuple:
         return tuple(_int64(v) for v in value)  # of divmod
     if isinstance(value, complex):
         raise ValueError("a complex result")

@@ -60,16 +60,21 @@ def _root(n: int, m: int) -> float:
 
 def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
     """The variance, or its root, of ints or doubles; NaN with a NaN or an infinity (A1)."""
-    if len(values) <= ddof:
+    if not values or len(values) <= ddof:
         return None
     if not all(map(math.isfinite, values)):
         return math.nan
-    ratios = [value.as_integer_ratio() for value in values]
-    unit = max(denominator for _, denominator in ratios)  # powers of two
-    wholes = [numerator * (unit // denominator) for numerator, denominator in ratios]
-    squares = sum(whole * whole for whole in wholes)
-    exponent = 1 - unit.bit_length()
-    return spread(len(wholes), sum(wholes), squares, exponent=exponent, ddof=ddof, root=root)
+    if isinstance(values[0], float):
+        # A double is an int of 53 bits times a power of two; shifting is cheaper than multiplying.
+        parts = [math.frexp(value) for value in values]
+        low = min(exponent for _, exponent in parts)
+        wholes = [(int(mantissa * 2.0**53), exponent - low) for mantissa, exponent in parts]
+        total = sum(whole << shift for whole, shift in wholes)
+        squares = sum((whole * whole) << (2 * shift) for whole, shift in wholes)
+        exponent = low - 53
+    else:
+        total, squares, exponent = sum(values), sum(value * value for value in values), 0
+    return spread(len(values), total, squares, exponent=exponent, ddof=ddof, root=root)
 
 
 class _SpreadState(State):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from featurekit.ops.table import NAMESPACE, Op, register
+from featurekit.ops.table import NAMESPACE, TABLE, Op, register
 from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
 def _real_power(base: float, exponent: float) -> float:
     """`base ** exponent`, where Python's complex results are errors (R3)."""
-    result = base**exponent
+    result: float | complex = base**exponent
     if isinstance(result, complex):
         raise ValueError("a complex result")
     return result
@@ -178,7 +178,11 @@ register(
         literals=(1,),
         check=_power_check,
         literal_sql=_power_sql,
-        edges=tuple((b, e) for b in (-(2**21), -512, -2, 10, 3037000499) for e in (0, 1, 2, 3, 5, 7, 8, 63, 99)),
+        edges=tuple(
+            (b, e)
+            for b in (-(2**21), -512, -2, 10, 3037000499)
+            for e in (0, 1, 2, 3, 5, 7, 8, 63, 99)
+        ),
     ),
     _int("negative", "-{0}", _given(f"{{0}} <> {_MIN}", "-{0}")),
     Op("positive", (INT,), INT, "+{0}", "{0}"),
@@ -230,9 +234,7 @@ _FLOAT_MOD = (
     " WHEN {2} IS NOT NULL AND ({1} < 0) <> ({2} < 0) THEN {2} + {1} ELSE {2} END"
 )
 # `{python}` where the quotient is zero, NaN or infinite, or needs its last correction.
-_QUOTIENT = (
-    "(({0} - {2}) / {1} - CASE WHEN {2} <> 0 AND ({1} < 0) <> ({2} < 0) THEN 1 ELSE 0 END)"
-)
+_QUOTIENT = "(({0} - {2}) / {1} - CASE WHEN {2} <> 0 AND ({1} < 0) <> ({2} < 0) THEN 1 ELSE 0 END)"
 _FLOAT_FLOOR_DIV = (
     "CASE WHEN {1} <> 0 THEN CASE WHEN abs({3}) > 0 AND abs({3}) < 4503599627370496e0"
     " AND {3} - floor({3}) <= 0.5e0 THEN floor({3})"
@@ -339,6 +341,16 @@ register(
         names=("number", "ndigits"),
     ),
 )
+
+
+def int_sql(name: str) -> str:
+    """The SQL of an operator on ints, for what is stored as one."""
+    return TABLE[f"{name}({'int' if name in ('negative', 'abs') else 'int,int'})"].template()
+
+
+def given_between(argument: str, low: int, high: int, expression: str) -> str:
+    """The expression where an argument lies within limits, else NULL."""
+    return _given(_between(argument, low, high), expression)
 
 
 def numeric(type_: Type) -> bool:

@@ -208,6 +208,9 @@ EDGES: dict[Type, tuple[Any, ...]] = {
     + ([1.0, math.nan], [math.inf, -math.inf], [1e308, 1e308, -1e308], [1e308] * 2, [3.0, 4.0])
     + ([1e16, 1.0, -1e16], [math.inf, 1.0], [5e-324, 1.0], [2.0, 1.0, math.nan, 0.5]),
     list_of(STR): ([], ["a"], ["b", "a", "ß"], ["", " "], ["a", "a", "😀"]),
+    list_of(BYTES): ([], [b""], [b"a", b"\x00"]),
     list_of(DATETIME): ([], [EPOCH], [instant(5), EPOCH], [instant(INSTANT_MAX)]),
+    list_of(DATE): ([], [EPOCH.date()], [dt.date.max, dt.date.min]),
+    list_of(TIMEDELTA): ([], [dt.timedelta(0)], [MICROSECOND, -MICROSECOND]),
 }
 """The inputs of each type that every operator is tried on."""

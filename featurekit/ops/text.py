@@ -115,9 +115,7 @@ _FAR = 2**31 - 2  # DuckDB's substring raises beyond its own limits
 
 
 def _bound(place: str, length: str) -> str:
-    return (
-        f"CASE WHEN {place} < 0 THEN greatest({place} + {length}, 0) ELSE least({place}, {length}) END"
-    )
+    return f"CASE WHEN {place} < 0 THEN greatest({place} + {length}, 0) ELSE least({place}, {length}) END"
 
 
 def _slice_sql(
@@ -125,7 +123,8 @@ def _slice_sql(
 ) -> str:
     a = _bound(start, length) if start else "0"
     b = _bound(stop, length) if stop else length
-    given = " AND ".join(f"{place} IS NOT NULL" for place in (start, stop) if place)
+    # least() skips a NULL.
+    given = " AND ".join(f"{place} IS NOT NULL" for place in (length, start, stop) if place)
     shown = part.replace("{a}", f"({a})").replace("{n}", f"greatest(({b}) - ({a}), 0)")
     return f"CASE WHEN {given} THEN {shown} END"
 
@@ -153,8 +152,10 @@ def _to_literal(text: Any, stop: Any) -> str | None:
 
 
 def _item_literal(text: Any, index: Any) -> str | None:
-    if index is None or not _near(index):
+    if index is None:
         return None
+    if not _near(index):
+        return "NULL::VARCHAR"  # no text is so long, and DuckDB folds index + 1 before it looks
     place = index + 1 if index >= 0 else index
     if index >= 0:
         return f"nullif(substring({{0}}, {place}, 1), '')"
@@ -220,7 +221,9 @@ def _is(method: str, characters: str) -> Op:
     return Op(f"str.{method}", (STR,), BOOL, f"{{0}}.{method}()", sql, platform="unicode")
 
 
-def _plain(name: str, params: tuple[Any, ...], result: Any, sql: str | None = None, **more: Any) -> Op:
+def _plain(
+    name: str, params: tuple[Any, ...], result: Any, sql: str | None = None, **more: Any
+) -> Op:
     method = name.split(".")[1]
     rest = ", ".join(f"{{{i}}}" for i in range(1, len(params)))
     return Op(name, params, result, f"{{0}}.{method}({rest})", sql, **more)
@@ -315,19 +318,24 @@ register(
         edges=(("aaa", "aa", "b"), ("abc", "", "-"), ("aXbX", "X", "")),
     ),
     _plain("str.replace", (STR, STR, STR, INT), STR, edges=(("aaa", "a", "b", 2),)),
-    # Python refuses an empty separator; so does NULL.
+    # Python refuses an empty separator; from the right, "---" parts at another "--".
     *(
         _plain(
             f"str.{name}",
             _TWO,
             _STRS,
-            "CASE WHEN {1} <> '' THEN string_split({0}, {1}) END",
+            sql,
             raises=True,
-            literal_sql=lambda s, sep: "string_split({0}, {1})" if sep else None,
+            literal_sql=lambda s, sep, most=most: (
+                "string_split({0}, {1})" if sep and len(sep) <= most else None
+            ),
             edges=(("a,b,,c", ","), ("a--b---c", "--")),
             names=("", "sep"),
         )
-        for name in ("split", "rsplit")
+        for name, most, sql in (
+            ("split", 2**31, "CASE WHEN {1} <> '' THEN string_split({0}, {1}) END"),
+            ("rsplit", 1, _else_python("WHEN length({1}) = 1 THEN string_split({0}, {1})", 2)),
+        )
     ),
     *(_plain(f"str.{n}", (STR,), _STRS, platform="unicode") for n in ("split", "rsplit")),
     *(
@@ -357,7 +365,12 @@ register(
         "str.join",
         (STR, _STRS),
         STR,
-        "CASE WHEN {0} IS NOT NULL THEN array_to_string({1}, {0}) END",
+        # DuckDB takes a literal separator only.
+        literal_sql=lambda sep, parts: (
+            None
+            if sep is None
+            else f"coalesce(array_to_string({{1}}, {text_literal(sep)}), CASE WHEN len({{1}}) = 0 THEN '' END)"
+        ),
         edges=((",", ["a", "b"]), ("", ["a", "", "b"])),
     ),
     _plain("str.find", _TWO, INT, f"({_FOUND} - 1)", edges=(("äb", "b"), ("ab", ""), ("", ""))),

@@ -2,8 +2,8 @@
 
 Offline answers all questions in one point-in-time join. Online answers them one by one from a
 scratch Redis, into which the past is replayed: before a question as of t, exactly what arrived by t
-is there, in part by materialisations up to instants between, in part pushed event by event. What
-is pushed is read from the files as a push is, row by row in Python; what is materialised, by DuckDB.
+is there, in part by materialisations up to instants between, in part pushed event by event. What is
+pushed is read from the files as a push is, row by row in Python; what is materialised, by DuckDB.
 """
 
 from __future__ import annotations
@@ -244,7 +244,8 @@ class _Stream:
     def _fetch(self, con: Any, store: FeatureStore) -> list[dict[str, Any]]:
         """The asked entities' events, those of the files as a push of them is read."""
         source = store.repo.sources[self.view.source.name]
-        read = _read_as_pushed(con, store, source, [p.name for p in self.view.join_keys], self.asked)
+        keys = [p.name for p in self.view.join_keys]
+        read = _read_as_pushed(con, store, source, keys, self.asked)
         if read is None:
             return self._canonical(con, self.sql)
         logged = segments(store.state_dir, source.name)
@@ -289,7 +290,11 @@ class _Stream:
 
 
 def _read_as_pushed(
-    con: Any, store: FeatureStore, source: EventSource, keys: list[str], asked: list[tuple[Any, ...]]
+    con: Any,
+    store: FeatureStore,
+    source: EventSource,
+    keys: list[str],
+    asked: list[tuple[Any, ...]],
 ) -> list[dict[str, Any]] | None:
     """The rows of a source's files about some entities, read value by value as a push reads them:
     local times, types and nulls by Python, where DuckDB read them for training.
@@ -305,7 +310,9 @@ def _read_as_pushed(
     if source.format != "parquet" or found.quarantined:
         return None
     arrival = source.created_timestamp_column
-    columns = dict.fromkeys([*source.schema, source.timestamp_field, *([arrival] if arrival else [])])
+    columns = dict.fromkeys(
+        [*source.schema, source.timestamp_field, arrival or source.timestamp_field]
+    )
     rows: list[dict[str, Any]] = []
     for file in found.files:
         table = pq.ParquetFile(file.path).read(list(columns))

@@ -17,6 +17,7 @@ from featurekit.compiled import Service, View
 from featurekit.to_duckdb import quote
 from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
 
+_EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
 _FLOATS = (0.0, -0.0, 1.0, 25.0, 0.1, -3.5, 1e-308, 1e308, math.inf, -math.inf, math.nan)
 _INTS = (0, 1, -1, 2, 7, 1000, 2**31, 2**53 + 1, 2**63 - 1, -(2**63))
 _TEXTS = ("", "a", " C5 ", "C536379", "é", "ß", "\u2003x", "😀", "İ")
@@ -39,28 +40,47 @@ def draw(
         _anchors(con, service, view, relation, max(1, rows // (4 * len(relations))), rng)
         for view, relation in zip(service.views, relations, strict=True)
     ]
-    flat = [a for found in anchors for a in found[0]]
-    if not flat:
+    of_views = [(a, view) for found, view in anchors for a in found]
+    if not of_views:
         return []
+    flat = [a for a, _ in of_views]
+    flat_of = {view.name: found for found, view in anchors}
     pools = _pools(service, flat)
     low = min(a["__ts"] for a in flat)
     high = max(max(a["__ts"], a["__created"]) for a in flat)
-    offsets = sorted({o for view in service.views for o in _offsets(view)})
-    hops = sorted({f.hop_us for view in service.views for f in view.features if f.hop_us})
+    # Each view's own edges, about its own events: those of another would mostly be no edges of it.
+    offsets = {view.name: sorted(_offsets(view)) for view in service.views}
+    hops = {v.name: sorted({f.hop_us for f in v.features if f.hop_us}) for v in service.views}
     questions: list[Question] = []
     while len(questions) < rows:
-        anchor = rng.choice(flat)
+        anchor, view = rng.choice(of_views)
         row = {key: _key(anchor, key, pools, rng) for key in service.join_keys}
         row |= {p.name: _value(p.type, rng) for p in service.request}
-        at = _instant(anchor, offsets, hops, low, high, rng)
+        if view.ttl_us is not None and rng.random() < _EXPIRIES:
+            # Where nothing followed the row within its ttl, its end can be seen.
+            anchor = next((a for a in _some(flat_of[view.name], rng) if _quiet(a, view)), anchor)
+            row |= {p.name: anchor[p.name] for p in view.join_keys}
+            at = int(anchor["__ts"]) + view.ttl_us + rng.choice((-1, 0, 0, 1))
+        else:
+            at = _instant(anchor, offsets[view.name], hops[view.name], low, high, rng)
         questions.append(Question(row, min(max(at, INSTANT_MIN), INSTANT_MAX)))
     return questions
+
+
+def _some(anchors: list[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
+    return rng.sample(anchors, min(len(anchors), 50))
+
+
+def _quiet(anchor: dict[str, Any], view: View) -> bool:
+    """Whether the next event of the anchor's entity comes after the view's ttl."""
+    following = anchor["__next"]
+    return following is None or following - anchor["__ts"] > (view.ttl_us or 0)
 
 
 def _anchors(
     con: Any, service: Service, view: View, relation: str, most: int, rng: random.Random
 ) -> tuple[list[dict[str, Any]], View]:
-    """Events of some entities of a view: their keys and their two instants."""
+    """Events of some entities of a view: their keys, their two instants and that of the next."""
     schema = {p.name for p in view.source.schema}
     keys = [k for k in service.join_keys if k in schema]
     shown = ", ".join(quote(k) for k in keys)
@@ -72,20 +92,23 @@ def _anchors(
         f"ORDER BY hash({own}, {seed}), {own} LIMIT {max(8, most // 8)})"
     )
     rows = con.execute(
-        f"SELECT {shown}, __ts, __created FROM {relation} SEMI JOIN {entities} e USING ({own}) "
-        f"ORDER BY hash({shown}, __ts, __created, {seed}), {shown}, __ts, __created LIMIT {most}"
+        f"SELECT {shown}, __ts, __created, "
+        f"lead(__ts) OVER (PARTITION BY {own} ORDER BY __ts) AS __next "
+        f"FROM {relation} SEMI JOIN {entities} e USING ({own}) "
+        f"ORDER BY hash({shown}, __ts, __created, {seed}), {shown}, __ts, __created, __next "
+        f"LIMIT {most}"
     ).fetchall()
     types = service.join_keys
     found = []
     for row in rows:
         anchor = {k: _utc(v, types[k]) for k, v in zip(keys, row, strict=False)}
-        found.append({**anchor, "__ts": row[-2], "__created": row[-1]})
+        found.append({**anchor, "__ts": row[-3], "__created": row[-2], "__next": row[-1]})
     return found, view
 
 
 def _utc(value: Any, type_: Type) -> Any:
     if type_.name == "datetime" and value is not None:
-        return value.replace(tzinfo=dt.timezone.utc)
+        return value.replace(tzinfo=dt.UTC)
     return value
 
 

@@ -4,8 +4,9 @@ Types follow mypy's narrowing: a `T | None` must be tested before an operator se
 floats only where Python itself would convert them, or where the declared result takes them;
 elsewhere the hint says what to write. Each module adds one idea to the class of the one before:
 `places` (where the text stands), `captured` (what is taken from the module), `operators` (rows of
-the table), `conditions` (truth and narrowing), `tables` (constant dicts), `calls` (helpers, inlined),
-`lists` (loops in expressions), `expressions`, `statements`, `functions`; `verbatim` stands apart.
+the table), `conditions` (truth and narrowing), `tables` (constant dicts), `calls` (helpers, which
+are inlined), `patterns` (matches), `instants` (zones), `lists` (loops in expressions),
+`expressions`, `statements`, `functions`; `verbatim` stands apart.
 """
 
 from __future__ import annotations

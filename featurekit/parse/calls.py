@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import inspect
 import sys
 import types as pytypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from featurekit import ops
 from featurekit.define import Transform
-from featurekit.ir import Apply, Const, Expr, Function
+from featurekit.ir import Apply, Const, Either, Expr, Function
 from featurekit.ops.table import Own
-from featurekit.parse.places import MISSING, Env
+from featurekit.parse.places import MISSING, Env, is_method
 from featurekit.parse.tables import Tables
-from featurekit.types import FLOAT, INT, NONE, Type
+from featurekit.types import BOOL, FLOAT, INT, NONE, Type
 
 
 class Calls(Tables):
@@ -47,9 +48,10 @@ class Calls(Tables):
                 if isinstance(held, pytypes.ModuleType):
                     known = getattr(held, attribute, MISSING)
                     if known is MISSING:
-                        self.fail(node, f"{held.__name__} has no {attribute}", "look it up")
+                        self.no_attribute(node, held, attribute)
                     return self.call_known(node, f"{held.__name__}.{attribute}", known, env, expect)
                 if isinstance(held, type):
+                    self.no_clock(node, f"{held.__name__}.{attribute}")
                     return self.operator(node, f"{held.__name__}.{attribute}", [], node.args, env)
                 return self.method(node, receiver, attribute, env)
             case _:
@@ -73,7 +75,46 @@ class Calls(Tables):
                 f".{name}() changes a list",
                 "build it by a comprehension, as in [f(x) for x in values], or sorted(values)",
             )
-        return self.operator(node, f"{value.type.name}.{name}", [(receiver, value)], node.args, env)
+        full = f"{value.type.name}.{name}"
+        if is_method(value.type, name) is False:
+            self.fail(node, f"{full} is no method", f"write .{name} without ()")
+        if full in ("str.startswith", "str.endswith") and len(node.args) == 1:
+            held = self.static(node.args[0], env)
+            if isinstance(held, tuple) and held:
+                return self.any_of(node, full, receiver, value, held)
+        return self.operator(node, full, [(receiver, value)], node.args, env)
+
+    def any_of(
+        self, node: ast.Call, name: str, receiver: ast.expr, value: Expr, held: tuple[Any, ...]
+    ) -> Expr:
+        """`s.startswith(("a", "b"))`."""
+        (at,) = node.args
+        parts = [self.constant(at, h) for h in held]
+
+        def either(whole: Expr) -> Expr:
+            made: Expr | None = None
+            for part in reversed(parts):
+                one = self.call(node, name, [receiver, at], [whole, part])
+                made = one if made is None else Either(one, made, BOOL)
+            assert made is not None
+            return made
+
+        return self.named(value, either)
+
+    def no_attribute(self, node: ast.AST, module: pytypes.ModuleType, name: str) -> NoReturn:
+        near = difflib.get_close_matches(name, dir(module), n=3)
+        hint = f"nearest: {', '.join(f'{module.__name__}.{n}' for n in near)}" if near else (
+            "use what the module has"
+        )  # fmt: skip
+        self.fail(node, f"{module.__name__} has no {name}", hint)
+
+    def no_clock(self, node: ast.AST, name: str) -> None:
+        if name in _CLOCKS:
+            self.fail(
+                node,
+                f"{name}() reads the clock, which differs on every path",
+                "take the instant as a parameter: a column, or a request field",
+            )
 
     def operator(
         self,
@@ -84,25 +125,34 @@ class Calls(Tables):
         env: Env,
     ) -> Expr:
         """The operator row of that name; keyword arguments by the names Python gives them."""
-        given = [*before, *((a, self.expression(a, env)) for a in rest)]
+        given = [*before, *((a, self.argument(a, env)) for a in rest)]
         named = {k.arg or "": (k.value, self.expression(k.value, env)) for k in node.keywords}
-        shapes = dict.fromkeys(
-            (r.names, r.defaults, len(r.params)) for r in ops.BY_NAME.get(name, ())
-        )
+        rows = ops.BY_NAME.get(name, ())
+        shapes = {
+            (r.names, repr(r.defaults), len(r.params)): (r.names, r.defaults, len(r.params))
+            for r in rows
+        }
         # A row without defaults first: the others mean something that was not written.
-        for names, defaults, count in sorted(shapes, key=lambda s: len(s[1])):
+        for names, defaults, count in sorted(shapes.values(), key=lambda s: len(s[1])):
             filled = self.filled(node, given, named, names, defaults, count)
             if filled is None:
                 continue
             found = ops.find(name, tuple(v.type for _, v in filled))
-            if found is None or (found[0].names, found[0].defaults) != (names, defaults):
+            if found is None or (found[0].names, repr(found[0].defaults)) != (
+                names,
+                repr(defaults),
+            ):
                 continue
             return self.call(node, name, [n for n, _ in filled], [v for _, v in filled])
         if named:
-            known = {n for names, _, _ in shapes for n in names if n}
+            known = {n for names, *_ in shapes for n in names if n}
             hint = f"it takes {', '.join(sorted(known))}" if known else "pass arguments by position"
             self.fail(node.keywords[0], f"{name}() with these keyword arguments", hint)
         return self.call(node, name, [n for n, _ in given], [v for _, v in given])
+
+    def argument(self, node: ast.expr, env: Env) -> Expr:
+        """An operator's argument; `lists` lets a generator serve as a list."""
+        return self.expression(node, env)
 
     def filled(
         self,
@@ -193,6 +243,8 @@ class Calls(Tables):
                     f"take its value as a parameter named {known.name}",
                 )
             return self.inline(node, known.function, name, env)
+        if (getattr(known, "__module__", None) or "").startswith("featurekit."):
+            return self.operator(node, f"featurekit.{known.__name__}", [], node.args, env)
         if isinstance(known, pytypes.FunctionType) and of_user(known):
             if hasattr(known, "__wrapped__"):
                 self.fail(node, f"{name} is decorated", "call the plain function")
@@ -203,6 +255,7 @@ class Calls(Tables):
             self.fail(
                 node, f"{name}() makes a {known.__name__}", "use plain values, or return it whole"
             )
+        self.no_clock(node, name)
         module = getattr(known, "__module__", None)
         full = f"{module}.{getattr(known, '__name__', name)}"
         if full in ops.BY_NAME:
@@ -217,17 +270,30 @@ class Calls(Tables):
             )
         return self.operator(node, full, [], node.args, env)
 
-    def helper(self, node: ast.AST, function: Any, name: str, field: str | None = None) -> Function:
-        """The IR of a function that is called here."""
+    def helper(
+        self,
+        node: ast.AST,
+        function: Any,
+        name: str,
+        field: str | None = None,
+        given: tuple[tuple[str, Type], ...] = (),
+    ) -> Function:
+        """The IR of a function that is called here; `given` are parameters that receive an int for
+        a float, and stay ints in it, as they do in Python."""
         from featurekit.parse.functions import FunctionParser
 
         if function in self.stack:
             chain = " -> ".join(f.__name__ for f in (*self.stack, function))
             self.fail(node, f"{name} calls itself ({chain})", "write the steps out")
-        key = (function, field)
+        key = (function, field, given)
         if key not in self.inlined:
             parser = FunctionParser(
-                function, function.__name__, field=field, stack=self.stack, inlined=self.inlined
+                function,
+                function.__name__,
+                field=field,
+                stack=self.stack,
+                inlined=self.inlined,
+                given=dict(given),
             )
             self.inlined[key] = parser.function()
         return self.inlined[key]
@@ -236,13 +302,16 @@ class Calls(Tables):
         self, node: ast.Call, function: Any, name: str, env: Env, field: str | None = None
     ) -> Expr:
         """A call of another function: its body, over arguments that are evaluated once."""
-        callee = self.helper(node, function, name, field)
-        return Apply(callee, self.arguments(node, function, callee, name, env), callee.returns)
+        declared = self.helper(node, function, name, field)
+        args, given = self.arguments(node, function, declared, name, env)
+        callee = self.helper(node, function, name, field, given) if given else declared
+        return Apply(callee, args, callee.returns)
 
     def arguments(
         self, node: ast.Call, function: Any, callee: Function, name: str, env: Env
-    ) -> tuple[Expr, ...]:
-        """The arguments of a call in the order of the parameters, defaults included."""
+    ) -> tuple[tuple[Expr, ...], tuple[tuple[str, Type], ...]]:
+        """The arguments of a call in the order of the parameters, defaults included; and the
+        parameters that receive another kind of number than they declare."""
         try:
             bound = inspect.signature(function).bind(*node.args, **{
                 k.arg: k.value for k in node.keywords if k.arg
@@ -250,6 +319,7 @@ class Calls(Tables):
         except TypeError as error:
             self.fail(node, f"{name}(): {error}", f"its parameters are {_parameters(callee)}")
         out: list[Expr] = []
+        given: list[tuple[str, Type]] = []
         for param in callee.params:
             what = f"{name}'s parameter {param.name}"
             if param.name in bound.arguments:
@@ -262,10 +332,19 @@ class Calls(Tables):
                 at = node
                 default = inspect.signature(function).parameters[param.name].default
                 value = self.constant(node, default)
-            out.append(self.coerce(at, value, param.type, what, convert=False))
-        return tuple(out)
+            numbers = (value.type.base, param.type.base)
+            if numbers in _NUMBERS and param.type.optional >= value.type.optional:
+                given.append((param.name, value.type))
+                out.append(value)
+            else:
+                out.append(self.coerce(at, value, param.type, what, convert=False))
+        return tuple(out), tuple(given)
 
 
+_NUMBERS = ((INT, FLOAT), (BOOL, FLOAT), (BOOL, INT))
+"""What Python's type checkers let pass for another type."""
+
+_CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time")
 _REFUSED = {
     "print": "leave it out: a feature only computes its value",
     "isinstance": "test for None with `is None`; a parameter has its declared type",

@@ -6,6 +6,7 @@ import ast
 import datetime as dt
 import enum
 import inspect
+import linecache
 import types as pytypes
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,8 @@ _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.FloorDiv: lambda a, b: a // b,
 }
 _MUTATORS = frozenset(
-    ["append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update", "add", "discard"]
+    ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse")
+    + ("setdefault", "sort", "update", "add", "discard")
 )
 
 
@@ -115,17 +117,7 @@ class Captured(Places):
 
     def changed(self, name: str) -> str | None:
         """The function of this module that rebinds or mutates a global, if one does."""
-        for function in _functions_of(inspect.getsourcefile(self.target) or self.filename):
-            names = {n for g in ast.walk(function) if isinstance(g, ast.Global) for n in g.names}
-            if name in names:
-                return f"{function.name}()"
-            bound = {
-                n.id for n in ast.walk(function)
-                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            } | {a.arg for a in ast.walk(function) if isinstance(a, ast.arg)}  # fmt: skip
-            if name not in bound and any(_mutates(n, name) for n in ast.walk(function)):
-                return f"{function.name}()"
-        return None
+        return _changes(inspect.getsourcefile(self.target) or self.filename).get(name)
 
     def static(self, node: ast.AST | None, env: Env) -> Any:
         """The value of an expression of constants alone, MISSING where it is not one."""
@@ -207,30 +199,40 @@ def _is_zone(value: Any) -> bool:
     return isinstance(value, type) and value.__name__ == "ZoneInfo"
 
 
-_read: dict[str, list[ast.FunctionDef]] = {}
+_read: dict[str, dict[str, str]] = {}
 
 
-def _functions_of(filename: str) -> list[ast.FunctionDef]:
-    """The functions of a file, each with those inside it."""
-    import linecache
-
+def _changes(filename: str) -> dict[str, str]:
+    """The globals of a file that its functions rebind or mutate, each with such a function."""
     text = "".join(linecache.getlines(filename))
     key = f"{filename}\0{text}"
-    if key not in _read:
-        _read.clear()  # modules are compiled one after the other
-        try:
-            tree: ast.AST = ast.parse(text)
-        except SyntaxError:
-            tree = ast.Module([], [])
-        _read[key] = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
-    return _read[key]
+    if key in _read:
+        return _read[key]
+    _read.clear()  # modules are compiled one after the other
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        tree = ast.Module([], [])
+    found: dict[str, str] = {}
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        rebound = {n for g in nodes if isinstance(g, ast.Global) for n in g.names}
+        own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        own |= {a.arg for a in nodes if isinstance(a, ast.arg)}
+        mutated = {name for n in nodes if (name := _mutated(n)) is not None} - own
+        for name in rebound | mutated:
+            found[name] = f"{function.name}()"
+    _read[key] = found
+    return found
 
 
-def _mutates(node: ast.AST, name: str) -> bool:
+def _mutated(node: ast.AST) -> str | None:
     match node:
-        case ast.Subscript(value=ast.Name(id=found), ctx=ast.Store() | ast.Del()):
-            return found == name
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=found), attr=method)):
-            return found == name and method in _MUTATORS
+        case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+            return name
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+            return name if method in _MUTATORS else None
         case _:
-            return False
+            return None

@@ -47,6 +47,13 @@ class Conditions(Operators):
                 return made, if_true, if_false
             case ast.Compare(
                 left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(None)]
+            ) if (found := self.match_test(left, env)) is not None:
+                made = found if isinstance(op, ast.IsNot) else self.negate(found)
+                return made, dict(env), dict(env)
+            case ast.Name() | ast.Call() if (found := self.match_test(node, env)) is not None:
+                return found, dict(env), dict(env)
+            case ast.Compare(
+                left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(None)]
             ):
                 about = self.expression(left, env)
                 if about.type == NONE:
@@ -64,6 +71,10 @@ class Conditions(Operators):
                 made = self.expression(node, env)
                 if_true = narrowed(env, name) if (name := tested(node, env)) else dict(env)
                 return self.truth(node, made), if_true, dict(env)
+
+    def match_test(self, node: ast.expr, env: Env) -> Expr | None:
+        """Whether there is a match, where `node` is one of a regular expression."""
+        raise NotImplementedError
 
     def truth(self, node: ast.expr, value: Expr) -> Expr:
         """`bool(value)`, None being false."""

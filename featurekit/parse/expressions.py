@@ -11,8 +11,8 @@ from featurekit import ops
 from featurekit.ir import Bind, Const, Expr, Name
 from featurekit.parse.captured import is_function
 from featurekit.parse.lists import Lists
-from featurekit.parse.places import MISSING, Env
-from featurekit.types import INT, NONE, STR, Type
+from featurekit.parse.places import MISSING, Env, is_method
+from featurekit.types import DATETIME, NONE, STR, Type
 
 _BINARY = {
     ast.Add: "+",
@@ -97,7 +97,12 @@ class Expressions(Lists):
 
     def load(self, node: ast.Name, name: str, env: Env) -> Expr:
         if name in env:
-            return env[name]
+            local = env[name]
+            if isinstance(local, Name) and local.name in self.matches:
+                self.no_match(node)
+            if isinstance(local, Name) and local.name in self.zoned:
+                self.no_zoned(node)
+            return local
         value = self.global_named(node, name)
         if value is MISSING:
             if name in ("True", "False", "None"):
@@ -155,7 +160,7 @@ class Expressions(Lists):
     ) -> Expr:
         held = self.static(inner, env)
         if isinstance(held, pytypes.ModuleType) and not hasattr(held, attribute):
-            self.fail(node, f"{held.__name__} has no {attribute}", "use a constant that it has")
+            self.no_attribute(node, held, attribute)
         value = self.static(node, env)
         if value is not MISSING:
             if is_function(value):
@@ -168,15 +173,27 @@ class Expressions(Lists):
                 f"{ast.unparse(node)} is an attribute of a class",
                 "bind it to a module constant, or use an Enum",
             )
+        if (chained := self.chained(node, env)) is not None:
+            return chained
+        if (zoned := self.zoned_of(inner, env)) is not None:
+            if is_method(DATETIME, attribute):
+                self.fail(node, f"{attribute} is a method", f"write .{attribute}()")
+            return self.of_zoned(node, zoned, attribute, [], env)
         made = self.expression(inner, env)
         self.no_none(inner, made)
         name = f"{made.type.name}.{attribute}"
+        if is_method(made.type, attribute):
+            self.fail(node, f"{name} is a method", f"write .{attribute}()")
         if name not in ops.BY_NAME and made.type.name in ("str", "int", "float"):
             self.fail(node, f"{made.type} has no {attribute} here", "use the value itself")
         return self.call(node, name, [inner], [made])
 
     def walrus(self, node: ast.NamedExpr, target: ast.expr, value: ast.expr, env: Env) -> Expr:
         assert isinstance(target, ast.Name)
+        if self.match_of(value, env) is not None:
+            self.fail(node, "a match bound by a walrus", "assign it in a statement before")
+        if self.zoned_of(value, env) is not None:
+            self.fail(node, "local time bound by a walrus", "assign it in a statement before")
         if self.in_comprehension:
             self.fail(node, "a walrus inside a comprehension", "assign before it")
         made = self.expression(value, env)
@@ -204,6 +221,8 @@ class Expressions(Lists):
         if node.conversion not in (-1, ord("s")):
             self.fail(node.value, "!r in an f-string", "leave it out, or write !s")
         spec = node.format_spec
+        if value.type.name == "str" and spec is None:
+            return value
         if spec is None or (isinstance(spec, ast.JoinedStr) and not spec.values):
             return self.call(node.value, "str", [node.value], [value])
         assert isinstance(spec, ast.JoinedStr)
@@ -217,6 +236,8 @@ class Expressions(Lists):
         )
 
     def subscript(self, node: ast.Subscript, value: ast.expr, index: ast.expr, env: Env) -> Expr:
+        if (match := self.match_of(value, env)) is not None:
+            return self.group_of(node, match, [index], env)
         held = self.static(value, env)
         if isinstance(held, dict):
             return self.subscript_table(value, held, index, env)
@@ -240,24 +261,28 @@ class Expressions(Lists):
     def slice(
         self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, env: Env
     ) -> Expr:
-        bounds: list[Expr] = []
-        for part in (index.lower, index.upper, index.step):
-            if part is None:
-                bounds.append(Const(None, INT.or_none()))
+        """`value[a:b]`, `[a:]`, `[:b]`, each with a step."""
+        given = [(p, self.expression(p, env)) for p in (index.lower, index.upper) if p is not None]
+        name = {(True, False): "slice.from", (False, True): "slice.to"}.get(
+            (index.lower is not None, index.upper is not None), "slice"
+        )
+        if index.step is not None:
+            step = self.expression(index.step, env)
+            if len(given) == 2:
+                given.append((index.step, step))
+            elif not given:
+                return self.call(node, "slice.every", [value, index.step], [made, step])
+            elif isinstance(step, Const) and isinstance(step.value, int) and step.value > 0:
+                part = self.call(node, name, [value, given[0][0]], [made, given[0][1]])
+                return self.call(node, "slice.every", [value, index.step], [part, step])
             else:
-                bounds.append(self.expression(part, env))
-        return self.slice_call(node, value, made, index, bounds)
-
-    def slice_call(
-        self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, bounds: list[Expr]
-    ) -> Expr:
-        nodes: list[ast.expr] = [value]
-        arguments = [made]
-        for part, bound in zip((index.lower, index.upper, index.step), bounds, strict=True):
-            if part is not None:
-                nodes.append(part)
-                arguments.append(bound)
-        return self.call(node, "slice", nodes, arguments)
+                self.fail(
+                    index.step, "a step back from an end", "write values[::-1] and slice that"
+                )
+        elif not given:
+            return made
+        nodes = [value, *(n for n, _ in given)]
+        return self.call(node, name, nodes, [made, *(v for _, v in given)])
 
 
 _REFUSED = {

@@ -38,13 +38,17 @@ class FunctionParser(Statements):
         field: str | None = None,
         stack: tuple[Any, ...] | None = None,
         inlined: dict[Any, Function] | None = None,
+        given: dict[str, Type] | None = None,
     ) -> None:
         super().__init__(function, name, "@feature" if stack is None else "the helper")
         self.top = stack is None
         self.stack = (*(stack or ()), function)
         self.inlined = {} if inlined is None else inlined
+        self.given = given or {}
         self.field = field
         self.exits = []
+        self.matches = {}
+        self.zoned = {}
         self.returns = NONE
         self.fields: dict[str, Type] | None = None
 
@@ -72,7 +76,7 @@ class FunctionParser(Statements):
                     f"the parameter {name} has no type",
                     f"write {name}: float, or whatever its column is",
                 )
-            type_ = self.hinted(argument, hints[name])
+            type_ = self.given.get(name) or self.hinted(argument, hints[name])
             if type_ == NONE:
                 self.fail(argument, f"{name} is always None", "leave it out, or write T | None")
             default = signature[name].default
@@ -148,6 +152,8 @@ class FunctionParser(Statements):
             then = self.returned_value(node.body, if_true, wanted)
             other = self.returned_value(node.orelse, if_false, wanted)
             made = self.choose(node, condition, then, other, expect)
+        elif isinstance(node, ast.Constant) and node.value is None:
+            made = Const(None, NONE)
         elif isinstance(node, (ast.Attribute, ast.Name)):
             made = self.operand(node, env)
         else:
@@ -238,10 +244,13 @@ class FunctionParser(Statements):
         name = ast.unparse(node.func)
         made: list[Expr] = []
         held: tuple[Expr, ...] | None = None
+        given: tuple[tuple[str, Type], ...] = ()
         for field in fields:
             callee = self.helper(node, function, name, field)
             if held is None:
-                given = self.arguments(node, function, callee, name, env)
-                held = tuple(self.kept(v, out) for v in given)
+                args, given = self.arguments(node, function, callee, name, env)
+                held = tuple(self.kept(v, out) for v in args)
+            if given:
+                callee = self.helper(node, function, name, field, given)
             made.append(Apply(callee, held, callee.returns))
         return made

@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit import ops
 from featurekit.ir import Both, Choose, Const, Each, Either, Expr, ListOf, Name, Rows, Zip
-from featurekit.parse.calls import Calls
+from featurekit.parse.instants import Instants
 from featurekit.parse.places import MISSING, Env, Local
 from featurekit.types import BOOL, INT, NONE, Type, list_of
 
@@ -37,7 +37,7 @@ class Loop:
     over: Zip | Rows
 
 
-class Lists(Calls):
+class Lists(Instants):
     """Loops over lists and constants, in expressions."""
 
     in_comprehension: int = 0
@@ -240,6 +240,11 @@ class Lists(Calls):
             self.fail(node, f"{value.type} is no list", "pass a list[T]")
         return value
 
+    def argument(self, node: ast.expr, env: Env) -> Expr:
+        if isinstance(node, ast.GeneratorExp) or isinstance(self.static(node, env), tuple):
+            return self.sequence(node, env)
+        return self.expression(node, env)
+
     def list_display(self, node: ast.AST, items: list[Expr], item: Type | None = None) -> Expr:
         """`[a, b, c]`."""
         types = list(dict.fromkeys(i.type.base for i in items if i.type != NONE))
@@ -339,6 +344,8 @@ class Lists(Calls):
     def builtin(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
         if name in ("any", "all", "sum", "min", "max", "sorted", "len", "list", "tuple"):
             alone = len(node.args) == 1
+            if name == "sum" and len(node.args) == 2 and self.static(node.args[1], env) in (0, 0.0):
+                alone = True  # a start of 0.0 makes the sum of no floats a float, in Python too
             if alone and name != "len":
                 return self.of_list(node, name, env, expect)
             if alone and isinstance(held := self.static(node.args[0], env), (tuple, list, dict)):
@@ -348,7 +355,7 @@ class Lists(Calls):
         return super().builtin(node, name, env, expect)
 
     def of_list(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
-        (argument,) = node.args
+        argument = node.args[0]
         if name in ("any", "all"):
             # A list is made whole before any() sees it; a generator stops where it is decided.
             if isinstance(argument, ast.GeneratorExp):

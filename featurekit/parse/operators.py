@@ -64,16 +64,18 @@ class Operators(Captured):
         shown = ", ".join(str(a.type) for a in arguments)
         rows = ops.BY_NAME.get(name)
         if rows is None:
-            self.fail(
-                node, f"{name} is not in the language of features", f"nearest: {nearest(name)}"
-            )
+            self.fail(node, f"{name} is not in the language of features", nearest(name))
         if name in ("==", "!=") and len(arguments) == 2:
             types = {a.type.base for a in arguments}
             if len(types) == 2:
                 self.fail(
                     node, f"{shown} are never equal", "compare values of one type, or convert one"
                 )
-        known = "; ".join(dict.fromkeys(", ".join(map(str, r.params)) for r in rows))
+        if name == "+" and {a.type.name for a in arguments} >= {"str"}:
+            self.fail(node, f"{name} does not take ({shown})", "write str(…), or an f-string")
+        types = {a.type.base for a in arguments}
+        alike = [r for r in rows if types & set(r.params)] or rows
+        known = "; ".join(dict.fromkeys(", ".join(map(str, r.params)) for r in alike[:6]))
         self.fail(node, f"{name} does not take ({shown})", f"it takes ({known})")
 
     def negate(self, value: Expr) -> Expr:
@@ -94,6 +96,12 @@ class Operators(Captured):
             return Const(None, wanted)
         if value.type == wanted or value.type.or_none() == wanted:
             return value
+        if value.type == NONE:
+            self.fail(
+                node,
+                f"None, and {what} is {wanted}",
+                f"give a value here, or declare {wanted.or_none()}",
+            )
         if value.type.base == wanted.base:
             self.fail(
                 node,
@@ -165,6 +173,10 @@ def as_float(value: Expr) -> Expr:
 
 
 def nearest(name: str) -> str:
-    """The rows whose names are most like it."""
-    known = [n for n in ops.BY_NAME if n.split(".")[0] == name.split(".")[0]] or list(ops.BY_NAME)
-    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
+    """The rows whose names are most like it, as a hint."""
+    family = name.split(".")[0]
+    known = [n for n in ops.BY_NAME if n.split(".")[0] == family and n.isprintable()]
+    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if found:
+        return f"nearest: {', '.join(found)}"
+    return 'write it otherwise, or opt in with @feature(on_unsupported="python")'

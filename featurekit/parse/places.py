@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import inspect
 import textwrap
 from typing import Any, NoReturn
@@ -89,3 +90,22 @@ def narrowed(env: Env, name: str) -> Env:
     if isinstance(local, Const):
         return dict(env)
     return {**env, name: Name(local.name, local.type.base)}
+
+
+_CLASSES: dict[str, type] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "timedelta": dt.timedelta,
+    "list": list,
+}
+
+
+def is_method(type_: Type, name: str) -> bool | None:
+    """Whether Python calls it or reads it; None where it has no such name."""
+    held: Any = getattr(_CLASSES.get(type_.name, object), name, None)
+    return None if held is None else callable(held)

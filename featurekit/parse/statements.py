@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featurekit.errors import DefinitionError
@@ -27,6 +27,7 @@ from featurekit.ir import (
     Statement,
 )
 from featurekit.parse.expressions import Expressions
+from featurekit.parse.instants import ZONED
 from featurekit.parse.places import MISSING, Env, join, narrowed
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type, from_hint
 
@@ -73,6 +74,22 @@ class Statements(Expressions):
                 if value is None:
                     value = ast.copy_location(ast.Constant(None), node)
                 return self.returned(value, env)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if (
+                match := self.match_of(value, env)
+            ) is not None:
+                out: list[Statement] = []
+                text = self.kept(match.text, out)
+                local = self.new_name(match.type)  # stands for the match, and is never read
+                self.matches[local.name] = replace(match, text=text)
+                return out, Flow({**env, name: local})
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if (
+                zoned := self.zoned_of(value, env)
+            ) is not None:
+                out = []
+                instant = self.kept(zoned.instant, out)
+                local = self.new_name(ZONED)
+                self.zoned[local.name] = replace(zoned, instant=instant)
+                return out, Flow({**env, name: local})
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 return self.assign(node, name, self.expression(value, env), env)
             case ast.Assign(
@@ -412,7 +429,9 @@ def _settled(env: Env) -> list[Statement]:
     way and another agree on them where they meet."""
     out: list[Statement] = []
     for name, local in env.items():
-        if isinstance(local, Name) and local.name.startswith(".") and not name.startswith("."):
+        if not isinstance(local, Name) or local.type.name in ("match", "zoned"):
+            continue
+        if local.name.startswith(".") and not name.startswith("."):
             out.append(Assign(name, local))
             env[name] = Name(name, local.type)
     return out
@@ -423,11 +442,11 @@ def _sign(op: ast.operator) -> str:
 
 
 _REFUSED = {
-    "While": ("while, which may not end", "write `for _ in range(12):` with a break"),
+    "While": ("while", "a while may never end: write `for _ in range(12):` with a break"),
     "AsyncFor": ("async for", "write a plain for"),
     "Try": (
-        "try: an error is a state of its own (R3)",
-        "test for it first, as in `if d == 0: return None`",
+        "try",
+        "an error is a state of its own (R3): test first, as in `if d == 0: return None`",
     ),
     "TryStar": ("try", "test for the error first"),
     "With": ("with", "a feature computes from its parameters alone"),

@@ -1,0 +1,164 @@
+"""What exactness costs: each aggregate's window plan, beside DuckDB's inexact sum in the same plan.
+
+    python benchmarks/aggregates.py [--size full|smoke] [--runs N] [--json]
+
+One million labels and ten million events of 100,000 keys over 90 days (smoke: a fiftieth); each row
+is a view of that one feature, over 7 days (8 events a window) and over all 90 (50). Times hold the
+statistics of the column, too. Goal: Sum and Mean of the money-like column within 1.25 times. The
+columns "wide" (twelve decades) and "bits" (any finite doubles) are hostile; they are reported.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import duckdb
+from measure import Result, arguments, seconds, show
+
+from featurekit import aggregates
+from featurekit.aggregates import (
+    Aggregate,
+    ApproxCountDistinct,
+    ApproxQuantile,
+    Count,
+    CountDistinct,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Quantile,
+    StdDev,
+    Sum,
+    TimeSince,
+    TopK,
+    ValueCounts,
+    Variance,
+)
+from featurekit.aggregates.base import AggregateSql, Column
+from featurekit.compiled import View, compile_view
+from featurekit.define import Entity, EventSource, FeatureView
+from featurekit.point_in_time import Events, prepare, windows_sql
+from featurekit.types import FLOAT, Type
+
+DAY_US = 86_400_000_000
+SPAN_US = 90 * DAY_US
+
+ENTITY = Entity("key", {"key": int})
+# money: whole pence. wide: twelve decades. bits: any finite double, by random bits.
+COLUMNS = {
+    "money": "(hash(i, 2) % 1000000)::DOUBLE / 100",
+    "wide": "(hash(i, 2) % 1000000)::DOUBLE / 7 * power(10.0, (hash(i, 3) % 12)::DOUBLE - 6)",
+    "bits": "CASE WHEN isfinite(b) THEN b ELSE 1.0 END",
+}
+BITS = "((hash(i, 2) >> 1)::BIGINT::BIT)::DOUBLE * CASE WHEN hash(i, 3) % 2 = 0 THEN 1 ELSE -1 END"
+
+
+class InexactSum(Aggregate):
+    """DuckDB's own sum of doubles: what the exact ones are held against."""
+
+    __slots__ = ()
+
+    def result(self, item: Type | None) -> Type:
+        return FLOAT.or_none()
+
+    def over(self, values: Any, item: Type | None) -> None:
+        return None
+
+    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+        assert column is not None
+        return AggregateSql((f"sum({column.sql}) FILTER ({keep})",), "{0}")
+
+
+aggregates.BY_NAME["InexactSum"] = InexactSum
+
+
+def view(features: dict[str, Aggregate]) -> View:
+    source = EventSource(
+        "events",
+        path="events.parquet",
+        schema={"key": int, "money": float, "wide": float, "bits": float},
+        timestamp_field="at",
+    )
+    return compile_view(FeatureView("view", entities=[ENTITY], source=source, features=features))
+
+
+def fill(con: Any, labels: int, events: int) -> None:
+    """Events of 1 % as many keys, and labels, evenly over 90 days."""
+    keys = max(1, events // 100)
+    con.execute(
+        f"CREATE TABLE events AS SELECT key, __ts, __ts AS __created, money, wide, "
+        f"{COLUMNS['bits']} AS bits FROM (SELECT (hash(i) % {keys})::BIGINT AS key, "
+        f"(hash(i, 1) % {SPAN_US})::BIGINT AS __ts, {COLUMNS['money']} AS money, "
+        f"{COLUMNS['wide']} AS wide, {BITS} AS b FROM range({events}) t(i))"
+    )
+    con.execute(
+        f"CREATE TABLE labels AS SELECT i AS __rid, (hash(i, 7) % {keys})::BIGINT AS key, "
+        f"(hash(i, 8) % {SPAN_US})::BIGINT AS __t FROM range({labels}) t(i)"
+    )
+
+
+def answer(con: Any, plan: View) -> None:
+    """One plan, from the statistics of its columns to the last row."""
+    events = Events("events", True)
+    made = windows_sql(con, plan, events, "labels", statuses=False, name="chosen")
+    con.execute(f"CREATE TABLE answers AS SELECT * FROM {made.sql}")
+
+
+def rows(window: str) -> dict[str, Aggregate]:
+    w: dict[str, Any] = {"window": window}
+    made: dict[str, Aggregate] = {"DuckDB's sum": InexactSum("money", **w)}
+    for column in COLUMNS:
+        made |= {
+            f"Sum of {column}": Sum(column, **w),
+            f"Mean of {column}": Mean(column, **w),
+            f"Variance of {column}": Variance(column, **w),
+        }
+    return made | {
+        "StdDev of money": StdDev("money", **w),
+        "Quantile of money": Quantile("money", q=0.5, **w),
+        "ApproxQuantile of money": ApproxQuantile("money", q=0.5, **w),
+        "CountDistinct of money": CountDistinct("money", **w),
+        "ApproxCountDistinct of money": ApproxCountDistinct("money", **w),
+        "ValueCounts of money": ValueCounts("money", **w),
+        "TopK of money": TopK("money", k=3, **w),
+        "Count": Count(**w),
+        "Max of money": Max("money", **w),
+        "Last of money": Last("money", **w),
+        "LastN of money": LastN("money", n=3, **w),
+        "TimeSince": TimeSince(**w),
+    }
+
+
+def measured(con: Any, window: str, runs: int) -> list[tuple[str, float, float]]:
+    """Each aggregate's median seconds, and the inexact sum's; all by turns, after one run that
+    warms up, so that a busy minute falls on all alike."""
+    plans = {name: view({"f": one}) for name, one in rows(window).items()}
+    taken: dict[str, list[float]] = {name: [] for name in plans}
+    for run in range(runs + 1):
+        for name, plan in plans.items():
+            took = seconds(lambda plan=plan: answer(con, plan))  # type: ignore[misc]
+            con.execute("DROP TABLE answers; DROP TABLE chosen")
+            if run:
+                taken[name].append(took)
+    medians = {name: statistics.median(found) for name, found in taken.items()}
+    return [(name, found, medians["DuckDB's sum"]) for name, found in medians.items()]
+
+
+def main() -> None:
+    assert __doc__
+    given = arguments(__doc__.splitlines()[0], {"full": 1_000_000, "smoke": 20_000})
+    con = duckdb.connect()
+    prepare(con)
+    fill(con, given.rows, 10 * given.rows)
+    results = []
+    for window in ("7d", "90d"):
+        for name, ours_s, against_s in measured(con, window, given.runs):
+            goal = 1.25 if name in ("Sum of money", "Mean of money") else None
+            work = f"{name}, {window}"
+            results.append(Result(work, given.size, ours_s, "DuckDB's sum", against_s, goal))
+    show(results, as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Regular expressions: a match is no value, but it is tested and asked for its groups."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.ir import Const, Expr, Name
+from featurekit.parse.calls import Calls
+from featurekit.parse.places import MISSING, Env
+from featurekit.types import INT, STR, Type
+
+_MATCH = Type("match", optional=True)
+_METHODS = ("search", "match", "fullmatch")
+_FLAGS = {re.I: "i", re.M: "m", re.S: "s", re.X: "x", re.A: "a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What `re.search(pattern, text)` gives: its method, its pattern and its text."""
+
+    method: str
+    pattern: str
+    text: Expr
+    type: Type = _MATCH
+
+
+class Patterns(Calls):
+    """Calls of `re`, and of a pattern that the module compiled."""
+
+    matches: dict[str, Match]
+
+    def match_of(self, node: ast.AST, env: Env) -> Match | None:
+        """The match that `node` stands for: a call, or a name that holds one."""
+        match node:
+            case ast.Name(id=name) if isinstance(local := env.get(name), Name):
+                return self.matches.get(local.name)
+            case ast.Call(func=ast.Attribute(value=receiver, attr=method), args=arguments) if (
+                method in _METHODS
+            ):
+                held = self.static(receiver, env)
+                if held is re:
+                    pattern, *rest = arguments or [node]
+                    given = self.static(pattern, env) if arguments else MISSING
+                elif isinstance(held, re.Pattern):
+                    given, rest = held, arguments
+                else:
+                    return None
+                if isinstance(given, re.Pattern):
+                    given = _inline(given.pattern, given.flags & ~re.U)
+                if not isinstance(given, str) or not rest:
+                    self.fail(node, "a pattern that is computed", "write it as a literal")
+                flags = [*rest[1:], *(k.value for k in node.keywords)]
+                if flags:
+                    value = self.static(flags[0], env)
+                    if len(flags) > 1 or not isinstance(value, int):
+                        self.fail(flags[0], "computed flags", "write re.IGNORECASE, or (?i)")
+                    given = _inline(given, value)
+                text = self.expression(rest[0], env)
+                self.no_none(rest[0], text)
+                if text.type != STR:
+                    self.fail(rest[0], f"re.{method} of {text.type}", "pass a str")
+                return Match(method, given, text)
+            case _:
+                return None
+
+    def match_test(self, node: ast.expr, env: Env) -> Expr | None:
+        found = self.match_of(node, env)
+        return None if found is None else self.when_matched(node, found)
+
+    def when_matched(self, node: ast.expr, match: Match) -> Expr:
+        """Whether there is a match."""
+        arguments = [Const(match.pattern, STR), match.text]
+        return self.call(node, f"re.{match.method}", [node, node], arguments)
+
+    def group_of(self, node: ast.expr, match: Match, arguments: list[ast.expr], env: Env) -> Expr:
+        """`match.group(1)`: an error where there is no match, or the group took no part."""
+        if len(arguments) > 1:
+            self.fail(node, "several groups at once", "take them one by one")
+        held = self.static(arguments[0], env) if arguments else 0
+        if isinstance(held, str):
+            named = re.compile(match.pattern).groupindex
+            if held not in named:
+                self.fail(node, f"the pattern has no group {held!r}", "name it as (?P<name>…)")
+            held = named[held]
+        if type(held) is not int:
+            self.fail(node, "a computed group", "write its number")
+        given = [Const(match.pattern, STR), match.text, Const(held, INT)]
+        return self.call(node, f"re.{match.method}.group", [node] * 3, given)
+
+    def no_match(self, node: ast.AST) -> Any:
+        self.fail(
+            node,
+            "a match is no value",
+            "write `re.search(…) is not None`, or take its .group(1)",
+        )
+
+    def call_node(self, node: ast.Call, env: Env, expect: Type | None) -> Expr:
+        match node.func:
+            case ast.Attribute(value=receiver, attr="group") if (
+                match := self.match_of(receiver, env)
+            ) is not None:
+                return self.group_of(node, match, node.args, env)
+            case ast.Attribute(value=receiver, attr="sub" | "split" | "findall" as method) if (
+                isinstance(pattern := self.static(receiver, env), re.Pattern)
+            ):
+                written = ast.Constant(_inline(pattern.pattern, pattern.flags & ~re.U))
+                first: ast.expr = ast.copy_location(written, node)
+                return self.operator(node, f"re.{method}", [], [first, *node.args], env)
+            case ast.Attribute(
+                value=ast.Call(func=maker, args=arguments, keywords=[]), attr="hexdigest"
+            ) if (digest := self.static(maker, env)) is not MISSING and callable(digest):
+                name = getattr(digest, "__name__", "").removeprefix("openssl_")
+                return self.operator(node, f"hashlib.{name}.hexdigest", [], arguments, env)
+        if self.match_of(node, env) is not None:
+            self.no_match(node)
+        return super().call_node(node, env, expect)
+
+
+def _inline(pattern: str, flags: int) -> str:
+    letters = "".join(letter for flag, letter in _FLAGS.items() if flags & flag)
+    return f"(?{letters}){pattern}" if letters else pattern
