@@ -16,44 +16,44 @@ from typing import Any
 from featurekit import ops
 from featurekit.compiled import Service
 from featurekit.ir import Call
+from featurekit.types import Type
 
 _PROBES = tuple(
     sign * math.ldexp(1.0 + k / 37.0, e) for sign in (1, -1) for k in range(37) for e in range(-9, 9)
 )
-# Operators whose floats the C library computes; IEEE 754 fixes + - * / sqrt and comparisons.
-_LIBM = ("math.", "**(", "%(", "//(")
-_EXACT = ("math.sqrt", "math.floor", "math.ceil", "math.trunc", "math.is", "math.fabs")
-_UNICODE = ("str.strip",)
 
 
 def numeric_fingerprint(service: Service) -> dict[str, str]:
     """What the service's values depend on of this platform, by name; empty where nothing does."""
-    used = sorted(_operators(service))
-    found = {
-        f"libm {key}": _probe(key)
-        for key in used
-        if key.startswith(_LIBM) and not key.startswith(_EXACT) and "float" in key
-    }
-    if any(key.startswith(_UNICODE) for key in used):
+    rows = [ops.TABLE[key] for key in sorted(_operators(service))]
+    found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
+    if any(op.platform == "unicode" for op in rows):
         found["unicode"] = unicodedata.unidata_version
-    if any(view.source.timezone != "UTC" for view in service.views):
+    zoned = any(view.source.timezone != "UTC" for view in service.views)
+    if zoned or any(op.platform == "tzdata" for op in rows):
         from featurekit.timezones import tzdata_version
 
         found["tzdata"] = tzdata_version()
     return found
 
 
-def _probe(key: str) -> str:
-    op = ops.TABLE[key]
+def _probe(op: ops.Op) -> str:
+    """A hash of the operator's results on the probes, each standing for every argument."""
     body = op.body()
     digest = hashlib.sha256()
     for x in _PROBES:
         try:
-            result = body(*([x] * len(op.params)))
+            result = body(*(_argument(p, x) for p in op.params))
         except ops.ERRORS:
             result = math.nan
         digest.update(struct.pack("<d", math.nan if result != result else float(result)))
     return digest.hexdigest()[:16]
+
+
+def _argument(type_: Type, x: float) -> Any:
+    if type_.item is not None:
+        return [_argument(type_.item, x), _argument(type_.item, x / 3.0)]
+    return int(x) if type_.name == "int" else x
 
 
 def _operators(service: Service) -> set[str]:

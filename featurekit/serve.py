@@ -152,7 +152,11 @@ class OnlineResult:
             elif None in values:
                 dtype = object
             array = np.empty(len(values), dtype=dtype)
-            array[:] = values
+            if dtype is object:
+                for i, value in enumerate(values):
+                    array[i] = value  # all at once, lists of one length would be a matrix
+            else:
+                array[:] = values
             out[name] = array
         return out
 

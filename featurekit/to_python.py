@@ -181,7 +181,9 @@ class _Printer:
             case Name(name, _):
                 return identifier(name)
             case Call(key, args, _):
-                return self.call(ops.TABLE[key], [self.expr(a) for a in args])
+                return self.call(
+                    ops.TABLE[key], [self.expr(a) for a in args], checked=_may_grow(node)
+                )
             case Choose(test, then, orelse, _):
                 return f"({self.expr(then)} if {self.expr(test)} else {self.expr(orelse)})"
             case Both(left, right, _):
@@ -230,14 +232,23 @@ class _Printer:
         self.constants[name] = value
         return name
 
-    def call(self, op: ops.Op, args: list[str]) -> str:
+    def call(self, op: ops.Op, args: list[str], *, checked: bool) -> str:
         text = f"({op.python.format(*args)})"
         self.raises |= op.raises
-        if op.result != INT or not op.raises:
+        if op.result != INT or not op.raises or not checked:
             return text
         self.temporaries += 1
         name = f"_i{self.temporaries}"
         return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
+
+
+def _may_grow(node: Call) -> bool:
+    """Whether an int may come out of int64: not of a division by a literal above 0."""
+    match node:
+        case Call("//(int,int)" | "%(int,int)", (_, Const(divisor, _)), _):
+            return not divisor > 0
+        case _:
+            return True
 
 
 _EACH = {"any": "any", "all": "all", "flat": "_flat"}

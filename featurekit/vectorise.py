@@ -21,10 +21,11 @@ class PythonCall:
     parameter is not optional, and gives a value or ERROR.
 
     In SQL it is NULL where it errs; one whose result may be None gives a struct of `v`, the value,
-    and `e`, whether it errs.
+    and `e`, whether it errs. `what` says to people what runs in Python.
     """
 
     name: str
+    what: str
     params: tuple[Type, ...]
     result: Type
     evaluate: Callable[..., Any]
@@ -40,14 +41,15 @@ def call_of_op(op: ops.Op) -> PythonCall:
         except ops.ERRORS:
             return ERROR
 
-    return PythonCall(f"fk_{op.key}", op.params, op.result, evaluate)
+    return PythonCall(f"fk_{op.key}", op.key, op.params, op.result, evaluate)
 
 
 def call_of_function(function: ir.Function) -> PythonCall:
     """A whole function, run as it runs online."""
     name = f"fk_fn_{ir.fingerprint(ir.rename(function))}"
     params = tuple(p.type for p in function.params)
-    return PythonCall(name, params, function.returns, to_python(function))
+    what = f"the whole of {function.name}" if function.name else "a comprehension"
+    return PythonCall(name, what, params, function.returns, to_python(function))
 
 
 def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:

@@ -57,8 +57,8 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
                 found = getattr(found, part)
         except (ImportError, AttributeError) as failed:
             raise OnlineError(
-                f"feature {function.name!r} runs as Python and needs {module}.{attribute}: {failed}; "
-                "install here what it imports"
+                f"feature {function.name!r} runs as Python and needs {module}.{attribute}: {failed}"
+                "; install here what it imports"
             ) from None
         space[alias] = found
     for source in body.sources:

@@ -29,8 +29,6 @@ from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, 
 from featurekit.types import instant as instant_of
 
 Row = tuple[Any, ...]
-MOST_EDGES = 4000
-"""Of a longer product of edges this many are drawn."""
 
 
 @dataclass
@@ -48,17 +46,32 @@ class Report:
         return self.op.raises == (self.errors > 0)
 
 
-def check(op: ops.Op, inputs: int, *, con: Any = None, seed: int = 0) -> Report:
-    """The row on its edges and on `inputs` generated values, with arguments as columns and, where
-    the row knows a form for those, as literals; and NULL for each argument in turn."""
+def check(
+    op: ops.Op, inputs: int, *, con: Any = None, seed: int = 0, edges: int = 4000, groups: int = 500
+) -> Report:
+    """The row on its edges and on `inputs` generated values, with arguments as columns and as
+    literals; and NULL for each argument in turn.
+
+    At most `edges` of the product of its types' edges are drawn, and `groups` of its literals.
+    """
     con = con or connection()
     report = Report(op)
     rng = random.Random(f"{seed}:{op.key}")
-    groups = list(_literal_groups(op, rng))
-    for literals in groups:
-        rows = list(_rows(op, literals, max(inputs // len(groups), 60), rng))
+    chosen = list(_literal_groups(op, rng))
+    if len(chosen) > groups:
+        chosen = [chosen[0], *rng.sample(chosen[1:], groups - 1)]
+    for literals in chosen:
+        size = max(inputs // len(chosen), 60)
+        rows = list(_rows(op, literals, size, edges // len(chosen) + 50, rng))
         _compare(con, report, rows, literals)
     return report
+
+
+def errs(op: ops.Op, *, seed: int = 0) -> bool:
+    """Whether the meaning raises for any edge or any of some generated inputs."""
+    rng, body = random.Random(seed), op.body()
+    rows = (r for g in _literal_groups(op, rng) for r in _rows(op, g, 200, 2000, rng))
+    return any(_meaning(body, row) is ERROR for row in rows if None not in row)
 
 
 def connection() -> Any:
@@ -229,16 +242,18 @@ def _allowed(op: ops.Op, literals: dict[int, Any]) -> bool:
     return op.check is None or op.check(*values) is None
 
 
-def _rows(op: ops.Op, literals: dict[int, Any], n: int, rng: random.Random) -> Iterator[Row]:
+def _rows(
+    op: ops.Op, literals: dict[int, Any], n: int, edges: int, rng: random.Random
+) -> Iterator[Row]:
     def fixed(row: Iterable[Any]) -> Row:
         return tuple(literals.get(i, v) for i, v in enumerate(row))
 
     places = [(literals[i],) if i in literals else EDGES[t] for i, t in enumerate(op.params)]
     size = math.prod(len(p) for p in places)
-    if size <= MOST_EDGES:
+    if size <= edges:
         yield from itertools.product(*places)
     else:
-        yield from (tuple(rng.choice(p) for p in places) for _ in range(MOST_EDGES))
+        yield from (tuple(rng.choice(p) for p in places) for _ in range(edges))
     yield from map(fixed, op.edges)
     made = [fixed(_generated(op, rng)) for _ in range(n)]
     yield from made

@@ -103,8 +103,8 @@ def bits(value: Any) -> Any:
     if isinstance(value, dict):
         return kind, tuple((bits(k), bits(v)) for k, v in value.items())
     if isinstance(value, dt.datetime):
-        utc = value if value.tzinfo else value.replace(tzinfo=dt.timezone.utc)
-        epoch = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+        utc = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+        epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
         return kind, (utc - epoch) // dt.timedelta(microseconds=1)
     return kind, value
 

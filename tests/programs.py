@@ -13,10 +13,23 @@ from featurekit.ops.table import EDGES
 from featurekit.types import BOOL, FLOAT, INT, STR, Type, list_of
 
 PARAMETERS: dict[str, str] = {
-    "a": "int", "b": "int", "k": "int", "x": "float", "y": "float", "p": "bool", "q": "bool",
-    "s": "str", "u": "str", "oa": "int | None", "ox": "float | None", "os": "str | None",
-    "op": "bool | None", "li": "list[int]", "lf": "list[float]", "ls": "list[str]",
-}  # fmt: skip
+    "a": "int",
+    "b": "int",
+    "k": "int",
+    "x": "float",
+    "y": "float",
+    "p": "bool",
+    "q": "bool",
+    "s": "str",
+    "u": "str",
+    "oa": "int | None",
+    "ox": "float | None",
+    "os": "str | None",
+    "op": "bool | None",
+    "li": "list[int]",
+    "lf": "list[float]",
+    "ls": "list[str]",
+}
 SCALARS = ("int", "float", "bool", "str")
 _TYPES = {"int": INT, "float": FLOAT, "bool": BOOL, "str": STR}
 
@@ -58,8 +71,21 @@ def sign(x: float) -> int:
 """
 
 INTS = ("0", "1", "2", "-1", "3", "7", "10", "64", "2**62", "-(2**63)", "9007199254740993", "LIMIT")
-FLOATS = ("0.0", "1.0", "-0.0", "0.5", "-1.5", "2.0", "1e308", "3.0", "1e16", "math.inf", "math.nan",
-          "SCALE", "math.pi")  # fmt: skip
+FLOATS = (
+    "0.0",
+    "1.0",
+    "-0.0",
+    "0.5",
+    "-1.5",
+    "2.0",
+    "1e308",
+    "3.0",
+    "1e16",
+    "math.inf",
+    "math.nan",
+    "SCALE",
+    "math.pi",
+)
 STRINGS = ("''", "'a'", "'C'", "' b '", "'ß'", "'it''s'", '"\'"', "'😀'")
 
 
@@ -128,9 +154,10 @@ class Writer:
         self.returns = self.one(*SCALARS)
         self.optional = self.chance(3)
         env = {
-            n: Local(h.split(" ")[0], h.endswith("None"), True) for n, h in PARAMETERS.items()
+            n: Local(h.split(" ")[0], h.endswith("None"), True)
+            for n, h in PARAMETERS.items()
             if self.lists or not h.startswith("list")
-        }  # fmt: skip
+        }
         body = self.block(env, 1 + self.pick(5), "    ", 2)
         body += self.final(env, "    ")
         text = "\n".join(body)
@@ -396,7 +423,24 @@ class Writer:
         return str(getattr(self, f"_{type_}")(env, depth, e))
 
     def _int(self, env: dict[str, Local], depth: int, e: Callable[..., str]) -> str:
-        form = self.pick(18)
+        form = self.pick(21)
+        if form == 18:
+            return f"({e('int')} {self.one('&', '|', '^')} {e('int')})"
+        if form == 19:
+            return self.one(
+                f"{e('str')}.find({e('str')})",
+                f"{e('str')}.count({e('str')})",
+                f"int({e('str')})",
+                f"{e('int')} ** 2",
+                f"({e('int')} << ({e('int')} % 8))",
+                f"({e('int')} >> 3)",
+                f"math.gcd({e('int')}, {e('int')})",
+                f"round({e('int')}, -1)",
+                f"~{e('int')}",
+                f"ord({e('str')})",
+            )
+        if form == 20:
+            return f"({e('int')} {self.one('//', '%')} {self.one('3', '7', '-2', '60')})"
         if form <= 3:
             return f"({e('int')} {self.one('+', '-', '*')} {e('int')})"
         if form <= 5:
@@ -425,17 +469,33 @@ class Writer:
             return f"(step({e('int')}, {e('int')}) or {e('int')})"
         if form == 15 and self.lists:
             return self.one(
-                f"len({self.use('li')})", f"{self.use('li')}[{e('int')}]", f"sum({self.use('li')})",
-                f"sum(n * {e('int')} for n in {self.use('li')})", f"max({self.use('li')})",
+                f"len({self.use('li')})",
+                f"{self.use('li')}[{e('int')}]",
+                f"sum({self.use('li')})",
+                f"sum(n * {e('int')} for n in {self.use('li')})",
+                f"max({self.use('li')})",
                 f"sum([n for n in {self.use('li')} if n > {e('int')}])",
                 f"len([w for w in {self.use('ls')} if w != {e('str')}])",
-            )  # fmt: skip
+            )
         if form == 16:
             return f"{self.one('min', 'max')}({e('int')}, {e('int')}, {e('int')})"
         return f"int({e('bool')})"
 
     def _float(self, env: dict[str, Local], depth: int, e: Callable[..., str]) -> str:
-        form = self.pick(16)
+        form = self.pick(17)
+        if form == 16:
+            return self.one(
+                f"float({e('str')})",
+                f"math.hypot({e('float')}, {e('float')})",
+                f"math.log1p({e('float')})",
+                f"math.sin({e('float')})",
+                f"math.tanh({e('float')})",
+                f"math.atan2({e('float')}, {e('float')})",
+                f"math.copysign({e('float')}, {e('float')})",
+                f"math.fmod({e('float')}, {e('float')})",
+                f"({e('float')} ** 2)",
+                f"math.log10({e('float')})",
+            )
         if form <= 3:
             return f"({e('float')} {self.one('+', '-', '*')} {e('float')})"
         if form <= 5:
@@ -498,10 +558,14 @@ class Writer:
             return f"{e('str')}.{self.one('startswith', 'endswith')}({e('str')})"
         if form == 11:
             return self.one(
-                f"({e('str')} in WORDS)", f"({e('int')} in (1, 2, 7))", f"({e('str')} in RATES)",
-                f"({e('int')} not in POINTS)", f"({e('str')} in {e('str')})",
-                f"any(w in {e('str')} for w in WORDS)", f"all({e('float')} > n for n in LEVELS)",
-            )  # fmt: skip
+                f"({e('str')} in WORDS)",
+                f"({e('int')} in (1, 2, 7))",
+                f"({e('str')} in RATES)",
+                f"({e('int')} not in POINTS)",
+                f"({e('str')} in {e('str')})",
+                f"any(w in {e('str')} for w in WORDS)",
+                f"all({e('float')} > n for n in LEVELS)",
+            )
         if form == 12:
             return f"bool({e(self.one('int', 'float', 'str'))})"
         if form == 13 and self.lists:
@@ -514,7 +578,29 @@ class Writer:
         return f"math.{self.one('isnan', 'isinf', 'isfinite')}({e('float')})"
 
     def _str(self, env: dict[str, Local], depth: int, e: Callable[..., str]) -> str:
-        form = self.pick(5)
+        form = self.pick(9)
+        if form == 5:
+            method = self.one("lower", "upper", "title", "casefold", "lstrip", "swapcase")
+            return f"{e('str')}.{method}()"
+        if form == 6:
+            return self.one(
+                f"{e('str')}[{e('int')}]",
+                f"{e('str')}[{e('int')}:]",
+                f"{e('str')}[:{e('int')}]",
+                f"{e('str')}[{e('int')}:{e('int')}]",
+                f"{e('str')}[::-1]",
+                f"{e('str')}.split({e('str')})[0]",
+                f"{e('str')}.replace('a', {e('str')})",
+                f"{e('str')}.removeprefix({e('str')})",
+                f"'-'.join([{e('str')}, {e('str')}])",
+                f"{e('str')}.zfill(4)",
+            )
+        if form == 7:
+            kind = self.one("int", "float", "bool")
+            return f"str({e(kind)})"
+        if form == 8:
+            name = self.variable(env, self.one("int", "float")) or self.use("a")
+            return f'f"{{{name}}}|{{{self.variable(env, "float") or self.use("x")}:.2f}}"'
         if form <= 1:
             return f"({e('str')} + {e('str')})"
         if form == 2:

@@ -528,6 +528,42 @@ def test_long_windows_are_exact_offline(con, seed, scale):
     assert [(bits(v), s) for v, s in found[0]] == [(bits(v), s) for v, s in expected[0]]
 
 
+@settings(max_examples=max(5, EXAMPLES // 5))
+@given(
+    pence=st.lists(st.integers(-(10**4), 10**4).map(lambda n: n / 100), min_size=2, max_size=20),
+    pounds=st.lists(st.integers(-(2**53), 2**53).map(lambda n: n * 2.0**7), max_size=3),
+)
+def test_small_amounts_are_exact_beside_an_entity_of_large_ones(con, pence, pounds):
+    # One column has one scale: the bits of small values lie far below those of large ones.
+    rows = [
+        {"key": key, "key2": "a", "amount": x, "qty": 1, "flag": None, "name": None}
+        | {"__ts": i, "__created": i}
+        for key, amounts in ((1, pence), (2, pounds), (3, [*pence, *pounds]))
+        for i, x in enumerate(amounts)
+    ]
+    features = {
+        "variance": Variance("amount", window="1d"),
+        "stddev": StdDev("amount", window="1d", ddof=0),
+        "sum": Sum("amount", window="1d"),
+        "mean": Mean("amount", window="1d"),
+    }
+    paths = Paths(con, service_of(view("amounts", PAIR, prompt, features)), {"prompt": rows})
+    questions = [Question({"key": key, "key2": "a"}, 100) for key in (1, 2, 3)]
+    agree(paths, questions, "offline", paths.oracle(questions), paths.offline(questions))
+    paths.close()
+
+
+@pytest.mark.parametrize("amounts", [[0.0, -0.0, 0.0, -0.0, -1.0], [-0.0, 0.0, 1.0], [-0.0]])
+def test_quantiles_offline_tell_the_zeros_apart(con, amounts):
+    features = {
+        f"q_{i}": Quantile("amount", window="1d", q=q)
+        for i, q in enumerate((0.0, 0.25, 0.4, 0.5, 0.75, 1.0))
+    }
+    for order in (amounts, amounts[::-1]):
+        found, expected = of_amounts(con, order, features)
+        assert [bits(v) for v, _ in found[0]] == [bits(v) for v, _ in expected[0]]
+
+
 @pytest.mark.parametrize(
     "us", [0, 1, 999_999, 10**6, 2**53 - 1, 2**53, 2**53 + 1, 2**57 + 3, 6 * 10**17 + 1]
 )

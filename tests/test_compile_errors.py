@@ -73,7 +73,9 @@ def weight(kg: float) -> float:
 REFUSED: dict[str, str] = {
     "none_in_arithmetic": "def f(price: float | None, n: int) -> float:\n    return price * n",
     "none_of_an_expression": "def f(a: str) -> float:\n    return RATES.get(a) + 1.0",
-    "none_returned_undeclared": "def f(a: int) -> int:\n    if a > 3:\n        return None\n    return a",
+    "none_returned_undeclared": (
+        "def f(a: int) -> int:\n    if a > 3:\n        return None\n    return a"
+    ),
     "path_without_return": "def f(a: int) -> int:\n    if a > 3:\n        return a",
     "none_compared_by_value": "def f(a: int | None) -> bool:\n    return a == None",
     "identity": "def f(a: int, b: int) -> bool:\n    return a is b",
@@ -86,7 +88,8 @@ REFUSED: dict[str, str] = {
         "    return total"
     ),
     "two_types_on_two_paths": (
-        "def f(a: int) -> str:\n    if a > 3:\n        y = 'a'\n    else:\n        y = 3\n    return 'x'"
+        "def f(a: int) -> str:\n    if a > 3:\n        y = 'a'\n    else:\n        y = 3\n"
+        "    return 'x'"
     ),
     "unbound_on_a_path": "def f(a: int) -> int:\n    if a > 3:\n        b = a\n    return b",
     "undefined": "def f(a: int) -> int:\n    return a + offset",
@@ -114,7 +117,9 @@ REFUSED: dict[str, str] = {
         "        return 0.0"
     ),
     "lambda_inside": "def f(a: int) -> int:\n    g = lambda v: v + 1\n    return g(a)",
-    "def_inside": "def f(a: int) -> int:\n    def g(v: int) -> int:\n        return v\n    return g(a)",
+    "def_inside": (
+        "def f(a: int) -> int:\n    def g(v: int) -> int:\n        return v\n    return g(a)"
+    ),
     "import_inside": "def f(a: float) -> float:\n    import math\n    return math.log(a)",
     "print_call": "def f(a: int) -> int:\n    print(a)\n    return a",
     "isinstance_call": "def f(a: int) -> bool:\n    return isinstance(a, int)",
@@ -157,19 +162,24 @@ REFUSED: dict[str, str] = {
     "set_built": "def f(a: int) -> bool:\n    return a in {v for v in (1, 2)}",
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",
     "pattern_of_parts": (
-        "def f(a: int) -> int:\n    match a:\n        case int(v):\n            return v\n    return 3"
+        "def f(a: int) -> int:\n    match a:\n        case int(v):\n            return v\n"
+        "    return 3"
     ),
-    "literal_outside_int64": "def f(a: int) -> bool:\n    return a > 2**10 + 10000000000000000000000",
+    "literal_outside_int64": (
+        "def f(a: int) -> bool:\n    return a > 2**10 + 10000000000000000000000"
+    ),
     "naive_datetime": "def f(t: datetime) -> bool:\n    return t > datetime(2024, 1, 1)",
     "attribute_of_a_str": "def f(s: str) -> int:\n    return s.size",
     "assignment_to_an_element": "def f(li: list[int]) -> int:\n    li[0] = 3\n    return 3",
     "computed_format": "def f(x: float, a: int) -> str:\n    return f'{x:.{a}f}'",
     "two_targets": "def f(a: int) -> int:\n    b = c = a\n    return b + c",
     "uneven_unpacking": "def f(a: int) -> int:\n    b, c, d = divmod(a, 2)\n    return b",
-    "walrus_in_a_comprehension": "def f(li: list[int]) -> list[int]:\n    return [y := v for v in li]",
+    "walrus_in_a_comprehension": (
+        "def f(li: list[int]) -> list[int]:\n    return [y := v for v in li]"
+    ),
     "yields": "def f(a: int) -> int:\n    yield a",
     "unicode_before_the_caret": "def f(s: str) -> int:\n    return 'äöü€😀' + s - 1",
-}  # fmt: skip
+}
 
 
 def message(name: str) -> str:

@@ -66,7 +66,9 @@ def bounds(x: float) -> Both:
 CASES: dict[str, str] = {
     "augmented": "def f(a: int, b: int) -> int:\n a += b\n a *= 2\n a -= 1\n a //= b\n return a",
     "unpacking_swaps": "def f(a: int, b: int) -> int:\n a, b = b, a\n return a - b * 2",
-    "divmod": "def f(a: int, b: int) -> int:\n d, r = divmod(a, b)\n return d ^ 0 if False else d + r",
+    "divmod": (
+        "def f(a: int, b: int) -> int:\n d, r = divmod(a, b)\n return d ^ 0 if False else d + r"
+    ),
     "unpacked_helper": "def f(a: int, b: int) -> int:\n d, r = split(a, b)\n return r - d",
     "unpacked_named_tuple": """
 def f(x: float) -> float:
@@ -184,6 +186,117 @@ def f(a: int, li: list[int]) -> int:
         a -= n
     return a
 """,
+    "loop_over_a_list": """
+def f(lf: list[float], x: float) -> float | None:
+    best: float | None = None
+    for v in lf:
+        if v != v:
+            continue
+        if best is None or v > best:
+            best = v
+        if best > x:
+            break
+    return best
+""",
+    "loop_returns_from_a_list": """
+def f(ls: list[str], s: str) -> int:
+    for i, w in enumerate(ls, 1):
+        if w == s:
+            return i // len(w)
+    return -1
+""",
+    "loop_by_index": """
+def f(li: list[int]) -> int:
+    n = 0
+    for i in range(len(li)):
+        n += li[i] * i
+    return n
+""",
+    "loop_in_step": """
+def f(li: list[int], lf: list[float]) -> float:
+    total = 0.0
+    for i, (n, v) in enumerate(zip(li, lf, strict=False)):
+        total += v / n if i else v
+    return total
+""",
+    "comprehension": (
+        "def f(li: list[int], a: int) -> list[int]:\n return [n // a for n in li if n != 3]"
+    ),
+    "comprehension_of_floats": "def f(li: list[int]) -> list[float]:\n return [n / 2 for n in li]",
+    "nested_comprehension": """
+def f(li: list[int], ls: list[str]) -> list[str]:
+    return [w * (n % 3) for n in li if n > 0 for w in ls if w]
+""",
+    "narrowing_in_a_comprehension": """
+def f(ls: list[str]) -> float:
+    found = [RATES.get(w) for w in ls]
+    return sum([r for r in found if r is not None], 0.0)
+""",
+    "generator_stops": "def f(li: list[int], a: int) -> bool:\n return any(a // n > 1 for n in li)",
+    "list_does_not_stop": (
+        "def f(li: list[int], a: int) -> bool:\n return any([a // n > 1 for n in li])"
+    ),
+    "all_of_a_list": "def f(li: list[int]) -> bool:\n return all(li) or not any(li)",
+    "aggregates_of_lists": """
+def f(li: list[int], lf: list[float]) -> float:
+    return min(li, default=0) + max(lf) - len(lf) + sum(li) / (1 + len(li))
+""",
+    "sorted_and_sliced": "def f(li: list[int]) -> list[int]:\n return sorted(li)[1:3] + li[-1:]",
+    "in_a_list": "def f(ls: list[str], s: str) -> bool:\n return s in ls and 'ß' not in ls",
+    "list_display": "def f(a: int, b: int) -> list[int]:\n return [a // b, b]",
+    "list_of_optionals": """
+def f(oa: int | None, ox: float | None) -> list[float | None]:
+    return [ox, None, 1.0]
+""",
+    "optional_list": """
+def f(li: list[int], p: bool) -> list[int] | None:
+    return li if p and li[0] > 0 else None
+""",
+    "list_local_typed": """
+def f(p: bool, lf: list[float]) -> int:
+    got: list[float] = []
+    if p:
+        got = lf
+    return len(got)
+""",
+    "unpacked_split": """
+def f(s: str) -> str:
+    left, right = s.split("a")
+    return right + left
+""",
+    "unpacked_partition": """
+def f(s: str) -> str:
+    left, _, right = s.partition("a")
+    return right + left
+""",
+    "formats": """
+def f(s: str, a: int, x: float, q: bool) -> str:
+    return f"{s!s:>4}|{a:,}|{x:.1f}|{q}|{a}|{x}"
+""",
+    "slices": """
+def f(s: str, a: int) -> str:
+    return s[1:] + s[:-1] + s[a:a + 2] + s[::-1] + s[1::2] + s[:]
+""",
+    "startswith_any": (
+        "def f(s: str) -> bool:\n return s.startswith(('a', 'C')) or s.endswith(WORDS)\n"
+        "WORDS = ('b',)"
+    ),
+    "regular_expressions": """
+def f(s: str, u: str) -> str:
+    found = re.search("([a-c])(?P<rest>.*)", s)
+    if found is None or WORD.fullmatch(u):
+        return "none"
+    return found.group(1) + found["rest"] + WORD.sub("-", u)
+WORD = re.compile("[A-Z]+", re.I)
+""",
+    "digests": """
+def f(s: str) -> str:
+    return hashlib.sha256(s.encode()).hexdigest()[:8] + hashlib.md5(s.encode("utf-8")).hexdigest()
+""",
+    "int_where_a_helper_takes_a_float": """
+def f(a: int, b: int, q: bool) -> float:
+    return ratio(a, b) + ratio(q, 2.0, empty=b / 4)
+""",
     "walrus_in_if": """
 def f(x: float, y: float) -> float:
     if (r := x / y) > 1.0:
@@ -202,7 +315,9 @@ def f(a: int, b: int) -> int:
         n -= b
     return n
 """,
-    "assert_narrows": "def f(oa: int | None) -> int:\n assert oa is not None and oa > 0\n return oa",
+    "assert_narrows": (
+        "def f(oa: int | None) -> int:\n assert oa is not None and oa > 0\n return oa"
+    ),
     "raise_errs": """
 def f(a: int) -> int:
     if a < 0:
@@ -221,11 +336,24 @@ def f(x: float, rate: float = 0.25, *, n: int = 3) -> float:
     "table_raises_when_absent": "def f(s: str) -> float:\n return RATES[s] * 2.0",
     "table_get": "def f(a: int) -> int | None:\n return POINTS.get(a)",
     "table_get_default": "def f(s: str, x: float) -> float:\n return RATES.get(s, 1.0 / x)",
+    "long_table": """
+def f(s: str, a: int, x: float) -> float:
+    if s in MANY:
+        return MANY[s] + SQUARES.get(a, x)
+    return SQUARES[a] * HALVES.get(x, 0.25)
+MANY = {w: float(i) for i, w in enumerate(["a", "b", "", "C", "ab", "x", "ß", "y", "😀", "z"])}
+SQUARES = {i: i * 0.5 for i in range(-20, 20)}
+HALVES = {i / 2: i * 1.5 for i in range(-20, 20)}
+""",
     "table_in": "def f(s: str, a: int) -> bool:\n return s in RATES and a not in POINTS",
     "table_written_here": 'def f(s: str) -> int:\n return {"a": 1, "b": 2}.get(s, 0)',
-    "literal_type": 'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"',
+    "literal_type": (
+        'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"'
+    ),
     "enum_parameter": "def f(s: Shop) -> bool:\n return s == Shop.WEB or s in (Shop.STORE, 'C')",
-    "str_enum_member": "def f(s: str) -> Grade:\n return Grade.GOOD if s == Grade.BAD else Grade.BAD",
+    "str_enum_member": (
+        "def f(s: str) -> Grade:\n return Grade.GOOD if s == Grade.BAD else Grade.BAD"
+    ),
     "enum_value": "def f(s: str) -> str:\n return s + Grade.GOOD.value + Shop.WEB",
     "f_string": "def f(s: str, u: str) -> str:\n return f'{s}-{u}{{}}'",
     "any_over_constants": "def f(s: str) -> bool:\n return any(w in s for w in ('a', 'C1', 'ß'))",
@@ -234,9 +362,13 @@ def f(x: float, y: float) -> bool:
     return all(x / d > 1.0 for d in (1.0, 0.5, y) if d != 2.0)
 """,
     "nested_choice": "def f(a: int) -> str:\n return 'x' if a > 3 else 'y' if a > 0 else 'z'",
-    "module_constants": "def f(a: int) -> int:\n return a % WEEK + len(STEPS) + STEPS_1\nSTEPS_1 = 5",
+    "module_constants": (
+        "def f(a: int) -> int:\n return a % WEEK + len(STEPS) + STEPS_1\nSTEPS_1 = 5"
+    ),
     "unused_result_errs": "def f(a: int, b: int) -> int:\n a // b\n return 1",
-    "whole_literals_for_a_float": "def f(x: float) -> float:\n return 0 if x > 1.0 else -0 if x > 0.5 else x",
+    "whole_literals_for_a_float": (
+        "def f(x: float) -> float:\n return 0 if x > 1.0 else -0 if x > 0.5 else x"
+    ),
     "always_raises": "def f(a: int) -> int:\n assert a > a\n return 1",
     "reassigned_types_by_path": """
 def f(x: float, ox: float | None) -> float | None:
@@ -245,8 +377,10 @@ def f(x: float, ox: float | None) -> float | None:
         got = x
     return got
 """,
-    "big_ints_compare_exactly": "def f(a: int, x: float) -> bool:\n return a == x or a < x <= a + 0.5",
-}  # fmt: skip
+    "big_ints_compare_exactly": (
+        "def f(a: int, x: float) -> bool:\n return a == x or a < x <= a + 0.5"
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +437,12 @@ def test_renaming_locals_and_helpers_keeps_the_fingerprint() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("range(3)", "range(4)"), ("total = 0.0", "total = -0.0"), ("> 1.0", ">= 1.0"), ("n / d", "d / n")],
+    [
+        ("range(3)", "range(4)"),
+        ("total = 0.0", "total = -0.0"),
+        ("> 1.0", ">= 1.0"),
+        ("n / d", "d / n"),
+    ],
 )
 def test_changing_the_meaning_changes_the_fingerprint(old: str, new: str) -> None:
     assert fingerprint(ORIGINAL) != fingerprint(ORIGINAL.replace(old, new))
@@ -457,7 +596,5 @@ def test_the_text_of_a_verbatim_function_is_part_of_its_fingerprint() -> None:
     [("int", "2**70"), ("int", "1.5"), ("float", "'1'"), ("str", "None"), ("str", "'\\ud800'")],
 )
 def test_a_result_that_its_type_does_not_hold_is_an_error(returns: str, value: str) -> None:
-    source = (
-        f"@feature(on_unsupported='python')\ndef f(a: int) -> {returns}:\n    return {value}\n"
-    )
+    source = f"@feature(on_unsupported='python')\ndef f(a: int) -> {returns}:\n    return {value}\n"
     assert repr(to_python(compiled(source))(1)) == "ERROR"

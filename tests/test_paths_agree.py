@@ -409,3 +409,11 @@ def test_events_of_one_instant_are_ordered_by_their_lists(con, name, column):
         paths = Paths(con, SERVICES[name], {"rich": rows})
         assert paths.differing([Question({"key": 1, "key2": "a"}, 0)]) == {}
         paths.close()
+
+
+@pytest.mark.parametrize("arrives", [0, 1])
+def test_a_list_keeps_its_minus_zeros_in_a_join_of_few_labels(con, arrives):
+    rows = [AT_ONE_INSTANT | {"prices": [-0.0], "__created": arrives}]
+    paths = Paths(con, SERVICES["latest of other types"], {"rich": rows})
+    assert paths.differing([Question({"key": 1, "key2": "a"}, 1)]) == {}
+    paths.close()

@@ -1,11 +1,13 @@
-"""Thirty features of the kinds that public feature repositories and Kaggle solutions are full of, in
-our own words: fraud, credit, retail, advertising, travel, telecoms."""
+"""Features of the kinds that public feature repositories and Kaggle solutions are full of, in our
+own words: fraud, people, retail, time, telecoms, advertising.
+"""
 
 import enum
 import hashlib
 import math
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -16,7 +18,7 @@ RISK = {"GB": 0.1, "US": 0.2, "NG": 0.9, "RU": 0.8}
 CATEGORY_POINTS = {"grocery": 1, "fuel": 2, "travel": 3}
 AGE_BANDS = (18, 25, 35, 50, 65)
 LONDON = ZoneInfo("Europe/London")
-LAUNCH = datetime(2020, 1, 1, tzinfo=timezone.utc)
+LAUNCH = datetime(2020, 1, 1, tzinfo=UTC)
 PHONE = re.compile(r"^\+?[0-9][0-9 \-]{6,14}$")
 MOBILE = re.compile("iphone|android|mobile", re.IGNORECASE)
 
@@ -138,7 +140,9 @@ def age_in_years(born: date | None, at: datetime) -> int | None:
     if born is None or born > at.date():
         return None
     today = at.date()
-    before_birthday = today.month < born.month or (today.month == born.month and today.day < born.day)
+    before_birthday = today.month < born.month or (
+        today.month == born.month and today.day < born.day
+    )
     return today.year - born.year - int(before_birthday)
 
 
@@ -308,7 +312,7 @@ def spread_of_amounts(amounts: list[float]) -> float | None:
 def rising_streak(amounts: list[float]) -> int:
     """How many of the last purchases were each dearer than the one before."""
     streak = 0
-    for before, after in zip(amounts, amounts[1:]):
+    for before, after in pairwise(amounts):
         streak = streak + 1 if after > before else 0
     return streak
 

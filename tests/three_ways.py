@@ -69,11 +69,11 @@ def _int64(value: Any) -> Any:
     return value
 
 
-def _add(values: Any) -> Any:
+def _add(values: Any, start: Any = 0) -> Any:
     """The builtin sum as the A-rules have it: floats exactly, ints held to int64 at the end."""
     from featurekit.ops import NAMESPACE
 
-    values = list(values)
+    values = list(values) or [start]
     if any(isinstance(v, float) for v in values):
         exact = NAMESPACE.get("sum_floats") or NAMESPACE.get("exact_sum") or math.fsum
         return exact(values)

@@ -10,8 +10,11 @@ from featurekit.types import BOOL, BYTES, INT, STR
 
 
 def bucket(value: str | int, buckets: int) -> int:
-    """A stable bucket, from 0 to `buckets` - 1, of a text or an int by its decimal text: the first
-    eight bytes of the MD5 of its UTF-8, little-endian, over 16, modulo `buckets`. ValueError where `buckets` is not positive."""
+    """A stable bucket, from 0 to `buckets` - 1, of a text, or of an int by its decimal text.
+
+    It is the first eight bytes of the MD5 of the UTF-8, little-endian, over 16, modulo `buckets`;
+    ValueError where `buckets` is not positive.
+    """
     if buckets <= 0:
         raise ValueError("buckets must be positive")
     digest = hashlib.md5(str(value).encode(), usedforsecurity=False).digest()

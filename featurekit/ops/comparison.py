@@ -8,14 +8,14 @@ from typing import Any
 from featurekit.ops.table import Op, register
 from featurekit.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
 
-# DuckDB orders these as Python does: text by the bytes of UTF-8, whose order is that of code points.
+# DuckDB orders these as Python does: text by the bytes of UTF-8, which order as code points do.
 _PLAIN = (BOOL, INT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _SQL = {"==": "=", "!=": "<>"}
 _EXACT = 2**53
 
-# DuckDB orders NaN above all and equal to itself; in Python nothing compares with it. The difference
-# of two doubles is below zero just where the first is less, and never with a NaN.
+# DuckDB orders NaN above all and equal to itself; in Python nothing compares with it. The
+# difference of two doubles is below zero just where the first is less, and never with a NaN.
 _FINITE = (
     "CASE WHEN {{{checked}}} <= 'inf'::DOUBLE THEN {{0}} {sql} {{1}}"
     " WHEN {{0}} IS NOT NULL AND {{1}} IS NOT NULL THEN {nan} END"

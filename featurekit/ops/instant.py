@@ -139,7 +139,7 @@ register(
 
 
 def _moved(sign: str) -> str:
-    """The instant, where a datetime holds it. -INT_MIN would leave int64, and is out of range too."""
+    """The instant, where a datetime holds it; the outer limit keeps the sum within int64."""
     us, limit = "epoch_us({0})", INSTANT_MAX - INSTANT_MIN
     made = f"{us} {sign} {{1}}"
     return (
@@ -262,13 +262,11 @@ register(
 
 _ISO = tuple(
     (t,)
-    for t in ("2024-02-29T12:30:45Z", "2024-02-29 12:30:45.123456+00:00", "2024-02-29")
-    + ("2024-02-29T12:30:45", "20240229T123045+0530", "2023-02-29T00:00:00Z", "2024-W09-4T01")
-    + ("2024-02-29T12:30:45.1Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00")
-    + (
-        "2024-02-29T24:00:00Z",
-        "2024-02-29T12:30:60Z",
-        "2024-13-01T00:00:00Z",
+    for t in (
+        *("2024-02-29T12:30:45Z", "2024-02-29 12:30:45.123456+00:00", "2024-02-29"),
+        *("2024-02-29T12:30:45", "20240229T123045+0530", "2023-02-29T00:00:00Z", "2024-W09-4T01"),
+        *("2024-02-29T12:30:45.1Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
+        *("2024-02-29T24:00:00Z", "2024-02-29T12:30:60Z", "2024-13-01T00:00:00Z"),
         "1999-12-31 23:59:59",
     )
 )
@@ -329,7 +327,10 @@ def _strftime(value: Any, format_: Any) -> str | None:
     shown = None if format_ is None else strftime_sql("{0}", format_)
     if shown is None:
         return None
-    return f"CASE WHEN {{0}} >= DATE '1000-01-01' THEN {shown} WHEN {{0}} IS NOT NULL THEN {{python}} END"
+    return (
+        f"CASE WHEN {{0}} >= DATE '1000-01-01' THEN {shown}"
+        " WHEN {0} IS NOT NULL THEN {python} END"
+    )
 
 
 _PARSED = tuple(

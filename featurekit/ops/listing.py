@@ -1,6 +1,6 @@
 """Operators on lists, a row for each type of element; the sums of floats are exact (A1, A2).
 
-DuckDB takes what orders and compares alike; for floats, where NaN and the zeros differ, Python does.
+DuckDB takes what orders and compares alike; floats, where NaN and the zeros differ, Python does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from featurekit.types import (
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """The sum rounded once; zero is +0.0, both infinities make NaN, beyond the doubles is an error."""
+    """The sum, rounded once: zero is +0.0, both infinities make NaN, beyond doubles an error."""
     values = list(values)
     if not all(map(math.isfinite, values)):
         return sum(v for v in values if not math.isfinite(v))
@@ -51,8 +51,8 @@ def norm(values: list[float]) -> float:
     return math.hypot(*values)
 
 
-# Python's own `in`, `==`, `count` and `index` take an object for equal to itself, so that a NaN would
-# be found or not by where it came from. Here it equals nothing, as everywhere (R4).
+# Python's own `in`, `==`, `count` and `index` take an object for equal to itself, so that a NaN
+# would be found or not by where it came from. Here it equals nothing, as everywhere (R4).
 
 
 def _among(value: Any, values: list[Any]) -> bool:

@@ -23,18 +23,15 @@ _ANY = ""
 def _function(
     name: str, domain: str | None, sql: str | None = None, edges: tuple[float, ...] = ()
 ) -> Op:
-    """`math.name` of a float: defined on `domain`, everywhere where it is empty; None: in Python."""
+    """`math.name` of a float; `domain` is empty where all floats have a value, None: in Python."""
     call = f"{sql or name}({{0}})"
-    if domain is None:
-        template = None
-    else:
-        template = f"CASE WHEN {domain} THEN {call} END" if domain else call
+    guarded = f"CASE WHEN {domain} THEN {call} END" if domain else call
     return Op(
         f"math.{name}",
         (FLOAT,),
         FLOAT,
         f"math.{name}({{0}})",
-        template,
+        None if domain is None else guarded,
         raises=name not in ("tanh", "atan", "asinh", "cbrt", "fabs", "degrees", "radians"),
         edges=tuple((e,) for e in edges),
         platform="" if name in ("sqrt", "fabs", "degrees", "radians") else "libm",
@@ -170,18 +167,20 @@ register(
 WHOLE = "CASE WHEN {0} >= -9223372036854775808e0 AND {0} < 9223372036854775808e0 THEN %s END"
 
 
+# Adding 1.5 · 2**52 leaves no bits below the point: the addition itself rounds halves to even.
+_ROUND = (
+    "CASE WHEN abs({0}) < 2251799813685248e0 THEN ({0} + 6755399441055744e0) - 6755399441055744e0"
+    " ELSE round_even({0}, 0) END"
+)
+
+
 def _whole(name: str, python: str, expression: str) -> Op:
     return Op(name, (FLOAT,), INT, python, WHOLE % f"({expression})::BIGINT", raises=True)
 
 
 register(
     _whole("int", "int({0})", "trunc({0})"),
-    # round() takes halves away from zero, round_even to even as Python does, but slowly.
-    _whole(
-        "round",
-        "round({0})",
-        "CASE WHEN abs({0} - trunc({0})) = 0.5e0 THEN round_even({0}, 0) ELSE round({0}) END",
-    ),
+    _whole("round", "round({0})", _ROUND),
     _whole("math.floor", "math.floor({0})", "floor({0})"),
     _whole("math.ceil", "math.ceil({0})", "ceil({0})"),
     _whole("math.trunc", "math.trunc({0})", "trunc({0})"),

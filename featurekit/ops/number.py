@@ -233,12 +233,12 @@ _FLOAT_MOD = (
     f"CASE WHEN {{2}} = 0 THEN {_SIGNED_ZERO}"
     " WHEN {2} IS NOT NULL AND ({1} < 0) <> ({2} < 0) THEN {2} + {1} ELSE {2} END"
 )
-# `{python}` where the quotient is zero, NaN or infinite, or needs its last correction.
-_QUOTIENT = "(({0} - {2}) / {1} - CASE WHEN {2} <> 0 AND ({1} < 0) <> ({2} < 0) THEN 1 ELSE 0 END)"
+_QUOTIENT = (
+    "(({0} - {2}) / {1} - CASE WHEN {2} <> 0 AND ({1} < 0) <> ({2} < 0) THEN 1e0 ELSE 0e0 END)"
+)
 _FLOAT_FLOOR_DIV = (
-    "CASE WHEN {1} <> 0 THEN CASE WHEN abs({3}) > 0 AND abs({3}) < 4503599627370496e0"
-    " AND {3} - floor({3}) <= 0.5e0 THEN floor({3})"
-    " WHEN {0} IS NOT NULL THEN {python} END END"
+    "CASE WHEN {3} = 0 THEN CASE WHEN signbit({0}) <> signbit({1}) THEN '-0.0'::DOUBLE ELSE 0e0 END"
+    " WHEN {3} - floor({3}) > 0.5e0 THEN floor({3}) + 1e0 ELSE floor({3}) END"
 )
 
 
@@ -254,9 +254,11 @@ _POWER = (
 
 def _round_sql(value: Any, digits: Any) -> str | None:
     """Away from ties the nearest whole number of x · 10ⁿ is certain, and its quotient by 10ⁿ, both
-    exact doubles, is rounded once: the double nearest to the decimal, which is Python's rule. x · 10ⁿ
-    errs by at most 2**-13 below 2**40. Near ties a decimal text decides, as in Python; from 2**52 on
-    all doubles are whole."""
+    exact doubles, is rounded once: the double nearest to the decimal, which is Python's rule.
+
+    Below 2**40 the product errs by at most 2**-13. Near ties a decimal text decides, as in Python;
+    from 2**52 on all doubles are whole.
+    """
     if digits is None or not 0 <= digits <= 15:
         return None
     scale = f"1e{digits}::DOUBLE"

@@ -246,7 +246,7 @@ register(
             raises=True,
             literals=(0, 2),
             check=_group_check,
-            edges=tuple((p, t, 0) for p, t in _EDGES[::7]) + ((r"(\d+)-(\d+)", "12-3", 2),),
+            edges=(*((p, t, 0) for p, t in _EDGES[::7]), (r"(\d+)-(\d+)", "12-3", 2)),
             defaults=(0,),
             platform="unicode",
         )

@@ -85,7 +85,7 @@ class Op:
     platform: str = ""
 
     def template(self, literals: Sequence[Any] = ()) -> str:
-        """The SQL of the row for arguments of which these are literals, None standing for others."""
+        """The SQL of the row; `literals` are its literal arguments' values, None for the others."""
         if self.literal_sql is not None and any(v is not None for v in literals):
             special = self.literal_sql(*literals)
             if special is not None:
@@ -102,7 +102,7 @@ class Op:
         names = [f"a{i}" for i in range(len(self.params))]
         text = f"lambda {', '.join(names)}: {self.python.format(*names)}"
         function: Callable[..., Any] = eval(text, dict(NAMESPACE))
-        if not self.result.name == "int" or not self.raises:
+        if self.result.name != "int" or not self.raises:
             return function
 
         def checked(*args: Any) -> Any:
@@ -186,27 +186,35 @@ _SPANS_US = (
     *(INT_MAX, INT_MIN, 36_000_000_000, INSTANT_MAX, INSTANT_MIN, 3, 7),
 )
 MIN_SPAN, MAX_SPAN = INT_MIN * MICROSECOND, INT_MAX * MICROSECOND
-"""A timedelta is an int64 of microseconds, which is less than Python's holds; beyond is an error."""
+"""A timedelta is an int64 of microseconds, less than Python's holds; beyond is an error (R3)."""
 
 EDGES: dict[Type, tuple[Any, ...]] = {
     BOOL: (False, True),
-    INT: (0, 1, -1, 2, -2, 3, 7, 10, 63, 64, 2**31, 2**53, 2**53 + 1, -(2**53) - 1, 2**62)
-    + (2**63 - 1, -(2**63), -(2**63) + 1, 3037000500),
-    FLOAT: (0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 0.1, 1e-308, 5e-324, 1e16, 1e300, -1e300)
-    + (2.0**53, 2.0**53 + 2, 2.0**63, -(2.0**63), 1.7976931348623157e308, 709.78, 710.0)
-    + (math.inf, -math.inf, math.nan, 0.49999999999999994, 4503599627370497.5, 7.0, -7.0, 3.0),
-    STR: ("", "a", "A", " a ", "\t\n x\u00a0\u2003", "ß", "İ", "ı", "ﬁ", "é", "e\u0301", "C536379")
-    + ("😀", "a😀b", "\x00", "'", '"', "%", "_", "\\", "0", "12", "-5", "1.5", "nan", "abcabc")
-    + ("ΑΣ", "ǆ", "\x1c", "²", "१", "{python}", "{0}", "a,b,,c", "a\nb\n", "hello World"),
+    INT: (
+        *(0, 1, -1, 2, -2, 3, 7, 10, 63, 64, 2**31, 2**53, 2**53 + 1, -(2**53) - 1, 2**62),
+        *(2**63 - 1, -(2**63), -(2**63) + 1, 3037000500),
+    ),
+    FLOAT: (
+        *(0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 0.1, 1e-308, 5e-324, 1e16, 1e300, -1e300),
+        *(2.0**53, 2.0**53 + 2, 2.0**63, -(2.0**63), 1.7976931348623157e308, 709.78, 710.0),
+        *(math.inf, -math.inf, math.nan, 0.49999999999999994, 4503599627370497.5, 7.0, -7.0, 3.0),
+    ),
+    STR: (
+        *("", "a", "A", " a ", "\t\n x\u00a0\u2003", "ß", "İ", "ı", "ﬁ", "é", "e\u0301", "C536379"),
+        *("😀", "a😀b", "\x00", "'", '"', "%", "_", "\\", "0", "12", "-5", "1.5", "nan", "abcabc"),
+        *("ΑΣ", "ǆ", "\x1c", "²", "१", "{python}", "{0}", "a,b,,c", "a\nb\n", "hello World"),
+    ),
     BYTES: (b"", b"\x00", b"a", b"ab\xff", b"\xc3\xa9", b"\xed\xa0\x80", b"\\x41", b"'"),
     DATETIME: tuple(map(instant, _INSTANTS)),
     DATE: tuple(instant(us).date() for us in _INSTANTS),
     TIMEDELTA: tuple(us * MICROSECOND for us in _SPANS_US),
     list_of(BOOL): ([], [True], [False], [True, False]),
     list_of(INT): ([], [1], [2**63 - 1, 1], [2**63 - 1, 1, -1], [3, -1, 2], [0], [2**53 + 1, 1]),
-    list_of(FLOAT): ([], [0.1] * 10, [-0.0], [0.0, -0.0], [-0.0, 0.0], [math.nan, 1.0])
-    + ([1.0, math.nan], [math.inf, -math.inf], [1e308, 1e308, -1e308], [1e308] * 2, [3.0, 4.0])
-    + ([1e16, 1.0, -1e16], [math.inf, 1.0], [5e-324, 1.0], [2.0, 1.0, math.nan, 0.5]),
+    list_of(FLOAT): (
+        *([], [0.1] * 10, [-0.0], [0.0, -0.0], [-0.0, 0.0], [math.nan, 1.0], [1.0, math.nan]),
+        *([math.inf, -math.inf], [1e308, 1e308, -1e308], [1e308] * 2, [3.0, 4.0], [math.inf, 1.0]),
+        *([1e16, 1.0, -1e16], [5e-324, 1.0], [2.0, 1.0, math.nan, 0.5]),
+    ),
     list_of(STR): ([], ["a"], ["b", "a", "ß"], ["", " "], ["a", "a", "😀"]),
     list_of(BYTES): ([], [b""], [b"a", b"\x00"]),
     list_of(DATETIME): ([], [EPOCH], [instant(5), EPOCH], [instant(INSTANT_MAX)]),

@@ -115,7 +115,8 @@ _FAR = 2**31 - 2  # DuckDB's substring raises beyond its own limits
 
 
 def _bound(place: str, length: str) -> str:
-    return f"CASE WHEN {place} < 0 THEN greatest({place} + {length}, 0) ELSE least({place}, {length}) END"
+    below = f"greatest({place} + {length}, 0)"
+    return f"CASE WHEN {place} < 0 THEN {below} ELSE least({place}, {length}) END"
 
 
 def _slice_sql(
@@ -229,6 +230,14 @@ def _plain(
     return Op(name, params, result, f"{{0}}.{method}({rest})", sql, **more)
 
 
+def _join_sql(separator: Any, parts: Any) -> str | None:
+    """Of no parts DuckDB joins NULL."""
+    if separator is None:
+        return None
+    joined = f"array_to_string({{1}}, {text_literal(separator)})"
+    return f"coalesce({joined}, CASE WHEN len({{1}}) = 0 THEN '' END)"
+
+
 _NO_PREFIX = "WHEN {1} IS NOT NULL THEN {0} END"
 _FOUND = "strpos({0}, {1})"
 _PARTITION = (
@@ -299,7 +308,7 @@ register(
         "str.removeprefix",
         _TWO,
         STR,
-        f"CASE WHEN starts_with({{0}}, {{1}}) THEN substring({{0}}, length({{1}}) + 1) {_NO_PREFIX}",
+        "CASE WHEN starts_with({0}, {1}) THEN substring({0}, length({1}) + 1) " + _NO_PREFIX,
         edges=(("abc", "ab"), ("abc", "")),
     ),
     _plain(
@@ -366,11 +375,7 @@ register(
         (STR, _STRS),
         STR,
         # DuckDB takes a literal separator only.
-        literal_sql=lambda sep, parts: (
-            None
-            if sep is None
-            else f"coalesce(array_to_string({{1}}, {text_literal(sep)}), CASE WHEN len({{1}}) = 0 THEN '' END)"
-        ),
+        literal_sql=_join_sql,
         edges=((",", ["a", "b"]), ("", ["a", "", "b"])),
     ),
     _plain("str.find", _TWO, INT, f"({_FOUND} - 1)", edges=(("äb", "b"), ("ab", ""), ("", ""))),

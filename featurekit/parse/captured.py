@@ -47,8 +47,10 @@ _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.FloorDiv: lambda a, b: a // b,
 }
 _MUTATORS = frozenset(
-    ("append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse")
-    + ("setdefault", "sort", "update", "add", "discard")
+    (
+        *("append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse"),
+        *("setdefault", "sort", "update", "add", "discard"),
+    )
 )
 
 

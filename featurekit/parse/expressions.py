@@ -199,7 +199,7 @@ class Expressions(Lists):
         made = self.expression(value, env)
         if made.type == NONE:
             self.fail(node, f"{target.id} would be None and nothing else", "leave it out")
-        # A name of its own for each walrus: where ways meet, another's value is not mistaken for it.
+        # A name of its own for each walrus, not to be taken for another's where ways meet.
         name = Name(f".{node.lineno}_{node.col_offset}_{target.id}", made.type)
         env[target.id] = name
         return Bind(name.name, made, made.type)

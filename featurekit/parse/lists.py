@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ class Lists(Instants):
                     row.append(column.constants[i])
             rows.append(tuple(row))
         names = []
-        for p, (name, column) in enumerate(pairs):
+        for p, (name, _) in enumerate(pairs):
             types = list(dict.fromkeys(row[p].type.base for row in rows if row[p].type != NONE))
             if len(types) > 1:
                 shown = " and ".join(map(str, types))
@@ -143,7 +144,9 @@ class Lists(Instants):
                 "reversed",
             ) and self.is_builtin(name, env):
                 if keywords and name != "enumerate":
-                    self.fail(keywords[0], f"a keyword argument of {name}()", "leave it out")
+                    loose = name == "zip" and self.static(keywords[0].value, env) is False
+                    if not loose or keywords[0].arg != "strict":
+                        self.fail(keywords[0], f"a keyword argument of {name}()", "leave it out")
                 match name:
                     case "range":
                         return self.range(source, arguments, env)
@@ -161,6 +164,18 @@ class Lists(Instants):
                             return _Column(constants=inner.constants[::-1])
                         self.fail(source, "reversed() of a list", "write values[::-1]")
                 self.fail(source, f"{name}() of nothing", "pass what it runs over")
+            case ast.Call(func=function, args=[inner_node], keywords=[]) if (
+                isinstance(function, (ast.Name, ast.Attribute))
+                and self.static(function, env) is itertools.pairwise
+            ):
+                whole = self.shape(inner_node, env)
+                if not isinstance(whole, _Column) or whole.start is not None:
+                    self.fail(source, "pairwise() of tuples", "zip the lists that you need")
+                if whole.constants is not None:
+                    return [whole, _Column(constants=whole.constants[1:])]
+                assert whole.values is not None
+                later = self.call(source, "slice.from", [source] * 2, [whole.values, Const(1, INT)])
+                return [whole, _Column(values=later)]
             case ast.Call(
                 func=ast.Attribute(value=receiver, attr="items" | "keys" | "values" as part),
                 args=[],
