@@ -42,7 +42,7 @@ class Events:
 def prepare(con: Any) -> None:
     """Give a connection the session that every query here relies on (T2) and the macros."""
     con.execute("SET TimeZone = 'UTC'")
-    # For up to 64 labels DuckDB makes an ASOF join an arg_max, which turns a -0.0 in a list into 0.0.
+    # For up to 64 labels DuckDB makes an ASOF join an arg_max, and that loses -0.0 inside lists.
     con.execute("SET asof_loop_join_threshold = 0")
     # Where a divisor is a constant 0, DuckDB divides while it plans, in whatever branch that stands.
     con.execute("SET error_on_division_by_zero = false")
