@@ -48,7 +48,9 @@ def arguments(description: str, sizes: dict[str, int]) -> argparse.Namespace:
     """The options of every benchmark: --size, --runs, --json."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=sizes, default=next(iter(sizes)), help="how much data")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="runs of each, of which the median counts"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parsed = parser.parse_args()
     parsed.rows = sizes[parsed.size]

@@ -125,7 +125,8 @@ def in_sql(con: duckdb.DuckDBPyConnection, transform: Transform, rows: int, runs
         f"(SELECT v, row_number() OVER () AS i FROM {hand}) b USING (i) "
         "WHERE a.e OR a.v IS DISTINCT FROM b.v"
         if rows <= 1_000_000
-        else f"SELECT (SELECT bit_xor(hash(v)) FROM {ours}) <> (SELECT bit_xor(hash(v)) FROM {hand})"
+        else f"SELECT (SELECT bit_xor(hash(v)) FROM {ours}) <> "
+        f"(SELECT bit_xor(hash(v)) FROM {hand})"
     ).fetchall()[0][0]
     assert not differing, f"{transform.name}: the hand-written SQL gives other values"
     taken = compare(

@@ -29,7 +29,7 @@ from featurekit.types import BOOL, FLOAT, INT, Type
 @ir.portable
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What of a source decides values: names, types and the reading of time, not where files lie."""
+    """What of a source decides values: names, types and how time is read, not where files lie."""
 
     name: str
     schema: tuple[ir.Param, ...]
@@ -361,8 +361,8 @@ def _nameless(value: Any) -> Any:
 
 def _ambiguous(transform: Transform, name: str, what: str) -> str:
     return (
-        f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is also "
-        f"{what}; leave the default out to read it (for a missing value, take T | None and test "
+        f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is "
+        f"also {what}; leave the default out to read it (for a missing value, take T | None and test "
         "it), or rename the parameter"
     )
 
@@ -479,9 +479,7 @@ class _ServiceCompiler:
             _check_fits(f"@feature {name}", param, type_, what, hint_fail, name)
             inputs.append(found)
         identity = [ir.rename(function), [self._input_identity(i) for i in inputs]]
-        self.transforms.append(
-            RequestTransform(function, tuple(inputs), ir.fingerprint(identity))
-        )
+        self.transforms.append(RequestTransform(function, tuple(inputs), ir.fingerprint(identity)))
         self.ready[name] = len(self.transforms) - 1
         return self.ready[name]
 
@@ -490,9 +488,7 @@ class _ServiceCompiler:
         return (
             name in self.request
             or (name in self.pending and name != transform)
-            or any(
-                name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features
-            )
+            or any(name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features)
         )
 
     def _input_identity(self, given: Input) -> Any:

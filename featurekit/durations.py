@@ -22,7 +22,7 @@ _WRITTEN = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
 
 
 def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
-    """Microseconds of `duration`; positive, or also zero where `zero`. `what` names it in errors."""
+    """Microseconds of `duration`; positive, or also 0 where `zero`. `what` names it in errors."""
     if isinstance(duration, dt.timedelta):
         us = duration // dt.timedelta(microseconds=1)
     else:

@@ -152,7 +152,14 @@ def _prefixed(order: str) -> str:
 
 
 def _rows(view: View, batch: Any) -> Iterator[tuple[Any, ...]]:
-    types = [*(p.type for p in view.join_keys), None, None, None, None, *(s.type for s in view.slots)]
+    types = [
+        *(p.type for p in view.join_keys),
+        None,
+        None,
+        None,
+        None,
+        *(s.type for s in view.slots),
+    ]
     columns = []
     for i, column in enumerate(batch.columns):
         type_ = types[i] if i < len(types) else None
@@ -187,5 +194,3 @@ def _grouped(view: View, made: ViewEvents, rows: Iterator[tuple[Any, ...]]) -> I
         current.events.append((row[n + 2], row[n + 3], values))
     if current is not None:
         yield current
-
-

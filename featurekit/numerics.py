@@ -19,7 +19,10 @@ from featurekit.ir import Call
 from featurekit.types import Type
 
 _PROBES = tuple(
-    sign * math.ldexp(1.0 + k / 37.0, e) for sign in (1, -1) for k in range(37) for e in range(-9, 9)
+    sign * math.ldexp(1.0 + k / 37.0, e)
+    for sign in (1, -1)
+    for k in range(37)
+    for e in range(-9, 9)
 )
 
 

@@ -147,7 +147,7 @@ class TrainingSet:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Features and fingerprints, sources, rows, content hash, numeric fingerprint, version (F2)."""
+        """Features and fingerprints, sources, rows, content hash, numeric fingerprint (F2)."""
         if self._manifest is None:
             self._consume()
         assert self._manifest is not None
@@ -156,8 +156,8 @@ class TrainingSet:
     @property
     def statistics(self) -> dict[str, Any]:
         """`features`: for each that erred in some row, how many rows and the first of them;
-        `transforms`: for each that erred on an event of a window view, how many events were left out
-        of its aggregates, and the first of them (R3)."""
+        `transforms`: for each that erred on an event of a window view, how many events were left
+        out of its aggregates, and the first of them (R3)."""
         if self._statistics is None:
             self._consume()
         assert self._statistics is not None
@@ -220,7 +220,9 @@ class _Run:
         )
         given = self._given_schema()
         self._check_names(given.names)
-        fields = [pa.field(n, o.type.arrow) for n, o in zip(owner.names, service.outputs, strict=True)]
+        fields = [
+            pa.field(n, o.type.arrow) for n, o in zip(owner.names, service.outputs, strict=True)
+        ]
         if owner._statuses:
             fields += [pa.field(f"{n}__status", pa.string()) for n in owner.names]
         self.features = pa.schema(fields)
@@ -239,8 +241,8 @@ class _Run:
         clash = sorted({*self.owner.names} & {*given})
         if clash:
             raise EntityFrameError(
-                f"entity frame: {', '.join(map(repr, clash))} is a column of the frame and a feature "
-                "of the service; rename the column, or ask for full_feature_names=True"
+                f"entity frame: {', '.join(map(repr, clash))} is a column of the frame and a "
+                "feature of the service; rename the column, or ask for full_feature_names=True"
             )
 
     def batches(self) -> Iterator[Any]:
@@ -270,7 +272,12 @@ class _Run:
         owner._manifest = self._manifest(digest)
 
     def _count_errors(
-        self, errors: dict[str, dict[str, int]], strict: Mapping[int, str], o: int, flags: Any, at: int
+        self,
+        errors: dict[str, dict[str, int]],
+        strict: Mapping[int, str],
+        o: int,
+        flags: Any,
+        at: int,
     ) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -363,5 +370,3 @@ def _even(batches: Any) -> Iterator[Any]:
 
 def _one(table: Any) -> Any:
     return table.combine_chunks().to_batches()[0]
-
-

@@ -44,7 +44,7 @@ def prepare(con: Any) -> None:
     con.execute("SET TimeZone = 'UTC'")
     # For up to 64 labels DuckDB makes an ASOF join an arg_max, and that loses -0.0 inside lists.
     con.execute("SET asof_loop_join_threshold = 0")
-    # Where a divisor is a constant 0, DuckDB divides while it plans, in whatever branch that stands.
+    # Where a divisor is a constant 0, DuckDB divides while it plans, whatever branch it is in.
     con.execute("SET error_on_division_by_zero = false")
     for macro in (*exact.macros_sql(), *since.macros_sql()):
         con.execute(macro)
@@ -252,7 +252,8 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
         if count:
             keys = keys_sql(view)
             first = con.execute(
-                f"SELECT {keys}, __ts FROM {made.events} WHERE {error} ORDER BY __ts, {keys} LIMIT 1"
+                f"SELECT {keys}, __ts FROM {made.events} WHERE {error} "
+                f"ORDER BY __ts, {keys} LIMIT 1"
             ).fetchall()[0]
             sample = dict(zip((p.name for p in view.join_keys), first, strict=False))
             at = instant(first[-1]).isoformat()
@@ -356,9 +357,7 @@ def join_service(
             if statuses:
                 columns.append(f"v{v}.t{i} AS t{v}_{i}")
     # Every one of them has each label's row exactly once.
-    relation = " JOIN ".join(
-        r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations)
-    )
+    relation = " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations))
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     sql, failing = _finish(con, service, joined, erring, statuses=statuses)
     return Joined(sql, failing, tuple(views))

@@ -79,7 +79,9 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
     service = from_json(plan["service"])
     assert isinstance(service, Service)
     here = numeric_fingerprint(service)
-    differing = sorted(k for k in {*here, *plan["numerics"]} if here.get(k) != plan["numerics"].get(k))
+    differing = sorted(
+        k for k in {*here, *plan["numerics"]} if here.get(k) != plan["numerics"].get(k)
+    )
     if differing:
         message = (
             f"service {service.name!r} was published on a platform that differs in "
@@ -118,16 +120,24 @@ class OnlineResult:
     def to_pylist(self) -> list[dict[str, Any]]:
         """One dict a row: join keys and features."""
         everything = self.to_dict()
-        return [dict(zip(everything, row, strict=True)) for row in zip(*everything.values(), strict=True)]
+        return [
+            dict(zip(everything, row, strict=True))
+            for row in zip(*everything.values(), strict=True)
+        ]
 
     def statuses(self) -> list[dict[str, str]]:
         """One dict a row: each feature's PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR."""
-        return [dict(zip(self.status, row, strict=True)) for row in zip(*self.status.values(), strict=True)]
+        return [
+            dict(zip(self.status, row, strict=True))
+            for row in zip(*self.status.values(), strict=True)
+        ]
 
     @property
     def statistics(self) -> dict[str, dict[str, int]]:
         """For each feature that erred in some row: how many rows, and the first of them (R3)."""
-        erring = {n: [i for i, s in enumerate(v) if s == ERROR_STATUS] for n, v in self.status.items()}
+        erring = {
+            n: [i for i, s in enumerate(v) if s == ERROR_STATUS] for n, v in self.status.items()
+        }
         return {n: {"rows": len(v), "first_row": v[0]} for n, v in erring.items() if v}
 
     def to_arrow(self) -> pa.Table:
@@ -187,8 +197,8 @@ class OnlineService:
     def lookup(
         self, rows: Sequence[Row], instants: Sequence[int] | None
     ) -> tuple[Plan, dict[str, list[Any]], list[Columns], list[int]]:
-        """For each row, the outputs' values and statuses as of the row's own instant in microseconds;
-        without `instants`, as of now."""
+        """For each row, the outputs' values and statuses as of the row's own instant in
+        microseconds; without `instants`, as of now."""
         while True:
             plan = self.plan or self._load(self.store.read([self.live_key])[0])
             entities, requests = plan.check_rows(rows)
@@ -235,8 +245,7 @@ class Plan:
         for view in service.views:
             first.append(first[-1] + len(view.features))
         self.places = [
-            first[o.view] + o.index if o.view >= 0 else first[-1] + o.index
-            for o in service.outputs
+            first[o.view] + o.index if o.view >= 0 else first[-1] + o.index for o in service.outputs
         ]
         self.in_order = self.places == list(range(first[-1]))
         self.first = first
@@ -392,7 +401,9 @@ def _typed(value: Any, type_: Type, name: str, row: int) -> Any:
             try:
                 found.encode()
             except UnicodeEncodeError:
-                raise EntityFrameError(f"row {row}, {name!r}: a lone surrogate in {found!r}") from None
+                raise EntityFrameError(
+                    f"row {row}, {name!r}: a lone surrogate in {found!r}"
+                ) from None
         return found
     raise EntityFrameError(
         f"row {row}, {name!r}: expected {type_}, found {value!r} ({type(value).__name__})"

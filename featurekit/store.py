@@ -1,4 +1,4 @@
-"""The FeatureStore: one feature repo, its registry, its online store, and the paths between them."""
+"""The FeatureStore: one feature repo, its registry, its online store, and what joins them."""
 
 from __future__ import annotations
 
@@ -142,7 +142,9 @@ class FeatureStore:
                 f"UNION ALL {log_sql(logged, source)})"
             )
         about = {
-            "files": [{"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files],
+            "files": [
+                {"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files
+            ],
             "rows": read.rows,
             "quarantined": read.quarantined,
             "pushed_segments": len(logged),
@@ -345,8 +347,8 @@ class FeatureStore:
                     done = write(store, prepared)
                 except StoreUnavailable as error:
                     raise StoreUnavailable(
-                        f"{error}\nThe {table.num_rows} rows are in the offline log; do not push them "
-                        "again: `featurekit materialize` brings them online"
+                        f"{error}\nThe {table.num_rows} rows are in the offline log; do not push "
+                        "them again: `featurekit materialize` brings them online"
                     ) from error
             finally:
                 store.close_push(pushes, token)
@@ -355,7 +357,7 @@ class FeatureStore:
     def get_online_features(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
     ) -> OnlineResult:
-        """The features of each row (join keys and request fields) as of one instant, now by default.
+        """The features of each row (join keys and request fields) as of an instant, now by default.
 
         Reads the plan and the states from Redis, never the repo's code.
         """
@@ -383,7 +385,9 @@ class FeatureStore:
         """
         from featurekit.parity.check import check_parity
 
-        return check_parity(self, self._service(service), values=values, seed=seed, progress=progress)
+        return check_parity(
+            self, self._service(service), values=values, seed=seed, progress=progress
+        )
 
     def snapshot(self, con: Any, view: View) -> Events:
         """The events of a view's source, for a DuckDB connection that `connect` gave."""

@@ -101,7 +101,9 @@ _HINTS: dict[Any, str] = {
 BOOL, INT, FLOAT, STR, BYTES = (Type(n) for n in ("bool", "int", "float", "str", "bytes"))
 DATETIME, DATE, TIMEDELTA = (Type(n) for n in ("datetime", "date", "timedelta"))
 NONE = Type("None", optional=True)
-WRITABLE = "bool, int, float, str, bytes, datetime, date, timedelta, list[T], each optionally | None"
+WRITABLE = (
+    "bool, int, float, str, bytes, datetime, date, timedelta, list[T], each optionally | None"
+)
 
 
 def from_hint(hint: Any) -> Type:

@@ -539,4 +539,5 @@ def test_edges_hold_every_instant_at_which_a_value_can_change():
 
 
 def test_a_transform_remains_callable():
-    assert isinstance(ten_over, Transform) and ten_over(5) == 2
+    assert isinstance(ten_over, Transform)
+    assert ten_over(5) == 2

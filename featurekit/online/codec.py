@@ -2,8 +2,8 @@
 
 A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
 value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
-two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a list
-is the column of its lengths and the column of its items. Absent values are zero, and there is one
+two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a
+list is the column of its lengths and the column of its items. Absent values are zero, and there is one
 NaN, so that equal columns have equal bytes.
 """
 
@@ -19,7 +19,14 @@ from featurekit.types import EPOCH, MICROSECOND, Type
 
 PRESENT, ABSENT, MIXED = 0, 1, 2
 _NAN = struct.pack("<d", float("nan"))
-FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {"int": "q", "float": "d", "bool": "?", "datetime": "q", "timedelta": "q", "date": "i"}
+FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
+    "int": "q",
+    "float": "d",
+    "bool": "?",
+    "datetime": "q",
+    "timedelta": "q",
+    "date": "i",
+}
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 
 
@@ -168,5 +175,3 @@ def entity_key(values: Sequence[tuple[Type, Any]]) -> bytes:
     """The bytes that name an entity: its keys in order, each behind its length."""
     parts = [encode_key(type_, value) for type_, value in values]
     return b"".join(b"%d:%s" % (len(p), p) for p in parts)
-
-

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
 from featurekit.compiled import View
-from featurekit.online.codec import FORMATS, PRESENT as ALL_PRESENT
+from featurekit.online.codec import FORMATS
+from featurekit.online.codec import PRESENT as ALL_PRESENT
 from featurekit.online.state import HEADER, PRESENT, VERSION, Reader, answer, unknown
 
 Columns = tuple[Sequence[Any], Sequence[str]]
@@ -46,7 +48,8 @@ class ViewLookup:
     def answer(self, blob: bytes | None, t: int) -> Columns:
         """The view's values and statuses for one entity as of `t`; see `state.answer`."""
         if blob is None:
-            return self.unknown
+            values, statuses = self.unknown
+            return copy.deepcopy(values), statuses  # an empty list or dict is the caller's own
         row, view = self.row, self.view
         if row is not None and len(blob) == row.size:
             fields = row.unpack(blob)

@@ -73,9 +73,7 @@ class RedisStore:
                 try:
                     pipe.watch(*keys)
                     changed = change(pipe.mget(keys))
-                    values = {
-                        k: v for k, v in zip(keys, changed, strict=True) if v is not None
-                    }
+                    values = {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
                     if not values:
                         return
                     pipe.multi()

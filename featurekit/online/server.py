@@ -84,8 +84,8 @@ def private_redis(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(
-            f"a private Redis cannot keep its data in {folder}: {error.strerror}; make room for that "
-            "folder, or set redis_url"
+            f"a private Redis cannot keep its data in {folder}: {error.strerror}; make room for "
+            "that folder, or set redis_url"
         ) from None
     with _guard, _locked(folder):
         fresh = folder not in _used

@@ -122,7 +122,9 @@ class State:
         for rank, event in ranked:
             if rank > best:
                 best = rank
-                if kept and visible_from(event) <= max(horizon, visible_from(self.events[kept[-1]])):
+                if kept and visible_from(event) <= max(
+                    horizon, visible_from(self.events[kept[-1]])
+                ):
                     kept.pop()
                 kept.append(rank)
         self.events = [self.events[rank] for rank in sorted(kept)]
@@ -171,9 +173,7 @@ class Reader:
         """The slot's values, oldest event first; None and ERROR stand among them."""
         while len(self._columns) <= index:
             slot = self.view.slots[len(self._columns)]
-            values, marks, self._next = decode_column(
-                slot.type, self.data, self._next, self.n
-            )
+            values, marks, self._next = decode_column(slot.type, self.data, self._next, self.n)
             self._columns.append((values, marks))
         return self._columns[index][0]
 
@@ -216,8 +216,8 @@ def answer(read: Reader | None, view: View, t: int) -> Answer:
     if t < read.newest_arrival - view.history_us:
         horizon = instant(read.newest_arrival - view.history_us)
         raise AsOfTooOld(
-            f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this entity "
-            f"from {horizon.isoformat()} on; ask later, or declare history= on the view"
+            f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this "
+            f"entity from {horizon.isoformat()} on; ask later, or declare history= on the view"
         )
     if read.first_visible > t:
         return unknown(view)
