@@ -362,8 +362,8 @@ def _nameless(value: Any) -> Any:
 def _ambiguous(transform: Transform, name: str, what: str) -> str:
     return (
         f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is "
-        f"also {what}; leave the default out to read it (for a missing value, take T | None and test "
-        "it), or rename the parameter"
+        f"also {what}; leave the default out to read it (for a missing value, take T | None and "
+        "test it), or rename the parameter"
     )
 
 

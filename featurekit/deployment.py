@@ -120,8 +120,8 @@ def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
     if not (store.read([key])[0] or b"").startswith(token):
         raise OnlineError(
             f"source {source!r} is being materialised, or rows with an arrival of their own are "
-            f"being pushed to it; try again when that is over (a dead holder's lock ends by itself in "
-            f"{_LOCK_S} s)"
+            f"being pushed to it; try again when that is over (a dead holder's lock ends by itself "
+            f"in {_LOCK_S} s)"
         )
     over = threading.Event()
 

@@ -3,8 +3,8 @@
 A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
 value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
 two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a
-list is the column of its lengths and the column of its items. Absent values are zero, and there is one
-NaN, so that equal columns have equal bytes.
+list is the column of its lengths and the column of its items. Absent values are zero, and there is
+one NaN, so that equal columns have equal bytes.
 """
 
 from __future__ import annotations
