@@ -325,7 +325,9 @@ def _show_changes(screen: Screen, changes: Sequence[Change]) -> None:
 
 def _notes(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
-    features with operators that DuckDB computes by calling Python (R5)."""
+    features with parts that DuckDB computes by calling Python (R5)."""
+    from featurekit.to_duckdb import python_parts
+
     repo = store.repo
     read = {v.source.name: v.source for v in repo.compiled_views.values()}
     unknown = [n for n, s in sorted(read.items()) if s.created_timestamp_column is None]
@@ -333,26 +335,16 @@ def _notes(store: FeatureStore) -> dict[str, Any]:
     for view in repo.compiled_views.values():
         for feature in view.features:
             slots = [view.slots[i] for i in (feature.slot, feature.where) if i is not None]
-            ops = {op for s in slots if s.transform for op in _python_ops(s.transform.body)}
-            if ops:
-                called[f"{view.name}.{feature.name}"] = sorted(ops)
+            parts = {p for s in slots if s.transform for p in python_parts(s.transform)}
+            if parts:
+                called[f"{view.name}.{feature.name}"] = sorted(parts)
     for service in repo.compiled_services.values():
         for output in service.outputs:
             if output.view < 0:
-                ops = set(_python_ops(service.transforms[output.index].function.body))
-                if ops:
-                    called[f"{service.name}.{output.name}"] = sorted(ops)
+                parts = set(python_parts(service.transforms[output.index].function))
+                if parts:
+                    called[f"{service.name}.{output.name}"] = sorted(parts)
     return {"arrival_unknown": unknown, "python_in_duckdb": called}
-
-
-def _python_ops(body: Any) -> Iterator[str]:
-    from featurekit import ops
-    from featurekit.numerics import operators
-
-    for key in operators(body):
-        row = ops.TABLE[key]
-        if row.sql is None or "{python}" in row.sql:
-            yield key
 
 
 def _show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
@@ -364,7 +356,7 @@ def _show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
     if notes["python_in_duckdb"]:
         screen.line("\nruns as Python inside DuckDB, slower and never different:")
         screen.table(
-            ("feature", "operators"),
+            ("feature", "parts"),
             [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
         )
 

@@ -99,7 +99,7 @@ _CONTROLS = " OR ".join(f"contains({{0}}, {text_literal(c)})" for c in _ASCII_SP
 
 
 def _strip(method: str, sql: str) -> Op:
-    """DuckDB's trim knows only spaces of text, and takes three times as long with a list of them."""
+    """DuckDB's trim knows only spaces of text, and with a list of them takes thrice the time."""
     return Op(
         f"str.{method}",
         (STR,),
