@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from featurekit.define import FeatureView as FeatureView
     from featurekit.define import feature as feature
     from featurekit.errors import FeaturekitError as FeaturekitError
+    from featurekit.ops.binary import bucket as bucket
+    from featurekit.ops.listing import dot as dot
+    from featurekit.ops.listing import norm as norm
     from featurekit.store import FeatureStore as FeatureStore
 
 _HOMES = {
@@ -26,6 +29,9 @@ _HOMES = {
     "feature": "define",
     "FeaturekitError": "errors",
     "FeatureStore": "store",
+    "bucket": "ops.binary",
+    "dot": "ops.listing",
+    "norm": "ops.listing",
 }
 __all__ = ["__version__", *_HOMES]
 
