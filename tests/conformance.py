@@ -61,7 +61,7 @@ def check(
     if len(chosen) > groups:
         chosen = [chosen[0], *rng.sample(chosen[1:], groups - 1)]
     for literals in chosen:
-        size = max(inputs // len(chosen), 60)
+        size = max(-(-inputs // len(chosen)), 60)
         rows = list(_rows(op, literals, size, edges // len(chosen) + 50, rng))
         _compare(con, report, rows, literals)
     return report
