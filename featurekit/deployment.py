@@ -7,10 +7,11 @@ their next request (F1).
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from featurekit.compiled import Service, View
@@ -26,26 +27,48 @@ def publish(store: OnlineStore, project: str, service: Service) -> None:
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
+    _change(store, _names_key(project), lambda names: {**names, service.name: 1})
+    _forget_unfed(store, project)
     promote(store, project)
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
     """Serve a service no longer."""
     store.delete([project_key(project, kind, name) for kind in ("live", "next")])
+    _change(store, _names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
+    _forget_unfed(store, project)
+
+
+def _names_key(project: str) -> bytes:
+    """The key of the services' names: an index, since a SCAN would read every state's key."""
+    return project_key(project, "services")
+
+
+def _read(store: OnlineStore, key: bytes) -> dict[str, int]:
+    value = store.read([key])[0]
+    return {} if value is None else dict(json.loads(value))
+
+
+def _change(
+    store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
+) -> None:
+    """Change a small JSON object at once."""
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        known = {} if values[0] is None else dict(json.loads(values[0]))
+        return [json.dumps(change(known), sort_keys=True).encode()]
+
+    store.update([key], changed)
 
 
 def _services(store: OnlineStore, project: str, kind: str) -> dict[str, Service]:
-    prefix = project_key(project, kind) + b":"
-    pointers = list(store.keys(prefix))
-    names = [k[len(prefix) :].decode() for k in pointers]
-    wanted = [
-        project_key(project, "plan", name, fingerprint.decode())
-        for name, fingerprint in zip(names, store.read(pointers), strict=True)
-        if fingerprint is not None
-    ]
+    names = sorted(_read(store, _names_key(project)))
+    pointers = store.read([project_key(project, kind, name) for name in names])
+    found = [(n, p.decode()) for n, p in zip(names, pointers, strict=True) if p is not None]
+    plans = store.read([project_key(project, "plan", n, fingerprint) for n, fingerprint in found])
     return {
         name: read_plan(data, on_mismatch="warn")
-        for name, data in zip(names, store.read(wanted), strict=True)
+        for (name, _), data in zip(found, plans, strict=True)
         if data is not None
     }
 
@@ -62,28 +85,39 @@ def fed_views(store: OnlineStore, project: str) -> list[View]:
     for kind in ("live", "next"):
         for service in _services(store, project, kind).values():
             for view in service.views:
-                found.setdefault(f"{view.name}:{view.fingerprint}", view)
+                found.setdefault(_version(view), view)
     return list(found.values())
 
 
-def _until_key(project: str, view: View) -> bytes:
-    return project_key(project, "until", view.name, view.fingerprint)
+def _version(view: View) -> str:
+    return f"{view.name}:{view.fingerprint}"
+
+
+def _until_key(project: str) -> bytes:
+    return project_key(project, "until")
 
 
 def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
-    """The instant up to which arrivals are in the view's states; None where never materialised."""
-    value = store.read([_until_key(project, view)])[0]
-    return None if value is None else int(value)
+    """The instant up to which arrivals are in the view's states; None where never materialised, or
+    not since the view was last fed."""
+    return _read(store, _until_key(project)).get(_version(view))
 
 
 def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
     """Every arrival up to `until` is in the view's states."""
+    version = _version(view)
+    _change(
+        store,
+        _until_key(project),
+        lambda known: {**known, version: max(until, known.get(version, until))},
+    )
 
-    def later(values: list[bytes | None]) -> list[bytes | None]:
-        known = values[0]
-        return [b"%d" % (until if known is None else max(until, int(known)))]
 
-    store.update([_until_key(project, view)], later)
+def _forget_unfed(store: OnlineStore, project: str) -> None:
+    """A version that is fed no more misses pushes from now on: should it come back, it has to be
+    materialised anew before it serves."""
+    fed = {_version(view) for view in fed_views(store, project)}
+    _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
 
 
 def promote(store: OnlineStore, project: str) -> list[str]:
@@ -95,6 +129,8 @@ def promote(store: OnlineStore, project: str) -> list[str]:
         if all(ready) and store.read([live])[0] != service.fingerprint.encode():
             store.write({live: service.fingerprint.encode()})
             done.append(name)
+    if done:
+        _forget_unfed(store, project)
     return done
 
 

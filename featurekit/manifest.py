@@ -42,9 +42,6 @@ def _feed(digest: Any, column: Any) -> None:
 
     valid = column.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False)
     type_ = column.type
-    if pa.types.is_dictionary(type_):
-        column = column.dictionary_decode()
-        type_ = column.type
     if pa.types.is_boolean(type_):
         column, type_ = column.cast(pa.uint8()), pa.uint8()
     if pa.types.is_floating(type_):

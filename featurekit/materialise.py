@@ -13,7 +13,7 @@ from typing import Any
 
 from featurekit.compiled import View
 from featurekit.online.codec import entity_key
-from featurekit.online.state import NEVER, Event, State, decode_state
+from featurekit.online.state import NEVER, NEVER_VISIBLE, Event, State, decode_state
 from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
 from featurekit.serve import state_key, state_prefix
@@ -67,9 +67,11 @@ def materialize_view(
     counted = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
     done = 0
+    written: set[bytes] = set()
     chunk: list[Entity] = []
     for entity in _entities(con, view, made):
         chunk.append(entity)
+        written.add(state_key(prefix, entity.key))
         if len(chunk) == _CHUNK:
             _write(store, view, prefix, chunk, after, until)
             done += len(chunk)
@@ -77,6 +79,8 @@ def materialize_view(
             chunk = []
     _write(store, view, prefix, chunk, after, until)
     progress(done + len(chunk), counted[0])
+    if after == NEVER:
+        _empty(store, view, [k for k in store.keys(prefix) if k not in written], until)
     return Materialized(view.name, done + len(chunk), *counted[1:])
 
 
@@ -105,6 +109,21 @@ def _write(
         return out
 
     store.update([state_key(prefix, e.key) for e in chunk], change)
+
+
+def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
+    """Let go of what the states of entities that left the files and the log knew of the past."""
+
+    def change(blobs: list[bytes | None]) -> list[bytes | None]:
+        out: list[bytes | None] = []
+        for blob in blobs:
+            state = State(view) if blob is None else decode_state(view, blob)
+            state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
+            out.append(None if blob is None else state.encode())
+        return out
+
+    for first in range(0, len(keys), _CHUNK):
+        store.update(keys[first : first + _CHUNK], change)
 
 
 def _entities(con: Any, view: View, made: ViewEvents) -> Iterator[Entity]:

@@ -238,11 +238,15 @@ class _Run:
         return pa.schema(list(pq.read_schema(self.frame.path)))
 
     def _check_names(self, given: list[str]) -> None:
-        clash = sorted({*self.owner.names} & {*given})
+        made = {*self.owner.names}
+        if self.owner._statuses:
+            made |= {f"{n}__status" for n in self.owner.names}
+        clash = sorted(made & {*given})
         if clash:
             raise EntityFrameError(
                 f"entity frame: {', '.join(map(repr, clash))} is a column of the frame and a "
-                "feature of the service; rename the column, or ask for full_feature_names=True"
+                "feature (or its status) of the service; rename the column, or ask for "
+                "full_feature_names=True"
             )
 
     def batches(self) -> Iterator[Any]:

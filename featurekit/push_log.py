@@ -6,12 +6,14 @@ or nothing of it.
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 from featurekit.define import EventSource
+from featurekit.errors import SourceError
 from featurekit.to_duckdb import quote, text_literal
 from featurekit.types import Type
 
@@ -44,10 +46,14 @@ def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
 
 def _stored(column: Any, type_: Type) -> Any:
     """The column as DuckDB's canonical types have it."""
+    stored = _stored_type(type_)
+    return column if column.type == stored else column.cast(stored)
+
+
+def _stored_type(type_: Type) -> Any:
     import pyarrow as pa
 
-    stored = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name)
-    return column if stored is None else column.cast(stored)
+    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name, type_.arrow)
 
 
 def segments(state_dir: Path, source: str) -> list[Path]:
@@ -56,7 +62,45 @@ def segments(state_dir: Path, source: str) -> list[Path]:
 
 
 def log_sql(paths: list[Path], source: EventSource) -> str:
-    """The logged events as a relation with the source's columns, `__ts` and `__created`."""
-    files = ", ".join(text_literal(str(p)) for p in paths)
-    columns = [f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in source.schema.items()]
-    return f"(SELECT {', '.join([*columns, '__ts', '__created'])} FROM read_parquet([{files}]))"
+    """The logged events as a relation with the source's columns, `__ts` and `__created`.
+
+    A column that came to the schema after a push is null in its rows. SourceError where the log
+    does not fit the schema of today: another type, or a null in a column that may not be None (S1).
+    """
+    parts = []
+    for path in paths:
+        columns = [_column(path, source, name, type_) for name, type_ in source.schema.items()]
+        shown = ", ".join([*columns, "__ts", "__created"])
+        parts.append(f"SELECT {shown} FROM read_parquet([{text_literal(str(path))}])")
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
+    held = _held(path)
+    if name not in held:
+        if not type_.optional:
+            raise _misfit(path, source, name, "there is no such column, and it may not be None")
+        return f"NULL::{type_.duckdb} AS {quote(name)}"
+    found, nulls = held[name]
+    wanted = _stored_type(type_)
+    if found != wanted:
+        raise _misfit(path, source, name, f"it holds {found}, and {type_} is {wanted}")
+    if nulls and not type_.optional:
+        raise _misfit(path, source, name, f"{nulls} of its values are None")
+    return quote(name)
+
+
+def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceError:
+    return SourceError(
+        f"source {source.name!r}, the log of pushed events {path.name}, column {name!r}: {what}; "
+        "give the changed column a new name that is optional, or declare it as it was"
+    )
+
+
+@functools.cache  # a segment never changes
+def _held(path: Path) -> dict[str, tuple[Any, int]]:
+    """Each column of a segment with its Arrow type and its number of nulls."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return {n: (table.schema.field(n).type, table[n].null_count) for n in table.column_names}

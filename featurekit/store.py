@@ -254,7 +254,8 @@ class FeatureStore:
         """As `materialize`, but only what arrived since the last time.
 
         Of a source that does not say when its rows arrived, all of it: a late row cannot be told
-        from one that was there before.
+        from one that was there before. Of others, the created_timestamp_column is believed: a row
+        that lands in the files later than it says waits for the next `materialize`.
         """
         return self._materialize(end, incremental=True, progress=progress)
 
@@ -319,8 +320,10 @@ class FeatureStore:
 
         Rows are checked first (S1). Each is stamped with the store's clock, unless it brings the
         source's created_timestamp_column. When this returns, the events are in the offline log and
-        in the states of every version that is served or waits. Where it raises they are in neither,
-        but for a Redis that is lost in the midst: then the error says that the log has them.
+        in the states of every version that is served or waits; a version that was compiled against
+        another definition of the source is fed no more, and its successor has them. Where it raises
+        they are in neither, but for a Redis that is lost in the midst: then the error says that the
+        log has them.
         """
         from featurekit.push import prepare, write
         from featurekit.push_log import write_segment
@@ -333,7 +336,8 @@ class FeatureStore:
         views = [v for v in fed if v.source.name == source and self._readable(v)]
         if not views:
             raise RegistryError(
-                f"no applied service reads source {source!r}; run `featurekit apply` first"
+                f"no applied service reads source {source!r} as it is defined now; run "
+                "`featurekit apply` first"
             )
         own = taken.table.num_rows > taken.table["__created"].null_count
         with locked(store, self.project, source) if own else nullcontext():

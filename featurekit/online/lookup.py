@@ -53,10 +53,11 @@ class ViewLookup:
         row, view = self.row, self.view
         if row is not None and len(blob) == row.size:
             fields = row.unpack(blob)
-            version, first, newest, events, ts = fields[:5]
+            version, first, newest, events, ts, created = fields[:_BEFORE_SLOTS]
             whole = version == VERSION and events == 1 and not any(fields[_BEFORE_SLOTS::2])
             fresh = view.ttl_us is None or ts > t - view.ttl_us
-            if whole and fresh and t >= newest - view.history_us and first <= t:
+            counts = max(ts, created) <= t
+            if whole and fresh and counts and t >= newest - view.history_us and first <= t:
                 assert ALL_PRESENT == 0
                 return self.pick(fields), self.present
         return _split(answer(Reader(view, blob), view, t))

@@ -24,6 +24,7 @@ VERSION = 1
 # version, first visible instant, newest arrival, number of events
 HEADER = struct.Struct("<BqqI")
 NEVER = -(2**63)
+NEVER_VISIBLE = 2**63 - 1
 
 NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
 OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
@@ -68,7 +69,7 @@ class State:
     """An entity's state, open for change; `events` stand in the order of T6."""
 
     view: View
-    first_visible: int = 2**63 - 1
+    first_visible: int = NEVER_VISIBLE
     newest_arrival: int = NEVER
     events: list[Event] = field(default_factory=list)
 
@@ -92,6 +93,14 @@ class State:
         arrival of all, also of those that do not matter any more.
         """
         self.events = [e for e in self.events if not after < e[1] <= until]
+        if after == NEVER:
+            # Nothing that was known of the interval may outlive it, the first instant included.
+            if self.newest_arrival <= until:
+                self.newest_arrival, self.first_visible = NEVER, NEVER_VISIBLE
+            elif self.first_visible <= until:
+                # What arrived since may be pruned in part: then it was visible soon after.
+                later = (visible_from(e) for e in self.events)
+                self.first_visible = min(later, default=until + 1)
         self.first_visible = min(self.first_visible, first)
         self.newest_arrival = max(self.newest_arrival, newest)
         if self.events:
@@ -228,7 +237,8 @@ def _latest(view: View, read: Reader, t: int) -> Answer:
     row = next(
         (k for k in range(read.n - 1, -1, -1) if read.ts[k] <= t and read.created[k] <= t), None
     )
-    assert row is not None, "a visible entity has a visible row"
+    if row is None:
+        return unknown(view)
     if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
         return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
     out: Answer = []

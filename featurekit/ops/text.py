@@ -63,7 +63,7 @@ def _else_python(when: str, places: int = 1) -> str:
 
 # Letters whose case DuckDB and every Python from 3.11 on map alike, and characters without case:
 # Latin, Greek (without what grows, or looks at its neighbours) and Cyrillic of old, and East Asian.
-_SAME_CASE = "[\\x00-¶¸-ÞàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĀ-įĲ-ňŊ-žΆ-ΏΑ-ΡΤ-ΫЀ-џ぀-ヿ一-鿿가-힣]*"
+_SAME_CASE = "[\\x00-´¶-ÞàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĀ-įĲ-ňŊ-žΆ-ΏΑ-ΡΤ-ΫЀ-џ぀-ヿ一-鿿가-힣]*"
 _CASE = f"WHEN {ASCII} THEN %s WHEN regexp_full_match({{0}}, '{_SAME_CASE}') THEN %s"
 _CASE_SQL = {
     "lower": _else_python(_CASE % ("lower({0})", "lower({0})")),
@@ -294,7 +294,7 @@ register(
             f"{{0}}.{name}()",
             _CASE_SQL.get(name),
             platform="unicode",
-            edges=(("ÀÉ ñ",), ("ЖЯ",), ("Straße",), ("ΟΔΟΣ",), ("漢字ab",)),
+            edges=(("ÀÉ ñ",), ("µ",), ("ЖЯ",), ("Straße",), ("ΟΔΟΣ",), ("漢字ab",)),
         )
         for name in ("lower", "upper", "casefold", "title", "capitalize", "swapcase")
     ),

@@ -1,0 +1,163 @@
+"""What is served after definitions, files and pushes changed is what offline says, bit for bit."""
+
+import datetime as dt
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import SourceError
+from featurekit.online.server import scratch_redis
+
+MODULE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+from featurekit.aggregates import Sum
+
+entity = Entity("entity", join_keys={"k": int})
+source = EventSource(
+    "events", path="events.parquet", schema=SCHEMA,
+    timestamp_field="ts", created_timestamp_column="arrived",
+)
+latest = FeatureView(
+    "latest", entities=[entity], source=source, features={"x": "x"}, history="1000d"
+)
+window = FeatureView(
+    "window", entities=[entity], source=source,
+    features={"sum": Sum("x", window="WINDOW")}, history="1000d",
+)
+service = FeatureService("service", features=[latest, window])
+"""
+SETTINGS = "project: versions\nprovider: local\nonline_store:\n  type: redis\n"
+
+
+def at(second: int) -> dt.datetime:
+    return dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+
+
+class Repo:
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        (folder / "feature_store.yaml").write_text(SETTINGS)
+        self.define()
+
+    def define(self, *, window: str = "30d", schema: str = '{"k": int, "x": int}') -> None:
+        text = MODULE.replace("WINDOW", window).replace("SCHEMA", schema)
+        (self.folder / "definitions.py").write_text(textwrap.dedent(text))
+
+    def files(self, *rows: tuple[int, int, int]) -> None:
+        """Rows of key, value and second; each arrived when it happened."""
+        times = pa.array([at(s) for *_, s in rows], type=pa.timestamp("us", tz="UTC"))
+        columns = {"k": [k for k, *_ in rows], "x": [x for _, x, _ in rows]}
+        table = pa.table({**columns, "ts": times, "arrived": times})
+        pq.write_table(table, self.folder / "events.parquet")
+
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.folder, redis_url=self.url)
+
+    def both(self, key: int, when: dt.datetime) -> tuple[Any, Any]:
+        """Values and statuses, offline and online."""
+        store = self.store()
+        frame = [{"k": key, "event_timestamp": when}]
+        row = store.get_historical_features(frame, "service", statuses=True).to_arrow().to_pylist()
+        offline = {n: (row[0][n], row[0][f"{n}__status"]) for n in ("x", "sum")}
+        result = store.get_online_features("service", [{"k": key}], as_of=when)
+        online = {n: (result.columns[n][0], result.status[n][0]) for n in ("x", "sum")}
+        store.close()
+        return offline, online
+
+    def push(self, **row: Any) -> None:
+        with self.store() as store:
+            store.push("events", row)
+
+    def deploy(self) -> None:
+        with self.store() as store:
+            store.apply()
+            store.materialize()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Any:
+    with scratch_redis() as url:
+        yield Repo(tmp_path, url)
+
+
+def test_a_version_that_comes_back_is_materialised_before_it_serves(repo: Repo) -> None:
+    repo.files((1, 1, 10))
+    repo.deploy()
+    repo.define(window="20d")
+    repo.deploy()
+    repo.push(k=1, x=5, ts=at(20))
+    repo.define()
+    with repo.store() as store:
+        store.apply()
+        assert store.live()["service"].views[1].retain_us == 20 * 86_400_000_000
+        store.materialize()
+    offline, online = repo.both(1, dt.datetime.now(dt.UTC))
+    assert online == offline
+    assert online["x"] == (5, "PRESENT")
+
+
+def test_an_entity_that_left_the_files_is_not_found_after_a_full_run(repo: Repo) -> None:
+    repo.files((1, 1, 10), (2, 2, 10))
+    repo.deploy()
+    repo.files((1, 1, 10))
+    with repo.store() as store:
+        store.materialize()
+    offline, online = repo.both(2, dt.datetime.now(dt.UTC))
+    assert online == offline
+    assert online["x"] == (None, "NOT_FOUND")
+
+
+def test_a_row_taken_out_of_the_files_does_not_make_its_entity_known_early(repo: Repo) -> None:
+    repo.files((3, 3, 90), (3, 4, 100))
+    repo.deploy()
+    repo.files((3, 4, 100))
+    with repo.store() as store:
+        store.materialize()
+    offline, online = repo.both(3, at(95))
+    assert online == offline
+    assert online["x"] == (None, "NOT_FOUND")
+
+
+def test_an_optional_column_added_after_a_push_is_null_in_its_rows(repo: Repo) -> None:
+    repo.files((1, 1, 10))
+    repo.deploy()
+    repo.push(k=1, x=5, ts=at(20))
+    table = pq.read_table(repo.folder / "events.parquet")
+    note = pa.array(["seen"], type=pa.string())
+    pq.write_table(table.append_column("note", note), repo.folder / "events.parquet")
+    repo.define(schema='{"k": int, "x": int, "note": str | None}')
+    repo.deploy()
+    offline, online = repo.both(1, dt.datetime.now(dt.UTC))
+    assert online == offline
+    assert online["x"] == (5, "PRESENT")
+
+
+def test_a_log_that_does_not_fit_the_schema_of_today_is_an_error(repo: Repo) -> None:
+    repo.files((1, 1, 10))
+    repo.deploy()
+    repo.push(k=1, x=5, ts=at(20))
+    table = pq.read_table(repo.folder / "events.parquet")
+    column = pa.array([1.5], type=pa.float64())
+    pq.write_table(table.set_column(1, "x", column), repo.folder / "events.parquet")
+    repo.define(schema='{"k": int, "x": float}')
+    with repo.store() as store:
+        store.apply()
+        with pytest.raises(SourceError, match="column 'x': it holds int64"):
+            store.materialize()
+
+
+def test_an_optional_column_made_required_refuses_nulls_of_the_log(repo: Repo) -> None:
+    repo.files((1, 1, 10))
+    repo.define(schema='{"k": int, "x": int | None}')
+    repo.deploy()
+    repo.push(k=1, x=None, ts=at(20))
+    repo.define()
+    with repo.store() as store:
+        store.apply()
+        with pytest.raises(SourceError, match="1 of its values are None"):
+            store.materialize()
