@@ -266,6 +266,11 @@ _Class = TypeVar("_Class", bound=type)
 _CLASSES: dict[str, type] = {}
 
 
+OPTIONAL = {"optional": True}
+"""The metadata of a field that is left out of the JSON form where it is None, so that what does not
+use it has the fingerprint that it had before there was such a field (F1)."""
+
+
 def portable(cls: _Class) -> _Class:
     """Let a frozen dataclass of these values be written to JSON and read back."""
     _CLASSES[cls.__name__] = cls
@@ -302,7 +307,11 @@ def to_json(value: Any) -> Any:
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
         case _ if is_dataclass(value) and type(value).__name__ in _CLASSES:
-            names = [f.name for f in fields(value)]
+            names = [
+                f.name
+                for f in fields(value)
+                if not (f.metadata.get("optional") and getattr(value, f.name) is None)
+            ]
             return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")

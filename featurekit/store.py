@@ -22,7 +22,13 @@ from featurekit.deployment import (
     set_materialized,
     withdraw,
 )
-from featurekit.errors import ConfigError, DefinitionError, RegistryError, StoreUnavailable
+from featurekit.errors import (
+    ConfigError,
+    DataError,
+    DefinitionError,
+    RegistryError,
+    StoreUnavailable,
+)
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
@@ -217,6 +223,7 @@ class FeatureStore:
         full_feature_names: bool = False,
         statuses: bool = False,
         timezone: str = "UTC",
+        known_at: dt.datetime | None = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df` as of its `event_timestamp`.
 
@@ -224,19 +231,28 @@ class FeatureStore:
         Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
         request fields; its rows, order and other columns come back as they are. `statuses=True`
         adds a column `<feature>__status`.
+
+        `known_at` asks what was known by then: events that arrived later do not exist, for labels
+        after it neither. So yesterday's training set is made again after late data came in. Every
+        source must have a created_timestamp_column, DataError else: rows of files do not say when
+        they arrived, although pushed ones do.
         """
         from featurekit.offline import TrainingSet
         from featurekit.timezones import zone
 
         zone(timezone)  # a misspelt zone is an error even where no instant is naive
+        compiled = self._service(service)
+        if known_at is not None:
+            _check_arrivals(compiled)
         return TrainingSet(
-            self._service(service),
+            compiled,
             entity_df,
             connect=self._connect,
             snapshot=self._snapshot,
             full_names=full_feature_names,
             statuses=statuses,
             timezone=timezone,
+            known_at=None if known_at is None else micros(known_at),
         )
 
     # --- online -----------------------------------------------------------------------------------
@@ -404,6 +420,17 @@ class FeatureStore:
     def live(self) -> dict[str, Service]:
         """The services that lookups are answered from, by name."""
         return live_services(self.online, self.project)
+
+
+def _check_arrivals(service: Service) -> None:
+    for view in service.views:
+        if not view.arrival_known:
+            raise DataError(
+                f"known_at: view {view.name!r} reads source {view.source.name!r}, whose files do "
+                "not say when each row arrived, so what was known at an instant cannot be told; "
+                "name the column that says it with created_timestamp_column=… at the source, or "
+                "leave known_at out"
+            )
 
 
 def _stamped(source: EventSource, table: Any, now: int) -> Any:

@@ -31,6 +31,7 @@ LAYERS = [
     ["to_duckdb"],
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log"],
+    ["event_ids"],
     ["point_in_time", "serve"],
     ["offline", "materialise", "push", "deployment"],
     ["config", "repo"],
