@@ -12,12 +12,10 @@ import itertools
 from typing import Any
 
 from featurekit.compiled import Source, View
+from featurekit.online.state import FOREVER
 from featurekit.to_duckdb import quote
 from featurekit.types import FLOAT
 from featurekit.view_events import order_key
-
-FOREVER = 2**63 - 1
-"""The `__end` of an event that counts from its arrival on."""
 
 _numbers = itertools.count()
 

@@ -15,9 +15,10 @@ from featurekit import aggregates
 from featurekit.aggregates import exact, since
 from featurekit.aggregates.base import Column
 from featurekit.compiled import Feature, Service, View
-from featurekit.event_ids import FOREVER, counted
+from featurekit.event_ids import counted
 from featurekit.online.state import (
     ERROR_STATUS,
+    FOREVER,
     NOT_FOUND,
     NULL_VALUE,
     OUTSIDE_MAX_AGE,
@@ -269,8 +270,8 @@ def windows_sql(
 
 
 def _first_sql(view: View, everything: str, labels: str) -> str:
-    """A relation `k` with `__first`, an instant from which the label's entity has an event, and what
-    it is joined on; with an `op`, of the events that are not over at the label's instant."""
+    """A relation `k` with `__first`, from when on the label's entity has an event, and what it is
+    joined on; with an `op`, of the events that are not over at the label's instant."""
     seen = "greatest(__ts, __created)"
     keys = [f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys)]
     on = " AND ".join(keys)
