@@ -9,6 +9,7 @@ from typing import Any
 
 import awkward
 import duckdb
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,14 +95,30 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 @st.composite
 def id_cases(draw: st.DrawFn, service: FeatureService, **options: Any) -> Any:
     """`cases` in which ids repeat, with other values, keys, instants and arrivals or with the same,
-    and ops are mostly upserts."""
+    and ops are mostly upserts. Half of them lie densely around the ends of the ids' memories."""
     rows, questions, shuffler = draw(cases(service, **options))
-    most = draw(st.integers(1, 8))
+    most = draw(st.integers(0, 5))
+    dense = draw(st.booleans())
+    view = service.features[0]
+    half = oracle._memory(view) // 2
+    base = questions[0].t
+    near = st.integers(-8, 0).flatmap(
+        lambda n: st.sampled_from([base + n * half + d for d in (-1, 0, 0, 1)])
+    )
+    before = st.sampled_from([0, 0, 1, half, 2 * half, 2 * half + 1, -half])
     for found in rows.values():
         for one in found:
             one["id"] = draw(st.integers(0, most))
+            if dense:
+                one["__created"] = draw(near)
+                one["__ts"] = one["__created"]
+                if view.source.created_timestamp_column is not None:
+                    one["__ts"] -= draw(before)
             if "op" in one:
                 one["op"] = draw(st.sampled_from(["upsert", "upsert", "delete"]))
+    if dense:
+        asked = [Question(q.row, base - draw(st.integers(0, 4)) * half) for q in questions]
+        questions = sorted(asked, key=lambda question: question.t)
     return rows, questions, shuffler
 
 
