@@ -217,7 +217,7 @@ def windows_sql(
     erring: list[int] = []
     for i, feature in enumerate(view.features):
         column = None if feature.slot is None else columns[feature.slot]
-        sql = feature.implementation().sql(column, _keep(view, feature))
+        sql = feature.implementation().sql(column, _keep(feature))
         helpers.update(sql.helpers)
         names = [f"a{i}_{p}" for p in range(len(sql.parts))]
         parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
@@ -249,6 +249,8 @@ def windows_sql(
     reach = [f"e.__ts <= l.__t - {min(f.offset_us for f in view.features)}"]
     if not events.prompt:
         reach.append("e.__created <= l.__t")
+    if view.source.op is not None:
+        reach.append("e.__end > l.__t")
     reach.append(f"e.__ts > l.__t - {view.retain_us}")
     helping = "".join(f", {made_of} AS {helper}" for helper, made_of in helpers.items())
     source = f"(SELECT *{helping} FROM {name})"
@@ -317,14 +319,12 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
     return found
 
 
-def _keep(view: View, feature: Feature) -> str:
+def _keep(feature: Feature) -> str:
     """The predicate that an event of the join lies in the feature's window, and its `where`."""
     low = f"l.__t - {feature.offset_us + feature.window_us}"
     if feature.hop_us:
         low = f"fk_hop({low}, {feature.hop_us})"
     terms = [f"e.__ts > {low}", f"e.__ts <= l.__t - {feature.offset_us}"]
-    if view.source.op is not None:
-        terms.append("e.__end > l.__t")
     if feature.where is not None:
         terms.append(f"coalesce(e.s{feature.where}, FALSE)")
     return " AND ".join(terms)

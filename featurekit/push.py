@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from featurekit.compiled import View
@@ -139,6 +140,42 @@ def _add(store: OnlineStore, chunk: list[tuple[View, bytes, list[Event]]]) -> No
         return out
 
     store.update([key for _, key, _ in chunk], change)
+
+
+def claim(
+    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+) -> list[int]:
+    """The arrivals of rows that are pushed at `now` by the store's clock; they are noted, before
+    anything else is written, in what the first of `views` remembers (T3, T7).
+
+    An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
+    arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
+    the same rows, and leave no trace.
+    """
+    writer = ViewWriter(project, views[0])
+    ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
+    assert ids is not None
+    named: dict[bytes, list[int]] = {}
+    for i, row in enumerate(rows):
+        named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
+    stamps = [now] * len(rows)
+
+    def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
+        out: list[bytes | None] = []
+        for numbers, blob in zip(chunk, blobs, strict=True):
+            known = ids.decode(blob)
+            repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
+            for i, held in zip(numbers, repeated, strict=True):
+                stamps[i] = now if held is None else held
+            stamped = [ids.stamped(rows[i], stamps[i]) for i in numbers]
+            out.append(ids.encode(ids.merged(known, stamped)))
+        return out
+
+    keys = list(named)
+    for first in range(0, len(keys), _CHUNK):
+        part = keys[first : first + _CHUNK]
+        store.update(part, partial(change, chunk=[named[key] for key in part]))
+    return stamps
 
 
 class _OtherEntities(Exception):

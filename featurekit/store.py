@@ -26,8 +26,8 @@ from featurekit.errors import (
     ConfigError,
     DataError,
     DefinitionError,
+    OnlineError,
     RegistryError,
-    StoreUnavailable,
 )
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
@@ -340,8 +340,14 @@ class FeatureStore:
         another definition of the source is fed no more, and its successor has them. Where it raises
         they are in neither, but for a Redis that is lost in the midst: then the error says that the
         log has them.
+
+        Of a source with an `event_id` rows may be pushed again, after an error or by two at once:
+        what repeats a row that is in force, value for value, keeps its arrival, and the states stay
+        as they are, byte for byte. A push of rows that bring arrivals of their own is refused where
+        they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
+        order of arrival.
         """
-        from featurekit.push import prepare, write
+        from featurekit.push import check, claim, prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
 
@@ -360,15 +366,22 @@ class FeatureStore:
             pushes = project_key(self.project, "pushes", source)
             token, now = store.open_push(pushes)
             try:
-                table = _stamped(definition, taken.table, now)
+                table = _stamped(definition, taken.table, [now] * taken.table.num_rows)
+                if definition.event_id is not None and not own:
+                    rows = table.to_pylist()
+                    stamps = claim(store, self.project, views, rows, now)
+                    table = _stamped(definition, taken.table, stamps)
                 prepared = prepare(self.project, views, table.to_pylist())
+                if own:
+                    check(store, prepared)
                 write_segment(self.state_dir, definition, table)
                 try:
                     done = write(store, prepared)
-                except StoreUnavailable as error:
-                    raise StoreUnavailable(
-                        f"{error}\nThe {table.num_rows} rows are in the offline log; do not push "
-                        "them again: `featurekit materialize` brings them online"
+                except OnlineError as error:
+                    again = "do not push them again: " if definition.event_id is None else ""
+                    raise type(error)(
+                        f"{error}\nThe {table.num_rows} rows are in the offline log; {again}"
+                        "`featurekit materialize` brings them online"
                     ) from error
             finally:
                 store.close_push(pushes, token)
@@ -433,12 +446,12 @@ def _check_arrivals(service: Service) -> None:
             )
 
 
-def _stamped(source: EventSource, table: Any, now: int) -> Any:
-    """The rows with their arrival: their own, or the store's clock (T3)."""
+def _stamped(source: EventSource, table: Any, stamps: list[int]) -> Any:
+    """The rows with their arrival: their own, or one of `stamps`, by the store's clock (T3)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    created = pc.fill_null(table["__created"], now)
+    created = pc.coalesce(table["__created"], pa.array(stamps, pa.int64()))
     table = table.set_column(table.column_names.index("__created"), "__created", created)
     column = source.created_timestamp_column
     if column in source.schema:

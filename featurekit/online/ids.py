@@ -19,7 +19,8 @@ from typing import Any
 from featurekit.compiled import View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import decode_column, encode_column, encode_key
-from featurekit.online.state import FOREVER, sort_value
+from featurekit.online.state import FOREVER, NEVER, sort_value
+from featurekit.types import instant
 
 VERSION = 1
 _HEADER = struct.Struct("<BI")
@@ -38,13 +39,13 @@ class Ids:
         self.view, self.within, self.op = view, view.dedupe_us, source.op
         self.event_id = source.event_id
         self.schema = [(p.name, p.type) for p in source.schema]
-        self.type = dict(self.schema)[self.event_id]
+        self.type_of = dict(self.schema)
         names = [name for name, _ in self.schema]
         self.ordered = names if source.sequence is None else [source.sequence, *names]
 
     def name(self, row: Row) -> bytes:
         """The bytes that name the row's id."""
-        return encode_key(self.type, row[self.event_id])
+        return encode_key(self.type_of[self.event_id], row[self.event_id])
 
     def order(self, row: Row) -> tuple[Any, ...]:
         """The sort key of arrivals, ties by T6; equal for equal rows, and only those."""
@@ -55,6 +56,39 @@ class Ids:
         """The rows of both in the order of their arrival, equal ones once."""
         found = {_hashable(self.order(row)): row for row in (*known, *more)}
         return sorted(found.values(), key=self.order)
+
+    def content(self, row: Row) -> Any:
+        """What a row says but for when it arrived, hashable."""
+        return _hashable(self.order(self.stamped(row, 0)))
+
+    def stamped(self, row: Row, created: int) -> Row:
+        """The row with another arrival."""
+        column = self.view.source.created_timestamp_column
+        shown = {} if column not in self.type_of else {column: instant(created)}
+        return {**row, "__created": created, **shown}
+
+    def repeated(
+        self, known: list[Row], rows: list[Row], now: int, within: int
+    ) -> list[int | None]:
+        """The arrival that each of `rows`, new ones of one id, keeps as it repeats, but for its
+        arrival, a row of `known`; None for one that arrives now.
+
+        With an `op`, all of them must be known, and the newest known one be among them: a version
+        before it that comes alone takes effect once more.
+        """
+        if self.op is None:
+            since = self._first_known(known)[-1]["__created"] if known else NEVER
+            held = [row for row in known if row["__created"] >= since]
+        else:
+            since, held = known[-1]["__created"] if known else NEVER, known
+        arrivals = {self.content(row): row["__created"] for row in held}
+        contents = [self.content(row) for row in rows]
+        found = [arrivals.get(content) for content in contents]
+        if not 0 <= now - since <= within:
+            return [None] * len(rows)
+        if self.op is not None and (None in found or self.content(known[-1]) not in contents):
+            return [None] * len(rows)
+        return found
 
     def counting(self, rows: list[Row]) -> list[tuple[Row, int]]:
         """The rows that are events, each with the instant from which it counts no more; `rows` are
