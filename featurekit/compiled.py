@@ -347,6 +347,8 @@ class _ViewCompiler:
             return float(default)
         if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
             raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is {found}")
+        if wanted.choices is not None and default not in wanted.choices:
+            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is none of them")
         return default
 
 
@@ -370,9 +372,12 @@ def _ambiguous(transform: Transform, name: str, what: str) -> str:
 def _check_fits(
     who: str, param: ir.Param, found: Type, what: str, fail: Any, feature: str | None
 ) -> None:
-    if param.type.base != found.base:
+    if not param.type.holds(found):
+        hint = ""
+        if param.type.base == found.base:
+            hint = "; declare it so there, and reading checks it (S1)"
         raise fail(
-            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}"
+            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}{hint}"
         )
     if found.optional and not param.type.optional:
         raise fail(

@@ -41,6 +41,11 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
             types[name] = hint if isinstance(hint, Type) else from_hint(hint)
         except DefinitionError as error:
             raise DefinitionError(f"{what}, {name!r}: {error}") from None
+        if types[name].name == "dict":
+            raise DefinitionError(
+                f"{what}, {name!r}: {types[name]} is what ValueCounts gives, and no column's type; "
+                "write a column for each key, or list[T]"
+            )
     return types
 
 

@@ -302,7 +302,8 @@ def to_json(value: Any) -> Any:
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
         case _ if is_dataclass(value) and type(value).__name__ in _CLASSES:
-            names = [f.name for f in fields(value)]
+            # What narrows a type stands only where it does, so that other fingerprints are as ever.
+            names = [f.name for f in fields(value) if f.compare or getattr(value, f.name)]
             return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")

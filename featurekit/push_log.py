@@ -87,7 +87,9 @@ def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
         raise _misfit(path, source, name, f"it holds {found}, and {type_} is {wanted}")
     if nulls and not type_.optional:
         raise _misfit(path, source, name, f"{nulls} of its values are None")
-    return quote(name)
+    if type_.choices is not None and (others := _others(path, name, type_.choices)):
+        raise _misfit(path, source, name, f"{others[0]!r} is not among {type_.base}")
+    return f"{quote(name)}::{type_.duckdb} AS {quote(name)}" if type_.size else quote(name)
 
 
 def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceError:
@@ -95,6 +97,15 @@ def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceErro
         f"source {source.name!r}, the log of pushed events {path.name}, column {name!r}: {what}; "
         "give the changed column a new name that is optional, or declare it as it was"
     )
+
+
+@functools.cache
+def _others(path: Path, name: str, choices: tuple[Any, ...]) -> list[Any]:
+    """The values of a segment's column outside the choices of its type."""
+    import pyarrow.parquet as pq
+
+    values = pq.read_table(path, columns=[name])[name].unique().to_pylist()
+    return [v for v in values if v is not None and v not in choices]
 
 
 @functools.cache  # a segment never changes

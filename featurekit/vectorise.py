@@ -132,7 +132,7 @@ def _distinct(value: Any) -> Any:
     may stand for another's result."""
     if isinstance(value, float):
         return value.hex()
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return tuple(_distinct(v) for v in value)
     return value
 
@@ -142,7 +142,8 @@ def _arrow(type_: Type) -> Any:
     import pyarrow as pa
 
     if type_.item is not None:
-        return pa.list_(_arrow(type_.item))
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     if type_.name == "datetime":
         return pa.timestamp("us")
     return pa.int64() if type_.name == "timedelta" else type_.arrow
@@ -152,6 +153,8 @@ def _reader(type_: Type) -> Callable[[Any], Any] | None:
     """From DuckDB's value to Python's, where they differ: instants and timedeltas."""
     if type_.item is not None:
         inner = _reader(type_.item)
+        if type_.name == "dict":  # Arrow gives its pairs
+            return lambda pairs: {inner(k) if inner else k: n for k, n in pairs}
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]
@@ -164,6 +167,8 @@ def _writer(type_: Type) -> Callable[[Any], Any] | None:
     """From Python's value to DuckDB's."""
     if type_.item is not None:
         inner = _writer(type_.item)
+        if type_.name == "dict":
+            return lambda counts: [(inner(k) if inner else k, n) for k, n in counts.items()]
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]

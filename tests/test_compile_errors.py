@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots" / "compile_errors.txt"
 
 MODULE = """
 import random, statistics
-import enum
+import enum; from featurekit import Vector
 RATES = {"a": 0.5, "b": 1.5}
 MIXED = {"a": 1, "b": 2.5}
 NESTED = {"a": {"b": 1.0}}
@@ -101,6 +101,21 @@ REFUSED: dict[str, str] = {
     "unknown_type": "def f(a: complex) -> int:\n    return 3",
     "union": "def f(a: int | str) -> int:\n    return 3",
     "bare_list": "def f(a: list) -> int:\n    return 3",
+    "dict_of_floats": "def f(a: dict[str, float]) -> int:\n    return 3",
+    "dict_method": (
+        "def f(seen: dict[str, int]) -> list[str]:\n    return [k for k, n in seen.most_common()]"
+    ),
+    "vector_without_size": "def f(a: Vector) -> int:\n    return 3",
+    "vector_of_computed_numbers": (
+        "def f(a: Vector[3], x: float) -> Vector[3]:\n    return [v * x for v in a]"
+    ),
+    "vector_of_another_size": "def f(a: Vector[3]) -> Vector[4]:\n    return a",
+    "literal_not_declared": (
+        "def f(a: int) -> Literal['low', 'high']:\n    return 'mid' if a > 3 else 'low'"
+    ),
+    "literal_of_any_str": (
+        "def f(s: str) -> Literal['a', 'b']:\n    found = s.lower()\n    return found"
+    ),
     "plain_enum": "def f(a: Plain) -> int:\n    return 3",
     "star_args": "def f(*a: int) -> int:\n    return 3",
     "async_def": "async def f(a: int) -> int:\n    return a",

@@ -350,6 +350,14 @@ HALVES = {i / 2: i * 1.5 for i in range(-20, 20)}
     "literal_type": (
         'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"'
     ),
+    "literal_from_a_local": """
+def f(a: int, s: str) -> Literal["low", "high", "none"]:
+    band: Literal["low", "high"] = "low"
+    if a > 3:
+        band = "high"
+    return band if s else BANDS_BY_SIGN.get(a, "none")
+BANDS_BY_SIGN = {1: "low", -1: "high"}
+""",
     "enum_parameter": "def f(s: Shop) -> bool:\n return s == Shop.WEB or s in (Shop.STORE, 'C')",
     "str_enum_member": (
         "def f(s: str) -> Grade:\n return Grade.GOOD if s == Grade.BAD else Grade.BAD"

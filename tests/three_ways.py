@@ -200,13 +200,16 @@ class Table:
 
 def _arrow(type_: Type) -> Any:
     if type_.item is not None:
-        return pa.list_(_arrow(type_.item))
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name) or type_.arrow
 
 
 def _stored(value: Any, type_: Type) -> Any:
     if value is None:
         return None
+    if type_.name == "dict":
+        return list(value.items())
     if type_.item is not None:
         return [_stored(v, type_.item) for v in value]
     if type_.name == "datetime":

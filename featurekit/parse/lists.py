@@ -183,6 +183,17 @@ class Lists(Instants):
                 if part == "items":
                     return self.constants(source, [tuple(item) for item in held.items()])
                 return self.constants(source, list(held if part == "keys" else held.values()))
+            case ast.Call(
+                func=ast.Attribute(value=receiver, attr="items"), args=[], keywords=[]
+            ) if self.static(receiver, env) is MISSING:
+                counts = self.expression(receiver, env)
+                self.no_none(receiver, counts)
+                if counts.type.name != "dict":
+                    self.fail(source, f"{counts.type} has no items()", "loop over the list itself")
+                return [
+                    _Column(values=self.call(source, f"dict.{part}", [receiver], [counts]))
+                    for part in ("keys", "values")
+                ]
             case ast.Tuple(elts=elements) | ast.List(elts=elements) if (
                 self.static(source, env) is MISSING and elements
             ):
@@ -253,7 +264,8 @@ class Lists(Instants):
         self.no_none(node, value)
         if value.type.item is None:
             self.fail(node, f"{value.type} is no list", "pass a list[T]")
-        return value
+        # To run over a dict is to run over its keys.
+        return self.call(node, "dict.keys", [node], [value]) if value.type.name == "dict" else value
 
     def argument(self, node: ast.expr, env: Env) -> Expr:
         if isinstance(node, ast.GeneratorExp) or isinstance(self.static(node, env), tuple):

@@ -54,6 +54,7 @@ class Statements(Expressions):
     """Blocks, from top to bottom."""
 
     exits: list[_Exits]
+    assigned: dict[str, list[Expr]]
 
     def block(self, statements: list[ast.stmt], env: Env) -> tuple[tuple[Statement, ...], Flow]:
         out: list[Statement] = []
@@ -174,6 +175,7 @@ class Statements(Expressions):
                 f"{name} would be None and nothing else",
                 f"declare what it may become, as in {name}: float | None = None",
             )
+        self.assigned.setdefault(name, []).append(made)
         return [Assign(name, made)], Flow({**env, name: Name(name, made.type)})
 
     def kept(self, value: Expr, out: list[Statement]) -> Name | Const:
@@ -181,6 +183,7 @@ class Statements(Expressions):
         if isinstance(value, Const):
             return value
         name = self.new_name(value.type)
+        self.assigned.setdefault(name.name, []).append(value)
         out.append(Assign(name.name, value))
         return name
 
@@ -221,7 +224,7 @@ class Statements(Expressions):
             return [self.constant(node, h) for h in held]
         whole = self.kept(self.expression(node, env), out)
         self.no_none(node, whole)
-        if whole.type.item is None:
+        if whole.type.name != "list":
             self.fail(node, f"{whole.type} is not unpacked", "unpack a tuple or a list")
         length = self.call(node, "len", [node], [whole])
         fits = self.call(node, "==", [node, node], [length, Const(count, INT)])
