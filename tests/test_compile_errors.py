@@ -172,7 +172,20 @@ REFUSED: dict[str, str] = {
     "enum_member_as_str": "def f(s: str) -> str:\n    return s + Colour.RED",
     "list_append": "def f(li: list[int]) -> int:\n    li.append(3)\n    return 3",
     "list_of_two_types": "def f(a: int, x: float) -> list[float]:\n    return [a, x]",
-    "characters": "def f(s: str) -> int:\n    n = 0\n    for c in s:\n        n += 1\n    return n",
+    "list_append_while_looping": (
+        "def f(li: list[int]) -> list[int]:\n    out = sorted(li)\n    for v in out:\n"
+        "        out.append(v)\n    return out"
+    ),
+    "list_append_with_two_names": (
+        "def f(li: list[int]) -> list[int]:\n    out = sorted(li)\n    other = out\n"
+        "    out.append(3)\n    return other"
+    ),
+    "list_append_to_another": (
+        "def f(li: list[int]) -> list[int]:\n    out = li\n    out += [3]\n    return out"
+    ),
+    "list_sorted_in_place": (
+        "def f(li: list[int]) -> list[int]:\n    out = [3, 1]\n    out.sort()\n    return out"
+    ),
     "dict_built": "def f(a: int) -> int:\n    d = {'a': a}\n    return d['a']",
     "set_built": "def f(a: int) -> bool:\n    return a in {v for v in (1, 2)}",
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",

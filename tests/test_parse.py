@@ -350,6 +350,40 @@ HALVES = {i / 2: i * 1.5 for i in range(-20, 20)}
     "literal_type": (
         'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"'
     ),
+    "append": """
+def f(li: list[int], a: int) -> list[int]:
+    out: list[int] = []
+    for v in li:
+        if v > a:
+            out.append(v)
+        elif v < 0:
+            out.extend([v, a])
+            out += [1]
+    if len(out) > 2:
+        out.append(out[0])
+    return out[::-1]
+""",
+    "characters": """
+def f(s: str, u: str) -> list[int]:
+    digits = sum(c.isdigit() for c in s)
+    repeated = sum(1 for a, b in zip(s, s[1:]) if a == b)
+    found: list[str] = []
+    for i, c in enumerate(s):
+        if c not in u and i % 2 == 0:
+            found.append(c.upper())
+    return [digits, repeated, len(found), len(list(u)), len("".join(sorted(s)[:3]))]
+""",
+    "characters_of_a_constant": """
+def f(s: str) -> int:
+    return sum(s.count(c) for c in "aeiouß😀")
+""",
+    "reversed_list": """
+def f(li: list[int], a: int) -> int:
+    best = a
+    for i, v in enumerate(reversed(li)):
+        best = best - v if i % 2 else best + 1
+    return best
+""",
     "literal_from_a_local": """
 def f(a: int, s: str) -> Literal["low", "high", "none"]:
     band: Literal["low", "high"] = "low"

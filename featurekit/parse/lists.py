@@ -162,7 +162,14 @@ class Lists(Instants):
                         inner = self.shape(arguments[0], env)
                         if isinstance(inner, _Column) and inner.constants is not None:
                             return _Column(constants=inner.constants[::-1])
-                        self.fail(source, "reversed() of a list", "write values[::-1]")
+                        if (
+                            isinstance(inner, _Column)
+                            and inner.values is not None
+                            and inner.start is None
+                        ):
+                            turned = self.call(source, "reversed", arguments, [inner.values])
+                            return _Column(values=turned)
+                        self.fail(source, "reversed() of pairs", "reverse each list: zip(a[::-1])")
                 self.fail(source, f"{name}() of nothing", "pass what it runs over")
             case ast.Call(func=function, args=[inner_node], keywords=[]) if (
                 isinstance(function, (ast.Name, ast.Attribute))
@@ -259,9 +266,9 @@ class Lists(Instants):
             made = [self.expression(e, env, item) for e in node.elts]
             return self.list_display(node, made, item)
         value = self.expression(node, env)
-        if value.type.name == "str":
-            self.fail(node, "a loop over the characters of a str", "use slices, count or `in`")
         self.no_none(node, value)
+        if value.type.name == "str":
+            return self.call(node, "list", [node], [value])
         if value.type.item is None:
             self.fail(node, f"{value.type} is no list", "pass a list[T]")
         # To run over a dict is to run over its keys.

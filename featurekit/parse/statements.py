@@ -27,6 +27,7 @@ from featurekit.ir import (
     Statement,
 )
 from featurekit.parse.expressions import Expressions
+from featurekit.parse.growing import grown, why_not
 from featurekit.parse.instants import ZONED
 from featurekit.parse.places import MISSING, Env, join, narrowed
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type, from_hint
@@ -108,13 +109,13 @@ class Statements(Expressions):
                 what = f"the declared type of {name}"
                 made = self.coerce(value, made, type_, what, convert=False)
                 return self.assign(node, name, made, env)
+            case ast.Expr() | ast.AugAssign() if (more := self.grown(node, env)) is not None:
+                return self.grow(node, *more, env)
             case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
                 read = ast.copy_location(ast.Name(name, ast.Load()), target)
                 whole = ast.copy_location(ast.BinOp(read, op, value), node)
                 if name in env and env[name].type.item is not None:
-                    self.fail(
-                        node, f"{name} {_sign(op)}= changes a list", f"write {name} = {name} + …"
-                    )
+                    self.fail(node, f"{name} {_sign(op)}= changes a list", "assign a new list")
                 return self.assign(node, name, self.expression(whole, env), env)
             case ast.Assign() | ast.AugAssign() | ast.AnnAssign():
                 self.fail(node, "only a name can be assigned", "write name = value")
@@ -149,6 +150,25 @@ class Statements(Expressions):
                     (type(node).__name__.lower(), "use assignments, if, for, match and return"),
                 )
                 self.fail(node, f"{what} is not in the language of features", hint)
+
+    def grown(self, node: ast.stmt, env: Env) -> tuple[str, ast.expr] | None:
+        """The local list that a statement adds to, and what it adds."""
+        more = grown(node)
+        if more is None or more[0] not in env or env[more[0]].type.name != "list":
+            return None
+        return more
+
+    def grow(self, node: ast.stmt, name: str, more: ast.expr, env: Env) -> Made:
+        """`name.append(x)` as `name = name + [x]`."""
+        params = {a.arg for a in ast.walk(self.node.args) if isinstance(a, ast.arg)}
+        reason = why_not(self.node, name, params)
+        if reason is not None:
+            self.fail(node, *reason)
+        held = env[name]
+        at = ast.copy_location(ast.Name(name, ast.Load()), node)
+        added = self.sequence(more, env, held.type.item)
+        made = self.call(at, "+", [at, more], [held, added])
+        return self.assign(node, name, made, env)
 
     def hinted(self, node: ast.AST, hint: Any) -> Type:
         try:
