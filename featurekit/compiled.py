@@ -188,10 +188,54 @@ def compile_view(view: FeatureView) -> View:
     return _ViewCompiler(view).compile()
 
 
+def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
+    """The columns that a source offers: an EventSource its own; a view its join keys and features,
+    each by what it is of a row of the EventSource."""
+    if isinstance(source, EventSource):
+        return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
+    compiled = compile_view(source)
+    keys = {key.name: Slot(key.type, column=key.name) for key in compiled.join_keys}
+    return keys | {f.name: compiled.slots[f.slot or 0] for f in compiled.features}
+
+
+def _bound(
+    function: ir.Function, columns: Mapping[str, Slot], schema: Mapping[str, Type]
+) -> ir.Function:
+    """The function of the EventSource's own columns, where some of its parameters are computed by
+    another view: each is a call, evaluated once, whose error is the whole's (R3).
+
+    DefinitionError where such a function runs as Python as a whole.
+    """
+    slots = [columns[p.name] for p in function.params]
+    if all(slot.column == p.name for slot, p in zip(slots, function.params, strict=True)):
+        return function
+    params: dict[str, ir.Param] = {}
+    arguments: list[ir.Expr] = []
+    for slot in slots:
+        inner = slot.transform
+        if inner is None:
+            assert slot.column is not None
+            params[slot.column] = ir.Param(slot.column, slot.type)
+            arguments.append(ir.Name(slot.column, slot.type.plain))
+            continue
+        params |= {p.name: ir.Param(p.name, schema[p.name]) for p in inner.params}
+        given = tuple(ir.Name(p.name, schema[p.name].plain) for p in inner.params)
+        arguments.append(ir.Apply(inner, given, inner.returns.plain))
+    for one in (function, *(slot.transform for slot in slots)):
+        if one is not None and any(isinstance(s, ir.Verbatim) for s in one.body):
+            raise DefinitionError(
+                f'@feature {one.name} is on_unsupported="python", and is not composed with the '
+                "features of another view; write both as one function"
+            )
+    whole = ir.Apply(function, tuple(arguments), function.returns.plain)
+    return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
+
+
 class _ViewCompiler:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
-        self.schema: Mapping[str, Type] = view.source.schema
+        self.source = view.event_source
+        self.columns = _columns(view.source)
         self.slots: list[Slot] = []
 
     def fail(self, feature: str | None, message: str) -> DefinitionError:
@@ -201,17 +245,17 @@ class _ViewCompiler:
     def compile(self) -> View:
         view = self.view
         self._check_keys()
-        windows = any(isinstance(f, Aggregate) for f in view.features.values())
-        source = compile_source(view.source)
+        windows = view.aggregates
+        source = compile_source(self.source)
         made = [
             self._aggregate(name, f) if isinstance(f, Aggregate) else self._row(name, f)
             for name, f in view.features.items()
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
         if ordered:
-            for column in self.schema:
+            for column, type_ in self.source.schema.items():
                 if column not in view.join_keys:
-                    self._slot(column, None)
+                    self._place(Slot(type_, column=column))
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
         features = tuple(
             replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source))) for f in made
@@ -239,25 +283,35 @@ class _ViewCompiler:
         ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
         return [bare, slots, keys, source, ttl]
 
+    @property
+    def _from(self) -> str:
+        kind = "source" if self.view.source is self.source else "view"
+        return f"{kind} {self.view.source.name!r}"
+
     def _check_keys(self) -> None:
         for key, type_ in self.view.join_keys.items():
-            column = self.schema.get(key)
-            if column is None:
+            slot = self.columns.get(key)
+            if slot is None:
+                add = "the schema of" if self.view.source is self.source else "the features of"
                 raise self.fail(
-                    None,
-                    f"the join key {key!r} is not in the schema of source "
-                    f"{self.view.source.name!r}; add it there",
+                    None, f"the join key {key!r} is not in {add} {self._from}; add it there"
                 )
-            if column.base != type_:
+            if slot.column != key:
                 raise self.fail(
                     None,
-                    f"the join key {key!r} is {type_} in its entity and {column} in source "
-                    f"{self.view.source.name!r}; declare one type (S2)",
+                    f"the join key {key!r} is computed in {self._from}; a key is a column of the "
+                    f"EventSource {self.source.name!r}, by its own name",
+                )
+            if slot.type.base != type_:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is {type_} in its entity and {slot.type} in "
+                    f"{self._from}; declare one type (S2)",
                 )
 
     def _order(self) -> tuple[int, ...]:
-        sequence = self.view.source.sequence
-        columns = list(self.schema)
+        sequence = self.source.sequence
+        columns = list(self.source.schema)
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
@@ -270,21 +324,28 @@ class _ViewCompiler:
     def _slot(self, value: str | Transform, feature: str | None) -> int:
         """The index of the slot for a column or transform; one slot for equal ones."""
         if isinstance(value, str):
-            if value not in self.schema:
+            if value not in self.columns:
                 raise self.fail(
-                    feature,
-                    f"source {self.view.source.name!r} has no column {value!r}; it has "
-                    f"{', '.join(self.schema)}",
+                    feature, f"{self._from} has no column {value!r}; it has {self._listed}"
                 )
-            slot = Slot(self.schema[value], column=value)
-        else:
-            function = parse(value)
-            for param in function.params:
-                self._check_param(function, param, feature)
-            for name in value.defaults:
-                if name in self.schema:
-                    raise self.fail(feature, _ambiguous(value, name, "a column"))
-            slot = Slot(function.returns, transform=function)
+            return self._place(self.columns[value])
+        function = parse(value)
+        for param in function.params:
+            self._check_param(function, param, feature)
+        for name in value.defaults:
+            if name in self.columns:
+                raise self.fail(feature, _ambiguous(value, name, "a column"))
+        try:
+            bound = _bound(function, self.columns, self.source.schema)
+        except DefinitionError as error:
+            raise self.fail(feature, str(error)) from None
+        return self._place(Slot(function.returns, transform=bound))
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(self.columns)
+
+    def _place(self, slot: Slot) -> int:
         # By their text: equality would take -0.0 for 0.0.
         identity = ir.canonical(_nameless(slot))
         for i, known in enumerate(self.slots):
@@ -294,14 +355,14 @@ class _ViewCompiler:
         return len(self.slots) - 1
 
     def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
-        column = self.schema.get(param.name)
-        if column is None:
+        slot = self.columns.get(param.name)
+        if slot is None:
             raise self.fail(
                 feature,
-                f"@feature {function.name} takes {param.name!r}, which is no column of source "
-                f"{self.view.source.name!r}; it has {', '.join(self.schema)}",
+                f"@feature {function.name} takes {param.name!r}, which is no column of "
+                f"{self._from}; it has {self._listed}",
             )
-        _check_fits(f"@feature {function.name}", param, column, "the column", self.fail, feature)
+        _check_fits(f"@feature {function.name}", param, slot.type, "the column", self.fail, feature)
 
     def _row(self, name: str, value: str | Transform) -> Feature:
         index = self._slot(value, name)
