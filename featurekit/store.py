@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,9 @@ Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
 
 
+_COMPACT_EVERY = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Materialization:
     """What `materialize` did: each view's numbers, the instant, and the services that went live."""
@@ -65,6 +68,7 @@ class FeatureStore:
         self._repo: Repo | None = None
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self._pushes = 0
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
@@ -325,6 +329,7 @@ class FeatureStore:
         they are in neither, but for a Redis that is lost in the midst: then the error says that the
         log has them.
         """
+        from featurekit.compaction import compact
         from featurekit.push import prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
@@ -356,6 +361,11 @@ class FeatureStore:
                     ) from error
             finally:
                 store.close_push(pushes, token)
+        if self._pushes % _COMPACT_EVERY == 0:
+            # The push is done whether this is or not; the next one tries again.
+            with suppress(OSError):
+                compact(self.state_dir, source)
+        self._pushes += 1
         return replace(done, quarantined=taken.quarantined)
 
     def get_online_features(

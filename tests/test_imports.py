@@ -31,7 +31,7 @@ LAYERS = [
     ["to_duckdb"],
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log"],
-    ["point_in_time", "serve"],
+    ["point_in_time", "serve", "compaction"],
     ["offline", "materialise", "push", "deployment"],
     ["config", "repo"],
     ["store"],
