@@ -205,6 +205,21 @@ REFUSED: dict[str, str] = {
     "walrus_in_a_comprehension": (
         "def f(li: list[int]) -> list[int]:\n    return [y := v for v in li]"
     ),
+    "tuple_joined_to_a_list": ("def f(s: str) -> list[str]:\n    return s.partition('a') + [s]"),
+    "tuple_for_a_list": "def f(s: str) -> list[str]:\n    return s.rpartition('a')",
+    "tuple_equals_no_list": (
+        "def f(li: list[int], d: date) -> bool:\n    return li == d.isocalendar()"
+    ),
+    "local_isocalendar_kept": (
+        "def f(t: datetime) -> int:\n"
+        "    parts = t.astimezone(ZoneInfo('Asia/Kolkata')).isocalendar()\n"
+        "    return parts[1]"
+    ),
+    "tuple_of_a_list": "def f(li: list[int]) -> bool:\n    return tuple(li) == li",
+    "item_of_a_view": "def f(seen: dict[str, int]) -> int:\n    return seen.values()[0]",
+    "strptime_without_a_zone": (
+        "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"
+    ),
     "yields": "def f(a: int) -> int:\n    yield a",
     "unicode_before_the_caret": "def f(s: str) -> int:\n    return 'äöü€😀' + s - 1",
 }

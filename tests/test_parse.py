@@ -333,6 +333,50 @@ def f(x: float, y: float) -> float:
 def f(x: float, rate: float = 0.25, *, n: int = 3) -> float:
     return x * rate + n
 """,
+    "truth_of_times": """
+def f(t: datetime, ot: datetime | None, od: date | None, g: timedelta) -> datetime | None:
+    if not od:
+        return ot or t + g
+    return ot if ot and t - g else None
+""",
+    "none_assigned": """
+def f(li: list[int], oa: int | None) -> int | None:
+    last = oa
+    for n in li:
+        if last is not None and last > n:
+            last = None
+        elif n:
+            last = n
+    if not last:
+        oa = None
+    return oa
+""",
+    "item_of_a_list_display": """
+def f(a: int, b: int, s: str) -> int:
+    return [a, b][1] - [a, a // 2, b][-2] + len([s][0:1]) + [7, 9][b]
+""",
+    "isocalendar_of_a_constant": """
+def f(d: date) -> bool:
+    return d.isocalendar().week == date(2024, 12, 30).isocalendar().week
+""",
+    "reversed_lists": """
+def f(li: list[int], ls: list[str]) -> list[int]:
+    return list(reversed(li)) + sorted(reversed(li)) + [len(w) for w in reversed(ls)]
+""",
+    "local_time_that_no_year_holds": """
+def f(t: datetime) -> int:
+    local = t.astimezone(ZoneInfo("Pacific/Apia"))
+    if t.year > 2024:
+        return 1
+    return local.hour
+""",
+    "tuples_and_views_are_read": """
+def f(s: str, d: date, t: datetime) -> int:
+    week = t.astimezone(ZoneInfo("Asia/Kolkata")).isocalendar()[1]
+    year, _, day = d.isocalendar()
+    parts = list(s.partition("a")) + [s.rpartition("a")[2]]
+    return week + year * day + len(parts) + sum(len(p) for p in s.partition("b"))
+""",
     "table_raises_when_absent": "def f(s: str) -> float:\n return RATES[s] * 2.0",
     "table_get": "def f(a: int) -> int | None:\n return POINTS.get(a)",
     "table_get_default": "def f(s: str, x: float) -> float:\n return RATES.get(s, 1.0 / x)",

@@ -17,6 +17,7 @@ from featurekit.ir import Apply, Const, Either, Expr, Function, Name
 from featurekit.ops.table import Own
 from featurekit.parse.places import MISSING, Env, is_method
 from featurekit.parse.tables import Tables
+from featurekit.parse.unlisted import why_not
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type
 
 
@@ -86,7 +87,14 @@ class Calls(Tables):
             held = self.static(node.args[0], env)
             if isinstance(held, tuple) and held:
                 return self.any_of(node, full, receiver, value, held)
+        self.no_list(node, full)
         return self.operator(node, full, [(receiver, value)], node.args, env)
+
+    def no_list(self, node: ast.AST, name: str) -> None:
+        """A tuple or a view of a dict may only be read."""
+        reason = why_not(self.node, node, name)
+        if reason is not None:
+            self.fail(node, *reason)
 
     def get_or_none(self, node: ast.Call, receiver: ast.expr, value: Expr, env: Env) -> Expr:
         """`counts.get(key)`: None where the key is absent."""

@@ -265,6 +265,11 @@ class Lists(Instants):
         if isinstance(node, (ast.Tuple, ast.List)):
             made = [self.expression(e, env, item) for e in node.elts]
             return self.list_display(node, made, item)
+        match node:
+            case ast.Call(func=ast.Name(id="reversed"), args=[inner], keywords=[]) if (
+                self.is_builtin("reversed", env)
+            ):
+                return self.call(node, "reversed", [inner], [self.sequence(inner, env, item)])
         value = self.expression(node, env)
         self.no_none(node, value)
         if value.type.name == "str":
@@ -405,6 +410,7 @@ class Lists(Instants):
             item = expect.item
         values = self.sequence(argument, env, item)
         if name in ("list", "tuple"):
+            self.no_list(node, name)
             return values
         if node.keywords:
             return self.of_list_with(node, name, argument, values, env)

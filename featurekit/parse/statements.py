@@ -89,6 +89,7 @@ class Statements(Expressions):
             ) is not None:
                 out = []
                 instant = self.kept(zoned.instant, out)
+                out.append(self.in_years(value, instant, zoned.zone))
                 local = self.new_name(ZONED)
                 self.zoned[local.name] = replace(zoned, instant=instant)
                 return out, Flow({**env, name: local})
@@ -189,6 +190,8 @@ class Statements(Expressions):
     # --- assignment -------------------------------------------------------------------------------
 
     def assign(self, node: ast.stmt, name: str, made: Expr, env: Env) -> Made:
+        if made.type == NONE and name in env:
+            made = Const(None, env[name].type.or_none())
         if made.type == NONE:
             self.fail(
                 node,
