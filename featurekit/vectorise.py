@@ -54,27 +54,31 @@ def call_of_function(function: ir.Function) -> PythonCall:
 
 def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:
     """Make these callable in DuckDB by their names."""
-    import duckdb
-
     if not calls:
         return
     asked = "SELECT function_name FROM duckdb_functions() WHERE function_name IN (SELECT unnest(?))"
     known = {name for (name,) in con.execute(asked, [list(calls)]).fetchall()}
     for name, call in sorted(calls.items()):
-        if name in known:
-            continue
-        result = call.result.duckdb
-        if call.result.optional:
-            result = f"STRUCT(v {result}, e BOOLEAN)"
-        con.create_function(
-            name,
-            _vectorised(call),
-            [duckdb.dtype(p.duckdb) for p in call.params],
-            duckdb.dtype(result),
-            type="arrow",
-            null_handling="special",
-            side_effects=False,
-        )
+        if name not in known:
+            register_python_op(con, name, call)
+
+
+def register_python_op(con: Any, name: str, call: PythonCall) -> None:
+    """Make one callable that is not yet."""
+    import duckdb
+
+    result = call.result.duckdb
+    if call.result.optional:
+        result = f"STRUCT(v {result}, e BOOLEAN)"
+    con.create_function(
+        name,
+        _vectorised(call),
+        [duckdb.dtype(p.duckdb) for p in call.params],
+        duckdb.dtype(result),
+        type="arrow",
+        null_handling="special",
+        side_effects=False,
+    )
 
 
 def _vectorised(call: PythonCall) -> Callable[..., Any]:
