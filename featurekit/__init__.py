@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featurekit.ops.listing import dot as dot
     from featurekit.ops.listing import norm as norm
     from featurekit.store import FeatureStore as FeatureStore
+    from featurekit.types import Vector as Vector
 
 _HOMES = {
     "Entity": "define",
@@ -29,6 +30,7 @@ _HOMES = {
     "feature": "define",
     "FeaturekitError": "errors",
     "FeatureStore": "store",
+    "Vector": "types",
     "bucket": "ops.binary",
     "dot": "ops.listing",
     "norm": "ops.listing",

@@ -23,7 +23,7 @@ from featurekit.define import (
 from featurekit.durations import duration_us
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
-from featurekit.types import BOOL, FLOAT, INT, Type
+from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
 
 
 @ir.portable
@@ -40,8 +40,8 @@ class Source:
     created_timestamp_column: str | None
     timezone: str
     sequence: str | None
-    event_id: str | None = field(default=None, metadata=ir.OPTIONAL)
-    op: str | None = field(default=None, metadata=ir.OPTIONAL)
+    event_id: str | None = field(default=None, metadata=OPTIONAL)
+    op: str | None = field(default=None, metadata=OPTIONAL)
 
 
 @ir.portable
@@ -116,7 +116,7 @@ class View:
     retain_us: int
     on_error: str
     fingerprint: str = ""
-    dedupe_us: int | None = field(default=None, metadata=ir.OPTIONAL)
+    dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def arrival_known(self) -> bool:
@@ -198,10 +198,54 @@ def compile_view(view: FeatureView) -> View:
     return _ViewCompiler(view).compile()
 
 
+def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
+    """The columns that a source offers: an EventSource its own; a view its join keys and features,
+    each by what it is of a row of the EventSource."""
+    if isinstance(source, EventSource):
+        return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
+    compiled = compile_view(source)
+    keys = {key.name: Slot(key.type, column=key.name) for key in compiled.join_keys}
+    return keys | {f.name: compiled.slots[f.slot or 0] for f in compiled.features}
+
+
+def _bound(
+    function: ir.Function, columns: Mapping[str, Slot], schema: Mapping[str, Type]
+) -> ir.Function:
+    """The function of the EventSource's own columns, where some of its parameters are computed by
+    another view: each is a call, evaluated once, whose error is the whole's (R3).
+
+    DefinitionError where such a function runs as Python as a whole.
+    """
+    slots = [columns[p.name] for p in function.params]
+    if all(slot.column == p.name for slot, p in zip(slots, function.params, strict=True)):
+        return function
+    params: dict[str, ir.Param] = {}
+    arguments: list[ir.Expr] = []
+    for slot in slots:
+        inner = slot.transform
+        if inner is None:
+            assert slot.column is not None
+            params[slot.column] = ir.Param(slot.column, slot.type)
+            arguments.append(ir.Name(slot.column, slot.type.plain))
+            continue
+        params |= {p.name: ir.Param(p.name, schema[p.name]) for p in inner.params}
+        given = tuple(ir.Name(p.name, schema[p.name].plain) for p in inner.params)
+        arguments.append(ir.Apply(inner, given, inner.returns.plain))
+    for one in (function, *(slot.transform for slot in slots)):
+        if one is not None and any(isinstance(s, ir.Verbatim) for s in one.body):
+            raise DefinitionError(
+                f'@feature {one.name} is on_unsupported="python", and is not composed with the '
+                "features of another view; write both as one function"
+            )
+    whole = ir.Apply(function, tuple(arguments), function.returns.plain)
+    return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
+
+
 class _ViewCompiler:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
-        self.schema: Mapping[str, Type] = view.source.schema
+        self.source = view.event_source
+        self.columns = _columns(view.source)
         self.slots: list[Slot] = []
 
     def fail(self, feature: str | None, message: str) -> DefinitionError:
@@ -211,19 +255,19 @@ class _ViewCompiler:
     def compile(self) -> View:
         view = self.view
         self._check_keys()
-        windows = any(isinstance(f, Aggregate) for f in view.features.values())
-        source = compile_source(view.source)
+        windows = view.aggregates
+        source = compile_source(self.source)
         made = [
             self._aggregate(name, f) if isinstance(f, Aggregate) else self._row(name, f)
             for name, f in view.features.items()
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
         if ordered:
-            for column in self.schema:
+            for column, type_ in self.source.schema.items():
                 if column not in view.join_keys:
-                    self._slot(column, None)
+                    self._place(Slot(type_, column=column))
         if source.event_id is not None:
-            self._slot(source.event_id, None)
+            self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
         memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
         features = tuple(
@@ -248,7 +292,7 @@ class _ViewCompiler:
 
     def _memory(self, features: Sequence[Feature]) -> int | None:
         """How long ids are remembered, in microseconds; None for a source without them (T7)."""
-        source = self.view.source
+        source = self.source
         if source.event_id is None:
             return None
         if source.dedupe_within is not None:
@@ -275,25 +319,35 @@ class _ViewCompiler:
         ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
         return [bare, slots, keys, source, ttl, *([] if memory is None else [memory])]
 
+    @property
+    def _from(self) -> str:
+        kind = "source" if self.view.source is self.source else "view"
+        return f"{kind} {self.view.source.name!r}"
+
     def _check_keys(self) -> None:
         for key, type_ in self.view.join_keys.items():
-            column = self.schema.get(key)
-            if column is None:
+            slot = self.columns.get(key)
+            if slot is None:
+                add = "the schema of" if self.view.source is self.source else "the features of"
                 raise self.fail(
-                    None,
-                    f"the join key {key!r} is not in the schema of source "
-                    f"{self.view.source.name!r}; add it there",
+                    None, f"the join key {key!r} is not in {add} {self._from}; add it there"
                 )
-            if column.base != type_:
+            if slot.column != key:
                 raise self.fail(
                     None,
-                    f"the join key {key!r} is {type_} in its entity and {column} in source "
-                    f"{self.view.source.name!r}; declare one type (S2)",
+                    f"the join key {key!r} is computed in {self._from}; a key is a column of the "
+                    f"EventSource {self.source.name!r}, by its own name",
+                )
+            if slot.type.base != type_:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is {type_} in its entity and {slot.type} in "
+                    f"{self._from}; declare one type (S2)",
                 )
 
     def _order(self) -> tuple[int, ...]:
-        sequence = self.view.source.sequence
-        columns = list(self.schema)
+        sequence = self.source.sequence
+        columns = list(self.source.schema)
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
@@ -306,21 +360,28 @@ class _ViewCompiler:
     def _slot(self, value: str | Transform, feature: str | None) -> int:
         """The index of the slot for a column or transform; one slot for equal ones."""
         if isinstance(value, str):
-            if value not in self.schema:
+            if value not in self.columns:
                 raise self.fail(
-                    feature,
-                    f"source {self.view.source.name!r} has no column {value!r}; it has "
-                    f"{', '.join(self.schema)}",
+                    feature, f"{self._from} has no column {value!r}; it has {self._listed}"
                 )
-            slot = Slot(self.schema[value], column=value)
-        else:
-            function = parse(value)
-            for param in function.params:
-                self._check_param(function, param, feature)
-            for name in value.defaults:
-                if name in self.schema:
-                    raise self.fail(feature, _ambiguous(value, name, "a column"))
-            slot = Slot(function.returns, transform=function)
+            return self._place(self.columns[value])
+        function = parse(value)
+        for param in function.params:
+            self._check_param(function, param, feature)
+        for name in value.defaults:
+            if name in self.columns:
+                raise self.fail(feature, _ambiguous(value, name, "a column"))
+        try:
+            bound = _bound(function, self.columns, self.source.schema)
+        except DefinitionError as error:
+            raise self.fail(feature, str(error)) from None
+        return self._place(Slot(function.returns, transform=bound))
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(self.columns)
+
+    def _place(self, slot: Slot) -> int:
         # By their text: equality would take -0.0 for 0.0.
         identity = ir.canonical(_nameless(slot))
         for i, known in enumerate(self.slots):
@@ -330,14 +391,14 @@ class _ViewCompiler:
         return len(self.slots) - 1
 
     def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
-        column = self.schema.get(param.name)
-        if column is None:
+        slot = self.columns.get(param.name)
+        if slot is None:
             raise self.fail(
                 feature,
-                f"@feature {function.name} takes {param.name!r}, which is no column of source "
-                f"{self.view.source.name!r}; it has {', '.join(self.schema)}",
+                f"@feature {function.name} takes {param.name!r}, which is no column of "
+                f"{self._from}; it has {self._listed}",
             )
-        _check_fits(f"@feature {function.name}", param, column, "the column", self.fail, feature)
+        _check_fits(f"@feature {function.name}", param, slot.type, "the column", self.fail, feature)
 
     def _row(self, name: str, value: str | Transform) -> Feature:
         index = self._slot(value, name)
@@ -383,6 +444,8 @@ class _ViewCompiler:
             return float(default)
         if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
             raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is {found}")
+        if wanted.choices is not None and default not in wanted.choices:
+            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is none of them")
         return default
 
 
@@ -406,9 +469,12 @@ def _ambiguous(transform: Transform, name: str, what: str) -> str:
 def _check_fits(
     who: str, param: ir.Param, found: Type, what: str, fail: Any, feature: str | None
 ) -> None:
-    if param.type.base != found.base:
+    if not param.type.holds(found):
+        hint = ""
+        if param.type.base == found.base:
+            hint = "; declare it so there, and reading checks it (S1)"
         raise fail(
-            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}"
+            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}{hint}"
         )
     if found.optional and not param.type.optional:
         raise fail(

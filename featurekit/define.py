@@ -41,6 +41,11 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
             types[name] = hint if isinstance(hint, Type) else from_hint(hint)
         except DefinitionError as error:
             raise DefinitionError(f"{what}, {name!r}: {error}") from None
+        if types[name].name == "dict":
+            raise DefinitionError(
+                f"{what}, {name!r}: {types[name]} is what ValueCounts gives, and no column's type; "
+                "write a column for each key, or list[T]"
+            )
     return types
 
 
@@ -308,6 +313,8 @@ def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
 class FeatureView(Described):
     """Features of one entity (or several together) from one source.
 
+    `source` may be another view of columns and transforms: then its join keys and features are the
+    columns, row by row, and its events are this view's; its ttl is for its own latest row alone.
     `features` maps names to columns, transforms or aggregates. Either all are columns and
     transforms, read from the latest row (V1), or all are window aggregates. `ttl`: how old the
     latest row may be (T4). `history`: how far back of the newest arrival online lookups may ask
@@ -316,7 +323,7 @@ class FeatureView(Described):
 
     name: str
     entities: Sequence[Entity] = field(kw_only=True)
-    source: EventSource = field(kw_only=True)
+    source: EventSource | FeatureView = field(kw_only=True)
     features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
     ttl: Duration | None = field(default=None, kw_only=True)
     history: Duration | None = field(default=None, kw_only=True)
@@ -327,8 +334,16 @@ class FeatureView(Described):
         what = f"FeatureView {self.name!r}"
         if not self.entities or not all(isinstance(e, Entity) for e in self.entities):
             raise DefinitionError(f"{what}: write entities=[customer], a list of Entity")
-        if not isinstance(self.source, EventSource):
-            raise DefinitionError(f"{what}: source is an EventSource, found {self.source!r}")
+        if not isinstance(self.source, (EventSource, FeatureView)):
+            raise DefinitionError(
+                f"{what}: source is an EventSource or a FeatureView, found {self.source!r}"
+            )
+        if isinstance(self.source, FeatureView) and self.source.aggregates:
+            raise DefinitionError(
+                f"{what}: its source is view {self.source.name!r}, whose features are aggregates, "
+                "which are values as of an instant and no rows; take a view of columns and "
+                "transforms, or aggregate the EventSource itself"
+            )
         if not isinstance(self.features, Mapping) or not self.features:
             raise DefinitionError(f'{what}: write features={{"name": …}}, at least one')
         object.__setattr__(self, "features", _each_window(self.features, what=what))
@@ -375,6 +390,16 @@ class FeatureView(Described):
                     f"{', '.join(self.features)}"
                 )
         return FeatureSelection(self, chosen)
+
+    @property
+    def aggregates(self) -> bool:
+        """Whether its features are window aggregates."""
+        return any(isinstance(f, Aggregate) for f in self.features.values())
+
+    @property
+    def event_source(self) -> EventSource:
+        """Where its events come from, through the views between."""
+        return self.source if isinstance(self.source, EventSource) else self.source.event_source
 
     @property
     def join_keys(self) -> dict[str, Type]:

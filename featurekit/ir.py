@@ -266,11 +266,6 @@ _Class = TypeVar("_Class", bound=type)
 _CLASSES: dict[str, type] = {}
 
 
-OPTIONAL = {"optional": True}
-"""The metadata of a field that is left out of the JSON form where it is None, so that what does not
-use it has the fingerprint that it had before there was such a field (F1)."""
-
-
 def portable(cls: _Class) -> _Class:
     """Let a frozen dataclass of these values be written to JSON and read back."""
     _CLASSES[cls.__name__] = cls

@@ -7,6 +7,7 @@ or nothing of it.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import uuid
 from pathlib import Path
@@ -17,6 +18,8 @@ from featurekit.errors import SourceError
 from featurekit.to_duckdb import quote, text_literal
 from featurekit.types import Type
 
+REPLACES = b"featurekit.replaces"
+
 
 def log_folder(state_dir: Path, source: str) -> Path:
     """Where the segments of a source lie."""
@@ -26,7 +29,6 @@ def log_folder(state_dir: Path, source: str) -> Path:
 def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
     """Keep the rows of a push, an Arrow table with `__ts` and `__created`; the segment's path."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = {name: _stored(rows[name], type_) for name, type_ in source.schema.items()}
     columns |= {name: rows[name] for name in ("__ts", "__created")}
@@ -35,13 +37,25 @@ def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
     # Names sort by time of writing; no result depends on it (T6).
     first = min(rows["__created"].to_pylist(), default=0)
     path = folder / f"{first:020d}-{uuid.uuid4().hex}.parquet"
+    put_segment(path, pa.table(columns))
+    return path
+
+
+def put_segment(path: Path, table: Any) -> None:
+    """Write a segment whole, to last through a power failure, before it has its name."""
+    import pyarrow.parquet as pq
+
     hidden = path.with_suffix(".writing")
     with hidden.open("wb") as file:
-        pq.write_table(pa.table(columns), file)
+        pq.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
     hidden.rename(path)
-    return path
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _stored(column: Any, type_: Type) -> Any:
@@ -57,8 +71,24 @@ def _stored_type(type_: Type) -> Any:
 
 
 def segments(state_dir: Path, source: str) -> list[Path]:
-    """Every whole segment of a source, in the order of their names."""
-    return sorted(log_folder(state_dir, source).glob("*.parquet"))
+    """Every whole segment of a source that no other stands in for, in the order of their names."""
+    found = sorted(log_folder(state_dir, source).glob("*.parquet"))
+    gone = {name for path in found if level(path) for name in replaced_by(path)}
+    return [path for path in found if path.name not in gone]
+
+
+def level(path: Path) -> int:
+    """How often a segment's rows were joined into a larger one."""
+    _, dash, shown = path.stem.rpartition("-L")
+    return int(shown) if dash else 0
+
+
+@functools.cache  # a segment never changes
+def replaced_by(path: Path) -> tuple[str, ...]:
+    """The names of the segments in whose place a joined one stands."""
+    import pyarrow.parquet as pq
+
+    return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
 
 
 def log_sql(paths: list[Path], source: EventSource) -> str:
@@ -87,7 +117,9 @@ def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
         raise _misfit(path, source, name, f"it holds {found}, and {type_} is {wanted}")
     if nulls and not type_.optional:
         raise _misfit(path, source, name, f"{nulls} of its values are None")
-    return quote(name)
+    if type_.choices is not None and (others := _others(path, name, type_.choices)):
+        raise _misfit(path, source, name, f"{others[0]!r} is not among {type_.base}")
+    return f"{quote(name)}::{type_.duckdb} AS {quote(name)}" if type_.size else quote(name)
 
 
 def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceError:
@@ -95,6 +127,15 @@ def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceErro
         f"source {source.name!r}, the log of pushed events {path.name}, column {name!r}: {what}; "
         "give the changed column a new name that is optional, or declare it as it was"
     )
+
+
+@functools.cache
+def _others(path: Path, name: str, choices: tuple[Any, ...]) -> list[Any]:
+    """The values of a segment's column outside the choices of its type."""
+    import pyarrow.parquet as pq
+
+    values = pq.read_table(path, columns=[name])[name].unique().to_pylist()
+    return [v for v in values if v is not None and v not in choices]
 
 
 @functools.cache  # a segment never changes

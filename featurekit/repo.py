@@ -50,7 +50,7 @@ def load_repo(folder: Path) -> Repo:
             case EventSource():
                 _add(repo.sources, value, module, "EventSource")
     for view in repo.views.values():
-        _add(repo.sources, view.source, None, "EventSource")
+        _add(repo.sources, view.event_source, None, "EventSource")
     repo.compiled_views = {n: compile_view(v) for n, v in sorted(repo.views.items())}
     repo.compiled_services = {n: compile_service(s) for n, s in sorted(repo.services.items())}
     if not repo.views:

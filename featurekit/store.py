@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,9 @@ Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
 
 
+_COMPACT_EVERY = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Materialization:
     """What `materialize` did: each view's numbers, the instant, and the services that went live."""
@@ -71,6 +74,7 @@ class FeatureStore:
         self._repo: Repo | None = None
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self._pushes = 0
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
@@ -347,6 +351,7 @@ class FeatureStore:
         they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
         order of arrival.
         """
+        from featurekit.compaction import compact
         from featurekit.push import check, claim, prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
@@ -385,6 +390,11 @@ class FeatureStore:
                     ) from error
             finally:
                 store.close_push(pushes, token)
+        if self._pushes % _COMPACT_EVERY == 0:
+            # The push is done whether this is or not; the next one tries again.
+            with suppress(OSError):
+                compact(self.state_dir, source)
+        self._pushes += 1
         return replace(done, quarantined=taken.quarantined)
 
     def get_online_features(

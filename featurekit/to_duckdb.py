@@ -81,7 +81,8 @@ def literal(value: Any, type_: Type) -> str:
             return f"'{value // dt.timedelta(microseconds=1)}'::BIGINT"
         case list() | tuple():
             assert type_.item is not None
-            return f"[{', '.join(literal(v, type_.item) for v in value)}]::{type_.duckdb}"
+            items = ", ".join(literal(v, type_.item) for v in value)
+            return f"CAST([{items}] AS {type_.duckdb})"  # x::T[][1] is a type, and no element
         case _:
             raise TypeError(f"{value!r} has no SQL literal")
 
@@ -501,7 +502,7 @@ class _Function:
             if error is not None:
                 errors.append(error)
             values.append(bound)
-        shown = _at(lambda *v: f"[{', '.join(v)}]::{type_.duckdb}", *values)
+        shown = _at(lambda *v: f"CAST([{', '.join(v)}] AS {type_.duckdb})", *values)
         error = _or(errors)
         if error is None:
             return Value(shown)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import struct
 import types as pytypes
 import typing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.errors import DefinitionError
@@ -21,6 +22,10 @@ MICROSECOND = dt.timedelta(microseconds=1)
 INSTANT_MIN = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 INSTANT_MAX = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 
+OPTIONAL = {"optional": True}
+"""The metadata of a field that is left out of the JSON form where it is None, so that what does not
+use it has the fingerprint that it had before there was such a field (F1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Type:
@@ -28,15 +33,25 @@ class Type:
     key of a dict, whose values are ints.
 
     Only aggregates give dicts; they keep their order: a MAP in DuckDB and in Arrow.
+
+    `choices` are the only values of a str or int (a Literal or Enum), `size` the length of a list
+    of float32 (a Vector). Both narrow a type without making it another: types that differ in them
+    alone are equal, so that every operator takes them, and `holds` tells them apart.
     """
 
     name: str
     optional: bool = False
     item: Type | None = None
+    choices: tuple[Any, ...] | None = field(default=None, compare=False, metadata=OPTIONAL)
+    size: int | None = field(default=None, compare=False, metadata=OPTIONAL)
 
     def __str__(self) -> str:
         base = self.name
-        if self.item is not None:
+        if self.choices is not None:
+            base = f"Literal[{', '.join(map(repr, self.choices))}]"
+        elif self.size is not None:
+            base = f"Vector[{self.size}]"
+        elif self.item is not None:
             base = f"dict[{self.item}, int]" if base == "dict" else f"list[{self.item}]"
         return f"{base} | None" if self.optional and self.name != "None" else base
 
@@ -50,8 +65,25 @@ class Type:
         return self if self.optional else replace(self, optional=True)
 
     @property
+    def plain(self) -> Type:
+        """The same type without choices and size, which operators know nothing of."""
+        item = self.item and self.item.plain
+        return replace(self, item=item, choices=None, size=None)
+
+    def holds(self, other: Type) -> bool:
+        """Whether every value of `other`, None aside, is one of this type."""
+        if self.base != other.base:
+            return False
+        if self.choices is not None and not set(other.choices or (None,)) <= set(self.choices):
+            return False
+        if self.size is not None and self.size != other.size:
+            return False
+        return self.item is None or other.item is None or self.item.holds(other.item)
+
+    @property
     def duckdb(self) -> str:
-        """The DuckDB type of a column of these values; a timedelta is its microseconds."""
+        """The DuckDB type of a column of these values; a timedelta is its microseconds, a vector a
+        list of doubles that are float32s."""
         if self.item is not None:
             key = self.item.duckdb
             return f"MAP({key}, BIGINT)" if self.name == "dict" else f"{key}[]"
@@ -62,6 +94,8 @@ class Type:
         """The Arrow type in which values of this type leave featurekit."""
         import pyarrow as pa
 
+        if self.size is not None:
+            return pa.list_(pa.float32(), self.size)
         if self.item is not None:
             key = self.item.arrow
             return pa.map_(key, pa.int64()) if self.name == "dict" else pa.list_(key)
@@ -102,8 +136,37 @@ BOOL, INT, FLOAT, STR, BYTES = (Type(n) for n in ("bool", "int", "float", "str",
 DATETIME, DATE, TIMEDELTA = (Type(n) for n in ("datetime", "date", "timedelta"))
 NONE = Type("None", optional=True)
 WRITABLE = (
-    "bool, int, float, str, bytes, datetime, date, timedelta, list[T], each optionally | None"
+    "bool, int, float, str, bytes, datetime, date, timedelta, list[T], Vector[n], Literal[…], each "
+    "optionally | None"
 )
+LONGEST_VECTOR = 65_536
+
+if typing.TYPE_CHECKING:
+    _Size = typing.TypeVar("_Size")
+
+    class Vector(list[float], typing.Generic[_Size]):
+        """`Vector[n]` for the type checker, which wants `Vector[Literal[384]]`."""
+else:
+
+    class Vector:
+        """`Vector[n]`, as a type: a list of n floats, each a float32 (an embedding).
+
+        Where it is read, on both paths, a double is rounded to the nearest float32 (ties to even);
+        another length, a null inside, and a finite number beyond float32 are bad values (S1). In a
+        transform it is a list[float]. `Vector[Literal[384]]` says the same to a type checker.
+        """
+
+        def __class_getitem__(cls, size):
+            if isinstance(size, tuple) and len(size) == 1:
+                (size,) = size  # as typing.get_type_hints subscribes again
+            if typing.get_origin(size) is typing.Literal:
+                (size,) = typing.get_args(size)
+            if type(size) is not int or not 1 <= size <= LONGEST_VECTOR:
+                raise DefinitionError(
+                    f"Vector[{size!r}]: the size is an int from 1 to {LONGEST_VECTOR}, as in "
+                    "Vector[384]"
+                )
+            return pytypes.GenericAlias(cls, (size,))
 
 
 def from_hint(hint: Any) -> Type:
@@ -121,7 +184,16 @@ def from_hint(hint: Any) -> Type:
                 f"{hint.__name__} is an Enum whose members are no str and no int; derive it from "
                 "StrEnum or IntEnum, whose members equal what a column holds"
             )
-        return Type("str" if issubclass(hint, str) else "int")
+        values = tuple(member.value for member in hint)
+        if not values:
+            raise DefinitionError(f"{hint.__name__} is an Enum without members")
+        return Type("str" if issubclass(hint, str) else "int", choices=values)
+    if hint is Vector:
+        raise DefinitionError("Vector has no size; write Vector[384]")
+    if origin is Vector:
+        return Type("list", item=FLOAT, size=arguments[0])
+    if origin is dict and len(arguments) == 2:
+        return _dict_of_hints(hint, *arguments)
     if origin is list and len(arguments) == 1:
         return Type("list", item=from_hint(arguments[0]))
     if origin in (typing.Union, pytypes.UnionType):
@@ -138,8 +210,21 @@ def _of_values(hint: Any, values: tuple[Any, ...]) -> Type:
     kinds.discard(type(None))
     if len(kinds) != 1 or not kinds <= {bool, int, str}:
         raise DefinitionError(f"{hint} mixes types; write values of one type, str or int")
-    type_ = Type(kinds.pop().__name__)
+    plain = (v.value if isinstance(v, enum.Enum) else v for v in values)
+    choices = tuple(dict.fromkeys(v for v in plain if v is not None))
+    type_ = Type(kinds.pop().__name__, choices=choices)
     return type_.or_none() if optional else type_
+
+
+def _dict_of_hints(hint: Any, key: Any, value: Any) -> Type:
+    """The type of what ValueCounts gives."""
+    made = from_hint(key)
+    if value is not int or made.optional or made.item is not None or made == FLOAT:
+        raise DefinitionError(
+            f"{hint} is not a feature type; a dict is what ValueCounts gives: dict[str, int], its "
+            "keys bool, int, str, bytes, date, datetime or timedelta"
+        )
+    return dict_of(made)
 
 
 def _shown(hint: Any) -> str:
@@ -154,6 +239,16 @@ def list_of(item: Type) -> Type:
 def dict_of(key: Type) -> Type:
     """The type of dicts from `key` to int, in an order that counts."""
     return Type("dict", item=key)
+
+
+BEYOND_FLOAT32 = 2.0**128 - 2.0**103
+"""The least magnitude that no float32 is nearest to: halfway from the greatest to 2**128."""
+
+
+def as_float32(value: float) -> float:
+    """The nearest float32, ties to even; OverflowError for a finite number beyond."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return rounded
 
 
 def micros(instant: dt.datetime) -> int:

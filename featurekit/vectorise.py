@@ -54,27 +54,31 @@ def call_of_function(function: ir.Function) -> PythonCall:
 
 def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:
     """Make these callable in DuckDB by their names."""
-    import duckdb
-
     if not calls:
         return
     asked = "SELECT function_name FROM duckdb_functions() WHERE function_name IN (SELECT unnest(?))"
     known = {name for (name,) in con.execute(asked, [list(calls)]).fetchall()}
     for name, call in sorted(calls.items()):
-        if name in known:
-            continue
-        result = call.result.duckdb
-        if call.result.optional:
-            result = f"STRUCT(v {result}, e BOOLEAN)"
-        con.create_function(
-            name,
-            _vectorised(call),
-            [duckdb.dtype(p.duckdb) for p in call.params],
-            duckdb.dtype(result),
-            type="arrow",
-            null_handling="special",
-            side_effects=False,
-        )
+        if name not in known:
+            register_python_op(con, name, call)
+
+
+def register_python_op(con: Any, name: str, call: PythonCall) -> None:
+    """Make one callable that is not yet."""
+    import duckdb
+
+    result = call.result.duckdb
+    if call.result.optional:
+        result = f"STRUCT(v {result}, e BOOLEAN)"
+    con.create_function(
+        name,
+        _vectorised(call),
+        [duckdb.dtype(p.duckdb) for p in call.params],
+        duckdb.dtype(result),
+        type="arrow",
+        null_handling="special",
+        side_effects=False,
+    )
 
 
 def _vectorised(call: PythonCall) -> Callable[..., Any]:
@@ -132,7 +136,7 @@ def _distinct(value: Any) -> Any:
     may stand for another's result."""
     if isinstance(value, float):
         return value.hex()
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return tuple(_distinct(v) for v in value)
     return value
 
@@ -142,7 +146,8 @@ def _arrow(type_: Type) -> Any:
     import pyarrow as pa
 
     if type_.item is not None:
-        return pa.list_(_arrow(type_.item))
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     if type_.name == "datetime":
         return pa.timestamp("us")
     return pa.int64() if type_.name == "timedelta" else type_.arrow
@@ -152,6 +157,8 @@ def _reader(type_: Type) -> Callable[[Any], Any] | None:
     """From DuckDB's value to Python's, where they differ: instants and timedeltas."""
     if type_.item is not None:
         inner = _reader(type_.item)
+        if type_.name == "dict":  # Arrow gives its pairs
+            return lambda pairs: {inner(k) if inner else k: n for k, n in pairs}
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]
@@ -164,6 +171,8 @@ def _writer(type_: Type) -> Callable[[Any], Any] | None:
     """From Python's value to DuckDB's."""
     if type_.item is not None:
         inner = _writer(type_.item)
+        if type_.name == "dict":
+            return lambda counts: [(inner(k) if inner else k, n) for k, n in counts.items()]
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]

@@ -10,7 +10,7 @@ from typing import Any
 from featurekit.errors import OnlineError
 from featurekit.ir import Function, Verbatim
 from featurekit.results import field_of
-from featurekit.types import INT_MAX, INT_MIN, Type
+from featurekit.types import INT_MAX, INT_MIN, Type, as_float32
 
 _SCALARS = (type(None), bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
 
@@ -89,7 +89,17 @@ def checked(value: Any, type_: Type) -> Any:
     if type_.item is not None:
         if kind not in (list, tuple):
             raise TypeError(kind.__name__)
-        return [checked(v, type_.item) for v in value]
+        items = [checked(v, type_.item) for v in value]
+        if type_.size is None:
+            return items
+        if len(items) != type_.size:
+            raise TypeError(f"{len(items)} numbers for {type_}")
+        return [as_float32(v) for v in items]
+    if type_.choices is not None:
+        made = checked(value, type_.plain)
+        if made not in type_.choices:
+            raise TypeError(f"{made!r} for {type_}")
+        return made
     match type_.name:
         case "int" if kind in (int, bool):
             if not INT_MIN <= value <= INT_MAX:

@@ -149,6 +149,7 @@ _CLASSES: dict[str, type] = {
     "date": dt.date,
     "timedelta": dt.timedelta,
     "list": list,
+    "dict": dict,
 }
 
 
@@ -163,13 +164,16 @@ def bits(value: Any) -> Any:
             return "datetime", (value - EPOCH) // MICROSECOND
         case list():
             return "list", tuple(bits(v) for v in value)
+        case dict():
+            return "dict", tuple((bits(k), bits(v)) for k, v in value.items())
         case _:
             return type(value).__name__, value
 
 
 def _arrow(type_: Type) -> Any:
     if type_.item is not None:
-        return pa.list_(_arrow(type_.item))
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     if type_.name == "datetime":
         return pa.timestamp("us")
     return pa.int64() if type_.name == "timedelta" else type_.arrow
@@ -183,6 +187,8 @@ def _stored(value: Any) -> Any:
             return value // MICROSECOND
         case list():
             return [_stored(v) for v in value]
+        case dict():
+            return [(_stored(k), n) for k, n in value.items()]
         case _:
             return value
 
@@ -229,7 +235,7 @@ def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
 
 
 def _plain(values: Row) -> bool:
-    return not any(isinstance(v, list) for v in values)
+    return not any(isinstance(v, (list, dict)) for v in values)
 
 
 def bits_of(values: Sequence[Any]) -> Any:
@@ -279,6 +285,11 @@ def _generated(op: ops.Op, rng: random.Random) -> Row:
             row.append(rng.randint(-6, 12))
         else:
             row.append(value(type_, rng))
+    for i, counts in enumerate(row):
+        if isinstance(counts, dict) and counts and rng.random() < 0.5:
+            item = op.params[i].item
+            keys = [j for j, t in enumerate(op.params) if t == item][:1]
+            row = [rng.choice(list(counts)) if j in keys else v for j, v in enumerate(row)]
     return tuple(row)
 
 
@@ -286,6 +297,8 @@ def value(type_: Type, rng: random.Random) -> Any:
     """Any value of the type, hostile on purpose."""
     if type_.item is not None:
         item, size = type_.item, rng.choice((0, 1, 1, 2, 3, 5, 9))
+        if type_.name == "dict":
+            return {value(item, rng): rng.randint(1, 9) for _ in range(size)}
         pool = [value(item, rng) for _ in range(rng.randint(1, 4))]
         mixed = rng.random() < 0.5
         return [rng.choice(pool) if mixed else value(item, rng) for _ in range(size)]

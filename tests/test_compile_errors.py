@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots" / "compile_errors.txt"
 
 MODULE = """
 import random, statistics
-import enum
+import enum; from featurekit import Vector
 RATES = {"a": 0.5, "b": 1.5}
 MIXED = {"a": 1, "b": 2.5}
 NESTED = {"a": {"b": 1.0}}
@@ -101,6 +101,21 @@ REFUSED: dict[str, str] = {
     "unknown_type": "def f(a: complex) -> int:\n    return 3",
     "union": "def f(a: int | str) -> int:\n    return 3",
     "bare_list": "def f(a: list) -> int:\n    return 3",
+    "dict_of_floats": "def f(a: dict[str, float]) -> int:\n    return 3",
+    "dict_method": (
+        "def f(seen: dict[str, int]) -> list[str]:\n    return [k for k, n in seen.most_common()]"
+    ),
+    "vector_without_size": "def f(a: Vector) -> int:\n    return 3",
+    "vector_of_computed_numbers": (
+        "def f(a: Vector[3], x: float) -> Vector[3]:\n    return [v * x for v in a]"
+    ),
+    "vector_of_another_size": "def f(a: Vector[3]) -> Vector[4]:\n    return a",
+    "literal_not_declared": (
+        "def f(a: int) -> Literal['low', 'high']:\n    return 'mid' if a > 3 else 'low'"
+    ),
+    "literal_of_any_str": (
+        "def f(s: str) -> Literal['a', 'b']:\n    found = s.lower()\n    return found"
+    ),
     "plain_enum": "def f(a: Plain) -> int:\n    return 3",
     "star_args": "def f(*a: int) -> int:\n    return 3",
     "async_def": "async def f(a: int) -> int:\n    return a",
@@ -157,7 +172,20 @@ REFUSED: dict[str, str] = {
     "enum_member_as_str": "def f(s: str) -> str:\n    return s + Colour.RED",
     "list_append": "def f(li: list[int]) -> int:\n    li.append(3)\n    return 3",
     "list_of_two_types": "def f(a: int, x: float) -> list[float]:\n    return [a, x]",
-    "characters": "def f(s: str) -> int:\n    n = 0\n    for c in s:\n        n += 1\n    return n",
+    "list_append_while_looping": (
+        "def f(li: list[int]) -> list[int]:\n    out = sorted(li)\n    for v in out:\n"
+        "        out.append(v)\n    return out"
+    ),
+    "list_append_with_two_names": (
+        "def f(li: list[int]) -> list[int]:\n    out = sorted(li)\n    other = out\n"
+        "    out.append(3)\n    return other"
+    ),
+    "list_append_to_another": (
+        "def f(li: list[int]) -> list[int]:\n    out = li\n    out += [3]\n    return out"
+    ),
+    "list_sorted_in_place": (
+        "def f(li: list[int]) -> list[int]:\n    out = [3, 1]\n    out.sort()\n    return out"
+    ),
     "dict_built": "def f(a: int) -> int:\n    d = {'a': a}\n    return d['a']",
     "set_built": "def f(a: int) -> bool:\n    return a in {v for v in (1, 2)}",
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",
@@ -176,6 +204,21 @@ REFUSED: dict[str, str] = {
     "uneven_unpacking": "def f(a: int) -> int:\n    b, c, d = divmod(a, 2)\n    return b",
     "walrus_in_a_comprehension": (
         "def f(li: list[int]) -> list[int]:\n    return [y := v for v in li]"
+    ),
+    "tuple_joined_to_a_list": ("def f(s: str) -> list[str]:\n    return s.partition('a') + [s]"),
+    "tuple_for_a_list": "def f(s: str) -> list[str]:\n    return s.rpartition('a')",
+    "tuple_equals_no_list": (
+        "def f(li: list[int], d: date) -> bool:\n    return li == d.isocalendar()"
+    ),
+    "local_isocalendar_kept": (
+        "def f(t: datetime) -> int:\n"
+        "    parts = t.astimezone(ZoneInfo('Asia/Kolkata')).isocalendar()\n"
+        "    return parts[1]"
+    ),
+    "tuple_of_a_list": "def f(li: list[int]) -> bool:\n    return tuple(li) == li",
+    "item_of_a_view": "def f(seen: dict[str, int]) -> int:\n    return seen.values()[0]",
+    "strptime_without_a_zone": (
+        "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"
     ),
     "yields": "def f(a: int) -> int:\n    yield a",
     "unicode_before_the_caret": "def f(s: str) -> int:\n    return 'äöü€😀' + s - 1",

@@ -32,7 +32,7 @@ LAYERS = [
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log"],
     ["event_ids"],
-    ["point_in_time", "serve"],
+    ["point_in_time", "serve", "compaction"],
     ["push"],
     ["remember"],
     ["offline", "materialise", "deployment"],

@@ -333,6 +333,50 @@ def f(x: float, y: float) -> float:
 def f(x: float, rate: float = 0.25, *, n: int = 3) -> float:
     return x * rate + n
 """,
+    "truth_of_times": """
+def f(t: datetime, ot: datetime | None, od: date | None, g: timedelta) -> datetime | None:
+    if not od:
+        return ot or t + g
+    return ot if ot and t - g else None
+""",
+    "none_assigned": """
+def f(li: list[int], oa: int | None) -> int | None:
+    last = oa
+    for n in li:
+        if last is not None and last > n:
+            last = None
+        elif n:
+            last = n
+    if not last:
+        oa = None
+    return oa
+""",
+    "item_of_a_list_display": """
+def f(a: int, b: int, s: str) -> int:
+    return [a, b][1] - [a, a // 2, b][-2] + len([s][0:1]) + [7, 9][b]
+""",
+    "isocalendar_of_a_constant": """
+def f(d: date) -> bool:
+    return d.isocalendar().week == date(2024, 12, 30).isocalendar().week
+""",
+    "reversed_lists": """
+def f(li: list[int], ls: list[str]) -> list[int]:
+    return list(reversed(li)) + sorted(reversed(li)) + [len(w) for w in reversed(ls)]
+""",
+    "local_time_that_no_year_holds": """
+def f(t: datetime) -> int:
+    local = t.astimezone(ZoneInfo("Pacific/Apia"))
+    if t.year > 2024:
+        return 1
+    return local.hour
+""",
+    "tuples_and_views_are_read": """
+def f(s: str, d: date, t: datetime) -> int:
+    week = t.astimezone(ZoneInfo("Asia/Kolkata")).isocalendar()[1]
+    year, _, day = d.isocalendar()
+    parts = list(s.partition("a")) + [s.rpartition("a")[2]]
+    return week + year * day + len(parts) + sum(len(p) for p in s.partition("b"))
+""",
     "table_raises_when_absent": "def f(s: str) -> float:\n return RATES[s] * 2.0",
     "table_get": "def f(a: int) -> int | None:\n return POINTS.get(a)",
     "table_get_default": "def f(s: str, x: float) -> float:\n return RATES.get(s, 1.0 / x)",
@@ -350,6 +394,48 @@ HALVES = {i / 2: i * 1.5 for i in range(-20, 20)}
     "literal_type": (
         'def f(s: Literal["a", "b"]) -> Literal["a", "x"]:\n return "a" if s == "b" else "x"'
     ),
+    "append": """
+def f(li: list[int], a: int) -> list[int]:
+    out: list[int] = []
+    for v in li:
+        if v > a:
+            out.append(v)
+        elif v < 0:
+            out.extend([v, a])
+            out += [1]
+    if len(out) > 2:
+        out.append(out[0])
+    return out[::-1]
+""",
+    "characters": """
+def f(s: str, u: str) -> list[int]:
+    digits = sum(c.isdigit() for c in s)
+    repeated = sum(1 for a, b in zip(s, s[1:]) if a == b)
+    found: list[str] = []
+    for i, c in enumerate(s):
+        if c not in u and i % 2 == 0:
+            found.append(c.upper())
+    return [digits, repeated, len(found), len(list(u)), len("".join(sorted(s)[:3]))]
+""",
+    "characters_of_a_constant": """
+def f(s: str) -> int:
+    return sum(s.count(c) for c in "aeiouß😀")
+""",
+    "reversed_list": """
+def f(li: list[int], a: int) -> int:
+    best = a
+    for i, v in enumerate(reversed(li)):
+        best = best - v if i % 2 else best + 1
+    return best
+""",
+    "literal_from_a_local": """
+def f(a: int, s: str) -> Literal["low", "high", "none"]:
+    band: Literal["low", "high"] = "low"
+    if a > 3:
+        band = "high"
+    return band if s else BANDS_BY_SIGN.get(a, "none")
+BANDS_BY_SIGN = {1: "low", -1: "high"}
+""",
     "enum_parameter": "def f(s: Shop) -> bool:\n return s == Shop.WEB or s in (Shop.STORE, 'C')",
     "str_enum_member": (
         "def f(s: str) -> Grade:\n return Grade.GOOD if s == Grade.BAD else Grade.BAD"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from oracle import bits
+from streaming import stream_all
 
 from featurekit.demo.sample_data import write_price_list
 from featurekit.store import FeatureStore
@@ -179,3 +180,7 @@ def test_online_and_offline_agree_on_real_data(store, service, values):
     assert [d.to_dict() for d in report.differences] == []
     assert report.compared >= values
     assert report.ok
+
+
+def test_real_lines_pushed_one_invoice_at_a_time_while_lookups_run():
+    assert stream_all("invoice", most=3_000, lookups=400, seed=3) == 0

@@ -14,6 +14,7 @@ import math
 import struct
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -22,11 +23,14 @@ import pyarrow as pa
 from featurekit import feature
 from featurekit.define import Transform
 from featurekit.ir import Function
+from featurekit.ops.table import MAX_SPAN, MIN_SPAN
 from featurekit.parse import parse
 from featurekit.point_in_time import prepare
-from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
+from featurekit.timezones import zone
+from featurekit.to_duckdb import Lowering, Sql, Value, quote
 from featurekit.to_python import ERROR, to_python
 from featurekit.types import INT_MAX, INT_MIN, Type
+from featurekit.vectorise import register_python_op
 
 PRELUDE = """\
 import datetime as dt, enum, hashlib, math, re, typing
@@ -37,31 +41,65 @@ from zoneinfo import ZoneInfo
 _numbers = itertools.count()
 
 
-def module(source: str) -> dict[str, Any]:
-    """The namespace of a module with this text, whose functions `inspect` can read."""
+def module(source: str, shared: str = "") -> dict[str, Any]:
+    """The namespace of a module with this text, whose functions `inspect` can read; `shared` stands
+    before the text, and is run once for all that share it."""
+    space = dict(_shared(shared)) if shared else _new_module()
+    _run(source, space)
+    return space
+
+
+@lru_cache(maxsize=4)
+def _shared(source: str) -> dict[str, Any]:
+    space = _new_module()
+    _run(source, space)
+    return space
+
+
+def _new_module() -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": "program"}
+    exec(PRELUDE, space)
+    space["feature"] = feature
+    return space
+
+
+def _run(source: str, space: dict[str, Any]) -> None:
     name = f"<program {next(_numbers)}>"
     text = textwrap.dedent(source)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    space: dict[str, Any] = {"__name__": name}
-    exec(PRELUDE, space)
-    space["feature"] = feature
+    linecache.cache.pop(f"<program {int(name[9:-1]) - 1000}>", None)
     exec(compile(text, name, "exec"), space)
+
+
+def watched(source: str, shared: str = "") -> dict[str, Any]:
+    """The same namespace, where an int outside int64 raises as soon as an expression gives it."""
+    space = dict(_shared_watched(shared))
+    _run_watched(source, space)
     return space
 
 
-def watched(source: str) -> dict[str, Any]:
-    """The same namespace, where an int outside int64 raises as soon as an expression gives it."""
-    tree = _Watch().visit(ast.parse(textwrap.dedent(source)))
+@lru_cache(maxsize=4)
+def _shared_watched(source: str) -> dict[str, Any]:
     space: dict[str, Any] = {"__name__": "watched", "_int64": _int64, "_add": _add}
     exec(PRELUDE, space)
+    space["ZoneInfo"] = zone  # of the pinned tzdata, whatever the machine has (T2)
     space["feature"] = lambda f=None, **_: f if f is not None else (lambda g: g)
-    exec(compile(ast.fix_missing_locations(tree), "<watched>", "exec"), space)
+    _run_watched(source, space)
     return space
+
+
+def _run_watched(source: str, space: dict[str, Any]) -> None:
+    tree = _Watch().visit(ast.parse(textwrap.dedent(source)))
+    exec(compile(ast.fix_missing_locations(tree), "<watched>", "exec"), space)
 
 
 def _int64(value: Any) -> Any:
     if type(value) is int and not INT_MIN <= value <= INT_MAX:
         raise OverflowError("an int outside int64")
+    if type(value) is dt.timedelta and not MIN_SPAN <= value <= MAX_SPAN:
+        raise OverflowError("a timedelta outside int64 microseconds")
+    if type(value) is dt.datetime and value.tzinfo is None:
+        raise ValueError("a local time without its zone")  # here a datetime is an instant (T1)
     if type(value) is tuple:
         return tuple(_int64(v) for v in value)  # of divmod
     if isinstance(value, complex):
@@ -94,6 +132,10 @@ class _Watch(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         if isinstance(node.func, ast.Name) and node.func.id == "sum":
             node.func.id = "_add"
+        if [k.arg for k in node.keywords] == ["tzinfo"] and isinstance(node.func, ast.Attribute):
+            read = node.func.value  # a text without its zone, which `replace` gives it
+            self.generic_visit(read)
+            return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
         return self.watch(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
@@ -166,6 +208,7 @@ class Table:
     def __init__(self, columns: dict[str, tuple[Type, list[Any]]]) -> None:
         self.columns = columns
         self.con = duckdb.connect()
+        self.known: set[str] = set()
         self.con.execute("SET threads = 1")
         prepare(self.con)
         size = len(next(iter(columns.values()))[1])
@@ -185,12 +228,18 @@ class Table:
         lowering = Lowering()
         arguments = [Value(Sql(quote(p.name))) for p in function.params]
         value = lowering.lower(function, arguments)
-        register_python_ops(self.con, lowering.python_ops)
+        for key, call in lowering.python_ops.items():
+            if key not in self.known:
+                register_python_op(self.con, key, call)
+                self.known.add(key)
         error = value.error.text if value.error else "FALSE"
         span = ", ".join(map(str, chosen)) or "-1"
         source = lowering.wrap(f"(SELECT * FROM t WHERE rid IN ({span}))")
         sql = f"SELECT rid, {value.sql.text} AS v, {error} AS e FROM {source}"
         found = {rid: (v, e) for rid, v, e in self.con.execute(sql).fetchall()}
+        for key in [k for k in lowering.python_ops if k.startswith("fk_fn_")]:
+            self.con.remove_function(key)  # of this program alone
+            self.known.remove(key)
         out = []
         for rid in chosen:
             v, e = found[rid]
@@ -200,13 +249,16 @@ class Table:
 
 def _arrow(type_: Type) -> Any:
     if type_.item is not None:
-        return pa.list_(_arrow(type_.item))
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name) or type_.arrow
 
 
 def _stored(value: Any, type_: Type) -> Any:
     if value is None:
         return None
+    if type_.name == "dict":
+        return list(value.items())
     if type_.item is not None:
         return [_stored(v, type_.item) for v in value]
     if type_.name == "datetime":
@@ -228,21 +280,30 @@ def _read(value: Any, type_: Type) -> Any:
     return value
 
 
-def differences(
-    source: str, name: str, table: Table, chosen: Sequence[int]
-) -> list[tuple[list[Any], Any, Any, Any]]:
-    """The rows on which the three differ: arguments, plain, online, DuckDB."""
-    transform = module(source)[name]
+Answer = tuple[list[Any], Any, Any, Any]
+"""A row's arguments, and what the plain function, the online evaluator and DuckDB say of it."""
+
+
+def compared(
+    source: str, name: str, table: Table, chosen: Sequence[int], shared: str = ""
+) -> tuple[Function, list[Answer]]:
+    """What is compiled of the function, and all three answers for each row."""
+    transform = module(source, shared)[name]
     if not isinstance(transform, Transform):
         transform = feature(transform)
     function = parse(transform)
-    space = watched(source)
+    space = watched(source, shared)
     rows = table.rows(function, chosen)
     plain = [plainly(space[name], row, function.returns) for row in rows]
-    return [
-        (row, a, b, c)
-        for row, a, b, c in zip(
-            rows, plain, online(function, rows), table.ask(function, chosen), strict=True
-        )
-        if not bits(a) == bits(b) == bits(c)
-    ]
+    served = online(function, rows)
+    return function, list(zip(rows, plain, served, table.ask(function, chosen), strict=True))
+
+
+def disagreeing(answers: Sequence[Answer]) -> list[Answer]:
+    """Those of which two differ."""
+    return [(row, a, b, c) for row, a, b, c in answers if not bits(a) == bits(b) == bits(c)]
+
+
+def differences(source: str, name: str, table: Table, chosen: Sequence[int]) -> list[Answer]:
+    """The rows on which the three differ."""
+    return disagreeing(compared(source, name, table, chosen)[1])

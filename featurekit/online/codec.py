@@ -3,8 +3,8 @@
 A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
 value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
 two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a
-list is the column of its lengths and the column of its items. Absent values are zero, and there is
-one NaN, so that equal columns have equal bytes.
+list is the column of its lengths and the column of its items, a vector 4 bytes for each of its
+numbers. Absent values are zero, and there is one NaN, so that equal columns have equal bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from featurekit.to_python import ERROR
 from featurekit.types import EPOCH, MICROSECOND, Type
 
 PRESENT, ABSENT, MIXED = 0, 1, 2
-_NAN = struct.pack("<d", float("nan"))
+_NAN, _NAN32 = struct.pack("<d", float("nan")), struct.pack("<f", float("nan"))
 FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
     "int": "q",
     "float": "d",
@@ -56,6 +56,7 @@ def _one_text(value: str | bytes) -> bytes:
 
 _ABSENT = bytes((ABSENT,))
 _pack_int, _pack_float = struct.Struct("<Bq").pack, struct.Struct("<Bd").pack
+_pack_float32 = struct.Struct("<f").pack
 _ONE: dict[str, Callable[[Any], bytes]] = {
     "int": lambda v: _pack_int(PRESENT, v),
     "float": lambda v: _pack_float(PRESENT, v) if v == v else b"\0" + _NAN,
@@ -66,6 +67,8 @@ _ONE: dict[str, Callable[[Any], bytes]] = {
 
 
 def _zero(type_: Type) -> Any:
+    if type_.size is not None:
+        return [0.0] * type_.size
     return {
         "list": [],
         "str": "",
@@ -92,6 +95,9 @@ def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
         case "str" | "bytes":
             raw = [v.encode() if isinstance(v, str) else v for v in values]
             return struct.pack(f"<{n}I", *map(len, raw)) + b"".join(raw)
+        case "list" if type_.size is not None:
+            numbers = (_NAN32 if v != v else _pack_float32(v) for value in values for v in value)
+            return b"".join(numbers)
         case "list":
             assert type_.item is not None
             items = [item for value in values for item in value]
@@ -134,6 +140,10 @@ def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any,
         elif name == "date":
             values = [dt.date.fromordinal(v + _EPOCH_DAY) for v in values]
         return values, end
+    if type_.size is not None:
+        size, end = type_.size, at + 4 * type_.size * n
+        numbers = data[at:end].cast("f").tolist()
+        return [numbers[i : i + size] for i in range(0, size * n, size)], end
     lengths = data[at : at + 4 * n].cast("I")
     at += 4 * n
     out: list[Any] = []

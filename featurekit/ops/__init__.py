@@ -5,6 +5,7 @@ from featurekit.ops import comparison as comparison
 from featurekit.ops import convert as convert
 from featurekit.ops import instant as instant
 from featurekit.ops import listing as listing
+from featurekit.ops import mapping as mapping
 from featurekit.ops import mathematics as mathematics
 from featurekit.ops import number as number
 from featurekit.ops import pattern as pattern

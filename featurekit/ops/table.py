@@ -32,6 +32,7 @@ from featurekit.types import (
     STR,
     TIMEDELTA,
     Type,
+    dict_of,
     instant,
     list_of,
 )
@@ -220,5 +221,12 @@ EDGES: dict[Type, tuple[Any, ...]] = {
     list_of(DATETIME): ([], [EPOCH], [instant(5), EPOCH], [instant(INSTANT_MAX)]),
     list_of(DATE): ([], [EPOCH.date()], [dt.date.max, dt.date.min]),
     list_of(TIMEDELTA): ([], [dt.timedelta(0)], [MICROSECOND, -MICROSECOND]),
+    dict_of(BOOL): ({}, {False: 1}, {True: 5, False: 5}),
+    dict_of(INT): ({}, {0: 1}, {2**53 + 1: 9, -1: 2, INT_MIN: 1}, {1: INT_MAX}),
+    dict_of(STR): ({}, {"": 2}, {"a": 3, "ß": 1, "😀": 1}, {"A": 1}),
+    dict_of(BYTES): ({}, {b"": 1}, {b"ab\xff": 4, b"a": 1}),
+    dict_of(DATETIME): ({}, {EPOCH: 1}, {instant(5): 2, instant(INSTANT_MAX): 1}),
+    dict_of(DATE): ({}, {EPOCH.date(): 3, dt.date.max: 1}),
+    dict_of(TIMEDELTA): ({}, {dt.timedelta(0): 1}, {MICROSECOND: 2, -MICROSECOND: 1}),
 }
 """The inputs of each type that every operator is tried on."""

@@ -256,6 +256,13 @@ register(
     Op("*", (INT, STR), STR, "repeat({1}, {0})", _REPEATED, raises=True, edges=((2**62, "ab"),)),
     Op("in", _TWO, BOOL, "{0} in {1}", "contains({1}, {0})"),
     Op("len", (STR,), INT, "len({0})", "length({0})"),
+    Op(
+        "list",
+        (STR,),
+        _STRS,
+        "list({0})",
+        "CASE WHEN {0} = '' THEN []::VARCHAR[] ELSE string_split({0}, '') END",
+    ),
     Op("getitem", (STR, INT), STR, "{0}[{1}]", _ITEM, raises=True, literal_sql=_item_literal),
     Op(
         "slice",

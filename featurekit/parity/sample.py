@@ -15,7 +15,7 @@ from typing import Any
 
 from featurekit.compiled import Service, View
 from featurekit.to_duckdb import quote
-from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
+from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
 _FLOATS = (0.0, -0.0, 1.0, 25.0, 0.1, -3.5, 1e-308, 1e308, math.inf, -math.inf, math.nan)
@@ -175,7 +175,11 @@ def _value(type_: Type, rng: random.Random) -> Any:
     """A request field's value: often an awkward one."""
     if type_.optional and rng.random() < 0.1:
         return None
+    if type_.choices is not None:
+        return rng.choice(type_.choices)
     match type_.name:
+        case "list" if type_.size is not None:
+            return [as_float32(rng.uniform(-2, 2)) for _ in range(type_.size)]
         case "float":
             return rng.choice(_FLOATS) if rng.random() < 0.5 else round(rng.uniform(-50, 500), 2)
         case "int":

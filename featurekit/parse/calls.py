@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 
 from featurekit import ops
 from featurekit.define import Transform
-from featurekit.ir import Apply, Const, Either, Expr, Function
+from featurekit.ir import Apply, Const, Either, Expr, Function, Name
 from featurekit.ops.table import Own
 from featurekit.parse.places import MISSING, Env, is_method
 from featurekit.parse.tables import Tables
+from featurekit.parse.unlisted import why_not
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type
 
 
@@ -76,13 +77,37 @@ class Calls(Tables):
                 "build it by a comprehension, as in [f(x) for x in values], or sorted(values)",
             )
         full = f"{value.type.name}.{name}"
+        if full == "dict.items":
+            self.fail(node, "items() outside a loop", "write `for key, n in counts.items()`")
+        if full == "dict.get" and len(node.args) == 1 and not node.keywords:
+            return self.get_or_none(node, receiver, value, env)
         if is_method(value.type, name) is False:
             self.fail(node, f"{full} is no method", f"write .{name} without ()")
         if full in ("str.startswith", "str.endswith") and len(node.args) == 1:
             held = self.static(node.args[0], env)
             if isinstance(held, tuple) and held:
                 return self.any_of(node, full, receiver, value, held)
+        self.no_list(node, full)
         return self.operator(node, full, [(receiver, value)], node.args, env)
+
+    def no_list(self, node: ast.AST, name: str) -> None:
+        """A tuple or a view of a dict may only be read."""
+        reason = why_not(self.node, node, name)
+        if reason is not None:
+            self.fail(node, *reason)
+
+    def get_or_none(self, node: ast.Call, receiver: ast.expr, value: Expr, env: Env) -> Expr:
+        """`counts.get(key)`: None where the key is absent."""
+        (at,) = node.args
+        nodes = [receiver, at]
+
+        def chosen(counts: Name | Const, key: Name | Const) -> Expr:
+            known = self.call(node, "in", nodes[::-1], [key, counts])
+            found = self.call(node, "getitem", nodes, [counts, key])
+            return self.choose(node, known, found, Const(None, NONE), None)
+
+        key = self.expression(at, env)
+        return self.named(value, lambda counts: self.named(key, lambda k: chosen(counts, k)))
 
     def any_of(
         self, node: ast.Call, name: str, receiver: ast.expr, value: Expr, held: tuple[Any, ...]
@@ -305,7 +330,7 @@ class Calls(Tables):
         declared = self.helper(node, function, name, field)
         args, given = self.arguments(node, function, declared, name, env)
         callee = self.helper(node, function, name, field, given) if given else declared
-        return Apply(callee, args, callee.returns)
+        return Apply(callee, args, callee.returns.plain)
 
     def arguments(
         self, node: ast.Call, function: Any, callee: Function, name: str, env: Env

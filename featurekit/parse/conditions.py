@@ -9,7 +9,7 @@ from featurekit import ops
 from featurekit.ir import Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
 from featurekit.parse.operators import Operators
 from featurekit.parse.places import Env, join, narrowed
-from featurekit.types import BOOL, FLOAT, NONE, Type
+from featurekit.types import BOOL, DATE, DATETIME, FLOAT, NONE, Type
 
 _COMPARE = {
     ast.Eq: "==",
@@ -92,6 +92,8 @@ class Conditions(Operators):
                     BOOL,
                 ),
             )
+        if value.type in (DATETIME, DATE):
+            return self.negate(IsNone(value, BOOL))  # always true, if it can be computed
         found = ops.find("bool", (value.type,))
         if found is None:
             self.fail(node, f"{value.type} has no truth", "compare it with something")

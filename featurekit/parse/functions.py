@@ -47,6 +47,8 @@ class FunctionParser(Statements):
         self.given = given or {}
         self.field = field
         self.exits = []
+        self.promises = []
+        self.assigned = {}
         self.matches = {}
         self.zoned = {}
         self.returns = NONE
@@ -89,10 +91,11 @@ class FunctionParser(Statements):
                     f"the parameter {name}",
                     convert=False,
                 )
+                self.assigned[name] = [made]
                 body.append(Assign(name, made))
             else:
                 params.append(Param(name, type_))
-            env[name] = Name(name, type_)
+            env[name] = Name(name, type_.plain)
         self.result_type(hints)
         made_body, flow = self.block(self.node.body, env)
         if flow.env is not None:
@@ -103,7 +106,14 @@ class FunctionParser(Statements):
                     f"return a value there, or declare -> {self.returns.or_none()}",
                 )
             made_body = (*made_body, Return(Const(None, self.returns)))
+        self.keep_promises({p.name: p.type for p in params})
         return Function(self.name, tuple(params), (*body, *made_body), self.returns)
+
+    def keep_promises(self, params: dict[str, Type]) -> None:
+        for promise in self.promises:
+            fault = promise.broken(params, self.assigned)
+            if fault is not None:
+                self.fail(promise.node, *fault)
 
     def hints(self) -> dict[str, Any]:
         try:
@@ -252,5 +262,5 @@ class FunctionParser(Statements):
                 held = tuple(self.kept(v, out) for v in args)
             if given:
                 callee = self.helper(node, function, name, field, given)
-            made.append(Apply(callee, held, callee.returns))
+            made.append(Apply(callee, held, callee.returns.plain))
         return made

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import re
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from featurekit import ops
-from featurekit.ir import Const, Expr, Name
+from featurekit.ir import Both, Const, Evaluate, Expr, If, Name, Statement
 from featurekit.parse.patterns import Patterns
 from featurekit.parse.places import MISSING, Env, is_method
-from featurekit.types import DATETIME, STR, Type
+from featurekit.types import BOOL, DATETIME, STR, Type
 
 ZONED = Type("zoned")
+_FIRST, _LAST = (
+    t.replace(tzinfo=dt.UTC) + d * dt.timedelta(days=1)
+    for t, d in ((dt.datetime.min, 1), (dt.datetime.max, -1))
+)
+"""Between them every zone has local time: offsets are less than a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,14 @@ class Instants(Patterns):
                 return Zoned(self.instant(receiver, env), zone.key)
         return None
 
+    def in_years(self, node: ast.expr, instant: Expr, zone: str) -> Statement:
+        """Local time exists from the year 1 to 9999: at their ends `astimezone` may raise."""
+        nodes = [node, node]
+        after = self.call(node, ">", nodes, [instant, Const(_FIRST, DATETIME)])
+        before = self.call(node, "<", nodes, [instant, Const(_LAST, DATETIME)])
+        read = self.call(node, "zoned.utcoffset", nodes, [instant, Const(zone, STR)])
+        return If(Both(after, before, BOOL), (), (Evaluate(read),))
+
     def instant(self, node: ast.expr, env: Env) -> Expr:
         made = self.expression(node, env)
         self.no_none(node, made)
@@ -88,6 +103,7 @@ class Instants(Patterns):
             ) is not None:
                 if not is_method(DATETIME, name):
                     self.fail(node, f"{name} is no method", f"write .{name} without ()")
+                self.no_list(node, f"zoned.{name}")
                 return self.of_zoned(node, held, name, node.args, env)
             case ast.Attribute(value=ast.Call() as inner, attr="replace") if (
                 self.is_utc(node, env)
@@ -98,7 +114,16 @@ class Instants(Patterns):
             self.no_zoned(node)
         if self.static(node.func, env) is dt.datetime:
             return self.in_utc(node, "datetime", 7, env)
-        if self.class_method(node, env) == "datetime.fromtimestamp":
+        method = self.class_method(node, env)
+        if method == "datetime.strptime" and len(node.args) == 2:
+            text = self.static(node.args[1], env)
+            if isinstance(text, str) and "z" not in re.findall(r"%(.)", text, re.DOTALL):
+                self.fail(
+                    node,
+                    "strptime() without %z gives a local time, which is no instant",
+                    "write datetime.strptime(…).replace(tzinfo=timezone.utc)",
+                )
+        if method == "datetime.fromtimestamp":
             return self.in_utc(node, "datetime.fromtimestamp", 1, env)
         return super().call_node(node, env, expect)
 
@@ -142,7 +167,7 @@ class Instants(Patterns):
             case ast.Call(func=ast.Attribute(value=receiver, attr=method), args=[], keywords=[]):
                 if not any(n.endswith(f".{method}.{node.attr}") for n in ops.BY_NAME):
                     return None
-                if self.static(receiver, env) is not MISSING:
+                if isinstance(self.static(receiver, env), (type, ModuleType)):
                     return None
                 if (held := self.zoned_of(receiver, env)) is not None:
                     return self.of_zoned(node, held, f"{method}.{node.attr}", [], env)

@@ -162,7 +162,14 @@ class Lists(Instants):
                         inner = self.shape(arguments[0], env)
                         if isinstance(inner, _Column) and inner.constants is not None:
                             return _Column(constants=inner.constants[::-1])
-                        self.fail(source, "reversed() of a list", "write values[::-1]")
+                        if (
+                            isinstance(inner, _Column)
+                            and inner.values is not None
+                            and inner.start is None
+                        ):
+                            turned = self.call(source, "reversed", arguments, [inner.values])
+                            return _Column(values=turned)
+                        self.fail(source, "reversed() of pairs", "reverse each list: zip(a[::-1])")
                 self.fail(source, f"{name}() of nothing", "pass what it runs over")
             case ast.Call(func=function, args=[inner_node], keywords=[]) if (
                 isinstance(function, (ast.Name, ast.Attribute))
@@ -183,6 +190,17 @@ class Lists(Instants):
                 if part == "items":
                     return self.constants(source, [tuple(item) for item in held.items()])
                 return self.constants(source, list(held if part == "keys" else held.values()))
+            case ast.Call(
+                func=ast.Attribute(value=receiver, attr="items"), args=[], keywords=[]
+            ) if self.static(receiver, env) is MISSING:
+                counts = self.expression(receiver, env)
+                self.no_none(receiver, counts)
+                if counts.type.name != "dict":
+                    self.fail(source, f"{counts.type} has no items()", "loop over the list itself")
+                return [
+                    _Column(values=self.call(source, f"dict.{part}", [receiver], [counts]))
+                    for part in ("keys", "values")
+                ]
             case ast.Tuple(elts=elements) | ast.List(elts=elements) if (
                 self.static(source, env) is MISSING and elements
             ):
@@ -247,13 +265,19 @@ class Lists(Instants):
         if isinstance(node, (ast.Tuple, ast.List)):
             made = [self.expression(e, env, item) for e in node.elts]
             return self.list_display(node, made, item)
+        match node:
+            case ast.Call(func=ast.Name(id="reversed"), args=[inner], keywords=[]) if (
+                self.is_builtin("reversed", env)
+            ):
+                return self.call(node, "reversed", [inner], [self.sequence(inner, env, item)])
         value = self.expression(node, env)
-        if value.type.name == "str":
-            self.fail(node, "a loop over the characters of a str", "use slices, count or `in`")
         self.no_none(node, value)
+        if value.type.name == "str":
+            return self.call(node, "list", [node], [value])
         if value.type.item is None:
             self.fail(node, f"{value.type} is no list", "pass a list[T]")
-        return value
+        # To run over a dict is to run over its keys.
+        return self.call(node, "dict.keys", [node], [value]) if value.type.name == "dict" else value
 
     def argument(self, node: ast.expr, env: Env) -> Expr:
         if isinstance(node, ast.GeneratorExp) or isinstance(self.static(node, env), tuple):
@@ -386,6 +410,7 @@ class Lists(Instants):
             item = expect.item
         values = self.sequence(argument, env, item)
         if name in ("list", "tuple"):
+            self.no_list(node, name)
             return values
         if node.keywords:
             return self.of_list_with(node, name, argument, values, env)

@@ -10,11 +10,14 @@ from typing import NoReturn
 from featurekit import ops
 from featurekit.ir import Call, Choose, Const, Expr, Let, Name
 from featurekit.parse.captured import Captured
+from featurekit.parse.promises import Promise
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type
 
 
 class Operators(Captured):
     """Makes calls of operator rows."""
+
+    promises: list[Promise]
 
     def no_none(self, node: ast.expr, value: Expr) -> None:
         """R2: None never reaches an operator unseen."""
@@ -92,6 +95,14 @@ class Operators(Captured):
     def coerce(self, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool) -> Expr:
         """`value` as a declared type takes it. `convert`: an int for a float is converted, which
         only a result allows; a name or a parameter would keep the int, in Python."""
+        made = self.fitted(node, value, wanted, what, convert=convert)
+        promise = Promise(node, made, wanted, what)
+        if promise.narrow:
+            self.promises.append(promise)
+        return made
+
+    def fitted(self, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool) -> Expr:
+        """As `coerce`; whether a Literal or Vector holds it is seen at the function's end."""
         if value.type == NONE and wanted.optional:
             return Const(None, wanted)
         if value.type == wanted or value.type.or_none() == wanted:

@@ -102,6 +102,7 @@ _CLASSES: dict[str, type] = {
     "date": dt.date,
     "timedelta": dt.timedelta,
     "list": list,
+    "dict": dict,
 }
 
 

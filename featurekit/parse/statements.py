@@ -27,6 +27,7 @@ from featurekit.ir import (
     Statement,
 )
 from featurekit.parse.expressions import Expressions
+from featurekit.parse.growing import grown, why_not
 from featurekit.parse.instants import ZONED
 from featurekit.parse.places import MISSING, Env, join, narrowed
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type, from_hint
@@ -54,6 +55,7 @@ class Statements(Expressions):
     """Blocks, from top to bottom."""
 
     exits: list[_Exits]
+    assigned: dict[str, list[Expr]]
 
     def block(self, statements: list[ast.stmt], env: Env) -> tuple[tuple[Statement, ...], Flow]:
         out: list[Statement] = []
@@ -87,6 +89,7 @@ class Statements(Expressions):
             ) is not None:
                 out = []
                 instant = self.kept(zoned.instant, out)
+                out.append(self.in_years(value, instant, zoned.zone))
                 local = self.new_name(ZONED)
                 self.zoned[local.name] = replace(zoned, instant=instant)
                 return out, Flow({**env, name: local})
@@ -107,13 +110,13 @@ class Statements(Expressions):
                 what = f"the declared type of {name}"
                 made = self.coerce(value, made, type_, what, convert=False)
                 return self.assign(node, name, made, env)
+            case ast.Expr() | ast.AugAssign() if (more := self.grown(node, env)) is not None:
+                return self.grow(node, *more, env)
             case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
                 read = ast.copy_location(ast.Name(name, ast.Load()), target)
                 whole = ast.copy_location(ast.BinOp(read, op, value), node)
                 if name in env and env[name].type.item is not None:
-                    self.fail(
-                        node, f"{name} {_sign(op)}= changes a list", f"write {name} = {name} + …"
-                    )
+                    self.fail(node, f"{name} {_sign(op)}= changes a list", "assign a new list")
                 return self.assign(node, name, self.expression(whole, env), env)
             case ast.Assign() | ast.AugAssign() | ast.AnnAssign():
                 self.fail(node, "only a name can be assigned", "write name = value")
@@ -149,6 +152,25 @@ class Statements(Expressions):
                 )
                 self.fail(node, f"{what} is not in the language of features", hint)
 
+    def grown(self, node: ast.stmt, env: Env) -> tuple[str, ast.expr] | None:
+        """The local list that a statement adds to, and what it adds."""
+        more = grown(node)
+        if more is None or more[0] not in env or env[more[0]].type.name != "list":
+            return None
+        return more
+
+    def grow(self, node: ast.stmt, name: str, more: ast.expr, env: Env) -> Made:
+        """`name.append(x)` as `name = name + [x]`."""
+        params = {a.arg for a in ast.walk(self.node.args) if isinstance(a, ast.arg)}
+        reason = why_not(self.node, name, params)
+        if reason is not None:
+            self.fail(node, *reason)
+        held = env[name]
+        at = ast.copy_location(ast.Name(name, ast.Load()), node)
+        added = self.sequence(more, env, held.type.item)
+        made = self.call(at, "+", [at, more], [held, added])
+        return self.assign(node, name, made, env)
+
     def hinted(self, node: ast.AST, hint: Any) -> Type:
         try:
             return from_hint(hint)
@@ -168,12 +190,15 @@ class Statements(Expressions):
     # --- assignment -------------------------------------------------------------------------------
 
     def assign(self, node: ast.stmt, name: str, made: Expr, env: Env) -> Made:
+        if made.type == NONE and name in env:
+            made = Const(None, env[name].type.or_none())
         if made.type == NONE:
             self.fail(
                 node,
                 f"{name} would be None and nothing else",
                 f"declare what it may become, as in {name}: float | None = None",
             )
+        self.assigned.setdefault(name, []).append(made)
         return [Assign(name, made)], Flow({**env, name: Name(name, made.type)})
 
     def kept(self, value: Expr, out: list[Statement]) -> Name | Const:
@@ -181,6 +206,7 @@ class Statements(Expressions):
         if isinstance(value, Const):
             return value
         name = self.new_name(value.type)
+        self.assigned.setdefault(name.name, []).append(value)
         out.append(Assign(name.name, value))
         return name
 
@@ -221,7 +247,7 @@ class Statements(Expressions):
             return [self.constant(node, h) for h in held]
         whole = self.kept(self.expression(node, env), out)
         self.no_none(node, whole)
-        if whole.type.item is None:
+        if whole.type.name != "list":
             self.fail(node, f"{whole.type} is not unpacked", "unpack a tuple or a list")
         length = self.call(node, "len", [node], [whole])
         fits = self.call(node, "==", [node, node], [length, Const(count, INT)])

@@ -11,8 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from featurekit.sources.values import not_among
 from featurekit.timezones import local_limits_us, utc_us_sql
-from featurekit.types import DATETIME, EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
+from featurekit.types import (
+    BEYOND_FLOAT32,
+    DATETIME,
+    EPOCH,
+    INSTANT_MAX,
+    INSTANT_MIN,
+    MICROSECOND,
+    Type,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -356,6 +365,7 @@ def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
     item = reading("e", found[: found.rindex("[")], type_.item, zone_name=zone_name)
     if item is None:
         return None
+    item = _among(item, type_.item) if type_.size is None else _float32(item)
     conditions = list(item.problems)
     if not type_.item.optional:
         conditions.insert(0, ("e IS NULL", f"a null in a {type_.base}"))
@@ -363,6 +373,9 @@ def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
         (f"list_contains(list_transform({expr}, lambda e: ({c}) IS TRUE), true)", f"in a list, {r}")
         for c, r in conditions
     )
+    if type_.size is not None:
+        wrong = f"another length than that of a Vector[{type_.size}]"
+        problems = ((f"len({expr}) <> {type_.size}", wrong), *problems)
     wanted = type_.duckdb
 
     def value(span: Span | None) -> str:
@@ -374,6 +387,24 @@ def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
         span = (f"list_min({low})", f"list_max({high})")
     touch = item.touch and f"list_contains(list_transform({expr}, lambda e: {item.touch}), true)"
     return Reading(value, problems, span=span, touch=touch)
+
+
+def _float32(item: Reading) -> Reading:
+    """A vector's element, rounded to the nearest float32."""
+    wide = item.value(None)
+    beyond = f"(isfinite({wide}) AND abs({wide}) >= {BEYOND_FLOAT32!r}::DOUBLE)"
+    problems = (*item.problems, (beyond, "a number beyond float32"))
+    return Reading(lambda _: f"TRY_CAST({wide} AS FLOAT)::DOUBLE", problems)
+
+
+def _among(how: Reading, type_: Type) -> Reading:
+    """The reading of a type with choices: any other value is bad."""
+    if type_.choices is None:
+        return how
+    shown = ", ".join(literal(c) if isinstance(c, str) else str(c) for c in type_.choices)
+    return replace(
+        how, problems=(*how.problems, (f"{how.value(None)} NOT IN ({shown})", not_among(type_)))
+    )
 
 
 def prepared(scan: str, columns: Sequence[Column]) -> str:
@@ -493,7 +524,7 @@ def column(
 ) -> Column | None:
     """The column `name` read from `origin`, or None where the found type does not fit."""
     how = read(quoted(origin), found, type_, zone_name=zone_name)
-    return None if how is None else Column(name, origin, type_, how)
+    return None if how is None else Column(name, origin, type_, _among(how, type_))
 
 
 def op_column(made: Column) -> Column:

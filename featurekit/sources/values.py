@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from featurekit.timezones import to_utc_us
-from featurekit.types import INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, Type, instant
+from featurekit.types import INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, Type, as_float32, instant
 
 
 class Misfit(Exception):
@@ -27,8 +27,17 @@ def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
             return None
         raise Misfit(f"null in a column declared {type_}")
     if type_.item is not None:
-        return _list(value, type_, zone_name)
-    return _CASES[type_.name](value, zone_name)
+        made = _list(value, type_, zone_name)
+        return made if type_.size is None else _vector(made, type_.size)
+    made = _CASES[type_.name](value, zone_name)
+    if type_.choices is not None and made not in type_.choices:
+        raise Misfit(not_among(type_))
+    return made
+
+
+def not_among(type_: Type) -> str:
+    """What is wrong with a value outside the choices of its type."""
+    return f"a value that is not among {', '.join(map(repr, type_.choices or ()))}"
 
 
 def is_null(value: Any) -> bool:
@@ -145,6 +154,15 @@ def _list(value: Any, type_: Type, zone_name: str) -> list[Any]:
         return [canonical(item, type_.item, zone_name=zone_name) for item in value]
     except Misfit as reason:
         raise Misfit(f"in a list, {reason}") from None
+
+
+def _vector(values: list[float], size: int) -> list[float]:
+    if len(values) != size:
+        raise Misfit(f"{len(values)} numbers in a Vector[{size}]")
+    try:
+        return [as_float32(v) for v in values]
+    except OverflowError:
+        raise Misfit("a number beyond float32") from None
 
 
 _CASES: dict[str, Callable[[Any, str], Any]] = {
