@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from featurekit.serve import OnlineResult, OnlineService, project_key
 from featurekit.types import instant, micros
 
 if TYPE_CHECKING:
+    from featurekit.consume import Consumed
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
     from featurekit.parity.report import Report
@@ -141,7 +143,7 @@ class FeatureStore:
         from featurekit.push_log import log_sql, segments
         from featurekit.sources import read_events
 
-        source = self._source(view.source.name)
+        source = self.source(view.source.name)
         read = read_events(con, source, base=self.path, state_dir=self.state_dir)
         logged = segments(self.state_dir, source.name)
         relation = read.relation
@@ -162,7 +164,8 @@ class FeatureStore:
         prompt = source.created_timestamp_column is None and not logged
         return Snapshot(Events(relation, prompt), about)
 
-    def _source(self, name: str) -> EventSource:
+    def source(self, name: str) -> EventSource:
+        """The definition of a source that a view reads; DefinitionError where there is none."""
         found = self.repo.sources.get(name)
         if found is None:
             raise DefinitionError(
@@ -356,7 +359,7 @@ class FeatureStore:
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
 
-        definition = self._source(source)
+        definition = self.source(source)
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
         fed = fed_views(store, self.project)
@@ -396,6 +399,26 @@ class FeatureStore:
                 compact(self.state_dir, source)
         self._pushes += 1
         return replace(done, quarantined=taken.quarantined)
+
+    def consume(
+        self,
+        source: str,
+        *,
+        stream: str | None = None,
+        until_empty: bool = False,
+        stop: threading.Event | None = None,
+        progress: Callable[[Consumed], None] = lambda done: None,
+        **options: Any,
+    ) -> Consumed:
+        """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
+        `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
+
+        `options` are those of `featurekit.consume.Consumer`: group, name, batch, idle_s and url.
+        """
+        from featurekit.consume import Consumer
+
+        made = Consumer(self, source, stream=stream, **options)
+        return made.run(until_empty=until_empty, stop=stop, progress=progress)
 
     def get_online_features(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None

@@ -26,7 +26,7 @@ from featurekit.types import from_hint
 
 ROOT = Path(__file__).parents[1]
 VERBS = tuple(
-    "init plan apply materialize push get-historical get-online parity demo".split()  # noqa: SIM905
+    "init plan apply materialize push consume get-historical get-online parity demo".split()  # noqa: SIM905
 )
 
 

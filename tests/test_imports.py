@@ -19,6 +19,7 @@ HEAVY = ("feast", "pandas", "polars", "pyarrow", "duckdb")
 LAYERS = [
     ["errors"],
     ["types", "durations"],
+    ["texts"],
     ["timezones"],
     ["ir"],
     ["ops", "aggregates", "results"],
@@ -38,6 +39,7 @@ LAYERS = [
     ["offline", "materialise", "deployment"],
     ["config", "repo"],
     ["store"],
+    ["consume"],
     ["screen"],
     ["parity"],
     ["demo"],

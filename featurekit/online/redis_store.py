@@ -43,18 +43,23 @@ def _explain(url: str, error: Exception) -> str:
     return f"Redis at {shown} answered with an error: {error}"
 
 
+def connect(url: str) -> Any:
+    """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
+    try:
+        # No retries on a dead server: its error is to be seen at once.
+        return redis.Redis.from_url(url, socket_connect_timeout=5)
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
+        ) from None
+
+
 class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        try:
-            # No retries on a dead server: its error is to be seen at once.
-            self.client: Any = redis.Redis.from_url(url, socket_connect_timeout=5)
-        except ValueError as error:
-            raise StoreUnavailable(
-                f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
-            ) from None
+        self.client = connect(url)
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
