@@ -15,7 +15,7 @@ from featurekit import ops
 from featurekit.define import Transform
 from featurekit.ir import Apply, Const, Either, Expr, Function, Name
 from featurekit.ops.table import Own
-from featurekit.parse.places import MISSING, Env, is_method
+from featurekit.parse.places import MISSING, Env, forget, is_method
 from featurekit.parse.tables import Tables
 from featurekit.parse.unlisted import why_not
 from featurekit.types import BOOL, FLOAT, INT, NONE, Type
@@ -212,7 +212,9 @@ class Calls(Tables):
     def builtin(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
         match name:
             case "bool" if len(node.args) == 1 and not node.keywords:
-                return self.condition(node.args[0], env)[0]
+                made = self.condition(node.args[0], env)[0]
+                forget(node, env)
+                return made
             case "min" | "max" if len(node.args) > 1 and not node.keywords:
                 return self.extreme(node, name, env, expect)
             case "str" | "format" if len(node.args) == 1:
@@ -349,8 +351,7 @@ class Calls(Tables):
             what = f"{name}'s parameter {param.name}"
             if param.name in bound.arguments:
                 at = bound.arguments[param.name]
-                wanted = param.type if param.type.item is not None else None
-                value = self.expression(at, env, wanted)
+                value = self.unconverted(at, env, param.type)
                 if value.type == NONE and not param.type.optional:
                     self.fail(at, f"None, and {what} is {param.type}", "pass a value")
             else:

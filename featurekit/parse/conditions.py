@@ -72,6 +72,10 @@ class Conditions(Operators):
                 if_true = narrowed(env, name) if (name := tested(node, env)) else dict(env)
                 return self.truth(node, made), if_true, dict(env)
 
+    def unconverted(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """The value of `node` for a name of a declared type, of which no int becomes a float."""
+        raise NotImplementedError
+
     def match_test(self, node: ast.expr, env: Env) -> Expr | None:
         """Whether there is a match, where `node` is one of a regular expression."""
         raise NotImplementedError
@@ -108,7 +112,11 @@ class Conditions(Operators):
             following = ast.copy_location(ast.BoolOp(node.op, rest), rest[0])
         _, if_true, if_false = self.condition(first, dict(env))
         is_and = isinstance(node.op, ast.And)
-        right = self.expression(following, dict(if_true if is_and else if_false), expect)
+        locals_ = dict(if_true if is_and else if_false)
+        if value.type.item is not None:
+            right = self.unconverted(following, locals_, value.type.base)
+        else:
+            right = self.expression(following, locals_, expect)
         if value.type == BOOL and right.type == BOOL:
             return (Both if is_and else Either)(value, right, BOOL)
 

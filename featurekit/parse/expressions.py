@@ -11,7 +11,7 @@ from featurekit import ops
 from featurekit.ir import Bind, Const, Expr, Name
 from featurekit.parse.captured import is_function
 from featurekit.parse.lists import Lists
-from featurekit.parse.places import MISSING, Env, is_method
+from featurekit.parse.places import MISSING, Env, forget, is_method
 from featurekit.types import DATETIME, NONE, STR, Type
 
 _BINARY = {
@@ -36,6 +36,8 @@ class Expressions(Lists):
     """The typed value of any expression."""
 
     def expression(self, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
+        if not self.converts and expect is not None and expect.item is None:
+            expect = None
         match node:
             case ast.Constant(value=value):
                 if value is Ellipsis or isinstance(value, complex):
@@ -47,7 +49,9 @@ class Expressions(Lists):
                 arguments = [self.expression(left, env), self.expression(right, env)]
                 return self.call(node, _BINARY[type(op)], [left, right], arguments)
             case ast.UnaryOp(op=ast.Not()):
-                return self.condition(node, env)[0]
+                made = self.condition(node, env)[0]
+                forget(node, env)
+                return made
             case ast.UnaryOp(
                 op=ast.USub(), operand=ast.Constant(value=int() | float() as number)
             ) if not isinstance(number, bool):
@@ -58,13 +62,18 @@ class Expressions(Lists):
                 made = self.expression(operand, env)
                 return self.call(node, _UNARY[type(op)], [operand], [made])
             case ast.BoolOp():
-                return self.bool_op(node, env, expect)
+                made = self.bool_op(node, env, expect)
+                forget(node, env)
+                return made
             case ast.Compare():
-                return self.compare(node, env)
+                made = self.compare(node, env)
+                forget(node, env)
+                return made
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 condition, if_true, if_false = self.condition(test, env)
                 then = self.expression(body, if_true, expect)
                 other = self.expression(orelse, if_false, expect)
+                forget(node, env)
                 return self.choose(node, condition, then, other, expect)
             case ast.NamedExpr(target=target, value=value):
                 return self.walrus(node, target, value, env)
@@ -95,6 +104,23 @@ class Expressions(Lists):
                 )
                 self.fail(node, f"{what} is not in the language of features", hint)
 
+    def unconverted(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """A value for a name of a declared type: what it holds stays as Python has it, and only an
+        empty list learns its type."""
+        held, self.converts = self.converts, False
+        try:
+            return self.expression(node, env, wanted if wanted.item is not None else None)
+        finally:
+            self.converts = held
+
+    def unconverted_list(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """`unconverted` of what is read as a list."""
+        held, self.converts = self.converts, False
+        try:
+            return self.sequence(node, env, wanted.item)
+        finally:
+            self.converts = held
+
     def load(self, node: ast.Name, name: str, env: Env) -> Expr:
         if name in env:
             local = env[name]
@@ -112,10 +138,16 @@ class Expressions(Lists):
                 for n in ast.walk(self.node)
             )
             if stored:
+                walrus = any(
+                    isinstance(n, ast.NamedExpr) and n.target.id == name
+                    for n in ast.walk(self.node)
+                )
                 self.fail(
                     node,
                     f"{name} is not bound on every path to here",
-                    f"give it a value first, on every path, as in {name} = …",
+                    f"assign it in a statement before, in place of ({name} := …)"
+                    if walrus
+                    else f"give it a value first, on every path, as in {name} = …",
                 )
             self.fail(
                 node,

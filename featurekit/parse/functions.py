@@ -21,7 +21,7 @@ from featurekit.ir import (
     Return,
     Statement,
 )
-from featurekit.parse.places import Env
+from featurekit.parse.places import Env, forget
 from featurekit.parse.statements import Flow, Made, Statements
 from featurekit.results import result_fields
 from featurekit.types import NONE, Type
@@ -161,13 +161,16 @@ class FunctionParser(Statements):
             condition, if_true, if_false = self.condition(node.test, env)
             then = self.returned_value(node.body, if_true, wanted)
             other = self.returned_value(node.orelse, if_false, wanted)
+            forget(node, env)
             made = self.choose(node, condition, then, other, expect)
         elif isinstance(node, ast.Constant) and node.value is None:
             made = Const(None, NONE)
         elif isinstance(node, (ast.Attribute, ast.Name)):
             made = self.operand(node, env)
+        elif self.top:
+            made = self.expression(node, env, wanted)
         else:
-            made = self.expression(node, env, expect)
+            made = self.unconverted(node, env, wanted)
         if isinstance(made, Const) and made.type != wanted:
             made = self.constant(node, made.value, expect)
         return self.coerce(node, made, wanted, "the declared result", convert=self.top)

@@ -46,13 +46,19 @@ class Patterns(Calls):
                     given = self.static(pattern, env) if arguments else MISSING
                 elif isinstance(held, re.Pattern):
                     given, rest = held, arguments
+                    if len(rest) > 1 or node.keywords:
+                        at = [*rest[1:], *(k.value for k in node.keywords)][0]
+                        what = f"a place in the text to {method} from"
+                        self.fail(at, what, f"write {method}(text) of the part, as in text[2:]")
                 else:
                     return None
+                flags = [*rest[1:], *(k.value for k in node.keywords)]
                 if isinstance(given, re.Pattern):
+                    if flags:
+                        self.fail(flags[0], "flags of a compiled pattern", "give re.compile() them")
                     given = _inline(given.pattern, given.flags & ~re.U)
                 if not isinstance(given, str) or not rest:
                     self.fail(node, "a pattern that is computed", "write it as a literal")
-                flags = [*rest[1:], *(k.value for k in node.keywords)]
                 if flags:
                     value = self.static(flags[0], env)
                     if len(flags) > 1 or not isinstance(value, int):

@@ -84,6 +84,22 @@ def join(a: Env, b: Env) -> Env:
     return out
 
 
+def forget(node: ast.AST, env: Env) -> None:
+    """Take out of `env` what a walrus in `node` binds only where a test says so: Python may read
+    what the name held before, or what it was bound to."""
+    for part in ast.walk(node):
+        match part:
+            case ast.IfExp(body=body, orelse=orelse):
+                seldom = [body, orelse]
+            case ast.BoolOp(values=[_, *seldom]) | ast.Compare(comparators=[_, *seldom]):
+                pass
+            case _:
+                continue
+        for inner in (n for one in seldom for n in ast.walk(one)):
+            if isinstance(inner, ast.NamedExpr):
+                env.pop(inner.target.id, None)
+
+
 def narrowed(env: Env, name: str) -> Env:
     """The locals where `name` is not None."""
     local = env[name]

@@ -105,8 +105,7 @@ class Statements(Expressions):
                 if value is None:
                     self.fail(node, "a declaration without a value", "assign a value here")
                 type_ = self.hinted(annotation, self.annotation(annotation))
-                wanted = type_ if type_.item is not None else None
-                made = self.expression(value, env, wanted)
+                made = self.unconverted(value, env, type_)
                 what = f"the declared type of {name}"
                 made = self.coerce(value, made, type_, what, convert=False)
                 return self.assign(node, name, made, env)
@@ -167,7 +166,11 @@ class Statements(Expressions):
             self.fail(node, *reason)
         held = env[name]
         at = ast.copy_location(ast.Name(name, ast.Load()), node)
-        added = self.sequence(more, env, held.type.item)
+        added = self.unconverted_list(more, env, held.type)
+        if added.type.base != held.type.base:
+            item, wanted = added.type.item, held.type.item
+            hint = f"add {wanted}, as in {wanted}(…), or begin with {name}: {added.type} = []"
+            self.fail(more, f"{name} is {held.type}, and this adds {item}", hint)
         made = self.call(at, "+", [at, more], [held, added])
         return self.assign(node, name, made, env)
 
