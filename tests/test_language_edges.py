@@ -46,6 +46,79 @@ def f(li: list[int]) -> int:
     "fsum_raises_where_partial_sums_overflow": (
         "def f(x: float) -> float:\n    return math.fsum([1e308, 1e308, -1e308, x])"
     ),
+    "haversine_by_map": """
+def f(x: float, y: float) -> float:
+    lon1, lat1, lon2, lat2 = map(math.radians, [x, y, 1.0, 2.0])
+    h = math.sin((lat2 - lat1) / 2) ** 2
+    h += math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2
+    return 2 * 6371 * math.asin(math.sqrt(h))
+""",
+    "map_and_filter": """
+def f(ls: list[str], li: list[int], s: str) -> str:
+    long = sum(map(len, ls)) + sum(map(str.isupper, s)) + sum(filter(lambda n: n < 9, li[:3]))
+    return ",".join(map(str, filter(None, li))) + str(long) + "".join(reversed(s))
+""",
+    "map_of_a_helper": """
+def half(n: int) -> int:
+    return n // 2
+def f(li: list[int], a: int) -> int:
+    return max(map(half, li)) + sum(map(lambda u, v: u // a - v // 2, li, reversed(li)))
+""",
+    "in_a_range": (
+        "def f(a: int, b: int) -> bool:\n"
+        "    return a in range(1, 4) or b % 5 not in range(3) or a in range(4, 1)"
+    ),
+    "divmod_by_its_place": (
+        "def f(a: int, b: int, x: float, y: float) -> float:\n"
+        "    return divmod(a, b)[0] + divmod(x, y)[1] if a else divmod(a, b)[-1]"
+    ),
+    "split_at_spaces": """
+def f(s: str) -> list[str]:
+    parts = s.split(None, 1) + s.split(maxsplit=0) + s.rsplit(maxsplit=1) + s.split(None)
+    return parts + s.split(sep=None, maxsplit=-1)
+""",
+    "sub_with_count_and_flags": """
+P = re.compile("a")
+def f(s: str) -> str:
+    made = re.sub("[a-c]", "-", s, count=1, flags=re.I) + re.sub("a", "", s, 1) + P.sub("+", s, 1)
+    return made + re.sub(P, "x", s) + "|".join(re.split("b", s, maxsplit=1, flags=re.I))
+""",
+    "findall_with_flags": (
+        "def f(s: str) -> int:\n"
+        "    return len(re.findall('[a-c]', s, re.I)) + len(re.split('b', s, 1))"
+    ),
+    "hypot_of_many": (
+        "def f(lf: list[float], x: float, a: int) -> float:\n"
+        "    return math.hypot(*lf) + math.hypot(x, 2, a) + math.hypot(x)"
+    ),
+    "an_instant_is_true": """
+def f(s: str, p: bool) -> int:
+    at = datetime(2024, 2, 29, tzinfo=timezone.utc) if p else None
+    day = at.date() if at else None
+    return day.year if day else (at or datetime.fromisoformat(s + "2024-01-01T00:00Z")).month
+""",
+    "a_long_sum": "def f(a: int) -> int:\n    return "
+    + " + ".join(f"a % {i + 2}" for i in range(150)),
+    "a_long_chain_of_elif": (
+        "def f(a: int) -> int:\n    if a < -7: return 0\n"
+        + "".join(f"    elif a == {i}: return {i * 7} // a\n" for i in range(120))
+        + "    else: return -1"
+    ),
+    "a_long_match": (
+        "def f(s: str) -> int:\n    match s:\n"
+        + "".join(f"        case 'a{i}' | '{'ab'[: i % 3]}': return {i}\n" for i in range(120))
+        + "    return -1"
+    ),
+    "a_long_or": (
+        f"WORDS = {(*(f'w{i}' for i in range(500)), 'b')!r}\n"
+        "def f(s: str) -> bool:\n    return s.startswith(WORDS) or any(w in s for w in WORDS)"
+    ),
+    "a_long_f_string": "def f(s: str) -> str:\n    return f'" + "{s}-" * 300 + "'",
+    "choices_in_choices": (
+        "def f(a: int, b: int) -> int:\n    return "
+        + "".join(f"{i} // b if a == {i} else " for i in range(100))
+        + "-1"
+    ),
     "fsum_of_both_infinities": "def f(x: float) -> float:\n    return math.fsum([math.inf, -x])",
 }
 
@@ -98,6 +171,33 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "def f(x: float) -> str:\n y = [x]\n y.append(1)\n return str(y[1])",
         "y is list[float], and this adds int",
         "float(…)",
+    ),
+    "a_parsed_time_without_its_zone": (
+        "def f(s: str) -> date:\n return datetime.strptime(s, '%Y-%m-%d').date()",
+        "strptime() without %z",
+        ".replace(tzinfo=timezone.utc)",
+    ),
+    "percent_formatting": (
+        "def f(a: int, s: str) -> str:\n return '%s-%d' % (s, a)",
+        "% of a text",
+        "write an f-string",
+    ),
+    "str_format": (
+        "def f(a: int) -> str:\n return '{:.2f}'.format(a)",
+        "str.format()",
+        "write an f-string",
+    ),
+    "too_many_levels": (
+        "def f(a: int) -> int:\n b = a\n return " + " + ".join(["a"] * 400),
+        "this nests too deeply",
+        "assign parts of it to names",
+    ),
+    "too_long_an_elif": (
+        "def f(a: int) -> int:\n if a == -1: return 1\n"
+        + "".join(f" elif a == {i}: return {i}\n" for i in range(400))
+        + " return 0",
+        "this nests too deeply",
+        "return early",
     ),
     "a_span_beyond_int64": (
         "FOREVER = timedelta.max\ndef f(a: int) -> bool:\n return timedelta(days=a) < FOREVER",

@@ -203,7 +203,7 @@ register(
     Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
     Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
     Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
-    Op("math.hypot", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
+    Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
     Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
     Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
 )

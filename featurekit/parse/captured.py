@@ -180,7 +180,8 @@ class Captured(Places):
         """`timedelta(days=1)` and the like, of constants."""
         named_alone = isinstance(function, (ast.Name, ast.Attribute))
         builder: Any = self.static(function, env) if named_alone else MISSING
-        if ast.unparse(function) == "frozenset" and builder is MISSING and len(arguments) == 1:
+        frozen = isinstance(function, ast.Name) and function.id == "frozenset"
+        if frozen and builder is MISSING and len(arguments) == 1:
             values = self.static(arguments[0], env)
             return frozenset(values) if isinstance(values, (tuple, frozenset)) else MISSING
         if builder not in _BUILDERS and not _is_zone(builder):

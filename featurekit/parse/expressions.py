@@ -11,7 +11,7 @@ from featurekit import ops
 from featurekit.ir import Bind, Const, Expr, Name
 from featurekit.parse.captured import is_function
 from featurekit.parse.lists import Lists
-from featurekit.parse.places import MISSING, Env, forget, is_method
+from featurekit.parse.places import MISSING, Env, is_method
 from featurekit.types import DATETIME, NONE, STR, Type
 
 _BINARY = {
@@ -45,12 +45,14 @@ class Expressions(Lists):
                 return self.constant(node, value, expect)
             case ast.Name(id=name):
                 return self.load(node, name, env)
+            case ast.BinOp(left=left, op=ast.Mod()) if isinstance(self.static(left, env), str):
+                self.fail(node, "% of a text", 'write an f-string, as in f"{a}-{b:.2f}"')
             case ast.BinOp(left=left, op=op, right=right):
                 arguments = [self.expression(left, env), self.expression(right, env)]
                 return self.call(node, _BINARY[type(op)], [left, right], arguments)
             case ast.UnaryOp(op=ast.Not()):
                 made = self.condition(node, env)[0]
-                forget(node, env)
+                self.forget(node, env)
                 return made
             case ast.UnaryOp(
                 op=ast.USub(), operand=ast.Constant(value=int() | float() as number)
@@ -63,17 +65,17 @@ class Expressions(Lists):
                 return self.call(node, _UNARY[type(op)], [operand], [made])
             case ast.BoolOp():
                 made = self.bool_op(node, env, expect)
-                forget(node, env)
+                self.forget(node, env)
                 return made
             case ast.Compare():
                 made = self.compare(node, env)
-                forget(node, env)
+                self.forget(node, env)
                 return made
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 condition, if_true, if_false = self.condition(test, env)
                 then = self.expression(body, if_true, expect)
                 other = self.expression(orelse, if_false, expect)
-                forget(node, env)
+                self.forget(node, env)
                 return self.choose(node, condition, then, other, expect)
             case ast.NamedExpr(target=target, value=value):
                 return self.walrus(node, target, value, env)
@@ -237,15 +239,22 @@ class Expressions(Lists):
         return Bind(name.name, made, made.type)
 
     def f_string(self, node: ast.JoinedStr, values: list[ast.expr], env: Env) -> Expr:
-        made: Expr | None = None
+        pieces: list[Expr] = []
         for value in values:
             if isinstance(value, ast.Constant):
-                piece: Expr = self.constant(value, value.value)
+                pieces.append(self.constant(value, value.value))
             else:
                 assert isinstance(value, ast.FormattedValue)
-                piece = self.formatted(value, env)
-            made = piece if made is None else self.call(node, "+", [node, node], [made, piece])
-        return Const("", STR) if made is None else made
+                pieces.append(self.formatted(value, env))
+
+        def joined(parts: list[Expr]) -> Expr:
+            if len(parts) == 1:
+                return parts[0]
+            middle = (len(parts) + 1) // 2  # no deeper than it must be
+            halves = [joined(parts[:middle]), joined(parts[middle:])]
+            return self.call(node, "+", [node, node], halves)
+
+        return joined(pieces) if pieces else Const("", STR)
 
     def formatted(self, node: ast.FormattedValue, env: Env) -> Expr:
         value = self.expression(node.value, env)
@@ -270,6 +279,11 @@ class Expressions(Lists):
     def subscript(self, node: ast.Subscript, value: ast.expr, index: ast.expr, env: Env) -> Expr:
         if (match := self.match_of(value, env)) is not None:
             return self.group_of(node, match, [index], env)
+        match value:
+            case ast.Call(func=ast.Name(id="divmod"), args=[_, _] as parts, keywords=[]) if (
+                self.is_builtin("divmod", env) and self.static(index, env) in (0, 1, -1, -2)
+            ):
+                return self.divided(node, parts, bool(self.static(index, env) % 2), env)
         held = self.static(value, env)
         if isinstance(held, dict):
             return self.subscript_table(value, held, index, env)
@@ -289,6 +303,17 @@ class Expressions(Lists):
         if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
             self.fail(node, f"{made.type} has no elements", "index a str or a list")
         return self.call(node, "getitem", [value, index], [made, self.expression(index, env)])
+
+    def divided(self, node: ast.expr, parts: list[ast.expr], rest: bool, env: Env) -> Expr:
+        """`divmod(a, b)[0]`, and [1]: both are computed, for their errors."""
+
+        def whole(a: Name | Const, b: Name | Const) -> Expr:
+            quotient, remainder = (self.call(node, op, parts, [a, b]) for op in ("//", "%"))
+            kept, other = (remainder, quotient) if rest else (quotient, remainder)
+            return self.named(other, lambda _: kept)
+
+        left, right = (self.expression(p, env) for p in parts)
+        return self.named(left, lambda a: self.named(right, lambda b: whole(a, b)))
 
     def slice(
         self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, env: Env

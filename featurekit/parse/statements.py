@@ -22,6 +22,7 @@ from featurekit.ir import (
     For,
     If,
     IsNone,
+    ListOf,
     Name,
     Rows,
     Statement,
@@ -248,7 +249,12 @@ class Statements(Expressions):
         held = self.static(node, env)
         if isinstance(held, tuple):
             return [self.constant(node, h) for h in held]
-        whole = self.kept(self.expression(node, env), out)
+        node = self.spelled_out(node, env)
+        generated = isinstance(node, ast.GeneratorExp)
+        made = self.sequence(node, env) if generated else self.expression(node, env)
+        if isinstance(made, ListOf) and len(made.items) == count:
+            return list(made.items)
+        whole = self.kept(made, out)
         self.no_none(node, whole)
         if whole.type.name != "list":
             self.fail(node, f"{whole.type} is not unpacked", "unpack a tuple or a list")
