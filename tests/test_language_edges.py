@@ -64,6 +64,13 @@ def half(n: int) -> int:
 def f(li: list[int], a: int) -> int:
     return max(map(half, li)) + sum(map(lambda u, v: u // a - v // 2, li, reversed(li)))
 """,
+    "distinct_elements": """
+def f(li: list[int], ls: list[str], s: str) -> int:
+    n = len(set(ls)) + len({v % 3 for v in li}) + len(set(s.lower().split()))
+    for v in sorted(set(li)):
+        n = n * 3 % 1000 + v % 7
+    return n + len(sorted({c for c in s}))
+""",
     "in_a_range": (
         "def f(a: int, b: int) -> bool:\n"
         "    return a in range(1, 4) or b % 5 not in range(3) or a in range(4, 1)"
@@ -176,6 +183,11 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "def f(s: str) -> date:\n return datetime.strptime(s, '%Y-%m-%d').date()",
         "strptime() without %z",
         ".replace(tzinfo=timezone.utc)",
+    ),
+    "a_set_of_floats": (
+        "def f(lf: list[float]) -> int:\n return len(set(lf))",
+        "a set of floats",
+        "round(100 * v)",
     ),
     "percent_formatting": (
         "def f(a: int, s: str) -> str:\n return '%s-%d' % (s, a)",

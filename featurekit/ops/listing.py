@@ -103,6 +103,16 @@ def _slice_literal(values: Any, start: Any, stop: Any) -> str | None:
     return f"list_slice({{0}}, {start + 1}, {max(stop, start)})" if stop > start else None
 
 
+def _of_set(values: Type) -> tuple[Op, ...]:
+    """`len(set(values))` and `sorted(set(values))`; of floats there is none, for a set finds a NaN
+    by its identity."""
+    distinct = "list_distinct({0})"
+    return (
+        Op("set.len", (values,), INT, "len(set({0}))", f"len({distinct})"),
+        Op("set.sorted", (values,), values, "sorted(set({0}))", f"list_sort({distinct})"),
+    )
+
+
 def _rows(item: Type) -> tuple[Op, ...]:
     values = list_of(item)
     plain = item != FLOAT
@@ -171,6 +181,7 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "list_sort({0}, 'DESC')" if plain else None,
         ),
         Op("reversed", (values,), values, "{0}[::-1]", "list_reverse({0})"),
+        *(_of_set(values) if plain else ()),
     )
 
 

@@ -400,7 +400,7 @@ _REFUSED = {
     "filter": "write a comprehension, as in [x for x in values if …]",
     "input": "take it as a request field",
     "dict": "use a constant dict as a look-up table",
-    "set": "write x in (a, b, c), or sorted(…)",
+    "set": "write len(set(values)), sorted(set(values)), or x in (a, b, c)",
 }
 
 

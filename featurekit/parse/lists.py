@@ -450,13 +450,39 @@ class Lists(Instants):
             alone = len(node.args) == 1
             if name == "sum" and len(node.args) == 2 and self.static(node.args[1], env) in (0, 0.0):
                 alone = True  # a start of 0.0 makes the sum of no floats a float, in Python too
-            if alone and name != "len":
+            if alone and name != "len" and not (name == "sorted" and self.is_set(node)):
                 return self.of_list(node, name, env, expect)
             if alone and isinstance(held := self.static(node.args[0], env), (tuple, list, dict)):
                 return Const(len(held), INT)
+        if name in ("len", "sorted") and len(node.args) == 1 and not node.keywords:
+            elements = self.set_of(node.args[0], env)
+            if elements is not None:
+                return self.call(node, f"set.{name}", node.args, [elements])
         if name in ("range", "zip", "enumerate", "reversed"):
             self.fail(node, f"{name}() outside a loop", f"write `for x in {name}(…)`")
         return super().builtin(node, name, env, expect)
+
+    def is_set(self, node: ast.Call) -> bool:
+        match node.args[0]:
+            case ast.SetComp() | ast.Call(func=ast.Name(id="set")):
+                return not node.keywords
+        return False
+
+    def set_of(self, node: ast.expr, env: Env) -> Expr | None:
+        """The elements of `set(values)` and of a set comprehension, as a list."""
+        match node:
+            case ast.Call(func=ast.Name(id="set"), args=[values], keywords=[]) if self.is_builtin(
+                "set", env
+            ):
+                made = self.sequence(values, env)
+            case ast.SetComp(generators=generators, elt=element):
+                made = self.each(node, generators, element, "list", env)
+            case _:
+                return None
+        if made.type.item == FLOAT:
+            reason = "a set of floats, in which Python finds a NaN by its identity"
+            self.fail(node, reason, "make them ints, as in round(100 * v)")
+        return made
 
     def of_list(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
         argument = self.spelled_out(node.args[0], env)

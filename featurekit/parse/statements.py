@@ -219,7 +219,9 @@ class Statements(Expressions):
         names = []
         for target in targets:
             if not isinstance(target, ast.Name):
-                self.fail(target, "only plain names are unpacked into", "write a, b = …")
+                starred = isinstance(target, ast.Starred)
+                hint = "take values[0] and values[1:]" if starred else "write a, b = …"
+                self.fail(target, "only plain names are unpacked into", hint)
             names.append(target.id)
         out: list[Statement] = []
         values = self.parts(value, len(names), env, out)
