@@ -103,6 +103,16 @@ def _slice_literal(values: Any, start: Any, stop: Any) -> str | None:
     return f"list_slice({{0}}, {start + 1}, {max(stop, start)})" if stop > start else None
 
 
+def _of_set(values: Type) -> tuple[Op, ...]:
+    """`len(set(values))` and `sorted(set(values))`; of floats there is none, for a set finds a NaN
+    by its identity."""
+    distinct = "list_distinct({0})"
+    return (
+        Op("set.len", (values,), INT, "len(set({0}))", f"len({distinct})"),
+        Op("set.sorted", (values,), values, "sorted(set({0}))", f"list_sort({distinct})"),
+    )
+
+
 def _rows(item: Type) -> tuple[Op, ...]:
     values = list_of(item)
     plain = item != FLOAT
@@ -171,6 +181,7 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "list_sort({0}, 'DESC')" if plain else None,
         ),
         Op("reversed", (values,), values, "{0}[::-1]", "list_reverse({0})"),
+        *(_of_set(values) if plain else ()),
     )
 
 
@@ -190,7 +201,9 @@ register(
     Op("sum", (_BOOLS,), INT, "sum({0})", _SUM % "::BIGINT[]"),
     Op("sum", (_INTS,), INT, "sum({0})", _SUM % "", raises=True),
     # Not the sum that Python 3.11 makes from the left, but the exact one.
-    *(Op(n, (_FLOATS,), FLOAT, "exact_sum({0})", raises=True) for n in ("sum", "math.fsum")),
+    Op("sum", (_FLOATS,), FLOAT, "exact_sum({0})", raises=True),
+    # Where its partial sums overflow, and of both infinities, fsum raises.
+    Op("math.fsum", (_FLOATS,), FLOAT, "math.fsum({0})", raises=True),
     Op("any", (_BOOLS,), BOOL, "any({0})", "list_contains({0}, TRUE)"),
     Op("all", (_BOOLS,), BOOL, "all({0})", "(NOT list_contains({0}, FALSE))"),
     *(
@@ -201,7 +214,7 @@ register(
     Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
     Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
     Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
-    Op("math.hypot", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
+    Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
     Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
     Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
 )

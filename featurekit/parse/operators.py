@@ -129,6 +129,8 @@ class Operators(Captured):
             hint = f"give {wanted} here"
             if value.type.base == FLOAT and wanted.base == INT:
                 hint = "write int(…), round(…) or math.floor(…), or declare float"
+            if value.type.item == INT and wanted.item == FLOAT:
+                hint = "write floats, as in 1.0 for 1, or [float(v) for v in values]"
             self.fail(node, f"this is {value.type}, and {what} is {wanted}", hint)
         if not convert:
             shown = ast.unparse(node)
