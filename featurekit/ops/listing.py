@@ -150,15 +150,7 @@ def _rows(item: Type) -> tuple[Op, ...]:
         Op("slice.to", (values, INT), values, "{0}[:{1}]"),
         Op("slice.every", (values, INT), values, "{0}[::{1}]", raises=True),
         Op("slice", (values, INT, INT, INT), values, "{0}[{1}:{2}:{3}]", raises=True),
-        Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})" if plain else None),
-        Op("!=", (values, values), BOOL, "not equal({0}, {1})", "({0} <> {1})" if plain else None),
-        Op(
-            "+",
-            (values, values),
-            values,
-            "{0} + {1}",
-            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
-        ),
+        *(_by_equality(item) if plain else ()),
         Op(
             "in",
             (item, values),
@@ -168,8 +160,13 @@ def _rows(item: Type) -> tuple[Op, ...]:
             + ("" if plain else " AND NOT isnan({0})")
             + " END",
         ),
-        Op("list.count", (values, item), INT, "count({0}, {1})"),
-        Op("list.index", (values, item), INT, "index({0}, {1})", raises=True),
+        Op(
+            "+",
+            (values, values),
+            values,
+            "{0} + {1}",
+            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
+        ),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
         Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),
@@ -182,6 +179,17 @@ def _rows(item: Type) -> tuple[Op, ...]:
         ),
         Op("reversed", (values,), values, "{0}[::-1]", "list_reverse({0})"),
         *(_of_set(values) if plain else ()),
+    )
+
+
+def _by_equality(item: Type) -> tuple[Op, ...]:
+    """Not of floats: Python finds a NaN equal to itself by its identity, which no column keeps."""
+    values = list_of(item)
+    return (
+        Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})"),
+        Op("!=", (values, values), BOOL, "not equal({0}, {1})", "({0} <> {1})"),
+        Op("list.count", (values, item), INT, "count({0}, {1})"),
+        Op("list.index", (values, item), INT, "index({0}, {1})", raises=True),
     )
 
 

@@ -220,7 +220,8 @@ def _changes(filename: str) -> dict[str, str]:
     key = f"{filename}\0{text}"
     if key in _read:
         return _read[key]
-    _read.clear()  # modules are compiled one after the other
+    if len(_read) > 8:  # modules are compiled one after the other, with their helpers' modules
+        _read.clear()
     try:
         tree = ast.parse(text)
     except SyntaxError:
