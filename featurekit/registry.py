@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS changes (
 );
 """
 
-Action = Literal["add", "change", "describe", "remove"]
+Action = Literal["add", "change", "describe", "remove", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,59 @@ class Registry:
                 "WHERE kind = ? AND name = ? ORDER BY applied_at",
                 (kind, name),
             ).fetchall()
+
+    def names(self, kind: str) -> list[str]:
+        """Every name that had a version of this kind."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT name FROM versions WHERE kind = ? ORDER BY name", (kind,)
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def definition(self, kind: str, name: str, fingerprint: str) -> View | Service:
+        """A version as it was compiled. RegistryError where there is none."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT definition FROM versions WHERE kind = ? AND name = ? AND fingerprint = ?",
+                (kind, name, fingerprint),
+            ).fetchall()
+        if not rows:
+            raise RegistryError(f"the registry has no version {fingerprint} of {kind} {name!r}")
+        value = from_json(json.loads(rows[0][0]))
+        assert isinstance(value, (View, Service))
+        return value
+
+    def history(self, kind: str, name: str) -> list[str]:
+        """The fingerprints that were in force under a name, one after another, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT fingerprint FROM changes WHERE kind = ? AND name = ? "
+                "AND action IN ('add', 'change', 'rollback') ORDER BY id",
+                (kind, name),
+            ).fetchall()
+        return [fingerprint for (fingerprint,) in rows]
+
+    def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
+        """Record that an older version is in force again; `plan` shows what a repo differs in."""
+        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            about = connection.execute(
+                "SELECT about FROM current WHERE kind = ? AND name = ?", (kind, name)
+            ).fetchall()
+            connection.execute(
+                "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)",
+                (kind, name, fingerprint, about[0][0] if about else "{}"),
+            )
+            connection.execute(
+                "INSERT INTO changes (action, kind, name, fingerprint, applied_by, applied_at) "
+                "VALUES ('rollback', ?, ?, ?, ?, ?)",
+                (kind, name, fingerprint, who, when),
+            )
 
 
 def _who() -> str:

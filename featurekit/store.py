@@ -17,6 +17,7 @@ from featurekit.deployment import (
     live_services,
     locked,
     materialized_until,
+    missed,
     promote,
     publish,
     set_materialized,
@@ -28,6 +29,7 @@ from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
 from featurekit.serve import OnlineResult, OnlineService, project_key
 from featurekit.types import instant, micros
+from featurekit.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
     from featurekit.materialise import Materialized
@@ -193,6 +195,33 @@ class FeatureStore:
                 withdraw(store, self.project, change.name)
         return changes
 
+    def versions(self, service: str) -> list[Version]:
+        """Every version of a service that was ever applied, oldest first: who applied it and when,
+        and whether it is live, waits, is retained or is fed no more. RegistryError for an unknown
+        service."""
+        return versions(self.online, self.project, self.registry, service)
+
+    def rollback(self, service: str, to: str | None = None) -> RolledBack:
+        """Serve an older version of a service again: `to`, a fingerprint or its beginning, or the
+        version that was live before the one that is.
+
+        A version that was fed all along, as the retained one is, goes live at once, by one write.
+        Another is published as the next one, and goes live when `materialize` has filled it. With
+        the live version as `to`, the one that waits is withdrawn. It holds until the next `apply`,
+        which publishes what the repo says.
+
+        RegistryError for an unknown service or fingerprint, for the version that is live where none
+        waits, and for one that reads a source that the repo defines otherwise now.
+        """
+        return rollback(
+            self.online,
+            self.project,
+            self.registry,
+            service,
+            to=to,
+            readable=self._readable,
+        )
+
     def _definitions(self) -> list[Definition]:
         repo = self.repo
         wanted: list[tuple[View | Service, Any]] = [
@@ -338,7 +367,8 @@ class FeatureStore:
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
         fed = fed_views(store, self.project)
-        views = [v for v in fed if v.source.name == source and self._readable(v)]
+        of_source = [v for v in fed if v.source.name == source]
+        views = [v for v in of_source if self._readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {source!r} as it is defined now; run "
@@ -351,6 +381,7 @@ class FeatureStore:
             try:
                 table = _stamped(definition, taken.table, now)
                 prepared = prepare(self.project, views, table.to_pylist())
+                missed(store, self.project, [v for v in of_source if v not in views])
                 write_segment(self.state_dir, definition, table)
                 try:
                     done = write(store, prepared)

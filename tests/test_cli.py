@@ -25,8 +25,9 @@ from featurekit.screen import Screen, plain
 from featurekit.types import from_hint
 
 ROOT = Path(__file__).parents[1]
-VERBS = tuple(
-    "init plan apply materialize push get-historical get-online parity demo".split()  # noqa: SIM905
+VERBS = (
+    *("init", "plan", "apply", "versions", "rollback", "materialize", "push", "get-historical"),
+    *("get-online", "parity", "demo"),
 )
 
 
@@ -189,6 +190,50 @@ def test_plan_names_the_features_that_differ(served: Path, run: Run) -> None:
     assert service["features"] == ["~ customer_orders__spend_7d"]
     shown = run("plan").out
     assert f"{view['old'][:12]} → {view['new'][:12]}" in " ".join(shown.split())
+
+
+def test_versions_and_rollback_say_what_serves(served: Path, run: Run) -> None:
+    (first,) = run("versions", "checkout", "--json").json["versions"]
+    assert (first["state"], first["materialized_until"] is None) == ("live", False)
+    edit(served / "features.py", 'Sum(amount, window="7d"', 'Sum(amount, window="8d"')
+    run("apply")
+    run("materialize")
+    shown = run("versions", "checkout").out
+    assert [line.split()[4] for line in shown.splitlines()[1:]] == ["retained", "live"]
+    done = run("rollback", "checkout")
+    assert f"checkout: {first['fingerprint'][:12]} is live at once; it was " in done.out
+    assert "The repo still defines" in done.out
+    third = edit_and_deploy(served, run, "8d", "9d")
+    back = run("rollback", "checkout", "--to", first["fingerprint"][:6], "--json").json
+    assert (back["live"], back["before"]) == (True, third)
+
+
+def edit_and_deploy(repo: Path, run: Run, old: str, new: str) -> str:
+    """Change the window of spend, apply and materialise; the fingerprint that is live then."""
+    edit(repo / "features.py", f'Sum(amount, window="{old}"', f'Sum(amount, window="{new}"')
+    assert run("apply").code == run("materialize").code == 0
+    found = run("versions", "checkout", "--json").json["versions"]
+    return next(str(v["fingerprint"]) for v in found if v["state"] == "live")
+
+
+def test_rollback_to_a_version_that_is_not_fed_waits_for_materialize(
+    served: Path, run: Run
+) -> None:
+    first = run("versions", "checkout", "--json").json["versions"][0]["fingerprint"]
+    for old, new in (("7d", "8d"), ("8d", "9d")):
+        live = edit_and_deploy(served, run, old, new)
+    said = run("rollback", "checkout", "--to", first).out
+    assert (
+        f"checkout: {first[:12]} is next, and live once `featurekit materialize` has filled "
+        f"customer_orders; until then {live[:12]} answers." in said
+    )
+    assert "Live now: checkout." in run("materialize").out
+
+
+def test_rollback_explains_what_it_cannot_do(served: Path, run: Run) -> None:
+    assert_explained(run("rollback", "nope"), "knows no service 'nope'; it knows: checkout")
+    assert_explained(run("versions", "nope"), "knows no service 'nope'; it knows: checkout")
+    assert_explained(run("rollback", "checkout"), "no version before the one that is live")
 
 
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:

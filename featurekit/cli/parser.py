@@ -95,6 +95,27 @@ def parser() -> Parser:
         "serving its old version until materialize has filled the new one.",
     )
 
+    versions = verb(
+        "versions",
+        "list the versions of a service",
+        "Who applied each and when, and whether it is live, next (it waits for materialize), "
+        "retained (it was live and is still fed) or unfed.",
+    )
+    versions.add_argument("service", metavar="SERVICE", help="the service's name")
+
+    rollback = verb(
+        "rollback",
+        "serve an older version of a service again",
+        "At once where its states were fed all along, as those of the retained version are; else "
+        "when materialize has filled them. It holds until the next apply.",
+    )
+    rollback.add_argument("service", metavar="SERVICE", help="the service's name")
+    rollback.add_argument(
+        "--to", metavar="FINGERPRINT",
+        help="a version's fingerprint or its beginning, as `versions` lists them; that of the live "
+        "version withdraws the one that waits (default: the version that was live before)",
+    )  # fmt: skip
+
     materialize = verb("materialize", "fill the online state up to an instant, and go live")
     materialize.add_argument(
         "--end", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"

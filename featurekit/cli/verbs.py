@@ -94,6 +94,76 @@ def apply(arguments: argparse.Namespace, screen: Screen) -> None:
             screen.line(f"Waiting for `featurekit materialize`: {', '.join(waiting)}.")
 
 
+def versions(arguments: argparse.Namespace, screen: Screen) -> None:
+    """List a service's versions."""
+    with _store(arguments) as store:
+        found = store.versions(arguments.service)
+    screen.document(
+        {
+            "service": arguments.service,
+            "versions": [
+                {
+                    "fingerprint": v.fingerprint,
+                    "applied_at": v.applied_at,
+                    "applied_by": v.applied_by,
+                    "state": v.state,
+                    "materialized_until": v.materialized_until,
+                }
+                for v in found
+            ],
+        }
+    )
+    screen.table(
+        ("fingerprint", "applied at", "by", "state", "materialised up to"),
+        [
+            (
+                short(v.fingerprint),
+                dt.datetime.fromisoformat(v.applied_at).replace(microsecond=0),
+                v.applied_by,
+                v.state,
+                v.materialized_until,
+            )
+            for v in found
+        ],
+    )
+
+
+def rollback(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Serve an older version again."""
+    with _store(arguments) as store:
+        done = store.rollback(arguments.service, arguments.to)
+        defined = store.repo.compiled_services.get(done.service)
+    screen.document(
+        {
+            "service": done.service,
+            "fingerprint": done.fingerprint,
+            "before": done.before,
+            "live": done.live,
+            "unfilled": list(done.unfilled),
+            "withdrawn": done.withdrawn,
+        }
+    )
+    name, now, before = done.service, short(done.fingerprint), short(done.before)
+    if done.live and done.fingerprint == done.before:
+        screen.line(f"{name}: {now} stays live.")
+    elif done.live:
+        was = f"; it was {before}, which stays fed" if before else ""
+        screen.line(f"{name}: {now} is live at once{was}.")
+    else:
+        until = f"; until then {before} answers" if before else ""
+        screen.line(
+            f"{name}: {now} is next, and live once `featurekit materialize` has filled "
+            f"{', '.join(done.unfilled)}{until}."
+        )
+    if done.withdrawn:
+        screen.line(f"{short(done.withdrawn)} was waiting and is withdrawn.")
+    if defined is not None and defined.fingerprint != done.fingerprint:
+        screen.line(
+            f"The repo still defines {short(defined.fingerprint)}: take the change back there too, "
+            "or the next `featurekit apply` publishes it again."
+        )
+
+
 def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
     """Fill the online states."""
     with _store(arguments) as store, screen.progress() as move:
