@@ -31,23 +31,23 @@ def publish(store: OnlineStore, project: str, service: Service) -> None:
     """Make a version known; it becomes live once its views are materialised, at once where they
     are."""
     # A run that ended after its version was let go of may have left a mark: it counts no more.
-    _forget_unfed(store, project)
+    forget_unfed(store, project)
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
-    _change(store, _names_key(project), lambda names: {**names, service.name: 1})
-    _forget_unfed(store, project)
+    _change(store, names_key(project), lambda names: {**names, service.name: 1})
+    forget_unfed(store, project)
     promote(store, project)
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
     """Serve a service no longer."""
     store.delete([project_key(project, kind, name) for kind in POINTERS])
-    _change(store, _names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
-    _forget_unfed(store, project)
+    _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
+    forget_unfed(store, project)
 
 
-def _names_key(project: str) -> bytes:
+def names_key(project: str) -> bytes:
     """The key of the services' names: an index, since a SCAN would read every state's key."""
     return project_key(project, "services")
 
@@ -70,7 +70,7 @@ def _change(
 
 
 def _services(store: OnlineStore, project: str, kind: str) -> dict[str, Service]:
-    names = sorted(_read(store, _names_key(project)))
+    names = sorted(_read(store, names_key(project)))
     pointers = store.read([project_key(project, kind, name) for name in names])
     found = [(n, p.decode()) for n, p in zip(names, pointers, strict=True) if p]
     plans = store.read([project_key(project, "plan", n, fingerprint) for n, fingerprint in found])
@@ -127,7 +127,7 @@ def set_materialized(store: OnlineStore, project: str, view: View, until: int) -
     )
 
 
-def _forget_unfed(store: OnlineStore, project: str) -> None:
+def forget_unfed(store: OnlineStore, project: str) -> None:
     """A version that is fed no more misses pushes from now on: should it come back, it has to be
     materialised anew before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
@@ -151,7 +151,7 @@ def promote(store: OnlineStore, project: str) -> list[str]:
     waiting = _services(store, project, "next")
     done = [name for name, service in waiting.items() if _go_live(store, project, service)]
     if done:
-        _forget_unfed(store, project)
+        forget_unfed(store, project)
     return done
 
 
@@ -172,6 +172,13 @@ def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
     keys = [project_key(project, kind, service.name) for kind in POINTERS]
     store.update([*keys, _until_key(project)], turn)
     return turned
+
+
+def release_retained(store: OnlineStore, project: str) -> None:
+    """Retain no version any more."""
+    names = _read(store, names_key(project))
+    store.delete([project_key(project, "retained", name) for name in names])
+    forget_unfed(store, project)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from featurekit.deployment import (
     withdraw,
 )
 from featurekit.errors import ConfigError, DefinitionError, RegistryError, StoreUnavailable
+from featurekit.gc import Collection, collect
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
@@ -183,10 +184,12 @@ class FeatureStore:
         """Record the definitions as the current versions and publish the services.
 
         A changed service goes on serving its old version until `materialize` has filled the new
-        one's states (F1).
+        one's states (F1). RegistryError, and nothing is applied, where a view or source is gone
+        from the repo that a service's live version uses until its successor is filled.
         """
         definitions = self._definitions()
         store = self.online
+        self._refuse_removal()
         changes = self.registry.apply(definitions)
         for service in self.repo.compiled_services.values():
             publish(store, self.project, service)
@@ -221,6 +224,54 @@ class FeatureStore:
             to=to,
             readable=self._readable,
         )
+
+    def gc(
+        self,
+        versions: Sequence[str] = (),
+        *,
+        retained: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Collection:
+        """Remove the online states and plans of versions that no service uses: neither live, next
+        nor, unless `retained`, retained. With `retained`, what is retained now is let go of first,
+        and rolling back to it takes a materialisation.
+
+        `versions` removes those only, each "name" or "name:fingerprint" of a view or service, the
+        fingerprint or its beginning. RegistryError where one is in use, or is not there. Pushes,
+        materialisations and publishing may go on meanwhile. With `dry_run` nothing is removed.
+        """
+        return collect(
+            self.online,
+            self.project,
+            only=versions,
+            retained=retained,
+            dry_run=dry_run,
+            progress=progress or (lambda done, total: None),
+        )
+
+    def _refuse_removal(self) -> None:
+        """RegistryError where the repo lacks what a live service needs until the version that does
+        not need it is live."""
+        repo = self.repo
+        for name, live in self.live().items():
+            wanted = repo.compiled_services.get(name)
+            if wanted is None or wanted.fingerprint == live.fingerprint:
+                continue  # it is withdrawn, or stays
+            until = [materialized_until(self.online, self.project, v) for v in wanted.views]
+            if None not in until:
+                continue  # it is replaced at once
+            for view in live.views:
+                for kind, what, there in (
+                    ("view", view.name, view.name in repo.views),
+                    ("source", view.source.name, view.source.name in repo.sources),
+                ):
+                    if not there:
+                        raise RegistryError(
+                            f"the repo defines no {kind} {what!r} any more, and the live version "
+                            f"of service {name!r} still uses it; nothing was applied. Put it back, "
+                            "apply, materialise, and remove it when the new version is live"
+                        )
 
     def _definitions(self) -> list[Definition]:
         repo = self.repo

@@ -26,7 +26,17 @@ from featurekit.types import from_hint
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    *("init", "plan", "apply", "versions", "rollback", "materialize", "push", "get-historical"),
+    *(
+        "init",
+        "plan",
+        "apply",
+        "versions",
+        "rollback",
+        "gc",
+        "materialize",
+        "push",
+        "get-historical",
+    ),
     *("get-online", "parity", "demo"),
 )
 
@@ -234,6 +244,22 @@ def test_rollback_explains_what_it_cannot_do(served: Path, run: Run) -> None:
     assert_explained(run("rollback", "nope"), "knows no service 'nope'; it knows: checkout")
     assert_explained(run("versions", "nope"), "knows no service 'nope'; it knows: checkout")
     assert_explained(run("rollback", "checkout"), "no version before the one that is live")
+
+
+def test_gc_shows_what_goes_and_what_stays(served: Path, run: Run) -> None:
+    for old, new in (("7d", "8d"), ("8d", "9d")):
+        edit_and_deploy(served, run, old, new)
+    shown = run("gc", "--dry-run")
+    assert "would go" in shown.out
+    assert "kept for retained checkout" in shown.out
+    planned, done = run("gc", "--dry-run", "--json").json, run("gc", "--json").json
+    assert (planned["keys"], planned["bytes"]) == (done["keys"], done["bytes"])
+    assert done["keys"] > 1
+    assert done["bytes"] > 100
+    assert run("gc").out.endswith("\n0 keys of 0 bytes were removed.\n")
+    used = next(v for v in done["versions"] if v["used_by"] == ["live checkout"])
+    assert_explained(run("gc", used["name"]), f"{used['name']}:", "is used by")
+    assert_explained(run("gc", "nope:12"), "holds no unused version 'nope:12'")
 
 
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:

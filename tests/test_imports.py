@@ -33,7 +33,7 @@ LAYERS = [
     ["view_events", "entity_frame", "manifest", "push_log"],
     ["point_in_time", "serve", "compaction"],
     ["offline", "materialise", "push", "deployment"],
-    ["versions"],
+    ["versions", "gc"],
     ["config", "repo"],
     ["store"],
     ["screen"],

@@ -116,6 +116,22 @@ def parser() -> Parser:
         "version withdraws the one that waits (default: the version that was live before)",
     )  # fmt: skip
 
+    gc = verb(
+        "gc",
+        "remove online states and plans that no version in use needs",
+        "In use are the versions that are live, next or retained. Pushes, materialisations and "
+        "publishing may go on meanwhile.",
+    )
+    gc.add_argument(
+        "versions", nargs="*", metavar="NAME:FINGERPRINT",
+        help="these only, views or services; one that is in use is refused (default: all unused)",
+    )  # fmt: skip
+    gc.add_argument("--dry-run", action="store_true", help="show what would go")
+    gc.add_argument(
+        "--retained", action="store_true",
+        help="let go of retained versions too: rolling back to one then takes a materialisation",
+    )  # fmt: skip
+
     materialize = verb("materialize", "fill the online state up to an instant, and go live")
     materialize.add_argument(
         "--end", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"

@@ -164,6 +164,53 @@ def rollback(arguments: argparse.Namespace, screen: Screen) -> None:
         )
 
 
+def gc(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Remove what no version in use needs."""
+    with _store(arguments) as store, screen.progress() as move:
+        done = store.gc(
+            arguments.versions,
+            retained=arguments.retained,
+            dry_run=arguments.dry_run,
+            progress=partial(move, "keys"),
+        )
+    screen.document(
+        {
+            "dry_run": done.dry_run,
+            "keys": done.keys,
+            "bytes": done.bytes,
+            "versions": [
+                {
+                    "kind": v.kind,
+                    "name": v.name,
+                    "fingerprint": v.fingerprint,
+                    "used_by": list(v.used_by),
+                    "keys": v.keys,
+                    "bytes": v.bytes,
+                    "removed": not v.used_by and not done.dry_run,
+                }
+                for v in done.versions
+            ],
+        }
+    )
+    gone = "would go" if done.dry_run else "removed"
+    screen.table(
+        ("kind", "name", "fingerprint", "keys", "bytes", ""),
+        [
+            (
+                v.kind,
+                v.name,
+                short(v.fingerprint),
+                v.keys,
+                None if v.used_by else v.bytes,
+                f"kept for {', '.join(v.used_by)}" if v.used_by else gone,
+            )
+            for v in done.versions
+        ],
+    )
+    what = "would be" if done.dry_run else "were"
+    screen.line(f"\n{done.keys} keys of {done.bytes} bytes {what} removed.")
+
+
 def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
     """Fill the online states."""
     with _store(arguments) as store, screen.progress() as move:
