@@ -7,7 +7,7 @@ again, and pushes that arrive meanwhile are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from featurekit.online.state import NEVER, NEVER_VISIBLE, Event, State, decode_s
 from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
 from featurekit.serve import state_key, state_prefix
+from featurekit.to_duckdb import quote
 from featurekit.to_python import ERROR
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 
@@ -58,11 +59,18 @@ def materialize_view(
     *,
     after: int = NEVER,
     until: int,
+    only: Sequence[Sequence[Any]] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Materialized:
-    """Write the states of every entity with an arrival in (after, until]."""
+    """Write the states of every entity with an arrival in (after, until], or of those entities of
+    `only`, the values of the view's join keys, alone."""
     span = f"__created <= {until}" + (f" AND __created > {after}" if after != NEVER else "")
     relation = f"(SELECT * FROM {events.relation} WHERE {span})"
+    if only is not None:
+        names = ", ".join(quote(p.name) for p in view.join_keys)
+        relation = (
+            f"(SELECT * FROM {relation} SEMI JOIN {_listed(con, view, only)} USING ({names}))"
+        )
     made = view_events(con, view, relation)
     counted = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
@@ -80,8 +88,33 @@ def materialize_view(
     _write(store, view, prefix, chunk, after, until)
     progress(done + len(chunk), counted[0])
     if after == NEVER:
-        _empty(store, view, [k for k in store.keys(prefix) if k not in written], until)
+        left = store.keys(prefix) if only is None else _keys(view, prefix, only)
+        _empty(store, view, [k for k in left if k not in written], until)
     return Materialized(view.name, done + len(chunk), *counted[1:])
+
+
+def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
+    """The keys of entities' states."""
+    types = [p.type for p in view.join_keys]
+    return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
+
+
+def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
+    """A temporary table of entities, by the names of the view's join keys."""
+    import pyarrow as pa
+
+    table = quote(f"__only_{view.name}")
+    columns = {
+        p.name: pa.array([e[i] for e in entities], type=p.type.arrow)
+        for i, p in enumerate(view.join_keys)
+    }
+    typed = ", ".join(
+        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
+    )
+    con.register("__only_arrow", pa.table(columns))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM __only_arrow")
+    con.unregister("__only_arrow")
+    return table
 
 
 def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ import datetime as dt
 import getpass
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from featurekit.compiled import Service, View
 from featurekit.errors import RegistryError
 from featurekit.ir import from_json, to_json
+from featurekit.types import Type
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -34,6 +35,11 @@ CREATE TABLE IF NOT EXISTS changes (
     id INTEGER PRIMARY KEY AUTOINCREMENT, action TEXT NOT NULL, kind TEXT NOT NULL,
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, applied_by TEXT NOT NULL,
     applied_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS forgotten (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, keys TEXT NOT NULL,
+    digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
+    applied_by TEXT NOT NULL, applied_at TEXT NOT NULL, removed TEXT
 );
 """
 
@@ -63,6 +69,22 @@ class Change:
     old: str | None
     new: str | None
     details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """An entity that is forgotten: its name, its join keys' names and types, a keyed hash of their
+    values, the name of that hash's secret, and the instant, in microseconds, until which its events
+    are gone. Who recorded it and when, and what was removed, None where that did not end."""
+
+    entity: str
+    keys: tuple[tuple[str, Type], ...]
+    digest: str
+    secret: str
+    until: int
+    applied_by: str = ""
+    applied_at: str = ""
+    removed: dict[str, int] | None = None
 
 
 class Registry:
@@ -214,6 +236,60 @@ class Registry:
                 "VALUES ('rollback', ?, ?, ?, ?, ?)",
                 (kind, name, fingerprint, who, when),
             )
+
+    def forget(self, tombstone: Tombstone) -> int:
+        """Record that an entity is forgotten; the number of the record."""
+        keys = json.dumps({name: type_.name for name, type_ in tombstone.keys})
+        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        with self._connect() as connection:
+            done = connection.execute(
+                "INSERT INTO forgotten (entity, keys, digest, secret, until, applied_by, "
+                "applied_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    tombstone.entity,
+                    keys,
+                    tombstone.digest,
+                    tombstone.secret,
+                    tombstone.until,
+                    who,
+                    when,
+                ),
+            )
+            assert done.lastrowid is not None
+            return done.lastrowid
+
+    def forgot(self, number: int, removed: Mapping[str, int]) -> None:
+        """Record what a forgetting removed."""
+        with self._connect() as connection:
+            connection.execute(
+                "UPDATE forgotten SET removed = ? WHERE id = ?", (json.dumps(removed), number)
+            )
+
+    def tombstones(self) -> list[Tombstone]:
+        """Every entity that is forgotten, in the order of the records."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
+                "FROM forgotten ORDER BY id"
+            ).fetchall()
+        return [_tombstone(*row) for row in rows]
+
+
+def _tombstone(
+    entity: str,
+    keys: str,
+    digest: str,
+    secret: str,
+    until: int,
+    who: str,
+    when: str,
+    removed: str | None,
+) -> Tombstone:
+    types = tuple((name, Type(type_)) for name, type_ in json.loads(keys).items())
+    counts = None if removed is None else json.loads(removed)
+    return Tombstone(entity, types, digest, secret, until, who, when, counts)
 
 
 def _who() -> str:

@@ -29,10 +29,12 @@ from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
 from featurekit.serve import OnlineResult, OnlineService, project_key
+from featurekit.tombstones import Forgotten, has_events, read_secret
 from featurekit.types import instant, micros
 from featurekit.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
+    from featurekit.forget import Forgot
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
     from featurekit.parity.report import Report
@@ -132,13 +134,25 @@ class FeatureStore:
         return con
 
     def _snapshot(self, con: Any, view: View) -> Snapshot:
-        """The events of a view's source: its files, and what was pushed."""
+        """The events of a view's source: its files, and what was pushed, without those of entities
+        that are forgotten."""
         from featurekit.offline import Snapshot
         from featurekit.point_in_time import Events
+
+        source = self.source(view.source.name)
+        relation, about, prompt = self._read(con, source)
+        forgotten = self.forgotten(source)
+        if forgotten:
+            relation = forgotten.relation(con, relation)
+            about["forgotten"] = sum(map(len, forgotten.groups.values()))
+        return Snapshot(Events(relation, prompt), about)
+
+    def _read(self, con: Any, source: EventSource) -> tuple[str, dict[str, Any], bool]:
+        """All events of a source's files and log, what there is to know of them, and whether they
+        are prompt."""
         from featurekit.push_log import log_sql, segments
         from featurekit.sources import read_events
 
-        source = self._source(view.source.name)
         read = read_events(con, source, base=self.path, state_dir=self.state_dir)
         logged = segments(self.state_dir, source.name)
         relation = read.relation
@@ -148,7 +162,7 @@ class FeatureStore:
                 f"(SELECT {columns}, __ts, __created FROM {relation} "
                 f"UNION ALL {log_sql(logged, source)})"
             )
-        about = {
+        about: dict[str, Any] = {
             "files": [
                 {"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files
             ],
@@ -156,10 +170,24 @@ class FeatureStore:
             "quarantined": read.quarantined,
             "pushed_segments": len(logged),
         }
-        prompt = source.created_timestamp_column is None and not logged
-        return Snapshot(Events(relation, prompt), about)
+        return relation, about, source.created_timestamp_column is None and not logged
 
-    def _source(self, name: str) -> EventSource:
+    def with_forgotten(self, con: Any, source: EventSource) -> str:
+        """All events of a source, those of forgotten entities too: for forgetting them."""
+        return self._read(con, source)[0]
+
+    def forgotten(self, source: EventSource) -> Forgotten:
+        """The tombstones that hold for a source's events."""
+        tombstones = self.registry.tombstones()
+        if not tombstones:
+            return Forgotten([], None)
+        secret = read_secret(self.state_dir, tombstones)
+        views = self.repo.views.values()
+        mine = [t for t in tombstones if has_events(views, source, t.entity, dict(t.keys))]
+        return Forgotten(mine, secret)
+
+    def source(self, name: str) -> EventSource:
+        """A source that the repo defines. DefinitionError for another."""
         found = self.repo.sources.get(name)
         if found is None:
             raise DefinitionError(
@@ -222,7 +250,7 @@ class FeatureStore:
             self.registry,
             service,
             to=to,
-            readable=self._readable,
+            readable=self.readable,
         )
 
     def gc(
@@ -353,7 +381,7 @@ class FeatureStore:
         fed = fed_views(store, self.project)
         if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
-        views = [v for v in fed if self._readable(v)]
+        views = [v for v in fed if self.readable(v)]
         until = store.now_us() if end is None else micros(end)
         done: list[Materialized] = []
         with ExitStack() as stack:
@@ -390,7 +418,7 @@ class FeatureStore:
                 set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
-    def _readable(self, view: View) -> bool:
+    def readable(self, view: View) -> bool:
         """Whether the view's source is defined here as the view was compiled against it.
 
         A version that is still served, of a source that has changed since, can be fed no more: it
@@ -407,19 +435,20 @@ class FeatureStore:
         in the states of every version that is served or waits; a version that was compiled against
         another definition of the source is fed no more, and its successor has them. Where it raises
         they are in neither, but for a Redis that is lost in the midst: then the error says that the
-        log has them.
+        log has them. Events of an entity that was forgotten since they arrived are left out, and
+        counted.
         """
         from featurekit.compaction import compact
         from featurekit.push import prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
 
-        definition = self._source(source)
+        definition = self.source(source)
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
         fed = fed_views(store, self.project)
         of_source = [v for v in fed if v.source.name == source]
-        views = [v for v in of_source if self._readable(v)]
+        views = [v for v in of_source if self.readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {source!r} as it is defined now; run "
@@ -430,7 +459,8 @@ class FeatureStore:
             pushes = project_key(self.project, "pushes", source)
             token, now = store.open_push(pushes)
             try:
-                table = _stamped(definition, taken.table, now)
+                stamped = _stamped(definition, taken.table, now)
+                table = self.forgotten(definition).without(stamped)
                 prepared = prepare(self.project, views, table.to_pylist())
                 missed(store, self.project, [v for v in of_source if v not in views])
                 write_segment(self.state_dir, definition, table)
@@ -448,7 +478,37 @@ class FeatureStore:
             with suppress(OSError):
                 compact(self.state_dir, source)
         self._pushes += 1
-        return replace(done, quarantined=taken.quarantined)
+        forgotten = stamped.num_rows - table.num_rows
+        return replace(done, quarantined=taken.quarantined, forgotten=forgotten)
+
+    def forget(
+        self,
+        entity: str,
+        keys: Mapping[str, Any],
+        *,
+        rewrite_files: bool = False,
+        progress: Progress | None = None,
+    ) -> Forgot:
+        """Remove the events and states of one entity, named by its join keys, and record it.
+
+        What arrived until now is read by nothing any more, whatever files bring it back: no
+        training set, no materialisation, no parity check. States of every version of every view
+        that is keyed by the entity, alone or with others, go; those of other views over the same
+        events are made anew without them. The log of pushes is rewritten. Files of sources are
+        listed, and rewritten only with `rewrite_files`. What arrives from now on is a new start.
+
+        The registry keeps who asked for it, when, and a keyed hash of the keys. DefinitionError for
+        an unknown entity, EntityFrameError for other keys or values of another type.
+        """
+        from featurekit.forget import forget
+
+        return forget(
+            self,
+            entity,
+            keys,
+            rewrite_files=rewrite_files,
+            progress=progress or (lambda what, done, total: None),
+        )
 
     def get_online_features(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None

@@ -262,6 +262,29 @@ def test_gc_shows_what_goes_and_what_stays(served: Path, run: Run) -> None:
     assert_explained(run("gc", "nope:12"), "holds no unused version 'nope:12'")
 
 
+def test_forget_removes_an_entity_and_says_what_is_left(served: Path, run: Run) -> None:
+    shown = run("forget", "customer", "--key", "customer_id=1")
+    assert shown.code == 0
+    words = " ".join(shown.out.split())
+    assert "1 removed" in words
+    assert "still there" in words
+    online = run("get-online", "checkout", "customer_id=1", "basket_value=25", "--json").json
+    assert online["rows"][0]["statuses"]["spend_7d"] == "NOT_FOUND"
+    done = run("forget", "customer", "--key", "customer_id=1", "--rewrite-files", "--json").json
+    assert done["states_removed"] == {}
+    (file,) = done["files"]
+    assert (Path(file["path"]).name, file["rewritten"]) == ("orders.csv", True)
+    assert run("forget", "customer", "--key", "customer_id=1", "--json").json["files"] == []
+    assert run("parity", "--values", "300").code == 0
+
+
+def test_forget_explains_what_it_cannot_do(served: Path, run: Run) -> None:
+    assert_explained(run("forget", "cat", "--key", "id=1"), "no view is of an entity 'cat'")
+    assert_explained(run("forget", "customer", "--key", "id=1"), "is named by customer_id, found")
+    assert_explained(run("forget", "customer", "--key", "customer_id=x"), "'x' is no int")
+    assert_explained(run("forget", "customer"), "--key", code=64)
+
+
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:
     assert run("plan", "--json").json["notes"]["arrival_unknown"] == ["orders"]
     assert "arrival unknown: orders" in run("plan").out

@@ -151,6 +151,21 @@ def parser() -> Parser:
         "file", nargs="?", default="-", metavar="FILE", help="a file, or - for standard input"
     )
 
+    forget = verb(
+        "forget",
+        "remove an entity's events and states, and keep them from coming back",
+        "It asks nothing, and cannot be undone. What arrives from now on is a new start.",
+    )
+    forget.add_argument("entity", metavar="ENTITY", help="the entity's name")
+    forget.add_argument(
+        "--key", dest="keys", action="append", type=pair, required=True, metavar="KEY=VALUE",
+        help="a join key of the entity and its value; each of them once",
+    )  # fmt: skip
+    forget.add_argument(
+        "--rewrite-files", action="store_true",
+        help="take the rows out of the sources' files too (default: they stay there, unread)",
+    )  # fmt: skip
+
     historical = verb("get-historical", "make a training set for a frame of entities and instants")
     historical.add_argument("service", metavar="SERVICE", help="the service's name")
     historical.add_argument(

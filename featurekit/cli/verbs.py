@@ -248,12 +248,80 @@ def push(arguments: argparse.Namespace, screen: Screen) -> None:
         "null_keys": done.null_keys,
         "erring": done.erring,
         "quarantined": done.quarantined,
+        "forgotten": done.forgotten,
     }
     screen.document({"source": arguments.source, **counts})
     screen.table(
-        ("source", "rows taken", "states changed", "without an entity", "erring", "set aside"),
+        (
+            "source",
+            "rows taken",
+            "states changed",
+            "without an entity",
+            "erring",
+            "set aside",
+            "forgotten",
+        ),
         [[arguments.source, *counts.values()]],
     )
+
+
+def forget(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Remove an entity's events and states."""
+    with _store(arguments) as store, screen.progress() as move:
+        entities = {e.name: e for view in store.repo.views.values() for e in view.entities}
+        known = entities.get(arguments.entity)  # where there is none, `forget` says which there are
+        keys = _one_row(arguments.keys, known.join_keys if known else {})
+        done = store.forget(
+            arguments.entity, keys, rewrite_files=arguments.rewrite_files, progress=move
+        )
+    files = [(*f, "the source's") for f in map(_file_rows, done.files)]
+    files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
+    screen.document(
+        {
+            "entity": done.entity,
+            "until": done.until,
+            "states_removed": done.states,
+            "states_made_anew": done.repaired,
+            "log_rows_removed": done.log_rows,
+            "files": [
+                {"path": path, "rows": rows, "rewritten": rewritten, "what": what}
+                for path, rows, rewritten, what in files
+            ],
+            "unknown_versions": list(done.unknown),
+        }
+    )
+    screen.table(
+        ("view", "version", "states"),
+        [
+            (*v.split(":")[:1], f"{short(v.split(':')[1])}", f"{n} {what}")
+            for found, what in ((done.states, "removed"), (done.repaired, "made anew"))
+            for v, n in found.items()
+        ],
+    )
+    screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
+    if files:
+        screen.table(
+            ("file", "rows", "", ""),
+            [(p, n, "rewritten without them" if r else "still there", w) for p, n, r, w in files],
+        )
+    if not all(rewritten for _, _, rewritten, _ in files):
+        screen.line(
+            "Rows that are still there are not read any more; --rewrite-files takes them out of "
+            "the sources' files."
+        )
+    if done.unknown:
+        screen.line(
+            f"Nobody can read the keys of states of {', '.join(done.unknown)}: "
+            "`featurekit gc` removes them."
+        )
+    screen.line(
+        f"Forgotten until {done.until.isoformat()}. Training sets that were written, backups, and "
+        "Redis' own files until it rewrites them may still hold something."
+    )
+
+
+def _file_rows(found: Any) -> tuple[str, int, bool]:
+    return found.path, found.rows, found.rewritten
 
 
 def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
