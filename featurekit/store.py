@@ -23,7 +23,14 @@ from featurekit.deployment import (
     set_materialized,
     withdraw,
 )
-from featurekit.errors import ConfigError, DefinitionError, RegistryError, StoreUnavailable
+from featurekit.durations import Duration
+from featurekit.errors import (
+    ConfigError,
+    DefinitionError,
+    EntityFrameError,
+    RegistryError,
+    StoreUnavailable,
+)
 from featurekit.gc import Collection, collect
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
@@ -323,9 +330,15 @@ class FeatureStore:
 
     def get_historical_features(
         self,
-        entity_df: Any,
-        service: str,
+        entity_df: Any = None,
+        service: str | None = None,
         *,
+        features: str | None = None,
+        at: Sequence[dt.datetime] | None = None,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+        every: Duration | None = None,
+        entities: str | None = None,
         full_feature_names: bool = False,
         statuses: bool = False,
         timezone: str = "UTC",
@@ -335,14 +348,39 @@ class FeatureStore:
         `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
         Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
         request fields; its rows, order and other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status`.
+        adds a column `<feature>__status`. `features` is another name for `service`.
+
+        Without `entity_df`, the rows are every entity that is known, which it is from its first
+        visible event on, at each instant of `at`, or at `start`, one `every` later, and so on until
+        `end`; in the order of the instants, then of the join keys. For a service whose views are of
+        different entities, `entities` names the view whose events tell which go together.
         """
+        from featurekit.known_entities import known_entities
         from featurekit.offline import TrainingSet
         from featurekit.timezones import zone
 
         zone(timezone)  # a misspelt zone is an error even where no instant is naive
+        if (service is None) == (features is None):
+            raise DefinitionError("name one service, as service= or as features=")
+        compiled = self._service(service or features or "")
+        wanted = {"at": at, "start": start, "end": end, "every": every, "entities": entities}
+        if entity_df is None:
+            entity_df = known_entities(
+                compiled,
+                at=at,
+                start=start,
+                end=end,
+                every=every,
+                view=entities,
+                timezone=timezone,
+            )
+        elif any(value is not None for value in wanted.values()):
+            named = ", ".join(f"{name}=" for name, value in wanted.items() if value is not None)
+            raise EntityFrameError(
+                f"entity frame: it says which entities and instants are meant; leave out {named}"
+            )
         return TrainingSet(
-            self._service(service),
+            compiled,
             entity_df,
             connect=self._connect,
             snapshot=self._snapshot,

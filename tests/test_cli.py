@@ -285,6 +285,28 @@ def test_forget_explains_what_it_cannot_do(served: Path, run: Run) -> None:
     assert_explained(run("forget", "customer"), "--key", code=64)
 
 
+def test_get_historical_without_a_frame_asks_for_all_that_is_known(repo: Path, run: Run) -> None:
+    path = repo / "features.py"
+    text = path.read_text().replace(
+        'features=[customer_orders, basket_vs_habit], request={"basket_value": float}',
+        "features=[customer_orders]",
+    )
+    path.write_text(text)
+    at = dt.datetime.now(dt.UTC).isoformat()
+    done = run("get-historical", "checkout", "--at", at, "--json")
+    assert done.json["manifest"]["rows"] == len(done.json["first_rows"]) > 1
+    days = ("--start", "2020-01-01", "--end", at, "--every", "365d")
+    assert run("get-historical", "checkout", *days).code == 0
+    assert_explained(run("get-historical", "checkout"), "name a FRAME, or instants", code=64)
+    both = run("get-historical", "checkout", repo / "labels.csv", "--at", at)
+    assert_explained(both, "name a FRAME, or instants", code=64)
+
+
+def test_get_historical_without_a_frame_has_no_request_fields(repo: Path, run: Run) -> None:
+    done = run("get-historical", "checkout", "--at", "2024-01-01")
+    assert_explained(done, "takes request fields (basket_value)")
+
+
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:
     assert run("plan", "--json").json["notes"]["arrival_unknown"] == ["orders"]
     assert "arrival unknown: orders" in run("plan").out

@@ -32,6 +32,7 @@ LAYERS = [
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log", "tombstones"],
     ["point_in_time", "serve", "compaction"],
+    ["known_entities"],
     ["offline", "materialise", "push", "deployment"],
     ["versions", "gc"],
     ["config", "repo"],

@@ -166,11 +166,30 @@ def parser() -> Parser:
         help="take the rows out of the sources' files too (default: they stay there, unread)",
     )  # fmt: skip
 
-    historical = verb("get-historical", "make a training set for a frame of entities and instants")
+    historical = verb(
+        "get-historical",
+        "make a training set for a frame of entities and instants",
+        "Without a frame, for every entity that is known at the instants of --at, or of --start, "
+        "--end and --every.",
+    )
     historical.add_argument("service", metavar="SERVICE", help="the service's name")
     historical.add_argument(
-        "frame", type=Path, metavar="FRAME",
+        "frame", nargs="?", type=Path, metavar="FRAME",
         help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
+    )  # fmt: skip
+    historical.add_argument(
+        "--at", action="append", type=instant, metavar="T",
+        help="an instant, ISO 8601; may be given several times",
+    )  # fmt: skip
+    historical.add_argument("--start", type=instant, metavar="T", help="the first instant")
+    historical.add_argument("--end", type=instant, metavar="T", help="none is later")
+    historical.add_argument(
+        "--every", metavar="DURATION", help="from one instant to the next, as in 1d or 6h"
+    )
+    historical.add_argument(
+        "--entities", metavar="VIEW",
+        help="the view whose events tell which entities there are, where views are of different "
+        "ones",
     )  # fmt: skip
     historical.add_argument(
         "-o", "--output", type=Path, metavar="OUT.parquet",

@@ -329,17 +329,21 @@ def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
     from featurekit.timezones import zone
 
     zone(arguments.timezone)  # an error also where no instant is naive
+    asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
+    if (arguments.frame is None) == all(value is None for value in asked.values()):
+        raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
     if arguments.output is not None and arguments.output.is_dir():
         raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with _store(arguments) as store:
         service = store.repo.compiled_services.get(arguments.service)
         frame: Any = arguments.frame
-        if service is not None and frame.suffix.lower() == ".csv":
+        if service is not None and frame is not None and frame.suffix.lower() == ".csv":
             request = {p.name: p.type for p in service.request}
             frame = csv_frame(frame, {**service.join_keys, **request})
         training = store.get_historical_features(
             frame,
             arguments.service,
+            **asked,
             full_feature_names=arguments.full_feature_names,
             statuses=arguments.statuses,
             timezone=arguments.timezone,
