@@ -392,14 +392,31 @@ class FeatureStore:
     # --- online -----------------------------------------------------------------------------------
 
     def materialize(
-        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+        self,
+        end: dt.datetime | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        entities: Sequence[Mapping[str, Any]] | None = None,
+        progress: Progress | None = None,
     ) -> Materialization:
         """Fill the online states of every applied view with all that arrived up to `end`, now by
-        default; services whose views are all filled go live."""
-        return self._materialize(end, incremental=False, progress=progress)
+        default; services whose views are all filled go live.
+
+        `views` names those to fill, all others stay as they are. `entities`, each by its join keys,
+        puts right the states of these alone, in the views whose join keys these are: up to which
+        instant a view is materialised does not change. RegistryError for a view that was not
+        applied, EntityFrameError for keys that no view has.
+        """
+        return self._materialize(
+            end, incremental=False, views=views, entities=entities, progress=progress
+        )
 
     def materialize_incremental(
-        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+        self,
+        end: dt.datetime | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        progress: Progress | None = None,
     ) -> Materialization:
         """As `materialize`, but only what arrived since the last time.
 
@@ -407,29 +424,48 @@ class FeatureStore:
         from one that was there before. Of others, the created_timestamp_column is believed: a row
         that lands in the files later than it says waits for the next `materialize`.
         """
-        return self._materialize(end, incremental=True, progress=progress)
+        return self._materialize(
+            end, incremental=True, views=views, entities=None, progress=progress
+        )
 
     def _materialize(
-        self, end: dt.datetime | None, *, incremental: bool, progress: Progress | None
+        self,
+        end: dt.datetime | None,
+        *,
+        incremental: bool,
+        views: Sequence[str] | None,
+        entities: Sequence[Mapping[str, Any]] | None,
+        progress: Progress | None,
     ) -> Materialization:
         from featurekit.materialise import materialize_view
         from featurekit.online.state import NEVER
+        from featurekit.selection import of_entities, of_names
 
         store = self.online
         fed = fed_views(store, self.project)
         if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
-        views = [v for v in fed if self.readable(v)]
+        named = of_names(fed, views)
+        chosen = [v for v in named if self.readable(v)]
+        if views is not None and (lost := {v.name for v in named} - {v.name for v in chosen}):
+            raise RegistryError(
+                f"{', '.join(sorted(lost))}: no applied version reads its source as the repo "
+                "defines it now; run `featurekit apply` first"
+            )
+        only = None if entities is None else of_entities(chosen, entities)
+        if only is not None:
+            chosen = [v for v, asked in zip(chosen, only, strict=True) if asked]
+            only = [asked for asked in only if asked]
         until = store.now_us() if end is None else micros(end)
         done: list[Materialized] = []
         with ExitStack() as stack:
-            for name in sorted({v.source.name for v in views}):
+            for name in sorted({v.source.name for v in chosen}):
                 stack.enter_context(locked(store, self.project, name))
                 settled = store.settled_until(project_key(self.project, "pushes", name))
                 until = min(until, settled)
             con = self._connect()
             stack.callback(con.close)
-            for view in views:
+            for i, view in enumerate(chosen):
                 known = materialized_until(store, self.project, view)
                 partly = incremental and view.arrival_known and known is not None
                 after = known if partly and known is not None else NEVER
@@ -450,10 +486,12 @@ class FeatureStore:
                         events,
                         after=after,
                         until=until,
+                        only=None if only is None else only[i],
                         progress=report,
                     )
                 )
-                set_materialized(store, self.project, view, until)
+                if only is None:
+                    set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
     def readable(self, view: View) -> bool:

@@ -35,6 +35,7 @@ VERBS = (
         "gc",
         "materialize",
         "push",
+        "forget",
         "get-historical",
     ),
     *("get-online", "parity", "demo"),
@@ -305,6 +306,17 @@ def test_get_historical_without_a_frame_asks_for_all_that_is_known(repo: Path, r
 def test_get_historical_without_a_frame_has_no_request_fields(repo: Path, run: Run) -> None:
     done = run("get-historical", "checkout", "--at", "2024-01-01")
     assert_explained(done, "takes request fields (basket_value)")
+
+
+def test_materialize_takes_views_and_entities(served: Path, run: Run) -> None:
+    done = run("materialize", "--view", "customer_orders", "--json").json
+    assert [v["view"] for v in done["views"]] == ["customer_orders"]
+    one = ("--entity", "customer_id=1", "--entity", "customer_id=2")
+    assert [v["entities"] for v in run("materialize", *one, "--json").json["views"]] == [2]
+    assert "2 entities put right up to " in run("materialize", *one).out
+    assert_explained(run("materialize", "--view", "x"), "there are customer_orders")
+    assert_explained(run("materialize", "--entity", "id=1"), "customer_orders by customer_id")
+    assert_explained(run("materialize", "--incremental", *one), "leave out --incremental", code=64)
 
 
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:

@@ -34,7 +34,7 @@ LAYERS = [
     ["point_in_time", "serve", "compaction"],
     ["known_entities"],
     ["offline", "materialise", "push", "deployment"],
-    ["versions", "gc"],
+    ["versions", "gc", "selection"],
     ["config", "repo"],
     ["store"],
     ["screen"],

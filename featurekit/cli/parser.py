@@ -139,6 +139,15 @@ def parser() -> Parser:
     materialize.add_argument(
         "--incremental", action="store_true", help="only what arrived since the last time"
     )
+    materialize.add_argument(
+        "--view", dest="views", action="append", metavar="NAME",
+        help="this view only; may be given several times (default: all)",
+    )  # fmt: skip
+    materialize.add_argument(
+        "--entity", dest="entities", action="append", nargs="+", type=pair, metavar="KEY=VALUE",
+        help="put right the states of one entity, by its join keys, alone; may be given several "
+        "times",
+    )  # fmt: skip
 
     push = verb(
         "push",

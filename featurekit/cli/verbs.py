@@ -213,9 +213,22 @@ def gc(arguments: argparse.Namespace, screen: Screen) -> None:
 
 def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
     """Fill the online states."""
+    if arguments.incremental and arguments.entities:
+        raise UsageError("--entity reads all of an entity's events; leave out --incremental")
     with _store(arguments) as store, screen.progress() as move:
-        fill = store.materialize_incremental if arguments.incremental else store.materialize
-        done = fill(arguments.end, progress=move)
+        if arguments.incremental:
+            done = store.materialize_incremental(
+                arguments.end, views=arguments.views, progress=move
+            )
+        else:
+            views = store.repo.compiled_views.values()
+            types = {p.name: p.type for view in views for p in view.join_keys}
+            done = store.materialize(
+                arguments.end,
+                views=arguments.views,
+                entities=arguments.entities and [_one_row(e, types) for e in arguments.entities],
+                progress=move,
+            )
     counts = [
         {
             "view": v.view,
@@ -232,7 +245,8 @@ def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
         screen.table(columns, [list(c.values()) for c in counts])
     else:
         screen.line("Nothing to do.")
-    screen.line(f"\nMaterialised up to {done.until.isoformat()}.")
+    what = f"{len(arguments.entities)} entities put right" if arguments.entities else "Materialised"
+    screen.line(f"\n{what} up to {done.until.isoformat()}.")
     if done.live:
         screen.line(f"Live now: {', '.join(done.live)}.")
 
