@@ -26,19 +26,19 @@ from featurekit.types import from_hint
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    *(
-        "init",
-        "plan",
-        "apply",
-        "versions",
-        "rollback",
-        "gc",
-        "materialize",
-        "push",
-        "forget",
-        "get-historical",
-    ),
-    *("get-online", "parity", "demo"),
+    "init",
+    "plan",
+    "apply",
+    "versions",
+    "rollback",
+    "gc",
+    "materialize",
+    "push",
+    "forget",
+    "get-historical",
+    "get-online",
+    "parity",
+    "demo",
 )
 
 
