@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.compaction import compact
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.forget import Forgot
 from featurekit.online.server import scratch_redis
+from featurekit.push_log import segments
 from featurekit.registry import Tombstone
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
@@ -531,3 +533,37 @@ def test_rows_are_judged_alike_in_python_and_in_sql() -> None:
         *((2, c) for c in (11, 100, 101)),
         *((k, c) for k in (3, None) for c in (9, 10, 11, 100, 101)),
     }
+
+
+def test_segments_that_were_joined_hold_nothing_either(repo: Repo) -> None:
+    repo.deploy()
+    repo.push(event(17850, "a", 4.0))
+    repo.push(event(2, "c", 3.5))
+    assert compact(repo.folder / ".featurekit", "lines", fan=2) == 2
+    repo.push(event(17850, "b", 5.0))
+    log = repo.folder / ".featurekit" / "log" / "lines"
+    assert len(list(log.glob("*.parquet"))) == 4  # two stay for readers that began before
+    before = segments(repo.folder / ".featurekit", "lines")
+    assert repo.forget().log_rows == 2
+    assert rows_in_log(repo, 17850) == 0
+    assert segments(repo.folder / ".featurekit", "lines") == before
+    assert repo.same()[2, "c"]["price"] == ((3.5).hex(), "PRESENT")
+
+
+def test_a_view_of_a_view_is_forgotten_with_its_source(repo: Repo) -> None:
+    path = repo.folder / "definitions.py"
+    text = path.read_text().replace(
+        "service = ",
+        'above = FeatureView("above", entities=[customer], source=newest,\n'
+        '    features={"total": Sum("price", window="90000d")})\n'
+        "service = ",
+    )
+    path.write_text(text.replace("latest_sale])", "latest_sale, above])"))
+    repo.deploy()
+    repo.forget()
+    with repo.store() as store:
+        asked = [{"customer_id": c, "product_id": "a"} for c in (17850, 2)]
+        online = store.get_online_features("service", asked)
+        frame = [{**row, "event_timestamp": online.as_of} for row in asked]
+        offline = store.get_historical_features(frame, "service").to_arrow()
+    assert online.columns["total"] == offline["total"].to_pylist() == [None, 2.5 + 1e300]
