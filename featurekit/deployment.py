@@ -69,21 +69,19 @@ def _change(
     store.update([key], changed)
 
 
-def _services(store: OnlineStore, project: str, kind: str) -> dict[str, Service]:
+def _services(store: OnlineStore, project: str, *kinds: str) -> list[Service]:
+    """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
     names = sorted(_read(store, names_key(project)))
-    pointers = store.read([project_key(project, kind, name) for name in names])
-    found = [(n, p.decode()) for n, p in zip(names, pointers, strict=True) if p]
-    plans = store.read([project_key(project, "plan", n, fingerprint) for n, fingerprint in found])
-    return {
-        name: read_plan(data, on_mismatch="warn")
-        for (name, _), data in zip(found, plans, strict=True)
-        if data is not None
-    }
+    places = [(kind, name) for kind in kinds for name in names]
+    pointers = store.read([project_key(project, kind, name) for kind, name in places])
+    found = {(n, p.decode()): None for (_, n), p in zip(places, pointers, strict=True) if p}
+    plans = store.read([project_key(project, "plan", *version) for version in found])
+    return [read_plan(data, on_mismatch="warn") for data in plans if data is not None]
 
 
 def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
     """The services that lookups are answered from."""
-    return _services(store, project, "live")
+    return {service.name: service for service in _services(store, project, "live")}
 
 
 def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
@@ -96,10 +94,9 @@ def fed_views(store: OnlineStore, project: str) -> list[View]:
     """Every version of a view that pushes and materialisations must feed: of live services, of
     those that wait and of those retained."""
     found: dict[str, View] = {}
-    for kind in POINTERS:
-        for service in _services(store, project, kind).values():
-            for view in service.views:
-                found.setdefault(_version(view), view)
+    for service in _services(store, project, *POINTERS):
+        for view in service.views:
+            found.setdefault(_version(view), view)
     return list(found.values())
 
 
@@ -138,7 +135,7 @@ def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
     """These views were not fed with what others were: before one goes live it has to be
     materialised anew."""
     versions = {_version(view) for view in views}
-    if versions & _read(store, _until_key(project)).keys():
+    if versions and versions & _read(store, _until_key(project)).keys():
         _change(
             store,
             _until_key(project),
@@ -149,7 +146,7 @@ def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
 def promote(store: OnlineStore, project: str) -> list[str]:
     """Make live every waiting version whose views are all materialised; their names."""
     waiting = _services(store, project, "next")
-    done = [name for name, service in waiting.items() if _go_live(store, project, service)]
+    done = [service.name for service in waiting if _go_live(store, project, service)]
     if done:
         forget_unfed(store, project)
     return done
