@@ -313,7 +313,7 @@ def test_materialize_takes_views_and_entities(served: Path, run: Run) -> None:
     assert [v["view"] for v in done["views"]] == ["customer_orders"]
     one = ("--entity", "customer_id=1", "--entity", "customer_id=2")
     assert [v["entities"] for v in run("materialize", *one, "--json").json["views"]] == [2]
-    assert "2 entities put right up to " in run("materialize", *one).out
+    assert "Put right what 2 named entities have up to " in run("materialize", *one).out
     assert_explained(run("materialize", "--view", "x"), "there are customer_orders")
     assert_explained(run("materialize", "--entity", "id=1"), "customer_orders by customer_id")
     assert_explained(run("materialize", "--incremental", *one), "leave out --incremental", code=64)

@@ -315,6 +315,30 @@ def test_rewritten_files_hold_all_other_rows_as_they_were(repo: Repo) -> None:
     repo.same()
 
 
+def test_files_of_any_form_are_rewritten(repo: Repo) -> None:
+    """Lists, instants of 96 bits, columns that nobody declared, and a file with no other rows."""
+    data = repo.folder / "data"
+    rows = pq.read_table(data / "lines_1.parquet")
+    more = rows.append_column("tags", pa.array([["a", None], [], None, ["b"], ["c"]]))
+    more = more.append_column("deep", pa.array([{"x": [i], "y": None} for i in range(5)]))
+    pq.write_table(
+        more,
+        data / "lines_1.parquet",
+        use_deprecated_int96_timestamps=True,
+        compression={"price": "gzip", "tags.list.element": "none"},
+    )
+    naive = pq.read_table(data / "lines_1.parquet").schema.field("ts").type
+    pq.write_table(rows.take([0, 3]), data / "lines_2.parquet")
+    repo.deploy()
+    before = pq.read_table(data / "lines_1.parquet")
+    done = repo.forget(rewrite_files=True)
+    assert [f.rows for f in done.files] == [2, 2]
+    assert pq.read_table(data / "lines_1.parquet").equals(before.take([1, 2, 4]))
+    assert pq.read_schema(data / "lines_1.parquet").field("ts").type == naive
+    assert pq.read_table(data / "lines_2.parquet").num_rows == 0
+    repo.same()
+
+
 def test_csv_files_keep_every_other_line(tmp_path: Path) -> None:
     with scratch_redis() as url:
         repo = Repo(tmp_path, url, format_="csv")

@@ -245,7 +245,8 @@ def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
         screen.table(columns, [list(c.values()) for c in counts])
     else:
         screen.line("Nothing to do.")
-    what = f"{len(arguments.entities)} entities put right" if arguments.entities else "Materialised"
+    asked = len(arguments.entities or ())
+    what = f"Put right what {asked} named entities have" if asked else "Materialised"
     screen.line(f"\n{what} up to {done.until.isoformat()}.")
     if done.live:
         screen.line(f"Live now: {', '.join(done.live)}.")

@@ -51,8 +51,11 @@ def _compare(
     rows: Collection[int],
 ) -> None:
     """Every other row stands in the new file with the values it had."""
-    fetch(con, "CREATE OR REPLACE TEMP TABLE __removed (n BIGINT)")
-    fetch(con, f"INSERT INTO __removed SELECT unnest({list(rows)}::BIGINT[])")
+    import pyarrow as pa
+
+    con.register("__removed_arrow", pa.table({"n": pa.array(rows, pa.int64())}))
+    fetch(con, "CREATE OR REPLACE TEMP TABLE __removed AS SELECT n FROM __removed_arrow")
+    con.unregister("__removed_arrow")
     old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
     shown = f"SELECT * EXCLUDE ({ROW}), row_number() OVER (ORDER BY {ROW}) FROM"
