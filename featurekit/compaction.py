@@ -33,7 +33,7 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
     if not folder.is_dir():
         return 0
     joined = 0
-    with _alone(folder) as alone:
+    with alone_in(folder) as alone:
         if not alone:
             return 0
         _clean(folder, grace_s)
@@ -44,11 +44,12 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other process rewrites the folder's segments; it is kept out meanwhile."""
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether no other process rewrites the folder's segments; it is kept out meanwhile. With
+    `wait` it is, when the other one has ended."""
     with (folder / ".rewriting").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

@@ -2,7 +2,9 @@
 
 A service's new version is published beside the old one as `next`; pushes feed the states of both.
 Once every view of it is materialised it becomes `live`, by one write that readers notice within
-their next request (F1).
+their next request (F1). The version that it takes over from is `retained`: fed as before, so that
+going back to it is one write too. There is one retained version a service, until `gc` lets go of
+it or another takes its place.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from featurekit.compiled import Service, View
@@ -19,27 +21,33 @@ from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.online.store import OnlineStore
 from featurekit.serve import plan_bytes, project_key, read_plan
 
+POINTERS = ("live", "next", "retained")
+"""What points to the versions of a service that are fed; "next" is "live" where none waits."""
+
 _LOCK_S, _RENEW_S = 60, 10
 
 
 def publish(store: OnlineStore, project: str, service: Service) -> None:
-    """Make a version known; it becomes live once its views are materialised."""
+    """Make a version known; it becomes live once its views are materialised, at once where they
+    are."""
+    # A run that ended after its version was let go of may have left a mark: it counts no more.
+    forget_unfed(store, project)
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
-    _change(store, _names_key(project), lambda names: {**names, service.name: 1})
-    _forget_unfed(store, project)
+    _change(store, names_key(project), lambda names: {**names, service.name: 1})
+    forget_unfed(store, project)
     promote(store, project)
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
     """Serve a service no longer."""
-    store.delete([project_key(project, kind, name) for kind in ("live", "next")])
-    _change(store, _names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
-    _forget_unfed(store, project)
+    store.delete([project_key(project, kind, name) for kind in POINTERS])
+    _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
+    forget_unfed(store, project)
 
 
-def _names_key(project: str) -> bytes:
+def names_key(project: str) -> bytes:
     """The key of the services' names: an index, since a SCAN would read every state's key."""
     return project_key(project, "services")
 
@@ -61,31 +69,34 @@ def _change(
     store.update([key], changed)
 
 
-def _services(store: OnlineStore, project: str, kind: str) -> dict[str, Service]:
-    names = sorted(_read(store, _names_key(project)))
-    pointers = store.read([project_key(project, kind, name) for name in names])
-    found = [(n, p.decode()) for n, p in zip(names, pointers, strict=True) if p is not None]
-    plans = store.read([project_key(project, "plan", n, fingerprint) for n, fingerprint in found])
-    return {
-        name: read_plan(data, on_mismatch="warn")
-        for (name, _), data in zip(found, plans, strict=True)
-        if data is not None
-    }
+def _services(store: OnlineStore, project: str, *kinds: str) -> list[Service]:
+    """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
+    names = sorted(_read(store, names_key(project)))
+    places = [(kind, name) for kind in kinds for name in names]
+    pointers = store.read([project_key(project, kind, name) for kind, name in places])
+    found = {(n, p.decode()): None for (_, n), p in zip(places, pointers, strict=True) if p}
+    plans = store.read([project_key(project, "plan", *version) for version in found])
+    return [read_plan(data, on_mismatch="warn") for data in plans if data is not None]
 
 
 def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
     """The services that lookups are answered from."""
-    return _services(store, project, "live")
+    return {service.name: service for service in _services(store, project, "live")}
+
+
+def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
+    """The fingerprints of a service's versions that are fed, by pointer; absent ones are not in."""
+    values = store.read([project_key(project, kind, name) for kind in POINTERS])
+    return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
 
 
 def fed_views(store: OnlineStore, project: str) -> list[View]:
-    """Every version of a view that pushes and materialisations must feed: of live services and of
-    those that wait."""
+    """Every version of a view that pushes and materialisations must feed: of live services, of
+    those that wait and of those retained."""
     found: dict[str, View] = {}
-    for kind in ("live", "next"):
-        for service in _services(store, project, kind).values():
-            for view in service.views:
-                found.setdefault(_version(view), view)
+    for service in _services(store, project, *POINTERS):
+        for view in service.views:
+            found.setdefault(_version(view), view)
     return list(found.values())
 
 
@@ -113,25 +124,58 @@ def set_materialized(store: OnlineStore, project: str, view: View, until: int) -
     )
 
 
-def _forget_unfed(store: OnlineStore, project: str) -> None:
+def forget_unfed(store: OnlineStore, project: str) -> None:
     """A version that is fed no more misses pushes from now on: should it come back, it has to be
     materialised anew before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
     _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
 
 
+def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
+    """These views were not fed with what others were: before one goes live it has to be
+    materialised anew."""
+    versions = {_version(view) for view in views}
+    if versions and versions & _read(store, _until_key(project)).keys():
+        _change(
+            store,
+            _until_key(project),
+            lambda known: {v: t for v, t in known.items() if v not in versions},
+        )
+
+
 def promote(store: OnlineStore, project: str) -> list[str]:
     """Make live every waiting version whose views are all materialised; their names."""
-    done = []
-    for name, service in _services(store, project, "next").items():
-        ready = [materialized_until(store, project, v) is not None for v in service.views]
-        live = project_key(project, "live", name)
-        if all(ready) and store.read([live])[0] != service.fingerprint.encode():
-            store.write({live: service.fingerprint.encode()})
-            done.append(name)
+    waiting = _services(store, project, "next")
+    done = [service.name for service in waiting if _go_live(store, project, service)]
     if done:
-        _forget_unfed(store, project)
+        forget_unfed(store, project)
     return done
+
+
+def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
+    """Make a waiting version live, in one write that also retains what was live, if its views are
+    all materialised as it happens: whatever was published or missed in between."""
+    needed = {_version(view) for view in service.views}
+    mine = service.fingerprint.encode()
+    turned = False
+
+    def turn(values: list[bytes | None]) -> list[bytes | None]:
+        nonlocal turned
+        live, waiting, _, until = values
+        known = {} if until is None else json.loads(until)
+        turned = waiting == mine != live and needed <= known.keys()
+        return [mine, None, live, None] if turned else [None] * 4
+
+    keys = [project_key(project, kind, service.name) for kind in POINTERS]
+    store.update([*keys, _until_key(project)], turn)
+    return turned
+
+
+def release_retained(store: OnlineStore, project: str) -> None:
+    """Retain no version any more."""
+    names = _read(store, names_key(project))
+    store.delete([project_key(project, "retained", name) for name in names])
+    forget_unfed(store, project)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ again, and pushes that arrive meanwhile are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,12 @@ def materialize_view(
     *,
     after: int = NEVER,
     until: int,
+    only: Sequence[Sequence[Any]] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
-    their ids (T7)."""
+    their ids (T7); or the states of those entities of `only`, the values of the view's join keys,
+    alone."""
     if view.dedupe_us is not None and after != NEVER:
         # What arrives may end or replace what arrived so long before, and nothing older.
         after = max(after - view.dedupe_us, NEVER + 1)
@@ -72,7 +74,13 @@ def materialize_view(
     since = f"__created > {after}" if after != NEVER else "TRUE"
     relation = f"(SELECT * FROM {arrived} WHERE {since})"
     counting = counted(con, view, arrived)
-    made = view_events(con, view, f"(SELECT * FROM {counting} WHERE {since})")
+    counted_since = f"(SELECT * FROM {counting} WHERE {since})"
+    if only is not None:
+        names = ", ".join(quote(p.name) for p in view.join_keys)
+        chosen = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
+        relation = f"(SELECT * FROM {relation} {chosen})"
+        counted_since = f"(SELECT * FROM {counted_since} {chosen})"
+    made = view_events(con, view, counted_since)
     numbers = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
     done = 0
@@ -94,10 +102,35 @@ def materialize_view(
     _write(store, view, prefix, chunk, after, until)
     progress(done + len(chunk), numbers[0])
     if after == NEVER:
-        _empty(store, view, [k for k in store.keys(prefix) if k not in written], until)
-    if view.dedupe_us is not None:
+        left = store.keys(prefix) if only is None else _keys(view, prefix, only)
+        _empty(store, view, [k for k in left if k not in written], until)
+    if view.dedupe_us is not None and only is None:
         remember(con, store, project, view, arrived, counting, after=after, until=until)
     return Materialized(view.name, done + len(chunk), *numbers[1:])
+
+
+def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
+    """The keys of entities' states."""
+    types = [p.type for p in view.join_keys]
+    return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
+
+
+def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
+    """A temporary table of entities, by the names of the view's join keys."""
+    import pyarrow as pa
+
+    table = quote(f"__only_{view.name}")
+    columns = {
+        p.name: pa.array([e[i] for e in entities], type=p.type.arrow)
+        for i, p in enumerate(view.join_keys)
+    }
+    typed = ", ".join(
+        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
+    )
+    con.register("__only_arrow", pa.table(columns))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM __only_arrow")
+    con.unregister("__only_arrow")
+    return table
 
 
 def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, int, int, int]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit import __version__
 from featurekit.compiled import Output, Service, View
 from featurekit.entity_frame import load_frame
 from featurekit.errors import DataError, EntityFrameError, TransformError
+from featurekit.known_entities import KnownEntities
 from featurekit.manifest import ContentHash
 from featurekit.numerics import numeric_fingerprint
 from featurekit.point_in_time import Events, erring_events, join_service
@@ -193,10 +195,11 @@ class _Run:
     def __init__(self, owner: TrainingSet) -> None:
         self.owner = owner
         self.con = owner._connect()
+        self.scratch: TemporaryDirectory[str] | None = None
         try:
             self._prepare()
         except BaseException:
-            self.con.close()
+            self.__exit__()
             raise
 
     def __enter__(self) -> _Run:
@@ -204,20 +207,32 @@ class _Run:
 
     def __exit__(self, *_: object) -> None:
         self.con.close()
+        if self.scratch is not None:
+            self.scratch.cleanup()
+
+    def _frame(self, events: Sequence[Events]) -> Any:
+        """The frame that was given, or the path of the one that was asked for."""
+        given = self.owner._frame
+        if not isinstance(given, KnownEntities):
+            return given
+        self.scratch = TemporaryDirectory(prefix="featurekit-")
+        path = Path(self.scratch.name) / "entities.parquet"
+        given.write(self.con, self.owner._service, events, path)
+        return path
 
     def _prepare(self) -> None:
         import pyarrow as pa
 
         owner, service = self.owner, self.owner._service
+        self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
+        events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
         self.frame = load_frame(
             self.con,
-            owner._frame,
+            self._frame(events),
             join_keys=service.join_keys,
             request={p.name: p.type for p in service.request},
             timezone=owner._timezone,
         )
-        self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
-        events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
         self.joined = join_service(
             self.con, service, events, self.frame.table, statuses=owner._statuses
         )
@@ -247,7 +262,10 @@ class _Run:
         if self.frame.arrow is not None:
             return pa.schema(list(self.frame.arrow.schema))
         assert self.frame.path is not None
-        return pa.schema(list(pq.read_schema(self.frame.path)))
+        fields = list(pq.read_schema(self.frame.path))
+        if self.scratch is not None:  # DuckDB may write that a key is never null, or not
+            fields = [field.with_nullable(True) for field in fields]
+        return pa.schema(fields)
 
     def _check_names(self, given: list[str]) -> None:
         made = {*self.owner.names}

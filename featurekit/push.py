@@ -23,13 +23,15 @@ _CHUNK = 500
 @dataclass(frozen=True, slots=True)
 class Pushed:
     """What a push did: rows taken, entities whose states changed, rows without an entity in some
-    view (S2), rows with an erring slot (R3), rows set aside (S1)."""
+    view (S2), rows with an erring slot (R3), rows set aside (S1), rows left out since their entity
+    was forgotten after they arrived."""
 
     rows: int
     entities: int
     null_keys: int
     erring: int
     quarantined: int = 0
+    forgotten: int = 0
 
 
 class ViewWriter:

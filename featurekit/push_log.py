@@ -106,7 +106,8 @@ def log_sql(paths: list[Path], source: EventSource) -> str:
 
 
 def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
-    held = _held(path)
+    written = path.stat().st_mtime_ns
+    held = _held(path, written)
     if name not in held:
         if not type_.optional:
             raise _misfit(path, source, name, "there is no such column, and it may not be None")
@@ -117,7 +118,7 @@ def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
         raise _misfit(path, source, name, f"it holds {found}, and {type_} is {wanted}")
     if nulls and not type_.optional:
         raise _misfit(path, source, name, f"{nulls} of its values are None")
-    if type_.choices is not None and (others := _others(path, name, type_.choices)):
+    if type_.choices is not None and (others := _others(path, written, name, type_.choices)):
         raise _misfit(path, source, name, f"{others[0]!r} is not among {type_.base}")
     return f"{quote(name)}::{type_.duckdb} AS {quote(name)}" if type_.size else quote(name)
 
@@ -130,17 +131,19 @@ def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceErro
 
 
 @functools.cache
-def _others(path: Path, name: str, choices: tuple[Any, ...]) -> list[Any]:
+def _others(path: Path, mtime_ns: int, name: str, choices: tuple[Any, ...]) -> list[Any]:
     """The values of a segment's column outside the choices of its type."""
+    del mtime_ns
     import pyarrow.parquet as pq
 
     values = pq.read_table(path, columns=[name])[name].unique().to_pylist()
     return [v for v in values if v is not None and v not in choices]
 
 
-@functools.cache  # a segment never changes
-def _held(path: Path) -> dict[str, tuple[Any, int]]:
+@functools.cache  # a segment changes only where events are forgotten
+def _held(path: Path, mtime_ns: int) -> dict[str, tuple[Any, int]]:
     """Each column of a segment with its Arrow type and its number of nulls."""
+    del mtime_ns
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)

@@ -10,7 +10,7 @@ import datetime as dt
 import getpass
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from featurekit.compiled import Service, View
 from featurekit.errors import RegistryError
 from featurekit.ir import from_json, to_json
+from featurekit.types import Type
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -35,9 +36,14 @@ CREATE TABLE IF NOT EXISTS changes (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, applied_by TEXT NOT NULL,
     applied_at TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS forgotten (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, keys TEXT NOT NULL,
+    digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
+    applied_by TEXT NOT NULL, applied_at TEXT NOT NULL, removed TEXT
+);
 """
 
-Action = Literal["add", "change", "describe", "remove"]
+Action = Literal["add", "change", "describe", "remove", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,22 @@ class Change:
     old: str | None
     new: str | None
     details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """An entity that is forgotten: its name, its join keys' names and types, a keyed hash of their
+    values, the name of that hash's secret, and the instant, in microseconds, until which its events
+    are gone. Who recorded it and when, and what was removed, None where that did not end."""
+
+    entity: str
+    keys: tuple[tuple[str, Type], ...]
+    digest: str
+    secret: str
+    until: int
+    applied_by: str = ""
+    applied_at: str = ""
+    removed: dict[str, int] | None = None
 
 
 class Registry:
@@ -161,6 +183,113 @@ class Registry:
                 "WHERE kind = ? AND name = ? ORDER BY applied_at",
                 (kind, name),
             ).fetchall()
+
+    def names(self, kind: str) -> list[str]:
+        """Every name that had a version of this kind."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT name FROM versions WHERE kind = ? ORDER BY name", (kind,)
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def definition(self, kind: str, name: str, fingerprint: str) -> View | Service:
+        """A version as it was compiled. RegistryError where there is none."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT definition FROM versions WHERE kind = ? AND name = ? AND fingerprint = ?",
+                (kind, name, fingerprint),
+            ).fetchall()
+        if not rows:
+            raise RegistryError(f"the registry has no version {fingerprint} of {kind} {name!r}")
+        value = from_json(json.loads(rows[0][0]))
+        assert isinstance(value, (View, Service))
+        return value
+
+    def history(self, kind: str, name: str) -> list[str]:
+        """The fingerprints that were in force under a name, one after another, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT fingerprint FROM changes WHERE kind = ? AND name = ? "
+                "AND action IN ('add', 'change', 'rollback') ORDER BY id",
+                (kind, name),
+            ).fetchall()
+        return [fingerprint for (fingerprint,) in rows]
+
+    def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
+        """Record that an older version is in force again; `plan` shows what a repo differs in."""
+        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            about = connection.execute(
+                "SELECT about FROM current WHERE kind = ? AND name = ?", (kind, name)
+            ).fetchall()
+            connection.execute(
+                "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)",
+                (kind, name, fingerprint, about[0][0] if about else "{}"),
+            )
+            connection.execute(
+                "INSERT INTO changes (action, kind, name, fingerprint, applied_by, applied_at) "
+                "VALUES ('rollback', ?, ?, ?, ?, ?)",
+                (kind, name, fingerprint, who, when),
+            )
+
+    def forget(self, tombstone: Tombstone) -> int:
+        """Record that an entity is forgotten; the number of the record."""
+        keys = json.dumps({name: type_.name for name, type_ in tombstone.keys})
+        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        with self._connect() as connection:
+            done = connection.execute(
+                "INSERT INTO forgotten (entity, keys, digest, secret, until, applied_by, "
+                "applied_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    tombstone.entity,
+                    keys,
+                    tombstone.digest,
+                    tombstone.secret,
+                    tombstone.until,
+                    who,
+                    when,
+                ),
+            )
+            assert done.lastrowid is not None
+            return done.lastrowid
+
+    def forgot(self, number: int, removed: Mapping[str, int]) -> None:
+        """Record what a forgetting removed."""
+        with self._connect() as connection:
+            connection.execute(
+                "UPDATE forgotten SET removed = ? WHERE id = ?", (json.dumps(removed), number)
+            )
+
+    def tombstones(self) -> list[Tombstone]:
+        """Every entity that is forgotten, in the order of the records."""
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
+                "FROM forgotten ORDER BY id"
+            ).fetchall()
+        return [_tombstone(*row) for row in rows]
+
+
+def _tombstone(
+    entity: str,
+    keys: str,
+    digest: str,
+    secret: str,
+    until: int,
+    who: str,
+    when: str,
+    removed: str | None,
+) -> Tombstone:
+    types = tuple((name, Type(type_)) for name, type_ in json.loads(keys).items())
+    counts = None if removed is None else json.loads(removed)
+    return Tombstone(entity, types, digest, secret, until, who, when, counts)
 
 
 def _who() -> str:

@@ -233,8 +233,12 @@ class OnlineService:
 
     def _load(self, live: bytes | None) -> Plan:
         data = None
-        if live is not None:
-            data = self.store.read([project_key(self.project, "plan", self.name, live.decode())])[0]
+        while live is not None:
+            plan_key = project_key(self.project, "plan", self.name, live.decode())
+            data, now = self.store.read([plan_key, self.live_key])
+            if data is not None or now == live:
+                break
+            live = now  # another version went live, and this one was removed
         if data is None:
             raise NotServed(
                 f"project {self.project!r} serves no service {self.name!r}; run `featurekit apply` "

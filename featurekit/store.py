@@ -18,26 +18,33 @@ from featurekit.deployment import (
     live_services,
     locked,
     materialized_until,
+    missed,
     promote,
     publish,
     set_materialized,
     withdraw,
 )
+from featurekit.durations import Duration
 from featurekit.errors import (
     ConfigError,
     DataError,
     DefinitionError,
+    EntityFrameError,
     OnlineError,
     RegistryError,
 )
+from featurekit.gc import Collection, collect
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
 from featurekit.serve import OnlineResult, OnlineService, project_key
+from featurekit.tombstones import Forgotten, has_events, read_secret
 from featurekit.types import instant, micros
+from featurekit.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
     from featurekit.consume import Consumed
+    from featurekit.forget import Forgot
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
     from featurekit.parity.report import Report
@@ -137,13 +144,25 @@ class FeatureStore:
         return con
 
     def _snapshot(self, con: Any, view: View) -> Snapshot:
-        """The events of a view's source: its files, and what was pushed."""
+        """The events of a view's source: its files, and what was pushed, without those of entities
+        that are forgotten."""
         from featurekit.offline import Snapshot
         from featurekit.point_in_time import Events
+
+        source = self.source(view.source.name)
+        relation, about, prompt = self._read(con, source)
+        forgotten = self.forgotten(source)
+        if forgotten:
+            relation = forgotten.relation(con, relation)
+            about["forgotten"] = sum(map(len, forgotten.groups.values()))
+        return Snapshot(Events(relation, prompt), about)
+
+    def _read(self, con: Any, source: EventSource) -> tuple[str, dict[str, Any], bool]:
+        """All events of a source's files and log, what there is to know of them, and whether they
+        are prompt."""
         from featurekit.push_log import log_sql, segments
         from featurekit.sources import read_events
 
-        source = self.source(view.source.name)
         read = read_events(con, source, base=self.path, state_dir=self.state_dir)
         logged = segments(self.state_dir, source.name)
         relation = read.relation
@@ -153,7 +172,7 @@ class FeatureStore:
                 f"(SELECT {columns}, __ts, __created FROM {relation} "
                 f"UNION ALL {log_sql(logged, source)})"
             )
-        about = {
+        about: dict[str, Any] = {
             "files": [
                 {"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files
             ],
@@ -161,11 +180,24 @@ class FeatureStore:
             "quarantined": read.quarantined,
             "pushed_segments": len(logged),
         }
-        prompt = source.created_timestamp_column is None and not logged
-        return Snapshot(Events(relation, prompt), about)
+        return relation, about, source.created_timestamp_column is None and not logged
+
+    def with_forgotten(self, con: Any, source: EventSource) -> str:
+        """All events of a source, those of forgotten entities too: for forgetting them."""
+        return self._read(con, source)[0]
+
+    def forgotten(self, source: EventSource) -> Forgotten:
+        """The tombstones that hold for a source's events."""
+        tombstones = self.registry.tombstones()
+        if not tombstones:
+            return Forgotten([], None)
+        secret = read_secret(self.state_dir, tombstones)
+        views = self.repo.views.values()
+        mine = [t for t in tombstones if has_events(views, source, t.entity, dict(t.keys))]
+        return Forgotten(mine, secret)
 
     def source(self, name: str) -> EventSource:
-        """The definition of a source that a view reads; DefinitionError where there is none."""
+        """A source that the repo defines. DefinitionError for another."""
         found = self.repo.sources.get(name)
         if found is None:
             raise DefinitionError(
@@ -190,10 +222,12 @@ class FeatureStore:
         """Record the definitions as the current versions and publish the services.
 
         A changed service goes on serving its old version until `materialize` has filled the new
-        one's states (F1).
+        one's states (F1). RegistryError, and nothing is applied, where a view or source is gone
+        from the repo that a service's live version uses until its successor is filled.
         """
         definitions = self._definitions()
         store = self.online
+        self._refuse_removal()
         changes = self.registry.apply(definitions)
         for service in self.repo.compiled_services.values():
             publish(store, self.project, service)
@@ -201,6 +235,81 @@ class FeatureStore:
             if change.kind == "service" and change.action == "remove":
                 withdraw(store, self.project, change.name)
         return changes
+
+    def versions(self, service: str) -> list[Version]:
+        """Every version of a service that was ever applied, oldest first: who applied it and when,
+        and whether it is live, waits, is retained or is fed no more. RegistryError for an unknown
+        service."""
+        return versions(self.online, self.project, self.registry, service)
+
+    def rollback(self, service: str, to: str | None = None) -> RolledBack:
+        """Serve an older version of a service again: `to`, a fingerprint or its beginning, or the
+        version that was live before the one that is.
+
+        A version that was fed all along, as the retained one is, goes live at once, by one write.
+        Another is published as the next one, and goes live when `materialize` has filled it. With
+        the live version as `to`, the one that waits is withdrawn. It holds until the next `apply`,
+        which publishes what the repo says.
+
+        RegistryError for an unknown service or fingerprint, for the version that is live where none
+        waits, and for one that reads a source that the repo defines otherwise now.
+        """
+        return rollback(
+            self.online,
+            self.project,
+            self.registry,
+            service,
+            to=to,
+            readable=self.readable,
+        )
+
+    def gc(
+        self,
+        versions: Sequence[str] = (),
+        *,
+        retained: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Collection:
+        """Remove the online states and plans of versions that no service uses: neither live, next
+        nor, unless `retained`, retained. With `retained`, what is retained now is let go of first,
+        and rolling back to it takes a materialisation.
+
+        `versions` removes those only, each "name" or "name:fingerprint" of a view or service, the
+        fingerprint or its beginning. RegistryError where one is in use, or is not there. Pushes,
+        materialisations and publishing may go on meanwhile. With `dry_run` nothing is removed.
+        """
+        return collect(
+            self.online,
+            self.project,
+            only=versions,
+            retained=retained,
+            dry_run=dry_run,
+            progress=progress or (lambda done, total: None),
+        )
+
+    def _refuse_removal(self) -> None:
+        """RegistryError where the repo lacks what a live service needs until the version that does
+        not need it is live."""
+        repo = self.repo
+        for name, live in self.live().items():
+            wanted = repo.compiled_services.get(name)
+            if wanted is None or wanted.fingerprint == live.fingerprint:
+                continue  # it is withdrawn, or stays
+            until = [materialized_until(self.online, self.project, v) for v in wanted.views]
+            if None not in until:
+                continue  # it is replaced at once
+            for view in live.views:
+                for kind, what, there in (
+                    ("view", view.name, view.name in repo.views),
+                    ("source", view.source.name, view.source.name in repo.sources),
+                ):
+                    if not there:
+                        raise RegistryError(
+                            f"the repo defines no {kind} {what!r} any more, and the live version "
+                            f"of service {name!r} still uses it; nothing was applied. Put it back, "
+                            "apply, materialise, and remove it when the new version is live"
+                        )
 
     def _definitions(self) -> list[Definition]:
         repo = self.repo
@@ -224,9 +333,15 @@ class FeatureStore:
 
     def get_historical_features(
         self,
-        entity_df: Any,
-        service: str,
+        entity_df: Any = None,
+        service: str | None = None,
         *,
+        features: str | None = None,
+        at: Sequence[dt.datetime] | None = None,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+        every: Duration | None = None,
+        entities: str | None = None,
         full_feature_names: bool = False,
         statuses: bool = False,
         timezone: str = "UTC",
@@ -237,20 +352,44 @@ class FeatureStore:
         `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
         Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
         request fields; its rows, order and other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status`.
+        adds a column `<feature>__status`. `features` is another name for `service`.
+
+        Without `entity_df`, the rows are every entity that is known, which it is from its first
+        visible event on, at each instant of `at`, or at `start`, one `every` later, and so on until
+        `end`; in the order of the instants, then of the join keys. For a service whose views are of
+        different entities, `entities` names the view whose events tell which go together.
 
         `known_at` asks what was known by then: events that arrived later do not exist, for labels
         after it neither. So yesterday's training set is made again after late data came in. Every
         source must have a created_timestamp_column, DataError else: rows of files do not say when
         they arrived, although pushed ones do.
         """
+        from featurekit.known_entities import known_entities
         from featurekit.offline import TrainingSet
         from featurekit.timezones import zone
 
         zone(timezone)  # a misspelt zone is an error even where no instant is naive
-        compiled = self._service(service)
+        if (service is None) == (features is None):
+            raise DefinitionError("name one service, as service= or as features=")
+        compiled = self._service(service or features or "")
         if known_at is not None:
             _check_arrivals(compiled)
+        wanted = {"at": at, "start": start, "end": end, "every": every, "entities": entities}
+        if entity_df is None:
+            entity_df = known_entities(
+                compiled,
+                at=at,
+                start=start,
+                end=end,
+                every=every,
+                view=entities,
+                timezone=timezone,
+            )
+        elif any(value is not None for value in wanted.values()):
+            named = ", ".join(f"{name}=" for name, value in wanted.items() if value is not None)
+            raise EntityFrameError(
+                f"entity frame: it says which entities and instants are meant; leave out {named}"
+            )
         return TrainingSet(
             compiled,
             entity_df,
@@ -265,14 +404,31 @@ class FeatureStore:
     # --- online -----------------------------------------------------------------------------------
 
     def materialize(
-        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+        self,
+        end: dt.datetime | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        entities: Sequence[Mapping[str, Any]] | None = None,
+        progress: Progress | None = None,
     ) -> Materialization:
         """Fill the online states of every applied view with all that arrived up to `end`, now by
-        default; services whose views are all filled go live."""
-        return self._materialize(end, incremental=False, progress=progress)
+        default; services whose views are all filled go live.
+
+        `views` names those to fill, all others stay as they are. `entities`, each by its join keys,
+        puts right the states of these alone, in the views whose join keys these are: up to which
+        instant a view is materialised does not change. RegistryError for a view that was not
+        applied, EntityFrameError for keys that no view has.
+        """
+        return self._materialize(
+            end, incremental=False, views=views, entities=entities, progress=progress
+        )
 
     def materialize_incremental(
-        self, end: dt.datetime | None = None, *, progress: Progress | None = None
+        self,
+        end: dt.datetime | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        progress: Progress | None = None,
     ) -> Materialization:
         """As `materialize`, but only what arrived since the last time.
 
@@ -280,29 +436,48 @@ class FeatureStore:
         from one that was there before. Of others, the created_timestamp_column is believed: a row
         that lands in the files later than it says waits for the next `materialize`.
         """
-        return self._materialize(end, incremental=True, progress=progress)
+        return self._materialize(
+            end, incremental=True, views=views, entities=None, progress=progress
+        )
 
     def _materialize(
-        self, end: dt.datetime | None, *, incremental: bool, progress: Progress | None
+        self,
+        end: dt.datetime | None,
+        *,
+        incremental: bool,
+        views: Sequence[str] | None,
+        entities: Sequence[Mapping[str, Any]] | None,
+        progress: Progress | None,
     ) -> Materialization:
         from featurekit.materialise import materialize_view
         from featurekit.online.state import NEVER
+        from featurekit.selection import of_entities, of_names
 
         store = self.online
         fed = fed_views(store, self.project)
         if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
-        views = [v for v in fed if self._readable(v)]
+        named = of_names(fed, views)
+        chosen = [v for v in named if self.readable(v)]
+        if views is not None and (lost := {v.name for v in named} - {v.name for v in chosen}):
+            raise RegistryError(
+                f"{', '.join(sorted(lost))}: no applied version reads its source as the repo "
+                "defines it now; run `featurekit apply` first"
+            )
+        only = None if entities is None else of_entities(chosen, entities)
+        if only is not None:
+            chosen = [v for v, asked in zip(chosen, only, strict=True) if asked]
+            only = [asked for asked in only if asked]
         until = store.now_us() if end is None else micros(end)
         done: list[Materialized] = []
         with ExitStack() as stack:
-            for name in sorted({v.source.name for v in views}):
+            for name in sorted({v.source.name for v in chosen}):
                 stack.enter_context(locked(store, self.project, name))
                 settled = store.settled_until(project_key(self.project, "pushes", name))
                 until = min(until, settled)
             con = self._connect()
             stack.callback(con.close)
-            for view in views:
+            for i, view in enumerate(chosen):
                 known = materialized_until(store, self.project, view)
                 partly = incremental and view.arrival_known and known is not None
                 after = known if partly and known is not None else NEVER
@@ -323,13 +498,15 @@ class FeatureStore:
                         events,
                         after=after,
                         until=until,
+                        only=None if only is None else only[i],
                         progress=report,
                     )
                 )
-                set_materialized(store, self.project, view, until)
+                if only is None:
+                    set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
-    def _readable(self, view: View) -> bool:
+    def readable(self, view: View) -> bool:
         """Whether the view's source is defined here as the view was compiled against it.
 
         A version that is still served, of a source that has changed since, can be fed no more: it
@@ -346,7 +523,8 @@ class FeatureStore:
         in the states of every version that is served or waits; a version that was compiled against
         another definition of the source is fed no more, and its successor has them. Where it raises
         they are in neither, but for a Redis that is lost in the midst: then the error says that the
-        log has them.
+        log has them. Events of an entity that was forgotten since they arrived are left out, and
+        counted.
 
         Of a source with an `event_id` rows may be pushed again, after an error or by two at once:
         what repeats a row that is in force, value for value, keeps its arrival, and the states stay
@@ -363,7 +541,8 @@ class FeatureStore:
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
         fed = fed_views(store, self.project)
-        views = [v for v in fed if v.source.name == source and self._readable(v)]
+        of_source = [v for v in fed if v.source.name == source]
+        views = [v for v in of_source if self.readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {source!r} as it is defined now; run "
@@ -374,14 +553,15 @@ class FeatureStore:
             pushes = project_key(self.project, "pushes", source)
             token, now = store.open_push(pushes)
             try:
-                table = _stamped(definition, taken.table, [now] * taken.table.num_rows)
+                stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
                 if definition.event_id is not None and not own:
-                    rows = table.to_pylist()
-                    stamps = claim(store, self.project, views, rows, now)
-                    table = _stamped(definition, taken.table, stamps)
+                    stamps = claim(store, self.project, views, stamped.to_pylist(), now)
+                    stamped = _stamped(definition, taken.table, stamps)
+                table = self.forgotten(definition).without(stamped)
                 prepared = prepare(self.project, views, table.to_pylist())
                 if own:
                     check(store, prepared)
+                missed(store, self.project, [v for v in of_source if v not in views])
                 write_segment(self.state_dir, definition, table)
                 try:
                     done = write(store, prepared)
@@ -398,7 +578,37 @@ class FeatureStore:
             with suppress(OSError):
                 compact(self.state_dir, source)
         self._pushes += 1
-        return replace(done, quarantined=taken.quarantined)
+        forgotten = stamped.num_rows - table.num_rows
+        return replace(done, quarantined=taken.quarantined, forgotten=forgotten)
+
+    def forget(
+        self,
+        entity: str,
+        keys: Mapping[str, Any],
+        *,
+        rewrite_files: bool = False,
+        progress: Progress | None = None,
+    ) -> Forgot:
+        """Remove the events and states of one entity, named by its join keys, and record it.
+
+        What arrived until now is read by nothing any more, whatever files bring it back: no
+        training set, no materialisation, no parity check. States of every version of every view
+        that is keyed by the entity, alone or with others, go; those of other views over the same
+        events are made anew without them. The log of pushes is rewritten. Files of sources are
+        listed, and rewritten only with `rewrite_files`. What arrives from now on is a new start.
+
+        The registry keeps who asked for it, when, and a keyed hash of the keys. DefinitionError for
+        an unknown entity, EntityFrameError for other keys or values of another type.
+        """
+        from featurekit.forget import forget
+
+        return forget(
+            self,
+            entity,
+            keys,
+            rewrite_files=rewrite_files,
+            progress=progress or (lambda what, done, total: None),
+        )
 
     def consume(
         self,

@@ -25,8 +25,21 @@ from featurekit.screen import Screen, plain
 from featurekit.types import from_hint
 
 ROOT = Path(__file__).parents[1]
-VERBS = tuple(
-    "init plan apply materialize push consume get-historical get-online parity demo".split()  # noqa: SIM905
+VERBS = (
+    "init",
+    "plan",
+    "apply",
+    "versions",
+    "rollback",
+    "gc",
+    "materialize",
+    "push",
+    "consume",
+    "forget",
+    "get-historical",
+    "get-online",
+    "parity",
+    "demo",
 )
 
 
@@ -189,6 +202,122 @@ def test_plan_names_the_features_that_differ(served: Path, run: Run) -> None:
     assert service["features"] == ["~ customer_orders__spend_7d"]
     shown = run("plan").out
     assert f"{view['old'][:12]} → {view['new'][:12]}" in " ".join(shown.split())
+
+
+def test_versions_and_rollback_say_what_serves(served: Path, run: Run) -> None:
+    (first,) = run("versions", "checkout", "--json").json["versions"]
+    assert (first["state"], first["materialized_until"] is None) == ("live", False)
+    edit(served / "features.py", 'Sum(amount, window="7d"', 'Sum(amount, window="8d"')
+    run("apply")
+    run("materialize")
+    shown = run("versions", "checkout").out
+    assert [line.split()[4] for line in shown.splitlines()[1:]] == ["retained", "live"]
+    done = run("rollback", "checkout")
+    assert f"checkout: {first['fingerprint'][:12]} is live at once; it was " in done.out
+    assert "The repo still defines" in done.out
+    third = edit_and_deploy(served, run, "8d", "9d")
+    back = run("rollback", "checkout", "--to", first["fingerprint"][:6], "--json").json
+    assert (back["live"], back["before"]) == (True, third)
+
+
+def edit_and_deploy(repo: Path, run: Run, old: str, new: str) -> str:
+    """Change the window of spend, apply and materialise; the fingerprint that is live then."""
+    edit(repo / "features.py", f'Sum(amount, window="{old}"', f'Sum(amount, window="{new}"')
+    assert run("apply").code == run("materialize").code == 0
+    found = run("versions", "checkout", "--json").json["versions"]
+    return next(str(v["fingerprint"]) for v in found if v["state"] == "live")
+
+
+def test_rollback_to_a_version_that_is_not_fed_waits_for_materialize(
+    served: Path, run: Run
+) -> None:
+    first = run("versions", "checkout", "--json").json["versions"][0]["fingerprint"]
+    for old, new in (("7d", "8d"), ("8d", "9d")):
+        live = edit_and_deploy(served, run, old, new)
+    said = run("rollback", "checkout", "--to", first).out
+    assert (
+        f"checkout: {first[:12]} is next, and live once `featurekit materialize` has filled "
+        f"customer_orders; until then {live[:12]} answers." in said
+    )
+    assert "Live now: checkout." in run("materialize").out
+
+
+def test_rollback_explains_what_it_cannot_do(served: Path, run: Run) -> None:
+    assert_explained(run("rollback", "nope"), "knows no service 'nope'; it knows: checkout")
+    assert_explained(run("versions", "nope"), "knows no service 'nope'; it knows: checkout")
+    assert_explained(run("rollback", "checkout"), "no version before the one that is live")
+
+
+def test_gc_shows_what_goes_and_what_stays(served: Path, run: Run) -> None:
+    for old, new in (("7d", "8d"), ("8d", "9d")):
+        edit_and_deploy(served, run, old, new)
+    shown = run("gc", "--dry-run")
+    assert "would go" in shown.out
+    assert "kept for retained checkout" in shown.out
+    planned, done = run("gc", "--dry-run", "--json").json, run("gc", "--json").json
+    assert (planned["keys"], planned["bytes"]) == (done["keys"], done["bytes"])
+    assert done["keys"] > 1
+    assert done["bytes"] > 100
+    assert run("gc").out.endswith("\n0 keys of 0 bytes were removed.\n")
+    used = next(v for v in done["versions"] if v["used_by"] == ["live checkout"])
+    assert_explained(run("gc", used["name"]), f"{used['name']}:", "is used by")
+    assert_explained(run("gc", "nope:12"), "holds no unused version 'nope:12'")
+
+
+def test_forget_removes_an_entity_and_says_what_is_left(served: Path, run: Run) -> None:
+    shown = run("forget", "customer", "--key", "customer_id=1")
+    assert shown.code == 0
+    words = " ".join(shown.out.split())
+    assert "1 removed" in words
+    assert "still there" in words
+    online = run("get-online", "checkout", "customer_id=1", "basket_value=25", "--json").json
+    assert online["rows"][0]["statuses"]["spend_7d"] == "NOT_FOUND"
+    done = run("forget", "customer", "--key", "customer_id=1", "--rewrite-files", "--json").json
+    assert done["states_removed"] == {}
+    (file,) = done["files"]
+    assert (Path(file["path"]).name, file["rewritten"]) == ("orders.csv", True)
+    assert run("forget", "customer", "--key", "customer_id=1", "--json").json["files"] == []
+    assert run("parity", "--values", "300").code == 0
+
+
+def test_forget_explains_what_it_cannot_do(served: Path, run: Run) -> None:
+    assert_explained(run("forget", "cat", "--key", "id=1"), "no view is of an entity 'cat'")
+    assert_explained(run("forget", "customer", "--key", "id=1"), "is named by customer_id, found")
+    assert_explained(run("forget", "customer", "--key", "customer_id=x"), "'x' is no int")
+    assert_explained(run("forget", "customer"), "--key", code=64)
+
+
+def test_get_historical_without_a_frame_asks_for_all_that_is_known(repo: Path, run: Run) -> None:
+    path = repo / "features.py"
+    text = path.read_text().replace(
+        'features=[customer_orders, basket_vs_habit], request={"basket_value": float}',
+        "features=[customer_orders]",
+    )
+    path.write_text(text)
+    at = dt.datetime.now(dt.UTC).isoformat()
+    done = run("get-historical", "checkout", "--at", at, "--json")
+    assert done.json["manifest"]["rows"] == len(done.json["first_rows"]) > 1
+    days = ("--start", "2020-01-01", "--end", at, "--every", "365d")
+    assert run("get-historical", "checkout", *days).code == 0
+    assert_explained(run("get-historical", "checkout"), "name a FRAME, or instants", code=64)
+    both = run("get-historical", "checkout", repo / "labels.csv", "--at", at)
+    assert_explained(both, "name a FRAME, or instants", code=64)
+
+
+def test_get_historical_without_a_frame_has_no_request_fields(repo: Path, run: Run) -> None:
+    done = run("get-historical", "checkout", "--at", "2024-01-01")
+    assert_explained(done, "takes request fields (basket_value)")
+
+
+def test_materialize_takes_views_and_entities(served: Path, run: Run) -> None:
+    done = run("materialize", "--view", "customer_orders", "--json").json
+    assert [v["view"] for v in done["views"]] == ["customer_orders"]
+    one = ("--entity", "customer_id=1", "--entity", "customer_id=2")
+    assert [v["entities"] for v in run("materialize", *one, "--json").json["views"]] == [2]
+    assert "Put right what 2 named entities have up to " in run("materialize", *one).out
+    assert_explained(run("materialize", "--view", "x"), "there are customer_orders")
+    assert_explained(run("materialize", "--entity", "id=1"), "customer_orders by customer_id")
+    assert_explained(run("materialize", "--incremental", *one), "leave out --incremental", code=64)
 
 
 def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: Run) -> None:

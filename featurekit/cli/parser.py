@@ -95,6 +95,43 @@ def parser() -> Parser:
         "serving its old version until materialize has filled the new one.",
     )
 
+    versions = verb(
+        "versions",
+        "list the versions of a service",
+        "Who applied each and when, and whether it is live, next (it waits for materialize), "
+        "retained (it was live and is still fed) or unfed.",
+    )
+    versions.add_argument("service", metavar="SERVICE", help="the service's name")
+
+    rollback = verb(
+        "rollback",
+        "serve an older version of a service again",
+        "At once where its states were fed all along, as those of the retained version are; else "
+        "when materialize has filled them. It holds until the next apply.",
+    )
+    rollback.add_argument("service", metavar="SERVICE", help="the service's name")
+    rollback.add_argument(
+        "--to", metavar="FINGERPRINT",
+        help="a version's fingerprint or its beginning, as `versions` lists them; that of the live "
+        "version withdraws the one that waits (default: the version that was live before)",
+    )  # fmt: skip
+
+    gc = verb(
+        "gc",
+        "remove online states and plans that no version in use needs",
+        "In use are the versions that are live, next or retained. Pushes, materialisations and "
+        "publishing may go on meanwhile.",
+    )
+    gc.add_argument(
+        "versions", nargs="*", metavar="NAME:FINGERPRINT",
+        help="these only, views or services; one that is in use is refused (default: all unused)",
+    )  # fmt: skip
+    gc.add_argument("--dry-run", action="store_true", help="show what would go")
+    gc.add_argument(
+        "--retained", action="store_true",
+        help="let go of retained versions too: rolling back to one then takes a materialisation",
+    )  # fmt: skip
+
     materialize = verb("materialize", "fill the online state up to an instant, and go live")
     materialize.add_argument(
         "--end", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
@@ -102,6 +139,15 @@ def parser() -> Parser:
     materialize.add_argument(
         "--incremental", action="store_true", help="only what arrived since the last time"
     )
+    materialize.add_argument(
+        "--view", dest="views", action="append", metavar="NAME",
+        help="this view only; may be given several times (default: all)",
+    )  # fmt: skip
+    materialize.add_argument(
+        "--entity", dest="entities", action="append", nargs="+", type=pair, metavar="KEY=VALUE",
+        help="put right the states of one entity, by its join keys, alone; may be given several "
+        "times",
+    )  # fmt: skip
 
     push = verb(
         "push",
@@ -144,11 +190,45 @@ def parser() -> Parser:
         "--until-empty", action="store_true", help="end when nothing is left to take"
     )
 
-    historical = verb("get-historical", "make a training set for a frame of entities and instants")
+    forget = verb(
+        "forget",
+        "remove an entity's events and states, and keep them from coming back",
+        "It asks nothing, and cannot be undone. What arrives from now on is a new start.",
+    )
+    forget.add_argument("entity", metavar="ENTITY", help="the entity's name")
+    forget.add_argument(
+        "--key", dest="keys", action="append", type=pair, required=True, metavar="KEY=VALUE",
+        help="a join key of the entity and its value; each of them once",
+    )  # fmt: skip
+    forget.add_argument(
+        "--rewrite-files", action="store_true",
+        help="take the rows out of the sources' files too (default: they stay there, unread)",
+    )  # fmt: skip
+
+    historical = verb(
+        "get-historical",
+        "make a training set for a frame of entities and instants",
+        "Without a frame, for every entity that is known at the instants of --at, or of --start, "
+        "--end and --every.",
+    )
     historical.add_argument("service", metavar="SERVICE", help="the service's name")
     historical.add_argument(
-        "frame", type=Path, metavar="FRAME",
+        "frame", nargs="?", type=Path, metavar="FRAME",
         help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
+    )  # fmt: skip
+    historical.add_argument(
+        "--at", action="append", type=instant, metavar="T",
+        help="an instant, ISO 8601; may be given several times",
+    )  # fmt: skip
+    historical.add_argument("--start", type=instant, metavar="T", help="the first instant")
+    historical.add_argument("--end", type=instant, metavar="T", help="none is later")
+    historical.add_argument(
+        "--every", metavar="DURATION", help="from one instant to the next, as in 1d or 6h"
+    )
+    historical.add_argument(
+        "--entities", metavar="VIEW",
+        help="the view whose events tell which entities there are, where views are of different "
+        "ones",
     )  # fmt: skip
     historical.add_argument(
         "-o", "--output", type=Path, metavar="OUT.parquet",

@@ -97,11 +97,141 @@ def apply(arguments: argparse.Namespace, screen: Screen) -> None:
             screen.line(f"Waiting for `featurekit materialize`: {', '.join(waiting)}.")
 
 
+def versions(arguments: argparse.Namespace, screen: Screen) -> None:
+    """List a service's versions."""
+    with _store(arguments) as store:
+        found = store.versions(arguments.service)
+    screen.document(
+        {
+            "service": arguments.service,
+            "versions": [
+                {
+                    "fingerprint": v.fingerprint,
+                    "applied_at": v.applied_at,
+                    "applied_by": v.applied_by,
+                    "state": v.state,
+                    "materialized_until": v.materialized_until,
+                }
+                for v in found
+            ],
+        }
+    )
+    screen.table(
+        ("fingerprint", "applied at", "by", "state", "materialised up to"),
+        [
+            (
+                short(v.fingerprint),
+                dt.datetime.fromisoformat(v.applied_at).replace(microsecond=0),
+                v.applied_by,
+                v.state,
+                v.materialized_until,
+            )
+            for v in found
+        ],
+    )
+
+
+def rollback(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Serve an older version again."""
+    with _store(arguments) as store:
+        done = store.rollback(arguments.service, arguments.to)
+        defined = store.repo.compiled_services.get(done.service)
+    screen.document(
+        {
+            "service": done.service,
+            "fingerprint": done.fingerprint,
+            "before": done.before,
+            "live": done.live,
+            "unfilled": list(done.unfilled),
+            "withdrawn": done.withdrawn,
+        }
+    )
+    name, now, before = done.service, short(done.fingerprint), short(done.before)
+    if done.live and done.fingerprint == done.before:
+        screen.line(f"{name}: {now} stays live.")
+    elif done.live:
+        was = f"; it was {before}, which stays fed" if before else ""
+        screen.line(f"{name}: {now} is live at once{was}.")
+    else:
+        until = f"; until then {before} answers" if before else ""
+        screen.line(
+            f"{name}: {now} is next, and live once `featurekit materialize` has filled "
+            f"{', '.join(done.unfilled)}{until}."
+        )
+    if done.withdrawn:
+        screen.line(f"{short(done.withdrawn)} was waiting and is withdrawn.")
+    if defined is not None and defined.fingerprint != done.fingerprint:
+        screen.line(
+            f"The repo still defines {short(defined.fingerprint)}: take the change back there too, "
+            "or the next `featurekit apply` publishes it again."
+        )
+
+
+def gc(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Remove what no version in use needs."""
+    with _store(arguments) as store, screen.progress() as move:
+        done = store.gc(
+            arguments.versions,
+            retained=arguments.retained,
+            dry_run=arguments.dry_run,
+            progress=partial(move, "keys"),
+        )
+    screen.document(
+        {
+            "dry_run": done.dry_run,
+            "keys": done.keys,
+            "bytes": done.bytes,
+            "versions": [
+                {
+                    "kind": v.kind,
+                    "name": v.name,
+                    "fingerprint": v.fingerprint,
+                    "used_by": list(v.used_by),
+                    "keys": v.keys,
+                    "bytes": v.bytes,
+                    "removed": not v.used_by and not done.dry_run,
+                }
+                for v in done.versions
+            ],
+        }
+    )
+    gone = "would go" if done.dry_run else "removed"
+    screen.table(
+        ("kind", "name", "fingerprint", "keys", "bytes", ""),
+        [
+            (
+                v.kind,
+                v.name,
+                short(v.fingerprint),
+                v.keys,
+                None if v.used_by else v.bytes,
+                f"kept for {', '.join(v.used_by)}" if v.used_by else gone,
+            )
+            for v in done.versions
+        ],
+    )
+    what = "would be" if done.dry_run else "were"
+    screen.line(f"\n{done.keys} keys of {done.bytes} bytes {what} removed.")
+
+
 def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
     """Fill the online states."""
+    if arguments.incremental and arguments.entities:
+        raise UsageError("--entity reads all of an entity's events; leave out --incremental")
     with _store(arguments) as store, screen.progress() as move:
-        fill = store.materialize_incremental if arguments.incremental else store.materialize
-        done = fill(arguments.end, progress=move)
+        if arguments.incremental:
+            done = store.materialize_incremental(
+                arguments.end, views=arguments.views, progress=move
+            )
+        else:
+            views = store.repo.compiled_views.values()
+            types = {p.name: p.type for view in views for p in view.join_keys}
+            done = store.materialize(
+                arguments.end,
+                views=arguments.views,
+                entities=arguments.entities and [_one_row(e, types) for e in arguments.entities],
+                progress=move,
+            )
     counts = [
         {
             "view": v.view,
@@ -118,7 +248,9 @@ def materialize(arguments: argparse.Namespace, screen: Screen) -> None:
         screen.table(columns, [list(c.values()) for c in counts])
     else:
         screen.line("Nothing to do.")
-    screen.line(f"\nMaterialised up to {done.until.isoformat()}.")
+    asked = len(arguments.entities or ())
+    what = f"Put right what {asked} named entities have" if asked else "Materialised"
+    screen.line(f"\n{what} up to {done.until.isoformat()}.")
     if done.live:
         screen.line(f"Live now: {', '.join(done.live)}.")
 
@@ -134,10 +266,19 @@ def push(arguments: argparse.Namespace, screen: Screen) -> None:
         "null_keys": done.null_keys,
         "erring": done.erring,
         "quarantined": done.quarantined,
+        "forgotten": done.forgotten,
     }
     screen.document({"source": arguments.source, **counts})
     screen.table(
-        ("source", "rows taken", "states changed", "without an entity", "erring", "set aside"),
+        (
+            "source",
+            "rows taken",
+            "states changed",
+            "without an entity",
+            "erring",
+            "set aside",
+            "forgotten",
+        ),
         [[arguments.source, *counts.values()]],
     )
 
@@ -173,22 +314,85 @@ def consume(arguments: argparse.Namespace, screen: Screen) -> None:
     )
 
 
+def forget(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Remove an entity's events and states."""
+    with _store(arguments) as store, screen.progress() as move:
+        entities = {e.name: e for view in store.repo.views.values() for e in view.entities}
+        known = entities.get(arguments.entity)  # where there is none, `forget` says which there are
+        keys = _one_row(arguments.keys, known.join_keys if known else {})
+        done = store.forget(
+            arguments.entity, keys, rewrite_files=arguments.rewrite_files, progress=move
+        )
+    files = [(*f, "the source's") for f in map(_file_rows, done.files)]
+    files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
+    screen.document(
+        {
+            "entity": done.entity,
+            "until": done.until,
+            "states_removed": done.states,
+            "states_made_anew": done.repaired,
+            "log_rows_removed": done.log_rows,
+            "files": [
+                {"path": path, "rows": rows, "rewritten": rewritten, "what": what}
+                for path, rows, rewritten, what in files
+            ],
+            "unknown_versions": list(done.unknown),
+        }
+    )
+    screen.table(
+        ("view", "version", "states"),
+        [
+            (*v.split(":")[:1], f"{short(v.split(':')[1])}", f"{n} {what}")
+            for found, what in ((done.states, "removed"), (done.repaired, "made anew"))
+            for v, n in found.items()
+        ],
+    )
+    screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
+    if files:
+        screen.table(
+            ("file", "rows", "", ""),
+            [(p, n, "rewritten without them" if r else "still there", w) for p, n, r, w in files],
+        )
+    if not all(rewritten for _, _, rewritten, _ in files):
+        screen.line(
+            "Rows that are still there are not read any more; --rewrite-files takes them out of "
+            "the sources' files."
+        )
+    if done.unknown:
+        screen.line(
+            f"Nobody can read the keys of states of {', '.join(done.unknown)}: "
+            "`featurekit gc` removes them."
+        )
+    screen.line(
+        f"Forgotten until {done.until.isoformat()}. Training sets that were written, backups, and "
+        "Redis' own files until it rewrites them may still hold something."
+    )
+
+
+def _file_rows(found: Any) -> tuple[str, int, bool]:
+    return found.path, found.rows, found.rewritten
+
+
 def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
     """Make a training set."""
     from featurekit.timezones import zone
 
     zone(arguments.timezone)  # an error also where no instant is naive
+    asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
+    if (arguments.frame is None) == all(value is None for value in asked.values()):
+        raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
     if arguments.output is not None and arguments.output.is_dir():
         raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with _store(arguments) as store:
         service = store.repo.compiled_services.get(arguments.service)
         frame: Any = arguments.frame
-        if service is not None and frame.suffix.lower() == ".csv":
+        if service is not None and frame is not None and frame.suffix.lower() == ".csv":
             request = {p.name: p.type for p in service.request}
             frame = csv_frame(frame, {**service.join_keys, **request})
         training = store.get_historical_features(
             frame,
             arguments.service,
+            **asked,
             full_feature_names=arguments.full_feature_names,
             statuses=arguments.statuses,
             timezone=arguments.timezone,

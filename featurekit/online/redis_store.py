@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import redis
@@ -52,6 +52,11 @@ def connect(url: str) -> Any:
         raise StoreUnavailable(
             f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
         ) from None
+
+
+def _pattern(prefix: bytes) -> bytes:
+    """What SCAN matches every key against that begins with `prefix`."""
+    return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
 
 
 class RedisStore:
@@ -107,8 +112,51 @@ class RedisStore:
     @_reached
     def keys(self, prefix: bytes) -> Iterable[bytes]:
         """Every key that begins with `prefix`: a SCAN."""
-        pattern = b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix)
-        return sorted(set(self.client.scan_iter(match=pattern + b"*", count=_CHUNK)))
+        return sorted(set(self.client.scan_iter(match=_pattern(prefix), count=_CHUNK)))
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`, those of one SCAN at a time."""
+        cursor = 0
+        while True:
+            cursor, found = self._scan(cursor, prefix)
+            yield found
+            if not cursor:
+                return
+
+    @_reached
+    def _scan(self, cursor: int, prefix: bytes) -> tuple[int, list[bytes]]:
+        cursor, found = self.client.scan(cursor, match=_pattern(prefix), count=_CHUNK)
+        return int(cursor), list(found)
+
+    @_reached
+    def count(self) -> int:
+        """The number of all keys: DBSIZE."""
+        return int(self.client.dbsize())
+
+    @_reached
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """The bytes that each key takes up with its value: MEMORY USAGE."""
+        pipe = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipe.memory_usage(key)
+        return [size or 0 for size in pipe.execute()]
+
+    @_reached
+    def delete_if(
+        self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> bool:
+        """Remove `keys` if `guards` hold `values`: WATCH, MGET, MULTI, UNLINK, EXEC."""
+        with self.client.pipeline(transaction=True) as pipe:
+            try:
+                pipe.watch(*guards)
+                if pipe.mget(guards) != list(values):
+                    return False
+                pipe.multi()
+                pipe.unlink(*keys)
+                pipe.execute()
+            except WatchError:
+                return False
+            return True
 
     @_reached
     def now_us(self) -> int:

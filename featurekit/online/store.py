@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 Change = Callable[[list[bytes | None]], list[bytes | None]]
@@ -32,6 +32,25 @@ class OnlineStore(Protocol):
 
     def keys(self, prefix: bytes) -> Iterable[bytes]:
         """Every key that begins with `prefix`."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`, some at a time, perhaps none; one that comes or goes
+        meanwhile may be among them, and one may come twice."""
+        ...
+
+    def count(self) -> int:
+        """The number of all keys."""
+        ...
+
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """The bytes that each key takes up with its value; 0 for absent ones."""
+        ...
+
+    def delete_if(
+        self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> bool:
+        """Remove `keys` at once if `guards` hold `values` as it happens; whether they did."""
         ...
 
     def now_us(self) -> int:
@@ -86,6 +105,27 @@ class MemoryStore:
     def keys(self, prefix: bytes) -> Iterable[bytes]:
         """Every key that begins with `prefix`."""
         return [k for k in self.values if k.startswith(prefix)]
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`."""
+        yield list(self.keys(prefix))
+
+    def count(self) -> int:
+        """The number of all keys."""
+        return len(self.values)
+
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """The bytes of each key and its value."""
+        return [len(k) + len(self.values[k]) if k in self.values else 0 for k in keys]
+
+    def delete_if(
+        self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> bool:
+        """Remove `keys` if `guards` hold `values`."""
+        if self.read(guards) != list(values):
+            return False
+        self.delete(keys)
+        return True
 
     def now_us(self) -> int:
         """This machine's clock."""

@@ -260,7 +260,8 @@ class _Stream:
         logged = segments(store.state_dir, source.name)
         if logged:
             read += self._canonical(con, self._asked_events(con, log_sql(logged, source)))
-        return read
+        forgotten = store.forgotten(source)
+        return [row for row in read if not forgotten.holds(row)]
 
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
         schema = self.view.source.schema

@@ -17,6 +17,7 @@ from featurekit.define import EventSource
 from featurekit.errors import BadRowError, SourceError
 from featurekit.sources import csv, parquet
 from featurekit.sources.check import (
+    ROW,
     BadRow,
     Column,
     Reading,
@@ -141,6 +142,27 @@ def read_events(
     relation = quoted(f"__events_{source.name}_{digest}")
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
     return Events(relation, checked.rows, checked.quarantined, files)
+
+
+def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+    """The files that the source's path names, sorted; `SourceError` where it names none."""
+    return _files(source, base)
+
+
+def numbered_rows(con: duckdb.DuckDBPyConnection, source: EventSource, path: str) -> str:
+    """The good rows of one file, with the columns that `read_events` gives and `__source_row`,
+    their numbers in the file. `SourceError` where it cannot be read to its end."""
+    format_ = _FORMATS[str(source.format)]
+    found = format_.inspect(con, path, source.schema)
+    columns = _columns(source, format_, path, found)
+    scan = format_.scan([path], found)
+    summary = _summary(con, scan, columns)
+    if isinstance(summary, Exception):
+        raise _unreadable(source, path, summary)
+    number = f"{ROW}::BIGINT AS {ROW}, "
+    drop = summary.bad > 0
+    scan = numbered(scan)
+    return f"({select_sql(scan, columns, span=summary.span, drop_bad=drop, also=number)})"
 
 
 def _key(source: EventSource, files: Sequence[FileInfo], state_dir: Path | None) -> str:

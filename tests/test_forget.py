@@ -1,0 +1,593 @@
+"""A forgotten entity is gone from every path, alike on all of them, and is no one's to be found."""
+
+import datetime as dt
+import json
+import sqlite3
+import stat
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.compaction import compact
+from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
+from featurekit.forget import Forgot
+from featurekit.online.server import scratch_redis
+from featurekit.push_log import segments
+from featurekit.registry import Tombstone
+from featurekit.sources.events import numbered_rows
+from featurekit.sources.rewrite import remove_rows
+from featurekit.tombstones import Forgotten, Secret
+from featurekit.types import Type
+
+MODULE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+from featurekit.aggregates import Count, Last, Sum
+
+customer = Entity("customer", join_keys={"customer_id": int})
+product = Entity("product", join_keys={"product_id": str})
+lines = EventSource(
+    "lines", path="data/lines*.FORMAT", timestamp_field="ts", created_timestamp_column="arrived",
+    schema={"customer_id": int | None, "product_id": str, "price": float},
+)
+customers = FeatureView(
+    "customers", entities=[customer], source=lines, history="90000d",
+    features={"spend": Sum("price", window="WINDOW"), "last": Last("product_id", window="90000d")},
+)
+newest = FeatureView("newest", entities=[customer], source=lines, features={"price": "price"},
+    history="90000d")
+pairs = FeatureView(
+    "pairs", entities=[product, customer], source=lines, history="90000d",
+    features={"bought": Count(window="90000d")},
+)
+products = FeatureView(
+    "products", entities=[product], source=lines, history="90000d",
+    features={"sold": Count(window="90000d"), "revenue": Sum("price", window="90000d")},
+)
+latest_sale = FeatureView("latest_sale", entities=[product], source=lines,
+    features={"sale": "price"})
+service = FeatureService("service", features=[customers, newest, pairs, products, latest_sale])
+"""
+SETTINGS = "project: forget\nprovider: local\nonline_store:\n  type: redis\n"
+NAMES = ("spend", "last", "price", "bought", "sold", "revenue", "sale")
+CUSTOMERS, PRODUCTS = (17850, 2, 3), ("a", "b", "c")
+
+
+def at(second: int) -> dt.datetime:
+    return dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+ROWS = [
+    (17850, "a", 1.25, 10), (2, "a", 2.5, 20), (3, "b", 0.1, 30), (17850, "b", 0.2, 40),
+    (2, "b", 1e300, 50), (17850, "a", -1e300, 60), (3, "c", 7.0, 70), (17850, "c", 8.0, 80),
+    (None, "a", 5.0, 85),
+]  # fmt: skip
+
+
+class Repo:
+    def __init__(self, folder: Path, url: str, *, format_: str = "parquet") -> None:
+        self.folder, self.url, self.format = folder, url, format_
+        (folder / "data").mkdir()
+        (folder / "feature_store.yaml").write_text(SETTINGS)
+        self.define()
+        self.write("lines_1", ROWS[:5])
+        self.write("lines_2", ROWS[5:])
+
+    def define(self, window: str = "90000d") -> None:
+        text = MODULE.replace("FORMAT", self.format).replace("WINDOW", window)
+        (self.folder / "definitions.py").write_text(textwrap.dedent(text))
+
+    def write(self, name: str, rows: Any) -> None:
+        times = pa.array([at(r[3]) for r in rows], type=pa.timestamp("us", tz="UTC"))
+        table = pa.table(
+            {
+                "customer_id": pa.array([r[0] for r in rows], type=pa.int64()),
+                "product_id": [r[1] for r in rows],
+                "price": [r[2] for r in rows],
+                "note": [f'said "{i}",\nand left' for i, _ in enumerate(rows)],
+                "ts": times,
+                "arrived": times,
+            }
+        )
+        path = self.folder / "data" / f"{name}.{self.format}"
+        if self.format == "parquet":
+            pq.write_table(table, path, row_group_size=2, compression="zstd")
+        else:
+            con = duckdb.connect()
+            con.register("t", table)
+            con.execute("SET TimeZone = 'UTC'")
+            moments = "strftime({0} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS {0}"
+            con.execute(
+                f"COPY (SELECT * REPLACE ({moments.format('ts')}, {moments.format('arrived')}) "
+                f"FROM t) TO '{path}' (FORMAT csv, HEADER)"
+            )
+
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.folder, redis_url=self.url)
+
+    def deploy(self) -> None:
+        with self.store() as store:
+            store.apply()
+            store.materialize()
+
+    def push(self, *rows: dict[str, Any]) -> Any:
+        with self.store() as store:
+            return store.push("lines", list(rows))
+
+    def forget(self, **options: Any) -> Forgot:
+        with self.store() as store:
+            return store.forget("customer", {"customer_id": 17850}, **options)
+
+    def answers(self) -> dict[str, dict[tuple[int, str], list[Any]]]:
+        """All features of all pairs as of now, values and statuses, offline and online."""
+        when = now()
+        asked = [{"customer_id": c, "product_id": p} for c in CUSTOMERS for p in PRODUCTS]
+        with self.store() as store:
+            frame = [{**row, "event_timestamp": when} for row in asked]
+            made = store.get_historical_features(frame, "service", statuses=True)
+            offline = made.to_arrow().to_pylist()
+            online = store.get_online_features("service", asked, as_of=when)
+        keys = [(row["customer_id"], row["product_id"]) for row in asked]
+        return {
+            "offline": {
+                k: [bits((r[n], r[f"{n}__status"])) for n in NAMES]
+                for k, r in zip(keys, offline, strict=True)
+            },
+            "online": {
+                k: [bits((online.columns[n][i], online.status[n][i])) for n in NAMES]
+                for i, k in enumerate(keys)
+            },
+        }
+
+    def same(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """The answers, which both paths give alike to the bit."""
+        found = self.answers()
+        assert found["online"] == found["offline"]
+        return {k: dict(zip(NAMES, v, strict=True)) for k, v in found["online"].items()}
+
+
+def bits(pair: tuple[Any, str]) -> tuple[Any, str]:
+    value, status = pair
+    return (value.hex() if isinstance(value, float) else value), status
+
+
+def event(customer: int | None, product: str, price: float, **more: Any) -> dict[str, Any]:
+    return {"customer_id": customer, "product_id": product, "price": price, "ts": now(), **more}
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Any:
+    with scratch_redis() as url:
+        yield Repo(tmp_path, url)
+
+
+def without(rows: list[Any]) -> list[Any]:
+    return [row for row in rows if row[0] != 17850]
+
+
+def test_nothing_of_the_entity_is_found_and_others_are_as_if_it_never_was(
+    repo: Repo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repo.deploy()
+    repo.push(event(17850, "c", 4.0), event(2, "c", 3.5))
+    before = repo.same()
+    assert before[17850, "a"]["bought"] == (2, "PRESENT")
+    done = repo.forget()
+    after = repo.same()
+    for product in PRODUCTS:
+        assert {after[17850, product][n] for n in ("spend", "last", "price")} == {
+            (None, "NOT_FOUND")
+        }
+        assert after[17850, product]["bought"] == (0, "NOT_FOUND")
+    # What a store says to which the events never came.
+    with scratch_redis() as url:
+        other = Repo(tmp_path_factory.mktemp("other"), url)
+        other.write("lines_1", without(ROWS[:5]))
+        other.write("lines_2", without(ROWS[5:]))
+        other.deploy()
+        other.push(event(2, "c", 3.5))
+        expected = other.same()
+    assert after == expected
+    assert after != before
+    assert (sum(done.states.values()), sum(done.repaired.values()), done.log_rows) == (5, 6, 1)
+
+
+def test_the_parity_check_sees_no_difference_and_no_forgotten_event(repo: Repo) -> None:
+    repo.deploy()
+    repo.push(event(17850, "c", 4.0), event(2, "c", 3.5))
+    repo.forget()
+    repo.push(event(17850, "a", 9.0))
+    with repo.store() as store:
+        report = store.check_parity("service", values=3000)
+    assert report.ok
+    assert report.compared > 1000
+
+
+def test_the_parity_check_would_see_a_path_that_reads_forgotten_events(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.deploy()
+    repo.forget()
+    monkeypatch.setattr(Forgotten, "holds", lambda self, row: False)
+    with repo.store() as store:
+        assert not store.check_parity("service", values=3000).ok
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_materialising_again_brings_nothing_back(repo: Repo, incremental: bool) -> None:
+    repo.deploy()
+    repo.forget()
+    before = repo.same()
+    with repo.store() as store:
+        (store.materialize_incremental if incremental else store.materialize)()
+    assert repo.same() == before
+
+
+def test_a_file_that_brings_the_rows_again_brings_nothing_back(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget(rewrite_files=True)
+    before = repo.same()
+    repo.write("lines_3", [ROWS[0]])
+    with repo.store() as store:
+        store.materialize()
+    assert repo.same() == before
+
+
+def test_what_arrives_afterwards_is_a_new_start(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    repo.push(event(17850, "a", 9.0))
+    found = repo.same()[17850, "a"]
+    assert found["spend"] == ((9.0).hex(), "PRESENT")
+    assert found["bought"] == (1, "PRESENT")
+    repo.forget()
+    assert repo.same()[17850, "a"]["spend"] == (None, "NOT_FOUND")
+
+
+def test_a_replay_of_what_arrived_before_is_left_out_and_counted(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    before = repo.same()
+    done = repo.push(event(17850, "a", 9.0, arrived=at(5)), event(2, "c", 0.0, arrived=at(5)))
+    assert (done.rows, done.forgotten) == (1, 1)
+    assert repo.same() != before
+    assert repo.same()[17850, "a"]["spend"] == (None, "NOT_FOUND")
+    assert rows_in_log(repo, 17850) == 0
+
+
+def rows_in_log(repo: Repo, customer: int) -> int:
+    files = (repo.folder / ".featurekit" / "log" / "lines").glob("*.parquet")
+    return sum(pq.read_table(f)["customer_id"].to_pylist().count(customer) for f in files)
+
+
+def test_states_of_every_version_go(repo: Repo) -> None:
+    for window in ("90000d", "80000d", "70000d"):  # unfed, retained, live
+        repo.define(window)
+        repo.deploy()
+    repo.define("60000d")
+    with repo.store() as store:
+        store.apply()
+        store.push("lines", event(17850, "a", 9.0))  # so that the next version has a state too
+        keys = list(store.online.keys(b"fk:forget:state:"))
+    assert sum(b"i17850}" in k for k in keys) == 4 + 1 + 3
+    assert sum(repo.forget().states.values()) == 8
+    with repo.store() as store:
+        left = list(store.online.keys(b"fk:forget:"))
+    assert [k for k in left if b"17850" in k] == []
+    assert {k for k in keys if b"17850" not in k} <= set(left)
+
+
+def test_by_default_the_source_s_files_are_listed_and_left(repo: Repo) -> None:
+    repo.deploy()
+    files = {p: p.read_bytes() for p in (repo.folder / "data").iterdir()}
+    done = repo.forget()
+    assert {p: p.read_bytes() for p in (repo.folder / "data").iterdir()} == files
+    assert [(Path(f.path).name, f.rows, f.rewritten) for f in done.files] == [
+        ("lines_1.parquet", 2, False),
+        ("lines_2.parquet", 2, False),
+    ]
+
+
+def test_rewritten_files_hold_all_other_rows_as_they_were(repo: Repo) -> None:
+    repo.deploy()
+    path = repo.folder / "data" / "lines_1.parquet"
+    path.chmod(0o640)
+    old, form = pq.read_table(path), pq.ParquetFile(path).metadata
+    done = repo.forget(rewrite_files=True)
+    assert [f.rewritten for f in done.files] == [True, True]
+    assert pq.read_table(path).equals(old.take([1, 2, 4]), check_metadata=True)
+    new = pq.ParquetFile(path).metadata
+    assert new.row_group(0).column(0).compression == form.row_group(0).column(0).compression
+    assert [new.row_group(i).num_rows for i in range(new.num_row_groups)] == [1, 1, 1]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert repo.forget().files == ()
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+    repo.same()
+
+
+def test_files_of_any_form_are_rewritten(repo: Repo) -> None:
+    """Lists, instants of 96 bits, columns that nobody declared, and a file with no other rows."""
+    data = repo.folder / "data"
+    rows = pq.read_table(data / "lines_1.parquet")
+    more = rows.append_column("tags", pa.array([["a", None], [], None, ["b"], ["c"]]))
+    more = more.append_column("deep", pa.array([{"x": [i], "y": None} for i in range(5)]))
+    pq.write_table(
+        more,
+        data / "lines_1.parquet",
+        use_deprecated_int96_timestamps=True,
+        compression={"price": "gzip", "tags.list.element": "none"},
+    )
+    naive = pq.read_table(data / "lines_1.parquet").schema.field("ts").type
+    pq.write_table(rows.take([0, 3]), data / "lines_2.parquet")
+    repo.deploy()
+    before = pq.read_table(data / "lines_1.parquet")
+    done = repo.forget(rewrite_files=True)
+    assert [f.rows for f in done.files] == [2, 2]
+    assert pq.read_table(data / "lines_1.parquet").equals(before.take([1, 2, 4]))
+    assert pq.read_schema(data / "lines_1.parquet").field("ts").type == naive
+    assert pq.read_table(data / "lines_2.parquet").num_rows == 0
+    repo.same()
+
+
+def test_csv_files_keep_every_other_line(tmp_path: Path) -> None:
+    with scratch_redis() as url:
+        repo = Repo(tmp_path, url, format_="csv")
+        repo.deploy()
+        before = repo.same()
+        path = repo.folder / "data" / "lines_1.csv"
+        lines = path.read_bytes().split(b"\n")
+        done = repo.forget(rewrite_files=True)
+        assert [(Path(f.path).name, f.rows) for f in done.files] == [
+            ("lines_1.csv", 2),
+            ("lines_2.csv", 2),
+        ]
+        # A header, and records of two lines each: the first and the fourth went.
+        assert path.read_bytes().split(b"\n") == [lines[0], *lines[3:7], *lines[9:]]
+        assert repo.same() != before
+
+
+def test_a_file_that_would_read_otherwise_is_left_as_it_is(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repo.folder / "data" / "lines_1.parquet"
+    before = path.read_bytes()
+    with repo.store() as store:
+        con, source = store.connect(), store.source("lines")
+        numbered_rows(con, source, str(path))
+        monkeypatch.setattr(
+            "featurekit.sources.rewrite._write_parquet",
+            lambda path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
+        )
+        with pytest.raises(SourceError, match="it is as it was, take them out"):
+            remove_rows(con, source, path, [1])
+        remove_rows(con, source, path, [0])
+    assert path.read_bytes() != before
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_the_record_holds_no_key_and_says_who_when_and_how_much(repo: Repo) -> None:
+    repo.deploy()
+    repo.push(event(17850, "c", 4.0))
+    done = repo.forget()
+    with repo.store() as store:
+        (record,) = store.registry.tombstones()
+        registry = store.registry.path
+    assert (record.entity, record.keys) == ("customer", (("customer_id", Type("int")),))
+    assert record.removed == {"states": 5, "repaired": 6, "log_rows": 1, "file_rows": 0}
+    assert record.applied_by
+    assert dt.datetime.fromisoformat(record.applied_at) - done.until < dt.timedelta(minutes=1)
+    text = "\n".join(sqlite3.connect(registry).iterdump())
+    assert "17850" not in text
+    secret = registry.parent / "forget.key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert secret.read_text() not in text
+
+
+def test_without_its_secret_nothing_is_read(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    secret = repo.folder / ".featurekit" / "forget.key"
+    kept = secret.read_text()
+    secret.unlink()
+    with repo.store() as store, pytest.raises(RegistryError, match=r"forget.key is missing"):
+        store.materialize()
+    secret.write_text("00" * 32)
+    with pytest.raises(RegistryError, match="is not the one under which 1 forgotten"):
+        repo.answers()
+    secret.write_text(kept)
+    repo.same()
+
+
+def test_what_cannot_be_forgotten_is_explained(repo: Repo) -> None:
+    repo.deploy()
+    with repo.store() as store:
+        with pytest.raises(DefinitionError, match="no view is of an entity 'cust'"):
+            store.forget("cust", {"customer_id": 1})
+        with pytest.raises(EntityFrameError, match="is named by customer_id, found id"):
+            store.forget("customer", {"id": 1})
+        with pytest.raises(EntityFrameError, match="'customer_id': expected int, found str"):
+            store.forget("customer", {"customer_id": "17850"})
+        assert store.registry.tombstones() == []
+
+
+def test_a_push_that_is_under_way_is_waited_for(repo: Repo) -> None:
+    """Its rows are stamped before the forgetting, and reach the states after it began."""
+    repo.deploy()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def push() -> None:
+        with repo.store() as store:
+            real = store.online.update
+
+            def slow(keys: Any, change: Any) -> None:
+                if any(b":state:" in k for k in keys):
+                    begun.set()
+                    assert go_on.wait(30)
+                real(keys, change)
+
+            store.online.update = slow  # type: ignore[method-assign]
+            store.push("lines", event(17850, "a", 9.0))
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    assert begun.wait(30)
+    forgetting = threading.Thread(target=repo.forget)
+    forgetting.start()
+    forgetting.join(1)
+    waits = forgetting.is_alive()
+    go_on.set()
+    pushing.join()
+    forgetting.join()
+    assert waits
+    found = repo.same()[17850, "a"]
+    assert found["spend"] == (None, "NOT_FOUND")
+    assert rows_in_log(repo, 17850) == 0
+
+
+def test_what_arrives_while_the_rest_is_removed_stays(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featurekit import forget as module
+
+    repo.deploy()
+    settle = module._settle
+
+    def push_then(*arguments: Any) -> None:
+        settle(*arguments)
+        repo.push(event(17850, "a", 9.0))
+
+    monkeypatch.setattr(module, "_settle", push_then)
+    repo.forget()
+    found = repo.same()[17850, "a"]
+    assert (found["spend"], found["bought"]) == (((9.0).hex(), "PRESENT"), (1, "PRESENT"))
+
+
+def test_of_two_entities_with_one_key_only_the_named_one_is_forgotten(repo: Repo) -> None:
+    path = repo.folder / "definitions.py"
+    text = path.read_text().replace(
+        "service = ",
+        'seller = Entity("seller", join_keys={"customer_id": int})\n'
+        'sales = EventSource("sales", path="data/lines*.parquet", timestamp_field="ts",\n'
+        '    schema={"customer_id": int | None, "price": float})\n'
+        'sellers = FeatureView("sellers", entities=[seller], source=sales,\n'
+        '    features={"sales": Count(window="90000d")})\n'
+        "service = ",
+    )
+    path.write_text(text.replace("latest_sale])", "latest_sale, sellers])"))
+    repo.deploy()
+    repo.forget()
+    with repo.store() as store:
+        asked = [{"customer_id": 17850, "product_id": "a"}]
+        online = store.get_online_features("service", asked)
+        frame = [{**asked[0], "event_timestamp": online.as_of}]
+        (offline,) = store.get_historical_features(frame, "service").to_arrow().to_pylist()
+    assert (online.columns["sales"], online.columns["spend"]) == ([4], [None])
+    assert (offline["sales"], offline["spend"]) == (4, None)
+
+
+def test_files_set_aside_that_may_hold_rows_are_listed(repo: Repo) -> None:
+    path = repo.folder / "definitions.py"
+    path.write_text(
+        path.read_text().replace('"lines", path', '"lines", on_bad_row="quarantine", path')
+    )
+    repo.deploy()
+    repo.push({**event(17850, "a", 1.0), "price": "many"})
+    done = repo.forget()
+    (found,) = done.set_aside
+    assert (Path(found.path).suffix, found.rows) == (".jsonl", 1)
+    assert json.loads(Path(found.path).read_text())["values"]["customer_id"] == 17850
+
+
+KEYS = {
+    "int": [-(2**63), -1, 0, 17850, 2**63 - 1],
+    "str": ["", "a", "é😀", "i1", "o'clock", "a\nb"],
+    "bool": [True, False],
+    "bytes": [b"", b"\x00\xff", b"abc"],
+    "datetime": [at(0), dt.datetime(1, 1, 1, tzinfo=dt.UTC), at(1) + dt.timedelta(microseconds=7)],
+    "date": [dt.date(1, 1, 1), dt.date(2024, 2, 29), dt.date(9999, 12, 31)],
+}
+
+
+@pytest.mark.parametrize("type_", KEYS)
+def test_a_key_has_one_hash_in_python_and_in_sql(type_: str) -> None:
+    secret, key = Secret(b"\x01\xfe" * 16), Type(type_)
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    values = KEYS[type_]
+    table = pa.table({"k": pa.array(values, type=key.arrow), "n": range(len(values))})
+    con.register("t", table)
+    sql, parameters = secret.digest_sql("it's", {"n": Type("int"), "k": key})
+    found = con.execute(
+        f"SELECT {sql} FROM (SELECT k::{key.duckdb} AS k, n::BIGINT AS n FROM t) ORDER BY n",
+        parameters,
+    ).fetchall()
+    expected = [
+        secret.digest("it's", {"k": (key, value), "n": (Type("int"), n)})
+        for n, value in enumerate(values)
+    ]
+    assert [digest for (digest,) in found] == expected
+    assert len(set(expected)) == len(values)
+
+
+def test_rows_are_judged_alike_in_python_and_in_sql() -> None:
+    secret, keys = Secret(b"x" * 32), (("k", Type("int")),)
+    marks = [
+        Tombstone("e", keys, secret.digest("e", {"k": (Type("int"), k)}), secret.name, until)
+        for k, until in ((1, 100), (1, 50), (2, 10))
+    ]
+    forgotten = Forgotten(marks, secret)
+    rows = [{"k": k, "__created": c} for k in (1, 2, 3, None) for c in (9, 10, 11, 100, 101)]
+    con = duckdb.connect()
+    con.register("t", pa.Table.from_pylist(rows))
+    left = con.sql(f"SELECT * FROM {forgotten.relation(con, 't')}").to_arrow_table().to_pylist()
+    kept = [row for row in rows if not forgotten.holds(row)]
+    assert sorted(map(str, left)) == sorted(map(str, kept))
+    assert {(r["k"], r["__created"]) for r in kept} == {
+        *((1, c) for c in (101,)),
+        *((2, c) for c in (11, 100, 101)),
+        *((k, c) for k in (3, None) for c in (9, 10, 11, 100, 101)),
+    }
+
+
+def test_segments_that_were_joined_hold_nothing_either(repo: Repo) -> None:
+    repo.deploy()
+    repo.push(event(17850, "a", 4.0))
+    repo.push(event(2, "c", 3.5))
+    assert compact(repo.folder / ".featurekit", "lines", fan=2) == 2
+    repo.push(event(17850, "b", 5.0))
+    log = repo.folder / ".featurekit" / "log" / "lines"
+    assert len(list(log.glob("*.parquet"))) == 4  # two stay for readers that began before
+    before = segments(repo.folder / ".featurekit", "lines")
+    assert repo.forget().log_rows == 2
+    assert rows_in_log(repo, 17850) == 0
+    assert segments(repo.folder / ".featurekit", "lines") == before
+    assert repo.same()[2, "c"]["price"] == ((3.5).hex(), "PRESENT")
+
+
+def test_a_view_of_a_view_is_forgotten_with_its_source(repo: Repo) -> None:
+    path = repo.folder / "definitions.py"
+    text = path.read_text().replace(
+        "service = ",
+        'above = FeatureView("above", entities=[customer], source=newest,\n'
+        '    features={"total": Sum("price", window="90000d")})\n'
+        "service = ",
+    )
+    path.write_text(text.replace("latest_sale])", "latest_sale, above])"))
+    repo.deploy()
+    repo.forget()
+    with repo.store() as store:
+        asked = [{"customer_id": c, "product_id": "a"} for c in (17850, 2)]
+        online = store.get_online_features("service", asked)
+        frame = [{**row, "event_timestamp": online.as_of} for row in asked]
+        offline = store.get_historical_features(frame, "service").to_arrow()
+    assert online.columns["total"] == offline["total"].to_pylist() == [None, 2.5 + 1e300]
