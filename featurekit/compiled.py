@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from featurekit import aggregates, ir
@@ -23,13 +23,16 @@ from featurekit.define import (
 from featurekit.durations import duration_us
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
-from featurekit.types import BOOL, FLOAT, INT, Type
+from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
 
 
 @ir.portable
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What of a source decides values: names, types and how time is read, not where files lie."""
+    """What of a source decides values: names, types and how time is read, not where files lie.
+
+    `event_id` names the column of ids, `op` that of corrections and deletions (T7).
+    """
 
     name: str
     schema: tuple[ir.Param, ...]
@@ -37,6 +40,8 @@ class Source:
     created_timestamp_column: str | None
     timezone: str
     sequence: str | None
+    event_id: str | None = field(default=None, metadata=OPTIONAL)
+    op: str | None = field(default=None, metadata=OPTIONAL)
 
 
 @ir.portable
@@ -95,6 +100,8 @@ class View:
 
     `order` names the slots by which events of one instant are ordered (T6): the sequence column,
     then the row's own values. `retain_us` is how far back of an instant its windows reach.
+    `dedupe_us` is how long the ids of a source with an `event_id` are remembered (T7); such a view
+    has a slot of the id.
     """
 
     name: str
@@ -109,6 +116,7 @@ class View:
     retain_us: int
     on_error: str
     fingerprint: str = ""
+    dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def arrival_known(self) -> bool:
@@ -177,6 +185,8 @@ def compile_source(source: EventSource) -> Source:
         source.created_timestamp_column,
         source.timezone,
         source.sequence,
+        source.event_id,
+        source.op,
     )
 
 
@@ -256,9 +266,13 @@ class _ViewCompiler:
             for column, type_ in self.source.schema.items():
                 if column not in view.join_keys:
                     self._place(Slot(type_, column=column))
+        if source.event_id is not None:
+            self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
+        memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
         features = tuple(
-            replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source))) for f in made
+            replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source, memory)))
+            for f in made
         )
         compiled = View(
             name=view.name,
@@ -272,16 +286,38 @@ class _ViewCompiler:
             history_us=duration_us(view.history or "0s", what="history", zero=True),
             retain_us=max((f.window_us + f.offset_us + f.hop_us for f in made), default=0),
             on_error=view.on_error,
+            dedupe_us=memory,
         )
         return replace(compiled, fingerprint=ir.fingerprint(_nameless(compiled)))
 
-    def _identity(self, feature: Feature, keys: tuple[ir.Param, ...], source: Source) -> list[Any]:
+    def _memory(self, features: Sequence[Feature]) -> int | None:
+        """How long ids are remembered, in microseconds; None for a source without them (T7)."""
+        source = self.source
+        if source.event_id is None:
+            return None
+        if source.dedupe_within is not None:
+            return duration_us(source.dedupe_within, what="dedupe_within")
+        reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
+        if self.view.ttl is not None:
+            reach.append(duration_us(self.view.ttl, what="ttl"))
+        if not reach:
+            raise self.fail(
+                None,
+                f"it reads the latest row without a ttl, so nothing says how long the ids of "
+                f'source {source.name!r} are to be remembered; write dedupe_within="30d" at the '
+                "source, or a ttl here (T7)",
+            )
+        return max(reach)
+
+    def _identity(
+        self, feature: Feature, keys: tuple[ir.Param, ...], source: Source, memory: int | None
+    ) -> list[Any]:
         slots = [
             None if i is None else _nameless(self.slots[i]) for i in (feature.slot, feature.where)
         ]
         bare = replace(feature, slot=None, where=None)
         ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
-        return [bare, slots, keys, source, ttl]
+        return [bare, slots, keys, source, ttl, *([] if memory is None else [memory])]
 
     @property
     def _from(self) -> str:

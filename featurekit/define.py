@@ -93,6 +93,18 @@ class EventSource(Described):
     equal to the former where absent. `timezone` reads naive timestamps (T1). `sequence`, a column
     of the schema, orders events of one instant (T6). `on_bad_row`: "error", or "quarantine" to set
     bad rows aside, counted and kept.
+
+    `event_id`, a column of str, int or bytes without None, names an event: of its copies the first
+    known one counts (T7). `dedupe_within` is how long an id is remembered from that one's arrival;
+    a copy that arrives later is a new event. Without it, each view remembers ids for as long as its
+    own windows (with offset and hop) or its ttl reach: a copy of an event that happened before it
+    arrived is then never counted beside it, and what other views read changes no value of this one.
+    A latest row without a ttl, and whatever else reaches back without end, has to state it.
+
+    `op`, a column of str, makes rows versions of their event: "upsert" puts the row in the place of
+    the version before it, "delete" takes the event away, each from its own arrival on. A version
+    that arrives more than `dedupe_within` after the one before it finds the id forgotten: it is a
+    new event, or deletes nothing. Any other value is a bad row (S1).
     """
 
     name: str
@@ -102,6 +114,9 @@ class EventSource(Described):
     created_timestamp_column: str | None = field(default=None, kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
     sequence: str | None = field(default=None, kw_only=True)
+    event_id: str | None = field(default=None, kw_only=True)
+    dedupe_within: Duration | None = field(default=None, kw_only=True)
+    op: str | None = field(default=None, kw_only=True)
     format: Literal["parquet", "csv"] | None = field(default=None, kw_only=True)
     on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
 
@@ -135,12 +150,41 @@ class EventSource(Described):
                 raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
+        self._check_ids(what, schema)
         from featurekit.timezones import zone
 
         try:
             zone(self.timezone)
         except DefinitionError as error:
             raise DefinitionError(f"{what}: {error}") from None
+
+    def _check_ids(self, what: str, schema: Mapping[str, Type]) -> None:
+        if self.event_id is None:
+            for name in ("dedupe_within", "op"):
+                if getattr(self, name) is not None:
+                    raise DefinitionError(
+                        f"{what}: {name} is about the ids of events; name their column with "
+                        'event_id="…"'
+                    )
+            return
+        wanted = {"event_id": ("str", "int", "bytes"), "op": ("str",)}
+        for role, names in wanted.items():
+            column = getattr(self, role)
+            if column is None:
+                continue
+            if column not in schema:
+                raise DefinitionError(
+                    f"{what}: {role} {column!r} is not in the schema; it has {', '.join(schema)}"
+                )
+            if schema[column].optional or schema[column].name not in names:
+                raise DefinitionError(
+                    f"{what}: {role} {column!r} is declared {schema[column]}; it is "
+                    f"{' or '.join(names)}, and never None"
+                )
+        if self.op == self.event_id:
+            raise DefinitionError(f"{what}: op and event_id are two columns, found {self.op!r}")
+        if self.dedupe_within is not None:
+            duration_us(self.dedupe_within, what=f"{what}, dedupe_within")
 
 
 class Transform:

@@ -302,8 +302,11 @@ def to_json(value: Any) -> Any:
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
         case _ if is_dataclass(value) and type(value).__name__ in _CLASSES:
-            # What narrows a type stands only where it does, so that other fingerprints are as ever.
-            names = [f.name for f in fields(value) if f.compare or getattr(value, f.name)]
+            names = [
+                f.name
+                for f in fields(value)
+                if not (f.metadata.get("optional") and getattr(value, f.name) is None)
+            ]
             return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")

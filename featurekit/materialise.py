@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.compiled import View
+from featurekit.event_ids import counted
 from featurekit.online.codec import entity_key
-from featurekit.online.state import NEVER, NEVER_VISIBLE, Event, State, decode_state
+from featurekit.online.state import FOREVER, NEVER, NEVER_VISIBLE, Event, State, decode_state
 from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
+from featurekit.remember import remember
 from featurekit.serve import state_key, state_prefix
 from featurekit.to_duckdb import quote
 from featurekit.to_python import ERROR
@@ -62,35 +64,48 @@ def materialize_view(
     only: Sequence[Sequence[Any]] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Materialized:
-    """Write the states of every entity with an arrival in (after, until], or of those entities of
-    `only`, the values of the view's join keys, alone."""
-    span = f"__created <= {until}" + (f" AND __created > {after}" if after != NEVER else "")
-    relation = f"(SELECT * FROM {events.relation} WHERE {span})"
+    """Write the states of every entity with an arrival in (after, until], and what is remembered of
+    their ids (T7); or the states of those entities of `only`, the values of the view's join keys,
+    alone."""
+    if view.dedupe_us is not None and after != NEVER:
+        # What arrives may end or replace what arrived so long before, and nothing older.
+        after = max(after - view.dedupe_us, NEVER + 1)
+    arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
+    since = f"__created > {after}" if after != NEVER else "TRUE"
+    relation = f"(SELECT * FROM {arrived} WHERE {since})"
+    counting = counted(con, view, arrived)
+    made_of = f"(SELECT * FROM {counting} WHERE {since})"
     if only is not None:
         names = ", ".join(quote(p.name) for p in view.join_keys)
-        relation = (
-            f"(SELECT * FROM {relation} SEMI JOIN {_listed(con, view, only)} USING ({names}))"
-        )
-    made = view_events(con, view, relation)
-    counted = _count(con, view, relation, made)
+        asked = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
+        relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
+    made = view_events(con, view, made_of)
+    numbers = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
     done = 0
     written: set[bytes] = set()
     chunk: list[Entity] = []
-    for entity in _entities(con, view, made):
+    found = (
+        _entities(con, view, made)
+        if view.dedupe_us is None
+        else _remembering_entities(con, view, relation, made)
+    )
+    for entity in found:
         chunk.append(entity)
         written.add(state_key(prefix, entity.key))
         if len(chunk) == _CHUNK:
             _write(store, view, prefix, chunk, after, until)
             done += len(chunk)
-            progress(done, counted[0])
+            progress(done, numbers[0])
             chunk = []
     _write(store, view, prefix, chunk, after, until)
-    progress(done + len(chunk), counted[0])
+    progress(done + len(chunk), numbers[0])
     if after == NEVER:
         left = store.keys(prefix) if only is None else _keys(view, prefix, only)
         _empty(store, view, [k for k in left if k not in written], until)
-    return Materialized(view.name, done + len(chunk), *counted[1:])
+    if view.dedupe_us is not None and only is None:
+        remember(con, store, project, view, arrived, counting, after=after, until=until)
+    return Materialized(view.name, done + len(chunk), *numbers[1:])
 
 
 def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
@@ -120,12 +135,14 @@ def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
 def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, int, int, int]:
     """Entities, events, events without an entity, events with an erring slot."""
     erring = " OR ".join(e for e in made.errors if e) or "FALSE"
-    entities, known, bad = con.execute(
-        f"SELECT count(DISTINCT ({keys_sql(view)})), count(*), "
-        f"count(*) FILTER ({erring}) FROM {made.sql}"
+    bad = con.execute(f"SELECT count(*) FILTER ({erring}) FROM {made.sql}").fetchall()[0][0]
+    keys = [quote(p.name) for p in view.join_keys]
+    known = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    entities, total, null_keys = con.execute(
+        f"SELECT count(DISTINCT ({', '.join(keys)})) FILTER ({known}), count(*), "
+        f"count(*) FILTER (NOT ({known})) FROM {relation}"
     ).fetchall()[0]
-    total = con.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]
-    return entities, total, total - known, bad
+    return entities, total, null_keys, bad
 
 
 def _write(
@@ -195,6 +212,60 @@ def _entities(con: Any, view: View, made: ViewEvents) -> Iterator[Entity]:
     return _grouped(view, made, (row for batch in reader for row in _rows(view, batch)))
 
 
+def _remembering_entities(
+    con: Any, view: View, relation: str, made: ViewEvents
+) -> Iterator[Entity]:
+    """As `_entities`, of a source with ids: every entity that `relation` has rows of, with the
+    events that count and that its state, which lets go of the rest, may keep (T7)."""
+    assert view.dedupe_us is not None
+    keys = keys_sql(view)
+    named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
+    known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
+    newest = (
+        f"(SELECT {named}, max(__created) AS __newest FROM {relation} WHERE {known} GROUP BY ALL)"
+    )
+    events = f"(SELECT * FROM {made.sql} JOIN {newest} USING ({keys}))"
+    horizon = f"(__newest - {view.history_us})"
+    remembered = f"__created + {2 * view.dedupe_us} >= __newest"
+    ends = "__end" if view.source.op is not None else str(FOREVER)
+    unsettled = f"({remembered} OR ({ends} < {FOREVER} AND {ends} > {horizon}))"
+    old = f"(SELECT * FROM {events} WHERE NOT {remembered} AND {ends} = {FOREVER})"
+    if view.kind == "latest":
+        follows = f"lead(__v) OVER (PARTITION BY {keys} ORDER BY __v)"
+        leading = f"(SELECT *, {follows} AS __until FROM {leads_sql(view, made, old)})"
+        matter = f"(SELECT * FROM {leading} WHERE coalesce(__until > {horizon}, TRUE))"
+        first = f"(SELECT {keys}, {NEVER_VISIBLE} AS __first FROM {newest})"
+    else:
+        reach = f"__ts > {horizon} - {view.retain_us}"
+        matter = f"(SELECT * FROM {old} WHERE {reach})"
+        first = (
+            f"(SELECT {keys}, min(greatest(__ts, __created)) AS __first FROM {old} "
+            f"WHERE NOT ({reach}) GROUP BY ALL)"
+        )
+    slots = [f"s{i}" for i in range(len(view.slots))] + [e for e in made.errors if e]
+    slots += ["__end"] if view.source.op is not None else []
+    columns = ", ".join([keys, "__ts", "__created", *slots])
+    # What T6 orders lists by stands beside the slots.
+    orders = ", ".join(dict.fromkeys(o for o in made.orders if o not in slots))
+    columns += f", {orders}" if orders else ""
+    kept = (
+        f"(SELECT {columns} FROM {events} WHERE {unsettled} "
+        f"UNION ALL SELECT {columns} FROM {matter})"
+    )
+    facts = (
+        f"(SELECT {keys}, coalesce(__first, {NEVER_VISIBLE}) AS __first, __newest "
+        f"FROM {newest} LEFT JOIN {first} USING ({keys}))"
+    )
+    same = " AND ".join(f"a.k{i} = b.k{i}" for i in range(len(view.join_keys)))
+    shown = ["b.__first", "b.__newest", "a.__ts", "a.__created", *(f"a.{s}" for s in slots)]
+    sql = (
+        f"SELECT {', '.join([keys_sql(view, 'b.'), *shown])} FROM {facts} b LEFT JOIN {kept} a "
+        f"ON {same} ORDER BY {', '.join([keys_sql(view, 'b.'), _prefixed(order_sql(view, made))])}"
+    )
+    reader = con.sql(sql).to_arrow_reader(_BATCH)
+    return _grouped(view, made, (row for batch in reader for row in _rows(view, batch)))
+
+
 def _prefixed(order: str) -> str:
     """The terms of an ORDER BY, their columns taken from the relation `a`."""
     terms = []
@@ -237,12 +308,14 @@ def _grouped(view: View, made: ViewEvents, rows: Iterator[tuple[Any, ...]]) -> I
         if row[n + 2] is None:
             continue  # all of its events lie before any window
         values = row[n + 4 : n + 4 + slots]
-        if any(row[n + 4 + slots :]):
+        flags = row[n + 4 + slots : n + 4 + slots + len(erring)]
+        if any(flags):
             marked = list(values)
-            for flag, i in zip(row[n + 4 + slots :], erring, strict=True):
+            for flag, i in zip(flags, erring, strict=True):
                 if flag:
                     marked[i] = ERROR
             values = tuple(marked)
+        values += row[n + 4 + slots + len(erring) :]  # the end, where the source has an op
         current.events.append((row[n + 2], row[n + 3], values))
     if current is not None:
         yield current

@@ -22,6 +22,7 @@ from featurekit.known_entities import KnownEntities
 from featurekit.manifest import ContentHash
 from featurekit.numerics import numeric_fingerprint
 from featurekit.point_in_time import Events, erring_events, join_service
+from featurekit.types import instant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +57,12 @@ class TrainingSet:
         full_names: bool,
         statuses: bool,
         timezone: str,
+        known_at: int | None = None,
     ) -> None:
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
+        self._known_at = known_at
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
         self._statistics: dict[str, Any] | None = None
@@ -222,7 +225,7 @@ class _Run:
 
         owner, service = self.owner, self.owner._service
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
-        events = [self.snapshots[v.source.name].events for v in service.views]
+        events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
         self.frame = load_frame(
             self.con,
             self._frame(events),
@@ -242,6 +245,15 @@ class _Run:
             fields += [pa.field(f"{n}__status", pa.string()) for n in owner.names]
         self.features = pa.schema(fields)
         self.schema = pa.schema([*given, *fields], metadata=None)
+
+    def _known(self, events: Events) -> Events:
+        """The events that had arrived by `known_at`, before any of them is held against another."""
+        if self.owner._known_at is None:
+            return events
+        return Events(
+            f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
+            events.prompt,
+        )
 
     def _given_schema(self) -> Any:
         import pyarrow as pa
@@ -341,7 +353,7 @@ class _Run:
         return (batch.columns for batch in _even(batches))
 
     def _manifest(self, digest: ContentHash) -> dict[str, Any]:
-        service = self.owner._service
+        service, known_at = self.owner._service, self.owner._known_at
         return {
             "service": service.name,
             "fingerprint": service.fingerprint,
@@ -349,6 +361,7 @@ class _Run:
                 n: {"type": str(o.type), "fingerprint": o.fingerprint}
                 for n, o in zip(self.owner.names, service.outputs, strict=True)
             },
+            "known_at": None if known_at is None else instant(known_at).isoformat(),
             "sources": {n: s.about for n, s in sorted(self.snapshots.items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),

@@ -15,8 +15,10 @@ from featurekit import aggregates
 from featurekit.aggregates import exact, since
 from featurekit.aggregates.base import Column
 from featurekit.compiled import Feature, Service, View
+from featurekit.event_ids import counted
 from featurekit.online.state import (
     ERROR_STATUS,
+    FOREVER,
     NOT_FOUND,
     NULL_VALUE,
     OUTSIDE_MAX_AGE,
@@ -30,7 +32,7 @@ from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, v
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A source's events in DuckDB: columns of the schema, `__ts`, `__created`.
+    """A source's rows in DuckDB: columns of the schema, `__ts`, `__created`.
 
     `prompt`: every event arrived when it happened, so that __created adds nothing (T3).
     """
@@ -101,7 +103,10 @@ def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: b
             )
     used = sorted({f.slot for f in view.features if f.slot is not None})
     kept = [f"s{i}" for i in used] + [e for i in used if (e := made.errors[i])]
-    found = _latest_rows(view, made, labels, kept, prompt=events.prompt)
+    if view.source.op is None:
+        found = _latest_rows(view, made, labels, kept, prompt=events.prompt)
+    else:
+        found = _latest_alive(view, made, labels, kept, prompt=events.prompt)
     return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {found})", frozenset(erring))
 
 
@@ -150,6 +155,34 @@ def _latest_rows(
         f"(SELECT a.__rid, a.__t, {better} FROM ({sql}) a JOIN (SELECT l.__rid, {values} "
         f"FROM {labels} l ASOF LEFT JOIN {leads} e ON {on} AND l.__t >= e.__v) b "
         f"ON a.__rid = b.__rid)"
+    )
+
+
+def _latest_alive(
+    view: View, made: ViewEvents, labels: str, kept: list[str], *, prompt: bool
+) -> str:
+    """As `_latest_rows`, of the events that no correction or deletion had ended by then (T7).
+
+    Mostly the latest row is one of those, since a correction lies after what it corrects. For the
+    other labels all events of their entities are looked at.
+    """
+    row = ["__ts", "__created", *kept]
+    latest = _latest_rows(view, made, labels, [*kept, "__end"], prompt=prompt)
+    on = " AND ".join(
+        [f"l.{quote(p.name)} = e.k{i}" for i, p in enumerate(view.join_keys)]
+        + ["e.__ts <= l.__t", "e.__created <= l.__t", "e.__end > l.__t"]
+    )
+    again = (
+        f"(SELECT l.__rid, l.__t, e.* FROM {labels} l SEMI JOIN ended USING (__rid) "
+        f"LEFT JOIN {made.sql} e ON {on})"
+    )
+    shown = ", ".join(["__rid", "__t", *row])
+    return (
+        f"(WITH found AS MATERIALIZED (SELECT * FROM {latest}), "
+        f"ended AS MATERIALIZED (SELECT __rid FROM found WHERE __end <= __t) "
+        f"SELECT {shown} FROM found WHERE __end IS NULL OR __end > __t UNION ALL "
+        f"SELECT {shown} FROM {again} QUALIFY row_number() OVER (PARTITION BY __rid "
+        f"ORDER BY {order_sql(view, made, backwards=True)}) = 1)"
     )
 
 
@@ -216,6 +249,8 @@ def windows_sql(
     reach = [f"e.__ts <= l.__t - {min(f.offset_us for f in view.features)}"]
     if not events.prompt:
         reach.append("e.__created <= l.__t")
+    if view.source.op is not None:
+        reach.append("e.__end > l.__t")
     reach.append(f"e.__ts > l.__t - {view.retain_us}")
     helping = "".join(f", {made_of} AS {helper}" for helper, made_of in helpers.items())
     source = f"(SELECT *{helping} FROM {name})"
@@ -228,17 +263,37 @@ def windows_sql(
     if statuses:
         # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
         everything = view_events(con, view, _of_labels(view, events.relation, labels)).sql
-        first = (
-            f"(SELECT {keys_sql(view)}, min(greatest(__ts, __created)) AS __first "
-            f"FROM {everything} GROUP BY ALL)"
-        )
-        on = " AND ".join(f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys))
-        known = f"LEFT JOIN {first} k ON {on}"
+        known = f"LEFT JOIN {_first_sql(view, everything, labels)}"
     whole = (
         f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l "
         f"LEFT JOIN {grouped} g ON l.__rid = g.__rid {known})"
     )
     return ViewSql(whole, frozenset(erring), name, made.errors)
+
+
+def _first_sql(view: View, everything: str, labels: str) -> str:
+    """A relation `k` with `__first`, from when on the label's entity has an event, and what it is
+    joined on; with an `op`, of the events that are not over at the label's instant."""
+    seen = "greatest(__ts, __created)"
+    keys = [f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys)]
+    on = " AND ".join(keys)
+    if view.source.op is None:
+        first = f"(SELECT {keys_sql(view)}, min({seen}) AS __first FROM {everything} GROUP BY ALL)"
+        return f"{first} k ON {on}"
+    lasting = (
+        f"(SELECT {keys_sql(view)}, min({seen}) AS __first FROM {everything} "
+        f"WHERE __end = {FOREVER} GROUP BY ALL)"
+    )
+    ended = f"(SELECT *, {seen} AS __first FROM {everything} WHERE __end < {FOREVER})"
+    of_label = (
+        f"(SELECT l.__rid, k.__first FROM {labels} l JOIN {lasting} k ON {on} UNION ALL "
+        f"SELECT l.__rid, k.__first FROM {labels} l JOIN {ended} k "
+        f"ON {on} AND k.__first <= l.__t AND k.__end > l.__t)"
+    )
+    return (
+        f"(SELECT __rid, min(__first) AS __first FROM {of_label} GROUP BY __rid) k "
+        "ON l.__rid = k.__rid"
+    )
 
 
 def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
@@ -327,10 +382,23 @@ class Joined:
     views: tuple[ViewSql, ...]
 
 
+def counted_events(con: Any, service: Service, events: Sequence[Events]) -> list[Events]:
+    """The events of each view that count (T7): found once for views that remember ids alike."""
+    found: dict[Any, Events] = {}
+    for view, rows in zip(service.views, events, strict=True):
+        key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
+        if key not in found:
+            found[key] = Events(counted(con, view, rows.relation), rows.prompt)
+    return [
+        found[rows, view.source.event_id, view.source.op, view.dedupe_us]
+        for view, rows in zip(service.views, events, strict=True)
+    ]
+
+
 def join_service(
     con: Any, service: Service, events: Sequence[Events], labels: str, *, statuses: bool
 ) -> Joined:
-    """The values of every output for every label; `events` holds those of each view's source.
+    """The values of every output for every label; `events` holds the rows of each view's source.
 
     `labels` also has the request fields as columns.
     """
@@ -341,12 +409,13 @@ def join_service(
         columns += [f"l.{quote(p.name)}" for p in service.request]
     erring: set[str] = set()
     views: list[ViewSql] = []
+    counting = counted_events(con, service, events)
     for v, view in enumerate(service.views):
         if view.kind == "latest":
-            made = latest_sql(con, view, events[v], labels, statuses=statuses)
+            made = latest_sql(con, view, counting[v], labels, statuses=statuses)
         else:
             name = quote(f"{labels.strip(chr(34))}_events_{v}")
-            made = windows_sql(con, view, events[v], labels, statuses=statuses, name=name)
+            made = windows_sql(con, view, counting[v], labels, statuses=statuses, name=name)
         views.append(made)
         relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from featurekit.compiled import View
+from featurekit.errors import OnlineError
 from featurekit.online.codec import entity_key
+from featurekit.online.ids import Ids, Row
 from featurekit.online.state import Event, State, decode_state
 from featurekit.online.store import OnlineStore
-from featurekit.serve import state_key, state_prefix
+from featurekit.serve import floor_key, ids_prefix, state_key, state_prefix
 from featurekit.to_python import ERROR, to_python
+from featurekit.types import instant
 
 _CHUNK = 500
 
@@ -38,6 +42,9 @@ class ViewWriter:
         self.prefix = state_prefix(project, view)
         self.keys = [(p.type, p.name) for p in view.join_keys]
         self.slots = [_slot_function(slot) for slot in view.slots]
+        self.ids = None if view.dedupe_us is None else Ids(view)
+        self.ids_prefix = ids_prefix(project, view)
+        self.floor_key = floor_key(project, view)
 
     def key(self, row: Mapping[str, Any]) -> bytes | None:
         """The key of the row's entity; None for a row that belongs to none."""
@@ -47,8 +54,14 @@ class ViewWriter:
         return state_key(self.prefix, entity_key(values))
 
     def event(self, row: Mapping[str, Any]) -> Event:
-        """The row as the view's states keep it."""
+        """The row as the view's states keep it, but for its end."""
         return row["__ts"], row["__created"], tuple(slot(row) for slot in self.slots)
+
+    def ending(self, event: Event, end: int) -> Event:
+        """The event with the instant from which it counts no more, where the view keeps one."""
+        if self.view.source.op is None:
+            return event
+        return event[0], event[1], (*event[2], end)
 
 
 def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
@@ -66,16 +79,22 @@ class Prepared:
 
     events: list[tuple[View, dict[bytes, list[Event]]]]
     done: Pushed
+    rows: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = field(default_factory=list)
+    """For views whose source has an `event_id`: the rows of each id (T7)."""
 
 
 def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
     """The events that `rows` (a source's columns, `__ts`, `__created`) are to each of `views`."""
-    null_keys = erring = 0
-    found = []
+    null_keys = erring = entities = 0
+    found: list[tuple[View, dict[bytes, list[Event]]]] = []
+    by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     for view in views:
         writer = ViewWriter(project, view)
         grouped: dict[bytes, list[Event]] = {}
+        of_ids: dict[bytes, list[Row]] = {}
         for row in rows:
+            if writer.ids is not None:
+                of_ids.setdefault(writer.ids_prefix + writer.ids.name(row), []).append(row)
             key = writer.key(row)
             if key is None:
                 null_keys += 1
@@ -83,9 +102,12 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
             event = writer.event(row)
             erring += any(value is ERROR for value in event[2])
             grouped.setdefault(key, []).append(event)
-        found.append((view, grouped))
-    entities = sum(len(grouped) for _, grouped in found)
-    return Prepared(found, Pushed(len(rows), entities, null_keys, erring))
+        entities += len(grouped)
+        if writer.ids is None:
+            found.append((view, grouped))
+        else:
+            by_id.append((writer, of_ids))
+    return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id)
 
 
 def write(store: OnlineStore, prepared: Prepared) -> Pushed:
@@ -95,7 +117,19 @@ def write(store: OnlineStore, prepared: Prepared) -> Pushed:
     ]
     for first in range(0, len(changes), _CHUNK):
         _add(store, changes[first : first + _CHUNK])
+    for writer, of_ids in prepared.rows:
+        named = list(of_ids.items())
+        for first in range(0, len(named), _CHUNK):
+            settle_ids(store, writer, dict(named[first : first + _CHUNK]))
     return prepared.done
+
+
+def check(store: OnlineStore, prepared: Prepared) -> None:
+    """OnlineError where `write` would refuse the rows; nothing is written."""
+    for writer, of_ids in prepared.rows:
+        named = list(of_ids.items())
+        for first in range(0, len(named), _CHUNK):
+            settle_ids(store, writer, dict(named[first : first + _CHUNK]), write=False)
 
 
 def _add(store: OnlineStore, chunk: list[tuple[View, bytes, list[Event]]]) -> None:
@@ -108,3 +142,160 @@ def _add(store: OnlineStore, chunk: list[tuple[View, bytes, list[Event]]]) -> No
         return out
 
     store.update([key for _, key, _ in chunk], change)
+
+
+def claim(
+    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+) -> list[int]:
+    """The arrivals of rows that are pushed at `now` by the store's clock; they are noted, before
+    anything else is written, in what the first of `views` remembers (T3, T7).
+
+    An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
+    arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
+    the same rows, and leave no trace.
+    """
+    writer = ViewWriter(project, views[0])
+    ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
+    assert ids is not None
+    named: dict[bytes, list[int]] = {}
+    for i, row in enumerate(rows):
+        named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
+    stamps = [now] * len(rows)
+
+    def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
+        out: list[bytes | None] = []
+        for numbers, blob in zip(chunk, blobs, strict=True):
+            known = ids.decode(blob)
+            repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
+            for i, held in zip(numbers, repeated, strict=True):
+                stamps[i] = now if held is None else held
+            stamped = [ids.stamped(rows[i], stamps[i]) for i in numbers]
+            out.append(ids.encode(ids.merged(known, stamped)))
+        return out
+
+    keys = list(named)
+    for first in range(0, len(keys), _CHUNK):
+        part = keys[first : first + _CHUNK]
+        store.update(part, partial(change, chunk=[named[key] for key in part]))
+    return stamps
+
+
+class _OtherEntities(Exception):
+    """A memory has come to hold rows of entities whose states were not read."""
+
+
+def settle_ids(
+    store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list[Row]], *, write: bool = True
+) -> None:
+    """Add rows to what is remembered of their ids, and bring the states of every entity that those
+    ids have rows of to what then counts, all at once (T7).
+
+    `rows` has the rows by the keys of their ids' memories; an id without new rows is only brought
+    to its states. OnlineError where a row arrived so long before others that its id's memory, or
+    what it was held against, has been let go.
+    """
+    while True:
+        names = list(rows)
+        known = store.read(names)
+        entities = sorted(_entities(writer, rows, known))
+        keys = [writer.floor_key, *names, *entities]
+
+        def change(blobs: list[bytes | None], entities: list[bytes] = entities) -> Any:
+            return _settled(writer, rows, entities, blobs)
+
+        try:
+            if write:
+                store.update(keys, change)
+            else:
+                change(store.read(keys))
+            return
+        except _OtherEntities:
+            continue
+
+
+def _entities(
+    writer: ViewWriter, rows: Mapping[bytes, list[Row]], blobs: Sequence[bytes | None]
+) -> set[bytes]:
+    assert writer.ids is not None
+    found = set()
+    for new, blob in zip(rows.values(), blobs, strict=True):
+        found |= {writer.key(row) for row in (*writer.ids.decode(blob), *new)}
+    return {key for key in found if key is not None}
+
+
+def _settled(
+    writer: ViewWriter,
+    rows: Mapping[bytes, list[Row]],
+    entities: list[bytes],
+    blobs: list[bytes | None],
+) -> list[bytes | None]:
+    """The new values of the floor (None), the memories and the states."""
+    ids, view = writer.ids, writer.view
+    assert ids is not None
+    floor = None if blobs[0] is None else int(blobs[0])
+    memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
+    if not _entities(writer, rows, memories) <= set(entities):
+        raise _OtherEntities
+    open_ = {
+        key: State(view) if blob is None else decode_state(view, blob)
+        for key, blob in zip(entities, states, strict=True)
+    }
+    out: list[bytes | None] = [None]
+    changed: dict[bytes, tuple[list[Event], list[Event]]] = {key: ([], []) for key in entities}
+    for new, blob in zip(rows.values(), memories, strict=True):
+        known = ids.decode(blob)
+        merged = ids.merged(known, new)
+        if new:
+            if floor is not None:
+                _check_floor(writer, known, merged, floor)
+            _check_order(writer, open_, known, merged)
+            out.append(ids.encode(merged))
+        else:
+            out.append(None)
+        for row in merged:
+            if (key := writer.key(row)) is not None:
+                changed[key][0].append(writer.event(row))
+        for row, end in ids.counting(merged):
+            if (key := writer.key(row)) is not None:
+                changed[key][1].append(writer.ending(writer.event(row), end))
+    for key in entities:
+        every, counting = changed[key]
+        newest = max(event[1] for event in every)
+        open_[key].settle(every, counting, newest)
+        out.append(open_[key].encode())
+    return out
+
+
+def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor: int) -> None:
+    """Refuse new rows that arrived before the floor."""
+    assert writer.ids is not None
+    old = [row for row in merged if row["__created"] < floor]
+    remembered = [writer.ids.order(row) for row in known if row["__created"] < floor]
+    for row in old:
+        if writer.ids.order(row) not in remembered:
+            raise _too_late(writer, row, f"ids that arrived before {instant(floor).isoformat()}")
+
+
+def _check_order(
+    writer: ViewWriter, states: Mapping[bytes, State], known: list[Row], merged: list[Row]
+) -> None:
+    """Refuse rows that end or take away an event that its state took to be settled."""
+    assert writer.ids is not None
+    after = {writer.ids.order(row): end for row, end in writer.ids.counting(merged)}
+    for row, end in writer.ids.counting(known):
+        key = writer.key(row)
+        if key is None or after.get(writer.ids.order(row)) == end:
+            continue
+        if states[key].settled(writer.ending(writer.event(row), end)):
+            raise _too_late(writer, row, "what it would change")
+
+
+def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:
+    view, name = writer.view, writer.view.source.event_id
+    assert name is not None
+    return OnlineError(
+        f"push to {view.source.name!r}: a row of {name} {row[name]!r} arrived too long before "
+        f"others that are known, and view {view.name!r} remembers no longer {what}; push rows in "
+        "the order of their arrival, or put them into the source's files and run `featurekit "
+        "materialize`; a longer dedupe_within remembers longer"
+    )

@@ -65,6 +65,16 @@ def state_key(prefix: bytes, entity: bytes) -> bytes:
     return prefix + b"{" + entity + b"}"
 
 
+def ids_prefix(project: str, view: View) -> bytes:
+    """What the keys of all that a view's version remembers of ids begin with (T7)."""
+    return project_key(project, "ids", view.name, view.fingerprint) + b":"
+
+
+def floor_key(project: str, view: View) -> bytes:
+    """The key of the instant before whose arrivals a view's version has let go of ids."""
+    return project_key(project, "floor", view.name, view.fingerprint)
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 

@@ -26,10 +26,11 @@ from featurekit.deployment import (
 from featurekit.durations import Duration
 from featurekit.errors import (
     ConfigError,
+    DataError,
     DefinitionError,
     EntityFrameError,
+    OnlineError,
     RegistryError,
-    StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
 from featurekit.online.store import OnlineStore
@@ -342,6 +343,7 @@ class FeatureStore:
         full_feature_names: bool = False,
         statuses: bool = False,
         timezone: str = "UTC",
+        known_at: dt.datetime | None = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df` as of its `event_timestamp`.
 
@@ -354,6 +356,11 @@ class FeatureStore:
         visible event on, at each instant of `at`, or at `start`, one `every` later, and so on until
         `end`; in the order of the instants, then of the join keys. For a service whose views are of
         different entities, `entities` names the view whose events tell which go together.
+
+        `known_at` asks what was known by then: events that arrived later do not exist, for labels
+        after it neither. So yesterday's training set is made again after late data came in. Every
+        source must have a created_timestamp_column, DataError else: rows of files do not say when
+        they arrived, although pushed ones do.
         """
         from featurekit.known_entities import known_entities
         from featurekit.offline import TrainingSet
@@ -363,6 +370,8 @@ class FeatureStore:
         if (service is None) == (features is None):
             raise DefinitionError("name one service, as service= or as features=")
         compiled = self._service(service or features or "")
+        if known_at is not None:
+            _check_arrivals(compiled)
         wanted = {"at": at, "start": start, "end": end, "every": every, "entities": entities}
         if entity_df is None:
             entity_df = known_entities(
@@ -387,6 +396,7 @@ class FeatureStore:
             full_names=full_feature_names,
             statuses=statuses,
             timezone=timezone,
+            known_at=None if known_at is None else micros(known_at),
         )
 
     # --- online -----------------------------------------------------------------------------------
@@ -513,9 +523,15 @@ class FeatureStore:
         they are in neither, but for a Redis that is lost in the midst: then the error says that the
         log has them. Events of an entity that was forgotten since they arrived are left out, and
         counted.
+
+        Of a source with an `event_id` rows may be pushed again, after an error or by two at once:
+        what repeats a row that is in force, value for value, keeps its arrival, and the states stay
+        as they are, byte for byte. A push of rows that bring arrivals of their own is refused where
+        they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
+        order of arrival.
         """
         from featurekit.compaction import compact
-        from featurekit.push import prepare, write
+        from featurekit.push import check, claim, prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
 
@@ -535,17 +551,24 @@ class FeatureStore:
             pushes = project_key(self.project, "pushes", source)
             token, now = store.open_push(pushes)
             try:
-                stamped = _stamped(definition, taken.table, now)
+                stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
+                if definition.event_id is not None and not own:
+                    rows = stamped.to_pylist()
+                    stamps = claim(store, self.project, views, rows, now)
+                    stamped = _stamped(definition, taken.table, stamps)
                 table = self.forgotten(definition).without(stamped)
                 prepared = prepare(self.project, views, table.to_pylist())
+                if own:
+                    check(store, prepared)
                 missed(store, self.project, [v for v in of_source if v not in views])
                 write_segment(self.state_dir, definition, table)
                 try:
                     done = write(store, prepared)
-                except StoreUnavailable as error:
-                    raise StoreUnavailable(
-                        f"{error}\nThe {table.num_rows} rows are in the offline log; do not push "
-                        "them again: `featurekit materialize` brings them online"
+                except OnlineError as error:
+                    again = "do not push them again: " if definition.event_id is None else ""
+                    raise type(error)(
+                        f"{error}\nThe {table.num_rows} rows are in the offline log; {again}"
+                        "`featurekit materialize` brings them online"
                     ) from error
             finally:
                 store.close_push(pushes, token)
@@ -634,12 +657,23 @@ class FeatureStore:
         return live_services(self.online, self.project)
 
 
-def _stamped(source: EventSource, table: Any, now: int) -> Any:
-    """The rows with their arrival: their own, or the store's clock (T3)."""
+def _check_arrivals(service: Service) -> None:
+    for view in service.views:
+        if not view.arrival_known:
+            raise DataError(
+                f"known_at: view {view.name!r} reads source {view.source.name!r}, whose files do "
+                "not say when each row arrived, so what was known at an instant cannot be told; "
+                "name the column that says it with created_timestamp_column=… at the source, or "
+                "leave known_at out"
+            )
+
+
+def _stamped(source: EventSource, table: Any, stamps: list[int]) -> Any:
+    """The rows with their arrival: their own, or one of `stamps`, by the store's clock (T3)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    created = pc.fill_null(table["__created"], now)
+    created = pc.coalesce(table["__created"], pa.array(stamps, pa.int64()))
     table = table.set_column(table.column_names.index("__created"), "__created", created)
     column = source.created_timestamp_column
     if column in source.schema:

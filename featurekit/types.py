@@ -22,6 +22,10 @@ MICROSECOND = dt.timedelta(microseconds=1)
 INSTANT_MIN = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 INSTANT_MAX = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 
+OPTIONAL = {"optional": True}
+"""The metadata of a field that is left out of the JSON form where it is None, so that what does not
+use it has the fingerprint that it had before there was such a field (F1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Type:
@@ -38,8 +42,8 @@ class Type:
     name: str
     optional: bool = False
     item: Type | None = None
-    choices: tuple[Any, ...] | None = field(default=None, compare=False)
-    size: int | None = field(default=None, compare=False)
+    choices: tuple[Any, ...] | None = field(default=None, compare=False, metadata=OPTIONAL)
+    size: int | None = field(default=None, compare=False, metadata=OPTIONAL)
 
     def __str__(self) -> str:
         base = self.name

@@ -15,7 +15,8 @@ from featurekit.types import FLOAT, Type
 
 @dataclass(frozen=True, slots=True)
 class ViewEvents:
-    """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots).
+    """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots); where
+    the source has an `op`, also __end.
 
     `errors[i]` names the column that says where slot i errs, None where it cannot (R3); `orders[i]`
     the column by which slot i is ordered.
@@ -27,10 +28,11 @@ class ViewEvents:
 
 
 def view_events(con: Any, view: View, relation: str) -> ViewEvents:
-    """The events of `relation` (a source's columns, __ts, __created) that belong to an entity."""
+    """The events of `relation` that belong to an entity: a source's columns, __ts, __created and,
+    where it has an `op`, __end, the instant from which an event counts no more (T7)."""
     lowering = Lowering()
     columns = [f"{quote(key.name)} AS k{i}" for i, key in enumerate(view.join_keys)]
-    columns += ["__ts", "__created"]
+    columns += ["__ts", "__created", *(["__end"] if view.source.op is not None else [])]
     errors: list[str | None] = []
     for i, slot in enumerate(view.slots):
         if slot.column is not None:
@@ -54,7 +56,7 @@ def view_events(con: Any, view: View, relation: str) -> ViewEvents:
     for i, slot in enumerate(view.slots):
         listed = slot.type.item is not None and slot.column is not None and i in view.order
         if listed:
-            columns.append(f"{_order_key(quote(slot.column or ''), slot.type)} AS o{i}")
+            columns.append(f"{order_key(quote(slot.column or ''), slot.type)} AS o{i}")
         orders.append(f"o{i}" if listed else f"s{i}")
     register_python_ops(con, lowering.python_ops)
     known = " AND ".join(f"{quote(key.name)} IS NOT NULL" for key in view.join_keys)
@@ -64,12 +66,12 @@ def view_events(con: Any, view: View, relation: str) -> ViewEvents:
     )
 
 
-def _order_key(x: str, type_: Type, depth: int = 0) -> str:
+def order_key(x: str, type_: Type, depth: int = 0) -> str:
     """What orders as T6 orders `x`: inside a list DuckDB puts nulls last, and -0.0 beside 0.0."""
     if type_.item is None:
         return x
     item = f"__x{depth}"
-    fields = [f"'n': {item} IS NOT NULL", f"'v': {_order_key(item, type_.item, depth + 1)}"]
+    fields = [f"'n': {item} IS NOT NULL", f"'v': {order_key(item, type_.item, depth + 1)}"]
     if type_.item.base == FLOAT:
         fields.append(f"'s': NOT signbit({item})")
     return f"list_transform({x}, lambda {item}: {{{', '.join(fields)}}})"

@@ -62,7 +62,8 @@ def value(
 ) -> tuple[Any, str]:
     """The value and status of one feature of one entity as of `t` µs."""
     definition = view.features[feature_name]
-    known = [event for event in events if event["__ts"] <= t and event["__created"] <= t]  # T3
+    known = [event for event in events if event["__created"] <= t]  # T3
+    known = [event for event in _in_force(view, known) if event["__ts"] <= t]
     known = [event for event in known if _belongs(event, view, key)]
     known.sort(key=lambda event: _t6(event, view.source))
     try:
@@ -111,6 +112,44 @@ def bits(value: Any) -> Any:
 
 def _status(result: Any) -> str:
     return NULL_VALUE if result is None else PRESENT
+
+
+def _in_force(view: FeatureView, arrived: Sequence[Event]) -> Sequence[Event]:
+    """The events that count of all that arrived, which are taken one after another (T7)."""
+    source = view.source
+    if source.event_id is None:
+        return arrived
+    within = _memory(view)
+    counting: list[Event] = []
+    first: dict[Any, int] = {}  # without an op: when the event arrived that copies are held against
+    last: dict[Any, int] = {}  # with an op: when the newest version arrived
+    held: dict[Any, Event] = {}  # and that version, where it is no deletion
+    for row in sorted(arrived, key=lambda row: (row["__created"], *_t6(row, source))):
+        name, at = row[source.event_id], row["__created"]
+        if source.op is None:
+            if name not in first or at - first[name] > within:
+                first[name] = at
+                counting.append(row)
+            continue
+        if name in last and at - last[name] > within and name in held:
+            counting.append(held[name])  # forgotten: nothing can correct it any more
+        held.pop(name, None)
+        last[name] = at
+        if row[source.op] == "upsert":
+            held[name] = row
+    return [*counting, *held.values()]
+
+
+def _memory(view: FeatureView) -> int:
+    """How long ids are remembered: as stated, or as far as the view's windows or ttl reach (T7)."""
+    if view.source.dedupe_within is not None:
+        return _us(view.source.dedupe_within)
+    reach = [_us(view.ttl)] if view.ttl is not None else []
+    for definition in view.features.values():
+        if isinstance(definition, Aggregate):
+            parts = (definition.window, definition.offset, definition.hop)
+            reach.append(sum(_us(part) for part in parts if part is not None))
+    return max(reach)
 
 
 def _belongs(event: Event, view: FeatureView, key: Mapping[str, Any]) -> bool:

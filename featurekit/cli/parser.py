@@ -214,6 +214,10 @@ def parser() -> Parser:
         "--full-feature-names", action="store_true", help="name each column view__feature"
     )
     historical.add_argument(
+        "--known-at", type=instant, metavar="T",
+        help="only what had arrived by this instant, ISO 8601 (default: all)",
+    )  # fmt: skip
+    historical.add_argument(
         "--statuses", action="store_true", help="add a column <feature>__status for each feature"
     )
 

@@ -362,6 +362,7 @@ def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
             full_feature_names=arguments.full_feature_names,
             statuses=arguments.statuses,
             timezone=arguments.timezone,
+            known_at=arguments.known_at,
         )
         if arguments.output is not None:
             try:

@@ -32,7 +32,8 @@ class ViewLookup:
         self.present = (PRESENT,) * len(view.features)
         self.row: struct.Struct | None = None
         plain = all(slot.type.name in _PLAIN for slot in view.slots)
-        if view.kind == "latest" and plain:
+        self.by_id = view.dedupe_us is not None
+        if view.kind == "latest" and plain and view.source.op is None:
             # One event with every slot present: a mark and a value each.
             values = "".join("B" + FORMATS[slot.type.name] for slot in view.slots)
             self.row = struct.Struct(f"{HEADER.format}qq{values}")
@@ -56,8 +57,8 @@ class ViewLookup:
             version, first, newest, events, ts, created = fields[:_BEFORE_SLOTS]
             whole = version == VERSION and events == 1 and not any(fields[_BEFORE_SLOTS::2])
             fresh = view.ttl_us is None or ts > t - view.ttl_us
-            counts = max(ts, created) <= t
-            if whole and fresh and counts and t >= newest - view.history_us and first <= t:
+            counts = max(ts, created) <= t and (first <= t or self.by_id)
+            if whole and fresh and counts and t >= newest - view.history_us:
                 assert ALL_PRESENT == 0
                 return self.pick(fields), self.present
         return _split(answer(Reader(view, blob), view, t))

@@ -78,11 +78,15 @@ class RedisStore:
                 try:
                     pipe.watch(*keys)
                     changed = change(pipe.mget(keys))
-                    values = {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
-                    if not values:
+                    values = {k: v for k, v in zip(keys, changed, strict=True) if v}
+                    gone = [k for k, v in zip(keys, changed, strict=True) if v == b""]
+                    if not values and not gone:
                         return
                     pipe.multi()
-                    pipe.mset(values)
+                    if values:
+                        pipe.mset(values)
+                    if gone:
+                        pipe.unlink(*gone)
                     pipe.execute()
                     return
                 except WatchError:

@@ -3,10 +3,15 @@
 A state is a function of the *set* of events it took, whatever their order or grouping (A2): what
 it keeps depends only on its horizon, the newest arrival less the view's history (T8). So a backfill
 and a stream of pushes over the same events give the same bytes.
+
+Of a source with an `event_id` a state holds the events that count (T7); `ids` says which they are.
+A row that arrives may then end or take away an event, for as long as its id is remembered: until
+then the event is not *settled*, and nothing is let go for its sake.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from bisect import bisect_right, insort
@@ -30,8 +35,12 @@ NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
 OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
 STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS)
 
+FOREVER = 2**63 - 1
+"""The end of an event that no correction or deletion ends."""
+
 Event = tuple[int, int, tuple[Any, ...]]
-"""event_timestamp, created_timestamp, the view's slots."""
+"""event_timestamp, created_timestamp, the view's slots; where the source has an `op`, then also the
+instant from which the event counts no more."""
 
 
 def sort_value(value: Any) -> tuple[Any, ...]:
@@ -72,15 +81,45 @@ class State:
     first_visible: int = NEVER_VISIBLE
     newest_arrival: int = NEVER
     events: list[Event] = field(default_factory=list)
+    # Of a source with ids `first_visible` is that of the events that were let go, and
+    # `newest_arrival` is also one of copies and deletions.
 
     def add(self, events: Iterable[Event]) -> None:
         """Take events, in any order; what no lookup can need any more is let go."""
         key = event_order(self.view)
         for event in events:
             insort(self.events, event, key=key)
-            self.first_visible = min(self.first_visible, visible_from(event))
+            if self.view.dedupe_us is None:
+                self.first_visible = min(self.first_visible, visible_from(event))
             self.newest_arrival = max(self.newest_arrival, event[1])
         self.prune()
+
+    def settle(self, rows: Iterable[Event], counting: Iterable[Event], newest: int) -> None:
+        """Put the events `counting` in the place of those that `rows`, all that is known of some
+        ids, were before, whatever their ends; `newest` is the newest arrival among `rows`."""
+        key = event_order(self.view)
+        gone: dict[tuple[int, int], list[Any]] = {}
+        for event in rows:
+            gone.setdefault((event[0], event[1]), []).append(key(event))
+        self.events = [
+            e for e in self.events if (e[0], e[1]) not in gone or key(e) not in gone[e[0], e[1]]
+        ]
+        self.newest_arrival = max(self.newest_arrival, newest)
+        self.add(counting)
+
+    def end(self, event: Event) -> int:
+        """The instant from which the event counts no more."""
+        return FOREVER if self.view.source.op is None else int(event[2][-1])
+
+    def settled(self, event: Event) -> bool:
+        """Whether the event counts as it does whatever arrives later, or has arrived up to
+        `dedupe_within` before the newest arrival and comes late (T7)."""
+        assert self.view.dedupe_us is not None
+        remembered = self.newest_arrival - self.view.dedupe_us
+        end = self.end(event)
+        if self.view.source.op is None:
+            return event[1] < remembered
+        return (event[1] + self.view.dedupe_us if end == FOREVER else end) < remembered
 
     def replace(
         self, after: int, until: int, events: list[Event], *, first: int, newest: int
@@ -92,8 +131,13 @@ class State:
         stand in the order of T6. `first` and `newest` are the first visible instant and the newest
         arrival of all, also of those that do not matter any more.
         """
+        if self.view.source.op is not None:
+            events = self._ended_later(after, until, events)
         self.events = [e for e in self.events if not after < e[1] <= until]
         if after == NEVER:
+            memory = self.view.dedupe_us
+            if memory is not None and self.newest_arrival - memory <= until:
+                self.first_visible = NEVER_VISIBLE  # what was let go arrived in the interval
             # Nothing that was known of the interval may outlive it, the first instant included.
             if self.newest_arrival <= until:
                 self.newest_arrival, self.first_visible = NEVER, NEVER_VISIBLE
@@ -109,6 +153,20 @@ class State:
             self.events = events
             self.prune()
 
+    def _ended_later(self, after: int, until: int, events: list[Event]) -> list[Event]:
+        """`events` with the ends that rows which arrived after `until` have given to them."""
+        key = event_order(self.view)
+        ended = [e for e in self.events if after < e[1] <= until < self.end(e) < FOREVER]
+        ends: dict[tuple[int, int], list[tuple[Any, int]]] = {}
+        for event in ended:
+            ends.setdefault((event[0], event[1]), []).append((key(event), self.end(event)))
+        made = []
+        for event in events:
+            found = ends.get((event[0], event[1]), ())
+            end = min([self.end(event), *(end for same, end in found if same == key(event))])
+            made.append((event[0], event[1], (*event[2][:-1], end)))
+        return made
+
     @property
     def horizon(self) -> int:
         """The oldest instant that the state can answer (T8)."""
@@ -119,6 +177,9 @@ class State:
     def prune(self) -> None:
         """Let go of events that count at no instant from the horizon on."""
         horizon = self.horizon
+        if self.view.dedupe_us is not None:
+            self._prune_settled(horizon)
+            return
         if self.view.kind == "window":
             oldest = horizon - self.view.retain_us
             self.events = [e for e in self.events if e[0] > oldest]
@@ -138,12 +199,35 @@ class State:
                 kept.append(rank)
         self.events = [self.events[rank] for rank in sorted(kept)]
 
+    def _prune_settled(self, horizon: int) -> None:
+        """Let go of what is over by the horizon, and for the sake of settled events of what lies
+        before every window, or behind another latest row."""
+        alive = [e for e in self.events if self.end(e) > horizon]
+        lasting = [self.end(e) == FOREVER and self.settled(e) for e in alive]
+        self.events = []
+        if self.view.kind == "window":
+            oldest = horizon - self.view.retain_us
+            for event, lasts in zip(alive, lasting, strict=True):
+                if event[0] > oldest or not lasts:
+                    self.events.append(event)
+                else:
+                    self.first_visible = min(self.first_visible, visible_from(event))
+            return
+        shown = sorted((visible_from(e), i) for i, e in enumerate(alive) if lasting[i])
+        best = list(itertools.accumulate((i for _, i in shown), max))
+        for i, event in enumerate(alive):
+            by = bisect_right(shown, (max(horizon, visible_from(event)), len(alive)))
+            if not by or best[by - 1] <= i:
+                self.events.append(event)
+
     def encode(self) -> bytes:
         """The canonical bytes: equal for equal sets of events."""
         n = len(self.events)
         parts = [HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
+        if self.view.source.op is not None:
+            parts.append(struct.pack(f"<{n}q", *(e[2][-1] for e in self.events)))
         for i, slot in enumerate(self.view.slots):
             parts.append(encode_column(slot.type, [e[2][i] for e in self.events]))
         return b"".join(parts)
@@ -153,6 +237,8 @@ def decode_state(view: View, blob: bytes) -> State:
     """The state that `encode` wrote."""
     read = Reader(view, blob)
     columns = [read.column(i) for i in range(len(view.slots))]
+    if view.source.op is not None:
+        columns.append(read.ends)
     events = [
         (read.ts[k], read.created[k], tuple(c[k] for c in columns)) for k in range(len(read.ts))
     ]
@@ -176,6 +262,10 @@ class Reader:
         self.ts = self.data[at : at + 8 * n].cast("q")
         self.created = self.data[at + 8 * n : at + 16 * n].cast("q")
         self._next = at + 16 * n
+        self.ends: Any = None
+        if view.source.op is not None:
+            self.ends = self.data[self._next : self._next + 8 * n].cast("q")
+            self._next += 8 * n
         self._columns: list[tuple[Any, Any]] = []
 
     def column(self, index: int) -> Any:
@@ -185,6 +275,20 @@ class Reader:
             values, marks, self._next = decode_column(slot.type, self.data, self._next, self.n)
             self._columns.append((values, marks))
         return self._columns[index][0]
+
+    def known(self, t: int) -> bool:
+        """Whether some event, however old, counts as of `t`."""
+        if self.first_visible <= t:
+            return True
+        if self.view.dedupe_us is None:
+            return False
+        return any(self.counts(k, t) for k in range(self.n - 1, -1, -1))
+
+    def counts(self, k: int, t: int) -> bool:
+        """Whether event `k` has happened and arrived by `t`, and is not over (T3, T7)."""
+        if self.ts[k] > t or self.created[k] > t:
+            return False
+        return self.ends is None or bool(self.ends[k] > t)
 
     def complete(self, index: int) -> bool:
         """Whether the slot has neither None nor ERROR."""
@@ -228,15 +332,13 @@ def answer(read: Reader | None, view: View, t: int) -> Answer:
             f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this "
             f"entity from {horizon.isoformat()} on; ask later, or declare history= on the view"
         )
-    if read.first_visible > t:
+    if not read.known(t):
         return unknown(view)
     return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
 
 
 def _latest(view: View, read: Reader, t: int) -> Answer:
-    row = next(
-        (k for k in range(read.n - 1, -1, -1) if read.ts[k] <= t and read.created[k] <= t), None
-    )
+    row = next((k for k in range(read.n - 1, -1, -1) if read.counts(k, t)), None)
     if row is None:
         return unknown(view)
     if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
@@ -258,7 +360,7 @@ def stated(value: Any) -> tuple[Any, str]:
 
 def _windows(view: View, read: Reader, t: int) -> Answer:
     spans: dict[tuple[int, int], tuple[int, int]] = {}
-    late = read.newest_arrival > t
+    late = read.newest_arrival > t or read.ends is not None
     out: Answer = []
     for feature in view.features:
         bounds = feature.bounds(t)
@@ -273,14 +375,15 @@ def _windows(view: View, read: Reader, t: int) -> Answer:
 def _window(
     view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int, *, late: bool
 ) -> tuple[Any, str]:
-    """One aggregate over the events of a span; `late` where some may have arrived after `t`."""
+    """One aggregate over the events of a span; `late` where some may have arrived after `t`, or be
+    over by then."""
     i, j = span
     if i >= j:
         return stated(empty_value(feature))
     chosen: Any = range(i, j)
     filtered = False
     if late:
-        chosen, filtered = [k for k in chosen if read.created[k] <= t], True
+        chosen, filtered = [k for k in chosen if read.counts(k, t)], True
     if feature.where is not None:
         keep = read.column(feature.where)
         chosen, filtered = [k for k in chosen if keep[k] is True], True

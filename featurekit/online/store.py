@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 Change = Callable[[list[bytes | None]], list[bytes | None]]
-"""From the values of some keys to their new values; None leaves a key as it is."""
+"""From the values of some keys to their new values; None leaves a key as it is, b"" removes it."""
 
 
 class OnlineStore(Protocol):
@@ -88,8 +88,10 @@ class MemoryStore:
     def update(self, keys: Sequence[bytes], change: Change) -> None:
         """Change all of `keys`."""
         for key, value in zip(keys, change(self.read(keys)), strict=True):
-            if value is not None:
+            if value:
                 self.values[key] = value
+            elif value is not None:
+                self.values.pop(key, None)
 
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values`."""

@@ -172,10 +172,7 @@ class _Replay:
         batch: list[Question] = []
         seen: dict[Any, int] = {}
         for question in self.questions:
-            keys = [
-                (v, *(question.row[p.name] for p in view.join_keys))
-                for v, view in enumerate(self.service.views)
-            ]
+            keys = [(v, stream.group(question)) for v, stream in enumerate(self.streams)]
             crossing = batch and any(batch[0].at < turn <= question.at for turn in self.turns)
             if crossing or any(seen.get(k, question.at) != question.at for k in keys):
                 yield batch
@@ -196,7 +193,11 @@ class _Replay:
 
 
 class _Stream:
-    """The events of one view's asked entities, by arrival."""
+    """The rows of one view's asked entities, by arrival.
+
+    Of a source with ids, rows of other entities that share an id with them belong there too (T7):
+    such entities are one group, whose rows are pushed together.
+    """
 
     def __init__(
         self,
@@ -207,14 +208,23 @@ class _Stream:
         questions: list[Question],
     ) -> None:
         self.view = view
-        names = [p.name for p in view.join_keys]
-        asked = {tuple(q.row[n] for n in names) for q in questions}
+        self.names = [p.name for p in view.join_keys]
+        asked = {tuple(q.row[n] for n in self.names) for q in questions}
+        self.by = [(p.name, p.type) for p in view.join_keys]
         self.asked = [key for key in asked if None not in key]
+        event_id = view.source.event_id
+        if event_id is not None:
+            of_asked = self._asked_events(con, events.relation)
+            found = con.execute(f"SELECT DISTINCT {quote(event_id)} FROM {of_asked}").fetchall()
+            self.by = [(p.name, p.type) for p in view.source.schema if p.name == event_id]
+            self.asked = found
         self.sql = self._asked_events(con, events.relation)
         self.events = Events(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for row in sorted(self._fetch(con, store), key=lambda row: row["__created"]):
-            self.rows.setdefault(tuple(row[n] for n in names), []).append(row)
+        fetched = sorted(self._fetch(con, store), key=lambda row: row["__created"])
+        self.groups = _groups(fetched, self.names, event_id)
+        for row in fetched:
+            self.rows.setdefault(self._group_of(row), []).append(row)
         self.late = {
             key: [(r["__ts"], r["__created"]) for r in rows if r["__ts"] < r["__created"]]
             for key, rows in self.rows.items()
@@ -224,27 +234,26 @@ class _Stream:
     def _asked_events(self, con: Any, relation: str) -> str:
         import pyarrow as pa
 
-        keys = self.view.join_keys
         table = quote(f"__asked_{self.view.name}")
         con.register(
             table.strip('"') + "_arrow",
             pa.table(
                 {
-                    p.name: pa.array([key[i] for key in self.asked], type=p.type.arrow)
-                    for i, p in enumerate(keys)
+                    name: pa.array([key[i] for key in self.asked], type=type_.arrow)
+                    for i, (name, type_) in enumerate(self.by)
                 }
             ),
         )
-        typed = ", ".join(f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in keys)
+        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in self.by)
         arrow = quote(table.strip('"') + "_arrow")
         con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
-        using = ", ".join(quote(p.name) for p in keys)
+        using = ", ".join(quote(name) for name, _ in self.by)
         return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
     def _fetch(self, con: Any, store: FeatureStore) -> list[dict[str, Any]]:
         """The asked entities' events, those of the files as a push of them is read."""
         source = store.repo.sources[self.view.source.name]
-        keys = [p.name for p in self.view.join_keys]
+        keys = [name for name, _ in self.by]
         read = _read_as_pushed(con, store, source, keys, self.asked)
         if read is None:
             return self._canonical(con, self.sql)
@@ -264,12 +273,23 @@ class _Stream:
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
+    def group(self, question: Question) -> tuple[Any, ...]:
+        """What names the rows that decide what is answered to a question."""
+        return self._group_of(question.row)
+
+    def _group_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        key = tuple(row[n] for n in self.names)
+        if None in key and self.view.source.event_id in row:
+            key = ("of no entity", row[self.view.source.event_id])
+        while key in self.groups:
+            key = self.groups[key]
+        return key
+
     def advance(self, store: OnlineStore, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
-        names = [p.name for p in self.view.join_keys]
         arrived: list[dict[str, Any]] = []
         for question in batch:
-            key = tuple(question.row[n] for n in names)
+            key = self.group(question)
             rows, at = self.rows.get(key, []), self.taken.get(key, 0)
             end = at
             while end < len(rows) and rows[end]["__created"] <= question.at:
@@ -286,8 +306,30 @@ class _Stream:
 
     def awaits(self, question: Question) -> bool:
         """Whether an event of the question's entity has happened and not arrived."""
-        key = tuple(question.row[p.name] for p in self.view.join_keys)
+        key = self.group(question)
         return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+
+
+def _groups(
+    rows: list[dict[str, Any]], names: list[str], event_id: str | None
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """For entities that share an id with another: the one that stands for them, in steps."""
+    above: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    if event_id is None:
+        return above
+
+    def top(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        while key in above:
+            key = above[key]
+        return key
+
+    for row in rows:
+        key = tuple(row[n] for n in names)
+        # An id is a node beside the entities, and stands for rows that belong to none.
+        of_id, of_row = top(("of no entity", row[event_id])), top(key)
+        if None not in key and of_id != of_row:
+            above[of_id] = of_row
+    return above
 
 
 def _read_as_pushed(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Span = tuple[dt.datetime, dt.datetime]
 
 ROW = '"__source_row"'
+OPS = ("upsert", "delete")
+NO_OP = 'neither "upsert" nor "delete"'
 NAN = "'nan'::DOUBLE"
 _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
@@ -523,6 +525,13 @@ def column(
     """The column `name` read from `origin`, or None where the found type does not fit."""
     how = read(quoted(origin), found, type_, zone_name=zone_name)
     return None if how is None else Column(name, origin, type_, _among(how, type_))
+
+
+def op_column(made: Column) -> Column:
+    """The column of ops, in which whatever is neither upsert nor delete is bad (T7)."""
+    wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(literal, OPS))})"
+    problems = (*made.reading.problems, (wrong, NO_OP))
+    return replace(made, reading=replace(made.reading, problems=problems))
 
 
 def instant_column(

@@ -31,6 +31,7 @@ from featurekit.sources.check import (
     instant_column,
     literal,
     numbered,
+    op_column,
     prepared,
     quoted,
     reason_sql,
@@ -176,6 +177,7 @@ def _key(source: EventSource, files: Sequence[FileInfo], state_dir: Path | None)
             source.timezone,
             source.format,
             source.on_bad_row,
+            source.op,
             kept,
             [(f.path, f.size, f.mtime_ns) for f in files],
         ]
@@ -276,6 +278,8 @@ def _columns(
     for name, type_ in source.schema.items():
         kind = _found(where, name, found)
         made = column(name, name, kind, type_, zone_name=source.timezone, read=format_.reading)
+        if made is not None and name == source.op:
+            made = op_column(made)
         columns.append(made if made is not None else _refuse(where, name, kind, type_))
     instants = {
         "__ts": source.timestamp_field,

@@ -19,6 +19,8 @@ from featurekit.sources.arrow import (
     table_of,
 )
 from featurekit.sources.check import (
+    NO_OP,
+    OPS,
     ROW,
     BadRow,
     Column,
@@ -29,6 +31,7 @@ from featurekit.sources.check import (
     found_hint,
     instant_column,
     numbered,
+    op_column,
     prepared,
     reason_sql,
     select_sql,
@@ -112,7 +115,7 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
                 "a table with an Arrow stream"
             )
         _check_names(source, list(row), row=number)
-        fault, values = _canonical_row(row, types, source.timezone, number)
+        fault, values = _canonical_row(row, types, source, number)
         if fault is None:
             good.append(values)
         elif source.on_bad_row == "error":
@@ -127,12 +130,14 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
 
 
 def _canonical_row(
-    row: Mapping[str, Any], types: Mapping[str, Type], zone_name: str, number: int
+    row: Mapping[str, Any], types: Mapping[str, Type], source: EventSource, number: int
 ) -> tuple[BadRow | None, dict[str, Any]]:
     values = {}
     for name, type_ in types.items():
         try:
-            values[name] = canonical(row.get(name), type_, zone_name=zone_name)
+            values[name] = canonical(row.get(name), type_, zone_name=source.timezone)
+            if name == source.op and values[name] not in OPS:
+                raise Misfit(NO_OP)
         except Misfit as reason:
             shown = shortened(repr(row.get(name)))
             return BadRow(number, name, str(reason), shown), {}
@@ -280,7 +285,8 @@ def _columns(source: EventSource, found: Mapping[str, str]) -> list[Column]:
     for name in source.schema:
         if name in found:
             made = column(name, name, found[name], types[name], zone_name=source.timezone)
-            columns.append(made or _misfit(source, name, found[name], types[name]))
+            made = made or _misfit(source, name, found[name], types[name])
+            columns.append(op_column(made) if name == source.op else made)
     for name, origin in (("__ts", source.timestamp_field), ("__created", _created(source, found))):
         if origin is not None:
             made = instant_column(name, origin, found[origin], zone_name=source.timezone)

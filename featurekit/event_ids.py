@@ -1,0 +1,92 @@
+"""Which rows of a source with an `event_id` are events that count, as one SQL relation (T7).
+
+The rule, of which `online/ids.py` is the other text: rows of one id are taken in the order in which
+they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
+`dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
+each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from featurekit.compiled import Source, View
+from featurekit.online.state import FOREVER
+from featurekit.to_duckdb import quote
+from featurekit.types import FLOAT
+from featurekit.view_events import order_key
+
+_numbers = itertools.count()
+
+
+def row_order_sql(source: Source) -> str:
+    """The ORDER BY of T6 among rows of a source that arrived at one instant."""
+    types = {p.name: p.type for p in source.schema}
+    first = [] if source.sequence is None else [source.sequence]
+    terms = ["__ts"]
+    for name in dict.fromkeys([*first, *types]):
+        terms.append(f"{order_key(quote(name), types[name])} ASC NULLS FIRST")
+        if types[name].base == FLOAT:
+            terms.append(f"signbit({quote(name)}) DESC")
+    return ", ".join(terms)
+
+
+def counted(con: Any, view: View, relation: str) -> str:
+    """The rows of `relation` (a source's columns, __ts, __created) that count, with `__end` where
+    the source has an `op`; `relation` itself where it has no ids.
+
+    Only the rows of ids that come more than once are ordered; they are kept in temporary tables of
+    `con`, so that what reads the result often pays for them once.
+    """
+    source = view.source
+    if source.event_id is None:
+        return relation
+    event_id, name = quote(source.event_id), f"__ids_{next(_numbers)}"
+    repeated, kept = f"{name}_repeated", f"{name}_kept"
+    con.execute(
+        f"CREATE TEMP TABLE {repeated} AS SELECT {event_id} FROM {relation} "
+        f"GROUP BY {event_id} HAVING count(*) > 1"
+    )
+    rows = f"(SELECT * FROM {relation} SEMI JOIN {repeated} USING ({event_id}))"
+    columns = ", ".join([*(quote(p.name) for p in source.schema), "__ts", "__created"])
+    single = f"SELECT {columns} FROM {relation} ANTI JOIN {repeated} USING ({event_id})"
+    assert view.dedupe_us is not None
+    if source.op is None:
+        con.execute(f"CREATE TEMP TABLE {kept} AS {_first_known(source, rows, view.dedupe_us)}")
+        return f"({single} UNION ALL SELECT {columns} FROM {kept})"
+    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions(source, rows, view.dedupe_us)}")
+    upserts = f"SELECT *, {FOREVER} AS __end FROM ({single}) WHERE {quote(source.op)} = 'upsert'"
+    return f"({upserts} UNION ALL SELECT {columns}, __end FROM {kept})"
+
+
+def _first_known(source: Source, rows: str, within: int) -> str:
+    """Of each id the row that arrived first, and each that arrived when it was forgotten."""
+    event_id = quote(source.event_id or "")
+    ordered = "list_sort(list(DISTINCT __created))"
+    later = f"CASE WHEN x[1] > a[len(a)] + {within} THEN list_concat(a, x) ELSE a END"
+    chain = f"list_reduce(list_transform({ordered}, lambda c: [c]), lambda a, x: {later})"
+    short = f"max(__created) - min(__created) <= {within}"
+    first = (
+        f"SELECT {event_id}, unnest(CASE WHEN {short} THEN [min(__created)] ELSE {chain} END) "
+        f"AS __created FROM {rows} GROUP BY {event_id}"
+    )
+    return (
+        f"SELECT * FROM {rows} SEMI JOIN ({first}) USING ({event_id}, __created) "
+        f"QUALIFY row_number() OVER (PARTITION BY {event_id}, __created "
+        f"ORDER BY {row_order_sql(source)}) = 1"
+    )
+
+
+def _versions(source: Source, rows: str, within: int) -> str:
+    """Each upsert with the instant at which the next version of its id arrived."""
+    following = (
+        f"lead(__created) OVER (PARTITION BY {quote(source.event_id or '')} "
+        f"ORDER BY __created, {row_order_sql(source)})"
+    )
+    end = f"CASE WHEN __next - __created <= {within} THEN __next ELSE {FOREVER} END"
+    return (
+        f"SELECT * EXCLUDE (__next), {end} AS __end "
+        f"FROM (SELECT *, {following} AS __next FROM {rows}) "
+        f"WHERE {quote(source.op or '')} = 'upsert' AND __end > __created"
+    )
