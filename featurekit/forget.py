@@ -23,11 +23,12 @@ from featurekit.deployment import fed_views, locked
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
 from featurekit.materialise import materialize_view
 from featurekit.online.codec import encode_key
+from featurekit.online.ids import Ids
 from featurekit.online.state import NEVER, NEVER_VISIBLE, decode_state
 from featurekit.online.store import OnlineStore
 from featurekit.push_log import log_folder, put_segment, segments
 from featurekit.registry import Tombstone
-from featurekit.serve import ids_prefix, project_key
+from featurekit.serve import project_key
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.rewrite import remove_rows
 from featurekit.sources.values import Misfit, canonical
@@ -103,7 +104,6 @@ def forget(
             f"{view.name}:{view.fingerprint}": _repair(store, con, view, mine, until)
             for view in others
         }
-        _remove_ids(store, con, sources, until)
         states, unknown = _remove_states(store, name, types, values, until, progress)
         log_rows = sum(mine.strip_log(store.state_dir, s.name) for s in sources)
         files = tuple(
@@ -149,11 +149,13 @@ def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
 def _others(
     store: FeatureStore, sources: Sequence[EventSource], types: Mapping[str, Type]
 ) -> list[View]:
-    """The views that are fed with the sources' events, but keyed by something else."""
+    """The views that are fed with the sources' events, but keyed by something else, and those that
+    remember ids (T7), whose memories hold the rows of all."""
     names = {source.name for source in sources}
     found = []
     for view in fed_views(store.online, store.project):
-        if view.source.name in names and not _keyed_by(view, types):
+        apart = not _keyed_by(view, types) or view.dedupe_us is not None
+        if view.source.name in names and apart:
             if not store.readable(view):
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
@@ -283,7 +285,15 @@ def _text(value: Any) -> str:
 
 
 def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) -> int:
-    """Make the states that the entity's events are in anew, without them; how many there are."""
+    """Make the states that the entity's events are in anew, without them; how many there are.
+
+    Where ids are remembered all states are: without an event of the entity another one of its id
+    may count, for another entity (T7).
+    """
+    if view.dedupe_us is not None:
+        events = store.snapshot(con, view)
+        done = materialize_view(con, store.online, store.project, view, events, until=until)
+        return done.entities
     names = [p.name for p in view.join_keys]
     relation = store.with_forgotten(con, store.source(view.source.name))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in names)
@@ -296,21 +306,6 @@ def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) 
         events = store.snapshot(con, view)
         materialize_view(con, store.online, store.project, view, events, until=until, only=entities)
     return len(entities)
-
-
-def _remove_ids(store: FeatureStore, con: Any, sources: Sequence[EventSource], until: int) -> None:
-    """Make what is remembered of ids anew without the entity's rows (T7); of versions that are fed
-    no more, which serve again only when they were materialised anew, it goes altogether."""
-    online, names = store.online, {s.name for s in sources}
-    fed = fed_views(online, store.project)
-    for view in fed:
-        if view.source.name in names and view.dedupe_us is not None and store.readable(view):
-            materialize_view(
-                con, online, store.project, view, store.snapshot(con, view), until=until
-            )
-    kept = tuple(ids_prefix(store.project, view) for view in fed)
-    for keys in online.scan(project_key(store.project, "ids") + b":"):
-        online.delete([key for key in keys if not key.startswith(kept)])
 
 
 def _remove_states(
@@ -343,8 +338,35 @@ def _remove_states(
                 _remove_state(online, view, key, until, fed=version in fed)
                 shown = ":".join(version)
                 removed[shown] = removed.get(shown, 0) + 1
+    for keys in online.scan(project_key(store.project, "ids") + b":"):
+        for key in keys:
+            _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            elif version not in fed:  # what is fed was made anew
+                _remove_memory(online, view, key, types, wanted)
     progress("states", total, total)
     return removed, tuple(unknown)
+
+
+def _remove_memory(
+    online: OnlineStore,
+    view: View,
+    key: bytes,
+    types: Mapping[str, Type],
+    wanted: Mapping[str, bytes],
+) -> None:
+    """Remove what a version that is fed no more remembers of an id, if a row is the entity's."""
+    (blob,) = online.read([key])
+    for row in Ids(view).decode(blob):
+        values = {name: row.get(name) for name in types}
+        if None in values.values():
+            continue
+        if {n: encode_key(types[n], value) for n, value in values.items()} == wanted:
+            online.delete([key])
+            return
 
 
 def _all_views(store: FeatureStore) -> Iterator[View]:

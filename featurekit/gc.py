@@ -26,9 +26,9 @@ _Version = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The keys of one version in the online store: the states of a "view", or the plan of a
-    "service". `used_by` says which versions of services need it; unused, its keys are removed, and
-    `bytes` is what they took up."""
+    """The keys of one version in the online store: the states of a "view" and what it remembers of
+    ids (T7), or the plan of a "service". `used_by` says which versions of services need it; unused,
+    its keys are removed, and `bytes` is what they took up."""
 
     kind: str
     name: str
@@ -121,9 +121,7 @@ def _version(key: bytes, names: frozenset[str]) -> _Version | None:
     """The version that a key belongs to; None for the project's own bookkeeping."""
     kind, *rest = key.split(b":", 5)[2:]
     match kind, [part.decode(errors="replace") for part in rest[:2]]:
-        case b"state", [view, fingerprint] if len(rest) == 3:
-            return "view", view, fingerprint
-        case b"ids", [view, fingerprint] if len(rest) == 3:
+        case b"state" | b"ids", [view, fingerprint] if len(rest) == 3:
             return "view", view, fingerprint
         case b"floor", [view, fingerprint]:
             return "view", view, fingerprint

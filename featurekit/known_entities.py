@@ -1,7 +1,7 @@
 """Makes an entity frame where none is given: every entity that was known, at each of some instants.
 
-An entity is known from its first event that is visible on (T3). Rows are ordered by instant, then
-by the join keys, so the same events give the same frame.
+An entity is known while it has an event that is visible (T3) and was not deleted (T7). Rows are
+ordered by instant, then by the join keys, so the same events give the same frame.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 from featurekit.compiled import Service
 from featurekit.durations import Duration, duration_us
 from featurekit.errors import EntityFrameError
+from featurekit.event_ids import counted
+from featurekit.online.state import FOREVER
 from featurekit.point_in_time import Events
 from featurekit.timezones import to_utc_us
 from featurekit.to_duckdb import quote, text_literal
@@ -34,22 +36,23 @@ class KnownEntities:
         keys = service.join_keys
         names = ", ".join(map(quote, keys))
         there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
-        relations = {
-            view.source.name: read.relation
+        of_views = {
+            (view.source.name, view.dedupe_us): counted(con, view, read.relation)
             for view, read in zip(service.views, events, strict=True)
             if self.view in (None, view.name)
         }
-        first = " UNION ALL ".join(
-            f"SELECT {names}, min(greatest(__ts, __created)) AS v FROM {relation} "
-            f"WHERE {there} GROUP BY {names}"
-            for relation in relations.values()
+        ended = {view.source.name for view in service.views if view.source.op is not None}
+        spans = " UNION ALL ".join(
+            f"SELECT {names}, min(greatest(__ts, __created)) AS v, "
+            f"{'__end' if source in ended else FOREVER} AS w "
+            f"FROM {relation} WHERE {there} GROUP BY ALL"
+            for (source, _), relation in of_views.items()
         )
         shown = ", ".join(_shown(name, type_) for name, type_ in keys.items())
         con.execute(
             f"COPY (SELECT {shown}, make_timestamp(t)::TIMESTAMPTZ AS event_timestamp FROM "
-            f"(SELECT {names}, min(v) AS v FROM ({first}) GROUP BY {names}) "
-            f"JOIN {self.instants} ON v <= t ORDER BY t, {names}) "
-            f"TO {text_literal(str(path))} (FORMAT parquet)"
+            f"(SELECT DISTINCT {names}, t FROM ({spans}) JOIN {self.instants} ON v <= t AND w > t) "
+            f"ORDER BY t, {names}) TO {text_literal(str(path))} (FORMAT parquet)"
         )
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.compaction import compact
+from featurekit.deployment import fed_views
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.forget import Forgot
 from featurekit.online.server import scratch_redis
@@ -591,3 +592,95 @@ def test_a_view_of_a_view_is_forgotten_with_its_source(repo: Repo) -> None:
         frame = [{**row, "event_timestamp": online.as_of} for row in asked]
         offline = store.get_historical_features(frame, "service").to_arrow()
     assert online.columns["total"] == offline["total"].to_pylist() == [None, 2.5 + 1e300]
+
+
+def with_ids(repo: Repo, *, op: bool) -> None:
+    """The same repo, its source with ids, and `op` where it is asked for."""
+    path = repo.folder / "definitions.py"
+    extra = ', "op": str' if op else ""
+    text = path.read_text().replace(
+        '"price": float}', f'"price": float, "id": str{extra}}}, event_id="id"'
+    )
+    text = text.replace('event_id="id"', 'event_id="id", dedupe_within="90000d"')
+    path.write_text(text.replace('event_id="id"', 'event_id="id", op="op"') if op else text)
+    for name in ("lines_1", "lines_2"):
+        file = repo.folder / "data" / f"{name}.parquet"
+        table = pq.read_table(file)
+        ids = pa.array([f"{name}-{i // 2}" for i in range(table.num_rows)])  # pairs share an id
+        table = table.append_column("id", ids)
+        if op:
+            table = table.append_column("op", pa.array(["upsert"] * table.num_rows))
+        pq.write_table(table, file)
+
+
+@pytest.mark.parametrize("op", [False, True])
+def test_what_is_remembered_of_ids_is_forgotten_too(
+    repo: Repo, tmp_path_factory: pytest.TempPathFactory, op: bool
+) -> None:
+    """Events that copies or corrections of the entity's took away count as if these never came."""
+    more = {"op": "upsert"} if op else {}
+    with_ids(repo, op=op)
+    first = repo.folder / "definitions.py"
+    for window in ("80000d", "70000d", "90000d"):  # memories of unfed and retained versions too
+        text = first.read_text()
+        first.write_text(text.replace('window="90000d")', f'window="{window}")'))
+        repo.deploy()
+        first.write_text(text)
+    pushed = [
+        event(17850, "c", 4.0, id="p1", **more),
+        event(2, "c", 3.5, id="p1", **more),
+        event(3, "a", 2.0, id="p2", **more),
+        event(17850, "a", 1.0, id="p2", **more),
+    ]
+    for row in pushed:
+        repo.push(row)
+    before = repo.same()
+    repo.forget(rewrite_files=True)
+    after = repo.same()
+    assert after != before
+    with repo.store() as store:
+        keys = store.online.keys(b"fk:forget:ids:")
+        memories = [blob or b"" for blob in store.online.read(keys)]
+        assert memories
+        assert [m for m in memories if (17850).to_bytes(8, "little") in m] == []
+        assert store.check_parity("service", values=2000).ok
+    with scratch_redis() as url:
+        other = Repo(tmp_path_factory.mktemp("other"), url)
+        with_ids(other, op=op)
+        for name in ("lines_1", "lines_2"):
+            file = other.folder / "data" / f"{name}.parquet"
+            table = pq.read_table(file)
+            kept = [c != 17850 for c in table["customer_id"].to_pylist()]
+            pq.write_table(table.filter(kept), file)
+        other.deploy()
+        for row in pushed:
+            if row["customer_id"] != 17850:
+                other.push(row)
+        expected = other.same()
+    assert after == expected
+    repo.push(event(17850, "c", 9.0, id="p1", **more))
+    repo.same()
+
+
+def test_gc_removes_what_unused_versions_remember_of_ids(repo: Repo) -> None:
+    with_ids(repo, op=False)
+    for window in ("90000d", "80000d", "70000d"):
+        text = (repo.folder / "definitions.py").read_text()
+        spend = text.index('"spend": Sum("price", window=')
+        end = text.index(")", spend)
+        changed = f'{text[:spend]}"spend": Sum("price", window="{window}"{text[end:]}'
+        (repo.folder / "definitions.py").write_text(changed)
+        repo.deploy()
+    with repo.store() as store:
+        fed = {v.fingerprint.encode() for v in fed_views(store.online, store.project)}
+        assert held(store) > fed
+        store.gc()
+        assert held(store) == fed
+    repo.same()
+
+
+def held(store: FeatureStore) -> set[bytes]:
+    """The fingerprints of the views that states, memories and floors are there of."""
+    kinds = (b"ids", b"floor", b"state")
+    keys = [key for kind in kinds for key in store.online.keys(b"fk:forget:" + kind)]
+    return {key.split(b":")[4] for key in keys}

@@ -211,3 +211,41 @@ def test_one_service_is_named(store: FeatureStore) -> None:
         store.get_historical_features(at=[at(1)])
     with pytest.raises(DefinitionError, match="name one service"):
         store.get_historical_features(None, "customers", features="customers", at=[at(1)])
+
+
+CORRECTED = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+customer = Entity("customer", join_keys={"customer_id": int})
+orders = EventSource("orders", path="data/orders.parquet", timestamp_field="ts",
+    created_timestamp_column="arrived", event_id="id", op="op", dedupe_within="30d",
+    schema={"customer_id": int, "id": str, "op": str, "price": float})
+newest = FeatureView("newest", entities=[customer], source=orders, features={"price": "price"})
+service = FeatureService("service", features=[newest])
+"""
+
+
+def test_an_entity_whose_events_were_all_deleted_is_known_no_more(
+    make_repo: Callable[..., Path],
+) -> None:
+    rows = [
+        (1, "a", "upsert", 10), (2, "b", "upsert", 11), (1, "a", "delete", 20),
+        (3, "b", "upsert", 30), (4, "c", "delete", 31),
+    ]  # fmt: skip
+    table = {
+        "customer_id": [r[0] for r in rows],
+        "id": [r[1] for r in rows],
+        "op": [r[2] for r in rows],
+        "price": [float(r[3]) for r in rows],
+        "ts": times([r[3] for r in rows]),
+        "arrived": times([r[3] for r in rows]),
+    }
+    store = FeatureStore(make_repo(CORRECTED, {"orders": table}))
+    instants = [at(s) for s in (10, 11, 19.999999, 20, 30, 40)]
+    made = store.get_historical_features(features="service", at=instants, statuses=True).to_arrow()
+    found: dict[dt.datetime, list[int]] = {t: [] for t in instants}
+    for t, customer in zip(
+        made["event_timestamp"].to_pylist(), made["customer_id"].to_pylist(), strict=True
+    ):
+        found[t].append(customer)
+    assert list(found.values()) == [[1], [1, 2], [1, 2], [2], [3], [3]]
+    assert set(made["price__status"].to_pylist()) == {"PRESENT"}

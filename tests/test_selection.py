@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_forget import Repo as Lines
+from test_forget import event, with_ids
 from test_versions import Repo, at
 
 from featurekit.deployment import fed_views, materialized_until
@@ -165,3 +167,28 @@ def test_what_is_not_there_is_explained(repo: Repo) -> None:
         with pytest.raises(EntityFrameError, match="write a dict of its join keys"):
             store.materialize(entities=[1])  # type: ignore[list-item]
     assert (states(repo), marks(repo)) == before
+
+
+@pytest.mark.parametrize("op", [False, True])
+def test_states_of_a_source_with_ids_are_put_right_alone(tmp_path: Path, op: bool) -> None:
+    with scratch_redis() as url:
+        repo = Lines(tmp_path, url)
+        with_ids(repo, op=op)
+        repo.deploy()
+        more = {"op": "upsert"} if op else {}
+        repo.push(event(2, "c", 3.5, id="p1", **more))
+        repo.push(event(17850, "c", 4.0, id="p1", **more))
+        repo.same()
+        with repo.store() as store:
+            keys = sorted(store.online.keys(b"fk:forget:"))
+            right = store.online.read(keys)
+            broken = [k for k in keys if b"{2:i2}" in k]
+            assert len(broken) == 2
+            store.online.delete(broken)
+            store.materialize(entities=[{"customer_id": 2}])
+            assert sorted(store.online.keys(b"fk:forget:")) == keys
+            locks = [i for i, k in enumerate(keys) if b":lock:" in k]
+            again = store.online.read(keys)
+            assert [v for i, v in enumerate(again) if i not in locks] == [
+                v for i, v in enumerate(right) if i not in locks
+            ]
