@@ -30,6 +30,7 @@ from test_paths_agree import (
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
 from featurekit.define import FeatureService
 from featurekit.errors import OnlineError
+from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore
 
 H, D = awkward.HOUR, awkward.DAY
@@ -244,6 +245,33 @@ def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, nam
         paths.materialise(store, after=middle, until=until)
         assert states(store) == states(wanted)
         paths.materialise(store, until=until)
+        assert states(store) == states(wanted)
+        paths.close()
+
+    check()
+
+
+@of_one_source
+def test_backfills_and_pushes_in_turns_give_the_bytes_of_the_pushes(con, name):
+    @settings(max_examples=EXAMPLES // 10)
+    @given(id_cases(SERVICES[name]), st.data())
+    def check(case, data):
+        rows, _, shuffler = case
+        paths = Paths(con, SERVICES[name], rows)
+        source = next(iter(rows))
+        arrivals = sorted({row["__created"] for row in rows[source]} | {0})
+        wanted = pushed(paths, rows[source], [], shuffler)
+        store, known = MemoryStore(), NEVER
+        for until in sorted({*data.draw(st.sets(st.sampled_from(arrivals))), arrivals[-1]}):
+            how = data.draw(st.sampled_from(["push", "materialise", "both", "whole"]))
+            if how in ("push", "both"):
+                arrived = [r for r in rows[source] if known < r["__created"] <= until]
+                paths.push(store, sorted(arrived, key=lambda r: r["__created"]), source)
+            if how in ("materialise", "both"):
+                paths.materialise(store, after=known, until=until)
+            if how == "whole":
+                paths.materialise(store, until=until)
+            known = until
         assert states(store) == states(wanted)
         paths.close()
 
