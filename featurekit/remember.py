@@ -53,7 +53,10 @@ def remember(
         near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
         columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
         of = arrived if view.source.op is not None else counting
-        relation = f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} UNION ALL SELECT {columns} FROM {of} WHERE {near})"
+        relation = (
+            f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} "
+            f"UNION ALL SELECT {columns} FROM {of} WHERE {near})"
+        )
     written: set[bytes] = set()
     for chunk in _chunks(_by_id(con, writer, relation)):
         _replace(store, writer, chunk, after, until, floor)
