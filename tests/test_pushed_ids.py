@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from featurekit import FeatureStore, push, push_log
+from featurekit.cli import main
 from featurekit.compiled import View
 from featurekit.define import EventSource
 from featurekit.errors import (
@@ -335,6 +337,26 @@ def test_known_at_needs_to_know_when_rows_arrived(make_repo, redis_url, redis_st
         opened.get_historical_features(
             [{"customer": 1, "event_timestamp": NOW}], "service", known_at=NOW
         )
+
+
+def test_known_at_on_the_command_line(repo, capsys):
+    frame = repo / "frame.csv"
+    frame.write_text(f"customer,event_timestamp\n1,{NOW.isoformat()}\n", encoding="utf-8")
+    sums = {}
+    for known in ([], ["--known-at", (NOW - 3.5 * DAY).isoformat()]):
+        argv = ["--repo", str(repo), "get-historical", "service", str(frame), *known, "--json"]
+        assert main(argv) == 0
+        made = json.loads(capsys.readouterr().out)
+        sums[made["manifest"]["known_at"]] = made["first_rows"][0]["lined_sum"]
+    assert sums == {None: 15.0, (NOW - 3.5 * DAY).isoformat(): 35.0}
+
+
+def test_known_at_without_a_frame_asks_about_what_was_known_then(store):
+    made = store.get_historical_features(
+        None, "service", at=[NOW], known_at=NOW - 3.5 * DAY
+    ).to_arrow()  # fmt: skip
+    assert made["customer"].to_pylist() == [1, 2, 3]
+    assert made["lined_sum"].to_pylist() == [35.0, 30.0, None]
 
 
 # --- parity ---------------------------------------------------------------------------------------
