@@ -47,14 +47,15 @@ def remember(
     sweep = whole or wanted - floor >= view.dedupe_us
     if sweep:
         floor = max(floor, wanted)
-    relation = f"(SELECT * FROM {arrived} WHERE __created > {after} AND __created >= {floor})"
+    relation = f"(SELECT * FROM {arrived} WHERE __created > {after})"
     if whole:
         # Of what arrived before the floor, what rows after it are held against.
         near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
         columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
         of = arrived if view.source.op is not None else counting
         relation = (
-            f"(SELECT {columns} FROM {relation} UNION ALL SELECT {columns} FROM {of} WHERE {near})"
+            f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} "
+            f"UNION ALL SELECT {columns} FROM {of} WHERE {near})"
         )
     written: set[bytes] = set()
     for chunk in _chunks(_by_id(con, writer, relation)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import awkward
@@ -22,15 +23,21 @@ from test_paths_agree import (
     agree,
     cases,
     in_turns,
+    late,
     ratio,
     source,
     view,
 )
 
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
-from featurekit.define import FeatureService
-from featurekit.errors import OnlineError
+from featurekit.compiled import compile_view
+from featurekit.define import FeatureService, FeatureView
+from featurekit.errors import DefinitionError, OnlineError
+from featurekit.ir import canonical
+from featurekit.materialise import materialize_view
+from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore
+from featurekit.point_in_time import Events
 
 H, D = awkward.HOUR, awkward.DAY
 SCHEMA: dict[str, Any] = {
@@ -248,3 +255,91 @@ def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, nam
         paths.close()
 
     check()
+
+
+@of_one_source
+def test_backfills_and_pushes_in_turns_give_the_bytes_of_the_pushes(con, name):
+    @settings(max_examples=EXAMPLES // 10)
+    @given(id_cases(SERVICES[name]), st.data())
+    def check(case, data):
+        rows, _, shuffler = case
+        paths = Paths(con, SERVICES[name], rows)
+        source = next(iter(rows))
+        arrivals = sorted({row["__created"] for row in rows[source]} | {0})
+        wanted = pushed(paths, rows[source], [], shuffler)
+        store, known = MemoryStore(), NEVER
+        for until in sorted({*data.draw(st.sets(st.sampled_from(arrivals))), arrivals[-1]}):
+            how = data.draw(st.sampled_from(["push", "materialise", "both", "whole"]))
+            if how in ("push", "both"):
+                arrived = [r for r in rows[source] if known < r["__created"] <= until]
+                paths.push(store, sorted(arrived, key=lambda r: r["__created"]), source)
+            if how in ("materialise", "both"):
+                paths.materialise(store, after=known, until=until)
+            if how == "whole":
+                paths.materialise(store, until=until)
+            known = until
+        assert states(store) == states(wanted)
+        paths.close()
+
+    check()
+
+
+# --- what a view remembers ------------------------------------------------------------------------
+
+
+def memory(made: FeatureView) -> int | None:
+    return compile_view(made).dedupe_us
+
+
+def test_ids_are_remembered_as_far_as_the_view_s_own_windows_or_ttl_reach():
+    reach = {"n": Count(window="1d", offset="1h"), "s": Sum("amount", window="1d", hop="7h")}
+    assert memory(view("v", ONE, copied, reach)) == D + 7 * H
+    assert memory(view("v", ONE, copied, {"n": Count(window="1d", offset="9h")})) == D + 9 * H
+    assert memory(view("v", ONE, copied, row, ttl="2h")) == 2 * H
+    assert memory(view("v", ONE, briefly, reach)) == H
+    assert memory(view("v", ONE, late, reach)) is None
+
+
+def test_a_latest_row_without_a_ttl_must_say_how_long_ids_are_remembered():
+    with pytest.raises(DefinitionError, match=r"'v'.*'copied'.*dedupe_within=\"30d\""):
+        compile_view(view("v", ONE, copied, row))
+
+
+def test_what_an_id_is_and_how_long_it_is_remembered_stands_in_the_fingerprints():
+    plain = source("s", SCHEMA, created_timestamp_column="arrived")
+    made = [
+        compile_view(view("v", ONE, of, {"n": Count(window="1d")}))
+        for of in (
+            plain,
+            replace(plain, event_id="id"),
+            replace(plain, event_id="id", dedupe_within="1d"),
+            replace(plain, event_id="id", dedupe_within="2d"),
+            replace(plain, event_id="id", op="op"),
+        )
+    ]
+    prints = [v.fingerprint for v in made]
+    assert prints[1] == prints[2]  # the default, written out
+    assert len(set(prints)) == len({v.features[0].fingerprint for v in made}) == 4
+    assert {"event_id", "dedupe_us"}.isdisjoint(canonical(made[0]).split('"'))
+
+
+def test_a_source_without_ids_has_the_fingerprint_that_it_had():
+    plain = source("s", {"key": int, "amount": float}, created_timestamp_column="arrived")
+    made = compile_view(view("v", ONE, plain, {"n": Count(window="1d")}))
+    assert made.fingerprint == "cb70edf3e22d354f142893a08a3c3b65"
+
+
+def test_a_backfill_of_some_entities_keeps_the_ends_that_were_pushed_since(con):
+    service = SERVICES["corrections in windows"]
+    old = {"id": 1, "key": 1, "key2": "", "amount": 1.0, "qty": 1, "flag": None, "name": None,
+           "op": "upsert", "__ts": 0, "__created": 0}  # fmt: skip
+    moved = old | {"key": 2, "__created": 10}
+    paths = Paths(con, service, {"corrected": [old, moved]})
+    wanted, store = MemoryStore(), MemoryStore()
+    for each in (wanted, store):
+        paths.push(each, [old, moved], "corrected")
+    compiled = paths.service.views[0]
+    events = Events(f"(SELECT * FROM {paths.events['v'].relation} WHERE __created < 5)", False)
+    materialize_view(con, store, "tests", compiled, events, until=5, only=[(1,)])
+    assert states(store) == states(wanted)
+    paths.close()
