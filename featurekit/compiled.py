@@ -20,7 +20,7 @@ from featurekit.define import (
     FeatureView,
     Transform,
 )
-from featurekit.durations import duration_us
+from featurekit.durations import LIFETIME_US, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
 from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
@@ -79,6 +79,11 @@ class Feature:
         """The aggregate that this feature names."""
         assert self.aggregate is not None
         return _implementation(self.aggregate, self.params)
+
+    @property
+    def lifetime(self) -> bool:
+        """Whether the window has no beginning."""
+        return self.window_us == LIFETIME_US
 
     def bounds(self, t: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t` (T4, T5)."""
@@ -429,7 +434,7 @@ class _ViewCompiler:
             slot=slot,
             aggregate=what,
             where=where,
-            window_us=duration_us(aggregate.window, what="window"),
+            window_us=window_us(aggregate.window, what="window"),
             offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
             hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
             default=default,

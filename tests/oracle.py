@@ -206,7 +206,7 @@ def _declared(value: Any, type_: Type) -> Any:
 
 def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], t: int) -> Any:
     end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
-    start = end - _us(aggregate.window)
+    start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
     if aggregate.hop is not None:
         start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
     inputs, instants = [], []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates.exact import FloatColumn
-from featurekit.durations import Duration, duration_text, duration_us
+from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.types import Type
 
@@ -107,8 +107,9 @@ class Aggregate:
     """A window aggregate over a column or a transform (semantics, "Aggregates over a window").
 
     `input`: a column's name, a `@feature`, or None where the aggregate counts rows. None inputs
-    are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4);
-    `offset` moves both ends back; `hop` moves the open end down to a multiple of itself (T5).
+    are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4),
+    or, for "lifetime", everything up to t; `offset` moves both ends back; `hop` moves the open end
+    down to a multiple of itself (T5), which a lifetime does not have.
     `where`, a column or `@feature` of bool, keeps the rows where it is true. `default` replaces
     None, never an error (A4). `windows=["1h", "7d"]`, in place of `window`, makes a feature of
     each: "spend" becomes "spend_1h" and "spend_7d".
@@ -141,9 +142,14 @@ class Aggregate:
             raise DefinitionError(f'{what} needs a window, as in {what}(…, window="7d")')
         object.__setattr__(self, "windows", tuple(self.windows))
         for window in self.windows or (self.window,):
-            duration_us(window, what=f"{what}(window=…)")
+            window_us(window, what=f"{what}(window=…)")
         if self.hop is not None:
             duration_us(self.hop, what=f"{what}(hop=…)")
+            if LIFETIME in (self.window, *self.windows):
+                raise DefinitionError(
+                    f'{what}: hop= moves the open end of a window, and window="{LIFETIME}" has '
+                    "none; leave hop= out, or write two features"
+                )
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
         self.check()
@@ -164,7 +170,7 @@ class Aggregate:
             return {name: self}
         made: dict[str, Aggregate] = {}
         for window in self.windows:
-            us = duration_us(window, what="windows")
+            us = window_us(window, what="windows")
             shown = window if isinstance(window, str) else duration_text(us)
             if f"{name}_{shown}" in made:
                 raise DefinitionError(f"{type(self).__name__}: windows= names {shown!r} twice")
