@@ -104,9 +104,9 @@ class View:
     """A compiled view. `kind` "latest": features of the latest row (V1); "window": aggregates.
 
     `order` names the slots by which events of one instant are ordered (T6): the sequence column,
-    then the row's own values. `retain_us` is how far back of an instant its windows reach.
-    `dedupe_us` is how long the ids of a source with an `event_id` are remembered (T7); such a view
-    has a slot of the id.
+    then the row's own values. `retain_us` is how far back of an instant its windows reach, and, of
+    windows, its ttl. `dedupe_us` is how long the ids of a source with an `event_id` are remembered
+    (T7); such a view has a slot of the id.
     """
 
     name: str
@@ -279,6 +279,7 @@ class _ViewCompiler:
             replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source, memory)))
             for f in made
         )
+        ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
         compiled = View(
             name=view.name,
             kind="window" if windows else "latest",
@@ -287,9 +288,14 @@ class _ViewCompiler:
             slots=tuple(self.slots),
             order=self._order(),
             features=features,
-            ttl_us=None if view.ttl is None else duration_us(view.ttl, what="ttl"),
+            ttl_us=ttl_us,
             history_us=duration_us(view.history or "0s", what="history", zero=True),
-            retain_us=max((f.window_us + f.offset_us + f.hop_us for f in made), default=0),
+            retain_us=max(
+                [
+                    ttl_us if windows and ttl_us is not None else 0,
+                    *(f.window_us + f.offset_us + f.hop_us for f in made),
+                ]
+            ),
             on_error=view.on_error,
             dedupe_us=memory,
         )
@@ -428,6 +434,8 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
+        if self.view.ttl is not None:
+            result = result.or_none()
         return Feature(
             name=name,
             type=result,

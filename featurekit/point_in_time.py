@@ -26,8 +26,9 @@ from featurekit.online.state import (
     empty_value,
 )
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
-from featurekit.types import FLOAT, instant
+from featurekit.types import FLOAT, INT, instant
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
+from featurekit.window_plans import Asked, grouped, high_sql, low_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,8 @@ def _of_labels(view: View, relation: str, labels: str) -> str:
 def windows_sql(
     con: Any, view: View, events: Events, labels: str, *, statuses: bool, name: str
 ) -> ViewSql:
-    """Every aggregate of the view over each label's windows (T3–T5, A1–A4): a join of labels with
-    the events in reach, and one GROUP BY of commutative states.
+    """Every aggregate of the view over each label's windows (T3–T5, A1–A4), by the plan that
+    `window_plans` chooses.
 
     `name` is free for a temporary table of the view's events.
     """
@@ -210,63 +211,59 @@ def windows_sql(
         f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
     )
     columns = _columns(con, view, name)
-    helpers: dict[str, str] = {}
-    parts: list[str] = []
+    asked = []
+    for i, feature in enumerate(view.features):
+        column = None if feature.slot is None else columns[feature.slot]
+        asked.append(_asked(feature, column, f"a{i}"))
+    if view.ttl_us is not None:
+        asked.append(_asked(_within_ttl(view.ttl_us), None, "fresh"))
+    found = grouped(con, view, asked, table=name, labels=labels, prompt=events.prompt)
+    # A layer of their own: written out where they are read, they would cost DuckDB a second.
     finished: list[str] = []
+    for i, a in enumerate(asked):
+        finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
+        if a.sql.error is not None:
+            finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
+    known, fresh = "k.__first <= l.__t", None
+    if view.ttl_us is not None:
+        fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
     outer: list[str] = []
     erring: list[int] = []
     for i, feature in enumerate(view.features):
-        column = None if feature.slot is None else columns[feature.slot]
-        sql = feature.implementation().sql(column, _keep(feature))
-        helpers.update(sql.helpers)
-        names = [f"a{i}_{p}" for p in range(len(sql.parts))]
-        parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
-        # A layer of their own: written out where they are read, they would cost DuckDB a second.
-        finished.append(f"{sql.value.format(*names)} AS v{i}")
-        if sql.error is not None:
-            finished.append(f"{sql.error.format(*names)} AS e{i}")
-        empty = _empty_sql(feature)
-        value, error = f"g.v{i}", sql.error and f"g.e{i}"
-        found = value
+        value, error = f"g.v{i}", asked[i].sql.error and f"g.e{i}"
         if feature.default is not None:
-            found = f"coalesce({value}, {literal(feature.default, feature.type)})"
+            value = f"coalesce({value}, {literal(feature.default, feature.type)})"
         if error is not None:
-            found = f"CASE WHEN NOT ({error}) THEN {found} END"
-        # A label without any event in reach has no group: its windows are empty.
-        shown = f"CASE WHEN g.__rid IS NULL THEN {empty} ELSE {found} END"
-        failed = None if error is None else f"(g.__rid IS NOT NULL AND {error})"
+            value = f"CASE WHEN NOT ({error}) THEN {value} END"
+        # A label without any event in reach may have no group: its windows are empty.
+        within = "g.__rid IS NOT NULL" if i in found.summed else "coalesce(g.__in, FALSE)"
+        empty = _empty_sql(feature)
+        shown = f"CASE WHEN {within} THEN {value} ELSE {empty} END"
+        failed = None if error is None else f"({within} AND {error})"
+        if fresh is not None:
+            # An entity that is not known has empty windows, one that is too old has none (T4).
+            shown = f"CASE WHEN {fresh} THEN {shown} WHEN ({known}) IS NOT TRUE THEN {empty} END"
+            failed = failed and f"({fresh} AND {failed})"
         outer.append(f"{shown} AS f{i}")
         if failed is not None:
             outer.append(f"{failed} AS x{i}")
             erring.append(i)
         if statuses:
+            old = f"WHEN NOT {fresh} THEN '{OUTSIDE_MAX_AGE}' " if fresh is not None else ""
             outer.append(
-                f"CASE WHEN k.__first IS NULL OR k.__first > l.__t THEN '{NOT_FOUND}' "
+                f"CASE WHEN ({known}) IS NOT TRUE THEN '{NOT_FOUND}' {old}"
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
                 f"WHEN ({shown}) IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    keys = " AND ".join(f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys))
-    reach = [f"e.__ts <= l.__t - {min(f.offset_us for f in view.features)}"]
-    if not events.prompt:
-        reach.append("e.__created <= l.__t")
-    if view.source.op is not None:
-        reach.append("e.__end > l.__t")
-    reach.append(f"e.__ts > l.__t - {view.retain_us}")
-    helping = "".join(f", {made_of} AS {helper}" for helper, made_of in helpers.items())
-    source = f"(SELECT *{helping} FROM {name})"
-    grouped = (
-        f"(SELECT l.__rid, {', '.join(parts)} FROM {labels} l JOIN {source} e "
-        f"ON {keys} AND {' AND '.join(reach)} GROUP BY l.__rid)"
-    )
-    grouped = f"(SELECT __rid, {', '.join(finished)} FROM {grouped})"
-    known = ""
-    if statuses:
+    first = ""
+    if statuses or fresh is not None:
         # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
         everything = view_events(con, view, _of_labels(view, events.relation, labels)).sql
-        known = f"LEFT JOIN {_first_sql(view, everything, labels)}"
+        first = f"LEFT JOIN {_first_sql(view, everything, labels)}"
     whole = (
-        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l "
-        f"LEFT JOIN {grouped} g ON l.__rid = g.__rid {known})"
+        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l LEFT JOIN "
+        f"(SELECT __rid, __in, {', '.join(finished)} FROM {found.sql}) g "
+        f"ON l.__rid = g.__rid {first})"
     )
     return ViewSql(whole, frozenset(erring), name, made.errors)
 
@@ -296,6 +293,16 @@ def _first_sql(view: View, everything: str, labels: str) -> str:
     )
 
 
+def _asked(feature: Feature, column: Column | None, name: str) -> Asked:
+    sql = feature.implementation().sql(column, _keep(feature))
+    return Asked(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
+
+
+def _within_ttl(ttl_us: int) -> Feature:
+    """How many events are no older than the view's ttl (T4)."""
+    return Feature("", INT, None, aggregate="Count", window_us=ttl_us)
+
+
 def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
     """For each transform of a window view that erred on an event it read: how many such events the
     aggregates left out, and the keys and instant of the first (R3)."""
@@ -321,10 +328,7 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
 
 def _keep(feature: Feature) -> str:
     """The predicate that an event of the join lies in the feature's window, and its `where`."""
-    low = f"l.__t - {feature.offset_us + feature.window_us}"
-    if feature.hop_us:
-        low = f"fk_hop({low}, {feature.hop_us})"
-    terms = [f"e.__ts > {low}", f"e.__ts <= l.__t - {feature.offset_us}"]
+    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
     if feature.where is not None:
         terms.append(f"coalesce(e.s{feature.where}, FALSE)")
     return " AND ".join(terms)

@@ -115,7 +115,7 @@ def test_every_aggregate_has_a_lifetime_here():
 def test_offline_is_what_the_oracle_says(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=max(5, EXAMPLES // 5))
+    @settings(max_examples=max(5, EXAMPLES // 10))
     @given(cases(service, instants=6, keys=3))
     def check(case):
         rows, questions, _ = case

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.exact import FloatColumn
 from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
@@ -43,18 +43,30 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Summand:
+    """What a part adds of each event that it keeps: `count` or `sum` of SQL over the event `e`, of
+    whole numbers, so that a sum over a window is the difference of two running sums (A2)."""
+
+    function: Literal["count", "sum"]
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class AggregateSql:
     """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
 
     `value` is of the result type; `error` is a predicate that is never NULL, or None where the
     aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
     falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
+    `summands`, where there are any, say how each of `parts` adds; a part over no events may then be
+    0 in the place of NULL, and `value` and `error` make no difference.
     """
 
     parts: tuple[str, ...]
     value: str
     error: str | None = None
     helpers: tuple[tuple[str, str], ...] = ()
+    summands: tuple[Summand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +229,18 @@ class Aggregate:
 def present(column: Column, keep: str) -> str:
     """The predicate that a row is kept and its input is neither None nor an error."""
     return f"{keep} AND {column.sql} IS NOT NULL"
+
+
+def summed(
+    summands: Sequence[Summand],
+    keep: str,
+    value: str,
+    error: str | None = None,
+    helpers: Sequence[tuple[str, str]] = (),
+) -> AggregateSql:
+    """The aggregate whose parts are sums over the rows where the predicate `keep` holds."""
+    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in summands)
+    return AggregateSql(parts, value, error, tuple(helpers), tuple(summands))
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

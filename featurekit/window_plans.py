@@ -1,0 +1,279 @@
+"""Turns the windows of a view into SQL, by the plan that suits its data: each gives the same bits.
+
+- *Range join*: labels with the events in reach, and one GROUP BY. It takes every aggregate, and
+  looks at each pair of a label and an event of its entity: a third of the events on one key is
+  quadratic.
+- *Running sums*: an aggregate whose parts add whole numbers is the difference of two running sums,
+  so that one sort of events and windows' ends takes the place of the pairs.
+
+Events `e` are a table with k0 …, __ts, __created, slots; labels `l` have __rid, __t and join keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.aggregates.base import AggregateSql
+from featurekit.compiled import Feature, View
+from featurekit.to_duckdb import quote
+
+# A pair of the range join costs about a fortieth of a row of the sort (benchmarks/window_plans.py).
+PAIRS_PER_ROW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An aggregate over the window of `feature`, and the names of its parts' columns."""
+
+    feature: Feature
+    sql: AggregateSql
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """A relation with __rid and the parts of all that was asked; `__in`, whether the label had an
+    event in reach. Of those in `summed` every label has its parts; of others only a label with
+    events, and then `__in` is true."""
+
+    sql: str
+    summed: frozenset[int]
+
+
+def low_sql(feature: Feature) -> str:
+    """The open end of the feature's window at label `l` (T4, T5)."""
+    low = f"l.__t - {feature.offset_us + feature.window_us}"
+    return f"fk_hop({low}, {feature.hop_us})" if feature.hop_us else low
+
+
+def high_sql(feature: Feature) -> str:
+    """The closed end of the feature's window at label `l` (T4)."""
+    return f"l.__t - {feature.offset_us}"
+
+
+def grouped(
+    con: Any, view: View, asked: Sequence[Asked], *, table: str, labels: str, prompt: bool
+) -> Grouped:
+    """The parts of `asked` for each label of `labels` over the events of `table`; `prompt` where no
+    event arrived after it happened."""
+    facts = _facts(con, view, asked, table, labels, prompt=prompt)
+    adding = [i for i, a in enumerate(asked) if a.sql.summands]
+    if not adding or not facts.crowded:
+        return Grouped(_range_join(view, asked, table, labels, facts), frozenset())
+    sums = _running_sums(view, [asked[i] for i in adding], table, labels, facts)
+    others = [a for a in asked if not a.sql.summands]
+    if not others:
+        return Grouped(f"(SELECT *, FALSE AS __in FROM {sums})", frozenset(adding))
+    joined = _range_join(view, others, table, labels, facts)
+    return Grouped(f"(SELECT * FROM {sums} LEFT JOIN {joined} USING (__rid))", frozenset(adding))
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """`lateness`: the most by which an event arrived after it happened, in microseconds; 0 or less
+    where all were prompt. `crowded`: labels times events of one entity are far more than both."""
+
+    lateness: int
+    crowded: bool
+
+
+def _facts(
+    con: Any, view: View, asked: Sequence[Asked], table: str, labels: str, *, prompt: bool
+) -> _Facts:
+    keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
+    named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
+    late = "greatest(__created - __ts, 0)"
+    pairs, stabs, events, lateness = con.execute(
+        f"SELECT sum(l.n::DOUBLE * e.n), sum(l.n::DOUBLE * e.late / e.span), sum(e.n), max(e.most) "
+        f"FROM (SELECT {keys}, count(*) AS n, max({late}) AS most, "
+        f"sum(CASE WHEN {late} > {_shortest(asked)} THEN {late}::DOUBLE ELSE 0 END) AS late, "
+        f"max(__ts) - min(__ts) + 1 AS span FROM {table} GROUP BY ALL) e "
+        f"JOIN (SELECT {named}, count(*) AS n FROM {labels} GROUP BY ALL) l USING ({keys})"
+    ).fetchall()[0]
+    if events is None:
+        return _Facts(0, crowded=False)
+    rows = events + con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
+    return _Facts(0 if prompt else lateness, crowded=_crowded(rows, pairs, stabs))
+
+
+def _crowded(rows: int, pairs: float, awaited: float) -> bool:
+    """Whether running sums are faster: `rows` labels and events, `pairs` of them of one entity, and
+    about `awaited` of those with an event that arrived after its window and after the label."""
+    return pairs > PAIRS_PER_ROW * rows and pairs > 4 * awaited
+
+
+def _shortest(asked: Sequence[Asked]) -> int:
+    """The shortest way from an instant to the open end of a window, in microseconds."""
+    return min(a.feature.offset_us + a.feature.window_us for a in asked)
+
+
+# --- the range join -------------------------------------------------------------------------------
+
+
+def _range_join(view: View, asked: Sequence[Asked], table: str, labels: str, facts: _Facts) -> str:
+    """For each label with an event in reach: __rid, __in, the parts."""
+    parts = [
+        f"{part} AS {name}" for a in asked for part, name in zip(a.sql.parts, a.names, strict=True)
+    ]
+    nearest = min(a.feature.offset_us for a in asked)
+    farthest = max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
+    reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
+    if facts.lateness > 0:
+        reach.append("e.__created <= l.__t")
+    on = " AND ".join([*_same_keys(view), *reach])
+    return (
+        f"(SELECT l.__rid, TRUE AS __in, {', '.join(parts)} FROM {labels} l "
+        f"JOIN {_with_helpers(asked, table)} e ON {on} GROUP BY l.__rid)"
+    )
+
+
+def _same_keys(view: View) -> list[str]:
+    return [f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys)]
+
+
+def _with_helpers(asked: Sequence[Asked], table: str, *more: str) -> str:
+    """The events, with the columns that the parts of `asked` read."""
+    helpers = {name: made_of for a in asked for name, made_of in a.sql.helpers}
+    columns = ["*", *(f"{made_of} AS {name}" for name, made_of in helpers.items()), *more]
+    return f"(SELECT {', '.join(columns)} FROM {table})"
+
+
+# --- running sums ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """What a running sum adds: of each event that `where`, a slot, keeps."""
+
+    function: str
+    sql: str
+    where: int | None
+
+    @property
+    def value(self) -> str:
+        """The summand of event `e`, NULL for none."""
+        if self.where is None:
+            return self.sql
+        return f"CASE WHEN e.s{self.where} THEN {self.sql} END"
+
+
+def _running_sums(
+    view: View, asked: Sequence[Asked], table: str, labels: str, facts: _Facts
+) -> str:
+    """For every label: __rid, the parts.
+
+    Events in (low, high] that had arrived by t are those with greatest(ts + offset, created) <= t,
+    less those with ts <= low, plus those with ts <= low that had not arrived by t. The first two
+    are running sums, by the order of their own; the third are events later than their window is
+    long: few, if any.
+    """
+    terms: dict[_Term, int] = {}
+    for a in asked:
+        for s in a.sql.summands:
+            terms.setdefault(_Term(s.function, s.sql, a.feature.where), len(terms))
+    late = facts.lateness > 0
+    # An order of events, and the windows' ends that stand in it, numbered.
+    orders: dict[str, dict[str, int]] = {}
+    count = 0
+
+    def end(order: str, at: str) -> int:
+        nonlocal count
+        ends = orders.setdefault(order, {})
+        if at not in ends:
+            ends[at] = count
+            count += 1
+        return ends[at]
+
+    columns: list[str] = []
+    shown: list[str] = []
+    for a in asked:
+        f = a.feature
+        if late:
+            high = end(f"greatest(e.__ts + {f.offset_us}, e.__created)", "l.__t")
+        else:
+            high = end("e.__ts", high_sql(f))
+        low = None if f.lifetime else end("e.__ts", low_sql(f))
+        for name, s in zip(a.names, a.sql.summands, strict=True):
+            term = terms[_Term(s.function, s.sql, f.where)]
+            total = f"any_value(p{term}) FILTER (__end = {{}})"
+            value = f"coalesce({total.format(high)}, 0)"
+            if low is not None:
+                value += f" - coalesce({total.format(low)}, 0)"
+            columns.append(f"{value} AS {name}")
+            shown.append(name)
+    passes = " UNION ALL ".join(
+        _running(view, list(terms), asked, table, labels, order, ends)
+        for order, ends in orders.items()
+    )
+    sums = f"(SELECT __rid, {', '.join(columns)} FROM ({passes}) GROUP BY __rid)"
+    if facts.lateness <= _shortest(asked):
+        return sums
+    more = ", ".join(f"s.{name} + coalesce(c.{name}, 0) AS {name}" for name in shown)
+    awaited = _awaited(view, asked, table, labels)
+    return f"(SELECT s.__rid, {more} FROM {sums} s LEFT JOIN {awaited} c ON s.__rid = c.__rid)"
+
+
+def _running(
+    view: View,
+    terms: Sequence[_Term],
+    asked: Sequence[Asked],
+    table: str,
+    labels: str,
+    order: str,
+    ends: dict[str, int],
+) -> str:
+    """For each label and window's end: __rid, __end, and for term i `p{i}`, its sum over the events
+    that stand at or before the end in `order`."""
+    keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
+    # Twice the instant, and one more for an end, so that it comes after the events of its instant.
+    values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
+    events = (
+        f"SELECT {keys}, 2 * ({order}) AS __z, NULL::BIGINT AS __rid, NULL::INTEGER AS __end, "
+        f"{values} FROM {_with_helpers(asked, table)} e"
+    )
+    named = ", ".join(f"l.{quote(p.name)}" for p in view.join_keys)
+    nulls = ", ".join("NULL" for _ in terms)
+    rows = [events]
+    for at, number in ends.items():
+        rows.append(f"SELECT {named}, 2 * ({at}) + 1, l.__rid, {number}, {nulls} FROM {labels} l")
+    running = ", ".join(f"{term.function}(q{i}) OVER w AS p{i}" for i, term in enumerate(terms))
+    return (
+        f"SELECT * FROM (SELECT __rid, __end, {running} FROM ({' UNION ALL '.join(rows)}) "
+        f"WINDOW w AS (PARTITION BY {keys} ORDER BY __z ROWS UNBOUNDED PRECEDING)) "
+        "WHERE __rid IS NOT NULL"
+    )
+
+
+def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str:
+    """For a label with events that happened before a window of it, and had not arrived: __rid, and
+    the parts over those.
+
+    An event is awaited in [ts, created). That lies in at most two tiles of the next power of two,
+    and each instant in one; so labels meet the events of their tile, a join for all powers.
+    """
+    # DuckDB may compute it of prompt events, too, before it leaves them out.
+    width = "(1::BIGINT << length(bin(greatest(__created - __ts, 0))))"
+    late = _with_helpers(asked, table, f"{width} AS __width")
+    late = f"(SELECT * FROM {late} WHERE __created - __ts > {_shortest(asked)})"
+    first, last = "fk_hop(__ts, __width)", "fk_hop(__created - 1, __width)"
+    parts = []
+    for a in asked:
+        f = a.feature
+        keep = "FALSE" if f.lifetime else f"e.__ts <= {low_sql(f)}"
+        if f.where is not None:
+            keep += f" AND coalesce(e.s{f.where}, FALSE)"
+        for name, s in zip(a.names, a.sql.summands, strict=True):
+            parts.append(f"{s.function}({s.sql}) FILTER ({keep}) AS {name}")
+    on = [*_same_keys(view), "l.__width = e.__width", "l.__tile = e.__tile"]
+    on += ["e.__ts <= l.__t", "e.__created > l.__t"]
+    return (
+        f"(WITH late AS MATERIALIZED {late}, "
+        f"tiled AS (SELECT *, {first} AS __tile FROM late UNION ALL "
+        f"SELECT *, {last} FROM late WHERE {last} <> {first}), "
+        f"asking AS (SELECT *, fk_hop(__t, __width) AS __tile FROM {labels} "
+        f"CROSS JOIN (SELECT DISTINCT __width FROM late)) "
+        f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {' AND '.join(on)} "
+        f"GROUP BY l.__rid)"
+    )
