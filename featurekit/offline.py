@@ -56,11 +56,13 @@ class TrainingSet:
         statuses: bool,
         timezone: str,
         known_at: int | None = None,
+        buckets: int | None = None,
     ) -> None:
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
         self._known_at = known_at
+        self._buckets = buckets
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
         self._statistics: dict[str, Any] | None = None
@@ -219,7 +221,12 @@ class _Run:
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
         self.joined = join_service(
-            self.con, service, events, self.frame.table, statuses=owner._statuses
+            self.con,
+            service,
+            events,
+            self.frame.table,
+            statuses=owner._statuses,
+            buckets=owner._buckets,
         )
         given = self._given_schema()
         self._check_names(given.names)

@@ -14,6 +14,7 @@ from typing import Any
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
 from featurekit.aggregates.base import Column
+from featurekit.buckets import bucket_sql, buckets_needed
 from featurekit.compiled import Feature, Service, View
 from featurekit.event_ids import counted
 from featurekit.online.state import (
@@ -65,17 +66,27 @@ def prepare(con: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Erred:
+    """`events` on which a transform erred, and the first of them: its instant and keys."""
+
+    transform: str
+    events: int
+    first: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSql:
     """A view's result, and the numbers of the features that have an `x` column.
 
     `events` is the temporary table of the events that a window view read, with `errors` the columns
-    that say where its slots err.
+    that say where its slots err; or, where buckets came and went, `erred` says what they found.
     """
 
     sql: str
     erring: frozenset[int]
     events: str | None = None
     errors: tuple[str | None, ...] = ()
+    erred: tuple[Erred, ...] = ()
 
 
 def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
@@ -194,18 +205,26 @@ def _of_labels(view: View, relation: str, labels: str) -> str:
 
 
 def windows_sql(
-    con: Any, view: View, events: Events, labels: str, *, statuses: bool, name: str
+    con: Any,
+    view: View,
+    events: Events,
+    labels: str,
+    *,
+    statuses: bool,
+    name: str,
+    span: tuple[int, int] | None = None,
 ) -> ViewSql:
     """Every aggregate of the view over each label's windows (T3–T5, A1–A4), by the plan that
     `window_plans` chooses.
 
-    `name` is free for a temporary table of the view's events.
+    `name` is free for a temporary table of the view's events. `span`: the first and the last
+    instant to read events for, where they are not those of `labels`.
     """
     made = view_events(con, view, _of_labels(view, events.relation, labels))
     ordered = any(f.implementation().ordered for f in view.features)
     number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
-    span = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
-    low, high = (span[0] or 0) - view.retain_us, span[1] or 0
+    earliest, high = span or _span(con, labels)
+    low = earliest - view.retain_us
     con.execute(
         f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
         f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
@@ -303,10 +322,31 @@ def _within_ttl(ttl_us: int) -> Feature:
     return Feature("", INT, None, aggregate="Count", window_us=ttl_us)
 
 
+def _span(con: Any, labels: str) -> tuple[int, int]:
+    """The first and the last instant that is asked about; 0 where none is."""
+    low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
+    return low or 0, high or 0
+
+
 def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
     """For each transform of a window view that erred on an event it read: how many such events the
     aggregates left out, and the keys and instant of the first (R3)."""
     found: dict[str, dict[str, Any]] = {}
+    for erred in made.erred or _erred(con, view, made):
+        at, *keys = erred.first
+        sample = dict(zip((p.name for p in view.join_keys), keys, strict=True))
+        found[erred.transform] = {
+            "events": erred.events,
+            "first": {
+                **{k: str(v) for k, v in sample.items()},
+                "event_timestamp": instant(at).isoformat(),
+            },
+        }
+    return found
+
+
+def _erred(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
+    found = []
     for slot, error in zip(view.slots, made.errors, strict=False):
         if error is None or slot.transform is None:
             continue
@@ -314,16 +354,11 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
         if count:
             keys = keys_sql(view)
             first = con.execute(
-                f"SELECT {keys}, __ts FROM {made.events} WHERE {error} "
+                f"SELECT __ts, {keys} FROM {made.events} WHERE {error} "
                 f"ORDER BY __ts, {keys} LIMIT 1"
             ).fetchall()[0]
-            sample = dict(zip((p.name for p in view.join_keys), first, strict=False))
-            at = instant(first[-1]).isoformat()
-            found[slot.transform.name] = {
-                "events": count,
-                "first": {**{k: str(v) for k, v in sample.items()}, "event_timestamp": at},
-            }
-    return found
+            found.append(Erred(slot.transform.name, count, first))
+    return tuple(found)
 
 
 def _keep(feature: Feature) -> str:
@@ -400,11 +435,19 @@ def counted_events(con: Any, service: Service, events: Sequence[Events]) -> list
 
 
 def join_service(
-    con: Any, service: Service, events: Sequence[Events], labels: str, *, statuses: bool
+    con: Any,
+    service: Service,
+    events: Sequence[Events],
+    labels: str,
+    *,
+    statuses: bool,
+    buckets: int | None = 1,
 ) -> Joined:
     """The values of every output for every label; `events` holds the rows of each view's source.
 
-    `labels` also has the request fields as columns.
+    `labels` also has the request fields as columns. Each view is joined bucket by bucket of its
+    entities: by `buckets` of them, or, where that is None, by as many as the memory limit asks for.
+    No number of buckets changes a bit.
     """
     relations: list[str] = []
     columns: list[str] = []
@@ -415,10 +458,13 @@ def join_service(
     views: list[ViewSql] = []
     counting = counted_events(con, service, events)
     for v, view in enumerate(service.views):
-        if view.kind == "latest":
+        name = quote(f"{labels.strip(chr(34))}_events_{v}")
+        number = buckets or buckets_needed(con, view, counting[v].relation, labels)
+        if number > 1:
+            made = _by_bucket(con, view, counting[v], labels, name, statuses=statuses, buckets=number)
+        elif view.kind == "latest":
             made = latest_sql(con, view, counting[v], labels, statuses=statuses)
         else:
-            name = quote(f"{labels.strip(chr(34))}_events_{v}")
             made = windows_sql(con, view, counting[v], labels, statuses=statuses, name=name)
         views.append(made)
         relations.append(f"{made.sql} v{v}")
@@ -434,6 +480,54 @@ def join_service(
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     sql, failing = _finish(con, service, joined, erring, statuses=statuses)
     return Joined(sql, failing, tuple(views))
+
+
+def _by_bucket(
+    con: Any,
+    view: View,
+    events: Events,
+    labels: str,
+    name: str,
+    *,
+    statuses: bool,
+    buckets: int,
+) -> ViewSql:
+    """The view's result as a temporary table, one bucket of entities after the other: each is freed
+    before the next, and DuckDB may move the results to disk."""
+    bare = name.strip('"')
+    split, part, result = (quote(f"{bare}_{what}") for what in ("split", "bucket", "result"))
+    keys = ", ".join(quote(p.name) for p in view.join_keys)
+    con.execute(
+        f"CREATE TEMP TABLE {split} AS SELECT __rid, __t, {keys}, "
+        f"{bucket_sql(view, buckets)} AS __bucket FROM {labels}"
+    )
+    span = _span(con, labels)
+    asked = con.execute(f"SELECT DISTINCT __bucket FROM {split} ORDER BY 1").fetchall() or [(0,)]
+    erred: dict[str, Erred] = {}
+    made = None
+    for (bucket,) in asked:
+        con.execute(
+            f"CREATE TEMP TABLE {part} AS SELECT * EXCLUDE (__bucket) FROM {split} "
+            f"WHERE __bucket = {bucket}"
+        )
+        if view.kind == "latest":
+            found = latest_sql(con, view, events, part, statuses=statuses)
+        else:
+            found = windows_sql(con, view, events, part, statuses=statuses, name=name, span=span)
+        if made is None:
+            con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {found.sql}")
+        else:
+            con.execute(f"INSERT INTO {result} BY NAME SELECT * FROM {found.sql}")
+        for one in _erred(con, view, found):
+            known = erred.get(one.transform, Erred(one.transform, 0, one.first))
+            erred[one.transform] = Erred(
+                one.transform, known.events + one.events, min(known.first, one.first)
+            )
+        con.execute(f"DROP TABLE {part}; DROP TABLE IF EXISTS {name}")
+        made = found
+    con.execute(f"DROP TABLE {split}")
+    assert made is not None
+    return ViewSql(result, made.erring, erred=tuple(erred.values()))
 
 
 def _finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -132,6 +133,13 @@ class FeatureStore:
 
         con = duckdb.connect()
         prepare(con)
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        # What does not fit into memory goes beside the repo: /tmp may be memory, too.
+        spill = str(self.state_dir / f"spill-{uuid.uuid4().hex}").replace("'", "''")
+        con.execute(f"SET temp_directory = '{spill}'")
+        limit = self.config.featurekit.memory_limit
+        if limit is not None:
+            con.execute(f"SET memory_limit = '{limit}'")
         return con
 
     def _snapshot(self, con: Any, view: View) -> Snapshot:
@@ -228,19 +236,23 @@ class FeatureStore:
         statuses: bool = False,
         timezone: str = "UTC",
         known_at: dt.datetime | None = None,
+        buckets: int | None = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df` as of its `event_timestamp`.
 
         `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
         Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
         request fields; its rows, order and other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status`.
+        adds a column `<feature>__status`. `buckets`: join so many parts of the entities one after
+        the other, for less memory; by default as feature_store.yaml says, or as the memory limit
+        asks. No bit of the result depends on it.
 
         `known_at` asks what was known by then: events that arrived later do not exist, for labels
         after it neither. So yesterday's training set is made again after late data came in. Every
         source must have a created_timestamp_column, DataError else: rows of files do not say when
         they arrived, although pushed ones do.
         """
+        from featurekit.buckets import MOST_BUCKETS
         from featurekit.offline import TrainingSet
         from featurekit.timezones import zone
 
@@ -248,6 +260,8 @@ class FeatureStore:
         compiled = self._service(service)
         if known_at is not None:
             _check_arrivals(compiled)
+        if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
+            raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
         return TrainingSet(
             compiled,
             entity_df,
@@ -257,6 +271,7 @@ class FeatureStore:
             statuses=statuses,
             timezone=timezone,
             known_at=None if known_at is None else micros(known_at),
+            buckets=buckets or self.config.featurekit.buckets,
         )
 
     # --- online -----------------------------------------------------------------------------------

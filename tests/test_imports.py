@@ -32,7 +32,7 @@ LAYERS = [
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log"],
     ["event_ids"],
-    ["window_plans"],
+    ["window_plans", "buckets"],
     ["point_in_time", "serve", "compaction"],
     ["push"],
     ["remember"],
