@@ -2,9 +2,13 @@
 
 - *Range join*: labels with the events in reach, and one GROUP BY. It takes every aggregate, and
   looks at each pair of a label and an event of its entity: a third of the events on one key is
-  quadratic.
+  quadratic. For such keys there are others.
 - *Running sums*: an aggregate whose parts add whole numbers is the difference of two running sums,
   so that one sort of events and windows' ends takes the place of the pairs.
+- *Frames*: the least and the greatest are found by window frames that are as long as the window for
+  a label's row, and empty for an event's.
+- *Tiled join*: other aggregates, and the events that frames cannot know by t, are joined within
+  tiles of time as long as the window.
 
 Events `e` are a table with k0 …, __ts, __created, slots; labels `l` have __rid, __t and join keys.
 """
@@ -21,6 +25,8 @@ from featurekit.to_duckdb import quote
 
 # A pair of the range join costs about a fortieth of a row of the sort (benchmarks/window_plans.py).
 PAIRS_PER_ROW = 100
+# The share of events that frames take; the others are joined.
+_SETTLED = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +65,32 @@ def grouped(
     """The parts of `asked` for each label of `labels` over the events of `table`; `prompt` where no
     event arrived after it happened."""
     facts = _facts(con, view, asked, table, labels, prompt=prompt)
-    adding = [i for i, a in enumerate(asked) if a.sql.summands]
-    if not adding or not facts.crowded:
+    if not facts.crowded:
         return Grouped(_range_join(view, asked, table, labels, facts), frozenset())
-    sums = _running_sums(view, [asked[i] for i in adding], table, labels, facts)
-    others = [a for a in asked if not a.sql.summands]
-    if not others:
-        return Grouped(f"(SELECT *, FALSE AS __in FROM {sums})", frozenset(adding))
-    joined = _range_join(view, others, table, labels, facts)
-    return Grouped(f"(SELECT * FROM {sums} LEFT JOIN {joined} USING (__rid))", frozenset(adding))
+    adding = [i for i, a in enumerate(asked) if a.sql.terms and a.sql.terms[0].adds]
+    moving = [i for i, a in enumerate(asked) if a.sql.terms and not a.sql.terms[0].adds]
+    others = [a for a in asked if not a.sql.terms]
+    parts = []
+    if adding:
+        parts.append(_running_sums(view, [asked[i] for i in adding], table, labels, facts))
+    if moving:
+        parts.append(_frames(view, [asked[i] for i in moving], table, labels, facts))
+    if others:
+        parts.append(_tiled_join(view, others, table, labels, facts))
+    else:
+        parts.append("(SELECT NULL::BIGINT AS __rid, FALSE AS __in)")
+    joined = " LEFT JOIN ".join(p if i == 0 else f"{p} USING (__rid)" for i, p in enumerate(parts))
+    return Grouped(f"(SELECT * FROM {joined})", frozenset([*adding, *moving]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """`lateness`: the most by which an event arrived after it happened, in microseconds; 0 or less
-    where all were prompt. `crowded`: labels times events of one entity are far more than both."""
+    """`lateness`: the most by which an event arrived after it happened, in microseconds; 0 where
+    all were prompt; `settled`: the most of nearly all of them. `crowded`: labels times events of
+    one entity are far more than both."""
 
     lateness: int
+    settled: int
     crowded: bool
 
 
@@ -85,7 +100,7 @@ def _facts(
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
     named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
     late = "greatest(__created - __ts, 0)"
-    pairs, stabs, events, lateness = con.execute(
+    pairs, awaited, events, lateness = con.execute(
         f"SELECT sum(l.n::DOUBLE * e.n), sum(l.n::DOUBLE * e.late / e.span), sum(e.n), max(e.most) "
         f"FROM (SELECT {keys}, count(*) AS n, max({late}) AS most, "
         f"sum(CASE WHEN {late} > {_shortest(asked)} THEN {late}::DOUBLE ELSE 0 END) AS late, "
@@ -93,14 +108,18 @@ def _facts(
         f"JOIN (SELECT {named}, count(*) AS n FROM {labels} GROUP BY ALL) l USING ({keys})"
     ).fetchall()[0]
     if events is None:
-        return _Facts(0, crowded=False)
+        return _Facts(0, 0, crowded=False)
     rows = events + con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
-    return _Facts(0 if prompt else lateness, crowded=_crowded(rows, pairs, stabs))
+    if prompt or not lateness:
+        return _Facts(0, 0, crowded=_crowded(rows, pairs, awaited))
+    settled = con.execute(f"SELECT quantile_disc({late}, {_SETTLED}) FROM {table}").fetchall()[0][0]
+    return _Facts(lateness, settled, crowded=_crowded(rows, pairs, awaited))
 
 
 def _crowded(rows: int, pairs: float, awaited: float) -> bool:
-    """Whether running sums are faster: `rows` labels and events, `pairs` of them of one entity, and
-    about `awaited` of those with an event that arrived after its window and after the label."""
+    """Whether the range join is the slower: `rows` labels and events, `pairs` of them of one
+    entity, and about `awaited` of those with an event that arrived after its window and after the
+    label."""
     return pairs > PAIRS_PER_ROW * rows and pairs > 4 * awaited
 
 
@@ -114,18 +133,74 @@ def _shortest(asked: Sequence[Asked]) -> int:
 
 def _range_join(view: View, asked: Sequence[Asked], table: str, labels: str, facts: _Facts) -> str:
     """For each label with an event in reach: __rid, __in, the parts."""
-    parts = [
-        f"{part} AS {name}" for a in asked for part, name in zip(a.sql.parts, a.names, strict=True)
-    ]
-    nearest = min(a.feature.offset_us for a in asked)
-    farthest = max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
-    reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
-    if facts.lateness > 0:
-        reach.append("e.__created <= l.__t")
-    on = " AND ".join([*_same_keys(view), *reach])
+    on = " AND ".join([*_same_keys(view), *_reach(asked, facts)])
     return (
-        f"(SELECT l.__rid, TRUE AS __in, {', '.join(parts)} FROM {labels} l "
+        f"(SELECT l.__rid, TRUE AS __in, {_parts(asked)} FROM {labels} l "
         f"JOIN {_with_helpers(asked, table)} e ON {on} GROUP BY l.__rid)"
+    )
+
+
+def _parts(asked: Sequence[Asked]) -> str:
+    return ", ".join(
+        f"{part} AS {name}" for a in asked for part, name in zip(a.sql.parts, a.names, strict=True)
+    )
+
+
+def _reach(asked: Sequence[Asked], facts: _Facts) -> list[str]:
+    """That an event lies in some window of the label, and had arrived."""
+    nearest, farthest = _ends(asked)
+    reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
+    return [*reach, "e.__created <= l.__t"] if facts.lateness > 0 else reach
+
+
+def _ends(asked: Sequence[Asked]) -> tuple[int, int]:
+    """How far back of an instant the windows end and begin, in microseconds."""
+    nearest = min(a.feature.offset_us for a in asked)
+    return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
+
+
+def _tiled_join(
+    view: View,
+    asked: Sequence[Asked],
+    table: str,
+    labels: str,
+    facts: _Facts,
+    *,
+    unsettled: bool = False,
+) -> str:
+    """As `_range_join`, within tiles of time as long as the windows reach: an event stands in one
+    and a label asks for two.
+
+    `unsettled`: only the events that were later than `settled`, or that happened no longer than
+    that before t. The latter have shorter tiles, and a class of their own.
+    """
+    nearest, farthest = _ends(asked)
+    # Of each class of events: how far back it is asked for.
+    classes = [(nearest, farthest)]
+    kind = "0"
+    on = [*_same_keys(view), "l.__class = e.__class", "l.__tile = e.__tile"]
+    on += _reach(asked, facts)
+    if unsettled and facts.settled:
+        classes.append((0, facts.settled))
+        kind = f"CASE WHEN __created - __ts <= {facts.settled} THEN 1 ELSE 0 END"
+        on.append(f"(e.__class = 0 OR e.__ts > l.__t - {facts.settled})")
+    widths = [max(back - front, 1) for front, back in classes]
+    width = (
+        widths[0]
+        if len(widths) == 1
+        else f"CASE {kind} WHEN 1 THEN {widths[1]} ELSE {widths[0]} END"
+    )
+    events = _with_helpers(asked, table, f"{kind} AS __class", f"fk_hop(__ts, {width}) AS __tile")
+    if unsettled and not facts.settled:
+        events = f"(SELECT * FROM {events} WHERE __created > __ts)"
+    asking = []
+    for number, ((front, back), wide) in enumerate(zip(classes, widths, strict=True)):
+        last, first = (f"fk_hop(__t - {at}, {wide})" for at in (front, back - 1))
+        asking.append(f"SELECT *, {number} AS __class, {last} AS __tile FROM {labels}")
+        asking.append(f"SELECT *, {number}, {first} FROM {labels} WHERE {first} <> {last}")
+    return (
+        f"(SELECT l.__rid, TRUE AS __in, {_parts(asked)} FROM ({' UNION ALL '.join(asking)}) l "
+        f"JOIN {events} e ON {' AND '.join(on)} GROUP BY l.__rid)"
     )
 
 
@@ -171,7 +246,7 @@ def _running_sums(
     """
     terms: dict[_Term, int] = {}
     for a in asked:
-        for s in a.sql.summands:
+        for s in a.sql.terms:
             terms.setdefault(_Term(s.function, s.sql, a.feature.where), len(terms))
     late = facts.lateness > 0
     # An order of events, and the windows' ends that stand in it, numbered.
@@ -195,7 +270,7 @@ def _running_sums(
         else:
             high = end("e.__ts", high_sql(f))
         low = None if f.lifetime else end("e.__ts", low_sql(f))
-        for name, s in zip(a.names, a.sql.summands, strict=True):
+        for name, s in zip(a.names, a.sql.terms, strict=True):
             term = terms[_Term(s.function, s.sql, f.where)]
             total = f"any_value(p{term}) FILTER (__end = {{}})"
             value = f"coalesce({total.format(high)}, 0)"
@@ -264,7 +339,7 @@ def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str
         keep = "FALSE" if f.lifetime else f"e.__ts <= {low_sql(f)}"
         if f.where is not None:
             keep += f" AND coalesce(e.s{f.where}, FALSE)"
-        for name, s in zip(a.names, a.sql.summands, strict=True):
+        for name, s in zip(a.names, a.sql.terms, strict=True):
             parts.append(f"{s.function}({s.sql}) FILTER ({keep}) AS {name}")
     on = [*_same_keys(view), "l.__width = e.__width", "l.__tile = e.__tile"]
     on += ["e.__ts <= l.__t", "e.__created > l.__t"]
@@ -276,4 +351,64 @@ def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str
         f"CROSS JOIN (SELECT DISTINCT __width FROM late)) "
         f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {' AND '.join(on)} "
         f"GROUP BY l.__rid)"
+    )
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def _frames(view: View, asked: Sequence[Asked], table: str, labels: str, facts: _Facts) -> str:
+    """For every label: __rid, the parts.
+
+    An event no later than `settled` has arrived by t where it happened at or before t - settled:
+    frames end there. The other events are joined.
+    """
+    keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
+    named = ", ".join(f"l.{quote(p.name)}" for p in view.join_keys)
+    terms: dict[_Term, int] = {}
+    ends: dict[str, int] = {}
+    # A frame's length, for the labels' rows of one end.
+    lengths: dict[tuple[int, str], int] = {}
+    columns: list[str] = []
+    running: list[str] = []
+    merged: list[str] = []
+    for a in asked:
+        f = a.feature
+        at = f"l.__t - {max(f.offset_us, facts.settled)}"
+        number = ends.setdefault(at, len(ends))
+        # From the first event after the open end to the row, which stands behind the last event.
+        back = f"greatest(2 * (({at}) - ({low_sql(f)})) - 1, 0)"
+        frame = lengths.setdefault((number, back), len(lengths))
+        for name, s in zip(a.names, a.sql.terms, strict=True):
+            term = terms.setdefault(_Term(s.function, s.sql, f.where), len(terms))
+            over = f"PARTITION BY {keys} ORDER BY __z RANGE BETWEEN d{frame} PRECEDING"
+            running.append(f"{s.function}(q{term}) OVER ({over} AND CURRENT ROW) AS {name}")
+            columns.append(f"any_value({name}) FILTER (__end = {number}) AS {name}")
+            both = {"min": "least(s.{0}, c.{0})", "max": "greatest(s.{0}, c.{0})"}.get(
+                s.function, "(coalesce(s.{0}, FALSE) OR coalesce(c.{0}, FALSE))"
+            )
+            merged.append(f"{both.format(name)} AS {name}")
+    values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
+    empty = ", ".join(f"0::BIGINT AS d{i}" for i in range(len(lengths)))
+    settled = f" WHERE __created - __ts <= {facts.settled}" if facts.lateness > 0 else ""
+    rows = [
+        f"SELECT {keys}, 2 * e.__ts AS __z, NULL::BIGINT AS __rid, NULL::INTEGER AS __end, "
+        f"{empty}, {values} FROM {_with_helpers(asked, table)} e{settled}"
+    ]
+    nulls = ", ".join("NULL" for _ in terms)
+    for at, number in ends.items():
+        backs = ", ".join(back if of == number else "0" for of, back in lengths)
+        rows.append(
+            f"SELECT {named}, 2 * ({at}) + 1, l.__rid, {number}, {backs}, {nulls} FROM {labels} l"
+        )
+    found = (
+        f"(SELECT __rid, {', '.join(columns)} FROM (SELECT __rid, __end, {', '.join(running)} "
+        f"FROM ({' UNION ALL '.join(rows)})) WHERE __rid IS NOT NULL GROUP BY __rid)"
+    )
+    if facts.lateness <= 0:
+        return found
+    others = _tiled_join(view, asked, table, labels, facts, unsettled=True)
+    return (
+        f"(SELECT s.__rid, {', '.join(merged)} FROM {found} s "
+        f"LEFT JOIN {others} c ON s.__rid = c.__rid)"
     )

@@ -15,10 +15,34 @@ from hypothesis import given, settings
 from oracle import bits
 from paths import Paths, Question, connect, service_of
 from test_aggregate_family import NUMERIC, VALUES
-from test_paths_agree import EXAMPLES, ONE, PAIR, agree, cases, late, prompt, sums, view
+from test_paths_agree import (
+    EXAMPLES,
+    ONE,
+    PAIR,
+    agree,
+    cases,
+    extremes,
+    late,
+    numbered,
+    prompt,
+    sums,
+    view,
+)
 
 from featurekit import window_plans
-from featurekit.aggregates import All, Any, Count, Max, Mean, StdDev, Sum
+from featurekit.aggregates import (
+    All,
+    Any,
+    Count,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    TimeSince,
+)
 
 ADDING = {
     **sums,
@@ -33,6 +57,10 @@ SERVICES = {
     "numbers of late events": service_of(view("numbers", PAIR, late, NUMERIC)),
     "numbers of prompt events": service_of(view("numbers", ONE, prompt, NUMERIC)),
     "values of late events": service_of(view("values", PAIR, late, VALUES)),
+    "values of prompt events": service_of(view("values", PAIR, prompt, VALUES)),
+    "extremes of late events": service_of(view("extremes", PAIR, late, extremes)),
+    "extremes of prompt events": service_of(view("extremes", ONE, prompt, extremes)),
+    "extremes of numbered events": service_of(view("extremes", ONE, numbered, extremes)),
     "short windows": service_of(
         view(
             "short",
@@ -65,7 +93,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("crowded")
 @pytest.mark.parametrize("name", SERVICES)
-def test_running_sums_are_what_the_oracle_says(con, name):
+def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
     service = SERVICES[name]
 
     @settings(max_examples=max(5, EXAMPLES // 8))
@@ -101,7 +129,22 @@ def skewed(seed: int, *, late_share: float, lateness: int) -> list[dict]:
     return rows
 
 
-SKEWED = service_of(view("skewed", ONE, late, {**ADDING, "most": Max("amount", window="1d")}))
+SKEWED = service_of(
+    view(
+        "skewed",
+        ONE,
+        late,
+        {
+            **ADDING,
+            "most": Max("amount", windows=["1h", "1d", "lifetime"]),
+            "least": Min("amount", window="2d", offset="1h", where="flag"),
+            "least_hop": Min("qty", window="1d", hop="7h", default=3),
+            "last": Last("name", window="1d"),
+            "since": TimeSince(window="2d", where="flag"),
+            "median": Quantile("amount", window="1d", q=0.5, offset="1h"),
+        },
+    )
+)
 
 
 @pytest.mark.parametrize("lateness", [1_000, HOUR, 30 * DAY])
@@ -111,7 +154,7 @@ def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, latenes
     paths = Paths(con, SKEWED, {"late": rows})
     chance = random.Random(1)
     at = awkward.edges(rows[:20], awkward.windows(SKEWED.features[0]))
-    times = [*chance.sample(at, 150), *(chance.randrange(11 * DAY) for _ in range(150))]
+    times = [*chance.sample(at, 90), *(chance.randrange(11 * DAY) for _ in range(60))]
     questions = [Question({"key": chance.choice((1, 1, 5, 6, 999, None))}, t) for t in times]
     found = {}
     for crowded in (True, False):

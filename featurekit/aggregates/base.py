@@ -43,12 +43,21 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Summand:
-    """What a part adds of each event that it keeps: `count` or `sum` of SQL over the event `e`, of
-    whole numbers, so that a sum over a window is the difference of two running sums (A2)."""
+class Term:
+    """What a part takes of each event that it keeps: a function of SQL over the event `e`, NULL for
+    nothing.
 
-    function: Literal["count", "sum"]
+    Of whole numbers, count and sum over a window are the difference of two running sums (A2); min,
+    max and bool_or of some of its events and of the others make that of all.
+    """
+
+    function: Literal["count", "sum", "min", "max", "bool_or"]
     sql: str
+
+    @property
+    def adds(self) -> bool:
+        """Whether it is a sum."""
+        return self.function in ("count", "sum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +67,15 @@ class AggregateSql:
     `value` is of the result type; `error` is a predicate that is never NULL, or None where the
     aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
     falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
-    `summands`, where there are any, say how each of `parts` adds; a part over no events may then be
-    0 in the place of NULL, and `value` and `error` make no difference.
+    `terms`, where there are any, say what each of `parts` is made of; one that adds may be 0 in the
+    place of NULL over no events, and `value` and `error` make no difference.
     """
 
     parts: tuple[str, ...]
     value: str
     error: str | None = None
     helpers: tuple[tuple[str, str], ...] = ()
-    summands: tuple[Summand, ...] = ()
+    terms: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +240,16 @@ def present(column: Column, keep: str) -> str:
     return f"{keep} AND {column.sql} IS NOT NULL"
 
 
-def summed(
-    summands: Sequence[Summand],
+def of_terms(
+    terms: Sequence[Term],
     keep: str,
     value: str,
     error: str | None = None,
     helpers: Sequence[tuple[str, str]] = (),
 ) -> AggregateSql:
-    """The aggregate whose parts are sums over the rows where the predicate `keep` holds."""
-    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in summands)
-    return AggregateSql(parts, value, error, tuple(helpers), tuple(summands))
+    """The aggregate whose parts are of `terms`, over the rows where the predicate `keep` holds."""
+    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
+    return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

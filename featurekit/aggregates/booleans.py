@@ -6,7 +6,7 @@ import typing
 from collections.abc import Sequence
 from typing import ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Summand, summed
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms
 from featurekit.types import BOOL, Type
 
 
@@ -47,12 +47,12 @@ class _OfBools(Aggregate):
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         decided = column.sql if self.decisive else f"NOT {column.sql}"
-        summands = [
-            Summand("count", column.sql),
-            Summand("count", f"CASE WHEN {decided} THEN 1 END"),
+        terms = [
+            Term("count", column.sql),
+            Term("count", f"CASE WHEN {decided} THEN 1 END"),
         ]
         found = "{1} > 0" if self.decisive else "{1} = 0"
-        return summed(summands, keep, f"CASE WHEN {{0}} > 0 THEN {found} END")
+        return of_terms(terms, keep, f"CASE WHEN {{0}} > 0 THEN {found} END")
 
 
 class Any(_OfBools):

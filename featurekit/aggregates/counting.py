@@ -13,10 +13,10 @@ from featurekit.aggregates.base import (
     AggregateSql,
     Column,
     State,
-    Summand,
+    Term,
+    of_terms,
     plain,
     present,
-    summed,
 )
 from featurekit.types import FLOAT, INT, Type, dict_of, list_of
 
@@ -51,8 +51,8 @@ class Count(Aggregate):
         return len(values)
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
-        counted = Summand("count", "1" if column is None else column.sql)
-        return summed([counted], keep, "coalesce({0}, 0)")
+        counted = Term("count", "1" if column is None else column.sql)
+        return of_terms([counted], keep, "coalesce({0}, 0)")
 
 
 def one_value(value: Any) -> Any:

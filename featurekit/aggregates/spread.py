@@ -14,10 +14,10 @@ from featurekit.aggregates.base import (
     Column,
     Finisher,
     State,
-    Summand,
+    Term,
     each_list,
+    of_terms,
     present,
-    summed,
 )
 from featurekit.types import BOOL, FLOAT, INT, Type
 
@@ -195,7 +195,7 @@ class _Spread(Aggregate):
         floats = column.floats
         enough = f"coalesce({{0}}, 0) > {self.ddof}"
         asked = f"{self.ddof},{int(self.root)}"
-        summands = [Summand("count", column.sql)]
+        terms = [Term("count", column.sql)]
         helpers: list[tuple[str, str]] = []
         listed: list[str] = []
         if floats is not None and floats.scale is None:
@@ -209,21 +209,21 @@ class _Spread(Aggregate):
                 whole = exact.scaled_sql(column.name, floats.scale)
                 exponent, half = -floats.scale, floats.half_bits
             reads, helpers = _halves(column, whole, half)
-            summands += [Summand("sum", read) for read in reads]
+            terms += [Term("sum", read) for read in reads]
             # NULL or 0 where no input is finite, and then there is no finite spread to ask for.
             shown = " || ',' || ".join(f"{{{i}}}::VARCHAR" for i in range(1, 5))
             value = f"fk_spread_of_sums({{0}}, {shown}, '{exponent},{half},{asked}')"
         error = f"({enough} AND {value} IS NULL)"
         if floats is not None and floats.specials:
-            none = f"coalesce({{{len(summands) + len(listed)}}}, 0) = 0"
+            none = f"coalesce({{{len(terms) + len(listed)}}}, 0) = 0"
             special = f"CASE WHEN NOT isfinite({column.sql}) THEN 1 END"
-            summands.append(Summand("count", special))
+            terms.append(Term("count", special))
             error = f"({none} AND {error})"
             value = f"CASE WHEN {none} THEN {value} WHEN {enough} THEN 'nan'::DOUBLE END"
-        sums = summed(summands, keep, value, error, helpers)
+        sums = of_terms(terms, keep, value, error, helpers)
         if not listed:
             return sums
-        return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), summands=())
+        return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
 @dataclass(frozen=True, slots=True)

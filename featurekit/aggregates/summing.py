@@ -14,10 +14,10 @@ from featurekit.aggregates.base import (
     Column,
     Finisher,
     State,
-    Summand,
+    Term,
     each_list,
+    of_terms,
     present,
-    summed,
 )
 from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
@@ -112,16 +112,16 @@ def _total_sql(column: Column, keep: str) -> AggregateSql:
     """The exact total: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too) where
     there are any, and `error` a predicate that is never NULL."""
     floats = column.floats
-    counted = Summand("count", column.sql)
+    counted = Term("count", column.sql)
     if floats is None:
-        added = Summand("sum", f"{column.sql}::BIGINT")
-        return summed([counted, added], keep, exact.round_hugeint_sql("{1}"))
-    summands = [counted]
+        added = Term("sum", f"{column.sql}::BIGINT")
+        return of_terms([counted, added], keep, exact.round_hugeint_sql("{1}"))
+    terms = [counted]
     helpers: list[tuple[str, str]] = []
     listed: list[str] = []
     if floats.scale is not None:
         read, helper = column.helper("scaled", exact.scaled_sql(column.name, floats.scale))
-        summands.append(Summand("sum", read))
+        terms.append(Term("sum", read))
         helpers.append(helper)
         value = f"({exact.round_hugeint_sql('{1}')} * {exact.power_sql(-floats.scale)})"
     elif not floats.limbs:
@@ -135,21 +135,21 @@ def _total_sql(column: Column, keep: str) -> AggregateSql:
     else:
         for index in floats.limbs:
             read, helper = column.helper(f"limb{index}", exact.limb_sql(column.name, index))
-            summands.append(Summand("sum", read))
+            terms.append(Term("sum", read))
             helpers.append(helper)
-        shown = ", ".join(f"coalesce({{{i}}}, 0)" for i in range(1, len(summands)))
+        shown = ", ".join(f"coalesce({{{i}}}, 0)" for i in range(1, len(terms)))
         value = f"fk_limbs(concat_ws(',', {shown}), '{','.join(map(str, floats.limbs))}')"
     beyond = f"coalesce(isinf({value}), TRUE)"
     some = "coalesce({0}, 0) > 0"
     error = f"({some} AND {beyond})"  # of finite inputs, so an infinite total is beyond the doubles
     if floats.specials:
-        nans, plus, minus = (f"{{{len(summands) + len(listed) + i}}}" for i in range(3))
+        nans, plus, minus = (f"{{{len(terms) + len(listed) + i}}}" for i in range(3))
         for special in (
             f"isnan({column.sql})",
             f"{column.sql} = 'inf'::DOUBLE",
             f"{column.sql} = '-inf'::DOUBLE",
         ):
-            summands.append(Summand("count", f"CASE WHEN {special} THEN 1 END"))
+            terms.append(Term("count", f"CASE WHEN {special} THEN 1 END"))
         finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
         error = f"({some} AND {finite} AND {beyond})"
         value = (
@@ -157,10 +157,10 @@ def _total_sql(column: Column, keep: str) -> AggregateSql:
             f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "
             f"WHEN {{0}} > 0 THEN coalesce({value}, 0.0::DOUBLE) END"
         )
-    sums = summed(summands, keep, value, error, helpers)
+    sums = of_terms(terms, keep, value, error, helpers)
     if not listed:
         return sums
-    return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), summands=())
+    return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
 class Sum(Aggregate):
