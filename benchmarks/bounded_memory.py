@@ -93,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--labels", type=int, default=500_000)
+    parser.add_argument("--scratch", help="a folder for the data, on a disk")
     parser.add_argument("--limit", default="1GB", help="DuckDB's memory limit")
     parser.add_argument("--buckets", type=int, nargs="*", default=[0, 1, 2, 4, 8, 16, 64],
                         help="0: as featurekit chooses")  # fmt: skip
@@ -101,7 +102,7 @@ def main() -> None:
     if given.folder is not None:
         print(json.dumps(one(given.folder, given.limit, given.buckets[0])))
         return
-    with tempfile.TemporaryDirectory(dir=".") as made:
+    with tempfile.TemporaryDirectory(dir=given.scratch) as made:
         folder = Path(made).resolve()
         write(folder, given.events, given.labels)
         size = (folder / "orders.parquet").stat().st_size >> 20

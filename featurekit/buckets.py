@@ -8,10 +8,12 @@ All events of an entity are in its bucket, so the buckets' results together are 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from featurekit.compiled import View
+from featurekit.errors import DataError
 from featurekit.online.codec import entity_key
 from featurekit.to_duckdb import quote
 from featurekit.types import Type
@@ -51,23 +53,44 @@ def _key_sql(x: str, type_: Type) -> str:
     }[type_.name]
 
 
-def buckets_needed(con: Any, view: View, relation: str, labels: str) -> int:
-    """How many buckets make the join of `labels` with the events of `relation` fit into DuckDB's
-    memory limit, as far as the number and the types of the events tell."""
+def buckets_needed(
+    con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
+) -> int:
+    """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
+    is known, fit into DuckDB's memory limit, as far as their number and types tell."""
     limit = memory_limit(con)
     width = 8 * (len(view.join_keys) + 4) + sum(_width(slot.type) for slot in view.slots)
     read = width * _COPIES
 
-    def needed(where: str) -> int:
-        events = con.execute(f"SELECT count(*) FROM {relation} {where}").fetchall()[0][0]
+    def needed(events: int) -> int:
         return min(MOST_BUCKETS, -(-events * read // limit)) or 1
 
-    if needed("") == 1 or view.kind == "latest":
-        return needed("")
+    everything = f"SELECT count(*) FROM {relation}"
+    if rows is None:
+        rows = con.execute(everything).fetchall()[0][0]
+    most = needed(rows)
+    if most == 1 or view.kind == "latest":
+        return most
     low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
     if low is None:
         return 1
-    return needed(f"WHERE __ts > {low - view.retain_us} AND __ts <= {high}")
+    within = f"{everything} WHERE __ts > {low - view.retain_us} AND __ts <= {high}"
+    return needed(con.execute(within).fetchall()[0][0])
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """DataError for work that did not fit into memory."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise DataError(
+            "the training set does not fit into the memory that DuckDB may use; raise memory_limit "
+            "under featurekit: in feature_store.yaml, or split it into more parts by buckets=: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _width(type_: Type) -> int:

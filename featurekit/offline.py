@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit import __version__
+from featurekit.buckets import explained
 from featurekit.compiled import Output, Service, View
 from featurekit.entity_frame import load_frame
 from featurekit.errors import DataError, EntityFrameError, TransformError
@@ -196,7 +197,8 @@ class _Run:
         self.owner = owner
         self.con = owner._connect()
         try:
-            self._prepare()
+            with explained():
+                self._prepare()
         except BaseException:
             self.con.close()
             raise
@@ -328,7 +330,8 @@ class _Run:
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        return _even(self.con.sql(sql).to_arrow_reader(_BATCH))
+        with explained():
+            yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:
         """The frame's own columns, in batches of `_BATCH`."""

@@ -8,7 +8,7 @@ erred, and `t{i}`, its status where statuses are asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit import aggregates
@@ -36,11 +36,13 @@ from featurekit.window_plans import Asked, grouped, high_sql, low_sql
 class Events:
     """A source's rows in DuckDB: columns of the schema, `__ts`, `__created`.
 
-    `prompt`: every event arrived when it happened, so that __created adds nothing (T3).
+    `prompt`: every event arrived when it happened, so that __created adds nothing (T3). `rows`: how
+    many there are, where that is known.
     """
 
     relation: str
     prompt: bool
+    rows: int | None = None
 
 
 def prepare(con: Any) -> None:
@@ -427,7 +429,8 @@ def counted_events(con: Any, service: Service, events: Sequence[Events]) -> list
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
-            found[key] = Events(counted(con, view, rows.relation), rows.prompt)
+            # Copies are the fewer part: of all rows, their number is good enough to go by.
+            found[key] = replace(rows, relation=counted(con, view, rows.relation))
     return [
         found[rows, view.source.event_id, view.source.op, view.dedupe_us]
         for view, rows in zip(service.views, events, strict=True)
@@ -459,13 +462,14 @@ def join_service(
     counting = counted_events(con, service, events)
     for v, view in enumerate(service.views):
         name = quote(f"{labels.strip(chr(34))}_events_{v}")
-        number = buckets or buckets_needed(con, view, counting[v].relation, labels)
+        of_view = counting[v]
+        number = buckets or buckets_needed(con, view, of_view.relation, labels, rows=of_view.rows)
         if number > 1:
-            made = _by_bucket(con, view, counting[v], labels, name, statuses=statuses, buckets=number)
+            made = _by_bucket(con, view, of_view, labels, name, statuses=statuses, buckets=number)
         elif view.kind == "latest":
-            made = latest_sql(con, view, counting[v], labels, statuses=statuses)
+            made = latest_sql(con, view, of_view, labels, statuses=statuses)
         else:
-            made = windows_sql(con, view, counting[v], labels, statuses=statuses, name=name)
+            made = windows_sql(con, view, of_view, labels, statuses=statuses, name=name)
         views.append(made)
         relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):

@@ -133,7 +133,8 @@ class FeatureStore:
 
         con = duckdb.connect()
         prepare(con)
-        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # a repo that may only be read can spill nothing
+            self.state_dir.mkdir(parents=True, exist_ok=True)
         # What does not fit into memory goes beside the repo: /tmp may be memory, too.
         spill = str(self.state_dir / f"spill-{uuid.uuid4().hex}").replace("'", "''")
         con.execute(f"SET temp_directory = '{spill}'")
@@ -168,7 +169,7 @@ class FeatureStore:
             "pushed_segments": len(logged),
         }
         prompt = source.created_timestamp_column is None and not logged
-        return Snapshot(Events(relation, prompt), about)
+        return Snapshot(Events(relation, prompt, None if logged else read.rows), about)
 
     def _source(self, name: str) -> EventSource:
         found = self.repo.sources.get(name)

@@ -23,7 +23,8 @@ from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
 from featurekit.to_duckdb import quote
 
-# A pair of the range join costs about a fortieth of a row of the sort (benchmarks/window_plans.py).
+# A pair of the range join costs about a fortieth of a row of the sort, and Max twice as much of
+# both (benchmarks/window_plans.py).
 PAIRS_PER_ROW = 100
 # The share of events that frames take; the others are joined.
 _SETTLED = 0.99
@@ -65,6 +66,9 @@ def grouped(
     """The parts of `asked` for each label of `labels` over the events of `table`; `prompt` where no
     event arrived after it happened."""
     facts = _facts(con, view, asked, table, labels, prompt=prompt)
+    if facts.crowded and view.source.op is not None:
+        # Events may be over by t: each is looked at.
+        return Grouped(_tiled_join(view, asked, table, labels, facts), frozenset())
     if not facts.crowded:
         return Grouped(_range_join(view, asked, table, labels, facts), frozenset())
     adding = [i for i, a in enumerate(asked) if a.sql.terms and a.sql.terms[0].adds]
@@ -133,7 +137,7 @@ def _shortest(asked: Sequence[Asked]) -> int:
 
 def _range_join(view: View, asked: Sequence[Asked], table: str, labels: str, facts: _Facts) -> str:
     """For each label with an event in reach: __rid, __in, the parts."""
-    on = " AND ".join([*_same_keys(view), *_reach(asked, facts)])
+    on = " AND ".join([*_same_keys(view), *_reach(view, asked, facts)])
     return (
         f"(SELECT l.__rid, TRUE AS __in, {_parts(asked)} FROM {labels} l "
         f"JOIN {_with_helpers(asked, table)} e ON {on} GROUP BY l.__rid)"
@@ -146,11 +150,15 @@ def _parts(asked: Sequence[Asked]) -> str:
     )
 
 
-def _reach(asked: Sequence[Asked], facts: _Facts) -> list[str]:
-    """That an event lies in some window of the label, and had arrived."""
+def _reach(view: View, asked: Sequence[Asked], facts: _Facts) -> list[str]:
+    """That an event lies in some window of the label, had arrived, and was not over."""
     nearest, farthest = _ends(asked)
     reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
-    return [*reach, "e.__created <= l.__t"] if facts.lateness > 0 else reach
+    if facts.lateness > 0:
+        reach.append("e.__created <= l.__t")
+    if view.source.op is not None:
+        reach.append("e.__end > l.__t")
+    return reach
 
 
 def _ends(asked: Sequence[Asked]) -> tuple[int, int]:
@@ -179,7 +187,7 @@ def _tiled_join(
     classes = [(nearest, farthest)]
     kind = "0"
     on = [*_same_keys(view), "l.__class = e.__class", "l.__tile = e.__tile"]
-    on += _reach(asked, facts)
+    on += _reach(view, asked, facts)
     if unsettled and facts.settled:
         classes.append((0, facts.settled))
         kind = f"CASE WHEN __created - __ts <= {facts.settled} THEN 1 ELSE 0 END"

@@ -39,7 +39,7 @@ from featurekit.aggregates import Count
 from featurekit.buckets import bucket_of, bucket_sql, buckets_needed, memory_limit
 from featurekit.compiled import compile_view
 from featurekit.define import Entity, EventSource, FeatureView
-from featurekit.errors import ConfigError
+from featurekit.errors import ConfigError, DataError
 from featurekit.store import FeatureStore
 from featurekit.types import from_hint
 
@@ -265,6 +265,20 @@ def test_a_number_that_is_none_is_refused(make_repo, buckets):
 def test_a_wrong_setting_is_refused(make_repo, settings_):
     with pytest.raises(ConfigError, match=f"featurekit.{next(iter(settings_))}"):
         repo_with(make_repo, **settings_)
+
+
+def test_memory_that_does_not_suffice_says_what_to_write(make_repo, monkeypatch):
+    store = repo_with(make_repo)
+    connect_ = store._connect
+
+    def small() -> Any:
+        con = connect_()
+        con.execute("SET memory_limit = '1MB'; SET temp_directory = ''")
+        return con
+
+    monkeypatch.setattr(store, "_connect", small)
+    with pytest.raises(DataError, match=r"raise memory_limit under featurekit: .*buckets="):
+        store.get_historical_features(labels(), "service").to_arrow()
 
 
 def test_nothing_that_was_spilled_stays(make_repo):
