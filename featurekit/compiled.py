@@ -308,6 +308,12 @@ class _ViewCompiler:
             return None
         if source.dedupe_within is not None:
             return duration_us(source.dedupe_within, what="dedupe_within")
+        if any(f.lifetime for f in features):
+            raise self.fail(
+                None,
+                f"a lifetime window does not say how long the ids of source {source.name!r} are to "
+                'be remembered; write dedupe_within="30d" at the source (T7)',
+            )
         reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
             reach.append(duration_us(self.view.ttl, what="ttl"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import awkward
 import duckdb
 import pytest
+import test_event_ids
 import test_lifetime
 import test_window_ttl
 from awkward import DAY, HOUR
@@ -43,6 +44,8 @@ from featurekit.aggregates import (
     Sum,
     TimeSince,
 )
+from featurekit.compiled import compile_view
+from featurekit.errors import DefinitionError
 
 ADDING = {
     **sums,
@@ -181,3 +184,46 @@ def test_a_crowded_key_is_what_running_sums_are_for(con, monkeypatch):
         assert bits(answers[0]) == bits(paths.oracle(asked[:1])[0])
         paths.close()
     assert chosen == [True, False]
+
+
+# --- sources with ids -----------------------------------------------------------------------------
+
+OF_IDS = {
+    **{
+        name: test_event_ids.SERVICES[name]
+        for name in (
+            "copies in windows",
+            "corrections in windows",
+            "corrections in ordered windows",
+        )
+    },
+    "a ttl": service_of(view("v", ONE, test_event_ids.hourly, test_event_ids.windows, ttl="1h")),
+    "lifetimes": service_of(view("v", ONE, test_event_ids.daily, test_lifetime.MIXED)),
+    "lifetimes of copies": service_of(view("v", ONE, test_event_ids.briefly, test_lifetime.MIXED)),
+}
+
+
+@pytest.mark.parametrize("name", OF_IDS)
+def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypatch, name):
+    service = OF_IDS[name]
+
+    @settings(max_examples=max(5, EXAMPLES // 20))
+    @given(test_event_ids.id_cases(service, instants=4, keys=2))
+    def check(case):
+        rows, questions, _ = case
+        paths = Paths(con, service, rows)
+        expected = paths.oracle(questions)
+        for crowded, buckets in ((True, 1), (False, 1), (True, 3)):
+            monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+            found = paths.offline(questions, buckets=buckets)
+            agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
+        filled = paths.by_materialising(questions)
+        agree(paths, questions, "online", expected, filled)
+        paths.close()
+
+    check()
+
+
+def test_a_lifetime_does_not_say_how_long_ids_are_remembered():
+    with pytest.raises(DefinitionError, match=r"lifetime window .* write dedupe_within="):
+        compile_view(view("v", ONE, test_event_ids.copied, {"n": Count(window="lifetime")}))
