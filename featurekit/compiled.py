@@ -20,7 +20,7 @@ from featurekit.define import (
     FeatureView,
     Transform,
 )
-from featurekit.durations import duration_us
+from featurekit.durations import LIFETIME_US, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
 from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
@@ -80,6 +80,11 @@ class Feature:
         assert self.aggregate is not None
         return _implementation(self.aggregate, self.params)
 
+    @property
+    def lifetime(self) -> bool:
+        """Whether the window has no beginning."""
+        return self.window_us == LIFETIME_US
+
     def bounds(self, t: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t` (T4, T5)."""
         low = t - self.offset_us - self.window_us
@@ -99,9 +104,9 @@ class View:
     """A compiled view. `kind` "latest": features of the latest row (V1); "window": aggregates.
 
     `order` names the slots by which events of one instant are ordered (T6): the sequence column,
-    then the row's own values. `retain_us` is how far back of an instant its windows reach.
-    `dedupe_us` is how long the ids of a source with an `event_id` are remembered (T7); such a view
-    has a slot of the id.
+    then the row's own values. `retain_us` is how far back of an instant its windows reach, and, of
+    windows, its ttl. `dedupe_us` is how long the ids of a source with an `event_id` are remembered
+    (T7); such a view has a slot of the id.
     """
 
     name: str
@@ -274,6 +279,7 @@ class _ViewCompiler:
             replace(f, fingerprint=ir.fingerprint(self._identity(f, keys, source, memory)))
             for f in made
         )
+        ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
         compiled = View(
             name=view.name,
             kind="window" if windows else "latest",
@@ -282,9 +288,14 @@ class _ViewCompiler:
             slots=tuple(self.slots),
             order=self._order(),
             features=features,
-            ttl_us=None if view.ttl is None else duration_us(view.ttl, what="ttl"),
+            ttl_us=ttl_us,
             history_us=duration_us(view.history or "0s", what="history", zero=True),
-            retain_us=max((f.window_us + f.offset_us + f.hop_us for f in made), default=0),
+            retain_us=max(
+                [
+                    ttl_us if windows and ttl_us is not None else 0,
+                    *(f.window_us + f.offset_us + f.hop_us for f in made),
+                ]
+            ),
             on_error=view.on_error,
             dedupe_us=memory,
         )
@@ -297,6 +308,12 @@ class _ViewCompiler:
             return None
         if source.dedupe_within is not None:
             return duration_us(source.dedupe_within, what="dedupe_within")
+        if any(f.lifetime for f in features):
+            raise self.fail(
+                None,
+                f"a lifetime window does not say how long the ids of source {source.name!r} are to "
+                'be remembered; write dedupe_within="30d" at the source (T7)',
+            )
         reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
             reach.append(duration_us(self.view.ttl, what="ttl"))
@@ -423,13 +440,15 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
+        if self.view.ttl is not None:
+            result = result.or_none()
         return Feature(
             name=name,
             type=result,
             slot=slot,
             aggregate=what,
             where=where,
-            window_us=duration_us(aggregate.window, what="window"),
+            window_us=window_us(aggregate.window, what="window"),
             offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
             hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
             default=default,

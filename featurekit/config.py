@@ -33,6 +33,9 @@ class FeaturekitConfig(BaseModel):
     `redis_url` goes before Feast's connection_string. `state_dir`, relative to the repo, holds the
     registry, the log of pushed events, quarantined rows and the private Redis. `registry` is the
     SQLite file of versions. `numeric_mismatch`: what a reader does where floats would differ (R6).
+    `memory_limit`, as in "4GB": how much DuckDB may use, by default most of the machine's memory;
+    more goes to disk, in `state_dir`. `buckets`: into how many parts a training set is split, by
+    default as many as the memory limit asks for.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,6 +43,8 @@ class FeaturekitConfig(BaseModel):
     state_dir: str = ".featurekit"
     registry: str | None = None
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
+    memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
+    buckets: int | None = Field(default=None, ge=1, le=4096)
 
 
 class RepoConfig(BaseModel):

@@ -317,8 +317,10 @@ class FeatureView(Described):
     columns, row by row, and its events are this view's; its ttl is for its own latest row alone.
     `features` maps names to columns, transforms or aggregates. Either all are columns and
     transforms, read from the latest row (V1), or all are window aggregates. `ttl`: how old the
-    latest row may be (T4). `history`: how far back of the newest arrival online lookups may ask
-    (T8). `on_error`: "null" reads None with status ERROR, "fail" raises (R3).
+    latest row may be (T4), of a window view how old the entity's latest event: one whose latest
+    event is older has the value None, with status OUTSIDE_MAX_AGE, for every feature of the view,
+    so that each of them may be None. `history`: how far back of the newest arrival online lookups
+    may ask (T8). `on_error`: "null" reads None with status ERROR, "fail" raises (R3).
     """
 
     name: str
@@ -365,8 +367,6 @@ class FeatureView(Described):
             )
         if self.ttl is not None:
             duration_us(self.ttl, what=f"{what}, ttl")
-            if True in kinds:
-                raise DefinitionError(f"{what}: a ttl is for latest rows; a window has its own end")
         if self.history is not None:
             duration_us(self.history, what=f"{what}, history", zero=True)
         if self.on_error not in ("null", "fail"):

@@ -18,6 +18,11 @@ _UNIT_US = {
     "d": 86_400_000_000,
     "w": 604_800_000_000,
 }
+LIFETIME = "lifetime"
+"""The window without a beginning, as users write it."""
+# Longer than from the first instant to the last, and far from the ends of an int64 for all that.
+LIFETIME_US = 2**61
+
 _WRITTEN = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
 
 
@@ -38,6 +43,16 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
     if us > 2**60:
         raise DefinitionError(f"{what}: {duration!r} is longer than 36,000 years")
     return us
+
+
+def window_us(window: Duration, *, what: str) -> int:
+    """Microseconds of a window's length, `LIFETIME_US` for "lifetime"."""
+    if window == LIFETIME:
+        return LIFETIME_US
+    try:
+        return duration_us(window, what=what)
+    except DefinitionError as error:
+        raise DefinitionError(f'{error}; a window may also be "{LIFETIME}"') from None
 
 
 def duration_text(us: int) -> str:

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit import __version__
+from featurekit.buckets import explained
 from featurekit.compiled import Output, Service, View
 from featurekit.entity_frame import load_frame
 from featurekit.errors import DataError, EntityFrameError, TransformError
@@ -58,11 +59,13 @@ class TrainingSet:
         statuses: bool,
         timezone: str,
         known_at: int | None = None,
+        buckets: int | None = None,
     ) -> None:
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
         self._known_at = known_at
+        self._buckets = buckets
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
         self._statistics: dict[str, Any] | None = None
@@ -197,7 +200,8 @@ class _Run:
         self.con = owner._connect()
         self.scratch: TemporaryDirectory[str] | None = None
         try:
-            self._prepare()
+            with explained():
+                self._prepare()
         except BaseException:
             self.__exit__()
             raise
@@ -234,7 +238,12 @@ class _Run:
             timezone=owner._timezone,
         )
         self.joined = join_service(
-            self.con, service, events, self.frame.table, statuses=owner._statuses
+            self.con,
+            service,
+            events,
+            self.frame.table,
+            statuses=owner._statuses,
+            buckets=owner._buckets,
         )
         given = self._given_schema()
         self._check_names(given.names)
@@ -339,7 +348,8 @@ class _Run:
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        return _even(self.con.sql(sql).to_arrow_reader(_BATCH))
+        with explained():
+            yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:
         """The frame's own columns, in batches of `_BATCH`."""

@@ -8,12 +8,13 @@ erred, and `t{i}`, its status where statuses are asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
 from featurekit.aggregates.base import Column
+from featurekit.buckets import bucket_sql, buckets_needed
 from featurekit.compiled import Feature, Service, View
 from featurekit.event_ids import counted
 from featurekit.online.state import (
@@ -26,19 +27,22 @@ from featurekit.online.state import (
     empty_value,
 )
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
-from featurekit.types import FLOAT, instant
+from featurekit.types import FLOAT, INT, instant
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
+from featurekit.window_plans import Asked, grouped, high_sql, low_sql
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
     """A source's rows in DuckDB: columns of the schema, `__ts`, `__created`.
 
-    `prompt`: every event arrived when it happened, so that __created adds nothing (T3).
+    `prompt`: every event arrived when it happened, so that __created adds nothing (T3). `rows`: how
+    many there are, where that is known.
     """
 
     relation: str
     prompt: bool
+    rows: int | None = None
 
 
 def prepare(con: Any) -> None:
@@ -64,17 +68,27 @@ def prepare(con: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Erred:
+    """`events` on which a transform erred, and the first of them: its instant and keys."""
+
+    transform: str
+    events: int
+    first: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSql:
     """A view's result, and the numbers of the features that have an `x` column.
 
     `events` is the temporary table of the events that a window view read, with `errors` the columns
-    that say where its slots err.
+    that say where its slots err; or, where buckets came and went, `erred` says what they found.
     """
 
     sql: str
     erring: frozenset[int]
     events: str | None = None
     errors: tuple[str | None, ...] = ()
+    erred: tuple[Erred, ...] = ()
 
 
 def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
@@ -193,80 +207,84 @@ def _of_labels(view: View, relation: str, labels: str) -> str:
 
 
 def windows_sql(
-    con: Any, view: View, events: Events, labels: str, *, statuses: bool, name: str
+    con: Any,
+    view: View,
+    events: Events,
+    labels: str,
+    *,
+    statuses: bool,
+    name: str,
+    span: tuple[int, int] | None = None,
 ) -> ViewSql:
-    """Every aggregate of the view over each label's windows (T3–T5, A1–A4): a join of labels with
-    the events in reach, and one GROUP BY of commutative states.
+    """Every aggregate of the view over each label's windows (T3–T5, A1–A4), by the plan that
+    `window_plans` chooses.
 
-    `name` is free for a temporary table of the view's events.
+    `name` is free for a temporary table of the view's events. `span`: the first and the last
+    instant to read events for, where they are not those of `labels`.
     """
     made = view_events(con, view, _of_labels(view, events.relation, labels))
     ordered = any(f.implementation().ordered for f in view.features)
     number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
-    span = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
-    low, high = (span[0] or 0) - view.retain_us, span[1] or 0
+    earliest, high = span or _span(con, labels)
+    low = earliest - view.retain_us
     con.execute(
         f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
         f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
     )
     columns = _columns(con, view, name)
-    helpers: dict[str, str] = {}
-    parts: list[str] = []
+    asked = []
+    for i, feature in enumerate(view.features):
+        column = None if feature.slot is None else columns[feature.slot]
+        asked.append(_asked(feature, column, f"a{i}"))
+    if view.ttl_us is not None:
+        asked.append(_asked(_within_ttl(view.ttl_us), None, "fresh"))
+    found = grouped(con, view, asked, table=name, labels=labels, prompt=events.prompt)
+    # A layer of their own: written out where they are read, they would cost DuckDB a second.
     finished: list[str] = []
+    for i, a in enumerate(asked):
+        finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
+        if a.sql.error is not None:
+            finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
+    known, fresh = "k.__first <= l.__t", None
+    if view.ttl_us is not None:
+        fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
     outer: list[str] = []
     erring: list[int] = []
     for i, feature in enumerate(view.features):
-        column = None if feature.slot is None else columns[feature.slot]
-        sql = feature.implementation().sql(column, _keep(feature))
-        helpers.update(sql.helpers)
-        names = [f"a{i}_{p}" for p in range(len(sql.parts))]
-        parts += [f"{part} AS {name_}" for part, name_ in zip(sql.parts, names, strict=True)]
-        # A layer of their own: written out where they are read, they would cost DuckDB a second.
-        finished.append(f"{sql.value.format(*names)} AS v{i}")
-        if sql.error is not None:
-            finished.append(f"{sql.error.format(*names)} AS e{i}")
-        empty = _empty_sql(feature)
-        value, error = f"g.v{i}", sql.error and f"g.e{i}"
-        found = value
+        value, error = f"g.v{i}", asked[i].sql.error and f"g.e{i}"
         if feature.default is not None:
-            found = f"coalesce({value}, {literal(feature.default, feature.type)})"
+            value = f"coalesce({value}, {literal(feature.default, feature.type)})"
         if error is not None:
-            found = f"CASE WHEN NOT ({error}) THEN {found} END"
-        # A label without any event in reach has no group: its windows are empty.
-        shown = f"CASE WHEN g.__rid IS NULL THEN {empty} ELSE {found} END"
-        failed = None if error is None else f"(g.__rid IS NOT NULL AND {error})"
+            value = f"CASE WHEN NOT ({error}) THEN {value} END"
+        # A label without any event in reach may have no group: its windows are empty.
+        within = "g.__rid IS NOT NULL" if i in found.summed else "coalesce(g.__in, FALSE)"
+        empty = _empty_sql(feature)
+        shown = f"CASE WHEN {within} THEN {value} ELSE {empty} END"
+        failed = None if error is None else f"({within} AND {error})"
+        if fresh is not None:
+            # An entity that is not known has empty windows, one that is too old has none (T4).
+            shown = f"CASE WHEN {fresh} THEN {shown} WHEN ({known}) IS NOT TRUE THEN {empty} END"
+            failed = failed and f"({fresh} AND {failed})"
         outer.append(f"{shown} AS f{i}")
         if failed is not None:
             outer.append(f"{failed} AS x{i}")
             erring.append(i)
         if statuses:
+            old = f"WHEN NOT {fresh} THEN '{OUTSIDE_MAX_AGE}' " if fresh is not None else ""
             outer.append(
-                f"CASE WHEN k.__first IS NULL OR k.__first > l.__t THEN '{NOT_FOUND}' "
+                f"CASE WHEN ({known}) IS NOT TRUE THEN '{NOT_FOUND}' {old}"
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
                 f"WHEN ({shown}) IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    keys = " AND ".join(f"l.{quote(k.name)} = e.k{i}" for i, k in enumerate(view.join_keys))
-    reach = [f"e.__ts <= l.__t - {min(f.offset_us for f in view.features)}"]
-    if not events.prompt:
-        reach.append("e.__created <= l.__t")
-    if view.source.op is not None:
-        reach.append("e.__end > l.__t")
-    reach.append(f"e.__ts > l.__t - {view.retain_us}")
-    helping = "".join(f", {made_of} AS {helper}" for helper, made_of in helpers.items())
-    source = f"(SELECT *{helping} FROM {name})"
-    grouped = (
-        f"(SELECT l.__rid, {', '.join(parts)} FROM {labels} l JOIN {source} e "
-        f"ON {keys} AND {' AND '.join(reach)} GROUP BY l.__rid)"
-    )
-    grouped = f"(SELECT __rid, {', '.join(finished)} FROM {grouped})"
-    known = ""
-    if statuses:
+    first = ""
+    if statuses or fresh is not None:
         # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
         everything = view_events(con, view, _of_labels(view, events.relation, labels)).sql
-        known = f"LEFT JOIN {_first_sql(view, everything, labels)}"
+        first = f"LEFT JOIN {_first_sql(view, everything, labels)}"
     whole = (
-        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l "
-        f"LEFT JOIN {grouped} g ON l.__rid = g.__rid {known})"
+        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l LEFT JOIN "
+        f"(SELECT __rid, __in, {', '.join(finished)} FROM {found.sql}) g "
+        f"ON l.__rid = g.__rid {first})"
     )
     return ViewSql(whole, frozenset(erring), name, made.errors)
 
@@ -296,10 +314,41 @@ def _first_sql(view: View, everything: str, labels: str) -> str:
     )
 
 
+def _asked(feature: Feature, column: Column | None, name: str) -> Asked:
+    sql = feature.implementation().sql(column, _keep(feature))
+    return Asked(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
+
+
+def _within_ttl(ttl_us: int) -> Feature:
+    """How many events are no older than the view's ttl (T4)."""
+    return Feature("", INT, None, aggregate="Count", window_us=ttl_us)
+
+
+def _span(con: Any, labels: str) -> tuple[int, int]:
+    """The first and the last instant that is asked about; 0 where none is."""
+    low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
+    return low or 0, high or 0
+
+
 def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
     """For each transform of a window view that erred on an event it read: how many such events the
     aggregates left out, and the keys and instant of the first (R3)."""
     found: dict[str, dict[str, Any]] = {}
+    for erred in made.erred or _erred(con, view, made):
+        at, *keys = erred.first
+        sample = dict(zip((p.name for p in view.join_keys), keys, strict=True))
+        found[erred.transform] = {
+            "events": erred.events,
+            "first": {
+                **{k: str(v) for k, v in sample.items()},
+                "event_timestamp": instant(at).isoformat(),
+            },
+        }
+    return found
+
+
+def _erred(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
+    found = []
     for slot, error in zip(view.slots, made.errors, strict=False):
         if error is None or slot.transform is None:
             continue
@@ -307,24 +356,16 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
         if count:
             keys = keys_sql(view)
             first = con.execute(
-                f"SELECT {keys}, __ts FROM {made.events} WHERE {error} "
+                f"SELECT __ts, {keys} FROM {made.events} WHERE {error} "
                 f"ORDER BY __ts, {keys} LIMIT 1"
             ).fetchall()[0]
-            sample = dict(zip((p.name for p in view.join_keys), first, strict=False))
-            at = instant(first[-1]).isoformat()
-            found[slot.transform.name] = {
-                "events": count,
-                "first": {**{k: str(v) for k, v in sample.items()}, "event_timestamp": at},
-            }
-    return found
+            found.append(Erred(slot.transform.name, count, first))
+    return tuple(found)
 
 
 def _keep(feature: Feature) -> str:
     """The predicate that an event of the join lies in the feature's window, and its `where`."""
-    low = f"l.__t - {feature.offset_us + feature.window_us}"
-    if feature.hop_us:
-        low = f"fk_hop({low}, {feature.hop_us})"
-    terms = [f"e.__ts > {low}", f"e.__ts <= l.__t - {feature.offset_us}"]
+    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
     if feature.where is not None:
         terms.append(f"coalesce(e.s{feature.where}, FALSE)")
     return " AND ".join(terms)
@@ -388,7 +429,8 @@ def counted_events(con: Any, service: Service, events: Sequence[Events]) -> list
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
-            found[key] = Events(counted(con, view, rows.relation), rows.prompt)
+            # Copies are the fewer part: of all rows, their number is good enough to go by.
+            found[key] = replace(rows, relation=counted(con, view, rows.relation))
     return [
         found[rows, view.source.event_id, view.source.op, view.dedupe_us]
         for view, rows in zip(service.views, events, strict=True)
@@ -396,11 +438,19 @@ def counted_events(con: Any, service: Service, events: Sequence[Events]) -> list
 
 
 def join_service(
-    con: Any, service: Service, events: Sequence[Events], labels: str, *, statuses: bool
+    con: Any,
+    service: Service,
+    events: Sequence[Events],
+    labels: str,
+    *,
+    statuses: bool,
+    buckets: int | None = 1,
 ) -> Joined:
     """The values of every output for every label; `events` holds the rows of each view's source.
 
-    `labels` also has the request fields as columns.
+    `labels` also has the request fields as columns. Each view is joined bucket by bucket of its
+    entities: by `buckets` of them, or, where that is None, by as many as the memory limit asks for.
+    No number of buckets changes a bit.
     """
     relations: list[str] = []
     columns: list[str] = []
@@ -411,11 +461,15 @@ def join_service(
     views: list[ViewSql] = []
     counting = counted_events(con, service, events)
     for v, view in enumerate(service.views):
-        if view.kind == "latest":
-            made = latest_sql(con, view, counting[v], labels, statuses=statuses)
+        name = quote(f"{labels.strip(chr(34))}_events_{v}")
+        of_view = counting[v]
+        number = buckets or buckets_needed(con, view, of_view.relation, labels, rows=of_view.rows)
+        if number > 1:
+            made = _by_bucket(con, view, of_view, labels, name, statuses=statuses, buckets=number)
+        elif view.kind == "latest":
+            made = latest_sql(con, view, of_view, labels, statuses=statuses)
         else:
-            name = quote(f"{labels.strip(chr(34))}_events_{v}")
-            made = windows_sql(con, view, counting[v], labels, statuses=statuses, name=name)
+            made = windows_sql(con, view, of_view, labels, statuses=statuses, name=name)
         views.append(made)
         relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):
@@ -430,6 +484,54 @@ def join_service(
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     sql, failing = _finish(con, service, joined, erring, statuses=statuses)
     return Joined(sql, failing, tuple(views))
+
+
+def _by_bucket(
+    con: Any,
+    view: View,
+    events: Events,
+    labels: str,
+    name: str,
+    *,
+    statuses: bool,
+    buckets: int,
+) -> ViewSql:
+    """The view's result as a temporary table, one bucket of entities after the other: each is freed
+    before the next, and DuckDB may move the results to disk."""
+    bare = name.strip('"')
+    split, part, result = (quote(f"{bare}_{what}") for what in ("split", "bucket", "result"))
+    keys = ", ".join(quote(p.name) for p in view.join_keys)
+    con.execute(
+        f"CREATE TEMP TABLE {split} AS SELECT __rid, __t, {keys}, "
+        f"{bucket_sql(view, buckets)} AS __bucket FROM {labels}"
+    )
+    span = _span(con, labels)
+    asked = con.execute(f"SELECT DISTINCT __bucket FROM {split} ORDER BY 1").fetchall() or [(0,)]
+    erred: dict[str, Erred] = {}
+    made = None
+    for (bucket,) in asked:
+        con.execute(
+            f"CREATE TEMP TABLE {part} AS SELECT * EXCLUDE (__bucket) FROM {split} "
+            f"WHERE __bucket = {bucket}"
+        )
+        if view.kind == "latest":
+            found = latest_sql(con, view, events, part, statuses=statuses)
+        else:
+            found = windows_sql(con, view, events, part, statuses=statuses, name=name, span=span)
+        if made is None:
+            con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {found.sql}")
+        else:
+            con.execute(f"INSERT INTO {result} BY NAME SELECT * FROM {found.sql}")
+        for one in _erred(con, view, found):
+            known = erred.get(one.transform, Erred(one.transform, 0, one.first))
+            erred[one.transform] = Erred(
+                one.transform, known.events + one.events, min(known.first, one.first)
+            )
+        con.execute(f"DROP TABLE {part}; DROP TABLE IF EXISTS {name}")
+        made = found
+    con.execute(f"DROP TABLE {split}")
+    assert made is not None
+    return ViewSql(result, made.erring, erred=tuple(erred.values()))
 
 
 def _finish(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ from featurekit.types import instant, micros
 from featurekit.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
+    from featurekit.consume import Consumed
     from featurekit.forget import Forgot
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
@@ -139,6 +142,14 @@ class FeatureStore:
 
         con = duckdb.connect()
         prepare(con)
+        with suppress(OSError):  # a repo that may only be read can spill nothing
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+        # What does not fit into memory goes beside the repo: /tmp may be memory, too.
+        spill = str(self.state_dir / f"spill-{uuid.uuid4().hex}").replace("'", "''")
+        con.execute(f"SET temp_directory = '{spill}'")
+        limit = self.config.featurekit.memory_limit
+        if limit is not None:
+            con.execute(f"SET memory_limit = '{limit}'")
         return con
 
     def _snapshot(self, con: Any, view: View) -> Snapshot:
@@ -153,7 +164,8 @@ class FeatureStore:
         if forgotten:
             relation = forgotten.relation(con, relation)
             about["forgotten"] = sum(map(len, forgotten.groups.values()))
-        return Snapshot(Events(relation, prompt), about)
+        known = not forgotten and not about["pushed_segments"]
+        return Snapshot(Events(relation, prompt, about["rows"] if known else None), about)
 
     def _read(self, con: Any, source: EventSource) -> tuple[str, dict[str, Any], bool]:
         """All events of a source's files and log, what there is to know of them, and whether they
@@ -344,13 +356,16 @@ class FeatureStore:
         statuses: bool = False,
         timezone: str = "UTC",
         known_at: dt.datetime | None = None,
+        buckets: int | None = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df` as of its `event_timestamp`.
 
         `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
         Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
         request fields; its rows, order and other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status`. `features` is another name for `service`.
+        adds a column `<feature>__status`. `features` is another name for `service`. `buckets`: join
+        so many parts of the entities one after the other, for less memory; by default as
+        feature_store.yaml says, or as the memory limit asks. No bit of the result depends on it.
 
         Without `entity_df`, the rows are every entity that is known, which it is from its first
         visible event on, at each instant of `at`, or at `start`, one `every` later, and so on until
@@ -362,6 +377,7 @@ class FeatureStore:
         source must have a created_timestamp_column, DataError else: rows of files do not say when
         they arrived, although pushed ones do.
         """
+        from featurekit.buckets import MOST_BUCKETS
         from featurekit.known_entities import known_entities
         from featurekit.offline import TrainingSet
         from featurekit.timezones import zone
@@ -388,6 +404,8 @@ class FeatureStore:
             raise EntityFrameError(
                 f"entity frame: it says which entities and instants are meant; leave out {named}"
             )
+        if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
+            raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
         return TrainingSet(
             compiled,
             entity_df,
@@ -397,6 +415,7 @@ class FeatureStore:
             statuses=statuses,
             timezone=timezone,
             known_at=None if known_at is None else micros(known_at),
+            buckets=buckets or self.config.featurekit.buckets,
         )
 
     # --- online -----------------------------------------------------------------------------------
@@ -608,6 +627,26 @@ class FeatureStore:
             rewrite_files=rewrite_files,
             progress=progress or (lambda what, done, total: None),
         )
+
+    def consume(
+        self,
+        source: str,
+        *,
+        stream: str | None = None,
+        until_empty: bool = False,
+        stop: threading.Event | None = None,
+        progress: Callable[[Consumed], None] = lambda done: None,
+        **options: Any,
+    ) -> Consumed:
+        """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
+        `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
+
+        `options` are those of `featurekit.consume.Consumer`: group, name, batch, idle_s and url.
+        """
+        from featurekit.consume import Consumer
+
+        made = Consumer(self, source, stream=stream, **options)
+        return made.run(until_empty=until_empty, stop=stop, progress=progress)
 
     def get_online_features(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None

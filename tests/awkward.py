@@ -159,9 +159,10 @@ def windows(*views: FeatureView) -> list[Window]:
         for definition in view.features.values():
             if isinstance(definition, Aggregate):
                 offset = definition.offset
+                endless = definition.window == "lifetime"
                 found.append(
                     Window(
-                        duration_us(definition.window, what="window"),
+                        0 if endless else duration_us(definition.window, what="window"),
                         duration_us(definition.hop, what="hop") if definition.hop else None,
                         duration_us(offset, what="offset", zero=True) if offset is not None else 0,
                     )

@@ -67,12 +67,12 @@ def value(
     known = [event for event in known if _belongs(event, view, key)]
     known.sort(key=lambda event: _t6(event, view.source))
     try:
+        if known and view.ttl is not None and known[-1]["__ts"] <= t - _us(view.ttl):  # T4
+            return None, OUTSIDE_MAX_AGE
         if isinstance(definition, Aggregate):
             result = _over_window(definition, view.source, known, t)
         elif not known:
             return None, NOT_FOUND
-        elif view.ttl is not None and known[-1]["__ts"] <= t - _us(view.ttl):  # T4
-            return None, OUTSIDE_MAX_AGE
         else:
             result = _read(definition, known[-1])  # V1
     except Erred:
@@ -206,7 +206,7 @@ def _declared(value: Any, type_: Type) -> Any:
 
 def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], t: int) -> Any:
     end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
-    start = end - _us(aggregate.window)
+    start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
     if aggregate.hop is not None:
         start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
     inputs, instants = [], []

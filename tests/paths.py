@@ -131,7 +131,7 @@ class Paths:
             feature(o.view, o.index) if o.view >= 0 else made[o.index] for o in self.service.outputs
         ]
 
-    def offline(self, questions: Sequence[Question]) -> Answers:
+    def offline(self, questions: Sequence[Question], *, buckets: int | None = 1) -> Answers:
         name = f"labels_{next(_numbers)}"
         types = {**self.service.join_keys, **{p.name: p.type for p in self.service.request}}
         columns = {n: column(t, [q.row[n] for q in questions]) for n, t in types.items()}
@@ -146,12 +146,15 @@ class Paths:
         self.con.unregister(f"{name}_arrow")
         try:
             events = [self.events[v.name] for v in self.service.views]
-            joined = join_service(self.con, self.service, events, name, statuses=True)
+            joined = join_service(
+                self.con, self.service, events, name, statuses=True, buckets=buckets
+            )
             table = self.con.sql(f"SELECT * FROM {joined.sql} ORDER BY __rid").to_arrow_table()
         finally:
             self.con.execute(f"DROP TABLE {name}")
             for v in range(len(self.service.views)):
                 self.con.execute(f'DROP TABLE IF EXISTS "{name}_events_{v}"')
+                self.con.execute(f'DROP TABLE IF EXISTS "{name}_events_{v}_result"')
         answers: list[list[tuple[Any, str]]] = []
         for o, output in enumerate(self.service.outputs):
             made = table.column(f"o{o}").cast(output.type.arrow)

@@ -19,6 +19,7 @@ HEAVY = ("feast", "pandas", "polars", "pyarrow", "duckdb")
 LAYERS = [
     ["errors"],
     ["types", "durations"],
+    ["texts"],
     ["timezones"],
     ["ir"],
     ["ops", "aggregates", "results"],
@@ -32,6 +33,7 @@ LAYERS = [
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log", "tombstones"],
     ["event_ids"],
+    ["window_plans", "buckets"],
     ["point_in_time", "serve", "compaction"],
     ["known_entities", "push"],
     ["remember"],
@@ -39,6 +41,7 @@ LAYERS = [
     ["versions", "gc", "selection"],
     ["config", "repo"],
     ["store"],
+    ["consume"],
     ["screen"],
     ["parity", "forget"],
     ["demo"],

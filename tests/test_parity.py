@@ -68,6 +68,7 @@ windows = FeatureView(
         "mean": Mean("amount", window="1d", offset="1h"),
         "spend_hop": Sum("amount", window="1d", hop="6h"),
         "spend_many": Sum("amount", window="30d", where=many),
+        "spend_ever": Sum("amount", window="lifetime", offset="1h"),
         "orders": Count(window="1d"),
         "orders_hop": Count(window="6h", hop="1d"),
         "pieces": Sum("pieces", window="7d"),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.exact import FloatColumn
-from featurekit.durations import Duration, duration_text, duration_us
+from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.types import Type
 
@@ -43,18 +43,39 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """What a part takes of each event that it keeps: a function of SQL over the event `e`, NULL for
+    nothing.
+
+    Of whole numbers, count and sum over a window are the difference of two running sums (A2); min,
+    max and bool_or of some of its events and of the others make that of all.
+    """
+
+    function: Literal["count", "sum", "min", "max", "bool_or"]
+    sql: str
+
+    @property
+    def adds(self) -> bool:
+        """Whether it is a sum."""
+        return self.function in ("count", "sum")
+
+
+@dataclass(frozen=True, slots=True)
 class AggregateSql:
     """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
 
     `value` is of the result type; `error` is a predicate that is never NULL, or None where the
     aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
     falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
+    `terms`, where there are any, say what each of `parts` is made of; one that adds may be 0 in the
+    place of NULL over no events, and `value` and `error` make no difference.
     """
 
     parts: tuple[str, ...]
     value: str
     error: str | None = None
     helpers: tuple[tuple[str, str], ...] = ()
+    terms: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +128,9 @@ class Aggregate:
     """A window aggregate over a column or a transform (semantics, "Aggregates over a window").
 
     `input`: a column's name, a `@feature`, or None where the aggregate counts rows. None inputs
-    are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4);
-    `offset` moves both ends back; `hop` moves the open end down to a multiple of itself (T5).
+    are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4),
+    or, for "lifetime", everything up to t; `offset` moves both ends back; `hop` moves the open end
+    down to a multiple of itself (T5), which a lifetime does not have.
     `where`, a column or `@feature` of bool, keeps the rows where it is true. `default` replaces
     None, never an error (A4). `windows=["1h", "7d"]`, in place of `window`, makes a feature of
     each: "spend" becomes "spend_1h" and "spend_7d".
@@ -141,9 +163,14 @@ class Aggregate:
             raise DefinitionError(f'{what} needs a window, as in {what}(…, window="7d")')
         object.__setattr__(self, "windows", tuple(self.windows))
         for window in self.windows or (self.window,):
-            duration_us(window, what=f"{what}(window=…)")
+            window_us(window, what=f"{what}(window=…)")
         if self.hop is not None:
             duration_us(self.hop, what=f"{what}(hop=…)")
+            if LIFETIME in (self.window, *self.windows):
+                raise DefinitionError(
+                    f'{what}: hop= moves the open end of a window, and window="{LIFETIME}" has '
+                    "none; leave hop= out, or write two features"
+                )
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
         self.check()
@@ -164,7 +191,7 @@ class Aggregate:
             return {name: self}
         made: dict[str, Aggregate] = {}
         for window in self.windows:
-            us = duration_us(window, what="windows")
+            us = window_us(window, what="windows")
             shown = window if isinstance(window, str) else duration_text(us)
             if f"{name}_{shown}" in made:
                 raise DefinitionError(f"{type(self).__name__}: windows= names {shown!r} twice")
@@ -211,6 +238,18 @@ class Aggregate:
 def present(column: Column, keep: str) -> str:
     """The predicate that a row is kept and its input is neither None nor an error."""
     return f"{keep} AND {column.sql} IS NOT NULL"
+
+
+def of_terms(
+    terms: Sequence[Term],
+    keep: str,
+    value: str,
+    error: str | None = None,
+    helpers: Sequence[tuple[str, str]] = (),
+) -> AggregateSql:
+    """The aggregate whose parts are of `terms`, over the rows where the predicate `keep` holds."""
+    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
+    return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Sequence
 from typing import ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms
 from featurekit.types import BOOL, Type
 
 
@@ -30,7 +30,6 @@ class _BoolState(State):
 class _OfBools(Aggregate):
     __slots__ = ()
     decisive: ClassVar[bool]
-    function: ClassVar[str]
 
     def result(self, item: Type | None) -> Type:
         if item != BOOL:
@@ -47,7 +46,13 @@ class _OfBools(Aggregate):
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
-        return AggregateSql((f"{self.function}({column.sql}) FILTER ({keep})",), "{0}")
+        decided = column.sql if self.decisive else f"NOT {column.sql}"
+        terms = [
+            Term("count", column.sql),
+            Term("count", f"CASE WHEN {decided} THEN 1 END"),
+        ]
+        found = "{1} > 0" if self.decisive else "{1} = 0"
+        return of_terms(terms, keep, f"CASE WHEN {{0}} > 0 THEN {found} END")
 
 
 class Any(_OfBools):
@@ -55,7 +60,6 @@ class Any(_OfBools):
 
     __slots__ = ()
     decisive: ClassVar[bool] = True
-    function: ClassVar[str] = "bool_or"
 
 
 class All(_OfBools):
@@ -63,4 +67,3 @@ class All(_OfBools):
 
     __slots__ = ()
     decisive: ClassVar[bool] = False
-    function: ClassVar[str] = "bool_and"

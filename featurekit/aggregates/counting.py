@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, plain, present
+from featurekit.aggregates.base import (
+    Aggregate,
+    AggregateSql,
+    Column,
+    State,
+    Term,
+    of_terms,
+    plain,
+    present,
+)
 from featurekit.types import FLOAT, INT, Type, dict_of, list_of
 
 
@@ -42,8 +51,8 @@ class Count(Aggregate):
         return len(values)
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
-        counted = "*" if column is None else column.sql
-        return AggregateSql((f"count({counted}) FILTER ({keep})",), "coalesce({0}, 0)")
+        counted = Term("count", "1" if column is None else column.sql)
+        return of_terms([counted], keep, "coalesce({0}, 0)")
 
 
 def one_value(value: Any) -> Any:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, plain
+from featurekit.aggregates.base import (
+    Aggregate,
+    AggregateSql,
+    Column,
+    State,
+    Term,
+    of_terms,
+    plain,
+)
 from featurekit.types import FLOAT, Type
 
 
@@ -41,7 +49,7 @@ def _beats(value: Any, best: Any, sign: int) -> bool:
 class _Extreme(Aggregate):
     __slots__ = ()
     sign: ClassVar[int]
-    function: ClassVar[str]
+    function: ClassVar[Literal["min", "max"]]
 
     def result(self, item: Type | None) -> Type:
         return plain(self, item).or_none()
@@ -62,11 +70,11 @@ class _Extreme(Aggregate):
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         x = column.sql
-        parts, value = [f"{self.function}({x}) FILTER ({keep})"], "{0}"
+        terms, value = [Term(self.function, x)], "{0}"
         if column.floats and column.floats.minus_zero:
             sign = "NOT signbit" if self.sign > 0 else "signbit"
             zero = "0.0" if self.sign > 0 else "-0.0"
-            parts.append(f"bool_or({x} = 0 AND {sign}({x})) FILTER ({keep})")
+            terms.append(Term("bool_or", f"({x} = 0 AND {sign}({x}))"))
             other = "-0.0" if self.sign > 0 else "0.0"
             value = (
                 f"CASE WHEN {value} = 0 THEN "
@@ -74,10 +82,10 @@ class _Extreme(Aggregate):
                 f"ELSE {value} END"
             )
         if column.floats and column.floats.specials:
-            nan = f"{{{len(parts)}}}"
-            parts.append(f"bool_or(isnan({x})) FILTER ({keep})")
+            nan = f"{{{len(terms)}}}"
+            terms.append(Term("bool_or", f"isnan({x})"))
             value = f"CASE WHEN {nan} THEN 'nan'::DOUBLE ELSE {value} END"
-        return AggregateSql(tuple(parts), value)
+        return of_terms(terms, keep, value)
 
 
 class Min(_Extreme):
@@ -85,7 +93,7 @@ class Min(_Extreme):
 
     __slots__ = ()
     sign: ClassVar[int] = -1
-    function: ClassVar[str] = "min"
+    function: ClassVar[Literal["min", "max"]] = "min"
 
 
 class Max(_Extreme):
@@ -93,4 +101,4 @@ class Max(_Extreme):
 
     __slots__ = ()
     sign: ClassVar[int] = 1
-    function: ClassVar[str] = "max"
+    function: ClassVar[Literal["min", "max"]] = "max"

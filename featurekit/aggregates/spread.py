@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
@@ -14,7 +14,9 @@ from featurekit.aggregates.base import (
     Column,
     Finisher,
     State,
+    Term,
     each_list,
+    of_terms,
     present,
 )
 from featurekit.types import BOOL, FLOAT, INT, Type
@@ -191,11 +193,13 @@ class _Spread(Aggregate):
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         floats = column.floats
-        parts = [f"count({column.sql}) FILTER ({keep})"]
-        helpers: list[tuple[str, str]] = []
+        enough = f"coalesce({{0}}, 0) > {self.ddof}"
         asked = f"{self.ddof},{int(self.root)}"
+        terms = [Term("count", column.sql)]
+        helpers: list[tuple[str, str]] = []
+        listed: list[str] = []
         if floats is not None and floats.scale is None:
-            parts.append(f"list({column.sql}) FILTER ({present(column, keep)})")
+            listed.append(f"list({column.sql}) FILTER ({present(column, keep)})")
             value = f"fk_spread({{1}}, '{asked}')"
         else:
             if floats is None:
@@ -205,19 +209,21 @@ class _Spread(Aggregate):
                 whole = exact.scaled_sql(column.name, floats.scale)
                 exponent, half = -floats.scale, floats.half_bits
             reads, helpers = _halves(column, whole, half)
-            parts += [f"sum({read}) FILTER ({keep})" for read in reads]
-            # NULL where no input is finite, and then there is no finite spread to ask for.
+            terms += [Term("sum", read) for read in reads]
+            # NULL or 0 where no input is finite, and then there is no finite spread to ask for.
             shown = " || ',' || ".join(f"{{{i}}}::VARCHAR" for i in range(1, 5))
             value = f"fk_spread_of_sums({{0}}, {shown}, '{exponent},{half},{asked}')"
-        enough = f"coalesce({{0}}, 0) > {self.ddof}"
         error = f"({enough} AND {value} IS NULL)"
         if floats is not None and floats.specials:
-            special = f"{{{len(parts)}}}"
-            parts.append(f"count(*) FILTER ({keep} AND NOT isfinite({column.sql}))")
-            none = f"coalesce({special}, 0) = 0"
+            none = f"coalesce({{{len(terms) + len(listed)}}}, 0) = 0"
+            special = f"CASE WHEN NOT isfinite({column.sql}) THEN 1 END"
+            terms.append(Term("count", special))
             error = f"({none} AND {error})"
             value = f"CASE WHEN {none} THEN {value} WHEN {enough} THEN 'nan'::DOUBLE END"
-        return AggregateSql(tuple(parts), value, error, tuple(helpers))
+        sums = of_terms(terms, keep, value, error, helpers)
+        if not listed:
+            return sums
+        return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
 @dataclass(frozen=True, slots=True)

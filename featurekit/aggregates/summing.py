@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
@@ -14,7 +14,9 @@ from featurekit.aggregates.base import (
     Column,
     Finisher,
     State,
+    Term,
     each_list,
+    of_terms,
     present,
 )
 from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
@@ -106,27 +108,20 @@ _FINISHERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """An exact total in DuckDB: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too)
-    where there are any, and `error` a predicate that is never NULL."""
-
-    parts: tuple[str, ...]
-    value: str
-    error: str | None = None
-    helpers: tuple[tuple[str, str], ...] = ()
-
-
-def _total_sql(column: Column, keep: str) -> _Total:
-    parts = [f"count({column.sql}) FILTER ({keep})"]
+def _total_sql(column: Column, keep: str) -> AggregateSql:
+    """The exact total: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too) where
+    there are any, and `error` a predicate that is never NULL."""
     floats = column.floats
+    counted = Term("count", column.sql)
     if floats is None:
-        parts.append(f"sum({column.sql}::BIGINT) FILTER ({keep})")
-        return _Total(tuple(parts), exact.round_hugeint_sql("{1}"))
+        added = Term("sum", f"{column.sql}::BIGINT")
+        return of_terms([counted, added], keep, exact.round_hugeint_sql("{1}"))
+    terms = [counted]
     helpers: list[tuple[str, str]] = []
+    listed: list[str] = []
     if floats.scale is not None:
         read, helper = column.helper("scaled", exact.scaled_sql(column.name, floats.scale))
-        parts.append(f"sum({read}) FILTER ({keep})")
+        terms.append(Term("sum", read))
         helpers.append(helper)
         value = f"({exact.round_hugeint_sql('{1}')} * {exact.power_sql(-floats.scale)})"
     elif not floats.limbs:
@@ -135,35 +130,37 @@ def _total_sql(column: Column, keep: str) -> _Total:
         kept = present(column, keep)
         if floats.specials:
             kept += f" AND isfinite({column.sql})"
-        parts.append(f"list({column.sql}) FILTER ({kept})")
+        listed.append(f"list({column.sql}) FILTER ({kept})")
         value = "fk_sum({1})"
     else:
         for index in floats.limbs:
             read, helper = column.helper(f"limb{index}", exact.limb_sql(column.name, index))
-            parts.append(f"sum({read}) FILTER ({keep})")
+            terms.append(Term("sum", read))
             helpers.append(helper)
-        shown = ", ".join(f"coalesce({{{i}}}, 0)" for i in range(1, len(parts)))
+        shown = ", ".join(f"coalesce({{{i}}}, 0)" for i in range(1, len(terms)))
         value = f"fk_limbs(concat_ws(',', {shown}), '{','.join(map(str, floats.limbs))}')"
     beyond = f"coalesce(isinf({value}), TRUE)"
     some = "coalesce({0}, 0) > 0"
-    if not floats.specials:
-        # Every input is finite, so an infinite total lies beyond the doubles.
-        return _Total(tuple(parts), value, f"({some} AND {beyond})", tuple(helpers))
-    special = len(parts)
-    parts += [
-        f"count(*) FILTER ({keep} AND isnan({column.sql}))",
-        f"count(*) FILTER ({keep} AND {column.sql} = 'inf'::DOUBLE)",
-        f"count(*) FILTER ({keep} AND {column.sql} = '-inf'::DOUBLE)",
-    ]
-    nans, plus, minus = (f"{{{special + i}}}" for i in range(3))
-    finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
-    error = f"({some} AND {finite} AND {beyond})"
-    value = (
-        f"CASE WHEN {nans} > 0 OR ({plus} > 0 AND {minus} > 0) THEN 'nan'::DOUBLE "
-        f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "
-        f"WHEN {{0}} > 0 THEN coalesce({value}, 0.0::DOUBLE) END"
-    )
-    return _Total(tuple(parts), value, error, tuple(helpers))
+    error = f"({some} AND {beyond})"  # of finite inputs, so an infinite total is beyond the doubles
+    if floats.specials:
+        nans, plus, minus = (f"{{{len(terms) + len(listed) + i}}}" for i in range(3))
+        for special in (
+            f"isnan({column.sql})",
+            f"{column.sql} = 'inf'::DOUBLE",
+            f"{column.sql} = '-inf'::DOUBLE",
+        ):
+            terms.append(Term("count", f"CASE WHEN {special} THEN 1 END"))
+        finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
+        error = f"({some} AND {finite} AND {beyond})"
+        value = (
+            f"CASE WHEN {nans} > 0 OR ({plus} > 0 AND {minus} > 0) THEN 'nan'::DOUBLE "
+            f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "
+            f"WHEN {{0}} > 0 THEN coalesce({value}, 0.0::DOUBLE) END"
+        )
+    sums = of_terms(terms, keep, value, error, helpers)
+    if not listed:
+        return sums
+    return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
 class Sum(Aggregate):
@@ -197,9 +194,9 @@ class Sum(Aggregate):
         total = _total_sql(column, keep)
         if column.type != FLOAT:
             outside = f"coalesce({{1}} NOT BETWEEN {INT_MIN} AND {INT_MAX}, FALSE)"
-            return AggregateSql(total.parts, "TRY_CAST({1} AS BIGINT)", outside)
-        value = f"CASE WHEN {{0}} > 0 THEN {total.value} END"
-        return AggregateSql(total.parts, value, total.error, total.helpers)
+            value = "CASE WHEN {0} > 0 THEN TRY_CAST({1} AS BIGINT) END"
+            return replace(total, value=value, error=outside)
+        return replace(total, value=f"CASE WHEN {{0}} > 0 THEN {total.value} END")
 
 
 class Mean(Aggregate):
@@ -227,4 +224,4 @@ class Mean(Aggregate):
         assert column is not None
         total = _total_sql(column, keep)
         mean = f"CASE WHEN {{0}} > 0 THEN {total.value} / {{0}}::DOUBLE END"
-        return AggregateSql(total.parts, mean, total.error, total.helpers)
+        return replace(total, value=mean)

@@ -250,6 +250,11 @@ def parser() -> Parser:
     historical.add_argument(
         "--statuses", action="store_true", help="add a column <feature>__status for each feature"
     )
+    historical.add_argument(
+        "--buckets", type=positive, metavar="N",
+        help="join N parts of the entities one after the other, for less memory (default: as many "
+        "as the memory limit asks for)",
+    )  # fmt: skip
 
     online = verb(
         "get-online",

@@ -397,6 +397,7 @@ def get_historical(arguments: argparse.Namespace, screen: Screen) -> None:
             statuses=arguments.statuses,
             timezone=arguments.timezone,
             known_at=arguments.known_at,
+            buckets=arguments.buckets,
         )
         if arguments.output is not None:
             try:

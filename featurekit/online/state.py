@@ -361,6 +361,10 @@ def stated(value: Any) -> tuple[Any, str]:
 def _windows(view: View, read: Reader, t: int) -> Answer:
     spans: dict[tuple[int, int], tuple[int, int]] = {}
     late = read.newest_arrival > t or read.ends is not None
+    if view.ttl_us is not None:
+        i, j = bisect_right(read.ts, t - view.ttl_us), bisect_right(read.ts, t)
+        if not any(not late or read.counts(k, t) for k in range(i, j)):
+            return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
     out: Answer = []
     for feature in view.features:
         bounds = feature.bounds(t)

@@ -145,7 +145,9 @@ def _offsets(view: View) -> set[int]:
     found = {0}
     for feature in view.features:
         if feature.aggregate is not None:
-            found |= {feature.offset_us, feature.offset_us + feature.window_us}
+            found.add(feature.offset_us)
+            if not feature.lifetime:
+                found.add(feature.offset_us + feature.window_us)
     if view.ttl_us is not None:
         found.add(view.ttl_us)
     return found

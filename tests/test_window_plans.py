@@ -1,0 +1,229 @@
+"""Every plan of a window gives the same bits, on hostile values, late events and empty windows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import awkward
+import duckdb
+import pytest
+import test_event_ids
+import test_lifetime
+import test_window_ttl
+from awkward import DAY, HOUR
+from hypothesis import given, settings
+from oracle import bits
+from paths import Paths, Question, connect, service_of
+from test_aggregate_family import NUMERIC, VALUES
+from test_paths_agree import (
+    EXAMPLES,
+    ONE,
+    PAIR,
+    agree,
+    cases,
+    extremes,
+    late,
+    numbered,
+    prompt,
+    sums,
+    view,
+)
+
+from featurekit import window_plans
+from featurekit.aggregates import (
+    All,
+    Any,
+    Count,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    TimeSince,
+)
+from featurekit.compiled import compile_view
+from featurekit.errors import DefinitionError
+
+ADDING = {
+    **sums,
+    "any": Any("flag", window="1h"),
+    "all": All("flag", window="1d", hop="1h", default=True),
+    "all_ever": All("flag", window="lifetime", where="flag"),
+    "stddev": StdDev("qty", window="1d", offset="1h"),
+}
+SERVICES = {
+    "sums of late events": service_of(view("sums", PAIR, late, ADDING)),
+    "sums of prompt events": service_of(view("sums", ONE, prompt, ADDING)),
+    "numbers of late events": service_of(view("numbers", PAIR, late, NUMERIC)),
+    "numbers of prompt events": service_of(view("numbers", ONE, prompt, NUMERIC)),
+    "values of late events": service_of(view("values", PAIR, late, VALUES)),
+    "values of prompt events": service_of(view("values", PAIR, prompt, VALUES)),
+    "extremes of late events": service_of(view("extremes", PAIR, late, extremes)),
+    "extremes of prompt events": service_of(view("extremes", ONE, prompt, extremes)),
+    "extremes of numbered events": service_of(view("extremes", ONE, numbered, extremes)),
+    "short windows": service_of(
+        view(
+            "short",
+            ONE,
+            late,
+            {
+                "n": Count(windows=["1s", "1h"], where="flag"),
+                "sum": Sum("amount", windows=["1us", "1d"]),
+                "mean": Mean("qty", window="1s", hop="1s", offset="1d"),
+            },
+        )
+    ),
+    "lifetimes": test_lifetime.SERVICES["late events"],
+    "lifetimes beside windows": test_lifetime.SERVICES["beside windows"],
+    "with a ttl": test_window_ttl.SERVICES["longer than some windows"],
+    "several views": test_window_ttl.SERVICES["read by a transform"],
+}
+
+
+@pytest.fixture(scope="module")
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_plans, "_crowded", lambda *_: True)
+
+
+@pytest.mark.usefixtures("crowded")
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
+    service = SERVICES[name]
+
+    @settings(max_examples=max(5, EXAMPLES // 8))
+    @given(cases(service, instants=6, keys=3))
+    def check(case):
+        rows, questions, _ = case
+        paths = Paths(con, service, rows)
+        agree(paths, questions, "offline", paths.oracle(questions), paths.offline(questions))
+        paths.close()
+
+    check()
+
+
+def skewed(seed: int, *, late_share: float, lateness: int) -> list[dict]:
+    """Six hundred events, a third of them of one key, over ten days."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(600):
+        ts = chance.randrange(10 * DAY)
+        arrived = ts + (chance.randrange(lateness) if chance.random() < late_share else 0)
+        rows.append(
+            {
+                "key": chance.choice((1, chance.randrange(2, 40), chance.randrange(2, 40))),
+                "key2": "a",
+                "amount": chance.choice((0.1, 1e16, -1e16, 12.75, -0.0, chance.uniform(-9, 9))),
+                "qty": chance.randrange(-9, 9),
+                "flag": chance.choice((True, False, None)),
+                "name": chance.choice(("a", "b", None)),
+                "__ts": ts,
+                "__created": arrived,
+            }
+        )
+    return rows
+
+
+SKEWED = service_of(
+    view(
+        "skewed",
+        ONE,
+        late,
+        {
+            **ADDING,
+            "most": Max("amount", windows=["1h", "1d", "lifetime"]),
+            "least": Min("amount", window="2d", offset="1h", where="flag"),
+            "least_hop": Min("qty", window="1d", hop="7h", default=3),
+            "last": Last("name", window="1d"),
+            "since": TimeSince(window="2d", where="flag"),
+            "median": Quantile("amount", window="1d", q=0.5, offset="1h"),
+        },
+    )
+)
+
+
+@pytest.mark.parametrize("lateness", [1_000, HOUR, 30 * DAY])
+@pytest.mark.parametrize("late_share", [0.0, 0.05, 1.0])
+def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, lateness):
+    rows = skewed(7, late_share=late_share, lateness=lateness)
+    paths = Paths(con, SKEWED, {"late": rows})
+    chance = random.Random(1)
+    at = awkward.edges(rows[:20], awkward.windows(SKEWED.features[0]))
+    times = [*chance.sample(at, 90), *(chance.randrange(11 * DAY) for _ in range(60))]
+    questions = [Question({"key": chance.choice((1, 1, 5, 6, 999, None))}, t) for t in times]
+    found = {}
+    for crowded in (True, False):
+        monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+        found[crowded] = paths.offline(questions)
+    expected = paths.oracle(questions)
+    assert not paths.shown(questions, expected, found[False])
+    assert not paths.shown(questions, expected, found[True])
+    paths.close()
+
+
+def test_a_crowded_key_is_what_running_sums_are_for(con, monkeypatch):
+    chosen = []
+    decide = window_plans._crowded
+    monkeypatch.setattr(
+        window_plans, "_crowded", lambda *given: chosen.append(decide(*given)) or chosen[-1]
+    )
+    event = skewed(3, late_share=0.0, lateness=1)[0]
+    for keys in (1, 1_000):
+        rows = [event | {"key": i % keys, "__ts": i, "__created": i} for i in range(1_000)]
+        paths = Paths(con, service_of(view("v", ONE, late, sums)), {"late": rows})
+        asked = [Question({"key": i % keys}, 500) for i in range(1_000)]
+        answers = paths.offline(asked)
+        assert bits(answers[0]) == bits(paths.oracle(asked[:1])[0])
+        paths.close()
+    assert chosen == [True, False]
+
+
+# --- sources with ids -----------------------------------------------------------------------------
+
+OF_IDS = {
+    **{
+        name: test_event_ids.SERVICES[name]
+        for name in (
+            "copies in windows",
+            "corrections in windows",
+            "corrections in ordered windows",
+        )
+    },
+    "a ttl": service_of(view("v", ONE, test_event_ids.hourly, test_event_ids.windows, ttl="1h")),
+    "lifetimes": service_of(view("v", ONE, test_event_ids.daily, test_lifetime.MIXED)),
+    "lifetimes of copies": service_of(view("v", ONE, test_event_ids.briefly, test_lifetime.MIXED)),
+}
+
+
+@pytest.mark.parametrize("name", OF_IDS)
+def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypatch, name):
+    service = OF_IDS[name]
+
+    @settings(max_examples=max(5, EXAMPLES // 20))
+    @given(test_event_ids.id_cases(service, instants=4, keys=2))
+    def check(case):
+        rows, questions, _ = case
+        paths = Paths(con, service, rows)
+        expected = paths.oracle(questions)
+        for crowded, buckets in ((True, 1), (False, 1), (True, 3)):
+            monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+            found = paths.offline(questions, buckets=buckets)
+            agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
+        filled = paths.by_materialising(questions)
+        agree(paths, questions, "online", expected, filled)
+        paths.close()
+
+    check()
+
+
+def test_a_lifetime_does_not_say_how_long_ids_are_remembered():
+    with pytest.raises(DefinitionError, match=r"lifetime window .* write dedupe_within="):
+        compile_view(view("v", ONE, test_event_ids.copied, {"n": Count(window="lifetime")}))
