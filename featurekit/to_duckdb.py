@@ -48,8 +48,9 @@ from featurekit.ir import (
     children,
     free,
 )
+from featurekit.ops.number import wide_sql
 from featurekit.to_python import ERROR
-from featurekit.types import FLOAT, Type
+from featurekit.types import FLOAT, INT_MAX, Type
 from featurekit.vectorise import PythonCall, call_of_function, call_of_op
 from featurekit.vectorise import register_python_ops as register_python_ops
 
@@ -130,18 +131,19 @@ class Lowering:
     prefix: str = "__f"
     layers: list[list[tuple[str, str]]] = field(default_factory=list)
     python_ops: dict[str, PythonCall] = field(default_factory=dict)
-    columns: int = 0
+    bound: dict[Sql, Sql] = field(default_factory=dict)
 
     def bind(self, sql: Sql) -> Sql:
         """A column that holds `sql`, for layers above it."""
         if sql.simple:
             return sql
-        while len(self.layers) <= sql.layer:
-            self.layers.append([])
-        name = quote(f"{self.prefix}{self.columns}")
-        self.columns += 1
-        self.layers[sql.layer].append((name, sql.text))
-        return Sql(name, sql.layer + 1)
+        if sql not in self.bound:
+            while len(self.layers) <= sql.layer:
+                self.layers.append([])
+            name = quote(f"{self.prefix}{len(self.bound)}")
+            self.layers[sql.layer].append((name, sql.text))
+            self.bound[sql] = Sql(name, sql.layer + 1)
+        return self.bound[sql]
 
     def hold(self, value: Value) -> Value:
         """The value as a column, which may be written twice."""
@@ -647,7 +649,49 @@ class _Function:
         return Value(shown, True, _at(lambda a, b: f"({a} OR {b})", error, inner.error))
 
     def call(self, op: ops.Op, nodes: tuple[Expr, ...]) -> Value:
-        values = [self.expr(n) for n in nodes]
+        made = self.sum(op, nodes) if op.key in _SUMS else None
+        return made or self.row(op, nodes, [self.expr(n) for n in nodes])
+
+    def sum(self, op: ops.Op, nodes: tuple[Expr, ...]) -> Value | None:
+        """A tree of +, - and * of ints, None where the operator's own row does better.
+
+        Where the leaves lie within a limit nothing leaves int64, in whatever order DuckDB computes
+        it; beyond, each operator is checked.
+        """
+        if any(isinstance(n, Const) for n in nodes) and not any(map(_is_sum, nodes)):
+            return None
+        whole = _limit(op, nodes, whole=True) >= _LEAST_LIMIT
+        limit = _limit(op, nodes, whole=whole)
+        if limit < _LEAST_LIMIT:
+            return None
+        leaves: dict[str, Value] = {}
+        plain, checked = self.tree(op, nodes, leaves, whole=whole)
+        if not leaves:
+            return Value(checked, True)
+        tests = [_at(lambda v: f"{v} BETWEEN -{limit} AND {limit}", v.sql) for v in leaves.values()]
+        within = _at(lambda *t: " AND ".join(t), *tests)
+        nulls = frozenset[str]().union(*(v.nulls for v in leaves.values()))
+        return Value(_at(_chosen, within, plain, checked), True, nulls=nulls)
+
+    def tree(
+        self, op: ops.Op, nodes: tuple[Expr, ...], leaves: dict[str, Value], *, whole: bool
+    ) -> tuple[Sql, Sql]:
+        """The tree without and with checks, `leaves` gaining what it computes with; not `whole`:
+        its outermost operator alone."""
+        sides: list[tuple[Sql, Sql]] = []
+        for node in nodes:
+            if whole and isinstance(node, Call) and _is_sum(node):
+                sides.append(self.tree(ops.TABLE[node.op], node.args, leaves, whole=True))
+                continue
+            held = self.lowering.hold(self.expr(node))
+            if not isinstance(node, Const):
+                leaves[held.sql.text] = held
+            sides.append((held.sql, held.sql))
+        plain = _at(lambda a, b: f"({a} {op.name} {b})", *(p for p, _ in sides))
+        return plain, _at(wide_sql(op.name).format, *(c for _, c in sides))
+
+    def row(self, op: ops.Op, nodes: tuple[Expr, ...], values: list[Value]) -> Value:
+        """The operator over `values`, of which `nodes` tells the literals."""
         template = op.template([n.value if isinstance(n, Const) else None for n in nodes])
         # A NULL in one argument makes the row's SQL NULL, and so does an error of the operator.
         places = template + "".join(op.steps)
@@ -736,6 +780,34 @@ class _Function:
         return self.bind(made)
 
 
+_SUMS = ("+(int,int)", "-(int,int)", "*(int,int)")
+_LEAST_LIMIT = 2**20
+
+
+def _is_sum(node: Expr) -> bool:
+    return isinstance(node, Call) and node.op in _SUMS
+
+
+def _limit(op: ops.Op, nodes: tuple[Expr, ...], *, whole: bool) -> int:
+    """The greatest power of two up to which leaves keep a tree, or its outermost operator, within
+    int64, however it is rearranged; 0 where there is none."""
+
+    def reach(name: str, nodes: tuple[Expr, ...], limit: int) -> int:
+        sides = []
+        for node in nodes:
+            match node:
+                case Const(value, _):
+                    sides.append(max(abs(value), 1))
+                case Call(key, args, _) if whole and key in _SUMS:
+                    sides.append(reach(ops.TABLE[key].name, args, limit))
+                case _:
+                    sides.append(limit)
+        return math.prod(sides) if name == "*" else sum(sides)
+
+    limits = (2**bits for bits in range(62, -1, -1))
+    return next((n for n in limits if reach(op.name, nodes, n) <= INT_MAX), 0)
+
+
 def _calls_python(sql: Sql) -> bool:
     return '"fk_' in sql.text
 
@@ -759,6 +831,8 @@ _MOST_CASES = 16
 
 def op_sql(op: ops.Op, arguments: Sequence[str], template: str) -> str:
     """The row's SQL over `arguments`, which stand in it as often as it likes."""
+    if template == "{0}":
+        return arguments[0]
     places = ", ".join(f"{{{i}}}" for i in range(len(op.params)))
     called = f"{quote(f'fk_{op.key}')}({places})"
     return "(" + template.replace("{python}", called).format(*arguments) + ")"

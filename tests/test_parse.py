@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import duckdb
 import pytest
 from programs import columns
 from three_ways import Table, differences, module
@@ -12,7 +14,7 @@ from featurekit import feature, ir
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
 from featurekit.to_duckdb import Lowering, Sql, Value, quote
-from featurekit.to_python import to_python
+from featurekit.to_python import ERROR, to_python
 
 HELPERS = """
 from typing import Literal, NamedTuple, TypedDict
@@ -569,6 +571,38 @@ def test_sql_grows_linearly_with_nested_choices() -> None:
         return len(sql_of(compiled(f"def f(x: float, y: float) -> float:\n    return {made}")))
 
     assert length(24) < length(6) * 5
+
+
+def test_overflow_in_one_of_many_sums_that_share_parts_is_an_error_of_those_alone() -> None:
+    # DuckDB rearranges sums and computes once what several columns share, guarded or not.
+    rng = random.Random(5)
+
+    def written(depth: int) -> str:
+        if depth == 0 or rng.random() < 0.2:
+            return rng.choice(["a", "b", "a", "b", "1", "0", "2", "int(a)"])
+        return f"({written(depth - 1)} {rng.choice('+-*')} {written(depth - 1)})"
+
+    edges = [0, 1, -1, 3, 2**31, 2**32, -(2**62), 2**62, 2**63 - 1, -(2**63)]
+    rows = [(a, b) for a in edges for b in edges]
+    con = duckdb.connect()
+    con.execute("CREATE TABLE t (i INTEGER, a BIGINT, b BIGINT)")
+    con.executemany("INSERT INTO t VALUES (?, ?, ?)", [(i, *r) for i, r in enumerate(rows)])
+    erring = 0
+    for _ in range(40):
+        sources = [f"def f(a: int, b: int) -> int:\n    return {written(3)}" for _ in range(8)]
+        functions = [compiled(s) for s in sources]
+        lowering = Lowering()
+        made = [lowering.lower(f, [Value(Sql(quote(p.name))) for p in f.params]) for f in functions]
+        shown = ", ".join(m.sql.text for m in made)
+        found = con.execute(f"SELECT {shown} FROM {lowering.wrap('t')} ORDER BY i").fetchall()
+        for source, function, column in zip(
+            sources, functions, zip(*found, strict=True), strict=True
+        ):
+            evaluate = to_python(function)
+            wanted = [None if (v := evaluate(*r)) is ERROR else v for r in rows]
+            assert list(column) == wanted, source
+            erring += wanted.count(None)
+    assert erring > 1000
 
 
 def test_a_loop_over_a_list_runs_as_one_python_function() -> None:
