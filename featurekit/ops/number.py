@@ -128,12 +128,15 @@ _MOD = (
 )
 
 
-def _positive(quick: str, other: str) -> Callable[..., str | None]:
-    """For a literal divisor above zero; both give NULL for NULL."""
+def _by_literal(power: str, quick: str, other: str) -> Callable[..., str | None]:
+    """For a literal divisor above zero; one that is a power of two is floored by shifts. All give
+    NULL for NULL."""
 
     def sql(left: Any, right: Any) -> str | None:
         if right is None or not 0 < right <= _HALF:
             return None
+        if right & (right - 1) == 0:
+            return power.replace("{bits}", str(right.bit_length() - 1))
         return f"CASE WHEN {quick} ELSE {other} END"
 
     return sql
@@ -177,7 +180,7 @@ register(
         "//",
         "{0} // {1}",
         _FLOOR_DIV,
-        literal_sql=_positive(f"{_SMALL} THEN {_QUICK_FLOOR}", _FLOOR),
+        literal_sql=_by_literal("{0} >> {bits}", f"{_SMALL} THEN {_QUICK_FLOOR}", _FLOOR),
         edges=(
             *((INT_MIN, -1), (7, -2), (-7, 2), (6, -2), (INT_MIN, INT_MIN), (INT_MIN, 1)),
             *((a, b) for a in (_HALF, -_HALF, _HALF - 1, 1 - _HALF, _HALF + 1) for b in (1, 3, 7)),
@@ -188,7 +191,7 @@ register(
         "%",
         "{0} % {1}",
         _MOD,
-        literal_sql=_positive("{0} >= 0 THEN {0} % {1}", _REMAINDER),
+        literal_sql=_by_literal("{0} & ({1} - 1)", "{0} >= 0 THEN {0} % {1}", _REMAINDER),
         edges=((INT_MIN, -1), (-7, 3), (7, -3), (-6, 3), (INT_MIN, INT_MAX)),
     ),
     # A literal exponent only: the type of `a ** b` depends on the sign of b.
