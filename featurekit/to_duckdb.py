@@ -733,7 +733,7 @@ class _Function:
         for test in (*tests, rest):
             match test:
                 case Call(key, (Name(_, type_) as name, Const() as constant), _) if (
-                    key == f"==({type_},{type_})" and type_ != FLOAT
+                    type_ != FLOAT and key == f"==({type_.plain},{type_.plain})"
                 ):
                     names.add(name)
                     constants.append(constant)
