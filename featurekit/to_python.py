@@ -7,6 +7,7 @@ row's Python meaning, inlined, so that a call costs little more than the plain f
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -195,6 +196,11 @@ class _Printer:
                 return self.constant(value)
             case Name(name, _):
                 return identifier(name)
+            case Call("float(int)", (Const(value, _),), _):
+                return self.constant(float(value))
+            case Call("**(float,float)", (base, exponent), _) if _whole(exponent):
+                self.raises = True
+                return f"({self.expr(base)} ** {self.expr(exponent)})"
             case Call(key, args, _):
                 return self.call(
                     ops.TABLE[key], [self.expr(a) for a in args], checked=_may_grow(node)
@@ -256,8 +262,9 @@ class _Printer:
         return self.names[id(function)]
 
     def constant(self, value: Any) -> str:
-        if value is None or isinstance(value, (bool, int)):
-            return f"({value!r})"
+        plain = type(value) in (bool, int, str, bytes, type(None))
+        if plain or (type(value) is float and math.isfinite(value)):
+            return f"({value!r})"  # a name costs a look-up
         name = f"_c{len(self.constants)}"
         self.constants[name] = value
         return name
@@ -292,12 +299,26 @@ def _binds(node: Any) -> bool:
 
 
 def _may_grow(node: Call) -> bool:
-    """Whether an int may come out of int64: not of a division by a literal above 0."""
+    """Whether an int may come out of int64 though its arguments lie within."""
     match node:
-        case Call("//(int,int)" | "%(int,int)", (_, Const(divisor, _)), _):
+        case Call("//(int,int)", (_, Const(divisor, _)), _):
             return not divisor > 0
         case _:
+            return not node.op.startswith(_STAY_SMALL)
+
+
+_STAY_SMALL = ("%(int,int)", ">>(int,int)", "zoned.", "getitem(", "str.index(", "ord(")
+
+
+def _whole(exponent: Expr) -> bool:
+    """Whether a power is never complex: its exponent is a whole number."""
+    match exponent:
+        case Const(float(value), _):
+            return value.is_integer()
+        case Call("float(int)", (Const(),), _):
             return True
+        case _:
+            return False
 
 
 _EACH = {"any": "any", "all": "all", "flat": "_flat"}

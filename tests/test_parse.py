@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import duckdb
 import pytest
 from programs import columns
 from three_ways import Table, differences, module
@@ -12,7 +14,7 @@ from featurekit import feature, ir
 from featurekit.errors import DefinitionError
 from featurekit.parse import parse
 from featurekit.to_duckdb import Lowering, Sql, Value, quote
-from featurekit.to_python import to_python
+from featurekit.to_python import ERROR, to_python
 
 HELPERS = """
 from typing import Literal, NamedTuple, TypedDict
@@ -23,6 +25,8 @@ POINTS = {1: 7, 0: -1, -1: 2**62, 7: 0}
 BANDS = (0.5, 2.0, 10.0)
 STEPS = ((1, 0.5), (2, 1.5), (7, -1.0))
 WEEK = 7 * 24
+MANY = {i * i - 50: i * 0.5 for i in range(60)}
+NAMES = {**{f"K{i}": i for i in range(40)}, "a": -1, "": -2, "ß": -3, "'": -4}
 
 
 class Shop(enum.StrEnum):
@@ -389,6 +393,80 @@ MANY = {w: float(i) for i, w in enumerate(["a", "b", "", "C", "ab", "x", "ß", "
 SQUARES = {i: i * 0.5 for i in range(-20, 20)}
 HALVES = {i / 2: i * 1.5 for i in range(-20, 20)}
 """,
+    "large_table": "def f(a: int, s: str) -> float:\n return MANY[a] + NAMES[s]",
+    "large_table_get": "def f(a: int) -> float | None:\n return MANY.get(a + 1)",
+    "large_table_get_or": "def f(a: int, x: float) -> float:\n return MANY.get(10 // a, x) * 2.0",
+    "large_table_guarded": """
+def f(a: int, s: str | None) -> float:
+    if s is None or a > 2**40:
+        return -1.0
+    return MANY[a * 2] if NAMES.get(s, 0) >= 0 else 1.0 / NAMES[s]
+""",
+    "large_table_in": "def f(s: str, a: int) -> bool:\n return s in NAMES and a not in MANY",
+    "one_of_few": "def f(s: str, a: int) -> bool:\n return s in ('a', 'ß', '') or a in (7, -1)",
+    "or_of_equalities": "def f(a: int, b: int) -> bool:\n return a == 1 or a == 7 or b == -1",
+    "error_of_a_local_that_some_ways_do_not_read": """
+def f(a: int, b: int, x: float) -> float:
+    ratio = a // b
+    if x > 1.0:
+        return x
+    return ratio * 2.0
+""",
+    "error_of_a_local_in_one_branch": """
+def f(a: int, b: int, x: float) -> float:
+    y = x
+    if a > 1:
+        y = x / b
+    elif a < -1:
+        unread = 1 / b
+    return 0.0 if x < 0.0 else y
+""",
+    "error_on_the_left_where_the_right_would_decide": """
+def f(a: int, b: int, q: bool) -> int:
+    both = 10 // b > 2 and a == 12345
+    either = 10 // a < 5 or (q or not q)
+    return 1 if both else 2 if either else 3
+""",
+    "error_of_a_test": """
+def f(a: int, b: int, x: float) -> int | None:
+    if a // b > 2:
+        return None
+    if x > 0.0 and 1 / b < 0.5:
+        return 1
+    elif 10 % a == 0:
+        return 2 if x < 5.0 else None
+    return a * b * 7 + 1
+""",
+    "error_of_a_local_that_is_a_none_elsewhere": """
+def f(a: int, b: int, ox: float | None) -> float | None:
+    got = ox / b if ox is not None else None
+    if a == 1:
+        return got
+    if got is None:
+        return 1.0 / a
+    return got * 2.0
+""",
+    "leaving_loops_in_many_ways": """
+def f(a: int, b: int, x: float) -> float:
+    total = x
+    for i in range(4):
+        if a == i:
+            continue
+        if b == i:
+            break
+        if total > 1e9:
+            return total
+        if a * i > 2**40:
+            if x > 0.0:
+                break
+            total = total - 1.0
+        total = total * 2.0 + 1.0 / (b - 3)
+    return total
+""",
+    "floor_division_by_literals": """
+def f(a: int, b: int) -> int:
+    return (a // 8) ^ (a % 8) ^ (b // 6) ^ (b % 10) ^ (a // 2**52) ^ (b % 2**53) ^ (b // 1)
+""",
     "table_in": "def f(s: str, a: int) -> bool:\n return s in RATES and a not in POINTS",
     "table_written_here": 'def f(s: str) -> int:\n return {"a": 1, "b": 2}.get(s, 0)',
     "literal_type": (
@@ -569,6 +647,38 @@ def test_sql_grows_linearly_with_nested_choices() -> None:
         return len(sql_of(compiled(f"def f(x: float, y: float) -> float:\n    return {made}")))
 
     assert length(24) < length(6) * 5
+
+
+def test_overflow_in_one_of_many_sums_that_share_parts_is_an_error_of_those_alone() -> None:
+    # DuckDB rearranges sums and computes once what several columns share, guarded or not.
+    rng = random.Random(5)
+
+    def written(depth: int) -> str:
+        if depth == 0 or rng.random() < 0.2:
+            return rng.choice(["a", "b", "a", "b", "1", "0", "2", "int(a)"])
+        return f"({written(depth - 1)} {rng.choice('+-*')} {written(depth - 1)})"
+
+    edges = [0, 1, -1, 3, 2**31, 2**32, -(2**62), 2**62, 2**63 - 1, -(2**63)]
+    rows = [(a, b) for a in edges for b in edges]
+    con = duckdb.connect()
+    con.execute("CREATE TABLE t (i INTEGER, a BIGINT, b BIGINT)")
+    con.executemany("INSERT INTO t VALUES (?, ?, ?)", [(i, *r) for i, r in enumerate(rows)])
+    erring = 0
+    for _ in range(40):
+        sources = [f"def f(a: int, b: int) -> int:\n    return {written(3)}" for _ in range(8)]
+        functions = [compiled(s) for s in sources]
+        lowering = Lowering()
+        made = [lowering.lower(f, [Value(Sql(quote(p.name))) for p in f.params]) for f in functions]
+        shown = ", ".join(m.sql.text for m in made)
+        found = con.execute(f"SELECT {shown} FROM {lowering.wrap('t')} ORDER BY i").fetchall()
+        for source, function, column in zip(
+            sources, functions, zip(*found, strict=True), strict=True
+        ):
+            evaluate = to_python(function)
+            wanted = [None if (v := evaluate(*r)) is ERROR else v for r in rows]
+            assert list(column) == wanted, source
+            erring += wanted.count(None)
+    assert erring > 1000
 
 
 def test_a_loop_over_a_list_runs_as_one_python_function() -> None:

@@ -62,8 +62,13 @@ def _exact_int(sign: str) -> str:
     HUGEINT decides, at five times the cost."""
     return (
         f"CASE WHEN abs({{0}}::DOUBLE {sign} {{1}}::DOUBLE) < 9.2e18 THEN {{0}} {sign} {{1}}"
-        f" ELSE TRY_CAST({{0}}::HUGEINT {sign} {{1}}::HUGEINT AS BIGINT) END"
+        f" ELSE {wide_sql(sign)} END"
     )
+
+
+def wide_sql(sign: str) -> str:
+    """`{0} sign {1}`, NULL outside int64, at five times the cost of an unchecked one."""
+    return f"TRY_CAST({{0}}::HUGEINT {sign} {{1}}::HUGEINT AS BIGINT)"
 
 
 def _fitting(
@@ -101,25 +106,40 @@ def _limits(sign: str, left: Any, right: Any) -> tuple[int, int] | None:
             return -(-ends[0] // c), ends[1] // c
 
 
-# DuckDB's // truncates and % takes the dividend's sign; Python's floor and take the divisor's. With
-# s = {0} >> 63, which is -1 below zero and else 0, {0} xor s is not negative, and ~((~a) // b) is
-# floor(a / b) for a < 0 < b: no branch, and nothing overflows.
+# DuckDB's // truncates and % takes the dividend's sign; Python's floor and take the divisor's. Up
+# to 2**52 no quotient of doubles rounds up to a whole number that the true one does not reach, and
+# doubles divide faster than ints do. Beyond: with s = {0} >> 63, which is -1 below zero and else 0,
+# {0} xor s is not negative, and ~((~a) // b) is floor(a / b) for a < 0 < b.
+_HALF = 2**52
+_SMALL = _between("{0}", -_HALF, _HALF)
+_QUICK_FLOOR = "floor({0} / {1})::BIGINT"
 _FLOOR = "xor(xor({0}, {0} >> 63) // {1}, {0} >> 63)"
 _REMAINDER = "xor(xor({0}, {0} >> 63) % {1}, {0} >> 63) + ({1} & ({0} >> 63))"
 _WIDE = "{0}::HUGEINT // {1}::HUGEINT", "{0}::HUGEINT % {1}::HUGEINT"
 _APART = f"({_WIDE[1]}) <> 0 AND ({{0}} < 0) <> ({{1}} < 0)"
 _FLOOR_DIV = (
-    f"CASE WHEN {{1}} > 0 THEN {_FLOOR} WHEN {{1}} < 0 THEN TRY_CAST({_WIDE[0]}"
+    f"CASE WHEN {_SMALL} AND {_between('{1}', 1, _HALF)} THEN {_QUICK_FLOOR}"
+    f" WHEN {{1}} > 0 THEN {_FLOOR} WHEN {{1}} < 0 THEN TRY_CAST({_WIDE[0]}"
     f" - CASE WHEN {_APART} THEN 1 ELSE 0 END AS BIGINT) END"
 )
 _MOD = (
-    f"CASE WHEN {{1}} > 0 THEN {_REMAINDER} WHEN {{1}} < 0 THEN ({_WIDE[1]}"
-    f" + CASE WHEN {_APART} THEN {{1}} ELSE 0 END)::BIGINT END"
+    f"CASE WHEN {{0}} >= 0 AND {{1}} > 0 THEN {{0}} % {{1}} WHEN {{1}} > 0 THEN {_REMAINDER}"
+    f" WHEN {{1}} < 0 THEN ({_WIDE[1]} + CASE WHEN {_APART} THEN {{1}} ELSE 0 END)::BIGINT END"
 )
 
 
-def _positive(template: str) -> Callable[..., str | None]:
-    return lambda left, right: template if right is not None and right > 0 else None
+def _by_literal(power: str, quick: str, other: str) -> Callable[..., str | None]:
+    """For a literal divisor above zero; one that is a power of two is floored by shifts. All give
+    NULL for NULL."""
+
+    def sql(left: Any, right: Any) -> str | None:
+        if right is None or not 0 < right <= _HALF:
+            return None
+        if right & (right - 1) == 0:
+            return power.replace("{bits}", str(right.bit_length() - 1))
+        return f"CASE WHEN {quick} ELSE {other} END"
+
+    return sql
 
 
 def _power_check(base: Any, exponent: Any) -> str | None:
@@ -160,14 +180,18 @@ register(
         "//",
         "{0} // {1}",
         _FLOOR_DIV,
-        literal_sql=_positive(_FLOOR),
-        edges=((INT_MIN, -1), (7, -2), (-7, 2), (6, -2), (INT_MIN, INT_MIN), (INT_MIN, 1)),
+        literal_sql=_by_literal("{0} >> {bits}", f"{_SMALL} THEN {_QUICK_FLOOR}", _FLOOR),
+        edges=(
+            *((INT_MIN, -1), (7, -2), (-7, 2), (6, -2), (INT_MIN, INT_MIN), (INT_MIN, 1)),
+            *((a, b) for a in (_HALF, -_HALF, _HALF - 1, 1 - _HALF, _HALF + 1) for b in (1, 3, 7)),
+            *((a, b) for a in (1, -1, _HALF, -_HALF) for b in (_HALF, _HALF - 1, _HALF + 1)),
+        ),
     ),
     _int(
         "%",
         "{0} % {1}",
         _MOD,
-        literal_sql=_positive(_REMAINDER),
+        literal_sql=_by_literal("{0} & ({1} - 1)", "{0} >= 0 THEN {0} % {1}", _REMAINDER),
         edges=((INT_MIN, -1), (-7, 3), (7, -3), (-6, 3), (INT_MIN, INT_MAX)),
     ),
     # A literal exponent only: the type of `a ** b` depends on the sign of b.

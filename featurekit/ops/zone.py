@@ -17,9 +17,19 @@ from featurekit.ops.table import NAMESPACE, Op, register
 from featurekit.timezones import zone
 from featurekit.types import DATE, DATETIME, INT, MICROSECOND, STR, TIMEDELTA, Type, list_of
 
+_zone = lru_cache(maxsize=None)(zone)
+_last: tuple[dt.datetime | None, str, dt.datetime] = (None, "", dt.datetime.min)
+
 
 def _zoned(value: dt.datetime, name: str) -> dt.datetime:
-    return value.astimezone(zone(name))
+    """The local time; a feature asks for several fields of one, which is found once."""
+    global _last
+    known = _last  # one tuple: threads find it whole
+    if known[0] is value and known[1] == name:
+        return known[2]
+    local = value.astimezone(_zone(name))
+    _last = value, name, local
+    return local
 
 
 NAMESPACE["zoned"] = _zoned
