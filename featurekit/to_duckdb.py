@@ -502,7 +502,17 @@ class _Function:
             if error is not None:
                 errors.append(error)
             values.append(bound)
-        shown = _at(lambda *v: f"CAST([{', '.join(v)}] AS {type_.duckdb})", *values)
+        assert type_.item is not None
+        # In a branch not taken a name may be NULL, and a list that holds it fits no operator.
+        given = [i for i, n in enumerate(items) if not isinstance(n, Const)]
+        given = [] if type_.item.optional else given
+
+        def display(*shown: str) -> str:
+            made = f"CAST([{', '.join(shown)}] AS {type_.duckdb})"
+            known = " AND ".join(f"{shown[i]} IS NOT NULL" for i in given)
+            return f"CASE WHEN {known} THEN {made} END" if known else made
+
+        shown = _at(display, *values)
         error = _or(errors)
         if error is None:
             return Value(shown)
