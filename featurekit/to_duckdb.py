@@ -636,7 +636,17 @@ class _Function:
     def list_of(self, items: tuple[Expr, ...], type_: Type) -> Value:
         held = [self.lowering.hold(self.expr(node)) for node in items]
         errors = [e for n, v in zip(items, held, strict=True) if (e := self.error_of(n, v))]
-        shown = _at(lambda *v: f"CAST([{', '.join(v)}] AS {type_.duckdb})", *(v.sql for v in held))
+        assert type_.item is not None
+        # In a branch not taken a name may be NULL, and a list that holds it fits no operator.
+        given = [i for i, n in enumerate(items) if not isinstance(n, Const)]
+        given = [] if type_.item.optional else given
+
+        def display(*shown: str) -> str:
+            made = f"CAST([{', '.join(shown)}] AS {type_.duckdb})"
+            known = " AND ".join(f"{shown[i]} IS NOT NULL" for i in given)
+            return f"CASE WHEN {known} THEN {made} END" if known else made
+
+        shown = _at(display, *(v.sql for v in held))
         if not errors:
             return Value(shown)
         return Value(_at(lambda e, v: f"CASE WHEN NOT {e} THEN {v} END", _or(errors), shown), True)

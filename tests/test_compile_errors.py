@@ -218,6 +218,9 @@ REFUSED: dict[str, str] = {
     "tuple_of_a_list": "def f(li: list[int]) -> bool:\n    return tuple(li) == li",
     "lists_of_floats_compared": "def f(lf: list[float]) -> bool:\n    return lf[1:] == lf[:-1]",
     "float_counted_in_a_list": "def f(lf: list[float]) -> int:\n    return lf.count(lf[0])",
+    "tolerance_by_position": (
+        "def f(x: float, y: float) -> bool:\n    return math.isclose(x, y, 0.1)"
+    ),
     "item_of_a_view": "def f(seen: dict[str, int]) -> int:\n    return seen.values()[0]",
     "strptime_without_a_zone": (
         "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"

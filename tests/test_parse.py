@@ -359,6 +359,12 @@ def f(li: list[int], oa: int | None) -> int | None:
 def f(a: int, b: int, s: str) -> int:
     return [a, b][1] - [a, a // 2, b][-2] + len([s][0:1]) + [7, 9][b]
 """,
+    "list_display_in_a_branch_not_taken": """
+def f(ot: datetime | None, ox: float | None) -> float:
+    if ot is not None and ox is not None:
+        return 1.0 * math.prod([ot.timestamp(), ox])
+    return 0.0
+""",
     "isocalendar_of_a_constant": """
 def f(d: date) -> bool:
     return d.isocalendar().week == date(2024, 12, 30).isocalendar().week

@@ -304,6 +304,8 @@ class Calls(Tables):
         self.no_clock(node, name)
         module = getattr(known, "__module__", None)
         full = f"{module}.{getattr(known, '__name__', name)}"
+        if full == "math.isclose" and len(node.args) > 2:
+            self.fail(node.args[2], "a tolerance by its position", "write rel_tol=… or abs_tol=…")
         if full in ops.BY_NAME:
             return self.operator(node, full, [], node.args, env)
         if isinstance(known, functools.partial) or not callable(known):

@@ -60,7 +60,6 @@ _OTHER_DICTS = {t for op in TABLE.values() for t in op.params if t.name == "dict
 UNREACHED = frozenset(
     (
         *(k for k, op in TABLE.items() if any(p in _OTHER_DICTS for p in op.params)),
-        "math.hypot(list[float])",  # math.hypot(*values): a starred argument is refused
         # Loops of their own, which stop where they are decided.
         *(f"{name}(list[{t}])" for name in ("any", "all") for t in ("bool", "int", "float", "str")),
     )
@@ -112,6 +111,12 @@ def _template(op: Op, arguments: list[str]) -> str | None:
             return f"{first}[:<small>]"
         case "slice.every", _:
             return f"{first}[::<small>]"
+        case "set.len" | "set.sorted", _:
+            return f"{name[4:]}(set({first}))"
+        case "math.hypot*", _:
+            return f"math.hypot(*{first})"
+        case "str.split.spaces" | "str.rsplit.spaces", [most]:
+            return f"{first}.{name.split('.')[1]}(None, {most})"
         case "sorted_reverse", _:
             return f"sorted({first}, reverse=True)"
         case "reversed", _:
