@@ -262,9 +262,8 @@ class Writer(Expressions):
         self.loops += 1
         out += self.block(inner, 1 + self.pick(3), indent + "    ", depth - 1)
         self.loops -= 1
-        for n, v in env.items():
+        for v in env.values():
             v.optional = v.optional or v.nullable
-            v.fixed = v.fixed or inner.get(n, v).fixed
         return out
 
     def grow(self, env: Env, indent: str, depth: int) -> list[str]:
@@ -287,7 +286,7 @@ class Writer(Expressions):
         out.append(f"{deeper}{name}{self.one(f'.append({added})', f' += [{added}]')}")
         for v in env.values():
             v.optional = v.optional or v.nullable
-        env[after] = Local(*self.one(("int",), (f"list[{item}]",)))
+        env[after] = Local(self.one("int", f"list[{item}]"))
         read = f"len({name})" if env[after].type == "int" else f"list({name})"
         return [*out, f"{indent}{after} = {read}"]
 
