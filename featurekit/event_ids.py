@@ -64,28 +64,27 @@ def counted(con: Any, view: View, relation: str) -> str:
 def _first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
     """Of each id the row that arrived first, and each that arrived when it was forgotten."""
     event_id = quote(source.event_id or "")
-    over = f"OVER (PARTITION BY {event_id} ORDER BY __created)"
+    over = f"OVER (PARTITION BY {event_id} ORDER BY __created, {row_order_sql(source)})"
     # Whatever arrives long after the row before it is an event: mostly that is all there is to it.
     long_after = f"(__created - lag(__created) {over} > {within}) IS NOT FALSE"
-    arrivals = f"(SELECT {event_id}, __created, {long_after} AS __starts FROM {rows})"
     since = f"max(CASE WHEN __starts THEN __created END) {over}"
-    con.execute(f"CREATE TEMP TABLE {name}_runs AS SELECT *, {since} AS __since FROM {arrivals}")
+    con.execute(
+        f"CREATE TEMP TABLE {name}_runs AS SELECT *, {since} AS __since "
+        f"FROM (SELECT *, {long_after} AS __starts FROM {rows})"
+    )
     chained = f"(SELECT {event_id} FROM {name}_runs WHERE __created - __since > {within})"
     later = f"CASE WHEN x[1] > a[len(a)] + {within} THEN list_concat(a, x) ELSE a END"
     ordered = "list_transform(list_sort(list(DISTINCT __created)), lambda c: [c])"
-    con.execute(
-        f"CREATE TEMP TABLE {name}_first AS SELECT DISTINCT {event_id}, __created "
-        f"FROM {name}_runs ANTI JOIN {chained} USING ({event_id}) WHERE __starts UNION ALL "
-        f"SELECT {event_id}, unnest(list_reduce({ordered}, lambda a, x: {later})) "
-        f"FROM {name}_runs SEMI JOIN {chained} USING ({event_id}) GROUP BY {event_id}"
+    of_chained = f"(SELECT * FROM {name}_runs SEMI JOIN {chained} USING ({event_id}))"
+    chain = (
+        f"(SELECT {event_id}, unnest(list_reduce({ordered}, lambda a, x: {later})) AS __created "
+        f"FROM {of_chained} GROUP BY {event_id})"
     )
-    both = f"{event_id}, __created"
-    tied = f"(SELECT {both} FROM {name}_runs GROUP BY ALL HAVING count(*) > 1)"
-    found = f"SELECT * FROM {rows} SEMI JOIN {name}_first USING ({both})"
     return (
-        f"SELECT * FROM ({found}) ANTI JOIN {tied} USING ({both}) UNION ALL "
-        f"SELECT * FROM ({found}) SEMI JOIN {tied} USING ({both}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {both} ORDER BY {row_order_sql(source)}) = 1"
+        f"SELECT * FROM {name}_runs ANTI JOIN {chained} USING ({event_id}) WHERE __starts "
+        f"UNION ALL SELECT * FROM {of_chained} SEMI JOIN {chain} USING ({event_id}, __created) "
+        f"QUALIFY row_number() OVER (PARTITION BY {event_id}, __created "
+        f"ORDER BY {row_order_sql(source)}) = 1"
     )
 
 
