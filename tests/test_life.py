@@ -1,0 +1,410 @@
+"""The life of a store, step by step in any order, against the naive oracle: pushes early, late and
+again, files that grow, materialising in full and in part, crashes, versions that take over or come
+back, joined segments, lookups and training sets. No bit may differ after any step (F1, T3, T6–T8).
+
+`FEATUREKIT_STEPS=100000 pytest tests/test_life.py` is the full run, and counts its steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from featurekit import FeatureStore, compaction
+from featurekit.errors import StoreUnavailable
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.server import scratch_redis
+from featurekit.push_log import segments
+from featurekit.types import instant, micros
+
+STEPS = int(os.environ.get("FEATUREKIT_STEPS", "600"))
+PER_LIFE = 60
+HOUR = 3_600_000_000
+MODULE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
+from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum, ValueCounts
+
+user = Entity("user", join_keys={"k": int})
+place = Entity("place", join_keys={"k": int, "p": str})
+clicks = EventSource(
+    "clicks", path="clicks/*.parquet",
+    schema={"k": int | None, "p": str, "x": float, "n": int},
+    timestamp_field="at", created_timestamp_column="arrived",
+)
+orders = EventSource(
+    "orders", path="orders/*.parquet",
+    schema={"k": int | None, "p": str, "x": float, "n": int, "id": str, "op": str},
+    timestamp_field="at", created_timestamp_column="arrived",
+    event_id="id", dedupe_within="400d", op="op",
+)
+
+@feature
+def ratio(x: float, n: int) -> float:
+    return x / n
+
+@feature
+def large(x: float) -> bool:
+    return x > FACTOR
+
+windows = FeatureView(
+    "windows", entities=[user], source=clicks, history="900d",
+    features={
+        "sum": Sum("x", windows=["1h", "SPAN", "lifetime"], default=0.0),
+        "count": Count(window="SPAN", hop="2h"), "most": Max(ratio, window="SPAN"),
+        "last": LastN("n", n=3, window="SPAN"), "mean": Mean("x", where=large, window="SPAN"),
+        "before": Sum("n", window="3h", offset="2h"), "places": ValueCounts("p", window="SPAN"),
+    },
+)
+latest = FeatureView(
+    "latest", entities=[place], source=clicks, history="900d", ttl="SPAN",
+    features={"x": "x", "ratio": ratio, "n": "n"},
+)
+bought = FeatureView(
+    "bought", entities=[user], source=orders, history="900d",
+    features={"orders": Count(window="SPAN"), "spent": Sum("x", window="90d"),
+              "kinds": CountDistinct("p", window="SPAN"), "last_order": Last("id", window="SPAN")},
+)
+service = FeatureService("service", features=[windows, latest, bought])
+"""
+SPANS = ("5h", "9h", "30d")
+SETTINGS = "project: life\nprovider: local\nonline_store:\n  type: redis\n"
+INSTANTS = pa.timestamp("us", tz="UTC")
+TYPES = {"k": pa.int64(), "p": pa.string(), "x": pa.float64(), "n": pa.int64(), "id": pa.string(),
+         "op": pa.string(), "at": INSTANTS, "arrived": INSTANTS}  # fmt: skip
+VIEWS = {"clicks": ("windows", "latest"), "orders": ("bought",)}
+
+numbers = st.sampled_from((0.1, 0.2, -0.3, 1e16, -1e16, 1.5, 0.0, -0.0, 1e-300, 7.25))
+keys = st.sampled_from((1, 1, 2, 3, None))
+# Of hours before now, on the edges of windows and hops and beside them.
+ages = st.sampled_from((0, 0, 1, 1, 2, 5, 5, 9, 30, 800)).flatmap(
+    lambda h: st.sampled_from((-1, 0, 1, 1000)).map(lambda us: h * HOUR + us)
+)
+rows = st.fixed_dictionaries(
+    {"k": keys, "p": st.sampled_from("ab"), "x": numbers, "n": st.sampled_from((0, 1, -2, 7)),
+     "age": ages}
+)  # fmt: skip
+orders = st.fixed_dictionaries(
+    {"row": rows, "id": st.sampled_from(("o1", "o2", "o3", "o4")),
+     "op": st.sampled_from(("upsert", "upsert", "upsert", "delete"))}
+)  # fmt: skip
+
+
+class Dying:
+    """An online store that is lost before it has changed so many keys' chunks."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self.store, self.left = store, -1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def update(self, *args: Any) -> None:
+        if self.left == 0:
+            raise StoreUnavailable("lost")
+        self.left -= 1
+        self.store.update(*args)
+
+
+taken: Counter[str] = Counter()
+
+
+class Life(RuleBasedStateMachine):
+    """A store, and what an oracle needs to know of it."""
+
+    url = ""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="life-"))
+        (self.folder / "feature_store.yaml").write_text(SETTINGS)
+        self.logged: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
+        self.filed: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
+        self.seen: dict[str, int] = {"clicks": 0, "orders": 0}  # of the files' rows, online
+        self.unsure: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
+        self.read: set[str] = set()
+        self.files = itertools.count()
+        self.torn = False
+        self.define("9h", 0.15)
+        self.live = self.defined
+        self.store = FeatureStore(self.folder, redis_url=self.url)
+        self.store.online.client.flushall()  # type: ignore[attr-defined]
+        self.dying = Dying(self.store.online)  # type: ignore[arg-type]
+        self.store._store = self.dying  # type: ignore[assignment]
+        for source in self.filed:
+            (self.folder / source).mkdir()
+            self.write(source, [])
+        self.store.apply()
+        self.materialise()
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            shutil.rmtree(self.folder)
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    def define(self, span: str, factor: float) -> None:
+        text = textwrap.dedent(MODULE).replace("SPAN", span).replace("FACTOR", repr(factor))
+        (self.folder / "definitions.py").write_text(text)
+        space: dict[str, Any] = {"__name__": "life"}
+        path = self.folder / "definitions.py"
+        exec(compile(text, str(path), "exec"), space)
+        self.defined = {n: space[n] for n in ("windows", "latest", "bought")}
+
+    def write(self, source: str, new: list[dict[str, Any]]) -> None:
+        names = [n for n in TYPES if source == "orders" or n not in ("id", "op")]
+        columns = {n: pa.array([r[n] for r in new], TYPES[n]) for n in names}
+        pq.write_table(pa.table(columns), self.folder / source / f"{next(self.files)}.parquet")
+
+    def row(self, given: dict[str, Any], now: int) -> dict[str, Any]:
+        return {**{n: given[n] for n in "kpxn"}, "at": instant(now - given["age"])}
+
+    def logged_now(self, source: str) -> list[dict[str, Any]]:
+        """The rows that the log has come to hold, with the arrivals that they were given."""
+        found = []
+        for path in segments(self.store.state_dir, source):
+            if path.name not in self.read and "-L" not in path.name:
+                found += pq.read_table(path).to_pylist()
+            self.read.add(path.name)
+        return found
+
+    def known(self, source: str) -> list[dict[str, Any]]:
+        """What lookups must know of."""
+        return self.logged[source] + self.filed[source][: self.seen[source]]
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def push_rows(self, source: str, new: list[dict[str, Any]]) -> None:
+        self.store.push(source, new)
+        found = self.logged_now(source)
+        assert len(found) == len(new)
+        for row, kept in zip(new, found, strict=True):
+            assert kept["__ts"] == micros(row["at"])
+        self.logged[source] += found
+
+    @rule(new=st.lists(rows, min_size=1, max_size=4))
+    def push(self, new: list[dict[str, Any]]) -> None:
+        taken["push"] += 1
+        now = self.store.online.now_us()
+        self.push_rows("clicks", [self.row(r, now) for r in new])
+
+    @rule(new=st.lists(orders, min_size=1, max_size=4, unique_by=lambda o: o["id"]))
+    def push_orders(self, new: list[dict[str, Any]]) -> None:
+        taken["push with ids"] += 1
+        now = self.store.online.now_us()
+        made = [{**self.row(o["row"], now), "id": o["id"], "op": o["op"]} for o in new]
+        self.push_rows("orders", made)
+
+    @precondition(lambda self: self.logged["orders"])
+    @rule(data=st.data())
+    def push_again(self, data: Any) -> None:
+        taken["push again"] += 1
+        old = data.draw(st.sampled_from(self.logged["orders"][-6:]))
+        again = {n: old[n] for n in ("k", "p", "x", "n", "id", "op")}
+        self.push_rows("orders", [{**again, "at": instant(old["__ts"])}])
+
+    @rule(new=st.lists(rows, min_size=1, max_size=3), after=st.integers(0, 1))
+    def push_that_dies(self, new: list[dict[str, Any]], after: int) -> None:
+        taken["push that dies"] += 1
+        now = self.store.online.now_us()
+        self.dying.left = after
+        try:
+            self.store.push("clicks", [self.row(r, now) for r in new])
+        except StoreUnavailable:
+            self.torn = True
+        finally:
+            self.dying.left = -1
+        kept = self.logged_now("clicks")
+        if self.torn:
+            self.unsure["clicks"] += kept
+        else:
+            self.logged["clicks"] += kept
+
+    @rule(new=st.lists(rows, min_size=1, max_size=3), named=st.lists(orders, max_size=2))
+    def files_grow(self, new: list[dict[str, Any]], named: list[dict[str, Any]]) -> None:
+        taken["files grow"] += 1
+        now = self.store.online.now_us()
+        arrived = {"arrived": instant(now)}
+        clicks = [{**self.row(r, now), **arrived} for r in new]
+        made = [{**self.row(o["row"], now), "id": o["id"], "op": o["op"], **arrived} for o in named]
+        for source, found in (("clicks", clicks), ("orders", made)):
+            if found:
+                self.write(source, found)
+                self.filed[source] += [
+                    {**r, "__ts": micros(r["at"]), "__created": now} for r in found
+                ]
+
+    def materialise(self, *, incremental: bool = False) -> None:
+        run = self.store.materialize_incremental if incremental else self.store.materialize
+        run()
+        for source in self.filed:
+            self.seen[source] = len(self.filed[source])
+            self.logged[source] += self.unsure[source]
+            self.unsure[source] = []
+        self.torn = False
+        self.live = self.defined
+
+    @rule(incremental=st.booleans())
+    def materialise_all(self, incremental: bool) -> None:
+        # An incremental run takes what arrived since the last; a push that died is older.
+        incremental = incremental and not self.torn
+        taken["materialise"] += 1
+        self.materialise(incremental=incremental)
+
+    @rule(after=st.integers(0, 3), incremental=st.booleans())
+    def materialise_that_dies(self, after: int, incremental: bool) -> None:
+        taken["materialise that dies"] += 1
+        self.dying.left = after
+        try:
+            self.materialise(incremental=incremental and not self.torn)
+        except StoreUnavailable:
+            self.torn = True
+        finally:
+            self.dying.left = -1
+
+    @precondition(lambda self: not self.torn)
+    @rule(span=st.sampled_from(SPANS), factor=st.sampled_from((0.15, 1.0)))
+    def change(self, span: str, factor: float) -> None:
+        taken["new version"] += 1
+        self.define(span, factor)
+        before = {name: self.store.repo.compiled_views[name] for name in self.defined}
+        self.store.close()
+        self.store = FeatureStore(self.folder, redis_url=self.url)
+        self.dying = Dying(self.store.online)  # type: ignore[arg-type]
+        self.store._store = self.dying  # type: ignore[assignment]
+        self.store.apply()
+        live = self.store.live()["service"].fingerprint
+        if live == self.store.repo.compiled_services["service"].fingerprint:
+            self.live = self.defined  # it was live, or had stayed fed
+        assert before.keys() == self.defined.keys()
+
+    @rule()
+    def join_segments(self) -> None:
+        taken["join segments"] += 1
+        for source in self.logged:
+            compaction.compact(self.store.state_dir, source, fan=3, grace_s=0.0)
+            self.logged_now(source)
+
+    @rule(data=st.data())
+    def look_up(self, data: Any) -> None:
+        taken["lookup"] += 1
+        asked = [{"k": k, "p": p} for k in (1, 2, 3, 4) for p in "ab"]
+        now = self.store.online.now_us()
+        back = data.draw(st.sampled_from((0, 0, 0, 1)))
+        known = [r for s in self.logged for r in self.known(s)]
+        if back and known:
+            pivot = data.draw(st.sampled_from(known))
+            edge = data.draw(st.sampled_from((0, HOUR, 5 * HOUR, 9 * HOUR, -HOUR)))
+            at = min(max(pivot["__created"], pivot["__ts"] + edge) + 0, now)
+            at = max(at, self.first_arrival())
+        else:
+            at = now
+        result = self.store.get_online_features("service", asked, as_of=instant(at))
+        for i, row in enumerate(asked):
+            for source, views in VIEWS.items():
+                with_unsure = [self.known(source)]
+                if self.torn:
+                    with_unsure = self.may_be_known(source)
+                for name in views:
+                    self.check(result, i, row, name, with_unsure, at)
+
+    def first_arrival(self) -> int:
+        arrivals = [r["__created"] for s in self.logged for r in self.known(s)]
+        return min(arrivals, default=0)
+
+    def may_be_known(self, source: str) -> list[list[dict[str, Any]]]:
+        """What lookups may know of after a crash: some entities were reached, and some not."""
+        base, more = self.known(source), self.filed[source][self.seen[source] :]
+        unsure = self.unsure[source]
+        return [base, base + unsure, base + more, base + more + unsure]
+
+    def check(
+        self, result: Any, i: int, row: dict[str, Any], name: str, known: list[Any], at: int
+    ) -> None:
+        view = self.live[name]
+        key = {n: row[n] for n in view.join_keys}
+        for feature in view.features:
+            shown = feature if feature in result.columns else f"{name}__{feature}"
+            found = oracle.bits(result.columns[shown][i]), result.status[shown][i]
+            wanted = []
+            for events in known:
+                value, status = oracle.value(view, feature, events, key, at)
+                wanted.append((oracle.bits(value), status))
+            assert found in wanted, (name, feature, key, at, result.columns[shown][i])
+
+    @precondition(lambda self: not self.unsure["clicks"])
+    @rule(data=st.data())
+    def train(self, data: Any) -> None:
+        taken["training set"] += 1
+        now = self.store.online.now_us()
+        everything = {s: self.logged[s] + self.filed[s] for s in self.logged}
+        pivots = [r["__created"] for found in everything.values() for r in found] or [now]
+        at = [now, data.draw(st.sampled_from(pivots)), now - 5 * HOUR]
+        users = [{"k": k, "p": p} for k in (1, 2, 4) for p in "ab"]
+        frame = [{**user, "event_timestamp": instant(t)} for user in users for t in at]
+        buckets = data.draw(st.sampled_from((None, None, 2, 7)))
+        table = self.store.get_historical_features(
+            frame, "service", statuses=True, buckets=buckets
+        ).to_arrow()
+        columns = {n: table[n].to_pylist() for n in table.column_names}
+        for i, row in enumerate(frame):
+            for source, views in VIEWS.items():
+                for name in views:
+                    view = self.defined[name]
+                    key = {n: row[n] for n in view.join_keys}
+                    for feature in view.features:
+                        shown = feature if feature in columns else f"{name}__{feature}"
+                        found = columns[shown][i], columns[f"{shown}__status"][i]
+                        t = micros(row["event_timestamp"])
+                        value, status = oracle.value(view, feature, everything[source], key, t)
+                        same = dict(found[0]) if isinstance(value, dict) and found[0] else found[0]
+                        same = {} if isinstance(value, dict) and not found[0] else same
+                        assert (oracle.bits(same), found[1]) == (oracle.bits(value), status), (
+                            name, feature, key, row["event_timestamp"], found, value, status
+                        )  # fmt: skip
+
+
+def test_any_life_of_a_store_agrees_with_the_oracle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # no power fails here
+    taken.clear()
+    with scratch_redis() as url:
+        Life.url = url
+        run_state_machine_as_test(
+            Life,
+            settings=settings(
+                max_examples=max(STEPS // PER_LIFE, 1),
+                stateful_step_count=PER_LIFE,
+                deadline=None,
+                derandomize=STEPS <= 1000,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
+    steps = sum(taken.values())
+    assert steps > 0
+    if STEPS > 1000:
+        with capsys.disabled():
+            each = ", ".join(f"{n:,} × {name}" for name, n in taken.most_common())
+            print(f"\n{steps:,} steps: {each}")
