@@ -28,7 +28,7 @@ from featurekit.online.state import NEVER, NEVER_VISIBLE, decode_state
 from featurekit.online.store import OnlineStore
 from featurekit.push_log import log_folder, put_segment, segments
 from featurekit.registry import Tombstone
-from featurekit.serve import project_key
+from featurekit.serve import ids_prefix, project_key
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.rewrite import remove_rows
 from featurekit.sources.values import Misfit, canonical
@@ -104,6 +104,7 @@ def forget(
             f"{view.name}:{view.fingerprint}": _repair(store, con, view, mine, until)
             for view in others
         }
+        _remove_ids(store, con, sources, until)
         states, unknown = _remove_states(store, name, types, values, until, progress)
         log_rows = sum(mine.strip_log(store.state_dir, s.name) for s in sources)
         files = tuple(
@@ -306,6 +307,21 @@ def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) 
         events = store.snapshot(con, view)
         materialize_view(con, store.online, store.project, view, events, until=until, only=entities)
     return len(entities)
+
+
+def _remove_ids(store: FeatureStore, con: Any, sources: Sequence[EventSource], until: int) -> None:
+    """Make what is remembered of ids anew without the entity's rows (T7); of versions that are fed
+    no more, which serve again only when they were materialised anew, it goes altogether."""
+    online, names = store.online, {s.name for s in sources}
+    fed = fed_views(online, store.project)
+    for view in fed:
+        if view.source.name in names and view.dedupe_us is not None and store.readable(view):
+            materialize_view(
+                con, online, store.project, view, store.snapshot(con, view), until=until
+            )
+    kept = tuple(ids_prefix(store.project, view) for view in fed)
+    for keys in online.scan(project_key(store.project, "ids") + b":"):
+        online.delete([key for key in keys if not key.startswith(kept)])
 
 
 def _remove_states(

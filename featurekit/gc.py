@@ -125,6 +125,10 @@ def _version(key: bytes, names: frozenset[str]) -> _Version | None:
             return "view", view, fingerprint
         case b"floor", [view, fingerprint]:
             return "view", view, fingerprint
+        case b"ids", [view, fingerprint] if len(rest) == 3:
+            return "view", view, fingerprint
+        case b"floor", [view, fingerprint]:
+            return "view", view, fingerprint
         case b"plan", [service, fingerprint]:
             return "service", service, fingerprint
         case _, [service] if kind.decode() in POINTERS and service not in names:

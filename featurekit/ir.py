@@ -411,6 +411,24 @@ def children(node: Any) -> list[Any]:
     ]
 
 
+def depth(node: Any) -> int:
+    """How many nodes stand in one another at most, in it or in a function that it calls."""
+    deepest, todo = 0, [(node, 0)]
+    called = set()
+    while todo:
+        one, above = todo.pop()
+        level = above + (not isinstance(one, tuple))
+        deepest = max(deepest, level)
+        if isinstance(one, Apply):
+            todo.append((one.args, level))
+            if id(one.function) not in called:
+                called.add(id(one.function))
+                todo.append((one.function.body, 0))
+        else:
+            todo += [(child, level) for child in children(one)]
+    return deepest
+
+
 def free(node: Any) -> dict[str, Type]:
     """The names that `node` reads and does not bind itself, with None wherever some read has it."""
     found: dict[str, Type] = {}

@@ -74,12 +74,13 @@ def materialize_view(
     since = f"__created > {after}" if after != NEVER else "TRUE"
     relation = f"(SELECT * FROM {arrived} WHERE {since})"
     counting = counted(con, view, arrived)
-    made_of = f"(SELECT * FROM {counting} WHERE {since})"
+    counted_since = f"(SELECT * FROM {counting} WHERE {since})"
     if only is not None:
         names = ", ".join(quote(p.name) for p in view.join_keys)
-        asked = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
-        relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
-    made = view_events(con, view, made_of)
+        chosen = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
+        relation = f"(SELECT * FROM {relation} {chosen})"
+        counted_since = f"(SELECT * FROM {counted_since} {chosen})"
+    made = view_events(con, view, counted_since)
     numbers = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
     done = 0

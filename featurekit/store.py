@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ from featurekit.types import instant, micros
 from featurekit.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
+    from featurekit.consume import Consumed
     from featurekit.forget import Forgot
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
@@ -553,8 +555,7 @@ class FeatureStore:
             try:
                 stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
                 if definition.event_id is not None and not own:
-                    rows = stamped.to_pylist()
-                    stamps = claim(store, self.project, views, rows, now)
+                    stamps = claim(store, self.project, views, stamped.to_pylist(), now)
                     stamped = _stamped(definition, taken.table, stamps)
                 table = self.forgotten(definition).without(stamped)
                 prepared = prepare(self.project, views, table.to_pylist())
@@ -608,6 +609,26 @@ class FeatureStore:
             rewrite_files=rewrite_files,
             progress=progress or (lambda what, done, total: None),
         )
+
+    def consume(
+        self,
+        source: str,
+        *,
+        stream: str | None = None,
+        until_empty: bool = False,
+        stop: threading.Event | None = None,
+        progress: Callable[[Consumed], None] = lambda done: None,
+        **options: Any,
+    ) -> Consumed:
+        """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
+        `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
+
+        `options` are those of `featurekit.consume.Consumer`: group, name, batch, idle_s and url.
+        """
+        from featurekit.consume import Consumer
+
+        made = Consumer(self, source, stream=stream, **options)
+        return made.run(until_empty=until_empty, stop=stop, progress=progress)
 
     def get_online_features(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from featurekit import ops
@@ -34,11 +35,14 @@ from featurekit.ir import (
     ListOf,
     Lookup,
     Name,
+    Param,
     Return,
     Rows,
     Statement,
     Verbatim,
     Zip,
+    children,
+    free,
 )
 from featurekit.types import INT, INT_MAX, INT_MIN
 
@@ -116,6 +120,10 @@ class _Printer:
         # By identity: equality would take -0.0 for 0.0.
         self.helpers: dict[int, list[str]] = {}
         self.names: dict[int, str] = {}
+        self.heights: dict[int, int] = {}
+        # With the node, so that no other takes its id over.
+        self.calls: dict[int, tuple[Expr, Expr]] = {}
+        self.bare: dict[int, Expr] = {}
         self.temporaries = 0
         self.raises = False
 
@@ -138,6 +146,11 @@ class _Printer:
                 case If(test, then, orelse):
                     lines.append(f"{indent}if {self.expr(test)}:")
                     lines += self.block(then, deeper)
+                    # Python's own text nests no deeper than 100; a chain of elif may be longer.
+                    while len(orelse) == 1 and isinstance(orelse[0], If):
+                        test, then, orelse = orelse[0].test, orelse[0].then, orelse[0].orelse
+                        lines.append(f"{indent}elif {self.expr(test)}:")
+                        lines += self.block(then, deeper)
                     if orelse:
                         lines.append(f"{indent}else:")
                         lines += self.block(orelse, deeper)
@@ -175,6 +188,8 @@ class _Printer:
                 return f"zip(_count({start}), {', '.join(lists)})"
 
     def expr(self, node: Expr) -> str:
+        if height(node, self.heights) % _DEEP == _DEEP - 1 and id(node) not in self.bare:
+            node = self.apart(node)
         match node:
             case Const(value, _):
                 return self.constant(value)
@@ -218,6 +233,21 @@ class _Printer:
         made = f"[{made}]" if node.kind == "list" else f"{_EACH[node.kind]}({made})"
         return f"(lambda _s: {made})({self.over(node.over)})"
 
+    def apart(self, node: Expr) -> Expr:
+        """A call of a function of its own for `node`: Python's text nests no more than 200
+        brackets. What binds a local stays where it is."""
+        if id(node) not in self.calls:
+            made = node
+            if not _binds(node):
+                same = replace(node)
+                params = tuple(Param(n, t) for n, t in free(node).items())
+                function = Function("", params, (Return(same),), node.type)
+                args = tuple(Name(p.name, p.type) for p in params)
+                made = Apply(function, args, node.type)
+                self.bare[id(same)] = same
+            self.calls[id(node)] = node, made
+        return self.calls[id(node)][1]
+
     def helper(self, function: Function) -> str:
         if id(function) not in self.names:
             name = f"_f{len(self.names)}"
@@ -240,6 +270,25 @@ class _Printer:
         self.temporaries += 1
         name = f"_i{self.temporaries}"
         return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
+
+
+_DEEP = 30
+
+
+def height(node: Any, known: dict[int, int]) -> int:
+    """How deep expressions nest in `node`; a function that is called counts for nothing."""
+    if id(node) not in known:
+        below = [
+            height(c, known) for c in (node.args if isinstance(node, Apply) else children(node))
+        ]
+        known[id(node)] = max(below, default=0) + (not isinstance(node, tuple))
+    return known[id(node)]
+
+
+def _binds(node: Any) -> bool:
+    if isinstance(node, Apply):
+        return _binds(node.args)
+    return isinstance(node, Bind) or any(_binds(c) for c in children(node))
 
 
 def _may_grow(node: Call) -> bool:

@@ -34,6 +34,7 @@ VERBS = (
     "gc",
     "materialize",
     "push",
+    "consume",
     "forget",
     "get-historical",
     "get-online",

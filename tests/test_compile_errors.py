@@ -216,6 +216,8 @@ REFUSED: dict[str, str] = {
         "    return parts[1]"
     ),
     "tuple_of_a_list": "def f(li: list[int]) -> bool:\n    return tuple(li) == li",
+    "lists_of_floats_compared": "def f(lf: list[float]) -> bool:\n    return lf[1:] == lf[:-1]",
+    "float_counted_in_a_list": "def f(lf: list[float]) -> int:\n    return lf.count(lf[0])",
     "item_of_a_view": "def f(seen: dict[str, int]) -> int:\n    return seen.values()[0]",
     "strptime_without_a_zone": (
         "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"

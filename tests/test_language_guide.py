@@ -8,6 +8,7 @@ GUIDE = (Path(__file__).parent.parent / "docs" / "language.md").read_text(encodi
 # Rows that a sign, a slice or a call's own syntax stands for.
 SYNTAX = {"getitem", "slice", "slice.from", "slice.to", "slice.every", "format", "sorted_reverse"}
 SYNTAX |= {"positive", "negative", "invert", "in", "not"}
+SYNTAX |= {"str.split.spaces", "str.rsplit.spaces", "math.hypot*"}
 FIELDS = {"date", "datetime", "timedelta", "zoned"}
 
 

@@ -1,7 +1,8 @@
 """Whole random functions agree three ways: plain Python, the online evaluator, DuckDB (R1–R4).
 
-`FEATUREKIT_PROGRAMS=50000 pytest tests/test_programs.py` is the full run. From a thousand programs
-on it says what they reached, and fails where a kind of statement or an operator was not.
+`FEATUREKIT_PROGRAMS=50000 pytest tests/test_programs.py` is the full run. A run of more than a
+thousand says what it reached, and one of ten thousand fails where a kind of statement or an
+operator was not.
 """
 
 from __future__ import annotations
@@ -47,4 +48,5 @@ def test_random_programs_agree_three_ways(table: Table, capsys: pytest.CaptureFi
     if PROGRAMS > 1000:
         with capsys.disabled():
             print(f"\n{tally.report()}")
+    if PROGRAMS >= 10_000:
         assert tally.missing() == []

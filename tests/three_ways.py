@@ -45,14 +45,16 @@ def module(source: str, shared: str = "") -> dict[str, Any]:
     """The namespace of a module with this text, whose functions `inspect` can read; `shared` stands
     before the text, and is run once for all that share it."""
     space = dict(_shared(shared)) if shared else _new_module()
-    _run(source, space)
+    number = next(_numbers)
+    linecache.cache.pop(f"<program {number - 1000}>", None)  # read long ago
+    _run(source, space, f"<program {number}>")
     return space
 
 
 @lru_cache(maxsize=4)
 def _shared(source: str) -> dict[str, Any]:
     space = _new_module()
-    _run(source, space)
+    _run(source, space, f"<shared {next(_numbers)}>")
     return space
 
 
@@ -63,11 +65,9 @@ def _new_module() -> dict[str, Any]:
     return space
 
 
-def _run(source: str, space: dict[str, Any]) -> None:
-    name = f"<program {next(_numbers)}>"
+def _run(source: str, space: dict[str, Any], name: str) -> None:
     text = textwrap.dedent(source)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    linecache.cache.pop(f"<program {int(name[9:-1]) - 1000}>", None)
     exec(compile(text, name, "exec"), space)
 
 

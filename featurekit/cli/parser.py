@@ -160,6 +160,36 @@ def parser() -> Parser:
         "file", nargs="?", default="-", metavar="FILE", help="a file, or - for standard input"
     )
 
+    consume = verb(
+        "consume",
+        "take events from a Redis stream, in a consumer group",
+        "Each entry counts once, whatever crashes: the source needs an event_id. Runs until it is "
+        "interrupted. An entry is a field for each column, or one field json with an object.",
+    )
+    consume.add_argument("source", metavar="SOURCE", help="the source's name")
+    consume.add_argument(
+        "--stream", metavar="KEY", help="the stream's key (default: the source's name)"
+    )
+    consume.add_argument(
+        "--stream-url", metavar="URL", help="the stream's Redis (default: the online store's)"
+    )
+    consume.add_argument(
+        "--group", default="featurekit", metavar="NAME", help="the group (default: featurekit)"
+    )
+    consume.add_argument(
+        "--name", metavar="NAME", help="this member of the group (default: the host's name)"
+    )
+    consume.add_argument(
+        "--batch", type=positive, default=500, metavar="N", help="entries at once (default: 500)"
+    )
+    consume.add_argument(
+        "--idle", type=positive, default=60, metavar="SECONDS",
+        help="take over what another member has left for so long (default: 60)",
+    )  # fmt: skip
+    consume.add_argument(
+        "--until-empty", action="store_true", help="end when nothing is left to take"
+    )
+
     forget = verb(
         "forget",
         "remove an entity's events and states, and keep them from coming back",

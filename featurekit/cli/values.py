@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import math
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from featurekit.durations import duration_us
 from featurekit.errors import DataError, DefinitionError, EntityFrameError
-from featurekit.types import DATETIME, MICROSECOND, Type
+from featurekit.texts import loads, of_json, of_text
+from featurekit.types import DATETIME, Type
 
-_INT = re.compile(r"[+-]?[0-9]+")
-_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _HINTS = {
     "bool": "write true or false",
     "int": "write a whole number",
@@ -30,37 +24,6 @@ _HINTS = {
 }
 
 
-def of_text(text: str, type_: Type) -> Any:
-    """The value that `text` writes; an empty text is None, but for str. ValueError for another."""
-    if type_.name == "str":
-        return text
-    if text == "":
-        return None
-    match type_.name:
-        case "bool":
-            return {"true": True, "false": False}[text.lower()]
-        case "int":
-            if not _INT.fullmatch(text):
-                raise ValueError(text)
-            return int(text)
-        case "float":
-            if "_" in text:
-                raise ValueError(text)
-            return float(text)
-        case "bytes":
-            return bytes.fromhex(text)
-        case "datetime":
-            return dt.datetime.fromisoformat(text)
-        case "date":
-            return dt.date.fromisoformat(text)
-        case "timedelta":
-            return duration_us(text, what="a duration", zero=True) * MICROSECOND
-        case "list":
-            return of_json(_loads(text), type_)
-        case name:
-            raise TypeError(f"{name} is no value type")
-
-
 def read_text(text: str, type_: Type, *, what: str) -> Any:
     """As `of_text`; EntityFrameError, naming `what`, where the text is no value of the type."""
     try:
@@ -71,31 +34,6 @@ def read_text(text: str, type_: Type, *, what: str) -> Any:
         ) from None
 
 
-def lenient(text: str | None, type_: Type) -> Any:
-    """As `of_text`, but what is no value stays text, for the source's own check to refuse or to
-    quarantine."""
-    if text is None:
-        return None
-    try:
-        return of_text(text, type_)
-    except (ValueError, KeyError, DefinitionError):
-        return text
-
-
-def of_json(value: Any, type_: Type) -> Any:
-    """The value that JSON can only write as a string or number; what is none of the type's stays as
-    it is, for whoever takes it to refuse."""
-    if type_.item is not None and isinstance(value, list):
-        return [of_json(v, type_.item) for v in value]
-    if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
-        return dt.timedelta(seconds=value)
-    if not isinstance(value, str):
-        return value
-    if type_.name == "float":
-        return _FLOATS.get(value, value)
-    return lenient(value, type_) if type_.name in ("bytes", "datetime", "date") else value
-
-
 def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
     """The JSON lines of a file, or of standard input for "-"; empty lines are skipped."""
     rows = []
@@ -104,7 +42,7 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                row = _loads(line)
+                row = loads(line)
             except ValueError as error:
                 raise DataError(f"{shown}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
@@ -128,24 +66,6 @@ def _lines(where: str) -> Iterator[tuple[str, IO[str]]]:
         raise DataError(f"{where} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _loads(text: str) -> Any:
-    return json.loads(text, parse_float=_float, object_pairs_hook=_object)
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f'{text} is beyond the doubles; write "Infinity" if that is meant')
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a name stands twice")
-    return made
 
 
 def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:

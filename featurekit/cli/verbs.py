@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.parser import UsageError
-from featurekit.cli.values import csv_frame, csv_texts, json_rows, lenient, read_text
+from featurekit.cli.values import csv_frame, csv_texts, json_rows, read_text
 from featurekit.errors import ConfigError, DataError, EntityFrameError, FeaturekitError, NotServed
 from featurekit.screen import Screen, as_text, shown
+from featurekit.texts import lenient
 from featurekit.types import DATETIME, Type
 
 if TYPE_CHECKING:
@@ -276,6 +279,37 @@ def push(arguments: argparse.Namespace, screen: Screen) -> None:
             "set aside",
             "forgotten",
         ),
+        [[arguments.source, *counts.values()]],
+    )
+
+
+def consume(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Take events from a Redis stream until it is interrupted, or nothing is left."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())  # the batch in hand is finished first
+    with _store(arguments) as store, screen.progress() as move:
+        done = store.consume(
+            arguments.source,
+            stream=arguments.stream,
+            url=arguments.stream_url,
+            group=arguments.group,
+            name=arguments.name,
+            batch=arguments.batch,
+            idle_s=arguments.idle,
+            until_empty=arguments.until_empty,
+            stop=stop,
+            progress=lambda now: move("entries", now.entries, now.entries),
+        )
+    counts = {
+        "entries": done.entries,
+        "taken_over": done.taken_over,
+        "set_aside": done.set_aside,
+        "trimmed": done.trimmed,
+    }
+    screen.document({"source": arguments.source, **counts})
+    screen.table(
+        ("source", "entries", "taken over", "set aside", "trimmed before"),
         [[arguments.source, *counts.values()]],
     )
 

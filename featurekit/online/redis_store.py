@@ -43,6 +43,17 @@ def _explain(url: str, error: Exception) -> str:
     return f"Redis at {shown} answered with an error: {error}"
 
 
+def connect(url: str) -> Any:
+    """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
+    try:
+        # No retries on a dead server: its error is to be seen at once.
+        return redis.Redis.from_url(url, socket_connect_timeout=5)
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
+        ) from None
+
+
 def _pattern(prefix: bytes) -> bytes:
     """What SCAN matches every key against that begins with `prefix`."""
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
@@ -53,13 +64,7 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        try:
-            # No retries on a dead server: its error is to be seen at once.
-            self.client: Any = redis.Redis.from_url(url, socket_connect_timeout=5)
-        except ValueError as error:
-            raise StoreUnavailable(
-                f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
-            ) from None
+        self.client = connect(url)
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:

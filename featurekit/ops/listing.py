@@ -103,6 +103,16 @@ def _slice_literal(values: Any, start: Any, stop: Any) -> str | None:
     return f"list_slice({{0}}, {start + 1}, {max(stop, start)})" if stop > start else None
 
 
+def _of_set(values: Type) -> tuple[Op, ...]:
+    """`len(set(values))` and `sorted(set(values))`; of floats there is none, for a set finds a NaN
+    by its identity."""
+    distinct = "list_distinct({0})"
+    return (
+        Op("set.len", (values,), INT, "len(set({0}))", f"len({distinct})"),
+        Op("set.sorted", (values,), values, "sorted(set({0}))", f"list_sort({distinct})"),
+    )
+
+
 def _rows(item: Type) -> tuple[Op, ...]:
     values = list_of(item)
     plain = item != FLOAT
@@ -140,15 +150,7 @@ def _rows(item: Type) -> tuple[Op, ...]:
         Op("slice.to", (values, INT), values, "{0}[:{1}]"),
         Op("slice.every", (values, INT), values, "{0}[::{1}]", raises=True),
         Op("slice", (values, INT, INT, INT), values, "{0}[{1}:{2}:{3}]", raises=True),
-        Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})" if plain else None),
-        Op("!=", (values, values), BOOL, "not equal({0}, {1})", "({0} <> {1})" if plain else None),
-        Op(
-            "+",
-            (values, values),
-            values,
-            "{0} + {1}",
-            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
-        ),
+        *(_by_equality(item) if plain else ()),
         Op(
             "in",
             (item, values),
@@ -158,8 +160,13 @@ def _rows(item: Type) -> tuple[Op, ...]:
             + ("" if plain else " AND NOT isnan({0})")
             + " END",
         ),
-        Op("list.count", (values, item), INT, "count({0}, {1})"),
-        Op("list.index", (values, item), INT, "index({0}, {1})", raises=True),
+        Op(
+            "+",
+            (values, values),
+            values,
+            "{0} + {1}",
+            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
+        ),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
         Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),
@@ -171,6 +178,18 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "list_sort({0}, 'DESC')" if plain else None,
         ),
         Op("reversed", (values,), values, "{0}[::-1]", "list_reverse({0})"),
+        *(_of_set(values) if plain else ()),
+    )
+
+
+def _by_equality(item: Type) -> tuple[Op, ...]:
+    """Not of floats: Python finds a NaN equal to itself by its identity, which no column keeps."""
+    values = list_of(item)
+    return (
+        Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})"),
+        Op("!=", (values, values), BOOL, "not equal({0}, {1})", "({0} <> {1})"),
+        Op("list.count", (values, item), INT, "count({0}, {1})"),
+        Op("list.index", (values, item), INT, "index({0}, {1})", raises=True),
     )
 
 
@@ -190,7 +209,9 @@ register(
     Op("sum", (_BOOLS,), INT, "sum({0})", _SUM % "::BIGINT[]"),
     Op("sum", (_INTS,), INT, "sum({0})", _SUM % "", raises=True),
     # Not the sum that Python 3.11 makes from the left, but the exact one.
-    *(Op(n, (_FLOATS,), FLOAT, "exact_sum({0})", raises=True) for n in ("sum", "math.fsum")),
+    Op("sum", (_FLOATS,), FLOAT, "exact_sum({0})", raises=True),
+    # Where its partial sums overflow, and of both infinities, fsum raises.
+    Op("math.fsum", (_FLOATS,), FLOAT, "math.fsum({0})", raises=True),
     Op("any", (_BOOLS,), BOOL, "any({0})", "list_contains({0}, TRUE)"),
     Op("all", (_BOOLS,), BOOL, "all({0})", "(NOT list_contains({0}, FALSE))"),
     *(
@@ -201,7 +222,7 @@ register(
     Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
     Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
     Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
-    Op("math.hypot", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
+    Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
     Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
     Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
 )

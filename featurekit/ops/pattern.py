@@ -187,6 +187,13 @@ def _one_group_check(pattern: Any, *others: Any) -> str | None:
     return "findall of several groups gives tuples: use one group"
 
 
+def _split_check(pattern: Any, *others: Any) -> str | None:
+    bad = _pattern_check(pattern)
+    if bad or pattern is None or not re.compile(pattern).groups:
+        return bad
+    return "groups in a split may be None: write (?:…) for a group"
+
+
 _PATTERNS = (
     *("a", "^C", "b$", r"^\d+$", r"[A-Z]{2,3}", r"foo|bar$", r"\w+@\w+\.com", r"(?i)quick", "^$"),
     *(
@@ -265,17 +272,36 @@ register(
         platform="unicode",
     ),
     Op(
+        "re.sub",
+        (STR, STR, STR, INT),
+        STR,
+        "re.sub({0}, {1}, {2}, {3})",
+        literals=(0, 1),
+        check=_replacement_check,
+        edges=tuple((p, "x", t, n % 4 - 1) for n, (p, t) in enumerate(_EDGES[::5])),
+        platform="unicode",
+        names=("", "repl", "string", "count"),
+    ),
+    Op(
         "re.split",
         (STR, STR),
         _STR_LIST,
         "re.split({0}, {1})",
         literals=(0,),
-        check=lambda pattern, text: (
-            _pattern_check(pattern)
-            or ("groups in a split may be None" if pattern and re.compile(pattern).groups else None)
-        ),
+        check=_split_check,
         edges=_EDGES,
         platform="unicode",
+    ),
+    Op(
+        "re.split",
+        (STR, STR, INT),
+        _STR_LIST,
+        "re.split({0}, {1}, {2})",
+        literals=(0,),
+        check=_split_check,
+        edges=tuple((p, t, n % 4 - 1) for n, (p, t) in enumerate(_EDGES[::5])),
+        platform="unicode",
+        names=("", "string", "maxsplit"),
     ),
     Op(
         "re.findall",

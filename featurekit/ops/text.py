@@ -368,6 +368,17 @@ register(
         )
         for name in ("split", "rsplit")
     ),
+    *(
+        Op(
+            f"str.{name}.spaces",
+            (STR, INT),
+            _STRS,
+            f"{{0}}.{name}(None, {{1}})",
+            edges=((" a b  c ", 1), (" a b  c ", 0), ("a\x1cb\u2003c", -1)),
+            platform="unicode",
+        )
+        for name in ("split", "rsplit")
+    ),
     _plain("str.splitlines", (STR,), _STRS),
     Op(
         "str.partition",

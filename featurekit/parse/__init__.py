@@ -12,13 +12,23 @@ are inlined), `patterns` (matches), `instants` (zones), `lists` (loops in expres
 from __future__ import annotations
 
 from featurekit.define import Transform
-from featurekit.ir import Function
+from featurekit.ir import Function, depth
 from featurekit.parse.functions import FunctionParser
 from featurekit.parse.verbatim import verbatim
+
+MOST_DEEP = 160
+"""Levels of nodes in nodes: more would be too many for Python's own stack."""
 
 
 def parse(transform: Transform) -> Function:
     """The typed IR of a transform; CompileError outside the language (R1, R2)."""
     if transform.on_unsupported == "python":
         return verbatim(transform)
-    return FunctionParser(transform.function, transform.name, field=transform.field).function()
+    parser = FunctionParser(transform.function, transform.name, field=transform.field)
+    try:
+        function = parser.function()
+    except RecursionError:
+        parser.too_deep()
+    if depth(function.body) > MOST_DEEP:
+        parser.too_deep()
+    return function

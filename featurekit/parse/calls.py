@@ -15,6 +15,7 @@ from featurekit import ops
 from featurekit.define import Transform
 from featurekit.ir import Apply, Const, Either, Expr, Function, Name
 from featurekit.ops.table import Own
+from featurekit.parse.conditions import balanced
 from featurekit.parse.places import MISSING, Env, is_method
 from featurekit.parse.tables import Tables
 from featurekit.parse.unlisted import why_not
@@ -77,6 +78,16 @@ class Calls(Tables):
                 "build it by a comprehension, as in [f(x) for x in values], or sorted(values)",
             )
         full = f"{value.type.name}.{name}"
+        if full == "str.format":
+            self.fail(node, "str.format()", 'write an f-string, as in f"{a}-{b:.2f}"')
+        if full in ("str.split", "str.rsplit") and (most := self.at_spaces(node, env)) is not None:
+            return self.operator(
+                ast.copy_location(ast.Call(node.func, most, []), node),
+                f"{full}.spaces" if most else full,
+                [(receiver, value)],
+                most,
+                env,
+            )
         if full == "dict.items":
             self.fail(node, "items() outside a loop", "write `for key, n in counts.items()`")
         if full == "dict.get" and len(node.args) == 1 and not node.keywords:
@@ -95,6 +106,18 @@ class Calls(Tables):
         reason = why_not(self.node, node, name)
         if reason is not None:
             self.fail(node, *reason)
+
+    def at_spaces(self, node: ast.Call, env: Env) -> list[ast.expr] | None:
+        """Of a split at spaces, written as None or left out, how often at most; None of another."""
+        named = {k.arg: k.value for k in node.keywords}
+        if len(node.args) > 2 or not named.keys() <= {"sep", "maxsplit"}:
+            return None
+        given = dict(zip(("sep", "maxsplit"), node.args, strict=False)) | named
+        if len(given) != len(node.args) + len(named) or not given:
+            return None
+        if "sep" in given and self.static(given["sep"], env) is not None:
+            return None
+        return [given["maxsplit"]] if "maxsplit" in given else []
 
     def get_or_none(self, node: ast.Call, receiver: ast.expr, value: Expr, env: Env) -> Expr:
         """`counts.get(key)`: None where the key is absent."""
@@ -117,12 +140,8 @@ class Calls(Tables):
         parts = [self.constant(at, h) for h in held]
 
         def either(whole: Expr) -> Expr:
-            made: Expr | None = None
-            for part in reversed(parts):
-                one = self.call(node, name, [receiver, at], [whole, part])
-                made = one if made is None else Either(one, made, BOOL)
-            assert made is not None
-            return made
+            made = [self.call(node, name, [receiver, at], [whole, part]) for part in parts]
+            return balanced(Either, made)
 
         return self.named(value, either)
 
@@ -212,7 +231,9 @@ class Calls(Tables):
     def builtin(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
         match name:
             case "bool" if len(node.args) == 1 and not node.keywords:
-                return self.condition(node.args[0], env)[0]
+                made = self.condition(node.args[0], env)[0]
+                self.forget(node, env)
+                return made
             case "min" | "max" if len(node.args) > 1 and not node.keywords:
                 return self.extreme(node, name, env, expect)
             case "str" | "format" if len(node.args) == 1:
@@ -349,8 +370,7 @@ class Calls(Tables):
             what = f"{name}'s parameter {param.name}"
             if param.name in bound.arguments:
                 at = bound.arguments[param.name]
-                wanted = param.type if param.type.item is not None else None
-                value = self.expression(at, env, wanted)
+                value = self.unconverted(at, env, param.type)
                 if value.type == NONE and not param.type.optional:
                     self.fail(at, f"None, and {what} is {param.type}", "pass a value")
             else:
@@ -380,7 +400,7 @@ _REFUSED = {
     "filter": "write a comprehension, as in [x for x in values if …]",
     "input": "take it as a request field",
     "dict": "use a constant dict as a look-up table",
-    "set": "write x in (a, b, c), or sorted(…)",
+    "set": "write len(set(values)), sorted(set(values)), or x in (a, b, c)",
 }
 
 

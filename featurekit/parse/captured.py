@@ -13,6 +13,7 @@ from typing import Any
 
 from featurekit.define import Transform
 from featurekit.ir import Const
+from featurekit.ops.table import MAX_SPAN, MIN_SPAN
 from featurekit.parse.places import MISSING, Env, Places
 from featurekit.types import (
     BOOL,
@@ -57,6 +58,10 @@ _MUTATORS = frozenset(
 class Captured(Places):
     """Reads names of the module, and folds expressions of constants alone."""
 
+    converts: bool = True
+    """Whether a declared float makes one of an int: a result's does, and a local's list does not,
+    in which Python keeps the int."""
+
     def __init__(self, function: Any, name: str, what: str = "@feature") -> None:
         super().__init__(function, name, what)
         self.globals = dict(function.__globals__)
@@ -83,7 +88,11 @@ class Captured(Places):
             )
         if type_ == INT and not INT_MIN <= value <= INT_MAX:
             self.fail(node, "an int outside int64", "write it as a float, as in 1e19")
-        if type_ == INT and expect is not None and expect.base == FLOAT and abs(value) <= 2**53:
+        if type_ == TIMEDELTA and not MIN_SPAN <= value <= MAX_SPAN:
+            hint = "at most 106_751_991 days, some 292,000 years"
+            self.fail(node, "a timedelta outside int64 microseconds", hint)
+        as_float = expect is not None and expect.base == FLOAT and self.converts
+        if type_ == INT and as_float and abs(value) <= 2**53:
             return Const(float(value), FLOAT)
         if type_ == STR and any("\ud800" <= c <= "\udfff" for c in value):
             self.fail(node, "a lone surrogate in a str", "write the whole character")
@@ -171,7 +180,8 @@ class Captured(Places):
         """`timedelta(days=1)` and the like, of constants."""
         named_alone = isinstance(function, (ast.Name, ast.Attribute))
         builder: Any = self.static(function, env) if named_alone else MISSING
-        if ast.unparse(function) == "frozenset" and builder is MISSING and len(arguments) == 1:
+        frozen = isinstance(function, ast.Name) and function.id == "frozenset"
+        if frozen and builder is MISSING and len(arguments) == 1:
             values = self.static(arguments[0], env)
             return frozenset(values) if isinstance(values, (tuple, frozenset)) else MISSING
         if builder not in _BUILDERS and not _is_zone(builder):
@@ -210,7 +220,8 @@ def _changes(filename: str) -> dict[str, str]:
     key = f"{filename}\0{text}"
     if key in _read:
         return _read[key]
-    _read.clear()  # modules are compiled one after the other
+    if len(_read) > 8:  # modules are compiled one after the other, with their helpers' modules
+        _read.clear()
     try:
         tree = ast.parse(text)
     except SyntaxError:

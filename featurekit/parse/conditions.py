@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import Any
 
 from featurekit import ops
 from featurekit.ir import Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
 from featurekit.parse.operators import Operators
 from featurekit.parse.places import Env, join, narrowed
-from featurekit.types import BOOL, DATE, DATETIME, FLOAT, NONE, Type
+from featurekit.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, Type
 
 _COMPARE = {
     ast.Eq: "==",
@@ -35,15 +36,16 @@ class Conditions(Operators):
                 return self.negate(made), if_false, if_true
             case ast.BoolOp(op=op, values=values):
                 made, if_true, if_false = self.condition(values[0], env)
+                tests = [made]
                 for value in values[1:]:
                     if isinstance(op, ast.And):
                         right, if_true, right_false = self.condition(value, dict(if_true))
                         if_false = join(if_false, right_false)
-                        made = Both(made, right, BOOL)
                     else:
                         right, right_true, if_false = self.condition(value, dict(if_false))
                         if_true = join(if_true, right_true)
-                        made = Either(made, right, BOOL)
+                    tests.append(right)
+                made = balanced(Both if isinstance(op, ast.And) else Either, tests)
                 return made, if_true, if_false
             case ast.Compare(
                 left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[ast.Constant(None)]
@@ -71,6 +73,10 @@ class Conditions(Operators):
                 made = self.expression(node, env)
                 if_true = narrowed(env, name) if (name := tested(node, env)) else dict(env)
                 return self.truth(node, made), if_true, dict(env)
+
+    def unconverted(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """The value of `node` for a name of a declared type, of which no int becomes a float."""
+        raise NotImplementedError
 
     def match_test(self, node: ast.expr, env: Env) -> Expr | None:
         """Whether there is a match, where `node` is one of a regular expression."""
@@ -108,7 +114,11 @@ class Conditions(Operators):
             following = ast.copy_location(ast.BoolOp(node.op, rest), rest[0])
         _, if_true, if_false = self.condition(first, dict(env))
         is_and = isinstance(node.op, ast.And)
-        right = self.expression(following, dict(if_true if is_and else if_false), expect)
+        locals_ = dict(if_true if is_and else if_false)
+        if value.type.item is not None:
+            right = self.unconverted(following, locals_, value.type.base)
+        else:
+            right = self.expression(following, locals_, expect)
         if value.type == BOOL and right.type == BOOL:
             return (Both if is_and else Either)(value, right, BOOL)
 
@@ -164,6 +174,8 @@ class Conditions(Operators):
     ) -> Expr:
         """`left in right`."""
         self.no_none(left_node, left)
+        if (limits := self.range_of(right_node, env)) is not None and left.type == INT:
+            return self.named(left, lambda n: self.within(node, left_node, n, limits))
         held = self.static(right_node, env)
         if isinstance(held, (dict, set)) or type(held) in (list, tuple, frozenset):
             elements = held if isinstance(held, (list, tuple)) else sorted(held, key=repr)
@@ -184,6 +196,25 @@ class Conditions(Operators):
             # The list's `in` finds a NaN by its identity, which no column keeps.
             self.fail(node, "`in` a list of floats", "write any(v == x for v in values)")
         return self.call(node, "in", [left_node, right_node], [left, right])
+
+    def range_of(self, node: ast.expr, env: Env) -> range | None:
+        """The range of constants that `node` writes, of step 1."""
+        match node:
+            case ast.Call(func=ast.Name(id="range"), args=[_] | [_, _] as given, keywords=[]) if (
+                "range" not in env and "range" not in self.globals
+            ):
+                limits = [self.static(a, env) for a in given]
+                return range(*limits) if all(type(v) is int for v in limits) else None
+        return None
+
+    def within(self, node: ast.expr, left_node: ast.expr, n: Name | Const, limits: range) -> Expr:
+        """`n in range(start, stop)`."""
+        ends = [self.constant(node, end) for end in (limits.start, limits.stop)]
+        low, high = (
+            self.call(node, name, [left_node, node], [n, end])
+            for name, end in zip((">=", "<"), ends, strict=True)
+        )
+        return Both(low, high, BOOL)
 
     def among(
         self, node: ast.expr, left: Expr, left_node: ast.expr, elements: list[tuple[ast.expr, Any]]
@@ -206,13 +237,22 @@ class Conditions(Operators):
             return Lookup(left, table, Const(False, BOOL), BOOL)
 
         def tests(name: Expr) -> Expr:
-            made: Expr = Const(False, BOOL)
-            for at, value in reversed(values):
-                equal = self.call(node, "==", [left_node, at], [name, value])
-                made = equal if isinstance(made, Const) else Either(equal, made, BOOL)
-            return made
+            if not values:
+                return Const(False, BOOL)
+            return balanced(
+                Either, [self.call(node, "==", [left_node, at], [name, v]) for at, v in values]
+            )
 
         return self.named(left, tests)
+
+
+def balanced(joined: type[Both] | type[Either], tests: Sequence[Expr]) -> Expr:
+    """`a and b and c …`, or with or, no deeper than it must be: how they group changes nothing."""
+    if len(tests) == 1:
+        return tests[0]
+    middle = len(tests) // 2
+    left, right = balanced(joined, tests[:middle]), balanced(joined, tests[middle:])
+    return joined(left, right, BOOL)
 
 
 def tested(node: ast.expr, env: Env) -> str | None:

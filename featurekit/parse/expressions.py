@@ -36,6 +36,8 @@ class Expressions(Lists):
     """The typed value of any expression."""
 
     def expression(self, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
+        if not self.converts and expect is not None and expect.item is None:
+            expect = None
         match node:
             case ast.Constant(value=value):
                 if value is Ellipsis or isinstance(value, complex):
@@ -43,11 +45,15 @@ class Expressions(Lists):
                 return self.constant(node, value, expect)
             case ast.Name(id=name):
                 return self.load(node, name, env)
+            case ast.BinOp(left=left, op=ast.Mod()) if isinstance(self.static(left, env), str):
+                self.fail(node, "% of a text", 'write an f-string, as in f"{a}-{b:.2f}"')
             case ast.BinOp(left=left, op=op, right=right):
                 arguments = [self.expression(left, env), self.expression(right, env)]
                 return self.call(node, _BINARY[type(op)], [left, right], arguments)
             case ast.UnaryOp(op=ast.Not()):
-                return self.condition(node, env)[0]
+                made = self.condition(node, env)[0]
+                self.forget(node, env)
+                return made
             case ast.UnaryOp(
                 op=ast.USub(), operand=ast.Constant(value=int() | float() as number)
             ) if not isinstance(number, bool):
@@ -58,13 +64,18 @@ class Expressions(Lists):
                 made = self.expression(operand, env)
                 return self.call(node, _UNARY[type(op)], [operand], [made])
             case ast.BoolOp():
-                return self.bool_op(node, env, expect)
+                made = self.bool_op(node, env, expect)
+                self.forget(node, env)
+                return made
             case ast.Compare():
-                return self.compare(node, env)
+                made = self.compare(node, env)
+                self.forget(node, env)
+                return made
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 condition, if_true, if_false = self.condition(test, env)
                 then = self.expression(body, if_true, expect)
                 other = self.expression(orelse, if_false, expect)
+                self.forget(node, env)
                 return self.choose(node, condition, then, other, expect)
             case ast.NamedExpr(target=target, value=value):
                 return self.walrus(node, target, value, env)
@@ -95,6 +106,23 @@ class Expressions(Lists):
                 )
                 self.fail(node, f"{what} is not in the language of features", hint)
 
+    def unconverted(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """A value for a name of a declared type: what it holds stays as Python has it, and only an
+        empty list learns its type."""
+        held, self.converts = self.converts, False
+        try:
+            return self.expression(node, env, wanted if wanted.item is not None else None)
+        finally:
+            self.converts = held
+
+    def unconverted_list(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
+        """`unconverted` of what is read as a list."""
+        held, self.converts = self.converts, False
+        try:
+            return self.sequence(node, env, wanted.item)
+        finally:
+            self.converts = held
+
     def load(self, node: ast.Name, name: str, env: Env) -> Expr:
         if name in env:
             local = env[name]
@@ -112,10 +140,16 @@ class Expressions(Lists):
                 for n in ast.walk(self.node)
             )
             if stored:
+                walrus = any(
+                    isinstance(n, ast.NamedExpr) and n.target.id == name
+                    for n in ast.walk(self.node)
+                )
                 self.fail(
                     node,
                     f"{name} is not bound on every path to here",
-                    f"give it a value first, on every path, as in {name} = …",
+                    f"assign it in a statement before, in place of ({name} := …)"
+                    if walrus
+                    else f"give it a value first, on every path, as in {name} = …",
                 )
             self.fail(
                 node,
@@ -205,15 +239,22 @@ class Expressions(Lists):
         return Bind(name.name, made, made.type)
 
     def f_string(self, node: ast.JoinedStr, values: list[ast.expr], env: Env) -> Expr:
-        made: Expr | None = None
+        pieces: list[Expr] = []
         for value in values:
             if isinstance(value, ast.Constant):
-                piece: Expr = self.constant(value, value.value)
+                pieces.append(self.constant(value, value.value))
             else:
                 assert isinstance(value, ast.FormattedValue)
-                piece = self.formatted(value, env)
-            made = piece if made is None else self.call(node, "+", [node, node], [made, piece])
-        return Const("", STR) if made is None else made
+                pieces.append(self.formatted(value, env))
+
+        def joined(parts: list[Expr]) -> Expr:
+            if len(parts) == 1:
+                return parts[0]
+            middle = (len(parts) + 1) // 2  # no deeper than it must be
+            halves = [joined(parts[:middle]), joined(parts[middle:])]
+            return self.call(node, "+", [node, node], halves)
+
+        return joined(pieces) if pieces else Const("", STR)
 
     def formatted(self, node: ast.FormattedValue, env: Env) -> Expr:
         value = self.expression(node.value, env)
@@ -238,6 +279,11 @@ class Expressions(Lists):
     def subscript(self, node: ast.Subscript, value: ast.expr, index: ast.expr, env: Env) -> Expr:
         if (match := self.match_of(value, env)) is not None:
             return self.group_of(node, match, [index], env)
+        match value:
+            case ast.Call(func=ast.Name(id="divmod"), args=[_, _] as parts, keywords=[]) if (
+                self.is_builtin("divmod", env) and self.static(index, env) in (0, 1, -1, -2)
+            ):
+                return self.divided(node, parts, bool(self.static(index, env) % 2), env)
         held = self.static(value, env)
         if isinstance(held, dict):
             return self.subscript_table(value, held, index, env)
@@ -257,6 +303,17 @@ class Expressions(Lists):
         if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
             self.fail(node, f"{made.type} has no elements", "index a str or a list")
         return self.call(node, "getitem", [value, index], [made, self.expression(index, env)])
+
+    def divided(self, node: ast.expr, parts: list[ast.expr], rest: bool, env: Env) -> Expr:
+        """`divmod(a, b)[0]`, and [1]: both are computed, for their errors."""
+
+        def whole(a: Name | Const, b: Name | Const) -> Expr:
+            quotient, remainder = (self.call(node, op, parts, [a, b]) for op in ("//", "%"))
+            kept, other = (remainder, quotient) if rest else (quotient, remainder)
+            return self.named(other, lambda _: kept)
+
+        left, right = (self.expression(p, env) for p in parts)
+        return self.named(left, lambda a: self.named(right, lambda b: whole(a, b)))
 
     def slice(
         self, node: ast.expr, value: ast.expr, made: Expr, index: ast.Slice, env: Env

@@ -6,7 +6,7 @@ import ast
 import inspect
 import types as pytypes
 import typing
-from typing import Any
+from typing import Any, NoReturn
 
 from featurekit.define import Transform
 from featurekit.ir import (
@@ -109,6 +109,23 @@ class FunctionParser(Statements):
         self.keep_promises({p.name: p.type for p in params})
         return Function(self.name, tuple(params), (*body, *made_body), self.returns)
 
+    def too_deep(self) -> NoReturn:
+        """CompileError at the statement that nests deepest, as it was written."""
+
+        def depth(node: ast.AST) -> int:
+            deepest, todo = 0, [(node, 0)]
+            while todo:
+                one, level = todo.pop()
+                deepest = max(deepest, level)
+                todo += [(c, level + 1 + i) for i, c in enumerate(ast.iter_child_nodes(one))]
+            return deepest
+
+        self.fail(
+            max(self.node.body, key=depth),
+            "this nests too deeply",
+            "assign parts of it to names, return early, or look up a constant dict: TABLE[key]",
+        )
+
     def keep_promises(self, params: dict[str, Type]) -> None:
         for promise in self.promises:
             fault = promise.broken(params, self.assigned)
@@ -161,13 +178,16 @@ class FunctionParser(Statements):
             condition, if_true, if_false = self.condition(node.test, env)
             then = self.returned_value(node.body, if_true, wanted)
             other = self.returned_value(node.orelse, if_false, wanted)
+            self.forget(node, env)
             made = self.choose(node, condition, then, other, expect)
         elif isinstance(node, ast.Constant) and node.value is None:
             made = Const(None, NONE)
         elif isinstance(node, (ast.Attribute, ast.Name)):
             made = self.operand(node, env)
+        elif self.top:
+            made = self.expression(node, env, wanted)
         else:
-            made = self.expression(node, env, expect)
+            made = self.unconverted(node, env, wanted)
         if isinstance(made, Const) and made.type != wanted:
             made = self.constant(node, made.value, expect)
         return self.coerce(node, made, wanted, "the declared result", convert=self.top)

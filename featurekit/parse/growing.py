@@ -59,6 +59,8 @@ def _fresh(parent: ast.AST, name: ast.Name) -> bool:
         case ast.Assign(value=value) | ast.AnnAssign(value=value):
             if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
                 return value.func.id in ("list", "sorted")
+            if isinstance(value, ast.Subscript):
+                return isinstance(value.slice, ast.Slice)
             return isinstance(value, _FRESH)
         case ast.AugAssign():
             return True
@@ -70,6 +72,8 @@ def _only_read(parent: ast.AST, name: ast.Name) -> bool:
     match parent:
         case ast.Call(func=ast.Name(id=function)):
             return function in _READERS
+        case ast.Call(func=ast.Attribute(attr="join" | "extend")) | ast.AugAssign():
+            return True  # both copy its elements
         case ast.Attribute() | ast.Compare() | ast.BinOp() | ast.Return() | ast.If():
             return True
         case ast.Subscript(value=value) | ast.For(iter=value) | ast.comprehension(iter=value):

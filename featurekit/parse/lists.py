@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from featurekit import ops
 from featurekit.ir import Both, Choose, Const, Each, Either, Expr, ListOf, Name, Rows, Zip
+from featurekit.parse.conditions import balanced
 from featurekit.parse.instants import Instants
+from featurekit.parse.operators import as_float
 from featurekit.parse.places import MISSING, Env, Local
-from featurekit.types import BOOL, INT, NONE, Type, list_of
+from featurekit.types import BOOL, FLOAT, INT, NONE, Type, list_of
 
 MOST_ROWS = 1000
 """Of a loop over constants; more belongs into data."""
@@ -253,10 +256,64 @@ class Lists(Instants):
     def is_builtin(self, name: str, env: Env) -> bool:
         return name not in env and name not in self.globals
 
+    def call_node(self, node: ast.Call, env: Env, expect: Type | None) -> Expr:
+        if self.static(node.func, env) is math.hypot and not node.keywords:
+            match node.args:
+                case [ast.Starred(value=starred)]:
+                    made = self.sequence(starred, env, FLOAT)
+                    return self.call(node, "math.hypot*", [starred], [made])
+                case [_] | [_, _, _, *_] if not any(isinstance(a, ast.Starred) for a in node.args):
+                    parts = [as_float(self.expression(a, env)) for a in node.args]
+                    for at, part in zip(node.args, parts, strict=True):
+                        self.no_none(at, part)
+                    whole = self.list_display(node, parts, FLOAT)
+                    return self.call(node, "math.hypot*", [node], [whole])
+        return super().call_node(node, env, expect)
+
     # --- lists as values --------------------------------------------------------------------------
+
+    def spelled_out(self, node: ast.expr, env: Env) -> ast.expr:
+        """`map(f, values)` and `filter(f, values)` as the generator that they are."""
+        match node:
+            case ast.Call(func=ast.Name(id="map" | "filter" as name), args=[f, *given]) if (
+                self.is_builtin(name, env)
+                and not node.keywords
+                and (len(given) == 1 or (given and name == "map"))
+            ):
+                pass
+            case _:
+                return node
+        names = [f"_each{i}" for i in range(len(given))]
+        each: list[ast.expr] = [ast.Name(n, ast.Load()) for n in names]
+        made: ast.expr
+        match f:
+            case ast.Constant(value=None) if name == "filter":
+                made = each[0]
+            case ast.Lambda(args=ast.arguments(args=params), body=body) if len(params) == len(each):
+                names = [p.arg for p in params]
+                each = [ast.Name(n, ast.Load()) for n in names]
+                made = body
+            case ast.Attribute(value=ast.Name(id="str"), attr=method) if self.is_builtin(
+                "str", env
+            ):
+                made = ast.Call(ast.Attribute(each[0], method, ast.Load()), each[1:], [])
+            case _:
+                made = ast.Call(f, each, [])
+        targets: list[ast.expr] = [ast.Name(n, ast.Store()) for n in names]
+        target = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
+        values = given[0]
+        if len(given) > 1:
+            values = ast.Call(ast.Name("zip", ast.Load()), given, [])
+        element, tests = (each[0], [made]) if name == "filter" else (made, [])
+        generator = ast.GeneratorExp(element, [ast.comprehension(target, values, tests, 0)])
+        for part in ast.walk(generator):
+            if not hasattr(part, "lineno"):
+                ast.copy_location(part, node)
+        return generator
 
     def sequence(self, node: ast.expr, env: Env, item: Type | None = None) -> Expr:
         """A list's value, where a list is read: constants in a tuple serve as well."""
+        node = self.spelled_out(node, env)
         held = self.static(node, env)
         if isinstance(held, (tuple, list)):
             return self.list_display(node, [self.constant(node, h, item) for h in held], item)
@@ -279,8 +336,16 @@ class Lists(Instants):
         # To run over a dict is to run over its keys.
         return self.call(node, "dict.keys", [node], [value]) if value.type.name == "dict" else value
 
+    def is_reversed(self, node: ast.expr, env: Env) -> bool:
+        match node:
+            case ast.Call(func=ast.Name(id="reversed"), args=[_], keywords=[]):
+                return self.is_builtin("reversed", env)
+        return False
+
     def argument(self, node: ast.expr, env: Env) -> Expr:
-        if isinstance(node, ast.GeneratorExp) or isinstance(self.static(node, env), tuple):
+        node = self.spelled_out(node, env)
+        generated = isinstance(node, ast.GeneratorExp) or self.is_reversed(node, env)
+        if generated or isinstance(self.static(node, env), tuple):
             return self.sequence(node, env)
         return self.expression(node, env)
 
@@ -385,16 +450,42 @@ class Lists(Instants):
             alone = len(node.args) == 1
             if name == "sum" and len(node.args) == 2 and self.static(node.args[1], env) in (0, 0.0):
                 alone = True  # a start of 0.0 makes the sum of no floats a float, in Python too
-            if alone and name != "len":
+            if alone and name != "len" and not (name == "sorted" and self.is_set(node)):
                 return self.of_list(node, name, env, expect)
             if alone and isinstance(held := self.static(node.args[0], env), (tuple, list, dict)):
                 return Const(len(held), INT)
+        if name in ("len", "sorted") and len(node.args) == 1 and not node.keywords:
+            elements = self.set_of(node.args[0], env)
+            if elements is not None:
+                return self.call(node, f"set.{name}", node.args, [elements])
         if name in ("range", "zip", "enumerate", "reversed"):
             self.fail(node, f"{name}() outside a loop", f"write `for x in {name}(…)`")
         return super().builtin(node, name, env, expect)
 
+    def is_set(self, node: ast.Call) -> bool:
+        match node.args[0]:
+            case ast.SetComp() | ast.Call(func=ast.Name(id="set")):
+                return not node.keywords
+        return False
+
+    def set_of(self, node: ast.expr, env: Env) -> Expr | None:
+        """The elements of `set(values)` and of a set comprehension, as a list."""
+        match node:
+            case ast.Call(func=ast.Name(id="set"), args=[values], keywords=[]) if self.is_builtin(
+                "set", env
+            ):
+                made = self.sequence(values, env)
+            case ast.SetComp(generators=generators, elt=element):
+                made = self.each(node, generators, element, "list", env)
+            case _:
+                return None
+        if made.type.item == FLOAT:
+            reason = "a set of floats, in which Python finds a NaN by its identity"
+            self.fail(node, reason, "make them ints, as in round(100 * v)")
+        return made
+
     def of_list(self, node: ast.Call, name: str, env: Env, expect: Type | None) -> Expr:
-        argument = node.args[0]
+        argument = self.spelled_out(node.args[0], env)
         if name in ("any", "all"):
             # A list is made whole before any() sees it; a generator stops where it is decided.
             if isinstance(argument, ast.GeneratorExp):
@@ -453,15 +544,12 @@ def _indices(column: _Column) -> _Shape:
 
 def _folded(kind: str, rows: Sequence[tuple[Expr | None, Expr]]) -> Expr:
     """`any` or `all` of so many elements, each with its test."""
-    made: Expr | None = None
-    for test, value in reversed(rows):
-        if kind == "any":
-            one = value if test is None else Both(test, value, BOOL)
-            made = one if made is None else Either(one, made, BOOL)
-        else:
-            one = value if test is None else Choose(test, value, Const(True, BOOL), BOOL)
-            made = one if made is None else Both(one, made, BOOL)
-    return Const(kind == "all", BOOL) if made is None else made
+    if not rows:
+        return Const(kind == "all", BOOL)
+    if kind == "any":
+        return balanced(Either, [v if t is None else Both(t, v, BOOL) for t, v in rows])
+    true = Const(True, BOOL)
+    return balanced(Both, [v if t is None else Choose(t, v, true, BOOL) for t, v in rows])
 
 
 def _letters(count: int) -> str:

@@ -11,7 +11,9 @@ from featurekit import ops
 from featurekit.ir import Call, Choose, Const, Expr, Let, Name
 from featurekit.parse.captured import Captured
 from featurekit.parse.promises import Promise
-from featurekit.types import BOOL, FLOAT, INT, NONE, Type
+from featurekit.types import BOOL, FLOAT, INT, NONE, Type, list_of
+
+_BY_IDENTITY = ("==", "!=", "list.count", "list.index")
 
 
 class Operators(Captured):
@@ -68,6 +70,12 @@ class Operators(Captured):
         rows = ops.BY_NAME.get(name)
         if rows is None:
             self.fail(node, f"{name} is not in the language of features", nearest(name))
+        if name in _BY_IDENTITY and any(a.type.base == list_of(FLOAT) for a in arguments):
+            self.fail(
+                node,
+                f"{name} of a list of floats, where Python finds a NaN by its identity",
+                "compare elements, as in sum(v == x for v in values)",
+            )
         if name in ("==", "!=") and len(arguments) == 2:
             types = {a.type.base for a in arguments}
             if len(types) == 2:
@@ -129,6 +137,8 @@ class Operators(Captured):
             hint = f"give {wanted} here"
             if value.type.base == FLOAT and wanted.base == INT:
                 hint = "write int(…), round(…) or math.floor(…), or declare float"
+            if value.type.item == INT and wanted.item == FLOAT:
+                hint = "write floats, as in 1.0 for 1, or [float(v) for v in values]"
             self.fail(node, f"this is {value.type}, and {what} is {wanted}", hint)
         if not convert:
             shown = ast.unparse(node)

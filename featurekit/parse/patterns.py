@@ -46,13 +46,19 @@ class Patterns(Calls):
                     given = self.static(pattern, env) if arguments else MISSING
                 elif isinstance(held, re.Pattern):
                     given, rest = held, arguments
+                    if len(rest) > 1 or node.keywords:
+                        at = [*rest[1:], *(k.value for k in node.keywords)][0]
+                        what = f"a place in the text to {method} from"
+                        self.fail(at, what, f"write {method}(text) of the part, as in text[2:]")
                 else:
                     return None
+                flags = [*rest[1:], *(k.value for k in node.keywords)]
                 if isinstance(given, re.Pattern):
+                    if flags:
+                        self.fail(flags[0], "flags of a compiled pattern", "give re.compile() them")
                     given = _inline(given.pattern, given.flags & ~re.U)
                 if not isinstance(given, str) or not rest:
                     self.fail(node, "a pattern that is computed", "write it as a literal")
-                flags = [*rest[1:], *(k.value for k in node.keywords)]
                 if flags:
                     value = self.static(flags[0], env)
                     if len(flags) > 1 or not isinstance(value, int):
@@ -106,9 +112,13 @@ class Patterns(Calls):
             case ast.Attribute(value=receiver, attr="sub" | "split" | "findall" as method) if (
                 isinstance(pattern := self.static(receiver, env), re.Pattern)
             ):
-                written = ast.Constant(_inline(pattern.pattern, pattern.flags & ~re.U))
-                first: ast.expr = ast.copy_location(written, node)
-                return self.operator(node, f"re.{method}", [], [first, *node.args], env)
+                return self.of_pattern(node, method, pattern, node.args, node.keywords, env)
+            case ast.Attribute(value=receiver, attr="sub" | "split" | "findall" as method) if (
+                self.static(receiver, env) is re and node.args
+            ):
+                return self.of_pattern(
+                    node, method, self.static(node.args[0], env), node.args[1:], node.keywords, env
+                )
             case ast.Attribute(
                 value=ast.Call(func=maker, args=arguments, keywords=[]), attr="hexdigest"
             ) if (digest := self.static(maker, env)) is not MISSING and callable(digest):
@@ -117,6 +127,39 @@ class Patterns(Calls):
         if self.match_of(node, env) is not None:
             self.no_match(node)
         return super().call_node(node, env, expect)
+
+    def of_pattern(
+        self,
+        node: ast.Call,
+        method: str,
+        pattern: Any,
+        given: list[ast.expr],
+        keywords: list[ast.keyword],
+        env: Env,
+    ) -> Expr:
+        """`re.sub` and the like, their flags written into the pattern."""
+        compiled = isinstance(pattern, re.Pattern)
+        if compiled:
+            pattern = _inline(pattern.pattern, pattern.flags & ~re.U)
+        if not isinstance(pattern, str):
+            self.fail(node.args[0], "a pattern that is computed", "write it as a literal")
+        flags = [k.value for k in keywords if k.arg == "flags"]
+        most = _PLACES[method]
+        if len(given) == most + 1:
+            flags, given = [*flags, given[most]], given[:most]
+        if flags:
+            value = self.static(flags[0], env)
+            if compiled or len(flags) > 1 or not isinstance(value, int):
+                self.fail(flags[0], "flags that are computed", "write re.IGNORECASE, or (?i)")
+            pattern = _inline(pattern, value)
+        first: ast.expr = ast.copy_location(ast.Constant(pattern), node)
+        others = [k for k in keywords if k.arg != "flags"]
+        bare = ast.copy_location(ast.Call(node.func, [first, *given], others), node)
+        return self.operator(bare, f"re.{method}", [], bare.args, env)
+
+
+_PLACES = {"sub": 3, "split": 2, "findall": 1}
+"""How many arguments stand between the pattern and the flags."""
 
 
 def _inline(pattern: str, flags: int) -> str:

@@ -42,6 +42,7 @@ class Places:
             self.fail(node, f"{name} is no def", "write it as a def with typed parameters")
         self.node = node
         self.fresh = 0
+        self.walruses = any(isinstance(n, ast.NamedExpr) for n in ast.walk(node))
 
     def fail(self, node: ast.AST, reason: str, hint: str) -> NoReturn:
         """CompileError at `node`, with what is wrong and the nearest thing that works."""
@@ -63,6 +64,21 @@ class Places:
         """A name that no user's can be."""
         self.fresh += 1
         return Name(f".{self.fresh}", type_)
+
+    def forget(self, node: ast.AST, env: Env) -> None:
+        """Take out of `env` what a walrus in `node` binds only where a test says so: Python may
+        read what the name held before, or what it was bound to."""
+        for part in ast.walk(node) if self.walruses else ():
+            match part:
+                case ast.IfExp(body=body, orelse=orelse):
+                    seldom = [body, orelse]
+                case ast.BoolOp(values=[_, *seldom]) | ast.Compare(comparators=[_, *seldom]):
+                    pass
+                case _:
+                    continue
+            for inner in (n for one in seldom for n in ast.walk(one)):
+                if isinstance(inner, ast.NamedExpr):
+                    env.pop(inner.target.id, None)
 
     def expression(self, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
         """The typed value of `node`; `expect`, where the declared result receives it."""

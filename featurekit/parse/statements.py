@@ -22,6 +22,7 @@ from featurekit.ir import (
     For,
     If,
     IsNone,
+    ListOf,
     Name,
     Rows,
     Statement,
@@ -105,8 +106,7 @@ class Statements(Expressions):
                 if value is None:
                     self.fail(node, "a declaration without a value", "assign a value here")
                 type_ = self.hinted(annotation, self.annotation(annotation))
-                wanted = type_ if type_.item is not None else None
-                made = self.expression(value, env, wanted)
+                made = self.unconverted(value, env, type_)
                 what = f"the declared type of {name}"
                 made = self.coerce(value, made, type_, what, convert=False)
                 return self.assign(node, name, made, env)
@@ -167,7 +167,11 @@ class Statements(Expressions):
             self.fail(node, *reason)
         held = env[name]
         at = ast.copy_location(ast.Name(name, ast.Load()), node)
-        added = self.sequence(more, env, held.type.item)
+        added = self.unconverted_list(more, env, held.type)
+        if added.type.base != held.type.base:
+            item, wanted = added.type.item, held.type.item
+            hint = f"add {wanted}, as in {wanted}(…), or begin with {name}: {added.type} = []"
+            self.fail(more, f"{name} is {held.type}, and this adds {item}", hint)
         made = self.call(at, "+", [at, more], [held, added])
         return self.assign(node, name, made, env)
 
@@ -215,7 +219,9 @@ class Statements(Expressions):
         names = []
         for target in targets:
             if not isinstance(target, ast.Name):
-                self.fail(target, "only plain names are unpacked into", "write a, b = …")
+                starred = isinstance(target, ast.Starred)
+                hint = "take values[0] and values[1:]" if starred else "write a, b = …"
+                self.fail(target, "only plain names are unpacked into", hint)
             names.append(target.id)
         out: list[Statement] = []
         values = self.parts(value, len(names), env, out)
@@ -245,7 +251,12 @@ class Statements(Expressions):
         held = self.static(node, env)
         if isinstance(held, tuple):
             return [self.constant(node, h) for h in held]
-        whole = self.kept(self.expression(node, env), out)
+        node = self.spelled_out(node, env)
+        generated = isinstance(node, ast.GeneratorExp)
+        made = self.sequence(node, env) if generated else self.expression(node, env)
+        if isinstance(made, ListOf) and len(made.items) == count:
+            return list(made.items)
+        whole = self.kept(made, out)
         self.no_none(node, whole)
         if whole.type.name != "list":
             self.fail(node, f"{whole.type} is not unpacked", "unpack a tuple or a list")

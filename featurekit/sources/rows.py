@@ -125,7 +125,7 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
             aside.append({"row": number, "reason": reason, "values": dict(row)})
     table = _canonical_table(source, good)
     if aside:
-        write_json_lines(_fresh(source, state_dir, "jsonl"), aside)
+        set_aside(source, state_dir, aside)
     return Rows(table, len(aside))
 
 
@@ -170,6 +170,13 @@ def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
         f"push to {source.name!r}, {fault}; nothing was pushed. Mend the row, or write "
         'on_bad_row="quarantine" at the source to set such rows aside'
     )
+
+
+def set_aside(
+    source: EventSource, state_dir: Path | None, lines: Sequence[Mapping[str, Any]]
+) -> None:
+    """Keep what could not become a row, as JSON lines beside the rows that were set aside."""
+    write_json_lines(_fresh(source, state_dir, "jsonl"), lines)
 
 
 def _fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:

@@ -12,7 +12,6 @@ from programs.inputs import PARAMETERS, SCALARS
 from programs.operators import ROWS
 
 _HOLE = re.compile(r"<([a-z]+!?(?:\[[^<>]*\])?)>")
-_TRUE_OR_FALSE = ("bool", "int", "float", "str", "timedelta", "datetime")
 _SPECS = {
     "int": ("d", ",", "05d", "+d", "x", ">6", "_", ".1f", "%"),
     "float": (".2f", ".0f", ",.2f", ".3e", "g", ".1%", "+.1f", "08.2f", ".12f"),
@@ -128,10 +127,8 @@ class Expressions:
         kind = self.pick(24)
         if kind <= 2 and (name := self.maybe_none(env, type_)):
             other = self.expr(type_, env, depth - 1)
-            forms = [f"({name} if {name} is not None else {other})"]
+            forms = [f"({name} if {name} is not None else {other})", f"({name} or {other})"]
             forms.append(f"({other} if {name} is None else {name})")
-            if type_ not in ("bytes", "date"):
-                forms.append(f"({name} or {other})")
             if not self.comprehending:
                 new = self.fresh()
                 forms.append(f"({new} if ({new} := {name}) is not None else {other})")
@@ -140,7 +137,7 @@ class Expressions:
             test, then, orelse = self.condition(env, depth - 1)
             a, b = self.expr(type_, then, depth - 1), self.expr(type_, orelse, depth - 1)
             return f"({a} if {test} else {b})"
-        if kind <= 7 and type_ in _TRUE_OR_FALSE:
+        if kind <= 7:
             return self.fill(f"(<{type_}> {self.one('and', 'or')} <{type_}>)", env, depth - 1)
         if kind == 8 and not self.comprehending and type_ == "bool":
             return self.walrus(env, depth)
@@ -176,8 +173,7 @@ class Expressions:
         if name is None:
             return self.test(env, depth), copied(env), copied(env)
         there = known(env, name)
-        truth = env[name].type not in ("bytes", "date")
-        form = self.pick(9)
+        form = self.pick(10)
         if form in (0, 1):
             return f"{name} is not None", there, copied(env)
         if form == 2:
@@ -187,12 +183,16 @@ class Expressions:
             return test, there, copied(env)
         if form == 4:
             return f"{name} is None or {self.test(there, depth)}", copied(env), there
-        if form == 5 and truth:
+        if form == 5:
             return self.one(name, f"bool({name})"), there, copied(env)
-        if form == 6 and truth:
+        if form == 6:
             return f"not {name}", copied(env), there
         if form == 7 and (other := self.maybe_none(there)):
             return f"{name} is not None and {other} is not None", known(there, other), copied(env)
+        if form == 8 and not self.comprehending:
+            new, type_ = self.fresh(), env[name].type
+            bound = {**copied(env), new: Local(type_, True, True)}
+            return f"({new} := {name}) is not None", known(bound, new), bound
         return f"not ({name} is None)", there, copied(env)
 
     # --- text -------------------------------------------------------------------------------------

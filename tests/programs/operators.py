@@ -46,6 +46,7 @@ _WRITTEN: dict[str, str] = {
     "zoned.isocalendar(datetime,str)": "list({0}.astimezone(<zone>).isocalendar())",
     "str.partition(str,str)": "list({0}.partition({1}))",
     "str.rpartition(str,str)": "list({0}.rpartition({1}))",
+    "in(float,list[float])": "(<int> in {1}[:])",  # not of a float, which may be NaN
     "math.isclose(float,float,float,float)": "math.isclose({0}, {1}, rel_tol={2}, abs_tol={3})",
     **{
         f"str.{name}(str,int,str)": f"{{0}}.{name}(<small> % 50, <fill>)"
@@ -62,7 +63,6 @@ UNREACHED = frozenset(
         "math.hypot(list[float])",  # math.hypot(*values): a starred argument is refused
         # Loops of their own, which stop where they are decided.
         *(f"{name}(list[{t}])" for name in ("any", "all") for t in ("bool", "int", "float", "str")),
-        "in(float,list[float])",  # refused: Python's `in` finds a NaN by its identity
     )
 )
 """Rows that no text here reaches."""

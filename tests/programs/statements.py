@@ -300,7 +300,7 @@ class Writer(Expressions):
         value = self.expr(local.type, env, 1)
         inner = indent + "    "
         form = self.pick(4)
-        if form == 0 and not local.fixed and local.type not in ("bytes", "date"):
+        if form == 0 and not local.fixed:
             out = [f"{indent}{name} = {name} or {value}"]
         elif form == 1 and not local.fixed:
             out = [f"{indent}if {name} is None:", f"{inner}{name} = {value}"]
