@@ -25,6 +25,7 @@ POINTERS = ("live", "next", "retained")
 """What points to the versions of a service that are fed; "next" is "live" where none waits."""
 
 _LOCK_S, _RENEW_S = 60, 10
+_POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
 def publish(store: OnlineStore, project: str, service: Service) -> None:
@@ -36,8 +37,36 @@ def publish(store: OnlineStore, project: str, service: Service) -> None:
     next_key = project_key(project, "next", service.name)
     store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
+    published = b"%d" % store.now_us()
+    store.write({_published_key(project): published})
     forget_unfed(store, project)
     promote(store, project)
+
+
+def _published_key(project: str) -> bytes:
+    return project_key(project, "published")
+
+
+def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
+    """As the store's `settled_until` of a source's pushes, for views that were never materialised.
+
+    A push that announced itself before they were published may not feed them, so what it arrives
+    with has to lie in the interval of the run: it is waited for.
+    """
+    found = store.read([_published_key(project)])[0]
+    published = 0 if found is None else int(found)
+    begun = time.monotonic()
+    while True:
+        settled = store.settled_until(project_key(project, "pushes", source))
+        if settled >= published:
+            return settled
+        if time.monotonic() - begun > _PATIENCE_S:
+            raise OnlineError(
+                f"a push to source {source!r} has been under way since before a version was "
+                "published, which it does not feed; run this again when it is over (a dead push is "
+                "given up after ten minutes)"
+            )
+        time.sleep(_POLL_S)
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:

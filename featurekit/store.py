@@ -23,6 +23,7 @@ from featurekit.deployment import (
     promote,
     publish,
     set_materialized,
+    settled_for_first,
     withdraw,
 )
 from featurekit.durations import Duration
@@ -490,7 +491,15 @@ class FeatureStore:
         with ExitStack() as stack:
             for name in sorted({v.source.name for v in chosen}):
                 stack.enter_context(locked(store, self.project, name))
-                settled = store.settled_until(project_key(self.project, "pushes", name))
+                first = any(
+                    materialized_until(store, self.project, v) is None
+                    for v in chosen
+                    if v.source.name == name
+                )
+                if first and end is None:
+                    settled = settled_for_first(store, self.project, name)
+                else:
+                    settled = store.settled_until(project_key(self.project, "pushes", name))
                 until = min(until, settled)
             con = self._connect()
             stack.callback(con.close)
@@ -557,19 +566,19 @@ class FeatureStore:
         definition = self.source(source)
         taken = read_rows(definition, rows, state_dir=self.state_dir)
         store = self.online
-        fed = fed_views(store, self.project)
-        of_source = [v for v in fed if v.source.name == source]
-        views = [v for v in of_source if self.readable(v)]
-        if not views:
-            raise RegistryError(
-                f"no applied service reads source {source!r} as it is defined now; run "
-                "`featurekit apply` first"
-            )
         own = taken.table.num_rows > taken.table["__created"].null_count
         with locked(store, self.project, source) if own else nullcontext():
             pushes = project_key(self.project, "pushes", source)
             token, now = store.open_push(pushes)
             try:
+                # After the announcement: a version that is published later waits for this push.
+                of_source = [v for v in fed_views(store, self.project) if v.source.name == source]
+                views = [v for v in of_source if self.readable(v)]
+                if not views:
+                    raise RegistryError(
+                        f"no applied service reads source {source!r} as it is defined now; run "
+                        "`featurekit apply` first"
+                    )
                 stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
                 if definition.event_id is not None and not own:
                     rows = stamped.to_pylist()

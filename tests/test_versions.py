@@ -2,6 +2,7 @@
 
 import datetime as dt
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, push_log
 from featurekit.errors import SourceError
 from featurekit.online.server import scratch_redis
 
@@ -162,3 +163,45 @@ def test_an_optional_column_made_required_refuses_nulls_of_the_log(repo: Repo) -
         store.apply()
         with pytest.raises(SourceError, match="1 of its values are None"):
             store.materialize()
+
+
+def test_a_push_that_began_before_a_version_was_published_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It feeds the old version alone, and is under way while the new one is filled."""
+    with scratch_redis() as url:
+        repo = Repo(tmp_path, url)
+        repo.files((1, 1, 0))
+        store = repo.store()
+        store.apply()
+        store.materialize()
+        begun, go_on = threading.Event(), threading.Event()
+        write_segment = push_log.write_segment
+
+        def slowly(*args: Any) -> Any:
+            begun.set()
+            assert go_on.wait(30)
+            return write_segment(*args)
+
+        monkeypatch.setattr(push_log, "write_segment", slowly)
+        pusher = repo.store()
+        row = {"k": 1, "x": 7, "ts": dt.datetime.now(dt.UTC)}
+        pushing = threading.Thread(target=lambda: pusher.push("events", row))
+        pushing.start()
+        assert begun.wait(30)
+        repo.define(window="40d")
+        newer = repo.store()
+        newer.apply()
+        filled: list[Any] = []
+        filling = threading.Thread(target=lambda: filled.append(newer.materialize()))
+        filling.start()
+        filling.join(0.5)
+        assert filling.is_alive()  # it waits for the push
+        go_on.set()
+        pushing.join()
+        filling.join()
+        assert filled[0].live == ("service",)
+        offline, online = repo.both(1, dt.datetime.now(dt.UTC))
+        assert offline == online
+        assert offline["x"] == (7, "PRESENT")
+        assert offline["sum"] == (7, "PRESENT")  # the file's row is older than the window
