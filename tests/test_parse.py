@@ -365,6 +365,10 @@ def f(ot: datetime | None, ox: float | None) -> float:
         return 1.0 * math.prod([ot.timestamp(), ox])
     return 0.0
 """,
+    "times_formatted_with_nothing": """
+def f(d: date, t: datetime) -> str:
+    return format(d, "") + format(t, "") + d.strftime("") + f"{t:}{d:%Y}"
+""",
     "isocalendar_of_a_constant": """
 def f(d: date) -> bool:
     return d.isocalendar().week == date(2024, 12, 30).isocalendar().week

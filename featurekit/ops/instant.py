@@ -406,7 +406,8 @@ register(
             name,
             (type_, STR),
             STR,
-            "{0}.strftime({1})",
+            # An empty format is str() in `format`, and nothing in `strftime`.
+            "format({0}, {1})" if name == "format" else "{0}.strftime({1})",
             literals=(1,),
             check=format_check,
             literal_sql=_strftime,

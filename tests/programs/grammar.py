@@ -107,7 +107,7 @@ FORMS: dict[str, tuple[str, ...]] = {
         "(<int> <bits> <int>)",
         "(<int> << (<int> % 8))",
         "(<int> >> <small>)",
-        "<int> ** 2",
+        "(<int> ** 2)",
         "(<bool> + <int>)",
         "(-<int>)",
         "(+<int>)",
