@@ -286,7 +286,7 @@ class Expressions:
                 return name, f"sorted({values(item)})", one(**{name: item})
             case 9:
                 pair = one(**{name: item, other: item})
-                return f"{name}, {other}", f"pairwise({values(item)})", pair
+                return f"{name}, {other}", f"pairwise({values(item)} + {values(item)})", pair
             case 10:
                 values_of = self.variable(env, f"list[{item}]") or self.use("li")
                 return name, f"range(len({values_of}))", one(**{name: "int"})
