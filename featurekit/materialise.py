@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.compiled import View
+from featurekit.errors import OnlineError
 from featurekit.event_ids import counted
 from featurekit.online.codec import entity_key
 from featurekit.online.state import FOREVER, NEVER, NEVER_VISIBLE, Event, State, decode_state
@@ -21,6 +22,7 @@ from featurekit.remember import remember
 from featurekit.serve import state_key, state_prefix
 from featurekit.to_duckdb import quote
 from featurekit.to_python import ERROR
+from featurekit.types import instant
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 
 _CHUNK = 500
@@ -152,6 +154,7 @@ def _write(
         out: list[bytes | None] = []
         for entity, blob in zip(chunk, blobs, strict=True):
             state = State(view) if blob is None else decode_state(view, blob)
+            _check_memory(view, state, until)
             state.replace(
                 after, until, list(entity.events), first=entity.first, newest=entity.newest
             )
@@ -159,6 +162,18 @@ def _write(
         return out
 
     store.update([state_key(prefix, e.key) for e in chunk], change)
+
+
+def _check_memory(view: View, state: State, until: int) -> None:
+    """Refuse to bring rows that a state has already let go of others without knowing (T7)."""
+    if view.dedupe_us is not None and state.newest_arrival - view.dedupe_us > until:
+        newest = instant(state.newest_arrival).isoformat()
+        raise OnlineError(
+            f"view {view.name!r}: rows that arrived up to {newest} were pushed, which is more than "
+            f"dedupe_within after {instant(until).isoformat()}, and ids that arrived before were "
+            "held against them; materialise up to a later instant (a push that died delays it by "
+            "ten minutes)"
+        )
 
 
 def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:

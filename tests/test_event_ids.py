@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -236,16 +237,21 @@ def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, nam
         middle = data.draw(st.sampled_from(arrivals))
         until = max(t, middle)
         wanted = pushed(paths, up_to(paths, until), [], shuffler)
-        late = [row for row in up_to(paths, until) if row["__created"] > middle]
-        late.sort(key=lambda row: row["__created"])
-        store = MemoryStore()
+        arrived = [row for row in up_to(paths, until) if row["__created"] > middle]
+        arrived.sort(key=lambda row: row["__created"])
+        store, memory = MemoryStore(), oracle._memory(SERVICES[name].features[0])
         early = data.draw(st.booleans())
         if early:  # pushes of which the backfill does not know yet
-            paths.push(store, late, source)
+            paths.push(store, arrived, source)
+            if arrived and arrived[-1]["__created"] - memory > middle:
+                with contextlib.suppress(OnlineError):  # where an entity is in both
+                    paths.materialise(store, until=middle)
+                paths.close()
+                return
         paths.materialise(store, until=middle)
         paths.materialise(store, until=middle)
         if not early:
-            paths.push(store, late, source)
+            paths.push(store, arrived, source)
         assert states(store) == states(wanted)
         paths.materialise(store, after=middle, until=until)
         paths.materialise(store, after=middle, until=until)
@@ -287,17 +293,17 @@ def test_backfills_and_pushes_in_turns_give_the_bytes_of_the_pushes(con, name):
 # --- what a view remembers ------------------------------------------------------------------------
 
 
-def memory(made: FeatureView) -> int | None:
+def remembered(made: FeatureView) -> int | None:
     return compile_view(made).dedupe_us
 
 
 def test_ids_are_remembered_as_far_as_the_view_s_own_windows_or_ttl_reach():
     reach = {"n": Count(window="1d", offset="1h"), "s": Sum("amount", window="1d", hop="7h")}
-    assert memory(view("v", ONE, copied, reach)) == D + 7 * H
-    assert memory(view("v", ONE, copied, {"n": Count(window="1d", offset="9h")})) == D + 9 * H
-    assert memory(view("v", ONE, copied, row, ttl="2h")) == 2 * H
-    assert memory(view("v", ONE, briefly, reach)) == H
-    assert memory(view("v", ONE, late, reach)) is None
+    assert remembered(view("v", ONE, copied, reach)) == D + 7 * H
+    assert remembered(view("v", ONE, copied, {"n": Count(window="1d", offset="9h")})) == D + 9 * H
+    assert remembered(view("v", ONE, copied, row, ttl="2h")) == 2 * H
+    assert remembered(view("v", ONE, briefly, reach)) == H
+    assert remembered(view("v", ONE, late, reach)) is None
 
 
 def test_a_latest_row_without_a_ttl_must_say_how_long_ids_are_remembered():
@@ -342,4 +348,19 @@ def test_a_backfill_of_some_entities_keeps_the_ends_that_were_pushed_since(con):
     events = Events(f"(SELECT * FROM {paths.events['v'].relation} WHERE __created < 5)", False)
     materialize_view(con, store, "tests", compiled, events, until=5, only=[(1,)])
     assert states(store) == states(wanted)
+    paths.close()
+
+
+def test_a_backfill_of_what_pushes_were_wrongly_held_against_is_refused(con):
+    service = SERVICES["copies soon forgotten"]
+    old = {"id": 1, "key": 1, "key2": "", "amount": 1.0, "qty": 1, "flag": None, "name": None,
+           "__ts": 0, "__created": 0}  # fmt: skip
+    pushes = [old | {"id": n, "__ts": 1 + n * H, "__created": 1 + n * H} for n in (1, 2, 3)]
+    paths, store = Paths(con, service, {"briefly": [old, *pushes]}), MemoryStore()
+    paths.push(store, pushes, "briefly")
+    before = states(store)
+    with pytest.raises(OnlineError, match="materialise up to a later instant"):
+        paths.materialise(store, until=0)
+    assert states(store) == before
+    paths.materialise(store, until=pushes[-1]["__created"])
     paths.close()

@@ -368,11 +368,11 @@ def crowded() -> dict[str, pa.Table]:
     for n in range(300):
         arrived = 100 - n / 3
         lag = (0, 0.5, 2, 40)[n % 4]
-        of = (1, 2, 3, 1, None)[n % 5]
+        of = (1, 2, 3, 1, None)[n // 7 % 5]
         orders.append((f"o{n * 7 % 40}", of, float(n), arrived + lag, arrived))
         op = "delete" if n % 6 == 5 else "upsert"
         lines.append(
-            (n * 11 % 50, (1, 2, 3, None)[n * n % 4], float(n), arrived + lag, arrived, op)
+            (n * 11 % 50, (1, 2, 3, None)[n * n // 9 % 4], float(n), arrived + lag, arrived, op)
         )
     return {"orders": table("orders", *orders), "lines": table("lines", *lines)}
 
@@ -391,7 +391,7 @@ def forgetful(patch: pytest.MonkeyPatch) -> None:
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         prepared = around(project, views, rows)
         for writer, _ in prepared.rows:
-            writer.ids.within -= 86_400_000_000
+            writer.ids.within //= 3
         return prepared
 
     patch.setattr(check, "prepare", prepare)
