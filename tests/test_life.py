@@ -35,6 +35,7 @@ from featurekit.errors import StoreUnavailable
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
 from featurekit.push_log import segments
+from featurekit.serve import project_key
 from featurekit.types import instant, micros
 
 STEPS = int(os.environ.get("FEATUREKIT_STEPS", "600"))
@@ -281,6 +282,8 @@ class Life(RuleBasedStateMachine):
             self.torn = True
         finally:
             self.dying.left = -1
+            for source in self.filed:  # a lock whose holder died ends by itself, a minute later
+                self.dying.delete([project_key("life", "lock", source)])
 
     @precondition(lambda self: not self.torn)
     @rule(span=st.sampled_from(SPANS), factor=st.sampled_from((0.15, 1.0)))
