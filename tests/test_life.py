@@ -38,7 +38,7 @@ from featurekit.push_log import segments
 from featurekit.serve import project_key
 from featurekit.types import instant, micros
 
-STEPS = int(os.environ.get("FEATUREKIT_STEPS", "600"))
+STEPS = int(os.environ.get("FEATUREKIT_STEPS", "300"))
 PER_LIFE = 60
 HOUR = 3_600_000_000
 MODULE = """
@@ -224,6 +224,7 @@ class Life(RuleBasedStateMachine):
         again = {n: old[n] for n in ("k", "p", "x", "n", "id", "op")}
         self.push_rows("orders", [{**again, "at": instant(old["__ts"])}])
 
+    @precondition(lambda self: not self.torn)
     @rule(new=st.lists(rows, min_size=1, max_size=3), after=st.integers(0, 1))
     def push_that_dies(self, new: list[dict[str, Any]], after: int) -> None:
         taken["push that dies"] += 1
@@ -241,6 +242,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.logged["clicks"] += kept
 
+    @precondition(lambda self: not self.torn)
     @rule(new=st.lists(rows, min_size=1, max_size=3), named=st.lists(orders, max_size=2))
     def files_grow(self, new: list[dict[str, Any]], named: list[dict[str, Any]]) -> None:
         taken["files grow"] += 1
@@ -272,6 +274,7 @@ class Life(RuleBasedStateMachine):
         taken["materialise"] += 1
         self.materialise(incremental=incremental)
 
+    @precondition(lambda self: not self.torn)
     @rule(after=st.integers(0, 3), incremental=st.booleans())
     def materialise_that_dies(self, after: int, incremental: bool) -> None:
         taken["materialise that dies"] += 1
