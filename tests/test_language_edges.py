@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from programs import columns
 from three_ways import Table, differences, module
@@ -9,6 +11,7 @@ from three_ways import Table, differences, module
 from featurekit import feature
 from featurekit.errors import CompileError
 from featurekit.parse import parse
+from featurekit.types import STR
 
 AGREE: dict[str, str] = {
     "rows_grow_into_another_list": """
@@ -236,3 +239,30 @@ def test_forms_are_refused_with_what_works(name: str) -> None:
         parse(feature(module(source)["f"]))
     assert reason in caught.value.reason
     assert hint in caught.value.hint
+
+
+OFFSETS = """
+def hour_alone(z: str) -> int:
+    return datetime.fromisoformat(z).hour
+
+def hour_in_utc(z: str) -> int:
+    return datetime.fromisoformat(z).astimezone(timezone.utc).hour
+
+def hour_in_london(z: str) -> int:
+    local = datetime.fromisoformat(z).astimezone(ZoneInfo("Europe/London"))
+    return local.hour
+
+def day_parsed(z: str) -> int:
+    return datetime.strptime(z, "%Y-%m-%d %H:%M:%S%z").astimezone(timezone.utc).day
+
+def day_parsed_alone(z: str) -> int:
+    return datetime.strptime(z, "%Y-%m-%d %H:%M:%S%z").day
+"""
+TEXTS = ["2024-07-01 00:30:00+05:30", "2024-07-01 00:30:00+00:00", "2024-07-01 23:30:00-02:00",
+         "2024-07-01 12:00:00", "2024-07-01 00:30:00Z", "x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", re.findall(r"def (\w+)", OFFSETS))
+def test_the_offset_of_a_text_never_changes_a_field_silently(name: str) -> None:
+    table = Table({"z": (STR, TEXTS)})
+    assert differences(OFFSETS, name, table, range(len(TEXTS))) == []

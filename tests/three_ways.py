@@ -80,7 +80,8 @@ def watched(source: str, shared: str = "") -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _shared_watched(source: str) -> dict[str, Any]:
-    space: dict[str, Any] = {"__name__": "watched", "_int64": _int64, "_add": _add}
+    space: dict[str, Any] = {"__name__": "watched"}
+    space |= {"_int64": _int64, "_add": _add, "_at_utc": _at_utc}
     exec(PRELUDE, space)
     space["ZoneInfo"] = zone  # of the pinned tzdata, whatever the machine has (T2)
     space["feature"] = lambda f=None, **_: f if f is not None else (lambda g: g)
@@ -105,6 +106,13 @@ def _int64(value: Any) -> Any:
     if isinstance(value, complex):
         raise ValueError("a complex result")
     return value
+
+
+def _at_utc(value: Any) -> Any:
+    """A text of another offset is an error by itself: Python keeps its local fields."""
+    if isinstance(value, dt.datetime) and value.utcoffset():
+        raise ValueError("an offset other than UTC's")
+    return _int64(value)
 
 
 def _add(values: Any, start: Any = 0) -> Any:
@@ -136,6 +144,15 @@ class _Watch(ast.NodeTransformer):
             read = node.func.value  # a text without its zone, which `replace` gives it
             self.generic_visit(read)
             return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "astimezone":
+            read = node.func.value
+            self.generic_visit(read)
+            node.func.value = ast.Call(ast.Name("_int64", ast.Load()), [read], [])
+            return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("fromisoformat", "strptime"):
+            self.generic_visit(node)
+            made = ast.Call(ast.Name("_at_utc", ast.Load()), [node], [])
+            return ast.copy_location(made, node)
         return self.watch(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:

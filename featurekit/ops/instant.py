@@ -30,6 +30,13 @@ def _aware(value: dt.datetime) -> dt.datetime:
     return value.astimezone(UTC)
 
 
+def _at_utc(value: dt.datetime) -> dt.datetime:
+    """The same, of a text in UTC; with another offset Python would keep its local fields."""
+    if value.utcoffset():
+        raise ValueError("an offset other than UTC's; write .astimezone(timezone.utc) after it")
+    return _aware(value)
+
+
 def _in_utc(value: dt.datetime) -> dt.datetime:
     """What `.replace(tzinfo=timezone.utc)` makes of it: its own fields, read as UTC."""
     return value.replace(tzinfo=UTC)
@@ -51,6 +58,7 @@ def span(value: dt.timedelta) -> dt.timedelta:
 
 NAMESPACE |= {
     "aware": _aware,
+    "at_utc": _at_utc,
     "in_utc": _in_utc,
     "from_timestamp": _from_timestamp,
     "span": span,
@@ -364,6 +372,16 @@ register(
         "datetime.fromisoformat",
         (STR,),
         DATETIME,
+        "at_utc(dt.datetime.fromisoformat({0}))",
+        _iso_sql("(Z|[+]00:00)"),
+        raises=True,
+        edges=_ISO,
+    ),
+    # datetime.fromisoformat(text).astimezone(…)
+    Op(
+        "datetime.fromisoformat.instant",
+        (STR,),
+        DATETIME,
         "aware(dt.datetime.fromisoformat({0}))",
         _iso_sql("(Z|[+]00:00)"),
         raises=True,
@@ -390,7 +408,7 @@ register(
             check=_parse_check,
             edges=_PARSED,
         )
-        for suffix, helper in (("", "aware"), (".utc", "in_utc"))
+        for suffix, helper in (("", "at_utc"), (".instant", "aware"), (".utc", "in_utc"))
     ),
     Op("date.isoformat", (DATE,), STR, "{0}.isoformat()", "strftime({0}, '%Y-%m-%d')"),
     Op(

@@ -69,6 +69,10 @@ class Instants(Patterns):
         return If(Both(after, before, BOOL), (), (Evaluate(read),))
 
     def instant(self, node: ast.expr, env: Env) -> Expr:
+        """What `.astimezone(…)` is called of: a text's own offset is no matter then."""
+        read = self.class_method(node, env) if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Call) and f"{read}.instant" in ops.BY_NAME:
+            return self.operator(node, f"{read}.instant", [], node.args, env)
         made = self.expression(node, env)
         self.no_none(node, made)
         if made.type != DATETIME:

@@ -137,6 +137,9 @@ def _template(op: Op, arguments: list[str]) -> str | None:
     if home == "zoned":
         zone = f"ZoneInfo({rest[0]})"
         return _called(dt.datetime, f"{first}.astimezone({zone})", method, rest[1:])
+    if method.endswith(".instant"):
+        made = f"{home}.{method.removesuffix('.instant')}({', '.join(arguments)})"
+        return f"{made}.astimezone(timezone.utc)"
     if method in ("fromisoformat", "strptime", "strptime.utc"):
         made = f"{home}.{method.removesuffix('.utc')}({', '.join(arguments)})"
         return f"{made}.replace(tzinfo=timezone.utc)" if name.endswith(".utc") else made
