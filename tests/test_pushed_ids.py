@@ -271,6 +271,19 @@ def test_what_arrived_before_ids_were_forgotten_is_refused_before_anything_is_wr
     assert not push_log.segments(store.state_dir, "lines")
 
 
+def test_what_would_change_an_event_that_is_settled_is_refused_before_anything_is_written(
+    store, redis_store
+):
+    order = {"order_id": "z", "customer": 1, "amount": 1.0, "at": NOW - 29 * DAY}
+    store.push("orders", order | {"arrived": NOW - 29 * DAY})
+    store.push("orders", order | {"order_id": "y", "arrived": NOW + 5 * DAY})
+    once, logged = states(redis_store), push_log.segments(store.state_dir, "orders")
+    with pytest.raises(OnlineError, match=r"order_id 'z' .*no longer what it would change"):
+        store.push("orders", order | {"amount": 2.0, "arrived": NOW - 29.5 * DAY})
+    assert states(redis_store) == once
+    assert push_log.segments(store.state_dir, "orders") == logged
+
+
 def test_rows_that_bring_an_arrival_that_is_remembered_are_taken_in_any_order(store, redis_store):
     rows = [LINE | {"amount": float(n), "arrived": NOW - n * DAY} for n in (3, 1, 2)]
     for row in rows:
