@@ -13,11 +13,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from three_ways import Table, bits, differences
+from three_ways import Table, bits, differences, module
 
-from featurekit import FeatureStore, ir
-from featurekit.errors import BadRowError, DefinitionError, EntityFrameError, SourceError
+from featurekit import FeatureStore, feature, ir
+from featurekit.errors import (
+    BadRowError,
+    CompileError,
+    DefinitionError,
+    EntityFrameError,
+    SourceError,
+)
 from featurekit.online.codec import decode_column, encode_column
+from featurekit.parse import parse
 from featurekit.to_python import ERROR
 from featurekit.types import FLOAT, INT, STR, Type, as_float32, dict_of
 
@@ -374,3 +381,22 @@ def counts() -> Table:
 )
 def test_functions_of_counts_agree_three_ways(counts: Table, name: str) -> None:
     assert differences(COUNTS, name, counts, range(300)) == []
+
+
+UNSEEN = [
+    "for tier in xs:\n        if tier == 'q':\n            break\n    return tier",
+    "t = 'a'\n    for t in xs:\n        pass\n    return t",
+    "if (tier := s):\n        return tier\n    return 'a'",
+    "tier = s.lower()\n    return tier",
+    "tier += s\n    return tier",
+    "t, u = 'a', s\n    return u",
+    "return xs[0]",
+    "return tier if s else s",
+]
+
+
+@pytest.mark.parametrize("body", UNSEEN)
+def test_a_name_that_something_else_is_bound_to_is_no_literal(body: str) -> None:
+    head = "def f(tier: Literal['a', 'b'], s: str, xs: list[str]) -> Literal['a', 'b']:\n    "
+    with pytest.raises(CompileError, match="this may be any str"):
+        parse(feature(module(head + body)["f"]))

@@ -22,6 +22,7 @@ from featurekit.ir import (
     Statement,
 )
 from featurekit.parse.places import Env
+from featurekit.parse.promises import UNSEEN
 from featurekit.parse.statements import Flow, Made, Statements
 from featurekit.results import result_fields
 from featurekit.types import NONE, Type
@@ -127,6 +128,12 @@ class FunctionParser(Statements):
         )
 
     def keep_promises(self, params: dict[str, Type]) -> None:
+        for node in ast.walk(self.node):
+            # What a loop or a walrus gives to a name was not seen as it was bound.
+            bound = node.target if isinstance(node, (ast.For, ast.NamedExpr)) else None
+            for name in ast.walk(bound) if bound is not None else ():
+                if isinstance(name, ast.Name):
+                    self.assigned.setdefault(name.id, []).append(UNSEEN)
         for promise in self.promises:
             fault = promise.broken(params, self.assigned)
             if fault is not None:

@@ -10,8 +10,11 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from featurekit.ir import Apply, Bind, Choose, Const, Expr, Let, ListOf, Lookup, Name
-from featurekit.types import Type
+from featurekit.ir import Apply, Bind, Choose, Const, Expr, IsNone, Let, ListOf, Lookup, Name
+from featurekit.types import BOOL, NONE, Type
+
+UNSEEN = IsNone(Const(None, NONE), BOOL)
+"""Stands for a value that nothing is known of."""
 
 
 @dataclass(frozen=True, slots=True)
