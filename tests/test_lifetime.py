@@ -7,17 +7,15 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
 from paths import Paths, Question, connect, service_of
 from test_paths_agree import (
     EXAMPLES,
     PAIR,
-    agree,
-    cases,
     divides,
-    in_turns,
     late,
     numbered,
+    offline_agrees,
+    online_agrees,
     positive,
     prompt,
     ratio,
@@ -113,35 +111,12 @@ def test_every_aggregate_has_a_lifetime_here():
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
-    service = SERVICES[name]
-
-    @settings(max_examples=max(5, EXAMPLES // 10))
-    @given(cases(service, instants=6, keys=3))
-    def check(case):
-        rows, questions, _ = case
-        paths = Paths(con, service, rows)
-        agree(paths, questions, "offline", paths.oracle(questions), paths.offline(questions))
-        paths.close()
-
-    check()
+    offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
-    service = SERVICES[name]
-
-    @settings(max_examples=max(5, EXAMPLES // 10))
-    @given(cases(service))
-    def check(case):
-        rows, questions, shuffler = case
-        paths = Paths(con, service, rows)
-        expected = paths.oracle(questions)
-        agree(paths, questions, "pushed", expected, paths.by_pushes(questions, shuffler))
-        agree(paths, questions, "filled", expected, paths.by_materialising(questions))
-        agree(paths, questions, "in turns", expected, in_turns(paths, questions, shuffler))
-        paths.close()
-
-    check()
+    online_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))
 
 
 @pytest.mark.parametrize("history", [None, "8d"])

@@ -284,16 +284,12 @@ def agree(paths: Paths, questions: list[Question], name: str, expected: Any, got
     assert not paths.shown(questions, expected, got), name
 
 
-EXAMPLES = settings().max_examples
+def offline_agrees(con: Any, service: FeatureService, *, examples: int) -> None:
+    """The point-in-time join gives what the oracle says, over so many generated cases."""
 
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_offline_is_what_the_oracle_says(con, name):
-    service = SERVICES[name]
-
-    @settings(max_examples=EXAMPLES // 10)
+    @settings(max_examples=examples)
     @given(cases(service, instants=6, keys=3))
-    def check(case):
+    def check(case: Any) -> None:
         rows, questions, _ = case
         paths = Paths(con, service, rows)
         agree(paths, questions, "offline", paths.oracle(questions), paths.offline(questions))
@@ -302,13 +298,12 @@ def test_offline_is_what_the_oracle_says(con, name):
     check()
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
-    service = SERVICES[name]
+def online_agrees(con: Any, service: FeatureService, *, examples: int) -> None:
+    """Lookups give what the oracle says, however the states were filled."""
 
-    @settings(max_examples=EXAMPLES // 25)
+    @settings(max_examples=examples)
     @given(cases(service))
-    def check(case):
+    def check(case: Any) -> None:
         rows, questions, shuffler = case
         paths = Paths(con, service, rows)
         expected = paths.oracle(questions)
@@ -318,6 +313,19 @@ def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
         paths.close()
 
     check()
+
+
+EXAMPLES = settings().max_examples
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_offline_is_what_the_oracle_says(con, name):
+    offline_agrees(con, SERVICES[name], examples=EXAMPLES // 10)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
+    online_agrees(con, SERVICES[name], examples=EXAMPLES // 25)
 
 
 def in_turns(paths: Paths, questions: list[Question], shuffler: random.Random) -> Any:

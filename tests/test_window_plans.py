@@ -21,10 +21,10 @@ from test_paths_agree import (
     ONE,
     PAIR,
     agree,
-    cases,
     extremes,
     late,
     numbered,
+    offline_agrees,
     prompt,
     sums,
     view,
@@ -97,17 +97,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("crowded")
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
-    service = SERVICES[name]
-
-    @settings(max_examples=max(5, EXAMPLES // 8))
-    @given(cases(service, instants=6, keys=3))
-    def check(case):
-        rows, questions, _ = case
-        paths = Paths(con, service, rows)
-        agree(paths, questions, "offline", paths.oracle(questions), paths.offline(questions))
-        paths.close()
-
-    check()
+    offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 8))
 
 
 def skewed(seed: int, *, late_share: float, lateness: int) -> list[dict]:
