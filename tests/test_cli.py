@@ -133,8 +133,10 @@ def test_every_verb_is_a_documented_function(name: str) -> None:
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_and_every_option_says_what_it_does(name: str) -> None:
     made = verbs_of(parser())[name]
-    assert made.description
-    assert all(action.help for action in made._actions)
+    modes = verbs_of(made).values() if name == "parity" else ()
+    for of_verb in (made, *modes):
+        assert of_verb.description
+        assert all(action.help for action in of_verb._actions)
 
 
 def test_readme_lists_every_verb_and_no_other() -> None:

@@ -22,7 +22,24 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors exit with 64, for 2 means that the work failed."""
+    """An argument parser whose errors exit with 64, for 2 means that the work failed.
+
+    `mode` is the sub-command that is meant where none is named.
+    """
+
+    mode: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with `mode` in front where the arguments name no sub-command."""
+        if self.mode is not None and not {"-h", "--help", *self.modes} & {*args}:
+            args = [self.mode, *args]
+        return super().parse_known_args(args, namespace)
+
+    @property
+    def modes(self) -> list[str]:
+        """The names of the sub-commands."""
+        found = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        return [name for action in found for name in action.choices]
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message; exit."""
@@ -280,16 +297,27 @@ def parser() -> Parser:
     parity = verb(
         "parity",
         "prove that both paths agree, or show where they do not",
-        "Replays the past into a scratch Redis and compares every value bit for bit. "
-        "Exits with 1 where one differs.",
+        "Compares type, bits and status of every value; exits with 1 where one differs, with 2 "
+        "where it could not be checked. Without a MODE it is history.",
     )
-    parity.add_argument(
-        "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
+    parity.mode = "history"
+    modes = parity.add_subparsers(
+        dest="mode", metavar="MODE", required=True, help="one of these; each has --help"
     )
-    _values(parity, "values to compare for each service")
-    parity.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
+
+    def mode(name: str, summary: str, more: str = "") -> Parser:
+        text = summary[0].upper() + summary[1:] + "."
+        made = modes.add_parser(name, help=summary, description=f"{text} {more}".strip())
+        _common(made, suppress=True)
+        return made
+
+    history = mode(
+        "history",
+        "replay the files and the log of pushes into a scratch Redis",
+        "Nothing of the live store is touched.",
     )
+    _checked(history)
+    _values(history, "values to compare for each service")
 
     demo = verb(
         "demo",
@@ -317,6 +345,16 @@ def parser() -> Parser:
     )
     _values(demo, "values that the parity check compares")
     return top
+
+
+def _checked(made: Parser) -> None:
+    """What every mode of parity takes."""
+    made.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
+    )
 
 
 def _values(made: Parser, text: str) -> None:

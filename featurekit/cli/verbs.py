@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.parser import UsageError
 from featurekit.cli.values import csv_frame, csv_texts, json_rows, read_text
-from featurekit.errors import ConfigError, DataError, EntityFrameError, FeaturekitError, NotServed
+from featurekit.errors import ConfigError, DataError, EntityFrameError, NotServed
 from featurekit.screen import Screen, as_text, shown
 from featurekit.texts import lenient
 from featurekit.types import DATETIME, Type
 
 if TYPE_CHECKING:
-    from featurekit.parity.report import Report
     from featurekit.registry import Change
     from featurekit.store import FeatureStore
 
@@ -462,33 +461,11 @@ def get_online(arguments: argparse.Namespace, screen: Screen) -> None:
 
 
 def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
-    """Compare both paths bit for bit."""
-    reports: list[Report] = []
-    with _store(arguments) as store:
-        names = arguments.services or list(store.repo.compiled_services)
-        if not names:
-            raise FeaturekitError(f"{store.path} defines no FeatureService, so nothing is served")
-        with screen.progress() as move:
-            for name in names:
-                reports.append(
-                    store.check_parity(
-                        name,
-                        values=arguments.values,
-                        seed=arguments.seed,
-                        progress=partial(move, name),
-                    )
-                )
-    from featurekit.parity.show import show_report
+    """Compare both paths bit for bit, in one of the modes."""
+    from featurekit.cli import parity as modes
 
-    agree = all(r.ok for r in reports)
-    screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
-    for report in reports:
-        show_report(screen, report)
-    empty = [r.service for r in reports if not r.compared]
-    if empty and not any(r.differing for r in reports):
-        raise FeaturekitError(
-            f"nothing could be compared for {', '.join(empty)}: no source holds an event of theirs"
-        )
+    with _store(arguments) as store:
+        agree: bool = getattr(modes, arguments.mode)(store, arguments, screen)
     return agree
 
 
