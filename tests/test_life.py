@@ -111,7 +111,7 @@ VIEWS = {"clicks": ("windows", "latest"), "orders": ("bought",)}
 numbers = st.sampled_from((0.1, 0.2, -0.3, 1e16, -1e16, 1.5, 0.0, -0.0, 1e-300, 7.25))
 keys = st.sampled_from((1, 1, 2, 3, None))
 # Of hours before now, on the edges of windows and hops and beside them.
-ages = st.sampled_from((0, 0, 1, 1, 2, 5, 5, 9, 29.5, 30, 800)).flatmap(
+ages = st.sampled_from((0, 0, 1, 1, 2, 5, 5, 9, 29.5, 29.5, 30, 800)).flatmap(
     lambda h: st.sampled_from((-1, 0, 1, 1000)).map(lambda us: int(h * HOUR) + us)
 )
 rows = st.fixed_dictionaries(
@@ -303,7 +303,10 @@ class Life(RuleBasedStateMachine):
         now = self.store.online.now_us()
         self.push_rows("clicks", [self.row(r, now) for r in new])
 
-    @rule(new=st.lists(rows, min_size=1, max_size=3), ago=st.sampled_from((0, 1, HOUR, 9 * HOUR)))
+    @rule(
+        new=st.lists(rows, min_size=1, max_size=3),
+        ago=st.sampled_from((0, 1, HOUR, HOUR, 9 * HOUR)),
+    )
     def push_arrived(self, new: list[dict[str, Any]], ago: int) -> None:
         """Rows that bring an arrival of their own, before others that are known."""
         self.took("push with arrivals")
