@@ -164,7 +164,9 @@ class _Replay:
         keys = self.plan.state_keys(entities, len(rows))
         distinct = list({k for row in keys for k in row if k is not None})
         found = dict(zip(distinct, self.store.read(distinct), strict=True))
-        answers, _ = self.plan.evaluate(keys, found, requests, [q.at for q in batch])
+        answers, _ = self.plan.evaluate(
+            keys, found, requests, [q.at for q in batch], self.store.read
+        )
         return [list(zip(*answer, strict=True)) for answer in answers]
 
     def _batches(self) -> Iterator[list[Question]]:
