@@ -37,7 +37,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from paths import connect
+from paths import connect, in_small_blocks
 
 from featurekit import FeatureStore, compaction, deployment, materialise, push, remember
 from featurekit.errors import StoreUnavailable
@@ -192,8 +192,11 @@ class Life(RuleBasedStateMachine):
         if taken.total() % PER_REPORT == 0:
             self.report()
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(in_blocks=st.booleans())
+    def begin(self, in_blocks: bool) -> None:
+        self.patch = pytest.MonkeyPatch()
+        if in_blocks:
+            in_small_blocks(self.patch)
         self.folder = Path(tempfile.mkdtemp(prefix="life-", dir=MEMORY))
         (self.folder / "feature_store.yaml").write_text(SETTINGS)
         self.logged: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
@@ -215,6 +218,8 @@ class Life(RuleBasedStateMachine):
         self.materialise()
 
     def teardown(self) -> None:
+        if hasattr(self, "patch"):
+            self.patch.undo()
         if not hasattr(self, "store"):
             return
         try:
