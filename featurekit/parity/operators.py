@@ -1,0 +1,293 @@
+"""Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5).
+
+`python -m tests.conformance` runs 10,000 generated inputs a row and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import math
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from featurekit import ops
+from featurekit.ir import Call, Const, Function, Name, Param, Return
+from featurekit.ops.table import EDGES
+from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
+from featurekit.to_python import ERROR, to_python
+from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, MICROSECOND, Type
+from featurekit.types import instant as instant_of
+
+Row = tuple[Any, ...]
+
+
+@dataclass
+class Report:
+    """What one row showed; `differing` are inputs with the three answers."""
+
+    op: ops.Op
+    inputs: int = 0
+    errors: int = 0
+    differing: list[tuple[Row, Any, Any, Any]] = field(default_factory=list)
+
+    @property
+    def truthful(self) -> bool:
+        """Whether `raises` says what was seen."""
+        return self.op.raises == (self.errors > 0)
+
+
+def check(
+    op: ops.Op, inputs: int, *, con: Any = None, seed: int = 0, edges: int = 4000, groups: int = 500
+) -> Report:
+    """The row on its edges and on `inputs` generated values, with arguments as columns and as
+    literals; and NULL for each argument in turn.
+
+    At most `edges` of the product of its types' edges are drawn, and `groups` of its literals.
+    """
+    con = con or connection()
+    report = Report(op)
+    rng = random.Random(f"{seed}:{op.key}")
+    chosen = list(_literal_groups(op, rng))
+    if len(chosen) > groups:
+        chosen = [chosen[0], *rng.sample(chosen[1:], groups - 1)]
+    for literals in chosen:
+        size = max(-(-inputs // len(chosen)), 60)
+        rows = list(_rows(op, literals, size, edges // len(chosen) + 50, rng))
+        _compare(con, report, rows, literals)
+    return report
+
+
+def errs(op: ops.Op, *, seed: int = 0) -> bool:
+    """Whether the meaning raises for any edge or any of some generated inputs."""
+    rng, body = random.Random(seed), op.body()
+    rows = (r for g in _literal_groups(op, rng) for r in _rows(op, g, 200, 2000, rng))
+    return any(_meaning(body, row) is ERROR for row in rows if None not in row)
+
+
+def connection() -> Any:
+    """A DuckDB whose session is in UTC (T2)."""
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET threads = 1")
+    return con
+
+
+# --- three ways -----------------------------------------------------------------------------------
+
+
+def _compare(con: Any, report: Report, rows: list[Row], literals: dict[int, Any]) -> None:
+    op = report.op
+    function = _function(op, literals)
+    body, online = op.body(), to_python(function)
+    columns = [i for i in range(len(op.params)) if i not in literals]
+    for row, sql in zip(rows, _in_duckdb(con, function, rows, columns), strict=True):
+        report.inputs += 1
+        if any(v is None for v in row):
+            wanted = served = None
+        else:
+            wanted = _meaning(body, row)
+            served = online(*(row[i] for i in columns))
+            report.errors += wanted is ERROR
+            if wanted is not ERROR and not isinstance(wanted, _CLASSES[op.result.name]):
+                report.differing.append((row, wanted, "not of the type", op.result))
+        found = ERROR if sql is None and wanted is ERROR else sql
+        if not bits(wanted) == bits(served) == bits(found):
+            report.differing.append((row, wanted, served, sql))
+
+
+def _meaning(body: Callable[..., Any], row: Row) -> Any:
+    try:
+        return body(*row)
+    except ops.ERRORS:
+        return ERROR
+
+
+def _function(op: ops.Op, literals: dict[int, Any]) -> Function:
+    params: list[Param] = []
+    args: list[Const | Name] = []
+    for i, type_ in enumerate(op.params):
+        if i in literals:
+            args.append(Const(literals[i], type_))
+        else:
+            params.append(Param(f"a{i}", type_))
+            args.append(Name(f"a{i}", type_))
+    call = Call(op.key, tuple(args), op.result)
+    return Function("one", tuple(params), (Return(call),), op.result)
+
+
+def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]) -> list[Any]:
+    lowering = Lowering()
+    made = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    register_python_ops(con, lowering.python_ops)
+    arrays = {"n": pa.array(range(len(rows)), pa.int64())}
+    for i, param in zip(columns, function.params, strict=True):
+        values = [_stored(row[i]) for row in rows]
+        arrays[param.name] = pa.array(values, _arrow(param.type))
+    con.register("inputs", pa.table(arrays))
+    query = f"SELECT {made.sql.text} FROM {lowering.wrap('inputs')} ORDER BY n"
+    found = con.execute(query).fetchall()
+    return [_read(value, function.returns) for (value,) in found]
+
+
+_CLASSES: dict[str, type] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "timedelta": dt.timedelta,
+    "list": list,
+    "dict": dict,
+}
+
+
+def bits(value: Any) -> Any:
+    """Equal for values of the same type and bits; every NaN is one, every zone is UTC."""
+    match value:
+        case bool() | int() | str() | bytes() | None:
+            return type(value).__name__, value
+        case float():
+            return "float", "nan" if math.isnan(value) else struct.pack(">d", value)
+        case dt.datetime():
+            return "datetime", (value - EPOCH) // MICROSECOND
+        case list():
+            return "list", tuple(bits(v) for v in value)
+        case dict():
+            return "dict", tuple((bits(k), bits(v)) for k, v in value.items())
+        case _:
+            return type(value).__name__, value
+
+
+def _arrow(type_: Type) -> Any:
+    if type_.item is not None:
+        item = _arrow(type_.item)
+        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
+    if type_.name == "datetime":
+        return pa.timestamp("us")
+    return pa.int64() if type_.name == "timedelta" else type_.arrow
+
+
+def _stored(value: Any) -> Any:
+    match value:
+        case dt.datetime():
+            return value.astimezone(dt.UTC).replace(tzinfo=None)
+        case dt.timedelta():
+            return value // MICROSECOND
+        case list():
+            return [_stored(v) for v in value]
+        case dict():
+            return [(_stored(k), n) for k, n in value.items()]
+        case _:
+            return value
+
+
+def _read(value: Any, type_: Type) -> Any:
+    if value is None:
+        return None
+    if type_.item is not None:
+        return [_read(v, type_.item) for v in value]
+    if type_.name == "datetime":
+        return value.replace(tzinfo=dt.UTC)
+    return value * MICROSECOND if type_.name == "timedelta" else value
+
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
+    """Which arguments are literals, and what they say: first none of them, where that may be."""
+    if op.literals:
+        combinations = {tuple(bits(r[i]) for i in op.literals): r for r in op.edges}
+        chosen = [{i: row[i] for i in op.literals} for row in combinations.values()]
+        for drawn in itertools.product(*(EDGES[op.params[i]] for i in op.literals)):
+            literals = dict(zip(op.literals, drawn, strict=True))
+            if _allowed(op, literals) and len(chosen) < 60:
+                chosen.append(literals)
+        yield from (c for c in chosen if _allowed(op, c))
+        return
+    yield {}
+    for i, type_ in enumerate(op.params):
+        own = {bits(row[i]): row[i] for row in op.edges}
+        values = {**own, **{bits(v): v for v in EDGES[type_]}}
+        if op.literal_sql is None:
+            # Nothing special, but DuckDB folds constants, even in branches that it never takes.
+            keys = [*rng.sample(list(values), min(len(values), 4)), bits(INT_MAX), bits(INT_MIN)]
+            values = {k: values[k] for k in keys if k in values}
+        yield from ({i: v} for v in values.values() if type_.item is None and _allowed(op, {i: v}))
+    if len(op.params) > 2:
+        tails = {bits_of(row[2:]): row[2:] for row in op.edges}
+        yield from (dict(enumerate(tail, 2)) for tail in tails.values() if _plain(tail))
+    for row in rng.sample(op.edges, min(len(op.edges), 3)):
+        if _plain(row):
+            yield dict(enumerate(row))
+
+
+def _plain(values: Row) -> bool:
+    return not any(isinstance(v, (list, dict)) for v in values)
+
+
+def bits_of(values: Sequence[Any]) -> Any:
+    """`bits` of each."""
+    return tuple(bits(v) for v in values)
+
+
+def _allowed(op: ops.Op, literals: dict[int, Any]) -> bool:
+    values = [literals.get(i) for i in range(len(op.params))]
+    return op.check is None or op.check(*values) is None
+
+
+def _rows(
+    op: ops.Op, literals: dict[int, Any], n: int, edges: int, rng: random.Random
+) -> Iterator[Row]:
+    def fixed(row: Iterable[Any]) -> Row:
+        return tuple(literals.get(i, v) for i, v in enumerate(row))
+
+    places = [(literals[i],) if i in literals else EDGES[t] for i, t in enumerate(op.params)]
+    size = math.prod(len(p) for p in places)
+    if size <= edges:
+        yield from itertools.product(*places)
+    else:
+        yield from (tuple(rng.choice(p) for p in places) for _ in range(edges))
+    yield from map(fixed, op.edges)
+    made = [fixed(_generated(op, rng)) for _ in range(n)]
+    yield from made
+    for i in range(len(op.params)):
+        if i not in literals:
+            some = [*made[:20], *(tuple(rng.choice(p) for p in places) for _ in range(20))]
+            yield from (tuple(None if j == i else v for j, v in enumerate(row)) for row in some)
+
+
+def _generated(op: ops.Op, rng: random.Random) -> Row:
+    """Values that often are ties, parts or neighbours of each other."""
+    near = any(t.name in ("str", "bytes", "list") for t in op.params)
+    row: list[Any] = []
+    template = rng.choice(op.edges) if op.edges and rng.random() < 0.3 else None
+    for i, type_ in enumerate(op.params):
+        if template is not None:
+            row.append(mutated(template[i], rng) if rng.random() < 0.5 else template[i])
+            continue
+        alike = [v for v, t in zip(row, op.params, strict=False) if t == type_]
+        if alike and rng.random() < 0.4:
+            row.append(mutated(rng.choice(alike), rng))
+        elif type_.name == "int" and near and rng.random() < 0.9:
+            row.append(rng.randint(-6, 12))
+        else:
+            row.append(value(type_, rng))
+    for i, counts in enumerate(row):
+        if isinstance(counts, dict) and counts and rng.random() < 0.5:
+            item = op.params[i].item
+            keys = [j for j, t in enumerate(op.params) if t == item][:1]
+            row = [rng.choice(list(counts)) if j in keys else v for j, v in enumerate(row)]
+    return tuple(row)
