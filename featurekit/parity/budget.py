@@ -62,3 +62,10 @@ def parse_budget(text: str) -> Budget:
         raise DefinitionError(
             f'{error}; a budget is also a number of values, as in "100000"'
         ) from None
+
+
+def as_budget(given: str | int | Budget | None, *, default: int) -> Budget:
+    """The budget that a number, a text or nothing says: then `default` values."""
+    if isinstance(given, Budget):
+        return given
+    return parse_budget(str(default if given is None else given))

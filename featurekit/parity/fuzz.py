@@ -17,7 +17,6 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,47 +25,56 @@ from featurekit.compiled import Service, View
 from featurekit.define import EventSource
 from featurekit.materialise import materialize_view
 from featurekit.offline import Snapshot, TrainingSet
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.server import scratch_redis
+from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
-from featurekit.parity.bits import bits
-from featurekit.parity.budget import Budget
+from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.columns import differing, differing_statuses, values
 from featurekit.parity.report import Difference, Report
+from featurekit.parity.sample import Question
+from featurekit.parity.workers import Workers
 from featurekit.parity.world import Course, Draft, Drafts, Row, Step
 from featurekit.point_in_time import Events
 from featurekit.point_in_time import prepare as prepare_duckdb
 from featurekit.push import prepare, write
 from featurekit.serve import OnlineService, plan_bytes, project_key
 from featurekit.sources import read_events, read_rows
-from featurekit.types import instant
+from featurekit.types import INT, instant
 
 _PROJECT = "parity"
 _CELLS = 400
-_QUESTIONS = 12_000
-_KEPT = 5  # of each feature of a world
+_QUESTIONS = 30_000
+_REDIS_QUESTIONS = 3_000
+_KEPT = 3  # differences of each feature of a world
 
 
 @dataclass(frozen=True, slots=True)
-class Invented:
-    """What a case is made of: rows in the order of their delivery, `__ts` and `__created` with
-    them, and the question."""
+class Case:
+    """What a difference takes: the rows of its cell by source, in the order of their delivery, with
+    `__ts` and `__created` in microseconds, and the question. What had arrived by `filled_until`
+    came by a materialisation. `files` are the rows as DuckDB read them, where that is not what a
+    push reads."""
 
     deliveries: tuple[tuple[str, Row], ...]
     row: Row
     at: int
+    filled_until: int = NEVER
+    files: tuple[tuple[str, Row], ...] | None = None
 
 
 @dataclass(slots=True)
 class Found:
-    """What one world showed; for each output by number, values compared and differing, and the
-    offline statuses."""
+    """What one world showed: for each output by number its values compared and differing and its
+    offline statuses; and the values of rows that were read, with those that were read otherwise."""
 
     world: int
     questions: int = 0
     compared: Counter[int] = field(default_factory=Counter)
     differing: Counter[int] = field(default_factory=Counter)
     statuses: dict[int, Counter[str]] = field(default_factory=dict)
-    differences: list[tuple[Difference, Invented | None]] = field(default_factory=list)
-    misread: int = 0
+    misread: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
 
 
 class Fuzzer:
@@ -99,7 +107,7 @@ class Fuzzer:
                 rng=rng,
             )
             play = _Play(self, course, sources, store, world)
-            return play.found(draft, rows, most=questions)
+            return play.found(rows)
 
 
 class _Play:
@@ -116,6 +124,7 @@ class _Play:
         self.service, self.course, self.sources = fuzzer.service, course, sources
         self.store = store
         self.result = Found(world)
+        self.misread: dict[int, Row] = {}
         live = self.service.fingerprint or "live"
         store.write({
             project_key(_PROJECT, "plan", self.service.name, live): fuzzer.plan,
@@ -123,7 +132,7 @@ class _Play:
         })  # fmt: skip
         self.lookups = OnlineService(store, _PROJECT, self.service.name)
 
-    def found(self, draft: Draft, rows: Mapping[str, list[Row]], *, most: int) -> Found:
+    def found(self, rows: Mapping[str, list[Row]]) -> Found:
         """What both paths say to every question, compared."""
         con = _connect()
         try:
@@ -131,7 +140,7 @@ class _Play:
                 name: read_events(con, source, base=Path(), state_dir=None).relation
                 for name, source in self.sources.items()
             }
-            self._compare_rows(con, relations, draft, rows)
+            self._compare_rows(con, relations, rows)
             online = self._online(con, relations)
         finally:
             con.close()
@@ -167,14 +176,10 @@ class _Play:
             views = [view for view in self.service.views if view.source.name == name]
             write(self.store, prepare(_PROJECT, views, rows))
 
-    def _materialize(
-        self, con: Any, relations: Mapping[str, str], after: int, until: int
-    ) -> None:
+    def _materialize(self, con: Any, relations: Mapping[str, str], after: int, until: int) -> None:
         for view in self.service.views:
             events = self._events(view, relations)
-            materialize_view(
-                con, self.store, _PROJECT, view, events, after=after, until=until
-            )
+            materialize_view(con, self.store, _PROJECT, view, events, after=after, until=until)
 
     def _events(self, view: View, relations: Mapping[str, str]) -> Events:
         prompt = self.sources[view.source.name].created_timestamp_column is None
@@ -218,9 +223,7 @@ class _Play:
 
     # --- comparison -------------------------------------------------------------------------------
 
-    def _compare(
-        self, asked: list[Any], offline: Any, online: tuple[list[Any], list[Any]]
-    ) -> None:
+    def _compare(self, asked: list[Any], offline: Any, online: tuple[list[Any], list[Any]]) -> None:
         import pyarrow.compute as pc
 
         result = self.result
@@ -237,50 +240,55 @@ class _Play:
             result.differing[o] = len(places)
             for i in sorted(places)[:_KEPT]:
                 step, cell, question = asked[i]
-                difference = Difference(
-                    name,
-                    question.row,
-                    instant(question.at).isoformat(),
-                    (values(column.slice(i, 1))[0], status[i].as_py()),
-                    (online[0][o][i], online[1][o][i]),
+                result.differences.append(
+                    Difference(
+                        name,
+                        question.row,
+                        instant(question.at).isoformat(),
+                        (values(column.slice(i, 1))[0], status[i].as_py()),
+                        (online[0][o][i], online[1][o][i]),
+                        self._case(step, cell, question),
+                    )
                 )
-                case = Invented(
-                    tuple(self.course.before(step, cell)), question.row, question.at
-                )
-                result.differences.append((difference, case))
+
+    def _case(self, step: int, cell: int, question: Question) -> Case:
+        delivered, until = self.course.before(step, cell)
+        files = None
+        if self.misread:
+            files = tuple((name, self.misread.get(id(row), row)) for name, row in delivered)
+        return Case(tuple(delivered), question.row, question.at, until, files)
 
     def _compare_rows(
-        self,
-        con: Any,
-        relations: Mapping[str, str],
-        draft: Draft,
-        rows: Mapping[str, list[Row]],
+        self, con: Any, relations: Mapping[str, str], rows: Mapping[str, list[Row]]
     ) -> None:
         """Compare what DuckDB reads of the files with what Python reads of the same rows (S1, T1):
         a difference there is one of reading, whatever it does to the features."""
         for name, source in self.sources.items():
             read = _canonical(con, source, relations[name])
+            wrong: set[int] = set()
             for column in read.column_names:
+                type_ = source.schema.get(column, INT)
                 made = [row[column] for row in rows[name]]
-                if column in source.schema:
-                    type_ = source.schema[column]
-                    places = differing(type_, read.column(column).chunk(0), made)
-                else:
-                    found = read.column(column).to_pylist()
-                    places = [i for i, (a, b) in enumerate(zip(found, made, strict=True)) if a != b]
-                if places:
-                    self.result.misread += len(places)
-                    i = places[0]
-                    self.result.differences.append((Difference(
-                        f"{name}: reading {_column(source, column)}",
+                places = differing(type_, read.column(column).chunk(0), made)
+                if not places:
+                    continue
+                wrong |= {*places}
+                i, feature = places[0], f"{name}: reading {_shown(source, column)}"
+                self.result.misread[feature] += len(places)
+                self.result.differences.append(
+                    Difference(
+                        feature,
                         {k: v for k, v in rows[name][i].items() if not k.startswith("__")},
                         "",
                         (values(read.column(column).slice(i, 1))[0], "READ"),
                         (made[i], "READ"),
-                    ), None))  # fmt: skip
+                    )
+                )
+            for i in wrong:
+                self.misread[id(rows[name][i])] = read.slice(i, 1).to_pylist()[0]
 
 
-def _column(source: EventSource, column: str) -> str:
+def _shown(source: EventSource, column: str) -> str:
     named = {"__ts": source.timestamp_field, "__created": source.created_timestamp_column}
     return named.get(column) or column
 
@@ -334,3 +342,99 @@ def _connect() -> Any:
     con = duckdb.connect(config={"threads": 1})
     prepare_duckdb(con)
     return con
+
+
+# --- many worlds ----------------------------------------------------------------------------------
+
+
+def fuzz(
+    service: Service,
+    sources: Mapping[str, EventSource],
+    *,
+    budget: Budget,
+    seed: int,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Play worlds until the budget is used up; `workers` processes play them, by default one for
+    each processor, or this one where there is little to do. Which ones changes no question."""
+    clock = budget.clock()
+    report = Report(service.name, seed, mode="fuzz")
+    fuzzer = Fuzzer(service, sources, seed)
+    sizes = _Sizes(clock, len(service.outputs))
+    found = [_through_redis(fuzzer, sizes.first())]
+
+    def take(one: Found) -> None:
+        found.append(one)
+        if progress is not None:
+            done = sum(sum(f.compared.values()) for f in found)
+            progress(done, budget.values or done)
+
+    number = workers or _processors()
+    if number == 1 or (budget.values is not None and budget.values <= _ALONE):
+        for world, questions in sizes:
+            take(fuzzer.play(world, MemoryStore(), questions=questions))
+    else:
+        with Workers(number, (service, dict(sources), seed)) as pool:
+            for one in pool.map(sizes):
+                take(one)
+    for one in sorted(found, key=lambda f: f.world):
+        _add(report, service, one)
+    report.seconds = clock.taken
+    return report
+
+
+_ALONE = 500_000
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _through_redis(fuzzer: Fuzzer, questions: int) -> Found:
+    with scratch_redis() as url:
+        store = RedisStore(url)
+        try:
+            return fuzzer.play(0, store, questions=questions)
+        finally:
+            store.close()
+
+
+class _Sizes:
+    """The worlds to play and their questions, until nothing is left of the budget."""
+
+    def __init__(self, clock: Clock, outputs: int) -> None:
+        self.clock, self.outputs = clock, outputs
+        self.asked, self.world = 0, 0
+
+    def first(self) -> int:
+        """The questions of the first world."""
+        return self._take(_REDIS_QUESTIONS)
+
+    def _take(self, most: int) -> int:
+        questions = most
+        if self.clock.budget.values is not None:
+            left = -(-self.clock.budget.values // self.outputs) - self.asked
+            questions = min(most, max(left, 1))
+        self.asked += questions
+        return questions
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        while self.clock.left(self.asked * self.outputs):
+            self.world += 1
+            yield self.world, self._take(_QUESTIONS)
+
+
+def _add(report: Report, service: Service, found: Found) -> None:
+    report.rows += found.questions
+    for o, output in enumerate(service.outputs):
+        report.count(
+            output.full_name,
+            compared=found.compared[o],
+            differing=found.differing[o],
+            statuses=found.statuses.get(o, {}),
+        )
+    for feature, places in found.misread.items():
+        report.count(feature, compared=places, differing=places)
+    for difference in found.differences:
+        report.keep(difference)

@@ -19,7 +19,6 @@ from featurekit.types import (
     INT_MIN,
     MICROSECOND,
     Type,
-    as_float32,
 )
 from featurekit.types import instant as instant_of
 

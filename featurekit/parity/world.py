@@ -54,8 +54,8 @@ class Draft:
 
 @dataclass(slots=True)
 class Step:
-    """What happens to the store, and then what is asked: `pushes` are delivered one after the other;
-    a `turn` (after, until] is materialised instead. `questions` come with their cells."""
+    """What happens to the store: `pushes`, one after the other, or a `turn`, a materialisation of
+    (after, until]; and then what is asked, `questions` with their cells."""
 
     turn: tuple[int, int] | None = None
     pushes: list[list[tuple[str, Row]]] = field(default_factory=list)
@@ -90,9 +90,7 @@ class Drafts:
             if self.sources[name].event_id is not None
         }
         # Where a view's keys have few values, its entities cannot be kept apart.
-        self.one_cell = any(
-            all(_few(p.type) for p in view.join_keys) for view in service.views
-        )
+        self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.views)
 
     def draw(self, cells: int, rng: random.Random) -> Draft:
         """About four rows a cell and source."""
@@ -436,9 +434,7 @@ class Course:
             if one[0] in self.drafts.dedupe and rng.random() < 0.3:
                 step.pushes[rng.randint(part, 2)].append(one)
 
-    def _ask(
-        self, c: int, groups: list[_Group], asked: Sequence[Step | None], n: int
-    ) -> None:
+    def _ask(self, c: int, groups: list[_Group], asked: Sequence[Step | None], n: int) -> None:
         rng, cell = self.rng, self.cells[c]
         firsts = [g.first for g in groups]
         keys = self.draft.keys[c]
@@ -452,26 +448,26 @@ class Course:
         high = max((max(row["__ts"], row["__created"]) for _, row in cell), default=0)
         for _ in range(n):
             for _attempt in range(6):
-                row: Row = {}
+                about: Row = {}
                 draw = rng.random()
                 if near:
                     view, rows = near[int(rng.random() * len(near))]
-                    row = rows[int(rng.random() * len(rows))]
+                    about = rows[int(rng.random() * len(rows))]
                     offsets, hopped = self._edges[view.name]
                     if draw < 0.1:
                         at = int(low + rng.random() * (high - low + spread))
                     elif draw < 0.25:
-                        at = row["__created"] + int(rng.random() * 3) - 1
+                        at = about["__created"] + int(rng.random() * 3) - 1
                     elif draw < 0.35:
                         # Soon after the newest arrival, when what it changed is first seen.
                         at = groups[int(rng.random() * len(groups))].last
                     elif hopped and draw < 0.55:
                         offset, hop = hopped[int(rng.random() * len(hopped))]
-                        up = -(-row["__ts"] // hop) * hop + offset
+                        up = -(-about["__ts"] // hop) * hop + offset
                         at = up + int(rng.random() * 3) - 1
                     else:
                         offset = offsets[int(rng.random() * len(offsets))]
-                        at = row["__ts"] + offset + int(rng.random() * 3) - 1
+                        at = about["__ts"] + offset + int(rng.random() * 3) - 1
                 else:
                     at = int(rng.random() * 2**50)
                 g = bisect_right(firsts, at)
@@ -482,7 +478,7 @@ class Course:
                 continue
             asking: Row = {}
             for name, values in keys.items():
-                value = row.get(name)
+                value = about.get(name)
                 draw = rng.random()
                 if value is None or draw < 0.1:
                     value = values[int(rng.random() * len(values))]
@@ -493,21 +489,20 @@ class Course:
                 asking[name] = values[int(rng.random() * len(values))]
             step.questions.append((c, Question(asking, at)))
 
-    def before(self, step: int, cell: int) -> list[tuple[str, Row]]:
-        """The rows of a cell that had been delivered after so many steps, in that order: with those
-        that only a materialisation brought."""
-        found: list[tuple[str, Row]] = []
+    def before(self, step: int, cell: int) -> tuple[list[tuple[str, Row]], int]:
+        """The rows of a cell that the store had after a step, in the order of their delivery, and
+        the instant up to whose arrivals they came by a materialisation."""
         own = {id(row) for _, row in self.cells[cell]}
+        found: list[tuple[str, Row]] = []
+        until = NEVER
         for one in self.steps[: step + 1]:
             found += [d for push in one.pushes for d in push if id(d[1]) in own]
             if one.turn is not None:
+                until = one.turn[1]
                 known = {id(row) for _, row in found}
-                found += [
-                    d
-                    for d in self.cells[cell]
-                    if id(d[1]) not in known and d[1]["__created"] <= one.turn[1]
-                ]
-        return found
+                lost = [d for d in self.cells[cell] if id(d[1]) not in known]
+                found += [d for d in lost if d[1]["__created"] <= until]
+        return found, until
 
 
 def _edges(view: View) -> tuple[list[int], list[tuple[int, int]]]:
