@@ -464,6 +464,8 @@ def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
     """Compare both paths bit for bit, in one of the modes."""
     from featurekit.cli import parity as modes
 
+    if arguments.mode == "operators":
+        return modes.operators(arguments, screen)
     with _store(arguments) as store:
         agree: bool = getattr(modes, arguments.mode)(store, arguments, screen)
     return agree

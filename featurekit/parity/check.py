@@ -8,8 +8,8 @@ pushed is read from the files as a push is, row by row in Python; what is materi
 
 from __future__ import annotations
 
+import itertools
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
 from featurekit.online.state import NEVER
 from featurekit.online.store import OnlineStore
+from featurekit.parity.budget import Budget
 from featurekit.parity.report import Report
 from featurekit.parity.sample import Question, draw
 from featurekit.point_in_time import Events
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from featurekit.store import FeatureStore
 
 _BATCH = 2_000
+_ROUND = 50_000
 _TURNS = (0.25, 0.5, 0.75)
 
 
@@ -41,14 +43,36 @@ def check_parity(
     store: FeatureStore,
     service: Service,
     *,
-    values: int,
+    budget: Budget,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """See `FeatureStore.check_parity`."""
-    began = time.monotonic()
+    """See `FeatureStore.check_parity`. A budget of time is used up by rounds of `_ROUND` values,
+    each with questions of its own."""
+    clock = budget.clock()
     report = Report(service.name, seed)
-    rng = random.Random(seed)
+    if budget.values is not None:
+        _round(store, service, report, budget.values, random.Random(seed), progress)
+    else:
+        rounds = itertools.count()
+        while clock.left(report.compared):
+            before = report.compared
+            rng = random.Random(f"{seed}:{next(rounds)}")
+            _round(store, service, report, _ROUND, rng, progress)
+            if report.compared == before:
+                break  # no source holds an event
+    report.seconds = clock.taken
+    return report
+
+
+def _round(
+    store: FeatureStore,
+    service: Service,
+    report: Report,
+    values: int,
+    rng: random.Random,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     con = store.connect()
     try:
         relations = [store.snapshot(con, view) for view in service.views]
@@ -66,9 +90,7 @@ def check_parity(
             scratch.close()
     finally:
         con.close()
-    report.rows = len(questions)
-    report.seconds = time.monotonic() - began
-    return report
+    report.rows += len(questions)
 
 
 def _compare(

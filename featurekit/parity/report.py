@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.parity.bits import bits, shown
 
 _KEPT = 20
+_NONE: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Difference:
     as_of: str
     offline: tuple[Any, str]
     online: tuple[Any, str]
+    case: Any = field(default=None, compare=False, repr=False)
+    """The few events that it takes, where the mode knows them (see `fuzz.Case`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -47,6 +51,7 @@ class Report:
 
     service: str
     seed: int
+    mode: str = "history"
     features: dict[str, FeatureReport] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     rows: int = 0
@@ -82,13 +87,32 @@ class Report:
         found.statuses[offline[1]] += 1
         if bits(offline[0]) != bits(online[0]) or offline[1] != online[1]:
             found.differing += 1
-            if len(self.differences) < _KEPT:
-                self.differences.append(Difference(feature, row, as_of, offline, online))
+            self.keep(Difference(feature, row, as_of, offline, online))
+
+    def count(
+        self,
+        feature: str,
+        *,
+        compared: int,
+        differing: int = 0,
+        statuses: Mapping[str, int] = _NONE,
+    ) -> None:
+        """Add what was counted elsewhere."""
+        found = self.features.setdefault(feature, FeatureReport())
+        found.compared += compared
+        found.differing += differing
+        found.statuses.update(statuses)
+
+    def keep(self, difference: Difference) -> None:
+        """Keep a difference that was counted, where there is room."""
+        if len(self.differences) < _KEPT:
+            self.differences.append(difference)
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "service": self.service,
+            "mode": self.mode,
             "ok": self.ok,
             "seed": self.seed,
             "rows": self.rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from featurekit.parity.operators import OperatorsReport
 from featurekit.parity.report import Report
 from featurekit.screen import Screen
 
@@ -10,7 +11,7 @@ _STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
 
 def show_report(screen: Screen, report: Report) -> None:
     """The counts of a parity check, and the first pair that differs."""
-    screen.line(f"{report.service}, seed {report.seed}", style="bold")
+    screen.line(f"{report.service}, {report.mode}, seed {report.seed}", style="bold")
     found = {s for f in report.features.values() for s in f.statuses}
     statuses = [s for s in _STATUSES if s in found] + sorted(found - {*_STATUSES})
     screen.table(
@@ -31,3 +32,28 @@ def show_report(screen: Screen, report: Report) -> None:
         for path in ("offline", "online"):
             screen.line(f"  {path:8} {first[path]['value']}  {first[path]['status']}")
         screen.line("  row      " + ", ".join(f"{k} = {v}" for k, v in first["row"].items()) + "\n")
+
+
+def show_operators(screen: Screen, report: OperatorsReport) -> None:
+    """A line for each row of the operator table, and what differs."""
+    found = report.to_dict()
+    screen.table(
+        ("operator", "runs as", "inputs", "errors", "differ"),
+        [
+            (key, row["runs_as"], row["inputs"], row["errors"], row["differing"])
+            for key, row in found["operators"].items()
+        ],
+    )
+    for key, row in found["operators"].items():
+        if not row["truthful"]:
+            screen.line(f"{key}: the table says that it never errs, and it does", style="bold red")
+    for one in found["differences"]:
+        screen.line(f"{one['operator']}: {', '.join(one['arguments'])}", style="bold")
+        for path in ("python", "online", "offline"):
+            screen.line(f"  {path:8} {one[path]}")
+    verdict = "every bit agrees" if report.ok else f"{report.differing} differ"
+    screen.line(
+        f"{len(report.rows)} operators, {report.compared} inputs three ways in "
+        f"{report.seconds:.1f} s: {verdict}",
+        style="green" if report.ok else "bold red",
+    )
