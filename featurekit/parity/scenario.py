@@ -165,7 +165,7 @@ class Bench:
         import pyarrow as pa
 
         schema = view.source.schema
-        columns = {p.name: _column(p.type, [r[p.name] for r in rows]) for p in schema}
+        columns = {p.name: canonical(p.type, [r[p.name] for r in rows]) for p in schema}
         for name in ("__ts", "__created"):
             columns[name] = pa.array([r[name] for r in rows], pa.int64())
         table = f"__scenario_{next(_numbers)}"
@@ -346,7 +346,7 @@ def _drop(con: Any, tables: Iterable[str]) -> None:
         con.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
 
-def _column(type_: Type, values: Sequence[Any]) -> Any:
+def canonical(type_: Type, values: Sequence[Any]) -> Any:
     """An Arrow array as DuckDB's canonical columns have it: naive UTC, durations as integers, and
     the one NaN (S1)."""
     import pyarrow as pa
