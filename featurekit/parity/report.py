@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.parity.bits import bits, shown
+
+if TYPE_CHECKING:
+    from featurekit.parity.diagnose import Diagnosis
 
 _KEPT = 20
 
@@ -20,6 +23,7 @@ class Difference:
     as_of: str
     offline: tuple[Any, str]
     online: tuple[Any, str]
+    diagnosis: Diagnosis | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -29,6 +33,7 @@ class Difference:
             "as_of": self.as_of,
             "offline": {"value": shown(self.offline[0]), "status": self.offline[1]},
             "online": {"value": shown(self.online[0]), "status": self.online[1]},
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict(),
         }
 
 
