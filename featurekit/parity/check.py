@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,14 @@ from featurekit.compiled import Service, View
 from featurekit.materialise import materialize_view
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
-from featurekit.online.state import NEVER
+from featurekit.online.state import NEVER, sort_value
 from featurekit.online.store import OnlineStore
+from featurekit.parity.bits import bits
 from featurekit.parity.budget import Budget
-from featurekit.parity.report import Report
+from featurekit.parity.diagnose import at_of, diagnose_report
+from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import Question, draw
+from featurekit.parity.scenario import Delivery, Scenario
 from featurekit.point_in_time import Events
 from featurekit.push import prepare, write
 from featurekit.push_log import log_sql, segments
@@ -88,6 +92,7 @@ def _round(
                 if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
                     progress(i + 1, len(questions))
             scratch.close()
+        diagnose_report(report, replay.scenario)
     finally:
         con.close()
     report.rows += len(questions)
@@ -168,6 +173,33 @@ class _Replay:
             if chosen is not None:
                 found.add(chosen.at)
         return sorted(found)
+
+    def scenario(self, difference: Difference) -> Scenario:
+        """The rows that decide a value that differs, and the question about it."""
+        question = Question(difference.row, at_of(difference))
+        deliveries: dict[str, list[dict[str, Any]]] = {}
+        files: dict[str, list[dict[str, Any]]] = {}
+        for stream in self.streams:
+            source = stream.view.source.name
+            _unite(deliveries.setdefault(source, []), stream.of_question(question))
+            _unite(files.setdefault(source, []), stream.read_offline(self.con, question))
+        turns = [turn for turn in self.turns if turn <= question.at]
+        pushed, read = _delivered(deliveries), _delivered(files)
+        if len(pushed) == len(read):
+            # The same row by row, however its instants are read; then in the order of arrival.
+            pairs = sorted(zip(pushed, read, strict=True), key=lambda p: p[0].row["__created"])
+            pushed, read = tuple(p for p, _ in pairs), tuple(r for _, r in pairs)
+        else:
+            pushed = tuple(sorted(pushed, key=lambda d: int(d.row["__created"])))
+        same = [bits(d.row) for d in pushed] == [bits(d.row) for d in read]
+        return Scenario(
+            self.service,
+            pushed,
+            question.row,
+            question.at,
+            turns[-1] if turns else NEVER,
+            None if same else read,
+        )
 
     def answers(self) -> Iterator[list[tuple[Any, str]]]:
         """Each question's outputs."""
@@ -309,6 +341,15 @@ class _Stream:
             key = self.groups[key]
         return key
 
+    def of_question(self, question: Question) -> list[dict[str, Any]]:
+        """The rows that decide what is answered to a question, as a push reads them."""
+        return list(self.rows.get(self.group(question), []))
+
+    def read_offline(self, con: Any, question: Question) -> list[dict[str, Any]]:
+        """The same rows as DuckDB reads them."""
+        key = self.group(question)
+        return [row for row in self._canonical(con, self.sql) if self._group_of(row) == key]
+
     def advance(self, store: OnlineStore, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
         arrived: list[dict[str, Any]] = []
@@ -332,6 +373,30 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         key = self.group(question)
         return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+
+
+def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Add the rows of another view of the source, but for those that are there."""
+    known = Counter(repr(row) for row in rows)
+    for row in more:
+        if known[repr(row)] > 0:
+            known[repr(row)] -= 1
+        else:
+            rows.append(row)
+
+
+def _delivered(rows: dict[str, list[dict[str, Any]]]) -> tuple[Delivery, ...]:
+    """The rows of all sources, each source's in the order of their values."""
+
+    def values(row: dict[str, Any]) -> list[Any]:
+        named = [sort_value(v) for n, v in row.items() if not n.startswith("__")]
+        return [*named, row["__created"], row["__ts"]]
+
+    return tuple(
+        Delivery(source, row)
+        for source, of_source in rows.items()
+        for row in sorted(of_source, key=values)
+    )
 
 
 def _groups(

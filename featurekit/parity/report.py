@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.parity.bits import bits, shown
+
+if TYPE_CHECKING:
+    from featurekit.parity.diagnose import Diagnosis
 
 _KEPT = 20
 _NONE: dict[str, int] = {}
@@ -24,6 +27,7 @@ class Difference:
     online: tuple[Any, str]
     case: Any = field(default=None, compare=False, repr=False)
     """The few events that it takes, where the mode knows them (see `fuzz.Case`)."""
+    diagnosis: Diagnosis | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -33,6 +37,7 @@ class Difference:
             "as_of": self.as_of,
             "offline": {"value": shown(self.offline[0]), "status": self.offline[1]},
             "online": {"value": shown(self.online[0]), "status": self.online[1]},
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict(),
         }
 
 
