@@ -21,9 +21,11 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,15 +145,29 @@ class Kept:
     new one takes longer than most steps."""
 
     def __init__(self) -> None:
+        self.spill = tempfile.mkdtemp(prefix="life-spill-", dir=MEMORY)
+        self.begin()
+
+    def begin(self) -> None:
         self.con = connect()
-        found = tempfile.mkdtemp(prefix="life-spill-", dir=MEMORY)
-        self.con.execute(f"SET temp_directory = '{found}'")
-        self.spill = found
+        self.con.execute(f"SET temp_directory = '{self.spill}'")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.con, name)
 
+    def opened(self) -> Kept:
+        try:
+            self.con.execute("SELECT 1").fetchall()
+        except duckdb.ResourceInUseException:  # what died has left a result half read
+            self.con.close()
+            self.begin()
+        return self
+
     def close(self) -> None:
+        with suppress(duckdb.ResourceInUseException):
+            self.empty()
+
+    def empty(self) -> None:
         for kind in ("view", "table"):
             names = f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE NOT internal"
             for (name,) in self.con.execute(names).fetchall():
@@ -508,7 +524,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kept_duckdb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = Kept()
-    monkeypatch.setattr(FeatureStore, "_connect", lambda store: kept)
+    monkeypatch.setattr(FeatureStore, "_connect", lambda store: kept.opened())
     yield
     kept.end()
 

@@ -48,7 +48,7 @@ def _of_services(
             )
             for name in names
         ]
-    return conclude(screen, reports)
+    return conclude(screen, reports, arguments)
 
 
 def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -81,8 +81,12 @@ def services(store: FeatureStore, arguments: argparse.Namespace) -> list[str]:
     return names
 
 
-def conclude(screen: Screen, reports: list[Report]) -> bool:
+def conclude(screen: Screen, reports: list[Report], arguments: argparse.Namespace) -> bool:
     """Show what was found; FeaturekitError where nothing could be compared."""
+    if arguments.html is not None:
+        from featurekit.parity.page import write_page
+
+        write_page(arguments.html, [r.to_dict() for r in reports])
     agree = all(r.ok for r in reports)
     screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
     for report in reports:

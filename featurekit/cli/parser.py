@@ -391,6 +391,9 @@ def _checked(made: Parser, default: int) -> None:
         "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
     )
     _budget(made, default, "values to compare for each service,")
+    made.add_argument(
+        "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
+    )
 
 
 def _budget(made: Parser, default: int, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.compiled import Feature, Service, View
 from featurekit.online.state import ERROR_STATUS, NEVER, NOT_FOUND, OUTSIDE_MAX_AGE
-from featurekit.parity.bits import bits, shown
+from featurekit.parity.bits import bits, shown, ulps
 from featurekit.parity.case import pytest_case
 from featurekit.parity.counted import Counted, counted, inputs, slot_values, view_feature
 from featurekit.parity.report import Difference, Report
@@ -146,20 +146,6 @@ def events_text(deliveries: Sequence[Delivery]) -> list[str]:
         + "".join(f" {k}={v!r}" for k, v in d.row.items() if not k.startswith("__"))
         for i, d in enumerate(deliveries[:_FEW])
     ] + ([f"… and {len(deliveries) - _FEW} more"] if len(deliveries) > _FEW else [])
-
-
-def ulps(one: Any, other: Any) -> int | None:
-    """How many doubles lie from one float to the other; None unless both are finite floats."""
-    if not (isinstance(one, float) and isinstance(other, float)):
-        return None
-    if not (math.isfinite(one) and math.isfinite(other)):
-        return None
-    return abs(_place(one) - _place(other))
-
-
-def _place(x: float) -> int:
-    (found,) = struct.unpack(">q", struct.pack(">d", x))
-    return int(found) if found >= 0 else -(2**63) - int(found) - 1
 
 
 def diagnose(

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from featurekit.parity.bits import bits, shown
+from featurekit.parity.bits import bits, shown, ulps
 
 if TYPE_CHECKING:
     from featurekit.parity.diagnose import Diagnosis
 
 _KEPT = 20
+_PLOTTED = 2_000
 _NONE: dict[str, int] = {}
 
 
@@ -59,6 +60,8 @@ class Report:
     mode: str = "history"
     features: dict[str, FeatureReport] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    points: list[tuple[str, str, int | None]] = field(default_factory=list)
+    """Of the first differences: the feature, the instant asked about, and the ulps between."""
     rows: int = 0
     seconds: float = 0.0
 
@@ -110,6 +113,10 @@ class Report:
 
     def keep(self, difference: Difference) -> None:
         """Keep a difference that was counted, where there is room."""
+        if len(self.points) < _PLOTTED:
+            apart = ulps(difference.offline[0], difference.online[0])
+            same = difference.offline[1] == difference.online[1]
+            self.points.append((difference.feature, difference.as_of, apart if same else None))
         if len(self.differences) < _KEPT:
             self.differences.append(difference)
 
@@ -133,4 +140,5 @@ class Report:
                 for name, f in self.features.items()
             },
             "differences": [d.to_dict() for d in self.differences],
+            "points": [{"feature": f, "as_of": t, "ulps": u} for f, t, u in self.points],
         }
