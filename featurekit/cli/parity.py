@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from featurekit import ops
@@ -48,7 +49,7 @@ def _of_services(
             )
             for name in names
         ]
-    return conclude(screen, reports)
+    return conclude(screen, reports, junit=arguments.junit)
 
 
 def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -81,9 +82,14 @@ def services(store: FeatureStore, arguments: argparse.Namespace) -> list[str]:
     return names
 
 
-def conclude(screen: Screen, reports: list[Report]) -> bool:
-    """Show what was found; FeaturekitError where nothing could be compared."""
+def conclude(screen: Screen, reports: list[Report], *, junit: Path | None = None) -> bool:
+    """Show what was found, and write it to `junit`; FeaturekitError where nothing could be
+    compared."""
     agree = all(r.ok for r in reports)
+    if junit is not None:
+        from featurekit.parity.junit import write_junit
+
+        write_junit(junit, reports)
     screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
     for report in reports:
         show_report(screen, report)

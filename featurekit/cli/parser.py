@@ -412,6 +412,10 @@ def _budget(made: Parser, default: int, text: str) -> None:
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
+    made.add_argument(
+        "--junit", type=Path, metavar="REPORT.xml",
+        help="write a JUnit report: a test case for each feature, a failure with its diagnosis",
+    )  # fmt: skip
 
 
 def _values(made: Parser, text: str) -> None:

@@ -262,10 +262,10 @@ class _Doctor:
         plan = self.bench.plan(scenario.online).service
         if plan.fingerprint != scenario.service.fingerprint or _code(plan) != _code(self.service):
             return "stale version", _versions(scenario.service, plan)
-        raised = [s for s in (self.offline[1], self.online[1]) if ": " in s]
-        if raised:
-            side = "offline" if ": " in self.offline[1] else "online"
-            return _of_exception(raised[0]), f"{side} raises {raised[0]}"
+        raised = _raised(self.offline, self.online)
+        if raised is not None:
+            side = "offline" if raised == self.offline[1] else "online"
+            return _of_exception(raised), f"{side} raises {raised}"
         if scenario.files is not None and not self.still(replace(scenario, files=None)):
             return self.reading()
         found = view_feature(self.service, self.feature)
@@ -326,7 +326,7 @@ class _Doctor:
             row = {n: v for n, v in self.scenario.row.items() if n in fields}
             asked = replace(self.scenario, service=service, served=None, row=row)
             one, other = self.bench.both(asked)[name]
-            if parts(one, other):
+            if parts(one, other) and not _raised(one, other):
                 inner = shrink(self.bench, asked, name, tries=60)
                 if inner is not None:
                     doctor = _Doctor(self.bench, inner.scenario, name, inner.offline, inner.online)
@@ -411,6 +411,8 @@ class _Doctor:
         edge = self.edge(view, feature, number)
         if edge is not None:
             return edge, where
+        if feature.hop_us and self.without_hop(view, feature, row["__ts"]):
+            return "hop", f"{where}; without the hop it is taken alike"
         if late and not self.still(changed(scenario, [number], "__created", lambda r: r["__ts"])):
             return "late event", f"{where}: counted on both where it arrives when it happens"
         if feature.where is not None and self.slot(view, feature.where, [number]) is not None:
@@ -486,6 +488,18 @@ class _Doctor:
         if self.still(_nudged(self.scenario, number, to - ts)):
             return None
         return f"the window begins at {_when(low)}, aligned to its hop; far from there it agrees"
+
+    def without_hop(self, view: View, feature: Feature, ts: int) -> bool:
+        """Whether the paths agree about a window without its hop, which holds the event too."""
+        plain = replace(feature, hop_us=0)
+        low, _ = _bounds(view, plain, self.scenario.at)
+        if low is None or ts <= low:
+            return False
+        views = tuple(
+            replace(v, features=tuple(plain if f == feature else f for f in v.features))
+            for v in self.service.views
+        )
+        return not self.still(replace(self.scenario, service=replace(self.service, views=views)))
 
     def latest_choice(self, view: View, found: Counted, where: str) -> tuple[str, str]:
         """Each path takes another row for the latest."""
@@ -667,6 +681,8 @@ def _stale(scenario: Scenario, side: str, gives: Callable[[Scenario], bool]) -> 
     late = [i for i in every if i not in prompt]
     if late and gives(without(scenario, late)):
         return "late event", f"{side} is what comes without the events that arrived late"
+    if gives(replace(scenario, deliveries=deliveries[::-1], files=files and files[::-1])):
+        return "tie", f"{side} is what comes where events are delivered in the other order"
     for i in reversed(every[-_TRIED:]):
         if gives(without(scenario, [i])):
             return "missing event", f"{side} is what comes without event {i + 1}"
@@ -764,6 +780,11 @@ def _of_node(step: Step, offline: Any) -> str:
     if name in ("sum", "math.fsum"):
         return "float order"
     return simple or "operator"
+
+
+def _raised(*pair: Stated) -> str | None:
+    """The exception that stands in the place of a status."""
+    return next((status for _, status in pair if ": " in status), None)
 
 
 def _of_exception(said: str) -> str:
