@@ -304,6 +304,24 @@ def parser() -> Parser:
         "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
     )
 
+    explain = verb(
+        "explain",
+        "show how one value came about, offline and online",
+        "The events that counted, the near misses with the rule that left each out, the nodes of "
+        "the transform, the steps of the aggregate. Only reads.",
+    )
+    explain.add_argument("service", metavar="SERVICE", help="the service's name")
+    explain.add_argument(
+        "feature", metavar="FEATURE", help="one of its features: its name, or view__feature"
+    )
+    explain.add_argument(
+        "values", nargs="+", type=pair, metavar="key=value",
+        help="the join keys and request fields",
+    )  # fmt: skip
+    explain.add_argument(
+        "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
+    )
+
     parity = verb(
         "parity",
         "prove that both paths agree, or show where they do not",
