@@ -37,7 +37,7 @@ def show_explanation(screen: Screen, made: Explanation) -> None:
         )
     if made.steps:
         screen.line("\nThe aggregate", style="bold")
-        screen.table(("step", "value"), [(name, _cell(value)) for name, value in made.steps])
+        screen.table(("step", "value"), [(name, shown(value)) for name, value in made.steps])
     if made.nodes:
         screen.line("\nThe transform, node by node", style="bold")
         screen.table(

@@ -72,7 +72,8 @@ _MOVES = (1, 2, 1_000, 1_000_000, 60_000_000, _QUARTER, _HOUR, 2 * _HOUR)
 """How far an edge may be misplaced: microseconds, a second, a minute, or a zone's offset."""
 _FEW = 12
 _TRIED = 40
-_MOST_DIAGNOSED = 3
+MOST_DIAGNOSED = 3
+"""How many features of a report are diagnosed: several seconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def diagnose_report(report: Report, scenario_of: Callable[[Difference], Scenario
     """Diagnose the first difference of each of the first features of a report that differ."""
     done: set[str] = set()
     for i, difference in enumerate(report.differences):
-        if difference.feature in done or len(done) == _MOST_DIAGNOSED:
+        if difference.feature in done or len(done) == MOST_DIAGNOSED:
             continue
         scenario = scenario_of(difference)
         if scenario is not None:

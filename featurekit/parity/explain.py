@@ -271,7 +271,7 @@ def _of_view(
             why is None,
             why or "counts",
             None if found.offline is None else i in found.offline,
-            _counts_online(why is None, known, held),
+            None if made.online is None else _counts_online(why is None, known, held),
             known,
         )
     if feature.aggregate is None:
@@ -447,7 +447,14 @@ def _rule(
 
 
 def _span(us: int) -> str:
-    return f"{us} µs" if us < 1_000_000 else str(dt.timedelta(microseconds=us))
+    """A duration for people: "7d", "6h 30min", "1 µs"."""
+    parts_ = []
+    for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000),
+                       ("s", 1_000_000)):  # fmt: skip
+        if us >= size:
+            parts_.append(f"{us // size}{unit}")
+            us %= size
+    return " ".join([*parts_, *([f"{us} µs"] if us or not parts_ else [])])
 
 
 def _behind(judged: dict[int, Seen], ordered: Sequence[int]) -> None:
@@ -539,7 +546,8 @@ def _steps(feature: Feature, view: View, events: list[Seen]) -> list[tuple[str, 
         value = aggregate.over(values, item)
     except ArithmeticError as error:
         return [*steps, (feature.aggregate, f"error: {error}")]
-    steps.append((f"{feature.aggregate}, rounded once", value))
+    rounded = feature.aggregate in ("Sum", "Mean", "Variance", "StdDev") and item.name == "float"
+    steps.append((f"{feature.aggregate}{', rounded once' if rounded else ''}", value))
     if value is None and feature.default is not None:
         steps.append(("default", feature.default))
     return steps
