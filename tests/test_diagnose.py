@@ -103,8 +103,8 @@ def test_a_version_that_is_not_the_repo_s_is_named():
     [
         ("amount", None, "null fill"),
         ("amount", math.nan, "NaN"),
-        ("amount", 0.10000000149011612, "precision"),
-        ("word", "A", "text"),
+        ("amount", 0.10000000149011612, "float32"),
+        ("word", "A", "Unicode"),
         ("__ts", SECOND - 2 * HOUR, "time zone"),
     ],
 )

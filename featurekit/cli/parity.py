@@ -67,9 +67,13 @@ def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
             only=arguments.only,
             progress=partial(move, "operators"),
         )
-    screen.document(report.to_dict())
     if not report.rows:
         raise FeaturekitError(f"no operator's name contains {arguments.only!r}")
+    if arguments.junit is not None:
+        from featurekit.parity.junit import write_operators_junit
+
+        write_operators_junit(arguments.junit, report)
+    screen.document(report.to_dict())
     show_operators(screen, report)
     return report.ok
 

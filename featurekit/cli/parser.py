@@ -371,6 +371,7 @@ def parser() -> Parser:
     operators.add_argument(
         "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
     )
+    _junit(operators, "a test case for each row of the table")
     operators.add_argument(
         "--only", default="", metavar="TEXT", help="the rows whose name contains this"
     )
@@ -411,6 +412,12 @@ def _checked(made: Parser, default: int) -> None:
     _budget(made, default, "values to compare for each service,")
 
 
+def _junit(made: Parser, text: str) -> None:
+    made.add_argument(
+        "--junit", type=Path, metavar="REPORT.xml", help=f"write a JUnit report: {text}"
+    )
+
+
 def _budget(made: Parser, default: int, text: str) -> None:
     group = made.add_mutually_exclusive_group()
     group.add_argument(
@@ -430,10 +437,7 @@ def _budget(made: Parser, default: int, text: str) -> None:
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
-    made.add_argument(
-        "--junit", type=Path, metavar="REPORT.xml",
-        help="write a JUnit report: a test case for each feature, a failure with its diagnosis",
-    )  # fmt: skip
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _values(made: Parser, text: str) -> None:

@@ -43,18 +43,19 @@ CAUSES = {
     "late event": "an event counts before it has arrived, or not after",
     "missing event": "an event is known to one path only",
     "duplicate event": "a copy of an event counts once more on one path",
-    "where": "the condition of the window keeps an event on one path only",
+    "condition": "the condition of the window keeps an event on one path only",
     "null fill": "None is a value on one path",
     "default": "the default stands for None on one path only",
-    "error handling": "an error is a value or None on one path",
+    "error": "an error is a value or None on one path",
     "NaN": "NaN is skipped, or taken for None or another value, on one path",
-    "signed zero": "-0.0 and 0.0 are told apart on one path only",
+    "-0.0": "-0.0 and 0.0 are told apart on one path only",
     "float order": "floats are added in another order or with another rounding between",
     "rounding": "a result is rounded otherwise",
-    "integer division": "// or % floors on one path and truncates on the other",
-    "precision": "a float or int has passed through a narrower type, such as float32",
+    "division": "// or % floors on one path and truncates on the other",
+    "float32": "a float has passed through a float32",
+    "precision": "an int has passed through a float, or an instant through whole seconds",
     "type": "the value is of another type, as of an int made a float",
-    "text": "text is folded, stripped, split or compared by other rules",
+    "Unicode": "text is folded, stripped, split or compared by other rules",
     "numerics": "a function of the platform's mathematical library gives other bits",
     "key": "a value of a join key finds another entity, or none",
     "column": "one path reads another column",
@@ -336,7 +337,7 @@ class _Doctor:
                     return cause, f"input {given.name} of {transform.function.name}: {where}"
             arguments.append(ERROR if one[1] == ERROR_STATUS else one[0])
         if any(a is ERROR for a in arguments):
-            return "error handling", f"{transform.function.name} reads a feature that errs"
+            return "error", f"{transform.function.name} reads a feature that errs"
         return self.parting(transform.function, arguments, _raw(self.offline), _raw(self.online))
 
     def parting(
@@ -419,7 +420,7 @@ class _Doctor:
         if feature.where is not None and self.slot(view, feature.where, [number]) is not None:
             parted = self.slot(view, feature.where, [number])
             assert parted is not None
-            return parted[0] if parted[0] != "operator" else "where", f"{where}; {parted[1]}"
+            return parted[0] if parted[0] != "operator" else "condition", f"{where}; {parted[1]}"
         if view.source.event_id is not None:
             name = view.source.event_id
             same = [d for d in scenario.deliveries if d.row.get(name) == row[name]]
@@ -523,7 +524,7 @@ class _Doctor:
         if OUTSIDE_MAX_AGE in statuses:
             return "ttl", where
         if ERROR_STATUS in statuses:
-            return "error handling", where
+            return "error", where
         if NOT_FOUND in statuses:
             return self.key(view) or "missing event", where
         return "null fill", where
@@ -595,7 +596,7 @@ class _Doctor:
             return "tie", where
         a = Counter(map(repr, one)) - Counter(map(repr, other))
         if {"0.0", "-0.0"} & {*a}:
-            return "signed zero", where
+            return "-0.0", where
         return ("null fill" if len(one) != len(other) else "stale state"), where
 
     def aggregate_cause(
@@ -604,7 +605,7 @@ class _Doctor:
         offline, online = self.offline, self.online
         floats = [v for v in values if isinstance(v, float)]
         general = _of_stated(offline, online, "")
-        if general in ("null fill", "error handling", "ttl"):
+        if general in ("null fill", "error", "ttl"):
             numbers = sorted(range(len(self.scenario.deliveries)))
             if general != "ttl" and any(v != v for v in floats):
                 return "NaN"
@@ -612,14 +613,14 @@ class _Doctor:
                 filled = offline[0] if online[0] is None else online[0]
                 if feature.default is not None and bits(filled) == bits(feature.default):
                     return "default"
-            if general == "error handling":
+            if general == "error":
                 return general
             if NOT_FOUND in (offline[1], online[1]):
                 return self.key(view) or ("missing event" if numbers else "null fill")
             return general
         if any(v != v for v in floats) or _is_nan(offline[0]) or _is_nan(online[0]):
             return "NaN"
-        if general in ("type", "signed zero", "precision"):
+        if general in ("type", "-0.0", "float32", "precision"):
             return general
         if feature.aggregate in _ADDING and (floats or (item and item.name == "float")):
             exactly = [v for v in floats if math.isfinite(v)]
@@ -713,7 +714,7 @@ def _of_stated(one: Stated, other: Stated, otherwise: str) -> str:
 def _of_values(one: Any, other: Any, otherwise: str) -> str:
     """What a pair of values looks like; `otherwise` where it looks like nothing known."""
     if ERROR in (one, other) and one is not other:
-        return "error handling"
+        return "error"
     if (_is_nan(one) or _is_nan(other)) and bits(one) != bits(other):
         return "NaN"
     if (one is None) != (other is None):
@@ -722,15 +723,15 @@ def _of_values(one: Any, other: Any, otherwise: str) -> str:
         return "type"
     if isinstance(one, float) and isinstance(other, float):
         if one == 0.0 == other:
-            return "signed zero"
+            return "-0.0"
         for a, b in ((one, other), (other, one)):
             if _single(a) == b or _single(b) == a:
-                return "precision"
+                return "float32"
         return otherwise
     if isinstance(one, int) and isinstance(other, int) and not isinstance(one, bool):
         return "precision" if int(float(one)) == other or int(float(other)) == one else otherwise
     if isinstance(one, str) and isinstance(other, str):
-        return "text"
+        return "Unicode"
     if isinstance(one, list) and isinstance(other, list):
         if len(one) == len(other):
             for a, b in zip(one, other, strict=True):
@@ -762,16 +763,16 @@ def _of_node(step: Step, offline: Any) -> str:
     name, types = key.partition("(")[0], key.partition("(")[2]
     family = name.partition(".")[0]
     simple = _of_values(offline, step.value, "")
-    if simple in ("error handling", "signed zero", "type"):
+    if simple in ("error", "-0.0", "type"):
         return simple
     if family == "zoned" or "zoned" in types:
         return "time zone"
     if name in ("//", "%"):
-        return "integer division"
+        return "division"
     if simple in ("NaN", "null fill"):
         return simple
     if family in _TEXT or types.startswith("str"):
-        return "text"
+        return "Unicode"
     if family in _ZONES or types.startswith(("datetime", "date")):
         return "time zone"
     if name in ("round", "int", "math.floor", "math.ceil", "math.trunc", "float"):
@@ -792,7 +793,7 @@ def _of_exception(said: str) -> str:
     if said.startswith("FingerprintMismatch"):
         return "numerics"
     if said.startswith("TransformError"):
-        return "error handling"
+        return "error"
     return "exception"
 
 

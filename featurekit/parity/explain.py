@@ -16,8 +16,9 @@ from featurekit.compiled import Feature, Service, View
 from featurekit.errors import DefinitionError, FeaturekitError
 from featurekit.event_ids import counted as counted_ids
 from featurekit.ir import Function
+from featurekit.online.blocks import Moved, open_state
 from featurekit.online.codec import entity_key
-from featurekit.online.state import ERROR_STATUS, FOREVER, decode_state, sort_value
+from featurekit.online.state import ERROR_STATUS, FOREVER, sort_value
 from featurekit.parity.bits import bits
 from featurekit.parity.counted import counted
 from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, bench, narrow, parts
@@ -366,14 +367,17 @@ def _held(
     if fed is None or fed.fingerprint != view.fingerprint:
         return None
     entity = entity_key([(p.type, keys[p.name]) for p in fed.join_keys])
-    blob = store.online.read([state_key(state_prefix(store.project, fed), entity)])[0]
-    if blob is None:
-        return None
-    width = len(fed.slots)
-    return {
-        _hashable([ts, created, *slots[:width]])
-        for ts, created, slots in decode_state(fed, blob).events
-    }
+    key = state_key(state_prefix(store.project, fed), entity)
+    while True:
+        blob = store.online.read([key])[0]
+        if blob is None:
+            return None
+        try:
+            events = open_state(fed, key, blob, store.online.read).events
+        except Moved:
+            continue  # a push was faster than the second read of a large state
+        width = len(fed.slots)  # with an `op` the end of each stands behind
+        return {_hashable([ts, created, *slots[:width]]) for ts, created, slots in events}
 
 
 def _identity(row: Mapping[str, Any], slots: list[Any]) -> Any:

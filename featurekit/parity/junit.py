@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurekit.errors import ConfigError
+from featurekit.parity.operators import OperatorsReport
 from featurekit.parity.report import Difference, FeatureReport, Report
 from featurekit.parity.show import difference_text
 
@@ -19,13 +20,35 @@ def write_junit(path: Path, reports: Sequence[Report]) -> None:
     """Write a suite for each service, in it a case for each feature: a failure where a value
     differs, with the diagnosis; skipped where none was compared. ConfigError where the file cannot
     be written."""
+    _write(path, [_suite(report) for report in reports], sum(r.seconds for r in reports))
+
+
+def write_operators_junit(path: Path, report: OperatorsReport) -> None:
+    """As `write_junit`, with a case for each row of the operator table."""
+    found = report.to_dict()
+    suite = ET.Element(
+        "testsuite", name="parity.operators", tests=str(len(report.rows)),
+        failures=str(sum(not row.ok for row in report.rows.values())), errors="0", skipped="0",
+        time=f"{report.seconds:.3f}",
+    )  # fmt: skip
+    for key, row in report.rows.items():
+        case = ET.SubElement(suite, "testcase", classname="parity.operators", name=_clean(key))
+        if not row.ok:
+            message = f"{len(row.differing)} of {row.inputs} inputs differ"
+            failure = ET.SubElement(case, "failure", message=message, type="ParityDifference")
+            shown = [d for d in found["differences"] if d["operator"] == key]
+            lines = [", ".join(f"{n}: {v}" for n, v in d.items()) for d in shown]
+            failure.text = _clean("\n".join([message, *lines]))
+    _write(path, [suite], report.seconds)
+
+
+def _write(path: Path, suites: list[ET.Element], seconds: float) -> None:
     root = ET.Element("testsuites", name="featurekit parity")
-    for report in reports:
-        root.append(_suite(report))
+    root.extend(suites)
     for count in ("tests", "failures", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     root.set("errors", "0")
-    root.set("time", f"{sum(r.seconds for r in reports):.3f}")
+    root.set("time", f"{seconds:.3f}")
     ET.indent(root)
     hidden = path.with_name(f".{path.name}.writing")
     try:
