@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
     from featurekit.parity.budget import Budget
+    from featurekit.parity.explain import Explanation
     from featurekit.parity.report import Report
     from featurekit.point_in_time import Events
     from featurekit.push import Pushed
@@ -671,6 +672,26 @@ class FeatureStore:
             found = OnlineService(self.online, self.project, service, on_mismatch=mismatch)
             self._services[service] = found
         return found.get(rows, as_of)
+
+    def explain(
+        self,
+        service: str,
+        feature: str,
+        row: Mapping[str, Any],
+        as_of: dt.datetime | None = None,
+    ) -> Explanation:
+        """How one value came about, offline from files and log and online from the live state: the
+        events that counted, those that nearly did with the rule that left each out, and the steps
+        between, of a transform node by node.
+
+        `feature` is an output's name, or view__feature; `row` brings the join keys and request
+        fields; as of an instant, now by default. Only reads. DefinitionError for an unknown service
+        or feature, EntityFrameError for a row that the service does not take; where online does not
+        answer, as for an instant before its horizon, a note says why.
+        """
+        from featurekit.parity.explain import explain
+
+        return explain(self, self._service(service), feature, row, as_of)
 
     # --- parity -----------------------------------------------------------------------------------
 

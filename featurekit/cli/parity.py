@@ -66,9 +66,13 @@ def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
             only=arguments.only,
             progress=partial(move, "operators"),
         )
-    screen.document(report.to_dict())
     if not report.rows:
         raise FeaturekitError(f"no operator's name contains {arguments.only!r}")
+    if arguments.junit is not None:
+        from featurekit.parity.junit import write_operators_junit
+
+        write_operators_junit(arguments.junit, report)
+    screen.document(report.to_dict())
     show_operators(screen, report)
     return report.ok
 
@@ -82,12 +86,17 @@ def services(store: FeatureStore, arguments: argparse.Namespace) -> list[str]:
 
 
 def conclude(screen: Screen, reports: list[Report], arguments: argparse.Namespace) -> bool:
-    """Show what was found; FeaturekitError where nothing could be compared."""
+    """Show what was found, and write the files that were asked for; FeaturekitError where nothing
+    could be compared."""
     if arguments.html is not None:
         from featurekit.parity.page import write_page
 
         write_page(arguments.html, [r.to_dict() for r in reports])
     agree = all(r.ok for r in reports)
+    if arguments.junit is not None:
+        from featurekit.parity.junit import write_junit
+
+        write_junit(arguments.junit, reports)
     screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
     for report in reports:
         show_report(screen, report)

@@ -304,6 +304,24 @@ def parser() -> Parser:
         "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
     )
 
+    explain = verb(
+        "explain",
+        "show how one value came about, offline and online",
+        "The events that counted, the near misses with the rule that left each out, the nodes of "
+        "the transform, the steps of the aggregate. Only reads.",
+    )
+    explain.add_argument("service", metavar="SERVICE", help="the service's name")
+    explain.add_argument(
+        "feature", metavar="FEATURE", help="one of its features: its name, or view__feature"
+    )
+    explain.add_argument(
+        "values", nargs="+", type=pair, metavar="key=value",
+        help="the join keys and request fields",
+    )  # fmt: skip
+    explain.add_argument(
+        "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
+    )
+
     parity = verb(
         "parity",
         "prove that both paths agree, or show where they do not",
@@ -353,6 +371,7 @@ def parser() -> Parser:
     operators.add_argument(
         "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
     )
+    _junit(operators, "a test case for each row of the table")
     operators.add_argument(
         "--only", default="", metavar="TEXT", help="the rows whose name contains this"
     )
@@ -396,6 +415,12 @@ def _checked(made: Parser, default: int) -> None:
     )
 
 
+def _junit(made: Parser, text: str) -> None:
+    made.add_argument(
+        "--junit", type=Path, metavar="REPORT.xml", help=f"write a JUnit report: {text}"
+    )
+
+
 def _budget(made: Parser, default: int, text: str) -> None:
     group = made.add_mutually_exclusive_group()
     group.add_argument(
@@ -415,6 +440,7 @@ def _budget(made: Parser, default: int, text: str) -> None:
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _values(made: Parser, text: str) -> None:

@@ -184,21 +184,21 @@ class _Replay:
             _unite(deliveries.setdefault(source, []), stream.of_question(question))
             _unite(files.setdefault(source, []), stream.read_offline(self.con, question))
         turns = [turn for turn in self.turns if turn <= question.at]
-        pushed, read = _delivered(deliveries), _delivered(files)
+        pushed = sorted(_delivered(deliveries), key=lambda d: int(d.row["__created"]))
+        read = _delivered(files)
         if len(pushed) == len(read):
-            # The same row by row, however its instants are read; then in the order of arrival.
-            pairs = sorted(zip(pushed, read, strict=True), key=lambda p: p[0].row["__created"])
-            pushed, read = tuple(p for p, _ in pairs), tuple(r for _, r in pairs)
-        else:
-            pushed = tuple(sorted(pushed, key=lambda d: int(d.row["__created"])))
+            # The same row beside each, however its instants are read.
+            by_values = sorted(range(len(pushed)), key=lambda i: _values(pushed[i]))
+            paired = dict(zip(by_values, sorted(read, key=_values), strict=True))
+            read = [paired[i] for i in range(len(pushed))]
         same = [bits(d.row) for d in pushed] == [bits(d.row) for d in read]
         return Scenario(
             self.service,
-            pushed,
+            tuple(pushed),
             question.row,
             question.at,
             turns[-1] if turns else NEVER,
-            None if same else read,
+            None if same else tuple(read),
         )
 
     def answers(self) -> Iterator[list[tuple[Any, str]]]:
@@ -385,18 +385,15 @@ def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
             rows.append(row)
 
 
-def _delivered(rows: dict[str, list[dict[str, Any]]]) -> tuple[Delivery, ...]:
-    """The rows of all sources, each source's in the order of their values."""
+def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:
+    return [Delivery(source, row) for source, of_source in rows.items() for row in of_source]
 
-    def values(row: dict[str, Any]) -> list[Any]:
-        named = [sort_value(v) for n, v in row.items() if not n.startswith("__")]
-        return [*named, row["__created"], row["__ts"]]
 
-    return tuple(
-        Delivery(source, row)
-        for source, of_source in rows.items()
-        for row in sorted(of_source, key=values)
-    )
+def _values(delivery: Delivery) -> list[Any]:
+    """What orders the rows of a source by their values first."""
+    row = delivery.row
+    named = [sort_value(v) for n, v in row.items() if not n.startswith("__")]
+    return [delivery.source, *named, row["__created"], row["__ts"]]
 
 
 def _groups(

@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.columns import differing, differing_statuses, values
+from featurekit.parity.diagnose import diagnose_report, scenario_of_case
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import Question
 from featurekit.parity.workers import Workers
@@ -381,6 +383,7 @@ def fuzz(
     for one in sorted(found, key=lambda f: f.world):
         _add(report, service, one)
     report.seconds = clock.taken
+    diagnose_report(report, partial(scenario_of_case, service))
     return report
 
 

@@ -20,7 +20,7 @@ from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.parity.bits import bits
 from featurekit.point_in_time import Events, prepare
 from featurekit.to_duckdb import quote
-from featurekit.types import Type
+from featurekit.types import INSTANT_MAX, INSTANT_MIN, Type
 
 Stated = tuple[Any, str]
 """A value and its status."""
@@ -29,6 +29,7 @@ Answers = dict[str, tuple[Stated, Stated]]
 """For each output, by its full name, what offline and what online says."""
 
 PROJECT = "scenario"
+_DAY, _LONG = 86_400_000_000, 100 * 366 * 86_400_000_000
 _numbers = itertools.count()
 
 
@@ -139,13 +140,21 @@ class Bench:
         return dict(zip(names, zip(values[::2], values[1::2], strict=True), strict=True))
 
     def frame(self, scenario: Scenario) -> Any:
-        """The question as an entity frame of one row."""
+        """The question as an entity frame, and behind it the same long before and after: what a
+        join reads for many labels is more than it reads for one."""
         import pyarrow as pa
 
         service = scenario.service
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
-        columns = {n: pa.array([scenario.row[n]], type=t.arrow) for n, t in types.items()}
-        columns["event_timestamp"] = pa.array([scenario.at], type=pa.timestamp("us", tz="UTC"))
+        instants = [scenario.at]
+        if all(v.on_error != "fail" for v in service.views):
+            reach = max([_DAY, *(v.retain_us for v in service.views if v.retain_us < _LONG)])
+            last = max([scenario.at, *(d.row["__created"] for d in scenario.deliveries)])
+            instants += [max(scenario.at - reach, INSTANT_MIN), min(last + reach, INSTANT_MAX)]
+        columns = {
+            n: pa.array([scenario.row[n]] * len(instants), type=t.arrow) for n, t in types.items()
+        }
+        columns["event_timestamp"] = pa.array(instants, type=pa.timestamp("us", tz="UTC"))
         return pa.table(columns)
 
     @contextmanager

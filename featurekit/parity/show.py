@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from featurekit.parity.operators import OperatorsReport
-from featurekit.parity.report import Report
+from featurekit.parity.report import Difference, Report
 from featurekit.screen import Screen
 
 _STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
@@ -27,11 +27,25 @@ def show_report(screen: Screen, report: Report) -> None:
         style="green" if report.ok else "bold red",
     )
     if report.differences:
-        first = report.differences[0].to_dict()
-        screen.line(f"First difference: {first['feature']} as of {first['as_of']}", style="bold")
-        for path in ("offline", "online"):
-            screen.line(f"  {path:8} {first[path]['value']}  {first[path]['status']}")
-        screen.line("  row      " + ", ".join(f"{k} = {v}" for k, v in first["row"].items()) + "\n")
+        diagnosed = [d for d in report.differences if d.diagnosis is not None]
+        for difference in diagnosed or report.differences[:1]:
+            screen.line(difference_text(difference) + "\n")
+
+
+def difference_text(difference: Difference) -> str:
+    """A pair that differs: with its diagnosis and the case that reproduces it, or by its values."""
+    if difference.diagnosis is not None:
+        case = "".join(f"    {line}\n" for line in difference.diagnosis.case.splitlines())
+        return f"{difference.diagnosis.text()}\n  a test that reproduces it:\n\n{case}"
+    shown = difference.to_dict()
+    lines = [f"First difference: {shown['feature']} as of {shown['as_of']}"]
+    lines += [
+        f"  {path:8} {shown[path]['value']}  {shown[path]['status']}"
+        for path in ("offline", "online")
+    ]
+    return "\n".join(
+        [*lines, "  row      " + ", ".join(f"{k} = {v}" for k, v in shown["row"].items())]
+    )
 
 
 def show_operators(screen: Screen, report: OperatorsReport) -> None:

@@ -25,8 +25,8 @@ from featurekit.parity.scenario import (
 )
 from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
 
-MOST_TRIES = 400
-MOST_SECONDS = 20.0
+MOST_TRIES = 300
+MOST_SECONDS = 60.0
 _SECOND, _DAY = 1_000_000, 86_400_000_000
 
 
@@ -170,13 +170,32 @@ class _Shrinker:
                     break
 
 
+def partners(scenario: Scenario) -> list[int | None]:
+    """For each delivery the number of the file's row that it is: the one in its place, or where
+    there are more of one than of the other, an equal one; None where there is none."""
+    files, deliveries = scenario.files, scenario.deliveries
+    if files is None:
+        return [None] * len(deliveries)
+    if len(files) == len(deliveries):
+        return list(range(len(files)))
+    free: dict[Any, list[int]] = {}
+    for i in reversed(range(len(files))):
+        free.setdefault((files[i].source, bits(files[i].row)), []).append(i)
+    found: list[int | None] = []
+    for delivery in deliveries:
+        equal = free.get((delivery.source, bits(delivery.row)))
+        found.append(equal.pop() if equal else None)
+    return found
+
+
 def without(scenario: Scenario, numbers: range | list[int]) -> Scenario:
-    """The scenario without some deliveries, and without the rows of files that go with them."""
+    """The scenario without some deliveries, and without the rows of files that they are."""
     gone = {*numbers}
     kept = tuple(d for i, d in enumerate(scenario.deliveries) if i not in gone)
     files = scenario.files
-    if files is not None and len(files) == len(scenario.deliveries):
-        files = tuple(d for i, d in enumerate(files) if i not in gone)
+    if files is not None:
+        of_files = {p for i, p in enumerate(partners(scenario)) if i in gone}
+        files = tuple(d for i, d in enumerate(files) if i not in of_files)
     return replace(scenario, deliveries=kept, files=files)
 
 
@@ -192,42 +211,45 @@ def renamed(scenario: Scenario, name: str, old: Any, new: Any) -> Scenario:
 def changed(
     scenario: Scenario, numbers: list[int], name: str, value: Callable[[dict[str, Any]], Any]
 ) -> Scenario:
-    """The scenario with a column of some deliveries, and of the files' rows that go with them,
-    changed; `value` takes the row. Rows that have no such column stay."""
-    chosen = {*numbers}
-
-    def one(i: int, delivery: Delivery) -> Delivery:
-        row = delivery.row
-        if i not in chosen or name not in row:
-            return delivery
-        return replace(delivery, row=arrived(scenario, delivery, row | {name: value(row)}))
-
-    deliveries = tuple(one(i, d) for i, d in enumerate(scenario.deliveries))
-    files = scenario.files
-    if files is not None and len(files) == len(deliveries):
-        # A column that the two readings part in is what fails: it stays as it is.
-        files = tuple(
-            one(i, f) if bits(f.row.get(name)) == bits(d.row.get(name)) else f
-            for i, (f, d) in enumerate(zip(files, scenario.deliveries, strict=True))
-        )
-    return replace(scenario, deliveries=deliveries, files=files)
+    """The scenario with a column of some deliveries, and of the files' rows that they are, changed;
+    `value` takes the row. Rows that have no such column stay, and so does what the two readings
+    part in: it is what fails."""
+    return _edited(scenario, numbers, lambda row: {name: value(row)} if name in row else {})
 
 
 def moved(scenario: Scenario, number: int, by: int) -> Scenario:
     """The scenario with one event, and its arrival, earlier or later by so many microseconds."""
+    deliveries, files = list(scenario.deliveries), scenario.files
+    partner = partners(scenario)[number]
 
-    def one(i: int, delivery: Delivery) -> Delivery:
-        if i != number:
-            return delivery
-        row = delivery.row
-        times = {n: _clamped(row[n] + by) for n in ("__ts", "__created")}
-        return replace(delivery, row=arrived(scenario, delivery, row | times))
+    def one(delivery: Delivery) -> Delivery:
+        times = {n: _clamped(delivery.row[n] + by) for n in ("__ts", "__created")}
+        return replace(delivery, row=arrived(scenario, delivery, delivery.row | times))
 
-    files = scenario.files
-    deliveries = tuple(one(i, d) for i, d in enumerate(scenario.deliveries))
-    if files is not None and len(files) == len(deliveries):
-        files = tuple(one(i, d) for i, d in enumerate(files))
-    return replace(scenario, deliveries=deliveries, files=files)
+    deliveries[number] = one(deliveries[number])
+    if files is not None and partner is not None:
+        files = (*files[:partner], one(files[partner]), *files[partner + 1 :])
+    return replace(scenario, deliveries=tuple(deliveries), files=files)
+
+
+def _edited(
+    scenario: Scenario, numbers: list[int], edit: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Scenario:
+    deliveries = list(scenario.deliveries)
+    files = None if scenario.files is None else list(scenario.files)
+    of_files = partners(scenario)
+    for i in numbers:
+        delivery, partner = deliveries[i], of_files[i]
+        new = edit(delivery.row)
+        if files is not None and partner is not None:
+            row = files[partner].row
+            if any(bits(row.get(n)) != bits(delivery.row[n]) for n in new):
+                continue
+            files[partner] = replace(files[partner], row=arrived(scenario, delivery, row | new))
+        deliveries[i] = replace(delivery, row=arrived(scenario, delivery, delivery.row | new))
+    return replace(
+        scenario, deliveries=tuple(deliveries), files=None if files is None else tuple(files)
+    )
 
 
 def shifted(scenario: Scenario, by: int) -> Scenario:

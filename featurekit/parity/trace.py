@@ -322,6 +322,8 @@ def text(node: Expr) -> str:
             return repr(list(value) if isinstance(value, tuple) else value)
         case Name(name, _):
             return name.lstrip(".")
+        case Call("float(int)", (Const(int(value), _),), _):
+            return repr(float(value))
         case Call(key, args, _):
             return _call_text(key.partition("(")[0] or "(", [_inner(a) for a in args])
         case Choose(test, then, orelse, _):
