@@ -1,8 +1,10 @@
-"""Online states of exact windows by events per window: bytes, time of a lookup, time of a push."""
+"""Online states of exact windows by events per window: bytes held, bytes that a lookup reads, time
+of a lookup and of a push, each with its round trips to a Redis on this machine."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -12,25 +14,33 @@ from collections.abc import Callable
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, StdDev, Sum
 from featurekit.compiled import View, compile_view
 from featurekit.define import Entity, EventSource, FeatureView
+from featurekit.online.block_lookup import needed
+from featurekit.online.blocks import block_key, is_head
 from featurekit.online.lookup import ViewLookup
-from featurekit.online.state import State, decode_state
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.server import scratch_redis
+from featurekit.online.state import Event
+from featurekit.online.states import add_events
+from featurekit.serve import state_key, state_prefix
 
 SOURCE = EventSource(
     "events", path="events.parquet", schema={"key": int, "money": float}, timestamp_field="at"
 )
-KINDS: dict[str, dict[str, Aggregate]] = {
-    "Count": {"f": Count(window="lifetime")},
-    "Sum": {"f": Sum("money", window="lifetime")},
-    "Mean": {"f": Mean("money", window="lifetime")},
-    "StdDev": {"f": StdDev("money", window="lifetime")},
-    "Max": {"f": Max("money", window="lifetime")},
-    "Last": {"f": Last("money", window="lifetime")},
-    "CountDistinct": {"f": CountDistinct("money", window="lifetime")},
+KINDS: dict[str, Callable[[str], Aggregate]] = {
+    "Count": lambda window: Count(window=window),
+    "Sum": lambda window: Sum("money", window=window),
+    "Mean": lambda window: Mean("money", window=window),
+    "StdDev": lambda window: StdDev("money", window=window),
+    "Max": lambda window: Max("money", window=window),
+    "Last": lambda window: Last("money", window=window),
+    "CountDistinct": lambda window: CountDistinct("money", window=window),
 }
 S = 1_000_000
 
 
-def view(features: dict[str, Aggregate]) -> View:
+def view(kind: Callable[[str], Aggregate], events: int) -> View:
+    """An aggregate over all events, a second apart, and one that begins amidst them."""
+    features = {"all": kind(f"{2 * events}s"), "some": kind(f"{max(1, events * 2 // 3)}s")}
     entity = Entity("key", {"key": int})
     return compile_view(FeatureView("view", entities=[entity], source=SOURCE, features=features))
 
@@ -44,26 +54,46 @@ def median_us(work: Callable[[], object], runs: int) -> float:
     return round(1e6 * statistics.median(taken), 1)
 
 
-def one(plan: View, events: int, runs: int) -> dict[str, float]:
+def one(store: RedisStore, plan: View, events: int, runs: int) -> dict[str, float]:
     """A state of `events` events a second apart, asked as of the newest one, and given one more."""
     chance = random.Random(events)
-    state = State(plan)
+    key = state_key(state_prefix("bench", plan), b"2:i1")
     slots = len(plan.slots)
-    state.add((i * S, i * S, (chance.randrange(10**6) / 100,) * slots) for i in range(events))
-    blob = state.encode()
+    made: list[Event] = [
+        (i * S, i * S, (chance.randrange(10**6) / 100,) * slots) for i in range(events)
+    ]
+    store.client.flushdb()
+    add_events(store, [(plan, key, made)])
     lookup = ViewLookup(plan)
-    new = (events * S, events * S, (0.5,) * slots)
+    now = itertools.count(events)
+    read: list[int] = []
+
+    def look_up() -> None:
+        (blob,) = store.read([key])
+        read.append(len(blob or b""))
+        t = (next(now) - 1) * S
+        if not is_head(blob):
+            lookup.answer(blob, t)
+            return
+        state = lookup.open(blob)
+        wanted = sorted(needed(state.head, t))
+        names = [block_key(key, state.head.name(k)) for k in wanted]
+        for k, block in zip(wanted, store.read(names), strict=True):
+            state.take(k, block)
+            read[-1] += len(block or b"")
+        lookup.answer(state, t)
 
     def push() -> None:
-        taken = decode_state(plan, blob)
-        taken.add([new])
-        taken.encode()
+        i = next(now)
+        add_events(store, [(plan, key, [(i * S, i * S, (0.5,) * slots)])])
 
+    held = sum(len(store.read([k])[0] or b"") for k in store.keys(b""))
     return {
-        "bytes": len(blob),
-        "bytes_per_event": round(len(blob) / events, 1),
-        "lookup_us": median_us(lambda: lookup.answer(blob, events * S), runs),
-        "push_us": median_us(push, max(1, runs // 5)),
+        "bytes": held,
+        "bytes_per_event": round(held / events, 1),
+        "lookup_us": median_us(look_up, runs),
+        "bytes_read": statistics.median(read),
+        "push_us": median_us(push, runs),
     }
 
 
@@ -73,11 +103,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=25)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    found = [
-        {"of": name, "events": events, **one(view(features), events, given.runs)}
-        for name, features in KINDS.items()
-        for events in given.events
-    ]
+    with scratch_redis() as url:
+        store = RedisStore(url)
+        found = [
+            {"of": name, "events": n, **one(store, view(kind, n), n, given.runs)}
+            for name, kind in KINDS.items()
+            for n in given.events
+        ]
     if given.json:
         print(json.dumps(found, indent=2))
         return

@@ -22,9 +22,11 @@ from featurekit.define import Entity, EventSource
 from featurekit.deployment import fed_views, locked
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
 from featurekit.materialise import materialize_view
+from featurekit.online.blocks import state_keys
 from featurekit.online.codec import encode_key
 from featurekit.online.ids import Ids
-from featurekit.online.state import NEVER, NEVER_VISIBLE, decode_state
+from featurekit.online.state import NEVER, NEVER_VISIBLE, State, newest_arrival
+from featurekit.online.states import update_states
 from featurekit.online.store import OnlineStore
 from featurekit.push_log import log_folder, put_segment, segments
 from featurekit.registry import Tombstone
@@ -402,17 +404,13 @@ def _parts(view: View, rest: bytes, types: Mapping[str, Type]) -> dict[str, byte
 def _remove_state(online: OnlineStore, view: View, key: bytes, until: int, *, fed: bool) -> None:
     """Remove a state, or, where events arrived since, what it knew of the time before."""
 
-    def change(blobs: list[bytes | None]) -> list[bytes | None]:
-        if blobs[0] is None:
-            return [None]
-        state = decode_state(view, blobs[0])
+    def change(_: int, state: State) -> None:
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
-        return [state.encode()]
 
     while True:
         (blob,) = online.read([key])
-        if blob is not None and fed and decode_state(view, blob).newest_arrival > until:
-            online.update([key], change)
+        if blob is not None and fed and newest_arrival(blob) > until:
+            update_states(online, view, [key], change, create=False)
             return
-        if blob is None or online.delete_if([key], [key], [blob]):
+        if blob is None or online.delete_if(state_keys(view, key, blob), [key], [blob]):
             return

@@ -121,7 +121,7 @@ def _version(key: bytes, names: frozenset[str]) -> _Version | None:
     """The version that a key belongs to; None for the project's own bookkeeping."""
     kind, *rest = key.split(b":", 5)[2:]
     match kind, [part.decode(errors="replace") for part in rest[:2]]:
-        case b"state" | b"ids", [view, fingerprint] if len(rest) == 3:
+        case b"state" | b"block" | b"ids", [view, fingerprint] if len(rest) == 3:
             return "view", view, fingerprint
         case b"floor", [view, fingerprint]:
             return "view", view, fingerprint

@@ -15,7 +15,8 @@ from featurekit.compiled import View
 from featurekit.errors import OnlineError
 from featurekit.event_ids import counted
 from featurekit.online.codec import entity_key
-from featurekit.online.state import FOREVER, NEVER, NEVER_VISIBLE, Event, State, decode_state
+from featurekit.online.state import FOREVER, NEVER, NEVER_VISIBLE, Event, State
+from featurekit.online.states import update_states
 from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
 from featurekit.remember import remember
@@ -150,18 +151,12 @@ def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, 
 def _write(
     store: OnlineStore, view: View, prefix: bytes, chunk: list[Entity], after: int, until: int
 ) -> None:
-    def change(blobs: list[bytes | None]) -> list[bytes | None]:
-        out: list[bytes | None] = []
-        for entity, blob in zip(chunk, blobs, strict=True):
-            state = State(view) if blob is None else decode_state(view, blob)
-            _check_memory(view, state, until)
-            state.replace(
-                after, until, list(entity.events), first=entity.first, newest=entity.newest
-            )
-            out.append(state.encode())
-        return out
+    def change(i: int, state: State) -> None:
+        entity = chunk[i]
+        _check_memory(view, state, until)
+        state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
-    store.update([state_key(prefix, e.key) for e in chunk], change)
+    update_states(store, view, [state_key(prefix, e.key) for e in chunk], change)
 
 
 def _check_memory(view: View, state: State, until: int) -> None:
@@ -179,16 +174,11 @@ def _check_memory(view: View, state: State, until: int) -> None:
 def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
     """Let go of what the states of entities that left the files and the log knew of the past."""
 
-    def change(blobs: list[bytes | None]) -> list[bytes | None]:
-        out: list[bytes | None] = []
-        for blob in blobs:
-            state = State(view) if blob is None else decode_state(view, blob)
-            state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
-            out.append(None if blob is None else state.encode())
-        return out
+    def change(_: int, state: State) -> None:
+        state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     for first in range(0, len(keys), _CHUNK):
-        store.update(keys[first : first + _CHUNK], change)
+        update_states(store, view, keys[first : first + _CHUNK], change, create=False)
 
 
 def _entities(con: Any, view: View, made: ViewEvents) -> Iterator[Entity]:

@@ -12,6 +12,7 @@ from featurekit.errors import OnlineError
 from featurekit.online.codec import entity_key
 from featurekit.online.ids import Ids, Row
 from featurekit.online.state import Event, State, decode_state
+from featurekit.online.states import add_events
 from featurekit.online.store import OnlineStore
 from featurekit.serve import floor_key, ids_prefix, state_key, state_prefix
 from featurekit.to_python import ERROR, to_python
@@ -116,7 +117,7 @@ def write(store: OnlineStore, prepared: Prepared) -> Pushed:
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
     for first in range(0, len(changes), _CHUNK):
-        _add(store, changes[first : first + _CHUNK])
+        add_events(store, changes[first : first + _CHUNK])
     for writer, of_ids in prepared.rows:
         named = list(of_ids.items())
         for first in range(0, len(named), _CHUNK):
@@ -130,18 +131,6 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
         named = list(of_ids.items())
         for first in range(0, len(named), _CHUNK):
             settle_ids(store, writer, dict(named[first : first + _CHUNK]), write=False)
-
-
-def _add(store: OnlineStore, chunk: list[tuple[View, bytes, list[Event]]]) -> None:
-    def change(blobs: list[bytes | None]) -> list[bytes | None]:
-        out: list[bytes | None] = []
-        for (view, _, events), blob in zip(chunk, blobs, strict=True):
-            state = State(view) if blob is None else decode_state(view, blob)
-            state.add(events)
-            out.append(state.encode())
-        return out
-
-    store.update([key for _, key, _ in chunk], change)
 
 
 def claim(

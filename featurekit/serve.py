@@ -24,9 +24,11 @@ from featurekit.errors import (
 )
 from featurekit.ir import from_json, to_json
 from featurekit.numerics import numeric_fingerprint
+from featurekit.online.block_lookup import Large, needed
+from featurekit.online.blocks import Moved, Read, block_key, is_head, splits
 from featurekit.online.codec import entity_key
 from featurekit.online.lookup import Columns, ViewLookup
-from featurekit.online.state import ERROR_STATUS, stated
+from featurekit.online.state import ERROR_STATUS, newest_arrival, stated
 from featurekit.online.store import OnlineStore
 from featurekit.to_python import ERROR, to_python
 from featurekit.types import (
@@ -228,7 +230,10 @@ class OnlineService:
                 self._load(live)  # another version went live: no reader mixes two (F1)
                 continue
             found = dict(zip(distinct, blobs, strict=True))
-            answers, resolved = plan.evaluate(keys, found, requests, instants)
+            try:
+                answers, resolved = plan.evaluate(keys, found, requests, instants, self.store.read)
+            except Moved:
+                continue  # a push was faster than the second read of a large state
             return plan, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Plan:
@@ -263,6 +268,7 @@ class Plan:
             to_python(t.function) for t in service.transforms
         ]
         self.lookups = [ViewLookup(view) for view in service.views]
+        self.splitting = [v for v, view in enumerate(service.views) if splits(view)]
         # A row's features stand side by side, view after view, then the transforms.
         first = [0]
         for view in service.views:
@@ -325,22 +331,56 @@ class Plan:
         blobs: Mapping[bytes, bytes | None],
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
+        read: Read,
     ) -> tuple[list[Columns], list[int]]:
-        """Each row's outputs, values and statuses, and the instants they are as of."""
+        """Each row's outputs, values and statuses, and the instants they are as of.
+
+        `read` reads the blocks of large states; Moved where they have changed since `blobs`.
+        """
         if instants is None:
             # One instant a request (T8); never before an arrival that it has already seen, however
             # far this machine's clock lags behind the store's.
-            seen = [self.lookups[0].newest_arrival(b) for b in blobs.values() if b is not None]
+            seen = [newest_arrival(b) for b in blobs.values() if b is not None]
             instants = [max([time.time_ns() // 1000, *seen])] * len(keys)
+        states: Mapping[bytes, bytes | Large | None] = blobs
+        if self.splitting:
+            states = self._with_blocks(keys, blobs, instants, read)
         out = []
         for i, row_keys in enumerate(keys):
             at = instants[i]
             answers = [
-                lookup.answer(None if key is None else blobs[key], at)
+                lookup.answer(None if key is None else states[key], at)
                 for lookup, key in zip(self.lookups, row_keys, strict=True)
             ]
             out.append(self.outputs(answers, requests[i], i))
         return out, list(instants)
+
+    def _with_blocks(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        instants: Sequence[int],
+        read: Read,
+    ) -> Mapping[bytes, bytes | Large | None]:
+        """The states, those in blocks with the blocks that the instants need: one more round trip
+        where there are any."""
+        large: dict[bytes, Large] = {}
+        wanted: dict[tuple[bytes, int], None] = {}
+        for v in self.splitting:
+            lookup = self.lookups[v]
+            for at, row_keys in zip(instants, keys, strict=True):
+                key = row_keys[v]
+                blob = None if key is None else blobs[key]
+                if key is None or not is_head(blob):
+                    continue
+                state = large.get(key) or large.setdefault(key, lookup.open(blob))
+                wanted |= dict.fromkeys((key, k) for k in needed(state.head, at))
+        if not large:
+            return blobs
+        names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
+        for (key, k), block in zip(wanted, read(names) if names else [], strict=True):
+            large[key].take(k, block)
+        return {**blobs, **large}
 
     def outputs(self, answers: list[Columns], request: dict[str, Any], row: int) -> Columns:
         """The row's outputs: features, and the transforms over them (Q1)."""

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from featurekit.forget import Forgot
     from featurekit.materialise import Materialized
     from featurekit.offline import Snapshot, TrainingSet
+    from featurekit.parity.budget import Budget
+    from featurekit.parity.explain import Explanation
     from featurekit.parity.report import Report
     from featurekit.point_in_time import Events
     from featurekit.push import Pushed
@@ -671,25 +673,77 @@ class FeatureStore:
             self._services[service] = found
         return found.get(rows, as_of)
 
+    def explain(
+        self,
+        service: str,
+        feature: str,
+        row: Mapping[str, Any],
+        as_of: dt.datetime | None = None,
+    ) -> Explanation:
+        """How one value came about, offline from files and log and online from the live state: the
+        events that counted, those that nearly did with the rule that left each out, and the steps
+        between, of a transform node by node.
+
+        `feature` is an output's name, or view__feature; `row` brings the join keys and request
+        fields; as of an instant, now by default. Only reads. DefinitionError for an unknown service
+        or feature, EntityFrameError for a row that the service does not take; where online does not
+        answer, as for an instant before its horizon, a note says why.
+        """
+        from featurekit.parity.explain import explain
+
+        return explain(self, self._service(service), feature, row, as_of)
+
     # --- parity -----------------------------------------------------------------------------------
 
     def check_parity(
         self,
         service: str,
         *,
-        values: int = 100_000,
+        mode: str = "history",
+        budget: str | int | Budget | None = None,
+        values: int | None = None,
         seed: int = 0,
+        workers: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Compare online with offline, bit for bit, over about `values` values of the service.
+        """Compare online with offline, bit for bit; nothing of the live store is touched.
 
-        Entities and instants are drawn with `seed`: window edges to the microsecond, arrivals, and
-        others. The past is replayed into a scratch Redis; nothing of the live store is touched.
+        `mode` "history" asks about what the files and the log of pushes hold: entities and instants
+        are drawn with `seed`, window edges to the microsecond, arrivals, and others, and the past
+        is replayed into a scratch Redis. "fuzz" needs no data: it invents events from the schemas
+        of the service's sources, hostile ones, and plays them through both paths by `workers`
+        processes (by default, one for each processor).
+
+        `budget` is a number of values or a duration ("30s"); by default 100,000 values, in "fuzz"
+        1,000,000. `values` is another name for a number of values. With values, the same seed asks
+        the same questions.
         """
+        from featurekit.parity.budget import as_budget
+
+        compiled = self._service(service)
+        if budget is not None and values is not None:
+            raise DefinitionError("check_parity: give budget= or values=, not both")
+        if mode == "fuzz":
+            from featurekit.parity.fuzz import fuzz
+
+            return fuzz(
+                compiled,
+                self.repo.sources,
+                budget=as_budget(values if budget is None else budget, default=1_000_000),
+                seed=seed,
+                workers=workers,
+                progress=progress,
+            )
+        if mode != "history":
+            raise DefinitionError(f'check_parity: mode is "history" or "fuzz", not {mode!r}')
         from featurekit.parity.check import check_parity
 
         return check_parity(
-            self, self._service(service), values=values, seed=seed, progress=progress
+            self,
+            compiled,
+            budget=as_budget(values if budget is None else budget, default=100_000),
+            seed=seed,
+            progress=progress,
         )
 
     def snapshot(self, con: Any, view: View) -> Events:

@@ -34,7 +34,7 @@ _FIRST_YEAR = 1800
 
 
 @lru_cache(maxsize=1)
-def _names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
     """Every zone of the pinned tzdata, as the package itself lists them."""
     from importlib import resources
 
@@ -53,7 +53,7 @@ def _load(name: str) -> ZoneInfo:
 
 def zone(name: str) -> ZoneInfo:
     """The zone `name` of the pinned tzdata; `DefinitionError` with a hint for any other (T2)."""
-    if not isinstance(name, str) or name not in _names():
+    if not isinstance(name, str) or name not in zone_names():
         raise DefinitionError(
             f"{name!r} is not a time zone of tzdata {tzdata_version()}; {_hint(name)}"
         )
@@ -63,7 +63,7 @@ def zone(name: str) -> ZoneInfo:
 def _hint(name: Any) -> str:
     from difflib import get_close_matches
 
-    folded = {known.lower(): known for known in sorted(_names())}
+    folded = {known.lower(): known for known in sorted(zone_names())}
     close = get_close_matches(str(name)[:64].lower(), folded, n=1) if isinstance(name, str) else []
     example = folded[close[0]] if close else "Europe/London"
     return f'write its IANA name, as in "{example}"'

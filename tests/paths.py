@@ -11,10 +11,12 @@ from typing import Any
 import duckdb
 import oracle
 import pyarrow as pa
+import pytest
 
 from featurekit.compiled import Service, View, compile_service
 from featurekit.define import EventSource, FeatureSelection, FeatureService, FeatureView, Transform
 from featurekit.materialise import materialize_view
+from featurekit.online import blocks
 from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.point_in_time import Events, join_service, prepare
@@ -170,7 +172,7 @@ class Paths:
         distinct = list({k for row in keys for k in row if k is not None})
         found = dict(zip(distinct, store.read(distinct), strict=True))
         instants = [q.t for q in questions]
-        answers, resolved = self.plan.evaluate(keys, found, requests, instants)
+        answers, resolved = self.plan.evaluate(keys, found, requests, instants, store.read)
         assert resolved == instants
         return [list(zip(*answer, strict=True)) for answer in answers]
 
@@ -242,6 +244,12 @@ class Paths:
         }
         found = {name: self.shown(questions, expected, got) for name, got in opinions.items()}
         return {name: differences for name, differences in found.items() if differences}
+
+
+def in_small_blocks(monkeypatch: pytest.MonkeyPatch, *, split: int = 1, size: int = 2) -> None:
+    """Let states of windows of more than `split` events lie in blocks of about `size`."""
+    monkeypatch.setattr(blocks, "SPLIT", split)
+    monkeypatch.setattr(blocks, "SIZE", size)
 
 
 def column(type_: Type, values: Sequence[Any]) -> pa.Array:

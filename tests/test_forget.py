@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from paths import in_small_blocks
 
 from featurekit import FeatureStore
 from featurekit.compaction import compact
@@ -286,6 +287,21 @@ def test_states_of_every_version_go(repo: Repo) -> None:
         left = list(store.online.keys(b"fk:forget:"))
     assert [k for k in left if b"17850" in k] == []
     assert {k for k in keys if b"17850" not in k} <= set(left)
+
+
+def test_states_in_blocks_go_whole(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_blocks(monkeypatch)
+    for window in ("90000d", "80000d", "70000d"):  # unfed, retained, live
+        repo.define(window)
+        repo.deploy()
+    with repo.store() as store:
+        keys = list(store.online.keys(b"fk:forget:block:"))
+    assert {b"i17850}" in k for k in keys} == {True, False}
+    repo.forget()
+    repo.same()
+    with repo.store() as store:
+        left = list(store.online.keys(b"fk:forget:"))
+    assert [k for k in left if b"17850" in k] == []
 
 
 def test_by_default_the_source_s_files_are_listed_and_left(repo: Repo) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import in_small_blocks
 from test_rollback import deploy, live_days
 from test_versions import Repo
 
+from featurekit.deployment import fed_views
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.gc import collect
 from featurekit.online.redis_store import RedisStore
@@ -56,6 +58,21 @@ def test_states_and_plan_of_an_unused_version_go_and_all_others_stay(repo: Repo)
     with repo.store() as store:
         assert store.rollback("service").live
         assert not store.rollback("service", first).live
+
+
+def test_blocks_of_an_unused_version_go(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_blocks(monkeypatch)
+    repo.files(*[(1, x, 10 + x) for x in range(9)])
+    deploy(repo, "30000d", "20000d", "10000d")
+    with repo.store() as store:
+        blocks = b"fk:versions:block:window:"
+        before = {k.split(b":")[4] for k in store.online.keys(blocks)}
+        store.gc()
+        after = {k.split(b":")[4] for k in store.online.keys(blocks)}
+        fed = {v.fingerprint.encode() for v in fed_views(store.online, store.project)}
+    assert len(before) == 3
+    assert after == before & fed
+    assert len(after) == 2
 
 
 def test_a_retained_version_goes_when_it_is_let_go_of(repo: Repo) -> None:

@@ -44,6 +44,8 @@ LAYERS = [
     ["consume"],
     ["screen"],
     ["parity", "forget"],
+    ["testing"],
+    ["pytest_plugin"],
     ["demo"],
     ["cli"],
 ]

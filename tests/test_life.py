@@ -3,8 +3,8 @@ again, files that grow, materialising in full and in part, crashes, versions tha
 back or are rolled back to, joined segments, lookups and training sets. No bit may differ after any
 step (F1, T3, T6–T8).
 
-`FEATUREKIT_STEPS=100000 pytest tests/test_life.py` is the full run, and counts its steps as it
-goes. Two processes share it where each has a seed of its own:
+`FEATUREKIT_STEPS=100000 pytest tests/test_life.py` is the full run; it counts its steps as it goes.
+Two processes share it where each has a seed of its own:
 
     FEATUREKIT_STEPS=50000 FEATUREKIT_SEED=1 pytest tests/test_life.py &
     FEATUREKIT_STEPS=50000 FEATUREKIT_SEED=2 pytest tests/test_life.py
@@ -21,9 +21,11 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +39,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from paths import connect
+from paths import connect, in_small_blocks
 
 from featurekit import FeatureStore, compaction, deployment, materialise, push, remember
 from featurekit.errors import StoreUnavailable
@@ -151,15 +153,29 @@ class Kept:
     new one takes longer than most steps."""
 
     def __init__(self) -> None:
+        self.spill = tempfile.mkdtemp(prefix="life-spill-", dir=MEMORY)
+        self.begin()
+
+    def begin(self) -> None:
         self.con = connect()
-        found = tempfile.mkdtemp(prefix="life-spill-", dir=MEMORY)
-        self.con.execute(f"SET temp_directory = '{found}'")
-        self.spill = found
+        self.con.execute(f"SET temp_directory = '{self.spill}'")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.con, name)
 
+    def opened(self) -> Kept:
+        try:
+            self.con.execute("SELECT 1").fetchall()
+        except duckdb.ResourceInUseException:  # what died has left a result half read
+            self.con.close()
+            self.begin()
+        return self
+
     def close(self) -> None:
+        with suppress(duckdb.ResourceInUseException):
+            self.empty()
+
+    def empty(self) -> None:
         for kind in ("view", "table"):
             names = f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE NOT internal"
             for (name,) in self.con.execute(names).fetchall():
@@ -201,9 +217,12 @@ class Life(RuleBasedStateMachine):
         if taken.total() % PER_REPORT == 0:
             self.report()
 
-    @initialize(history=st.sampled_from(sorted(HISTORIES)))
-    def begin(self, history: str) -> None:
+    @initialize(history=st.sampled_from(sorted(HISTORIES)), in_blocks=st.booleans())
+    def begin(self, history: str, in_blocks: bool) -> None:
         self.history = history
+        self.patch = pytest.MonkeyPatch()
+        if in_blocks:
+            in_small_blocks(self.patch)
         self.folder = Path(tempfile.mkdtemp(prefix="life-", dir=MEMORY))
         (self.folder / "feature_store.yaml").write_text(SETTINGS)
         self.logged: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
@@ -226,6 +245,8 @@ class Life(RuleBasedStateMachine):
         self.materialise()
 
     def teardown(self) -> None:
+        if hasattr(self, "patch"):
+            self.patch.undo()
         if not hasattr(self, "store"):
             return
         try:
@@ -538,7 +559,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kept_duckdb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = Kept()
-    monkeypatch.setattr(FeatureStore, "_connect", lambda store: kept)
+    monkeypatch.setattr(FeatureStore, "_connect", lambda store: kept.opened())
     yield
     kept.end()
 

@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 
 from featurekit import ops
-from tests import conformance
+from featurekit.parity import operators
 
 
 @pytest.fixture(scope="module")
 def con() -> Any:
-    return conformance.connection()
+    return operators.connection()
 
 
 @pytest.mark.parametrize("key", ops.TABLE)
 def test_operator_means_one_thing(con: Any, key: str) -> None:
-    # `python -m tests.conformance` runs this in full.
+    # `featurekit parity operators` runs this in full.
     op = ops.TABLE[key]
-    report = conformance.check(op, 60, con=con, edges=250, groups=4)
+    report = operators.check(op, 60, con=con, edges=250, groups=4)
     assert report.differing[:3] == []
     assert op.raises or report.errors == 0
 
 
 @pytest.mark.parametrize("key", [k for k, op in ops.TABLE.items() if op.raises])
 def test_operator_that_may_err_does_for_some_input(key: str) -> None:
-    assert conformance.errs(ops.TABLE[key])
+    assert operators.errs(ops.TABLE[key])

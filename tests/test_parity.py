@@ -29,7 +29,7 @@ from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
 from featurekit.online import codec, state
 from featurekit.online.store import MemoryStore
-from featurekit.parity import check
+from featurekit.parity import check, diagnose
 from featurekit.point_in_time import Events
 from featurekit.sources import values
 from featurekit.store import FeatureStore
@@ -257,6 +257,7 @@ def test_the_same_seed_asks_the_same(store):
 
 
 def test_a_difference_shows_both_values_in_hexadecimal(store, monkeypatch):
+    monkeypatch.setattr(diagnose, "MOST_DIAGNOSED", 0)
     plain_sum_online(monkeypatch)
     shown = checked(store).differences[0].to_dict()
     assert "0x" in shown["offline"]["value"]
@@ -572,8 +573,35 @@ def a_push_counted_twice_online(patch):
     patch.setattr(check, "prepare", push.prepare)
 
 
+CAUSES = {
+    "a_window_s": "window edge",
+    "a_ttl_s": "ttl",
+    "an_expired_row": "ttl",
+    "plain_sum": "float order",
+    "a_naive_time_zone": "time zone",
+    "a_null_filled": "null fill",
+    "an_error": "error",
+    "a_request_time_error": "error",
+    "a_late_event": "late event",
+    "ties": "tie",
+    "hops": "hop",
+    "minus_zero": "-0.0",
+    "nan": "NaN",
+    "ints_made_floats": "type",
+    "the_last_of_any_order": "tie",
+    "an_event_forgotten": "missing event",
+    "a_push_counted_twice": "duplicate event",
+}
+"""What a diagnosis is to say of a skew, by how its name begins."""
+
+
 @pytest.mark.parametrize("name", SKEWS)
-def test_a_skew_is_caught_by_the_check_and_by_comparison(store, ordinary, monkeypatch, name):
+def test_a_skew_is_caught_and_its_cause_named(store, ordinary, monkeypatch, name):
+    # One diagnosis for each skew: they take seconds.
+    monkeypatch.setattr(diagnose, "MOST_DIAGNOSED", 1)
     SKEWS[name](monkeypatch)
-    assert checked(store).differing > 0
+    report = checked(store)
+    assert report.differing > 0
     assert ordinary.differing(store) > 0
+    causes = [d.diagnosis.cause for d in report.differences if d.diagnosis is not None]
+    assert causes == [c for begin, c in CAUSES.items() if name.startswith(begin)]

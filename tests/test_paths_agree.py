@@ -15,9 +15,9 @@ import pytest
 from awkward import SCHEMA
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import Paths, Question, connect, service_of
+from paths import Paths, Question, connect, in_small_blocks, service_of
 
-from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, Min, Sum
+from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, Min, StdDev, Sum
 from featurekit.define import Entity, EventSource, FeatureService, FeatureView, feature
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import NEVER
@@ -328,6 +328,12 @@ def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     online_agrees(con, SERVICES[name], examples=EXAMPLES // 25)
 
 
+@pytest.mark.parametrize("name", [n for n in SERVICES if "latest" not in n])
+def test_a_state_in_blocks_answers_what_the_oracle_says(con, name, monkeypatch):
+    in_small_blocks(monkeypatch)
+    online_agrees(con, SERVICES[name], examples=EXAMPLES // 25)
+
+
 def in_turns(paths: Paths, questions: list[Question], shuffler: random.Random) -> Any:
     """The questions in the order of their instants, before each of which what arrived since the
     last one is pushed, materialised, or both, as chance has it."""
@@ -366,10 +372,24 @@ def test_a_redis_answers_what_the_oracle_says(con, redis_store: RedisStore):
     check()
 
 
-@settings(max_examples=EXAMPLES // 10)
-@given(st.data())
-def test_history_answers_earlier_instants_as_they_were(con, data):
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_history_answers_earlier_instants_as_they_were(con, in_blocks, monkeypatch):
+    if in_blocks:
+        in_small_blocks(monkeypatch)
+
+    @settings(max_examples=EXAMPLES // 10)
+    @given(st.data())
+    def check(data):
+        history_agrees(con, data)
+
+    check()
+
+
+def history_agrees(con, data):
     features = {"n": Count(window="1h"), "sum": Sum("amount", window="1d"),
+                "spread": StdDev("amount", window="1d"), "most": Max("amount", window="1d"),
+                "distinct": CountDistinct("qty", window="1d"),
+                "some": Mean(divides, where="flag", window="1d"),
                 "last": Last("name", window="1d", hop="1h")}  # fmt: skip
     kept = {"history": "8d"}
     service = service_of(

@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import math
 import struct
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,12 +18,13 @@ from awkward import DAY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bits
-from paths import Paths, connect, service_of
+from paths import Paths, connect, in_small_blocks, service_of
 from test_paths_agree import EXAMPLES, ONE, PAIR, SERVICES, cases, late, ratio, view
 
 from featurekit.aggregates import Count, Last, Sum
 from featurekit.compiled import View, compile_view
 from featurekit.errors import AsOfTooOld, OnlineError
+from featurekit.online.blocks import open_state, written
 from featurekit.online.codec import decode_column, encode_column, entity_key
 from featurekit.online.state import (
     NEVER,
@@ -33,10 +35,10 @@ from featurekit.online.state import (
     Reader,
     State,
     answer,
-    decode_state,
 )
 from featurekit.online.store import MemoryStore
 from featurekit.push import ViewWriter
+from featurekit.serve import state_prefix
 from featurekit.to_python import ERROR
 from featurekit.types import BOOL, BYTES, DATE, DATETIME, INT, STR, Type, from_hint, list_of
 
@@ -70,11 +72,23 @@ HISTORIES = {
     ),
 }  # fmt: skip
 ALL = {name: SERVICES[name] for name in KINDS} | HISTORIES
-of_every_kind = pytest.mark.parametrize("name", ALL)
+# Of windows also with states that lie in blocks.
+of_every_kind = pytest.mark.parametrize(
+    ("name", "layout"),
+    [(n, "whole") for n in ALL] + [(n, "in blocks") for n in ALL if "latest" not in n],
+    indirect=["layout"],
+)
+
+
+@pytest.fixture
+def layout(request, monkeypatch):
+    """How states lie in the store."""
+    if request.param == "in blocks":
+        in_small_blocks(monkeypatch)
 
 
 @of_every_kind
-def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name):
+def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name, layout):
     @settings(max_examples=EXAMPLES // 10)
     @given(cases(ALL[name]), st.lists(st.integers(0, 30), max_size=5))
     def check(case, cuts):
@@ -94,7 +108,7 @@ def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name):
 
 
 @of_every_kind
-def test_a_backfill_gives_the_bytes_of_the_pushes(con, name):
+def test_a_backfill_gives_the_bytes_of_the_pushes(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
     @given(cases(ALL[name]))
     def check(case):
@@ -111,7 +125,7 @@ def test_a_backfill_gives_the_bytes_of_the_pushes(con, name):
 
 
 @of_every_kind
-def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name):
+def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name, layout):
     @settings(max_examples=EXAMPLES // 25)
     @given(cases(ALL[name]), st.booleans())
     def check(case, early):
@@ -139,7 +153,7 @@ def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name):
 
 
 @of_every_kind
-def test_bytes_read_back_are_written_again_the_same(con, name):
+def test_bytes_read_back_are_written_again_the_same(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
     @given(cases(ALL[name]))
     def check(case):
@@ -148,8 +162,10 @@ def test_bytes_read_back_are_written_again_the_same(con, name):
         store = MemoryStore()
         source, events = next(iter(rows.items()))
         paths.push(store, events, source)
-        for blob in store.values.values():
-            assert decode_state(paths.service.views[0], blob).encode() == blob
+        view, read = paths.service.views[0], store.read
+        heads = [k for k in store.values if k.startswith(state_prefix("tests", view))]
+        again = [written(open_state(view, k, store.values[k], read), k, None) for k in heads]
+        assert dict(ChainMap(*again)) == store.values
         paths.close()
 
     check()

@@ -18,7 +18,7 @@ from featurekit import timezones
 from featurekit.errors import DefinitionError
 from featurekit.types import EPOCH, MICROSECOND
 
-EVERY_ZONE = sorted(timezones._names())
+EVERY_ZONE = sorted(timezones.zone_names())
 EARLY, LATE = dt.datetime(1830, 1, 1), dt.datetime(2045, 1, 1)
 
 

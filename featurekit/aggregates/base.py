@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.exact import FloatColumn
+from featurekit.aggregates.sums import Field, Sums
 from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.types import Type
@@ -150,6 +151,10 @@ class Aggregate:
     counts_rows: ClassVar[bool] = False
     # Whether it is made of the instants of the events, in microseconds, not of its inputs.
     of_instants: ClassVar[bool] = False
+    # The sums of parts of a window that are enough for `over_sums`.
+    adds: ClassVar[tuple[Field, ...]] = ()
+    # Whether the value over a part of a window can stand for all of the part's inputs in `over`.
+    chooses: ClassVar[bool] = False
     # What its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
 
@@ -216,6 +221,11 @@ class Aggregate:
         for order, value in enumerate(values):
             state.add(value, order)
         return state.finish()
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
+        """The value over inputs that add up to `sums`, which has what `adds` names, and `values`
+        beside them: what `over` gives over all of them."""
+        raise NotImplementedError
 
     def as_of(self, found: Any, t: int) -> Any:
         """The value as of `t` µs of what `over` found: the same, unless it tells the time."""

@@ -18,6 +18,7 @@ from featurekit.aggregates.base import (
     plain,
     present,
 )
+from featurekit.aggregates.sums import Field, Sums
 from featurekit.types import FLOAT, INT, Type, dict_of, list_of
 
 
@@ -40,6 +41,7 @@ class Count(Aggregate):
 
     __slots__ = ()
     counts_rows: ClassVar[bool] = True
+    adds: ClassVar[tuple[Field, ...]] = ("count",)
 
     def result(self, item: Type | None) -> Type:
         return INT
@@ -49,6 +51,9 @@ class Count(Aggregate):
 
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(values)
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> int:
+        return sums.number + len(values)
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         counted = Term("count", "1" if column is None else column.sql)

@@ -30,6 +30,33 @@ def from_units(total: int) -> float:
     return total / (1 << UNIT_EXPONENT)  # int / int is correctly rounded in CPython
 
 
+def as_wholes(values: Sequence[float]) -> tuple[int, list[int]]:
+    """Finite doubles as whole numbers times one power of two: its exponent, and the numbers."""
+    if not values:
+        return 0, []
+    # A double is an int of 53 bits times a power of two; shifting is cheaper than multiplying.
+    parts = [math.frexp(value) for value in values]
+    low = min(exponent for _, exponent in parts)
+    return low - 53, [int(m * 2.0**53) << (exponent - low) for m, exponent in parts]
+
+
+def as_doubles(whole: int, exponent: int) -> list[float] | None:
+    """Doubles of which the exact sum is whole * 2**exponent, a whole number of 2**-1074; None
+    beyond the doubles."""
+    if whole.bit_length() + exponent > 1024:
+        return None
+    found = []
+    sign = -1.0 if whole < 0 else 1.0
+    whole = abs(whole)
+    while whole:
+        low = whole & (2**53 - 1)
+        if low:
+            found.append(sign * math.ldexp(float(low), exponent))
+        whole >>= 53
+        exponent += 53
+    return found
+
+
 def non_finite_sum(values: Iterable[float]) -> float | None:
     """The sum where a NaN or an infinity takes part (A1), or None where all are finite."""
     nan = plus = minus = False

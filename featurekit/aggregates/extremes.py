@@ -50,6 +50,7 @@ class _Extreme(Aggregate):
     __slots__ = ()
     sign: ClassVar[int]
     function: ClassVar[Literal["min", "max"]]
+    chooses: ClassVar[bool] = True
 
     def result(self, item: Type | None) -> Type:
         return plain(self, item).or_none()

@@ -40,6 +40,7 @@ class _EndState(State):
 class _End(Aggregate):
     __slots__ = ()
     ordered: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
     sign: ClassVar[int]
 
     def result(self, item: Type | None) -> Type:

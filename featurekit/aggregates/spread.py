@@ -19,6 +19,7 @@ from featurekit.aggregates.base import (
     of_terms,
     present,
 )
+from featurekit.aggregates.sums import Field, Sums
 from featurekit.types import BOOL, FLOAT, INT, Type
 
 
@@ -66,16 +67,8 @@ def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
         return None
     if not all(map(math.isfinite, values)):
         return math.nan
-    if isinstance(values[0], float):
-        # A double is an int of 53 bits times a power of two; shifting is cheaper than multiplying.
-        parts = [math.frexp(value) for value in values]
-        low = min(exponent for _, exponent in parts)
-        wholes = [(int(mantissa * 2.0**53), exponent - low) for mantissa, exponent in parts]
-        total = sum(whole << shift for whole, shift in wholes)
-        squares = sum((whole * whole) << (2 * shift) for whole, shift in wholes)
-        exponent = low - 53
-    else:
-        total, squares, exponent = sum(values), sum(value * value for value in values), 0
+    exponent, wholes = exact.as_wholes(values) if isinstance(values[0], float) else (0, values)
+    total, squares = sum(wholes), sum(whole * whole for whole in wholes)
     return spread(len(values), total, squares, exponent=exponent, ddof=ddof, root=root)
 
 
@@ -169,6 +162,7 @@ class _Spread(Aggregate):
     ddof: int = field(default=1, kw_only=True)
 
     root: ClassVar[bool]
+    adds: ClassVar[tuple[Field, ...]] = ("count", "total", "squares", "nans", "plus", "minus")
     finishers: ClassVar[tuple[Finisher, ...]] = (
         Finisher("fk_spread", ("DOUBLE[]", "VARCHAR"), "DOUBLE", _from_lists),
         Finisher("fk_spread_of_sums", ("BIGINT", "VARCHAR", "VARCHAR"), "DOUBLE", _from_sums),
@@ -189,6 +183,20 @@ class _Spread(Aggregate):
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return spread_of(values, ddof=self.ddof, root=self.root)
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> float | None:
+        count = sums.number + len(values)
+        if count <= self.ddof:
+            return None
+        if sums.nans[0] or sums.plus[0] or sums.minus[0] or not all(map(math.isfinite, values)):
+            return math.nan
+        exponent, wholes = exact.as_wholes(values) if item == FLOAT else (0, values)
+        low = min(exponent, sums.total[1], sums.squares[1] // 2)
+        up = exponent - low
+        total = (sums.total[0] << (sums.total[1] - low)) + (sum(wholes) << up)
+        squares = sums.squares[0] << (sums.squares[1] - 2 * low)
+        squares += sum(whole * whole for whole in wholes) << (2 * up)
+        return spread(count, total, squares, exponent=low, ddof=self.ddof, root=self.root)
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None

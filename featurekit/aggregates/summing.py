@@ -19,6 +19,7 @@ from featurekit.aggregates.base import (
     of_terms,
     present,
 )
+from featurekit.aggregates.sums import Field, Sums
 from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
@@ -163,6 +164,9 @@ def _total_sql(column: Column, keep: str) -> AggregateSql:
     return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
+_ADDS: tuple[Field, ...] = ("count", "total", "nans", "plus", "minus")
+
+
 class Sum(Aggregate):
     """The exact sum over the window, in the input's unit; None when empty.
 
@@ -171,6 +175,7 @@ class Sum(Aggregate):
     """
 
     __slots__ = ()
+    adds: ClassVar[tuple[Field, ...]] = _ADDS
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
@@ -189,6 +194,11 @@ class Sum(Aggregate):
             return None
         return exact.exact_sum(values) if item == FLOAT else _int64(sum(values))
 
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
+        if not sums.number + len(values):
+            return None
+        return sums.real(values) if item == FLOAT else _int64(sums.whole(values))
+
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None
         total = _total_sql(column, keep)
@@ -203,6 +213,7 @@ class Mean(Aggregate):
     """float(exact sum) / n over the window; None when empty. NaN and infinities as in A1."""
 
     __slots__ = ()
+    adds: ClassVar[tuple[Field, ...]] = _ADDS
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
@@ -219,6 +230,13 @@ class Mean(Aggregate):
             return None
         total = exact.exact_sum(values) if item == FLOAT else float(sum(values))
         return total / len(values)
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> float | None:
+        count = sums.number + len(values)
+        if not count:
+            return None
+        total = sums.real(values) if item == FLOAT else float(sums.whole(values))
+        return total / count
 
     def sql(self, column: Column | None, keep: str) -> AggregateSql:
         assert column is not None

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from featurekit import __version__
+from featurekit.errors import DefinitionError
+from featurekit.parity.budget import Budget, parse_budget
 
 USAGE = 64
 _EPILOG = (
@@ -64,6 +66,14 @@ def pair(text: str) -> tuple[str, str]:
     if not sign or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is no key=value; write customer_id=12347")
     return key, value
+
+
+def budget(text: str) -> Budget:
+    """A number of values, or a duration."""
+    try:
+        return parse_budget(text)
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
@@ -294,6 +304,24 @@ def parser() -> Parser:
         "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
     )
 
+    explain = verb(
+        "explain",
+        "show how one value came about, offline and online",
+        "The events that counted, the near misses with the rule that left each out, the nodes of "
+        "the transform, the steps of the aggregate. Only reads.",
+    )
+    explain.add_argument("service", metavar="SERVICE", help="the service's name")
+    explain.add_argument(
+        "feature", metavar="FEATURE", help="one of its features: its name, or view__feature"
+    )
+    explain.add_argument(
+        "values", nargs="+", type=pair, metavar="key=value",
+        help="the join keys and request fields",
+    )  # fmt: skip
+    explain.add_argument(
+        "--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"
+    )
+
     parity = verb(
         "parity",
         "prove that both paths agree, or show where they do not",
@@ -316,8 +344,37 @@ def parser() -> Parser:
         "replay the files and the log of pushes into a scratch Redis",
         "Nothing of the live store is touched.",
     )
-    _checked(history)
-    _values(history, "values to compare for each service")
+    _checked(history, 100_000)
+
+    fuzz = mode(
+        "fuzz",
+        "invent events from the schemas, and play them through both paths",
+        "Needs no data and no Redis: hostile events are drawn from the schemas of the services' "
+        "sources, written to files for offline, pushed and materialised for online, and asked "
+        "about at every edge of every window.",
+    )
+    _checked(fuzz, 1_000_000)
+    fuzz.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes (default: one for each processor); they change no question",
+    )
+
+    operators = mode(
+        "operators",
+        "compare every row of the operator table three ways: Python, SQL, online",
+        "Needs no repo. Every row is tried on the edges of its types and on generated values, as "
+        "columns and as literals.",
+    )
+    _budget(operators, 1_000_000, "inputs to compare, shared out among the rows,")
+    operators.add_argument(
+        "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
+    )
+    _junit(operators, "a test case for each row of the table")
+    operators.add_argument(
+        "--only", default="", metavar="TEXT", help="the rows whose name contains this"
+    )
 
     demo = verb(
         "demo",
@@ -347,14 +404,43 @@ def parser() -> Parser:
     return top
 
 
-def _checked(made: Parser) -> None:
-    """What every mode of parity takes."""
+def _checked(made: Parser, default: int) -> None:
+    """What every mode of parity about services takes."""
     made.add_argument(
         "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
+    )
+    _budget(made, default, "values to compare for each service,")
+    made.add_argument(
+        "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
+    )
+
+
+def _junit(made: Parser, text: str) -> None:
+    made.add_argument(
+        "--junit", type=Path, metavar="REPORT.xml", help=f"write a JUnit report: {text}"
+    )
+
+
+def _budget(made: Parser, default: int, text: str) -> None:
+    group = made.add_mutually_exclusive_group()
+    group.add_argument(
+        "--budget",
+        type=budget,
+        default=Budget(values=default),
+        metavar="N|TIME",
+        help=f"{text} or how long to go on in all: 30s, 5m (default: {default} values)",
+    )
+    group.add_argument(
+        "--values",
+        dest="budget",
+        type=lambda text: Budget(values=positive(text)),
+        metavar="N",
+        help="the same as --budget N",
     )
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _values(made: Parser, text: str) -> None:

@@ -460,10 +460,27 @@ def get_online(arguments: argparse.Namespace, screen: Screen) -> None:
     screen.line(f"As of {found.as_of.isoformat()}.")
 
 
+def explain(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Show how one value came about."""
+    from featurekit.cli.explained import show_explanation
+
+    with _store(arguments) as store:
+        service = store.repo.compiled_services.get(arguments.service)
+        types: dict[str, Type] = {}
+        if service is not None:  # else `explain` says which services there are
+            types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        row = _one_row(arguments.values, types)
+        made = store.explain(arguments.service, arguments.feature, row, arguments.as_of)
+    screen.document(made.to_dict())
+    show_explanation(screen, made)
+
+
 def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
     """Compare both paths bit for bit, in one of the modes."""
     from featurekit.cli import parity as modes
 
+    if arguments.mode == "operators":
+        return modes.operators(arguments, screen)
     with _store(arguments) as store:
         agree: bool = getattr(modes, arguments.mode)(store, arguments, screen)
     return agree

@@ -12,6 +12,8 @@ from operator import itemgetter
 from typing import Any
 
 from featurekit.compiled import View
+from featurekit.online.block_lookup import Large, answer_large
+from featurekit.online.blocks import Head, Layout
 from featurekit.online.codec import FORMATS
 from featurekit.online.codec import PRESENT as ALL_PRESENT
 from featurekit.online.state import HEADER, PRESENT, VERSION, Reader, answer, unknown
@@ -29,6 +31,7 @@ class ViewLookup:
     def __init__(self, view: View) -> None:
         self.view = view
         self.unknown = _split(unknown(view))
+        self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
         self.row: struct.Struct | None = None
         plain = all(slot.type.name in _PLAIN for slot in view.slots)
@@ -41,16 +44,17 @@ class ViewLookup:
         picked = [_BEFORE_SLOTS + 2 * (f.slot or 0) + 1 for f in view.features]
         self.pick: Any = itemgetter(*picked) if len(picked) > 1 else _only(picked[0])
 
-    def newest_arrival(self, blob: bytes) -> int:
-        """The newest arrival that a state has taken."""
-        newest: int = HEADER.unpack_from(blob)[2]
-        return newest
+    def open(self, head: bytes) -> Large:
+        """The state in blocks that has this head."""
+        return Large(Head(self.layout, head))
 
-    def answer(self, blob: bytes | None, t: int) -> Columns:
+    def answer(self, blob: bytes | Large | None, t: int) -> Columns:
         """The view's values and statuses for one entity as of `t`; see `state.answer`."""
         if blob is None:
             values, statuses = self.unknown
             return copy.deepcopy(values), statuses  # an empty list or dict is the caller's own
+        if isinstance(blob, Large):
+            return _split(answer_large(blob, t))
         row, view = self.row, self.view
         if row is not None and len(blob) == row.size:
             fields = row.unpack(blob)

@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online.store import Change
+from featurekit.online.store import Change, named
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -82,9 +82,9 @@ class RedisStore:
             while True:
                 try:
                     pipe.watch(*keys)
-                    changed = change(pipe.mget(keys))
-                    values = {k: v for k, v in zip(keys, changed, strict=True) if v}
-                    gone = [k for k, v in zip(keys, changed, strict=True) if v == b""]
+                    changed = named(keys, change(pipe.mget(keys)))
+                    values = {k: v for k, v in changed.items() if v}
+                    gone = [k for k, v in changed.items() if not v]
                     if not values and not gone:
                         return
                     pipe.multi()

@@ -89,10 +89,14 @@ class State:
         key = event_order(self.view)
         for event in events:
             insort(self.events, event, key=key)
-            if self.view.dedupe_us is None:
-                self.first_visible = min(self.first_visible, visible_from(event))
-            self.newest_arrival = max(self.newest_arrival, event[1])
+            self.note(event)
         self.prune()
+
+    def note(self, event: Event) -> None:
+        """Take the instants of an event that is there from now on."""
+        if self.view.dedupe_us is None:
+            self.first_visible = min(self.first_visible, visible_from(event))
+        self.newest_arrival = max(self.newest_arrival, event[1])
 
     def settle(self, rows: Iterable[Event], counting: Iterable[Event], newest: int) -> None:
         """Put the events `counting` in the place of those that `rows`, all that is known of some
@@ -245,6 +249,12 @@ def decode_state(view: View, blob: bytes) -> State:
     return State(view, read.first_visible, read.newest_arrival, events)
 
 
+def newest_arrival(blob: bytes) -> int:
+    """The newest arrival that a state, whole or in blocks, has taken."""
+    newest: int = HEADER.unpack_from(blob)[2]
+    return newest
+
+
 class Reader:
     """A state's bytes, read column by column as a lookup needs them."""
 
@@ -326,15 +336,20 @@ def answer(read: Reader | None, view: View, t: int) -> Answer:
     """
     if read is None:
         return unknown(view)
-    if t < read.newest_arrival - view.history_us:
-        horizon = instant(read.newest_arrival - view.history_us)
+    check_age(view, read.newest_arrival, t)
+    if not read.known(t):
+        return unknown(view)
+    return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
+
+
+def check_age(view: View, newest_arrival: int, t: int) -> None:
+    """AsOfTooOld where `t` lies before the horizon (T8)."""
+    if t < newest_arrival - view.history_us:
+        horizon = instant(newest_arrival - view.history_us)
         raise AsOfTooOld(
             f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this "
             f"entity from {horizon.isoformat()} on; ask later, or declare history= on the view"
         )
-    if not read.known(t):
-        return unknown(view)
-    return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
 
 
 def _latest(view: View, read: Reader, t: int) -> Answer:
@@ -384,6 +399,13 @@ def _window(
     i, j = span
     if i >= j:
         return stated(empty_value(feature))
+    values = inputs(feature, read, i, j, t, late=late)
+    aggregate, item = feature.implementation(), item_type(view, feature)
+    return finished(feature, t, lambda: aggregate.over(values, item))
+
+
+def inputs(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool) -> Any:
+    """The inputs of an aggregate among the events from i up to j."""
     chosen: Any = range(i, j)
     filtered = False
     if late:
@@ -391,22 +413,31 @@ def _window(
     if feature.where is not None:
         keep = read.column(feature.where)
         chosen, filtered = [k for k in chosen if keep[k] is True], True
-    item = None
-    values: Any = chosen
-    aggregate = feature.implementation()
-    if aggregate.of_instants:
+    if feature.implementation().of_instants:
         if feature.slot is not None:
             column = read.column(feature.slot)
             chosen = [k for k in chosen if column[k] is not None and column[k] is not ERROR]
-        values = [read.ts[k] for k in chosen]
-    elif feature.slot is not None:
-        item = view.slots[feature.slot].type.base
-        column = read.column(feature.slot)
-        values = [column[k] for k in chosen] if filtered else column[i:j]
-        if not read.complete(feature.slot):
-            values = [v for v in values if v is not None and v is not ERROR]
+        return [read.ts[k] for k in chosen]
+    if feature.slot is None:
+        return chosen
+    column = read.column(feature.slot)
+    values = [column[k] for k in chosen] if filtered else column[i:j]
+    if not read.complete(feature.slot):
+        values = [v for v in values if v is not None and v is not ERROR]
+    return values
+
+
+def item_type(view: View, feature: Feature) -> Any:
+    """The type of an aggregate's inputs; None where it takes rows or instants."""
+    if feature.slot is None or feature.implementation().of_instants:
+        return None
+    return view.slots[feature.slot].type.base
+
+
+def finished(feature: Feature, t: int, over: Callable[[], Any]) -> tuple[Any, str]:
+    """The value that an aggregate gives as of `t`, and its status (R3, A4)."""
     try:
-        value = aggregate.as_of(aggregate.over(values, item), t)
+        value = feature.implementation().as_of(over(), t)
     except ArithmeticError:
         return None, ERROR_STATUS
     return stated(feature.default if value is None else value)

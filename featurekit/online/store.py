@@ -6,8 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-Change = Callable[[list[bytes | None]], list[bytes | None]]
-"""From the values of some keys to their new values; None leaves a key as it is, b"" removes it."""
+Change = Callable[[list[bytes | None]], list[bytes | None] | dict[bytes, bytes]]
+"""From the values of some keys to their new values; None leaves a key as it is, b"" removes it.
+
+A dict names the keys that change; there may be others among them, which only ever change together
+with one of those that were read.
+"""
+
+
+def named(
+    keys: Sequence[bytes], changed: list[bytes | None] | dict[bytes, bytes]
+) -> dict[bytes, bytes]:
+    """What a `Change` gave, by key."""
+    if isinstance(changed, dict):
+        return changed
+    return {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
 
 
 class OnlineStore(Protocol):
@@ -87,10 +100,10 @@ class MemoryStore:
 
     def update(self, keys: Sequence[bytes], change: Change) -> None:
         """Change all of `keys`."""
-        for key, value in zip(keys, change(self.read(keys)), strict=True):
+        for key, value in named(keys, change(self.read(keys))).items():
             if value:
                 self.values[key] = value
-            elif value is not None:
+            else:
                 self.values.pop(key, None)
 
     def write(self, values: dict[bytes, bytes]) -> None:

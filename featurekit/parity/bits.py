@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -24,3 +25,17 @@ def shown(value: Any) -> str:
     if isinstance(value, float) and value == value:
         return f"{value!r} ({value.hex()})"
     return repr(value)
+
+
+def ulps(one: Any, other: Any) -> int | None:
+    """How many doubles lie from one float to the other; None unless both are finite floats."""
+    if not (isinstance(one, float) and isinstance(other, float)):
+        return None
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return None
+    return abs(_place(one) - _place(other))
+
+
+def _place(x: float) -> int:
+    (found,) = struct.unpack(">q", struct.pack(">d", x))
+    return int(found) if found >= 0 else -(2**63) - int(found) - 1

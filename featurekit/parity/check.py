@@ -8,8 +8,9 @@ pushed is read from the files as a push is, row by row in Python; what is materi
 
 from __future__ import annotations
 
+import itertools
 import random
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,14 @@ from featurekit.compiled import Service, View
 from featurekit.materialise import materialize_view
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
-from featurekit.online.state import NEVER
+from featurekit.online.state import NEVER, sort_value
 from featurekit.online.store import OnlineStore
-from featurekit.parity.report import Report
+from featurekit.parity.bits import bits
+from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose import at_of, diagnose_report
+from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import Question, draw
+from featurekit.parity.scenario import Delivery, Scenario
 from featurekit.point_in_time import Events
 from featurekit.push import prepare, write
 from featurekit.push_log import log_sql, segments
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from featurekit.store import FeatureStore
 
 _BATCH = 2_000
+_ROUND = 50_000
 _TURNS = (0.25, 0.5, 0.75)
 
 
@@ -41,14 +47,36 @@ def check_parity(
     store: FeatureStore,
     service: Service,
     *,
-    values: int,
+    budget: Budget,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """See `FeatureStore.check_parity`."""
-    began = time.monotonic()
+    """See `FeatureStore.check_parity`. A budget of time is used up by rounds of `_ROUND` values,
+    each with questions of its own."""
+    clock = budget.clock()
     report = Report(service.name, seed)
-    rng = random.Random(seed)
+    if budget.values is not None:
+        _round(store, service, report, budget.values, random.Random(seed), progress)
+    else:
+        rounds = itertools.count()
+        while clock.left(report.compared):
+            before = report.compared
+            rng = random.Random(f"{seed}:{next(rounds)}")
+            _round(store, service, report, _ROUND, rng, progress)
+            if report.compared == before:
+                break  # no source holds an event
+    report.seconds = clock.taken
+    return report
+
+
+def _round(
+    store: FeatureStore,
+    service: Service,
+    report: Report,
+    values: int,
+    rng: random.Random,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     con = store.connect()
     try:
         relations = [store.snapshot(con, view) for view in service.views]
@@ -64,11 +92,10 @@ def check_parity(
                 if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
                     progress(i + 1, len(questions))
             scratch.close()
+        diagnose_report(report, replay.scenario)
     finally:
         con.close()
-    report.rows = len(questions)
-    report.seconds = time.monotonic() - began
-    return report
+    report.rows += len(questions)
 
 
 def _compare(
@@ -147,6 +174,33 @@ class _Replay:
                 found.add(chosen.at)
         return sorted(found)
 
+    def scenario(self, difference: Difference) -> Scenario:
+        """The rows that decide a value that differs, and the question about it."""
+        question = Question(difference.row, at_of(difference))
+        deliveries: dict[str, list[dict[str, Any]]] = {}
+        files: dict[str, list[dict[str, Any]]] = {}
+        for stream in self.streams:
+            source = stream.view.source.name
+            _unite(deliveries.setdefault(source, []), stream.of_question(question))
+            _unite(files.setdefault(source, []), stream.read_offline(self.con, question))
+        turns = [turn for turn in self.turns if turn <= question.at]
+        pushed = sorted(_delivered(deliveries), key=lambda d: int(d.row["__created"]))
+        read = _delivered(files)
+        if len(pushed) == len(read):
+            # The same row beside each, however its instants are read.
+            by_values = sorted(range(len(pushed)), key=lambda i: _values(pushed[i]))
+            paired = dict(zip(by_values, sorted(read, key=_values), strict=True))
+            read = [paired[i] for i in range(len(pushed))]
+        same = [bits(d.row) for d in pushed] == [bits(d.row) for d in read]
+        return Scenario(
+            self.service,
+            tuple(pushed),
+            question.row,
+            question.at,
+            turns[-1] if turns else NEVER,
+            None if same else tuple(read),
+        )
+
     def answers(self) -> Iterator[list[tuple[Any, str]]]:
         """Each question's outputs."""
         done = 0
@@ -164,7 +218,9 @@ class _Replay:
         keys = self.plan.state_keys(entities, len(rows))
         distinct = list({k for row in keys for k in row if k is not None})
         found = dict(zip(distinct, self.store.read(distinct), strict=True))
-        answers, _ = self.plan.evaluate(keys, found, requests, [q.at for q in batch])
+        answers, _ = self.plan.evaluate(
+            keys, found, requests, [q.at for q in batch], self.store.read
+        )
         return [list(zip(*answer, strict=True)) for answer in answers]
 
     def _batches(self) -> Iterator[list[Question]]:
@@ -285,6 +341,15 @@ class _Stream:
             key = self.groups[key]
         return key
 
+    def of_question(self, question: Question) -> list[dict[str, Any]]:
+        """The rows that decide what is answered to a question, as a push reads them."""
+        return list(self.rows.get(self.group(question), []))
+
+    def read_offline(self, con: Any, question: Question) -> list[dict[str, Any]]:
+        """The same rows as DuckDB reads them."""
+        key = self.group(question)
+        return [row for row in self._canonical(con, self.sql) if self._group_of(row) == key]
+
     def advance(self, store: OnlineStore, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
         arrived: list[dict[str, Any]] = []
@@ -308,6 +373,27 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         key = self.group(question)
         return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+
+
+def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Add the rows of another view of the source, but for those that are there."""
+    known = Counter(repr(row) for row in rows)
+    for row in more:
+        if known[repr(row)] > 0:
+            known[repr(row)] -= 1
+        else:
+            rows.append(row)
+
+
+def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:
+    return [Delivery(source, row) for source, of_source in rows.items() for row in of_source]
+
+
+def _values(delivery: Delivery) -> list[Any]:
+    """What orders the rows of a source by their values first."""
+    row = delivery.row
+    named = [sort_value(v) for n, v in row.items() if not n.startswith("__")]
+    return [delivery.source, *named, row["__created"], row["__ts"]]
 
 
 def _groups(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featurekit.parity.bits import bits, shown
+from featurekit.parity.bits import bits, shown, ulps
+
+if TYPE_CHECKING:
+    from featurekit.parity.diagnose import Diagnosis
 
 _KEPT = 20
+_PLOTTED = 2_000
+_NONE: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,9 @@ class Difference:
     as_of: str
     offline: tuple[Any, str]
     online: tuple[Any, str]
+    case: Any = field(default=None, compare=False, repr=False)
+    """The few events that it takes, where the mode knows them (see `fuzz.Case`)."""
+    diagnosis: Diagnosis | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -29,6 +38,7 @@ class Difference:
             "as_of": self.as_of,
             "offline": {"value": shown(self.offline[0]), "status": self.offline[1]},
             "online": {"value": shown(self.online[0]), "status": self.online[1]},
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict(),
         }
 
 
@@ -47,8 +57,11 @@ class Report:
 
     service: str
     seed: int
+    mode: str = "history"
     features: dict[str, FeatureReport] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    points: list[tuple[str, str, int | None]] = field(default_factory=list)
+    """Of the first differences: the feature, the instant asked about, and the ulps between."""
     rows: int = 0
     seconds: float = 0.0
 
@@ -82,13 +95,36 @@ class Report:
         found.statuses[offline[1]] += 1
         if bits(offline[0]) != bits(online[0]) or offline[1] != online[1]:
             found.differing += 1
-            if len(self.differences) < _KEPT:
-                self.differences.append(Difference(feature, row, as_of, offline, online))
+            self.keep(Difference(feature, row, as_of, offline, online))
+
+    def count(
+        self,
+        feature: str,
+        *,
+        compared: int,
+        differing: int = 0,
+        statuses: Mapping[str, int] = _NONE,
+    ) -> None:
+        """Add what was counted elsewhere."""
+        found = self.features.setdefault(feature, FeatureReport())
+        found.compared += compared
+        found.differing += differing
+        found.statuses.update(statuses)
+
+    def keep(self, difference: Difference) -> None:
+        """Keep a difference that was counted, where there is room."""
+        if len(self.points) < _PLOTTED:
+            apart = ulps(difference.offline[0], difference.online[0])
+            same = difference.offline[1] == difference.online[1]
+            self.points.append((difference.feature, difference.as_of, apart if same else None))
+        if len(self.differences) < _KEPT:
+            self.differences.append(difference)
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "service": self.service,
+            "mode": self.mode,
             "ok": self.ok,
             "seed": self.seed,
             "rows": self.rows,
@@ -104,4 +140,5 @@ class Report:
                 for name, f in self.features.items()
             },
             "differences": [d.to_dict() for d in self.differences],
+            "points": [{"feature": f, "as_of": t, "ulps": u} for f, t, u in self.points],
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from featurekit.parity.report import Report
+from featurekit.parity.operators import OperatorsReport
+from featurekit.parity.report import Difference, Report
 from featurekit.screen import Screen
 
 _STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
@@ -10,7 +11,7 @@ _STATUSES = ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR")
 
 def show_report(screen: Screen, report: Report) -> None:
     """The counts of a parity check, and the first pair that differs."""
-    screen.line(f"{report.service}, seed {report.seed}", style="bold")
+    screen.line(f"{report.service}, {report.mode}, seed {report.seed}", style="bold")
     found = {s for f in report.features.values() for s in f.statuses}
     statuses = [s for s in _STATUSES if s in found] + sorted(found - {*_STATUSES})
     screen.table(
@@ -26,8 +27,47 @@ def show_report(screen: Screen, report: Report) -> None:
         style="green" if report.ok else "bold red",
     )
     if report.differences:
-        first = report.differences[0].to_dict()
-        screen.line(f"First difference: {first['feature']} as of {first['as_of']}", style="bold")
-        for path in ("offline", "online"):
-            screen.line(f"  {path:8} {first[path]['value']}  {first[path]['status']}")
-        screen.line("  row      " + ", ".join(f"{k} = {v}" for k, v in first["row"].items()) + "\n")
+        diagnosed = [d for d in report.differences if d.diagnosis is not None]
+        for difference in diagnosed or report.differences[:1]:
+            screen.line(difference_text(difference) + "\n")
+
+
+def difference_text(difference: Difference) -> str:
+    """A pair that differs: with its diagnosis and the case that reproduces it, or by its values."""
+    if difference.diagnosis is not None:
+        case = "".join(f"    {line}\n" for line in difference.diagnosis.case.splitlines())
+        return f"{difference.diagnosis.text()}\n  a test that reproduces it:\n\n{case}"
+    shown = difference.to_dict()
+    lines = [f"First difference: {shown['feature']} as of {shown['as_of']}"]
+    lines += [
+        f"  {path:8} {shown[path]['value']}  {shown[path]['status']}"
+        for path in ("offline", "online")
+    ]
+    return "\n".join(
+        [*lines, "  row      " + ", ".join(f"{k} = {v}" for k, v in shown["row"].items())]
+    )
+
+
+def show_operators(screen: Screen, report: OperatorsReport) -> None:
+    """A line for each row of the operator table, and what differs."""
+    found = report.to_dict()
+    screen.table(
+        ("operator", "runs as", "inputs", "errors", "differ"),
+        [
+            (key, row["runs_as"], row["inputs"], row["errors"], row["differing"])
+            for key, row in found["operators"].items()
+        ],
+    )
+    for key, row in found["operators"].items():
+        if not row["truthful"]:
+            screen.line(f"{key}: the table says that it never errs, and it does", style="bold red")
+    for one in found["differences"]:
+        screen.line(f"{one['operator']}: {', '.join(one['arguments'])}", style="bold")
+        for path in ("python", "online", "offline"):
+            screen.line(f"  {path:8} {one[path]}")
+    verdict = "every bit agrees" if report.ok else f"{report.differing} differ"
+    screen.line(
+        f"{len(report.rows)} operators, {report.compared} inputs three ways in "
+        f"{report.seconds:.1f} s: {verdict}",
+        style="green" if report.ok else "bold red",
+    )

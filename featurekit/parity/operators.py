@@ -1,39 +1,39 @@
 """Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5).
 
-`python -m tests.conformance` runs 10,000 generated inputs a row and prints the table.
+Each row is asked on the edges of its types, on its own edges and on generated values, with its
+arguments as columns and as literals, and with NULL for each of them in turn.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import itertools
 import math
 import random
 import struct
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
 from featurekit import ops
 from featurekit.ir import Call, Const, Function, Name, Param, Return
 from featurekit.ops.table import EDGES
+from featurekit.parity.bits import shown
+from featurekit.parity.budget import Budget
+from featurekit.parity.hostile import mutated, value
 from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
 from featurekit.to_python import ERROR, to_python
-from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, INT_MAX, INT_MIN, MICROSECOND, Type
-from featurekit.types import instant as instant_of
+from featurekit.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND, Type
 
 Row = tuple[Any, ...]
 
+_ROUND = 200
+_KEPT = 20
+
 
 @dataclass
-class Report:
-    """What one row showed; `differing` are inputs with the three answers."""
+class RowReport:
+    """What one row showed; `differing` are inputs with the three answers: Python, online, SQL."""
 
     op: ops.Op
     inputs: int = 0
@@ -42,20 +42,134 @@ class Report:
 
     @property
     def truthful(self) -> bool:
-        """Whether `raises` says what was seen."""
-        return self.op.raises == (self.errors > 0)
+        """Whether `raises` does not deny what was seen."""
+        return self.op.raises or not self.errors
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row means one thing."""
+        return self.truthful and not self.differing
+
+    def add(self, other: RowReport) -> None:
+        """Take what another round showed."""
+        self.inputs += other.inputs
+        self.errors += other.errors
+        self.differing += other.differing
+
+
+@dataclass
+class OperatorsReport:
+    """The whole table; `inputs` are compared three ways, each."""
+
+    seed: int
+    rows: dict[str, RowReport]
+    seconds: float = 0.0
+
+    @property
+    def compared(self) -> int:
+        """Inputs compared."""
+        return sum(row.inputs for row in self.rows.values())
+
+    @property
+    def differing(self) -> int:
+        """Inputs on which the three do not agree."""
+        return sum(len(row.differing) for row in self.rows.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row means one thing, and there are some."""
+        return self.compared > 0 and all(row.ok for row in self.rows.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "mode": "operators",
+            "ok": self.ok,
+            "seed": self.seed,
+            "compared": self.compared,
+            "differing": self.differing,
+            "seconds": round(self.seconds, 3),
+            "operators": {
+                key: {
+                    "runs_as": runs_as(row.op),
+                    "inputs": row.inputs,
+                    "errors": row.errors,
+                    "differing": len(row.differing),
+                    "truthful": row.truthful,
+                }
+                for key, row in self.rows.items()
+            },
+            "differences": [
+                {
+                    "operator": key,
+                    "arguments": [shown(v) for v in given],
+                    "python": _answer(wanted),
+                    "online": _answer(served),
+                    "offline": _answer(sql),
+                }
+                for key, row in self.rows.items()
+                for given, wanted, served, sql in row.differing[:3]
+            ][:_KEPT],
+        }
+
+
+def _answer(value: Any) -> str:
+    return "ERROR" if value is ERROR else shown(value)
+
+
+def check_operators(
+    *,
+    budget: Budget,
+    seed: int = 0,
+    only: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> OperatorsReport:
+    """Every row whose key contains `only`. So many values are shared out among the rows; with a
+    duration, all rows are gone through again and again, with other values each time."""
+    clock = budget.clock()
+    report = OperatorsReport(
+        seed, {key: RowReport(op) for key, op in ops.TABLE.items() if only in key}
+    )
+    if budget.values is not None:
+        inputs, edges, groups = _shares(budget.values // max(len(report.rows), 1))
+    else:
+        inputs, edges, groups = _ROUND, 1000, 20
+    con = connection()
+    for n in itertools.count():
+        for i, row in enumerate(report.rows.values()):
+            one = f"{seed}:{n}" if n else str(seed)
+            row.add(check(row.op, inputs, con=con, seed=one, edges=edges, groups=groups))
+            if progress is not None:
+                progress(i + 1, len(report.rows))
+            if budget.values is None and not clock.left(report.compared) and n:
+                break  # every row was gone through once
+        if budget.values is not None or not report.rows or not clock.left(report.compared):
+            break
+    report.seconds = clock.taken
+    return report
+
+
+def _shares(inputs: int) -> tuple[int, int, int]:
+    """Generated inputs, edges and groups of literals for about so many inputs of a row."""
+    return max(inputs // 2, 20), max(inputs // 2, 40), max(inputs // 120, 2)
 
 
 def check(
-    op: ops.Op, inputs: int, *, con: Any = None, seed: int = 0, edges: int = 4000, groups: int = 500
-) -> Report:
+    op: ops.Op,
+    inputs: int,
+    *,
+    con: Any = None,
+    seed: int | str = 0,
+    edges: int = 4000,
+    groups: int = 500,
+) -> RowReport:
     """The row on its edges and on `inputs` generated values, with arguments as columns and as
     literals; and NULL for each argument in turn.
 
     At most `edges` of the product of its types' edges are drawn, and `groups` of its literals.
     """
     con = con or connection()
-    report = Report(op)
+    report = RowReport(op)
     rng = random.Random(f"{seed}:{op.key}")
     chosen = list(_literal_groups(op, rng))
     if len(chosen) > groups:
@@ -76,6 +190,8 @@ def errs(op: ops.Op, *, seed: int = 0) -> bool:
 
 def connection() -> Any:
     """A DuckDB whose session is in UTC (T2)."""
+    import duckdb
+
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET threads = 1")
@@ -85,7 +201,7 @@ def connection() -> Any:
 # --- three ways -----------------------------------------------------------------------------------
 
 
-def _compare(con: Any, report: Report, rows: list[Row], literals: dict[int, Any]) -> None:
+def _compare(con: Any, report: RowReport, rows: list[Row], literals: dict[int, Any]) -> None:
     op = report.op
     function = _function(op, literals)
     body, online = op.body(), to_python(function)
@@ -126,6 +242,8 @@ def _function(op: ops.Op, literals: dict[int, Any]) -> Function:
 
 
 def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]) -> list[Any]:
+    import pyarrow as pa
+
     lowering = Lowering()
     made = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
     register_python_ops(con, lowering.python_ops)
@@ -171,6 +289,8 @@ def bits(value: Any) -> Any:
 
 
 def _arrow(type_: Type) -> Any:
+    import pyarrow as pa
+
     if type_.item is not None:
         item = _arrow(type_.item)
         return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
@@ -276,11 +396,11 @@ def _generated(op: ops.Op, rng: random.Random) -> Row:
     template = rng.choice(op.edges) if op.edges and rng.random() < 0.3 else None
     for i, type_ in enumerate(op.params):
         if template is not None:
-            row.append(_mutated(template[i], rng) if rng.random() < 0.5 else template[i])
+            row.append(mutated(template[i], rng) if rng.random() < 0.5 else template[i])
             continue
         alike = [v for v, t in zip(row, op.params, strict=False) if t == type_]
         if alike and rng.random() < 0.4:
-            row.append(_mutated(rng.choice(alike), rng))
+            row.append(mutated(rng.choice(alike), rng))
         elif type_.name == "int" and near and rng.random() < 0.9:
             row.append(rng.randint(-6, 12))
         else:
@@ -293,203 +413,8 @@ def _generated(op: ops.Op, rng: random.Random) -> Row:
     return tuple(row)
 
 
-def value(type_: Type, rng: random.Random) -> Any:
-    """Any value of the type, hostile on purpose."""
-    if type_.item is not None:
-        item, size = type_.item, rng.choice((0, 1, 1, 2, 3, 5, 9))
-        if type_.name == "dict":
-            return {value(item, rng): rng.randint(1, 9) for _ in range(size)}
-        pool = [value(item, rng) for _ in range(rng.randint(1, 4))]
-        mixed = rng.random() < 0.5
-        return [rng.choice(pool) if mixed else value(item, rng) for _ in range(size)]
-    if rng.random() < 0.15:
-        return rng.choice(EDGES[type_])
-    return _VALUES[type_.name](rng)
-
-
-def _int(rng: random.Random) -> int:
-    match rng.randrange(5):
-        case 0:
-            return rng.randint(-20, 20)
-        case 1:
-            return _clamp(rng.choice((1, -1)) * rng.getrandbits(rng.randint(1, 64)))
-        case 2:
-            return _clamp(rng.choice((1, -1)) * (1 << rng.randint(0, 63)) + rng.randint(-2, 2))
-        case 3:
-            return _clamp(rng.choice((1, -1)) * 10 ** rng.randint(0, 18) + rng.randint(-2, 2))
-        case _:
-            return rng.randint(-1_000_000, 1_000_000)
-
-
-def _clamp(number: int) -> int:
-    return min(max(number, INT_MIN), INT_MAX)
-
-
-def _float(rng: random.Random) -> float:
-    match rng.randrange(8):
-        case 0:
-            return struct.unpack("<d", rng.randbytes(8))[0]  # type: ignore[no-any-return]
-        case 1:
-            return rng.randint(-40, 40) / 4
-        case 2:
-            return rng.randint(-(10**7), 10**7) / 100
-        case 3:
-            return rng.uniform(-1, 1)
-        case 4:
-            return rng.uniform(-800, 800)
-        case 5:
-            return math.nextafter(rng.choice(EDGES[Type("float")]), rng.choice((-1, 1)) * math.inf)
-        case 6:
-            return rng.randint(-(10**6), 10**6) / 1000 + 0.0005
-        case _:
-            return rng.choice((1, -1)) * rng.uniform(1, 10) * 10.0 ** rng.randint(-30, 30)
-
-
-_ALPHABETS = (
-    "abcABCxyz 019_",
-    "aA \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000",
-    "b \u200b\ufeff\u180e\u2060",
-    "aßẞſİıiIKKÅåΣσςΑα\u0301\u0345\u0307ﬁﬃŉǰΐǆǅǄᾳᾼ",
-    "0123456789+-._eE ",
-    "0٣९²½Ⅷ①\u0660\U0001d7d8",
-    "😀👩\u200d👧🏳️\U0010ffff\U00010400\U00010428\uffff\x00\x7f\x80",
-    "a,b;c/d:e@f.g-h%_'\"\\{}",
-    "éèüöñçøÆœŠžčЖжЯяΩωҐґ",
-)
-_WORDS = ("the", "Quick", "BROWN", "foo@bar.com", "O'Neil", "it's", "x1y", "nan", "-inf", "True")
-
-
-def _str(rng: random.Random) -> str:
-    match rng.randrange(6):
-        case 0:
-            return "".join(_character(rng) for _ in range(rng.randint(0, 6)))
-        case 1:
-            return rng.choice((" ", "", "-", ", ")).join(rng.choices(_WORDS, k=rng.randint(1, 3)))
-        case 2:
-            mixed = rng.choice(_ALPHABETS) + rng.choice(_ALPHABETS)
-            return "".join(rng.choices(mixed, k=rng.randint(0, 10)))
-        case 3:
-            number = rng.choice((_int, _float))(rng)
-            return rng.choice(("{}", " {} ", "+{}", "{:_}", "0{}", "{}\n")).format(number)
-        case _:
-            return "".join(rng.choices(rng.choice(_ALPHABETS), k=rng.randint(0, 9)))
-
-
-def _character(rng: random.Random) -> str:
-    limit = rng.choice((0x80, 0x100, 0x600, 0x3000, 0x10000, 0x110000))
-    point = rng.randrange(limit)
-    return chr(point) if not 0xD800 <= point <= 0xDFFF else "\ufffd"
-
-
-def _bytes(rng: random.Random) -> bytes:
-    return rng.choice((rng.randbytes(rng.randint(0, 6)), _str(rng).encode()))
-
-
-def _instant(rng: random.Random) -> dt.datetime:
-    day = 86_400_000_000
-    match rng.randrange(5):
-        case 0:
-            return instant_of(rng.randint(INSTANT_MIN, INSTANT_MAX))
-        case 1:
-            us = rng.randint(INSTANT_MIN // day + 1, INSTANT_MAX // day) * day
-            return instant_of(us + rng.choice((-1, 0, 1)))
-        case 2:
-            return instant_of(rng.randint(0, 2_000_000_000) * 1_000_000)
-        case 3:  # clock changes fall on whole hours of the last Sundays
-            hours = rng.randint(-600_000, 1_200_000) * 3_600_000_000
-            return instant_of(hours + rng.choice((-1, 0, 1, 1_800_000_000)))
-        case _:
-            return instant_of(rng.randint(-3_000_000_000_000_000, 3_000_000_000_000_000))
-
-
-def _span(rng: random.Random) -> dt.timedelta:
-    match rng.randrange(3):
-        case 0:
-            return dt.timedelta(days=rng.randint(-400, 400), seconds=rng.choice((0, 0, 3600, -1)))
-        case 1:
-            return rng.randint(-(10**10), 10**10) * MICROSECOND
-        case _:
-            return _int(rng) * MICROSECOND
-
-
-_VALUES: dict[str, Callable[[random.Random], Any]] = {
-    "bool": lambda rng: rng.random() < 0.5,
-    "int": _int,
-    "float": _float,
-    "str": _str,
-    "bytes": _bytes,
-    "datetime": _instant,
-    "date": lambda rng: _instant(rng).date(),
-    "timedelta": _span,
-}
-
-
-def _mutated(value: Any, rng: random.Random) -> Any:
-    """The value itself, a neighbour or a part of it."""
-    if rng.random() < 0.4:
-        return value
-    match value:
-        case bool():
-            return not value
-        case int():
-            return _clamp(rng.choice((value + 1, value - 1, -value, value * 2)))
-        case float():
-            near = math.nextafter(value, rng.choice((-1, 1)) * math.inf)
-            return rng.choice((near, -value, value * 2))
-        case str() | bytes() | list() if value and rng.random() < 0.6:
-            start = rng.randrange(len(value))
-            return value[start : start + rng.randint(0, len(value))]
-        case str():
-            at = rng.randint(0, len(value))
-            return value[:at] + _character(rng) + value[at + rng.randint(0, 1) :]
-        case dt.datetime():
-            us = (value - EPOCH) // MICROSECOND + rng.choice((-1, 1, 86_400_000_000))
-            return instant_of(min(max(us, INSTANT_MIN), INSTANT_MAX))
-        case dt.timedelta():
-            return _clamp(-(value // MICROSECOND)) * MICROSECOND
-        case _:
-            return value
-
-
-# --- the command ----------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a line for each row of the table; returns 1 where any differs."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=10_000, help="generated inputs a row")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="rows whose key contains this")
-    parser.add_argument("--examples", type=int, default=3, help="differing inputs shown a row")
-    chosen = parser.parse_args(arguments)
-    rows = [op for key, op in ops.TABLE.items() if chosen.only in key]
-    started, con, totals, bad = time.perf_counter(), connection(), [0, 0, 0], 0
-    width = max((len(op.key) for op in rows), default=8)
-    print(f"{'operator':{width}} {'runs as':8} {'inputs':>8} {'errors':>8} {'differing':>9}")
-    for op in rows:
-        report = check(op, chosen.inputs, con=con, seed=chosen.seed)
-        print(
-            f"{op.key:{width}} {runs_as(op):8} {report.inputs:8} {report.errors:8} "
-            f"{len(report.differing):9}{'' if report.truthful else '  raises=' + str(op.raises)}"
-        )
-        for row, wanted, served, sql in report.differing[: chosen.examples]:
-            print(f"    {row!r}: Python {wanted!r}, online {served!r}, DuckDB {sql!r}")
-        totals[0] += report.inputs
-        totals[1] += report.errors
-        totals[2] += len(report.differing)
-        bad += bool(report.differing) or not report.truthful
-    seconds = time.perf_counter() - started
-    print(f"{len(rows)} rows, {totals[0]:,} inputs, {totals[1]:,} errors, {totals[2]} differing")
-    print(f"{bad} rows wrong; {seconds:.0f} s")
-    return bool(bad)
-
-
 def runs_as(op: ops.Op) -> str:
     """How DuckDB computes the row: SQL, Python, or SQL with Python for the hard inputs."""
     if op.sql is None:
         return "python" if op.literal_sql is None else "literal"
     return "hybrid" if "{python}" in op.sql else "sql"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

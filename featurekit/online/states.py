@@ -1,0 +1,61 @@
+"""Changes of states in a store, whole or in blocks, each at once or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from featurekit.compiled import View
+from featurekit.online.blocks import Moved, add_to_blocks, is_head, open_state, written
+from featurekit.online.state import Event, State
+from featurekit.online.store import Change, OnlineStore
+
+
+def update_states(
+    store: OnlineStore,
+    view: View,
+    keys: Sequence[bytes],
+    change: Callable[[int, State], None],
+    *,
+    create: bool = True,
+) -> None:
+    """Open each state, let `change` change it, and write them all at once; `change` is called with
+    the key's number, and again where another writer was faster. Without `create` a state that is
+    not there stays so."""
+
+    def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
+        out: dict[bytes, bytes] = {}
+        for i, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
+            if blob is None and not create:
+                continue
+            state = open_state(view, key, blob, store.read)
+            change(i, state)
+            out |= written(state, key, blob)
+        return out
+
+    _update(store, keys, changed)
+
+
+def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
+    """Add events to states, under their keys, all at once (A2)."""
+
+    def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
+        out: dict[bytes, bytes] = {}
+        for (view, key, events), blob in zip(added, blobs, strict=True):
+            if is_head(blob):
+                out |= add_to_blocks(view, key, blob, events, store.read)
+                continue
+            state = open_state(view, key, blob, store.read)
+            state.add(events)
+            out |= written(state, key, blob)
+        return out
+
+    _update(store, [key for _, key, _ in added], changed)
+
+
+def _update(store: OnlineStore, keys: Sequence[bytes], change: Change) -> None:
+    while True:
+        try:
+            store.update(keys, change)
+            return
+        except Moved:
+            continue

@@ -1,0 +1,82 @@
+"""Compares a whole column of answers at once, as exactly as `bits` compares two values.
+
+Nearly all columns agree in all places, so what is asked first is whether any value differs at all,
+of Arrow arrays; single values are looked at only where that cannot be told, or some do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from featurekit.parity.bits import bits
+from featurekit.types import Type
+
+_CLASSES: dict[str, type] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "timedelta": dt.timedelta,
+}
+_NAN = 0x7FF8000000000000
+
+
+def differing(type_: Type, offline: Any, online: Sequence[Any]) -> list[int]:
+    """The places at which an Arrow array and Python values of one type differ in type or bits."""
+    if _same(type_, offline, online):
+        return []
+    found = values(offline)
+    return [i for i, value in enumerate(online) if bits(value) != bits(found[i])]
+
+
+def values(offline: Any) -> list[Any]:
+    """The array's values, as an answer has them."""
+    made: list[Any] = offline.to_pylist(maps_as_pydicts="strict")
+    return made
+
+
+def differing_statuses(offline: Any, online: Sequence[str]) -> list[int]:
+    """The places at which an Arrow array of statuses and Python strings differ."""
+    import pyarrow as pa
+
+    if pa.array(online, pa.string()).equals(offline):
+        return []
+    return [i for i, (a, b) in enumerate(zip(offline.to_pylist(), online, strict=True)) if a != b]
+
+
+def _same(type_: Type, offline: Any, online: Sequence[Any]) -> bool:
+    """Whether the columns agree everywhere; False also where only single values can tell."""
+    import pyarrow as pa
+
+    wanted = _CLASSES.get(type_.name)
+    if wanted is None or offline.type != type_.arrow or len(offline) != len(online):
+        return False
+    if not {*map(type, online)} <= {wanted, type(None)}:
+        return False
+    if wanted is dt.datetime and any(v is not None and v.tzinfo is None for v in online):
+        return False
+    try:
+        made = pa.array(online, type_.arrow)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return False
+    if wanted is float:
+        return _same_floats(offline, made)
+    return bool(made.equals(offline))
+
+
+def _same_floats(one: Any, other: Any) -> bool:
+    """Bits, and which are null; every NaN is one."""
+    import numpy as np
+
+    if one.null_count != other.null_count:
+        return False
+    if one.null_count and not one.is_null().equals(other.is_null()):
+        return False
+    left, right = (a.fill_null(0.0).to_numpy(zero_copy_only=False) for a in (one, other))
+    left, right = (np.where(np.isnan(a), _NAN, a.view(np.int64)) for a in (left, right))
+    return bool(np.array_equal(left, right))

@@ -1,0 +1,289 @@
+"""States in blocks: what a window reads of them, and what else must know of them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from oracle import bits
+from paths import in_small_blocks, service_of
+
+from featurekit.aggregates import (
+    Count,
+    CountDistinct,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    Variance,
+)
+from featurekit.aggregates.sums import sums_of
+from featurekit.compiled import View, compile_service
+from featurekit.define import Entity, EventSource, FeatureView, feature
+from featurekit.errors import AsOfTooOld
+from featurekit.online import blocks
+from featurekit.online.block_lookup import needed
+from featurekit.online.blocks import Head, Layout, is_head
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.state import Event
+from featurekit.online.states import add_events
+from featurekit.online.store import MemoryStore, OnlineStore
+from featurekit.serve import OnlineService, Plan, plan_bytes, project_key
+from featurekit.to_python import ERROR
+from featurekit.types import FLOAT, INT, instant
+
+SOURCE = EventSource(
+    "events",
+    path="events.parquet",
+    schema={"key": int, "x": float | None, "n": int, "kind": str, "good": bool | None},
+    timestamp_field="at",
+    created_timestamp_column="arrived",
+)
+S = 1_000_000
+FLOATS = [0.1, -0.0, 0.0, 25.5, 1e308, -1e308, 5e-324, -1e-308, 3.0, math.nan, math.inf, -math.inf]
+
+
+@feature
+def inverse(n: int) -> float:
+    return 1 / n
+
+
+def view(*, lifetime: bool = True, **options: Any) -> FeatureView:
+    entity = Entity("key", {"key": int})
+    features: dict[str, Any] = {}
+    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
+        features |= {
+            f"count_{name}": Count(window=window),
+            f"counted_{name}": Count("x", window=window, where="good"),
+            f"sum_{name}": Sum("x", window=window),
+            f"whole_{name}": Sum("n", window=window, where="good"),
+            f"mean_{name}": Mean("x", window=window, where="good"),
+            f"variance_{name}": Variance("n", window=window),
+            f"stddev_{name}": StdDev("x", window=window, ddof=0),
+            f"min_{name}": Min("x", window=window),
+            f"max_{name}": Max("x", window=window, where="good"),
+            f"first_{name}": First("kind", window=window),
+            f"last_{name}": Last("x", window=window),
+            f"erring_{name}": Sum(inverse, window=window, default=-1.0),
+            f"distinct_{name}": CountDistinct("kind", window=window),
+            f"median_{name}": Quantile("n", q=0.5, window=window),
+        }
+    features["week_before"] = Sum("x", window="100s", offset="50s")
+    features["tiles"] = Sum("n", window="100s", hop="20s")
+    if not lifetime:
+        features = {n: f for n, f in features.items() if not n.endswith("_ever")}
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features, **options)
+
+
+VIEWS = {
+    "lifetime": view(),
+    "windows": view(lifetime=False),
+    "history": view(history="200s"),
+    "ttl": view(lifetime=False, ttl="20s", history="30s"),
+}
+
+
+def plan_of(definition: FeatureView) -> Plan:
+    return Plan("tests", compile_service(service_of(definition)))
+
+
+def key_of(plan: Plan) -> bytes:
+    (((key,),)) = plan.state_keys({"key": [1]}, 1)
+    assert key is not None
+    return key
+
+
+def events_of(plan: View, chance: random.Random, n: int, *, mild: bool) -> list[Event]:
+    """Events half a second apart, some at one instant, some late, in the order of their arrival."""
+    made = []
+    for i in range(n):
+        ts = (i + chance.choice((0, 0, 1))) * S // 2
+        whole = chance.randrange(-3, 1000)
+        x = round(chance.uniform(0, 100), 2) if mild else chance.choice(FLOATS)
+        row = {
+            "x": None if chance.random() < 0.1 else x,
+            "n": whole,
+            "kind": chance.choice(["a", "b", "", "é"]),
+            "good": chance.choice((True, False, None)),
+        }
+        inverse_ = 1 / whole if whole else ERROR
+        slots = tuple(row[s.column] if s.column else inverse_ for s in plan.slots)
+        made.append((ts, ts + chance.choice((0, 0, 0, 1, 40, 500)) * S, slots))
+    return sorted(made, key=lambda event: event[1])
+
+
+def asked(plan: Plan, store: OnlineStore, t: int) -> list[Any]:
+    """What a lookup gives as of `t`, in bits, or that it is too late to ask."""
+    key = key_of(plan)
+    try:
+        ((values, statuses),), _ = plan.evaluate(
+            [[key]], {key: store.read([key])[0]}, [{}], [t], store.read
+        )
+    except AsOfTooOld:
+        return ["too old"]
+    return [*map(bits, values), *statuses]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mild", [True, False])
+@pytest.mark.parametrize("name", VIEWS)
+def test_blocks_are_what_one_state_would_be(name: str, mild: bool, seed: int) -> None:
+    """The keys and bytes are those of one push of all (A2), the answers those of a state that is
+    whole, whatever came when and wherever the windows end."""
+    plan = plan_of(VIEWS[name])
+    compiled, key = plan.service.views[0], key_of(plan)
+    chance = random.Random(seed)
+    events = events_of(compiled, chance, 260, mild=mild)
+    store, arrived, split = MemoryStore(), [], 0
+    while events:
+        n = chance.choice((1, 1, 2, 30))
+        coming, events = events[:n], events[n:]
+        chance.shuffle(coming)
+        arrived += coming
+        with pytest.MonkeyPatch.context() as patch:
+            in_small_blocks(patch, split=8, size=6)
+            add_events(store, [(compiled, key, coming)])
+            once = MemoryStore()
+            add_events(once, [(compiled, key, arrived)])
+            assert store.values == once.values
+            split += is_head(store.values[key])
+            newest = max(e[1] for e in arrived)
+            at = [newest, chance.choice(arrived)[1], chance.choice(arrived)[0] + 30 * S]
+            at += [newest - 30 * S + chance.randrange(60 * S), newest + 399 * S]
+            in_blocks = [asked(plan, store, t) for t in at]
+        whole = MemoryStore()
+        add_events(whole, [(compiled, key, arrived)])
+        assert not is_head(whole.values[key])
+        assert in_blocks == [asked(plan, whole, t) for t in at]
+    assert split >= 10
+
+
+def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_blocks(monkeypatch, split=8, size=8)
+    features: dict[str, Any] = {
+        "sum": Sum("x", window="800s"),
+        "least": Min("n", window="800s"),
+        "spread": StdDev("x", window="800s"),
+        "of_tiles": Mean("x", window="300s", hop="10s", where="good"),
+        "lifetime": Count(window="lifetime"),
+    }
+    definition = FeatureView(
+        "v", entities=[Entity("key", {"key": int})], source=SOURCE, features=features
+    )
+    plan = plan_of(definition)
+    (compiled,), key, store = plan.service.views, key_of(plan), MemoryStore()
+    events = events_of(compiled, random.Random(0), 3000, mild=True)
+    add_events(store, [(compiled, key, events)])
+    head = Head(Layout(compiled), store.values[key])
+    assert head.n > 200
+    assert len(needed(head, head.newest_arrival)) <= 4
+    # Of instants before the newest arrival, also blocks in which something had not arrived.
+    assert len(needed(head, max(head.newest))) <= 4
+
+
+def test_a_lookup_that_a_push_overtakes_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_blocks(monkeypatch, split=8, size=4)
+    plan = plan_of(VIEWS["lifetime"])
+    service = plan.service
+    (compiled,), key = service.views, key_of(plan)
+    events = events_of(compiled, random.Random(1), 100, mild=True)
+
+    class Overtaken(MemoryStore):
+        left = 2
+
+        def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            if any(b":block:" in k for k in keys) and self.left:
+                self.left -= 1
+                add_events(self.twin, [(compiled, key, [events[-1 - self.left]])])
+                self.values = self.twin.values
+            return super().read(keys)
+
+    store, store.twin = Overtaken(), MemoryStore()  # type: ignore[attr-defined]
+    add_events(store.twin, [(compiled, key, events[:-2])])  # type: ignore[attr-defined]
+    store.values = store.twin.values  # type: ignore[attr-defined]
+    store.write(
+        {
+            project_key("tests", "live", service.name): service.fingerprint.encode(),
+            project_key("tests", "plan", service.name, service.fingerprint): plan_bytes(service),
+        }
+    )
+    when = instant(events[-1][1])
+    found = OnlineService(store, "tests", service.name).get([{"key": 1}], when)
+    assert store.left == 0
+    everything = MemoryStore()
+    add_events(everything, [(compiled, key, events)])
+    wanted = asked(plan, everything, events[-1][1])
+    assert [bits(v[0]) for v in found.columns.values()] == wanted[: len(found.columns)]
+
+
+def test_a_push_that_another_overtakes_is_done_again(
+    redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_small_blocks(monkeypatch, split=8, size=4)
+    plan = plan_of(VIEWS["lifetime"])
+    (compiled,), key = plan.service.views, key_of(plan)
+    events = events_of(compiled, random.Random(2), 120, mild=True)
+    other = RedisStore(redis_store.url)
+
+    class Overtaken(RedisStore):
+        left = 3
+
+        def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            if any(b":block:" in k for k in keys) and self.left:
+                self.left -= 1
+                add_events(other, [(compiled, key, [events[-2 - self.left]])])
+            return super().read(keys)
+
+    slow = Overtaken(redis_store.url)
+    add_events(slow, [(compiled, key, events[:-4])])
+    add_events(slow, [(compiled, key, events[-1:])])
+    assert slow.left == 0
+    once = MemoryStore()
+    add_events(once, [(compiled, key, events)])
+    keys = list(redis_store.keys(b""))
+    assert dict(zip(keys, redis_store.read(keys), strict=True)) == once.values
+    other.close()
+    slow.close()
+
+
+def test_a_state_and_its_blocks_lie_in_one_cluster_slot() -> None:
+    key = key_of(plan_of(VIEWS["windows"]))
+    of_block = blocks.block_key(key, b"open")
+    assert key[key.index(b"{") : key.index(b"}") + 1] in of_block
+    assert of_block.startswith(b"fk:tests:block:view:")
+
+
+@pytest.mark.parametrize("item", [FLOAT, INT])
+def test_sums_of_parts_make_the_aggregate_of_all(item: Any) -> None:
+    """Sums may be added and, as whole numbers, taken away: the rest is what is beside them."""
+    chance = random.Random(3)
+    for _ in range(400):
+        n = chance.randrange(0, 6)
+        pool = FLOATS if item == FLOAT else [0, 1, -1, 2**63 - 1, -(2**63), 7]
+        if item == FLOAT and chance.random() < 0.6:
+            pool = [chance.uniform(-1, 1) * 2.0 ** chance.randrange(-60, 60) for _ in range(6)]
+        values = [chance.choice(pool) for _ in range(n)]
+        a, b = sorted((chance.randint(0, n), chance.randint(0, n)))
+        for kind in (Count, Sum, Mean, Variance, StdDev):
+            aggregate = kind("x", window="1s")
+            parts = [sums_of(v, item, aggregate.adds) for v in (values[:a], values[a:b])]
+            expected = outcome(lambda k=aggregate, v=values: k.over(v, item))
+            sums = parts[0] + parts[1]
+            assert (
+                outcome(lambda k=aggregate, s=sums, v=values[b:]: k.over_sums(s, v, item))
+                == expected
+            )
+
+
+def outcome(call: Any) -> Any:
+    try:
+        return bits(call())
+    except OverflowError:
+        return "beyond"
