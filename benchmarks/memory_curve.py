@@ -92,7 +92,9 @@ def held(store: FeatureStore, views: Sequence[View]) -> dict[str, int]:
     """Bytes of Redis by view, and of what is remembered of ids, and the number of those."""
     found = {}
     for view in views:
-        keys = list(store.online.keys(state_prefix("bench", view)))
+        prefix = state_prefix("bench", view)
+        prefixes = (prefix, prefix.replace(b":state:", b":block:", 1))
+        keys = [key for prefix in prefixes for key in store.online.keys(prefix)]
         found[view.name] = sum(store.online.sizes(keys))
         if view.dedupe_us is not None:
             keys = list(store.online.keys(ids_prefix("bench", view)))

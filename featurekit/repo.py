@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from featurekit.errors import DefinitionError, FeaturekitError
 _TAKEN = frozenset(
     {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
 )
+# Modules of two repos may share a name, and the interpreter has one place for it.
+_loading = threading.RLock()
 
 
 @dataclass(slots=True)
@@ -78,7 +81,13 @@ def _definitions(folder: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _modules(folder: Path) -> list[tuple[Path, ModuleType]]:
-    """Every module of the folder, run anew; they may import each other by name."""
+    """Every module of the folder, run anew; they may import each other by name. One thread's folder
+    after the other's."""
+    with _loading:
+        return _run_all(folder)
+
+
+def _run_all(folder: Path) -> list[tuple[Path, ModuleType]]:
     paths = {path.stem: path for path in sorted(folder.glob("*.py"))}
     for name, path in paths.items():
         if name in sys.stdlib_module_names or name in _TAKEN:

@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from paths import plan_of
-from test_equal_states import SERVICES, hostile
+from paths import in_small_blocks, plan_of
+from test_equal_states import BLOCKS, SERVICES, STATES, hostile, states
 
 from featurekit import FeatureStore
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.store import MemoryStore
 from featurekit.push import prepare, write
 from featurekit.push_log import segments
-from featurekit.serve import state_prefix
+from featurekit.repo import load_repo
 from featurekit.types import instant
 
 WRITERS = 3
@@ -45,6 +45,7 @@ def batches(name: str, writer: int) -> list[list[dict[str, Any]]]:
 
 def push_part(url: str, name: str, writer: int, start: Any) -> None:
     """The work of a process."""
+    in_small_blocks(pytest.MonkeyPatch(), split=20, size=8)
     views = plan_of(SERVICES[name]).service.views
     store = RedisStore(url)
     made = [prepare("tests", views, batch) for batch in batches(name, writer)]
@@ -56,7 +57,7 @@ def push_part(url: str, name: str, writer: int, start: Any) -> None:
 
 @pytest.mark.parametrize("name", ["now only", "corrections"])
 def test_processes_that_push_at_once_leave_the_bytes_of_one_push(
-    redis_url: str, redis_store: RedisStore, name: str
+    redis_url: str, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(WRITERS)
@@ -67,6 +68,7 @@ def test_processes_that_push_at_once_leave_the_bytes_of_one_push(
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * WRITERS
+    in_small_blocks(monkeypatch, split=20, size=8)
     once = MemoryStore()
     write(once, prepare("tests", plan_of(SERVICES[name]).service.views, hostile(5, 120)))
     keys = list(redis_store.keys(b"fk:tests:"))
@@ -130,12 +132,29 @@ def read_meanwhile(open_: Callable[[], FeatureStore], over: threading.Event) -> 
     return asked
 
 
+def test_repos_that_are_opened_at_once_have_each_its_own_definitions(tmp_path: Path) -> None:
+    folders = [tmp_path / str(n) for n in range(4)]
+    for n, folder in enumerate(folders):
+        folder.mkdir()
+        text = MODULE.replace('"9d"', f'"{n + 1}d"')
+        (folder / "definitions.py").write_text(f"import time\ntime.sleep(0.05)\n{text}")
+    with ThreadPoolExecutor(len(folders)) as pool:
+        repos = list(pool.map(load_repo, folders))
+    assert [r.views["clicked"].features["last"].window for r in repos] == ["1d", "2d", "3d", "4d"]
+
+
+@pytest.fixture(params=[False, True], ids=["whole states", "small blocks"])
+def in_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        in_small_blocks(monkeypatch, split=20, size=8)
+
+
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda fd: None)  # no power fails here
 
 
-@pytest.mark.usefixtures("no_fsync", "redis_store")
+@pytest.mark.usefixtures("no_fsync", "redis_store", "in_blocks")
 def test_live_pushes_at_once_lose_no_event_and_readers_see_them_whole(
     make_repo: Callable[..., Path], redis_url: str
 ) -> None:
@@ -176,10 +195,9 @@ def test_live_pushes_at_once_lose_no_event_and_readers_see_them_whole(
         once = MemoryStore()
         for source, rows in logged.items():
             write(once, prepare("tests", [v for v in views if v.source.name == source], rows))
-        for view in views:
-            keys = list(store.online.keys(state_prefix("tests", view)))
-            assert len(keys) == len(USERS)
-            assert store.online.read(keys) == once.read(keys), view.name
+        keys = [key for prefix in (STATES, BLOCKS) for key in store.online.keys(prefix)]
+        assert dict(zip(keys, store.online.read(keys), strict=True)) == states(once)
+        assert sum(key.startswith(STATES) for key in keys) == len(views) * len(USERS)
         counts = store.get_online_features("service", [{"k": k} for k in USERS]).columns
         assert sum(counts["clicked__rows"]) == sum(counts["bought__rows"]) == EVENTS
 
