@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.parity.bits import bits, shown
 
-_KEPT = 20
+_KEPT, _KEPT_OF_FEATURE = 60, 3
 _NONE: dict[str, int] = {}
 
 
@@ -104,8 +104,9 @@ class Report:
         found.statuses.update(statuses)
 
     def keep(self, difference: Difference) -> None:
-        """Keep a difference that was counted, where there is room."""
-        if len(self.differences) < _KEPT:
+        """Keep a difference that was counted, where there is room: a few of each feature."""
+        alike = sum(d.feature == difference.feature for d in self.differences)
+        if len(self.differences) < _KEPT and alike < _KEPT_OF_FEATURE:
             self.differences.append(difference)
 
     def to_dict(self) -> dict[str, Any]:
