@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
-from featurekit.errors import DefinitionError
-from featurekit.online.store import MemoryStore
-from featurekit.parity.budget import Budget, parse_budget
-from featurekit.parity.fuzz import Fuzzer, fuzz
+from featurekit.parity.fuzz import Fuzzer
 from featurekit.repo import Repo, load_repo
-from featurekit.store import FeatureStore
-from tests.paths import connect
 
 SHOP = Path(__file__).parent.parent / "feature_repo"
 EVERYTHING = Path(__file__).parent / "planted" / "repo"
