@@ -435,6 +435,7 @@ def parser() -> Parser:
         "--budget", type=budget, metavar="N|TIME",
         help="values to compare or how long to go on, from the oldest on (default: the whole log)",
     )  # fmt: skip
+    _pages(replay)
 
     operators = mode(
         "operators",
@@ -485,9 +486,14 @@ def _checked(made: Parser, default: int) -> None:
         "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
     )
     _budget(made, default, "values to compare for each service,")
+    _pages(made)
+
+
+def _pages(made: Parser) -> None:
     made.add_argument(
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
     )
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _junit(made: Parser, text: str) -> None:
@@ -515,7 +521,6 @@ def _budget(made: Parser, default: int, text: str) -> None:
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
-    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _values(made: Parser, text: str) -> None:
