@@ -17,12 +17,14 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from featurekit.compiled import Service, View
 from featurekit.define import EventSource
+from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.materialise import materialize_view
 from featurekit.offline import Snapshot, TrainingSet
 from featurekit.online.redis_store import RedisStore
@@ -125,6 +127,7 @@ class _Play:
         self.store = store
         self.result = Found(world)
         self.misread: dict[int, Row] = {}
+        self.failed = False
         live = self.service.fingerprint or "live"
         store.write({
             project_key(_PROJECT, "plan", self.service.name, live): fuzzer.plan,
@@ -141,14 +144,40 @@ class _Play:
                 for name, source in self.sources.items()
             }
             self._compare_rows(con, relations, rows)
-            online = self._online(con, relations)
+            with self._failing("online"):
+                online = self._online(con, relations)
         finally:
             con.close()
         asked = [(s, c, q) for s, step in enumerate(self.course.steps) for c, q in step.questions]
-        self.result.questions = len(asked)
-        if asked:
-            self._compare(asked, self._offline([q for _, _, q in asked]), online)
+        if asked and not self.failed:
+            with self._failing("offline"):
+                offline = self._offline([q for _, _, q in asked])
+        if asked and not self.failed:
+            self.result.questions = len(asked)
+            self._compare(asked, offline, online)
         return self.result
+
+    @contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """What a path raises is a difference, and the end of its world."""
+        try:
+            yield
+        except (OSError, MemoryError, StoreUnavailable):
+            raise  # says nothing of the path
+        except Exception as error:
+            self.failed = True
+            told = (None, f"{type(error).__name__}: {error}")
+            went_on = (None, "went on")
+            self.result.misread[f"{self.service.name}: {path}"] += 1
+            self.result.differences.append(
+                Difference(
+                    f"{self.service.name}: {path}",
+                    {},
+                    "",
+                    told if path == "offline" else went_on,
+                    told if path == "online" else went_on,
+                )
+            )
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -188,7 +217,18 @@ class _Play:
     def _ask(self, step: Step) -> list[Any]:
         rows = [question.row for _, question in step.questions]
         instants = [question.at for _, question in step.questions]
-        return self.lookups.lookup(rows, instants)[2]
+        try:
+            return self.lookups.lookup(rows, instants)[2]
+        except OnlineError:
+            return [self._ask_one(row, at) for row, at in zip(rows, instants, strict=True)]
+
+    def _ask_one(self, row: Row, at: int) -> Any:
+        """The answer to one of several questions, some of which are refused."""
+        try:
+            return self.lookups.lookup([row], [at])[2][0]
+        except OnlineError as error:
+            outputs = len(self.service.outputs)
+            return [None] * outputs, [type(error).__name__] * outputs
 
     # --- offline ----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from featurekit.parity.bits import bits, shown, ulps
 if TYPE_CHECKING:
     from featurekit.parity.diagnose import Diagnosis
 
-_KEPT = 20
+_KEPT, _KEPT_OF_FEATURE = 60, 3
 _PLOTTED = 2_000
 _NONE: dict[str, int] = {}
 
@@ -112,12 +112,13 @@ class Report:
         found.statuses.update(statuses)
 
     def keep(self, difference: Difference) -> None:
-        """Keep a difference that was counted, where there is room."""
+        """Keep a difference that was counted, where there is room: a few of each feature."""
         if len(self.points) < _PLOTTED:
             apart = ulps(difference.offline[0], difference.online[0])
             same = difference.offline[1] == difference.online[1]
             self.points.append((difference.feature, difference.as_of, apart if same else None))
-        if len(self.differences) < _KEPT:
+        alike = sum(d.feature == difference.feature for d in self.differences)
+        if len(self.differences) < _KEPT and alike < _KEPT_OF_FEATURE:
             self.differences.append(difference)
 
     def to_dict(self) -> dict[str, Any]:
