@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import dataclasses
 import json
 import random
 import subprocess
 import sys
 from collections import Counter
->>>>>>> 4b7c79f (A catalogue of planted skews, and what finds them)
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from featurekit.parity.fuzz import Fuzzer
-from featurekit.repo import Repo, load_repo
-=======
 from featurekit import push
 from featurekit.cli import main
 from featurekit.compiled import Feature
@@ -35,7 +28,6 @@ from featurekit.repo import Repo, load_repo
 from featurekit.store import FeatureStore
 from tests.planted.catch import REPO, catch, repo
 from tests.planted.skews import SKEWS, everywhere
->>>>>>> 4b7c79f (A catalogue of planted skews, and what finds them)
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "feature_repo"

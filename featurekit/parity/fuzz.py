@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -420,7 +421,11 @@ def fuzz(
             for one in pool.map(sizes):
                 take(one)
     for one in sorted(found, key=lambda f: f.world):
-        _add(report, service, one)
+        _add(report, fuzzer.service, one)
+    if report.differences:
+        from featurekit.parity.diagnose import diagnose_report, scenario_of_case
+
+        diagnose_report(report, partial(scenario_of_case, fuzzer.service))
     report.seconds = clock.taken
     return report
 
