@@ -422,7 +422,11 @@ def fuzz(
             for one in pool.map(sizes):
                 take(one)
     for one in sorted(found, key=lambda f: f.world):
-        _add(report, service, one)
+        _add(report, fuzzer.service, one)
+    if report.differences:
+        from featurekit.parity.diagnose import diagnose_report, scenario_of_case
+
+        diagnose_report(report, partial(scenario_of_case, fuzzer.service))
     report.seconds = clock.taken
     diagnose_report(report, partial(scenario_of_case, service))
     return report

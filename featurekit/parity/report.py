@@ -132,7 +132,7 @@ class Report:
 
     def keep(self, difference: Difference) -> None:
         """Keep a difference that was counted, where there is room: a few of each feature."""
-        if len(self.points) < _PLOTTED:
+        if difference.as_of and len(self.points) < _PLOTTED:
             apart = ulps(difference.offline[0], difference.online[0])
             same = difference.offline[1] == difference.online[1]
             self.points.append((difference.feature, difference.as_of, apart if same else None))

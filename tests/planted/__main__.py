@@ -26,16 +26,21 @@ def main() -> int:
     began, found = time.monotonic(), []
     for skew in SKEWS.values():
         if chosen.only in skew.name:
-            found.append(catch(skew, seed=chosen.seed))
+            found.append(catch(skew, seed=chosen.seed, named=True))
             print(line(found[-1]), flush=True)
     missed = [c.skew.name for c in found if not c.values]
-    print(f"{len(found)} planted, {len(missed)} missed, {time.monotonic() - began:.0f} s", *missed)
+    right = sum(c.named == c.skew.cause for c in found)
+    print(
+        f"{len(found)} planted, {len(missed)} missed, the cause of {right} told right, "
+        f"{time.monotonic() - began:.0f} s",
+        *missed,
+    )
     if chosen.write is not None:
         before, _, rest = chosen.write.read_text(encoding="utf-8").partition(BEGIN)
         after = rest.partition(END)[2]
         table = "\n".join([
-            "| skew | path | found by | values until then | first seen in | cause |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "| skew | path | found by | values until then | first seen in | cause | told as |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
             *map(line, found),
         ])  # fmt: skip
         chosen.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
@@ -46,8 +51,8 @@ def line(caught: Caught) -> str:
     """A row of the table."""
     skew = caught.skew
     values = f"{caught.values:,}" if caught.values else "**missed**"
-    named = caught.named or skew.cause
-    return f"| {skew.about} | {skew.path} | {skew.mode} | {values} | `{caught.feature}` | {named} |"
+    cells = [skew.about, skew.path, skew.mode, values, f"`{caught.feature}`", skew.cause]
+    return f"| {' | '.join([*cells, caught.named])} |"
 
 
 if __name__ == "__main__":
