@@ -143,6 +143,12 @@ def materialized_until(store: OnlineStore, project: str, view: View) -> int | No
     return _read(store, _until_key(project)).get(_version(view))
 
 
+def materialized_marks(store: OnlineStore, project: str, views: Sequence[View]) -> list[int | None]:
+    """As `materialized_until`, of several views at once."""
+    known = _read(store, _until_key(project))
+    return [known.get(_version(view)) for view in views]
+
+
 def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
     """Every arrival up to `until` is in the view's states."""
     version = _version(view)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from featurekit.parity.report import Report
     from featurekit.point_in_time import Events
     from featurekit.push import Pushed
+    from featurekit.serving_log.log import ServingLog
 
 Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
@@ -87,6 +88,7 @@ class FeatureStore:
         self._repo: Repo | None = None
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self._log: ServingLog | None = None
         self._pushes = 0
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -104,7 +106,11 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections; the store opens them again when it needs them."""
+        """Let go of connections; the store opens them again when it needs them. What the serving
+        log holds is written."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -132,6 +138,18 @@ class FeatureStore:
                 url = private_redis(self.state_dir / "redis")
             self._store = RedisStore(url)
         return self._store
+
+    @property
+    def serving_log(self) -> ServingLog | None:
+        """The log that lookups go to, as `featurekit: serving_log:` says; None without one."""
+        config = self.config.featurekit.serving_log
+        if self._log is None and config is not None:
+            from featurekit.serving_log.open import open_log
+
+            self._log = open_log(
+                config, self.online, self.project, folder=self.path, state_dir=self.state_dir
+            )
+        return self._log
 
     def _connect(self) -> Any:
         """A DuckDB of its own for one piece of work, in a session as T2 wants it.
@@ -669,7 +687,8 @@ class FeatureStore:
         found = self._services.get(service)
         if found is None:
             mismatch = self.config.featurekit.numeric_mismatch
-            found = OnlineService(self.online, self.project, service, on_mismatch=mismatch)
+            log = self.serving_log
+            found = OnlineService(self.online, self.project, service, on_mismatch=mismatch, log=log)
             self._services[service] = found
         return found.get(rows, as_of)
 
