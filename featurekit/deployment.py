@@ -143,10 +143,10 @@ def materialized_until(store: OnlineStore, project: str, view: View) -> int | No
     return _read(store, _until_key(project)).get(_version(view))
 
 
-def materialized_marks(store: OnlineStore, project: str, views: Sequence[View]) -> list[int | None]:
-    """As `materialized_until`, of several views at once."""
+def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int | None]:
+    """As `materialized_until`, of every view as it is now."""
     known = _read(store, _until_key(project))
-    return [known.get(_version(view)) for view in views]
+    return lambda view: known.get(_version(view))
 
 
 def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:

@@ -215,6 +215,11 @@ class OnlineService:
         self.live: bytes | None = None
         self.plan: Plan | None = None
 
+    def current(self) -> Plan:
+        """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
+        live = self.store.read([self.live_key])[0]
+        return self.plan if self.plan is not None and live == self.live else self._load(live)
+
     def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
 

@@ -1,40 +1,26 @@
-"""Compares whole columns of values bit for bit; looks at single ones only where columns part."""
+"""Rows that are asked about, and what each path answers to them, in columns."""
 
 from __future__ import annotations
 
-import datetime as dt
-import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import Service
-from featurekit.parity.bits import bits
-from featurekit.types import Type
+from featurekit.parity.columns import differing, differing_statuses
+from featurekit.parity.report import Difference, Report
+from featurekit.types import instant
 
 if TYPE_CHECKING:
     from featurekit.store import FeatureStore
-
-_CLASSES: dict[str, type] = {
-    "int": int, "bool": bool, "str": str, "bytes": bytes,
-    "datetime": dt.datetime, "date": dt.date, "timedelta": dt.timedelta,
-}  # fmt: skip
-
-
-@dataclass(slots=True)
-class Answers:
-    """What one path answers to some rows: for each output of a service a column of values and one
-    of statuses."""
-
-    values: list[Sequence[Any]]
-    statuses: list[Sequence[str]]
 
 
 @dataclass(slots=True)
 class Asked:
     """Rows: join keys and request fields by column, and each row's instant in microseconds."""
 
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
     at: Sequence[int]
 
     def some(self, rows: Sequence[int]) -> Asked:
@@ -58,6 +44,15 @@ class Asked:
         return pa.table(made)
 
 
+@dataclass(slots=True)
+class Answers:
+    """For each output of a service, a column of values and one of statuses: Arrow arrays where
+    offline answered, sequences of Python values where online did."""
+
+    values: Sequence[Any]
+    statuses: Sequence[Any]
+
+
 def offline_answers(store: FeatureStore, service: Service, asked: Asked) -> Answers:
     """What offline says of the rows, each as of its own instant."""
     return answers_of(service, store.training_set(service, asked.frame(service)).to_arrow())
@@ -67,8 +62,8 @@ def answers_of(service: Service, table: Any) -> Answers:
     """The outputs of a training set with statuses and full names."""
     names = [o.full_name for o in service.outputs]
     return Answers(
-        [table[n].to_pylist(maps_as_pydicts="strict") for n in names],
-        [table[f"{n}__status"].to_pylist() for n in names],
+        [table[n].combine_chunks() for n in names],
+        [table[f"{n}__status"].combine_chunks() for n in names],
     )
 
 
@@ -77,42 +72,56 @@ def lenient(service: Service) -> Service:
     return replace(service, views=tuple(replace(v, on_error="null") for v in service.views))
 
 
-def parting(service: Service, left: Answers, right: Answers) -> list[list[int]]:
-    """For each output, the numbers of the rows whose bits or status differ."""
+def parting(service: Service, offline: Answers, online: Answers) -> list[list[int]]:
+    """For each output, the numbers of the rows whose type, bits or status differ."""
     found = []
     for o, output in enumerate(service.outputs):
-        differing = unequal(output.type, left.values[o], right.values[o])
-        if list(left.statuses[o]) != list(right.statuses[o]):
-            pairs = enumerate(zip(left.statuses[o], right.statuses[o], strict=True))
-            differing = sorted({*differing, *(i for i, (a, b) in pairs if a != b)})
-        found.append(differing)
+        of_values = differing(output.type, offline.values[o], online.values[o])
+        of_statuses = differing_statuses(offline.statuses[o], online.statuses[o])
+        found.append(sorted({*of_values, *of_statuses}))
     return found
 
 
-def unequal(type_: Type, left: Sequence[Any], right: Sequence[Any]) -> list[int]:
-    """Where two columns differ in type or bits; every NaN is one."""
-    if type_.name == "float":
-        same = _floats(left) == _floats(right) is not None
-    else:
-        class_ = _CLASSES.get(type_.name)
-        known = {class_, type(None)}
-        same = (
-            class_ is not None
-            and {*map(type, left)} <= known >= {*map(type, right)}
-            and list(left) == list(right)
-        )
-    if same:
-        return []
-    pairs = enumerate(zip(left, right, strict=True))
-    return [i for i, (a, b) in pairs if a is not b and bits(a) != bits(b)]
+def count(report: Report, service: Service, offline: Answers) -> None:
+    """Add as many compared values as offline answered."""
+    for o, output in enumerate(service.outputs):
+        statuses = offline.statuses[o]
+        counts = {str(c["values"]): int(c["counts"]) for c in statuses.value_counts().to_pylist()}
+        report.count(output.full_name, compared=len(statuses), statuses=Counter(counts))
 
 
-def _floats(values: Sequence[Any]) -> tuple[bytes, bytes] | None:
-    """The bits of floats, and which of them are None; None where some value is neither."""
-    absent = b""
-    if None in values:
-        absent = bytes(v is None for v in values)
-        values = [0.0 if v is None else v for v in values]
-    if {*map(type, values)} - {float}:
-        return None
-    return struct.pack(f"<{len(values)}d", *values), absent
+def tell_apart(
+    report: Report,
+    service: Service,
+    asked: Asked,
+    offline: Answers,
+    online: Answers,
+    parted: Sequence[Sequence[int]],
+    explained: dict[tuple[int, int], int | None],
+) -> None:
+    """Add differences to a report: those that are `explained`, by output and row, are lag, with the
+    arrival of the oldest event that was not online; all others are skew."""
+    for o, rows in enumerate(parted):
+        name = service.outputs[o].full_name
+        found = report.features[name]
+        for i in rows:
+            if (o, i) in explained:
+                found.lagging += 1
+                oldest = explained[o, i]
+                if oldest is not None:
+                    found.lag_us = max(found.lag_us or 0, asked.at[i] - oldest)
+                continue
+            found.differing += 1
+            report.keep(
+                Difference(
+                    name,
+                    asked.row(i),
+                    instant(asked.at[i]).isoformat(),
+                    (_value(offline.values[o], i), offline.statuses[o][i].as_py()),
+                    (online.values[o][i], online.statuses[o][i]),
+                )
+            )
+
+
+def _value(column: Any, i: int) -> Any:
+    return column.slice(i, 1).to_pylist(maps_as_pydicts="strict")[0]

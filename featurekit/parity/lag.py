@@ -16,8 +16,8 @@ from featurekit.compiled import Service, View
 from featurekit.event_ids import counted
 from featurekit.ir import Param
 from featurekit.offline import Snapshot, TrainingSet
-from featurekit.online.state import FOREVER, NEVER
-from featurekit.parity.columns import Answers, Asked, answers_of
+from featurekit.online.state import FOREVER
+from featurekit.parity.answers import Answers, Asked, answers_of
 from featurekit.point_in_time import Events
 from featurekit.to_duckdb import quote
 from featurekit.types import INT
@@ -47,9 +47,7 @@ class Lag:
 
     def oldest(self, service: Service, output: int, row: int) -> int | None:
         """When the oldest event arrived that an output misses in a row."""
-        found = [
-            self.waiting[v][row] for v in inputs(service, output) if row in self.waiting[v]
-        ]
+        found = [self.waiting[v][row] for v in inputs(service, output) if row in self.waiting[v]]
         return min(found, default=None)
 
 
@@ -132,30 +130,23 @@ def _rows(con: Any, view: View, v: int, asked: Asked, known: Online) -> str:
     columns |= {
         _ROW: pa.array(range(len(asked.at)), pa.int64()),
         "__at": pa.array(asked.at, pa.int64()),
-        "__p": pa.array(known.pushed, pa.int64()),
         "__n": pa.array(upto, pa.int64()),
     }
     con.register(f"{name}_arrow", pa.table(columns))
-    typed = ", ".join(f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys)
-    con.execute(
-        f"CREATE TEMP TABLE {name} AS SELECT {typed}, {_ROW}, __at, __p, __n FROM {name}_arrow"
+    typed = ", ".join(
+        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
     )
+    con.execute(f"CREATE TEMP TABLE {name} AS SELECT {typed}, {_ROW}, __at, __n FROM {name}_arrow")
     con.unregister(f"{name}_arrow")
     return name
 
 
-def _waiting(
-    con: Any, view: View, marked: str, rows: str, there: str
-) -> dict[int, int]:
+def _waiting(con: Any, view: View, marked: str, rows: str, there: str) -> dict[int, int]:
     """For each row of which an event had arrived by its instant and was not online: the first such
     arrival."""
     keys = ", ".join(quote(p.name) for p in view.join_keys)
     found = con.execute(
         f"SELECT {_ROW}, min(__created) FROM {marked} JOIN {rows} USING ({keys}) "
-        f"WHERE __created <= __at AND NOT ({there} OR (__pushed AND __created <= __p)) GROUP BY 1"
+        f"WHERE __created <= __at AND NOT ({there} OR (__pushed AND __created <= __n)) GROUP BY 1"
     ).fetchall()
     return dict(found)
-
-
-NOTHING = NEVER
-"""`until` of a view that was never materialised, `pushed` of an entity without a state."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from featurekit.compiled import Service
+from featurekit.compiled import Service, View
 from featurekit.errors import FeaturekitError
 from featurekit.numerics import numeric_fingerprint
 from featurekit.online.state import newest_arrival
@@ -31,8 +31,8 @@ _POLL_S = 0.5
 _MOST, _PAUSE_S = 400, 0.005
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
 
-Marks = Callable[[Service], list[int | None]]
-"""Up to which instant each view of a service is materialised."""
+Mark = Callable[[View], int | None]
+"""Up to which instant a view is materialised, None where it is not."""
 
 
 class Sink(Protocol):
@@ -94,11 +94,12 @@ class ServingLog:
         *,
         sample: float = 1.0,
         queue_rows: int = 20_000,
-        marks: Marks | None = None,
+        marks: Callable[[], Mark] = lambda: _unknown,
     ) -> None:
         self.sink, self.project = sink, project
-        self.marks = marks
         self.queue_rows = queue_rows
+        self._marks = marks
+        self._before = self._read_marks()
         self._below = int(sample * 2**64)
         self._begin()
         atexit.register(self.close)
@@ -116,7 +117,7 @@ class ServingLog:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._blocks: list[tuple[Block, bytes]] = []
-        self._heads: dict[int, tuple[Service, Head, list[int | None]]] = {}
+        self._heads: dict[int, tuple[Service, Head]] = {}
 
     @property
     def done(self) -> Logged:
@@ -199,33 +200,34 @@ class ServingLog:
             self._failure = ""
 
     def _made(self, found: list[_Served], dropped: int) -> Iterable[tuple[Block, bytes]]:
+        if not found:
+            return
+        # The rows were served after the one reading of the marks and before the other.
+        before, self._before = self._before, self._read_marks()
         of_service: dict[int, list[_Served]] = {}
         for served in found:
             of_service.setdefault(id(served.service), []).append(served)
         for same in of_service.values():
-            head, until = self._head(same[0].service)
+            service = same[0].service
+            head = self._head(service)
+            until = [_both(before(view), self._before(view)) for view in service.views]
             for part in _parts(same):
                 block = _block(head, part, until, self._process, dropped)
                 yield block, b"".join(encode(block))
                 time.sleep(_PAUSE_S)
 
-    def _head(self, service: Service) -> tuple[Head, list[tuple[int, int] | None]]:
-        """The version's head, and between which instants its views were materialised up to, as far
-        as can be told, when the rows that wait now were served."""
+    def _head(self, service: Service) -> Head:
         known = self._heads.get(id(service))
         if known is None:
             head = Head.of(self.project, service, numeric_fingerprint(service))
-            known = self._heads[id(service)] = service, head, [None] * len(service.views)
-        _, head, before = known
-        after = before
-        if self.marks is not None:
-            try:
-                after = self.marks(service)
-            except FeaturekitError:
-                after = [None] * len(service.views)
-        self._heads[id(service)] = service, head, after
-        pairs = zip(before, after, strict=True)
-        return head, [None if a is None else (a if b is None else b, a) for b, a in pairs]
+            known = self._heads[id(service)] = service, head
+        return known[1]
+
+    def _read_marks(self) -> Mark:
+        try:
+            return self._marks()
+        except FeaturekitError:
+            return _unknown
 
     def close(self) -> None:
         """Write what waits. What cannot be written is dropped, counted, and warned of."""
@@ -243,6 +245,16 @@ class ServingLog:
             warnings.warn(
                 f"the serving log lost {lost} rows at its end: {self._failure}", stacklevel=2
             )
+
+
+def _unknown(view: View) -> int | None:
+    return None
+
+
+def _both(before: int | None, after: int | None) -> tuple[int, int] | None:
+    if after is None:
+        return None if before is None else (before, before)
+    return (after if before is None else before), after
 
 
 def _parts(served: list[_Served]) -> Iterable[list[_Served]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from featurekit.compiled import Service
 from featurekit.config import ServingLogConfig
 from featurekit.deployment import materialized_marks
 from featurekit.errors import ConfigError, DataError
@@ -41,11 +41,12 @@ def open_log(
             stream_url(config, store), stream_key(config, project), config.stream_entries
         )
 
-    def marks(service: Service) -> list[int | None]:
-        return materialized_marks(store, project, service.views)
-
     return ServingLog(
-        sink, project, sample=config.sample, queue_rows=config.queue_rows, marks=marks
+        sink,
+        project,
+        sample=config.sample,
+        queue_rows=config.queue_rows,
+        marks=partial(materialized_marks, store, project),
     )
 
 

@@ -1,0 +1,349 @@
+"""Compares the live online store with offline at one instant, and only reads.
+
+Half of the entities are found in the store, by a SCAN that goes on from where it was, half in the
+events offline, so that those which only one side knows are seen. The instant is one before which no
+push is under way. What differs is read again: a state that has changed meanwhile is asked about
+another time, not compared with what it was. See `lag` for how lag is told from skew.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiled import Service, View
+from featurekit.deployment import materialized_marks
+from featurekit.errors import AsOfTooOld, NotServed, OnlineError
+from featurekit.online.blocks import Moved
+from featurekit.online.codec import entity_values
+from featurekit.online.state import newest_arrival
+from featurekit.parity.answers import (
+    Answers,
+    Asked,
+    count,
+    lenient,
+    offline_answers,
+    parting,
+    tell_apart,
+)
+from featurekit.parity.budget import Budget
+from featurekit.parity.lag import Online, from_online, inputs
+from featurekit.parity.report import Report
+from featurekit.parity.sample import request_fields
+from featurekit.serve import OnlineService, Plan, project_key, state_prefix
+from featurekit.to_duckdb import quote
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_READ = 200
+"""States that one MGET reads: Redis answers lookups between them."""
+_ROWS = 50_000
+_EXPLAINED = 20_000
+_TRIES = 3
+_POLL_S, _PATIENCE_S = 0.05, 10.0
+
+
+class LiveCheck:
+    """Checks of one live service, one after the other: each asks about other entities.
+
+    `rate` bounds how many states a second are read.
+    """
+
+    def __init__(
+        self, store: FeatureStore, service: str, *, seed: int = 0, rate: int = 50_000
+    ) -> None:
+        self.store, self.name, self.seed, self.rate = store, service, seed, rate
+        self.rng = random.Random(seed)
+        mismatch = store.config.featurekit.numeric_mismatch
+        self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
+        self.scans: dict[str, Iterator[list[bytes]]] = {}
+
+    def run(self, budget: Budget, *, progress: Callable[[int, int], None] | None = None) -> Report:
+        """Compare about as many values as the budget says.
+
+        NotServed where the service is not live, FingerprintMismatch where the numeric fingerprint
+        of what is live differs from this platform's (R6), DefinitionError or OnlineError where the
+        repo defines its sources otherwise now.
+        """
+        plan = self.online.current()
+        service = lenient(plan.service)
+        report = Report(self.name, self.seed, mode="sample")
+        unreadable = [v.source.name for v in service.views if not self.store.readable(v)]
+        if unreadable:
+            raise OnlineError(
+                f"the live version of service {self.name!r} reads source {unreadable[0]!r} as the "
+                "repo does not define it any more, so it cannot be recomputed; materialise the new "
+                "version first"
+            )
+        here = self.store.repo.compiled_services.get(self.name)
+        if here is not None and here.fingerprint != service.fingerprint:
+            report.notes.append(
+                f"version {service.fingerprint[:12]} is live, and the repo defines "
+                f"{here.fingerprint[:12]}: the live one was compared, by its own definition"
+            )
+        clock = budget.clock()
+        outputs = len(service.outputs)
+        while True:
+            wanted = _ROWS
+            if budget.values is not None:
+                wanted = min(_ROWS, -(-(budget.values - report.compared) // outputs))
+            rows = self._draw(plan, max(wanted, 1))
+            if not rows:
+                break
+            before = report.compared
+            self._compare(report, Plan(self.store.project, service), rows)
+            if progress is not None:
+                progress(report.compared, budget.values or report.compared)
+            if report.compared == before or not clock.left(report.compared):
+                break
+        report.seconds = clock.taken
+        return report
+
+    # --- whom to ask about ------------------------------------------------------------------------
+
+    def _draw(self, plan: Plan, wanted: int) -> list[dict[str, Any]]:
+        """Rows: half of them of entities with a state, half of entities with an event."""
+        service = plan.service
+        each = max(1, wanted // (2 * len(service.views)))
+        found: list[dict[str, Any]] = []
+        for view in service.views:
+            found += self._stated(view, each)
+        con = self.store.connect()
+        try:
+            for view in service.views:
+                found += self._known(con, service, view, each)
+        finally:
+            con.close()
+        pools = {
+            key: [row[key] for row in found if row.get(key) is not None]
+            for key in service.join_keys
+        }
+        rows = []
+        for row in found:
+            keys = {
+                key: row[key] if key in row else self.rng.choice(pool) if pool else None
+                for key, pool in pools.items()
+            }
+            rows.append({**keys, **request_fields(service, self.rng)})
+        self.rng.shuffle(rows)
+        return rows[:wanted]
+
+    def _stated(self, view: View, wanted: int) -> list[dict[str, Any]]:
+        """The keys of some entities that have a state, from where the last SCAN stopped on."""
+        prefix = state_prefix(self.store.project, view)
+        names, types = zip(*((p.name, p.type) for p in view.join_keys), strict=True)
+        found: dict[bytes, None] = {}
+        fresh = view.fingerprint not in self.scans
+        while len(found) < wanted:
+            scan = self.scans.setdefault(view.fingerprint, self.store.online.scan(prefix))
+            keys = next(scan, None)
+            if keys is None:
+                del self.scans[view.fingerprint]
+                if fresh:
+                    break  # that was all of them
+                fresh = True
+                continue
+            found |= dict.fromkeys(keys)
+            time.sleep(0)
+        return [
+            dict(zip(names, entity_values(types, key[len(prefix) + 1 : -1]), strict=True))
+            for key in found
+        ]
+
+    def _known(self, con: Any, service: Service, view: View, wanted: int) -> list[dict[str, Any]]:
+        """The keys of some entities that an event of the view names, all that its source knows."""
+        schema = {p.name for p in view.source.schema}
+        keys = [k for k in service.join_keys if k in schema]
+        own = ", ".join(quote(p.name) for p in view.join_keys)
+        there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
+        shown = ", ".join(quote(k) for k in keys)
+        seed = self.rng.getrandbits(32)
+        events = self.store.snapshot(con, view).relation
+        table = con.sql(
+            f"SELECT {shown} FROM (SELECT DISTINCT {shown} FROM {events} WHERE {there}) "
+            f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
+        ).to_arrow_table()
+        columns = [table[k].cast(service.join_keys[k].arrow).to_pylist() for k in keys]
+        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    # --- what they answer -------------------------------------------------------------------------
+
+    def _compare(self, report: Report, plan: Plan, rows: list[dict[str, Any]]) -> None:
+        for _ in range(_TRIES):
+            rows = self._once(report, plan, rows)
+            if not rows:
+                return
+        report.unchecked["of entities that changed while they were read"] += len(rows)
+
+    def _once(self, report: Report, plan: Plan, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Compare the rows at one instant; those that changed meanwhile, to be asked again."""
+        service, online = plan.service, self.store.online
+        sources = {view.source.name for view in service.views}
+        pushes = [project_key(self.store.project, "pushes", name) for name in sorted(sources)]
+        at = min([online.now_us(), *(online.settled_until(key) for key in pushes)])
+        marks = self._marks(service)
+        until = [mark for mark in marks if mark is not None]
+        if len(until) < len(marks):
+            raise NotServed(
+                f"a view of service {self.name!r} is not materialised any more; run `featurekit "
+                "materialize`"
+            )
+        answered, states, again = self._ask(plan, rows, at)
+        kept = [i for i, answer in enumerate(answered) if answer is not None]
+        rows = [rows[i] for i in kept]
+        if not rows:
+            return again
+        names = [*service.join_keys, *(p.name for p in service.request)]
+        asked = Asked({n: [row[n] for row in rows] for n in names}, [at] * len(rows))
+        columns = [answered[i] for i in kept]
+        served = Answers(
+            list(zip(*(c[0] for c in columns if c), strict=True)),
+            list(zip(*(c[1] for c in columns if c), strict=True)),
+        )
+        offline = offline_answers(self.store, service, asked)
+        parted = parting(service, offline, served)
+        moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), states, pushes)
+        if self._marks(service) != marks:
+            moved = {i for o in parted for i in o}
+        if moved:
+            stay = [i for i in range(len(rows)) if i not in moved]
+            again += [rows[i] for i in sorted(moved)]
+            asked = asked.some(stay)
+            offline = _some(offline, stay, arrow=True)
+            served = _some(served, stay, arrow=False)
+            parted = parting(service, offline, served)
+        report.rows += len(asked.at)
+        count(report, service, offline)
+        self._freshness(report, plan, states, at)
+        explained = self._explained(service, asked, served, parted, until, at)
+        tell_apart(report, service, asked, offline, served, parted, explained)
+        return again
+
+    def _marks(self, service: Service) -> list[int | None]:
+        mark = materialized_marks(self.store.online, self.store.project)
+        return [mark(view) for view in service.views]
+
+    def _ask(
+        self, plan: Plan, rows: list[dict[str, Any]], at: int
+    ) -> tuple[list[Any], dict[bytes, bytes | None], list[dict[str, Any]]]:
+        """Each row's values and statuses as of `at`, None for those to be asked again, which are
+        also returned, and the states that they were read from."""
+        entities, requests = plan.check_rows(rows)
+        keys = plan.state_keys(entities, len(rows))
+        states: dict[bytes, bytes | None] = {}
+        answered: list[Any] = []
+        again = []
+        width = max(1, _READ // len(plan.prefixes))
+        began = time.monotonic()
+        for first in range(0, len(rows), width):
+            part = slice(first, first + width)
+            found = self._read(k for row in keys[part] for k in row if k is not None)
+            states |= found
+            for i in range(first, min(first + width, len(rows))):
+                try:
+                    answers, _ = plan.evaluate(
+                        [keys[i]], found, [requests[i]], [at], self.store.online.read
+                    )
+                    answered.append(answers[0])
+                except (AsOfTooOld, Moved):  # something arrived after `at`
+                    answered.append(None)
+                    again.append(rows[i])
+            early = len(states) / self.rate - (time.monotonic() - began)
+            if early > 0:
+                time.sleep(early)
+        return answered, states, again
+
+    def _read(self, keys: Any) -> dict[bytes, bytes | None]:
+        wanted = list(dict.fromkeys(keys))
+        return dict(zip(wanted, self.store.online.read(wanted), strict=True))
+
+    def _moved(
+        self,
+        plan: Plan,
+        asked: Asked,
+        rows: list[int],
+        states: Mapping[bytes, bytes | None],
+        pushes: Sequence[bytes],
+    ) -> set[int]:
+        """Those of the rows whose states are not what they were, once every push is over that may
+        have been in the log, and not in the states yet, when offline was asked."""
+        if not rows:
+            return set()
+        online = self.store.online
+        now, began = online.now_us(), time.monotonic()
+        while min(online.settled_until(key) for key in pushes) < now:
+            if time.monotonic() - began > _PATIENCE_S:
+                return {*rows}
+            time.sleep(_POLL_S)
+        some = asked.some(rows)
+        keys = plan.state_keys({k: list(v) for k, v in some.columns.items()}, len(rows))
+        moved = set()
+        for first in range(0, len(rows), _READ):
+            part = keys[first : first + _READ]
+            found = self._read(k for row in part for k in row if k is not None)
+            for i, row in zip(rows[first : first + _READ], part, strict=True):
+                if any(found[k] != states[k] for k in row if k is not None):
+                    moved.add(i)
+        return moved
+
+    def _explained(
+        self,
+        service: Service,
+        asked: Asked,
+        served: Answers,
+        parted: list[list[int]],
+        marks: Sequence[int],
+        at: int,
+    ) -> dict[tuple[int, int], int | None]:
+        """The differences that are lag, by output and row: when the oldest event arrived that is
+        not online."""
+        differing = sorted({i for rows in parted for i in rows})
+        found: dict[tuple[int, int], int | None] = {}
+        for first in range(0, len(differing), _EXPLAINED):
+            part = differing[first : first + _EXPLAINED]
+            known = [Online(mark, [at] * len(part)) for mark in marks]
+            lag = from_online(self.store, service, asked.some(part), known)
+            here = _some(served, part, arrow=False)
+            for o, still in enumerate(parting(service, lag.answers, here)):
+                lagging = {*parted[o]}
+                for k in {*range(len(part))} - {*still}:
+                    if part[k] in lagging:
+                        found[o, part[k]] = lag.oldest(service, o, k)
+        return found
+
+    def _freshness(
+        self,
+        report: Report,
+        plan: Plan,
+        states: Mapping[bytes, bytes | None],
+        at: int,
+    ) -> None:
+        """For each feature, how long ago the newest event arrived that its states have taken."""
+        ages = []
+        for prefix in plan.prefixes:
+            newest = [
+                newest_arrival(b)
+                for k, b in states.items()
+                if b is not None and k.startswith(prefix)
+            ]
+            ages.append(max(0, at - max(newest)) if newest else None)
+        for o, output in enumerate(plan.service.outputs):
+            found = [age for v in inputs(plan.service, o) if (age := ages[v]) is not None]
+            report.features[output.full_name].fresh_us = max(found, default=None)
+
+
+def _some(answers: Answers, rows: Sequence[int], *, arrow: bool) -> Answers:
+    if arrow:
+        import pyarrow as pa
+
+        kept = pa.array(rows, pa.int64())
+        values, statuses = ([c.take(kept) for c in a] for a in (answers.values, answers.statuses))
+        return Answers(values, statuses)
+
+    def picked(columns: Sequence[Any]) -> list[list[Any]]:
+        return [[column[i] for i in rows] for column in columns]
+
+    return Answers(picked(answers.values), picked(answers.statuses))
