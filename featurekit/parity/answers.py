@@ -88,6 +88,7 @@ def count(report: Report, service: Service, offline: Answers) -> None:
         statuses = offline.statuses[o]
         counts = {str(c["values"]): int(c["counts"]) for c in statuses.value_counts().to_pylist()}
         report.count(output.full_name, compared=len(statuses), statuses=Counter(counts))
+        report.features[output.full_name].nulls += offline.values[o].null_count
 
 
 def tell_apart(

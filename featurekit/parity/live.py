@@ -9,6 +9,7 @@ another time, not compared with what it was. See `lag` for how lag is told from 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,14 @@ class LiveCheck:
         self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
         self.scans: dict[str, Iterator[list[bytes]]] = {}
 
-    def run(self, budget: Budget, *, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Compare about as many values as the budget says.
+    def run(
+        self,
+        budget: Budget,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Report:
+        """Compare about as many values as the budget says, fewer where `stop` is set.
 
         NotServed where the service is not live, FingerprintMismatch where the numeric fingerprint
         of what is live differs from this platform's (R6), DefinitionError or OnlineError where the
@@ -98,6 +105,8 @@ class LiveCheck:
             if progress is not None:
                 progress(report.compared, budget.values or report.compared)
             if report.compared == before or not clock.left(report.compared):
+                break
+            if stop is not None and stop.is_set():
                 break
         report.seconds = clock.taken
         return report

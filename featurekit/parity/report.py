@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(slots=True)
 class FeatureReport:
-    """One feature's counts; `statuses` are the offline ones.
+    """One feature's counts; `statuses` are the offline ones, `nulls` those of them without value.
 
     `lagging` values differ because events were not online yet: they are not among the `differing`.
     `lag_us` is the age of the oldest such event, `fresh_us` that of the newest one that is online.
@@ -53,6 +53,7 @@ class FeatureReport:
     compared: int = 0
     differing: int = 0
     lagging: int = 0
+    nulls: int = 0
     lag_us: int | None = None
     fresh_us: int | None = None
     statuses: Counter[str] = field(default_factory=Counter)
@@ -158,6 +159,7 @@ class Report:
                     "compared": f.compared,
                     "differing": f.differing,
                     "lagging": f.lagging,
+                    "nulls": f.nulls,
                     "lag_seconds": None if f.lag_us is None else f.lag_us / 1e6,
                     "fresh_seconds": None if f.fresh_us is None else f.fresh_us / 1e6,
                     "statuses": dict(sorted(f.statuses.items())),
