@@ -93,6 +93,11 @@ def plan_bytes(service: Service) -> bytes:
     return json.dumps(plan, separators=(",", ":")).encode()
 
 
+def numerics_of(plan: bytes) -> Any:
+    """The numeric fingerprint that a plan was published with (R6)."""
+    return json.loads(plan)["numerics"]
+
+
 def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
     """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
     unless `on_mismatch` is "warn"."""
@@ -109,7 +114,7 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
         message = (
             f"service {service.name!r} was published on a platform that differs in "
             f"{', '.join(differing)}; values here would not be the same bits: use the same "
-            "libraries here, or publish from here"
+            "libraries here, or publish from here (`featurekit apply`, `featurekit materialize`)"
         )
         if on_mismatch != "warn":
             raise FingerprintMismatch(message)

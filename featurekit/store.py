@@ -496,7 +496,7 @@ class FeatureStore:
         from featurekit.selection import of_entities, of_names
 
         store = self.online
-        fed = fed_views(store, self.project)
+        fed = self._fed()
         if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
         named = of_names(fed, views)
@@ -556,6 +556,15 @@ class FeatureStore:
                     set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
+    def _fed(self) -> list[View]:
+        mismatch = self.config.featurekit.numeric_mismatch
+        return fed_views(self.online, self.project, on_mismatch=mismatch)
+
+    def handshake(self) -> None:
+        """FingerprintMismatch where what is published here was published on a platform that
+        computes other bits than this one; a warning where `numeric_mismatch` says so (R6)."""
+        self._fed()
+
     def readable(self, view: View) -> bool:
         """Whether the view's source is defined here as the view was compiled against it.
 
@@ -596,7 +605,7 @@ class FeatureStore:
             token, now = store.open_push(pushes)
             try:
                 # After the announcement: a version that is published later waits for this push.
-                of_source = [v for v in fed_views(store, self.project) if v.source.name == source]
+                of_source = [v for v in self._fed() if v.source.name == source]
                 views = [v for v in of_source if self.readable(v)]
                 if not views:
                     raise RegistryError(

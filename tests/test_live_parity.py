@@ -16,7 +16,7 @@ import pytest
 
 from featurekit import serve
 from featurekit.aggregates import Sum
-from featurekit.errors import DataError, NotServed
+from featurekit.errors import DataError, FingerprintMismatch, NotServed
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import decode_state
 from featurekit.parity.budget import Budget
@@ -427,3 +427,69 @@ def test_what_the_log_dropped_is_said(open_store):
     assert report.notes == ["serving let go of 42 rows that its log could not take in time"]
     with pytest.raises(DataError, match="no serving log"):
         store.check_parity("service", mode="replay", log="nowhere")
+
+
+# --- the numeric fingerprint (R6) -----------------------------------------------------------------
+
+
+def plant_fingerprint(store: FeatureStore) -> None:
+    """As if the service had been published on a platform with another libm."""
+    import json
+
+    online = store.online
+    live = (online.read([serve.project_key("tests", "live", "service")])[0] or b"").decode()
+    key = serve.project_key("tests", "plan", "service", live)
+    plan = json.loads(online.read([key])[0] or b"")
+    plan["numerics"]["libm exp(float)"] = "0123456789abcdef"
+    online.write({key: json.dumps(plan).encode()})
+
+
+ROW = {"customer": 1, "shop": "a", "basket": 0.5}
+ORDER = {"customer": 3, "shop": "a", "amount": 1.0, "word": None, "at": NOW - HOUR}
+REFUND = {"refund": "new", "op": "upsert", "customer": 1, "amount": 1.0, "at": NOW - HOUR}
+READERS = {
+    "get_online_features": lambda store: store.get_online_features("service", [ROW]),
+    "OnlineService": lambda store: serve.OnlineService(store.online, "tests", "service").get([ROW]),
+    "materialize": lambda store: store.materialize(),
+    "push": lambda store: store.push("orders", ORDER),
+    "consume": lambda store: store.consume("refunds", until_empty=True),
+    "sample": sample,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_refuses_a_platform_with_other_bits(open_store, redis_store, reader):
+    store = open_store()
+    READERS[reader](store)
+    plant_fingerprint(store)
+    store.close()
+    keys = [key for key in redis_store.client.scan_iter() if b"pushes" not in key]
+    before = {key: redis_store.client.dump(key) for key in keys}
+    with pytest.raises(FingerprintMismatch, match=r"libm exp\(float\)"):
+        READERS[reader](store)
+    after = {k: redis_store.client.dump(k) for k in before}
+    assert after == before, "nothing was written"
+    log = store.state_dir / "log" / "orders"
+    assert len(list(log.glob("*.parquet"))) == (reader == "push"), "the refused push is not in the log"
+
+
+@pytest.mark.parametrize("reader", [r for r in READERS if r != "OnlineService"])
+def test_told_to_warn_every_reader_goes_on(open_store, reader):
+    store = open_store()
+    plant_fingerprint(store)
+    store.close()
+    store.config.featurekit.numeric_mismatch = "warn"
+    with pytest.warns(UserWarning, match=r"libm exp\(float\)"):
+        READERS[reader](store)
+
+
+def test_publishing_from_here_asks_for_the_states_to_be_made_anew(open_store):
+    store = open_store()
+    lose_an_event(store)  # as another platform's bits would be there
+    plant_fingerprint(store)
+    with pytest.warns(UserWarning, match=r"libm exp\(float\)"):
+        store.apply()
+    with pytest.raises(NotServed, match="run `featurekit materialize`"):
+        sample(store)
+    store.materialize_incremental()
+    assert sample(store).ok
