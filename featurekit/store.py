@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -786,9 +786,11 @@ class FeatureStore:
         if mode == "sample":
             from featurekit.parity.live import LiveCheck
 
-            return LiveCheck(self, service, seed=seed).run(
-                as_budget(values if budget is None else budget, default=100_000), progress=progress
-            )
+            with closing(LiveCheck(self, service, seed=seed, workers=workers)) as check:
+                return check.run(
+                    as_budget(values if budget is None else budget, default=100_000),
+                    progress=progress,
+                )
         if mode != "history":
             raise DefinitionError(
                 f'check_parity: mode is "history", "fuzz", "sample" or "replay", not {mode!r}'

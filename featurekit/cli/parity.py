@@ -11,7 +11,7 @@ import datetime as dt
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from featurekit.screen import Screen
 from featurekit.store import FeatureStore
 
 if TYPE_CHECKING:
+    from featurekit.parity.live import LiveCheck
     from featurekit.parity.watch import Watch
 
 
@@ -80,8 +81,6 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
 def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
     """Compare the live store with offline, once or again and again."""
     from featurekit.parity.live import LiveCheck
-    from featurekit.parity.metrics import Metrics
-    from featurekit.parity.watch import Watch
 
     if arguments.every is None and (arguments.keep_going or arguments.metrics_port is not None):
         raise UsageError("--keep-going and --metrics-port are for --every")
@@ -90,6 +89,18 @@ def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
     if budget.seconds is not None:
         budget = Budget(seconds=budget.seconds / len(names))
     checks = [LiveCheck(store, n, seed=arguments.seed, rate=arguments.rate) for n in names]
+    with ExitStack() as stack:
+        for check in checks:
+            stack.enter_context(closing(check))
+        return _sampled(checks, budget, arguments, screen)
+
+
+def _sampled(
+    checks: list[LiveCheck], budget: Budget, arguments: argparse.Namespace, screen: Screen
+) -> bool:
+    from featurekit.parity.metrics import Metrics
+    from featurekit.parity.watch import Watch
+
     metrics = Metrics()
     watch = Watch(
         checks,

@@ -34,7 +34,6 @@ from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.columns import differing, differing_statuses, values
-from featurekit.parity.diagnose import diagnose_report, scenario_of_case
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import Question
 from featurekit.parity.workers import Workers

@@ -8,18 +8,18 @@ another time, not compared with what it was. See `lag` for how lag is told from 
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import Service, View
 from featurekit.deployment import materialized_marks
-from featurekit.errors import AsOfTooOld, NotServed, OnlineError
-from featurekit.online.blocks import Moved
+from featurekit.errors import NotServed, OnlineError
 from featurekit.online.codec import entity_values
-from featurekit.online.state import newest_arrival
 from featurekit.parity.answers import (
     Answers,
     Asked,
@@ -31,6 +31,7 @@ from featurekit.parity.answers import (
 )
 from featurekit.parity.budget import Budget
 from featurekit.parity.lag import Online, from_online, inputs
+from featurekit.parity.readers import Readers, read
 from featurekit.parity.report import Report
 from featurekit.parity.sample import request_fields
 from featurekit.serve import OnlineService, Plan, project_key, state_prefix
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from featurekit.store import FeatureStore
 
 _READ = 200
-"""States that one MGET reads: Redis answers lookups between them."""
-_ROWS = 50_000
+_ROWS, _MANY = 100_000, 5_000
 _EXPLAINED = 20_000
 _TRIES = 3
 _POLL_S, _PATIENCE_S = 0.05, 10.0
@@ -50,13 +50,22 @@ _POLL_S, _PATIENCE_S = 0.05, 10.0
 class LiveCheck:
     """Checks of one live service, one after the other: each asks about other entities.
 
-    `rate` bounds how many states a second are read.
+    `rate` bounds how many states a second are read, by `workers` processes where there are many, by
+    default one for each processor.
     """
 
     def __init__(
-        self, store: FeatureStore, service: str, *, seed: int = 0, rate: int = 50_000
+        self,
+        store: FeatureStore,
+        service: str,
+        *,
+        seed: int = 0,
+        rate: int = 50_000,
+        workers: int | None = None,
     ) -> None:
         self.store, self.name, self.seed, self.rate = store, service, seed, rate
+        self.workers = workers or os.cpu_count() or 1
+        self.readers: Readers | None = None
         self.rng = random.Random(seed)
         mismatch = store.config.featurekit.numeric_mismatch
         self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
@@ -69,7 +78,8 @@ class LiveCheck:
         progress: Callable[[int, int], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Report:
-        """Compare about as many values as the budget says, fewer where `stop` is set.
+        """Compare about as many values as the budget says, fewer where there are no more entities
+        to ask about, or `stop` is set.
 
         NotServed where the service is not live, FingerprintMismatch where the numeric fingerprint
         of what is live differs from this platform's (R6), DefinitionError or OnlineError where the
@@ -104,7 +114,7 @@ class LiveCheck:
             self._compare(report, Plan(self.store.project, service), rows)
             if progress is not None:
                 progress(report.compared, budget.values or report.compared)
-            if report.compared == before or not clock.left(report.compared):
+            if len(rows) < wanted or report.compared == before or not clock.left(report.compared):
                 break
             if stop is not None and stop.is_set():
                 break
@@ -181,18 +191,55 @@ class LiveCheck:
     # --- what they answer -------------------------------------------------------------------------
 
     def _compare(self, report: Report, plan: Plan, rows: list[dict[str, Any]]) -> None:
+        if len(rows) >= _MANY and self.workers > 1 and hasattr(self.store.online, "url"):
+            rows = self._agreeing(report, plan, rows)
         for _ in range(_TRIES):
             rows = self._once(report, plan, rows)
             if not rows:
                 return
         report.unchecked["of entities that changed while they were read"] += len(rows)
 
+    def _agreeing(
+        self, report: Report, plan: Plan, rows: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Count the rows on which both paths, asked at the same time, agree; all others, which are
+        to be asked one path after the other."""
+        service = plan.service
+        if self.readers is None:
+            url = self.store.online.url  # type: ignore[attr-defined]
+            self.readers = Readers(self.workers, url, self.store.project)
+        at = self._settled(service)
+        asked = _asked(service, rows, at)
+        with ThreadPoolExecutor(1) as other:
+            waiting = other.submit(offline_answers, self.store, service, asked)
+            found = self.readers.read(plan, rows, at, rate=self.rate)
+            offline = waiting.result()
+        suspects: set[int] = {*range(len(rows))}
+        for part, answer in found:
+            numbers = [part[k] for k in answer.kept]
+            of_part = _some(offline, numbers, arrow=True)
+            parted = parting(service, of_part, Answers(answer.values, answer.statuses))
+            odd = {k for o in parted for k in o}
+            agreed = [k for k in range(len(numbers)) if k not in odd]
+            suspects -= {numbers[k] for k in agreed}
+            report.rows += len(agreed)
+            count(report, service, _some(of_part, agreed, arrow=True) if odd else of_part)
+            self._freshness(report, service, answer.newest, at)
+        return [rows[i] for i in sorted(suspects)]
+
+    def _settled(self, service: Service) -> int:
+        """An instant that every push that is under way, or comes, is stamped after."""
+        online = self.store.online
+        return min([online.now_us(), *(online.settled_until(k) for k in self._pushes(service))])
+
+    def _pushes(self, service: Service) -> list[bytes]:
+        sources = {view.source.name for view in service.views}
+        return [project_key(self.store.project, "pushes", name) for name in sorted(sources)]
+
     def _once(self, report: Report, plan: Plan, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Compare the rows at one instant; those that changed meanwhile, to be asked again."""
-        service, online = plan.service, self.store.online
-        sources = {view.source.name for view in service.views}
-        pushes = [project_key(self.store.project, "pushes", name) for name in sorted(sources)]
-        at = min([online.now_us(), *(online.settled_until(key) for key in pushes)])
+        service = plan.service
+        at = self._settled(service)
         marks = self._marks(service)
         until = [mark for mark in marks if mark is not None]
         if len(until) < len(marks):
@@ -200,21 +247,16 @@ class LiveCheck:
                 f"a view of service {self.name!r} is not materialised any more; run `featurekit "
                 "materialize`"
             )
-        answered, states, again = self._ask(plan, rows, at)
-        kept = [i for i, answer in enumerate(answered) if answer is not None]
-        rows = [rows[i] for i in kept]
+        answer = read(self.store.online, plan, rows, at, rate=self.rate)
+        again = [rows[i] for i in sorted({*range(len(rows))} - {*answer.kept})]
+        rows = [rows[i] for i in answer.kept]
         if not rows:
             return again
-        names = [*service.join_keys, *(p.name for p in service.request)]
-        asked = Asked({n: [row[n] for row in rows] for n in names}, [at] * len(rows))
-        columns = [answered[i] for i in kept]
-        served = Answers(
-            list(zip(*(c[0] for c in columns if c), strict=True)),
-            list(zip(*(c[1] for c in columns if c), strict=True)),
-        )
+        asked = _asked(service, rows, at)
+        served = Answers(answer.values, answer.statuses)
         offline = offline_answers(self.store, service, asked)
         parted = parting(service, offline, served)
-        moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), states, pushes)
+        moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), answer.states)
         if self._marks(service) != marks:
             moved = {i for o in parted for i in o}
         if moved:
@@ -226,7 +268,7 @@ class LiveCheck:
             parted = parting(service, offline, served)
         report.rows += len(asked.at)
         count(report, service, offline)
-        self._freshness(report, plan, states, at)
+        self._freshness(report, service, answer.newest, at)
         explained = self._explained(service, asked, served, parted, until, at)
         tell_apart(report, service, asked, offline, served, parted, explained)
         return again
@@ -234,36 +276,6 @@ class LiveCheck:
     def _marks(self, service: Service) -> list[int | None]:
         mark = materialized_marks(self.store.online, self.store.project)
         return [mark(view) for view in service.views]
-
-    def _ask(
-        self, plan: Plan, rows: list[dict[str, Any]], at: int
-    ) -> tuple[list[Any], dict[bytes, bytes | None], list[dict[str, Any]]]:
-        """Each row's values and statuses as of `at`, None for those to be asked again, which are
-        also returned, and the states that they were read from."""
-        entities, requests = plan.check_rows(rows)
-        keys = plan.state_keys(entities, len(rows))
-        states: dict[bytes, bytes | None] = {}
-        answered: list[Any] = []
-        again = []
-        width = max(1, _READ // len(plan.prefixes))
-        began = time.monotonic()
-        for first in range(0, len(rows), width):
-            part = slice(first, first + width)
-            found = self._read(k for row in keys[part] for k in row if k is not None)
-            states |= found
-            for i in range(first, min(first + width, len(rows))):
-                try:
-                    answers, _ = plan.evaluate(
-                        [keys[i]], found, [requests[i]], [at], self.store.online.read
-                    )
-                    answered.append(answers[0])
-                except (AsOfTooOld, Moved):  # something arrived after `at`
-                    answered.append(None)
-                    again.append(rows[i])
-            early = len(states) / self.rate - (time.monotonic() - began)
-            if early > 0:
-                time.sleep(early)
-        return answered, states, again
 
     def _read(self, keys: Any) -> dict[bytes, bytes | None]:
         wanted = list(dict.fromkeys(keys))
@@ -275,13 +287,12 @@ class LiveCheck:
         asked: Asked,
         rows: list[int],
         states: Mapping[bytes, bytes | None],
-        pushes: Sequence[bytes],
     ) -> set[int]:
         """Those of the rows whose states are not what they were, once every push is over that may
         have been in the log, and not in the states yet, when offline was asked."""
         if not rows:
             return set()
-        online = self.store.online
+        online, pushes = self.store.online, self._pushes(plan.service)
         now, began = online.now_us(), time.monotonic()
         while min(online.settled_until(key) for key in pushes) < now:
             if time.monotonic() - began > _PATIENCE_S:
@@ -324,24 +335,27 @@ class LiveCheck:
         return found
 
     def _freshness(
-        self,
-        report: Report,
-        plan: Plan,
-        states: Mapping[bytes, bytes | None],
-        at: int,
+        self, report: Report, service: Service, newest: Sequence[int | None], at: int
     ) -> None:
         """For each feature, how long ago the newest event arrived that its states have taken."""
-        ages = []
-        for prefix in plan.prefixes:
-            newest = [
-                newest_arrival(b)
-                for k, b in states.items()
-                if b is not None and k.startswith(prefix)
-            ]
-            ages.append(max(0, at - max(newest)) if newest else None)
-        for o, output in enumerate(plan.service.outputs):
-            found = [age for v in inputs(plan.service, o) if (age := ages[v]) is not None]
-            report.features[output.full_name].fresh_us = max(found, default=None)
+        for o, output in enumerate(service.outputs):
+            of_output = [n for v in inputs(service, o) if (n := newest[v]) is not None]
+            feature = report.features[output.full_name]
+            ages = [max(0, at - max(of_output))] if of_output else []
+            if feature.fresh_us is not None:
+                ages.append(feature.fresh_us)
+            feature.fresh_us = min(ages, default=None)
+
+    def close(self) -> None:
+        """End the processes that read; they are started again when they are needed."""
+        if self.readers is not None:
+            self.readers.close()
+            self.readers = None
+
+
+def _asked(service: Service, rows: Sequence[Mapping[str, Any]], at: int) -> Asked:
+    names = [*service.join_keys, *(p.name for p in service.request)]
+    return Asked({n: [row[n] for row in rows] for n in names}, [at] * len(rows))
 
 
 def _some(answers: Answers, rows: Sequence[int], *, arrow: bool) -> Answers:
