@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from test_scenario import SCENARIO, SECOND, SERVICE, order
@@ -226,3 +227,9 @@ def test_a_report_has_a_case_for_each_feature(report, tmp_path):
 def test_a_report_that_cannot_be_written_is_an_error(report, tmp_path):
     with pytest.raises(ConfigError, match="cannot be written"):
         write_junit(tmp_path / "nowhere" / "report.xml", [report])
+
+
+def test_every_cause_stands_in_the_docs():
+    page = (Path(__file__).parents[1] / "docs" / "ci.md").read_text(encoding="utf-8")
+    rows = "".join(f"| {cause} | {meaning} |\n" for cause, meaning in CAUSES.items())
+    assert f"| --- | --- |\n{rows}" in page
