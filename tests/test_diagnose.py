@@ -148,9 +148,13 @@ def test_a_state_that_the_events_do_not_make_is_told_apart(online, cause, where)
     assert found.online == (online, "PRESENT")
 
 
-def test_a_late_event_that_is_not_there_is_told():
+def test_late_events_that_are_not_there_are_told():
     scenario = dataclasses.replace(SCENARIO, at=20 * SECOND)
-    found = diagnose(scenario, "spending__orders", offline=(3, "PRESENT"), online=(2, "PRESENT"))
+    found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
+    assert (found.cause, found.where) == ("missing event", "online is what comes without event 4")
+    later = order(5 * SECOND, 1.0, created=6 * SECOND)
+    scenario = dataclasses.replace(scenario, deliveries=(*scenario.deliveries, later))
+    found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
     assert found.cause == "late event"
 
 

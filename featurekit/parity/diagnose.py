@@ -393,9 +393,10 @@ class _Doctor:
             instants = [d.row["__ts"] for d in self.scenario.deliveries]
             return [(low is None or low < ts) and ts <= high for ts in instants]
 
-        if inside(feature) == inside(replace(feature, **{change: 0})):
+        without_it: dict[str, Any] = {change: 0}
+        if inside(feature) == inside(replace(feature, **without_it)):
             return False
-        return not self.still(self.with_feature(feature, **{change: 0}))
+        return not self.still(self.with_feature(feature, **without_it))
 
     def selection(self, view: View, feature: Feature, found: Counted) -> tuple[str, str]:
         """Other events count, or in another order."""
