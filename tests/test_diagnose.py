@@ -151,7 +151,7 @@ def test_a_state_that_the_events_do_not_make_is_told_apart(online, cause, where)
 def test_late_events_that_are_not_there_are_told():
     scenario = dataclasses.replace(SCENARIO, at=20 * SECOND)
     found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
-    assert (found.cause, found.where) == ("missing event", "online is what comes without event 4")
+    assert (found.cause, found.where) == ("missing event", "online is what comes without event 3")
     later = order(5 * SECOND, 1.0, created=6 * SECOND)
     scenario = dataclasses.replace(scenario, deliveries=(*scenario.deliveries, later))
     found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
