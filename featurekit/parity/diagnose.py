@@ -27,6 +27,7 @@ from featurekit.parity.scenario import (
     differing,
     narrow,
     narrowed,
+    partners,
     parts,
 )
 from featurekit.parity.shrink import changed, moved, renamed, shrink, simpler, without
@@ -273,14 +274,12 @@ class _Doctor:
     def reading(self) -> tuple[str, str]:
         """The files' rows are not those that a push reads."""
         files, pushed = self.scenario.files or (), self.scenario.deliveries
-        if len(files) < len(pushed):
-            return "missing event", f"the files give {len(files)} rows, pushes {len(pushed)}"
-        if len(files) > len(pushed):
-            return "duplicate event", f"the files give {len(files)} rows, pushes {len(pushed)}"
-        for of_file, of_push in zip(files, pushed, strict=True):
-            names = [
-                n for n in of_push.row if bits(of_file.row.get(n)) != bits(of_push.row[n])
-            ]  # fmt: skip
+        of_files = partners(self.scenario)
+        for partner, of_push in zip(of_files, pushed, strict=True):
+            if partner is None:
+                continue
+            of_file = files[partner]
+            names = [n for n in of_push.row if bits(of_file.row.get(n)) != bits(of_push.row[n])]
             if not names:
                 continue
             name = next((n for n in ("__ts", "__created") if n in names), names[0])
@@ -303,6 +302,11 @@ class _Doctor:
             if crossed:
                 return "column", f"{where}, and {crossed[0]} the other way round"
             return _of_values(one, other, "column"), where
+        where = f"the files give {len(files)} rows, pushes {len(pushed)}"
+        if None in of_files or len(files) < len(pushed):
+            return "missing event", where
+        if len(files) > len(pushed):
+            return "duplicate event", where
         return "unknown", "the rows of the files stand in another order"
 
     # --- request-time transforms ------------------------------------------------------------------
@@ -433,12 +437,6 @@ class _Doctor:
             return "window edge", f"{where}; without the offset both paths agree"
         if feature.where is not None and not self.keeps(view, feature.where, row):
             return "condition", f"{where}; its condition is not true"
-        if late and not self.still(changed(scenario, [number], "__created", lambda r: r["__ts"])):
-            return "late event", f"{where}: counted on both where it arrives when it happens"
-        if feature.where is not None and self.slot(view, feature.where, [number]) is not None:
-            parted = self.slot(view, feature.where, [number])
-            assert parted is not None
-            return parted[0] if parted[0] != "operator" else "condition", f"{where}; {parted[1]}"
         if view.source.event_id is not None:
             name = view.source.event_id
             same = [d for d in scenario.deliveries if d.row.get(name) == row[name]]
@@ -449,6 +447,12 @@ class _Doctor:
                     deleted = any(d.row[op] == "delete" for d in same)
                     cause = "deletion ignored" if deleted else "correction ignored"
                 return cause, f"{where}: {len(same)} rows have its {name}"
+        if late and not self.still(changed(scenario, [number], "__created", lambda r: r["__ts"])):
+            return "late event", f"{where}: counted on both where it arrives when it happens"
+        if feature.where is not None and self.slot(view, feature.where, [number]) is not None:
+            parted = self.slot(view, feature.where, [number])
+            assert parted is not None
+            return parted[0] if parted[0] != "operator" else "condition", f"{where}; {parted[1]}"
         key = self.key(view)
         if key is not None:
             return key, where
@@ -502,6 +506,9 @@ class _Doctor:
         low, high = window
         if inside and not ((low is None or low < ts + move) and ts + move <= high):
             return None
+        others = [d.row["__ts"] for i, d in enumerate(self.scenario.deliveries) if i != number]
+        if any(_sign(ts - other) != _sign(ts + move - other) for other in others):
+            return None  # another order of the events may be what makes them agree
         if self.still(_nudged(self.scenario, number, move)):
             return None
         return f"event {number + 1} moved by {move:+,} µs, away from the edge, is taken alike"
@@ -558,6 +565,10 @@ class _Doctor:
         where = f"the status: offline {self.offline[1]}, online {self.online[1]}"
         statuses = {self.offline[1], self.online[1]}
         if OUTSIDE_MAX_AGE in statuses:
+            begin = self.scenario.at - (view.ttl_us or 0)
+            known = [d.row["__ts"] for d in self.scenario.deliveries]
+            if all(t > begin + 2 for t in known) and NOT_FOUND not in statuses:
+                return "missing event", f"{where}, and no event is too old"
             return "ttl", where
         if ERROR_STATUS in statuses:
             return "error", where
@@ -918,6 +929,10 @@ def _bounds(view: View, feature: Feature, t: int) -> tuple[int | None, int]:
         return None, high
     low = high - feature.window_us
     return (low // feature.hop_us * feature.hop_us if feature.hop_us else low), high
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _nudged(scenario: Scenario, number: int, by: int) -> Scenario:
