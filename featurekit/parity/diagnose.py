@@ -736,7 +736,10 @@ def _unexplained(
     cause, where = "unknown", "the events, played again, give both paths the same value"
     of_online = parts(seen_online, made[1])
     wrong = seen_online if of_online else seen_offline
-    if of_online or parts(seen_offline, made[0]):
+    plain = _of_values(_raw(seen_offline), _raw(seen_online), "")
+    if plain in ("type", "-0.0", "float32"):
+        cause, where = plain, "a value among others: alone, both paths agree on it"
+    elif of_online or parts(seen_offline, made[0]):
         side = "online" if of_online else "offline"
         path = opened.online if of_online else opened.offline
 
