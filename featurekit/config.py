@@ -27,6 +27,29 @@ class OnlineConfig(BaseModel):
     full_scan_for_deletion: bool | None = None
 
 
+class ServingLogConfig(BaseModel):
+    """What lookups answer, kept for `featurekit parity replay`; under `featurekit: serving_log:`.
+
+    `to`: "parquet", files in `folder` (relative to the repo, by default `served` in `state_dir`),
+    one every `rotate_rows` rows or `rotate_seconds` seconds; or "stream", entries of the Redis
+    stream `stream` (by default fk:PROJECT:served) at `redis_url` (by default the online store), of
+    which about the last `stream_entries` stay, each of up to about a thousand rows. `sample` is the
+    share of requests that is logged, `queue_rows` how many rows may wait to be written before rows
+    are dropped.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    to: Literal["parquet", "stream"]
+    sample: float = Field(default=1.0, gt=0.0, le=1.0)
+    queue_rows: int = Field(default=20_000, ge=1)
+    folder: str | None = None
+    rotate_rows: int = Field(default=100_000, ge=1)
+    rotate_seconds: float = Field(default=60.0, gt=0.0)
+    stream: str | None = None
+    stream_entries: int = Field(default=10_000, ge=1)
+    redis_url: str | None = None
+
+
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
@@ -35,7 +58,8 @@ class FeaturekitConfig(BaseModel):
     SQLite file of versions. `numeric_mismatch`: what a reader does where floats would differ (R6).
     `memory_limit`, as in "4GB": how much DuckDB may use, by default most of the machine's memory;
     more goes to disk, in `state_dir`. `buckets`: into how many parts a training set is split, by
-    default as many as the memory limit asks for.
+    default as many as the memory limit asks for. `serving_log`: whether and where lookups are
+    logged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +69,7 @@ class FeaturekitConfig(BaseModel):
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
+    serving_log: ServingLogConfig | None = None
 
 
 class RepoConfig(BaseModel):
@@ -124,6 +149,8 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
             "featurekit": FeaturekitConfig,
             "online_store": OnlineConfig,
         }
+        if error["loc"][:2] == ("featurekit", "serving_log"):
+            inner["featurekit"] = ServingLogConfig
         owner = inner.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
         return f"no such setting; there are {', '.join(owner.__pydantic_fields__)}"
     if error["type"] == "missing":

@@ -90,10 +90,13 @@ class Consumer:
         """Take entries until `stop` is set, or with `until_empty` until none is left that no other
         member holds.
 
+        FingerprintMismatch, before any entry is taken, on a platform with other bits (R6).
+
         Where an entry is refused and the source says on_bad_row="error", SourceError or BadRowError
         names it: it stays with this member, unacknowledged, as does all that came after it.
         """
         stop = stop or threading.Event()
+        self.store.handshake()
         self._join()
         while not stop.is_set():
             found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from featurekit.compiled import Service, View
 from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.online.store import OnlineStore
-from featurekit.serve import plan_bytes, project_key, read_plan
+from featurekit.serve import numerics_of, plan_bytes, project_key, read_plan
 
 POINTERS = ("live", "next", "retained")
 """What points to the versions of a service that are fed; "next" is "live" where none waits."""
@@ -35,7 +35,10 @@ def publish(store: OnlineStore, project: str, service: Service) -> None:
     forget_unfed(store, project)
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
-    store.write({plan_key: plan_bytes(service), next_key: service.fingerprint.encode()})
+    plan, before = plan_bytes(service), store.read([plan_key])[0]
+    store.write({plan_key: plan, next_key: service.fingerprint.encode()})
+    if before is not None and numerics_of(before) != numerics_of(plan):
+        missed(store, project, service.views)  # what is there has another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
     published = b"%d" % store.now_us()
     store.write({_published_key(project): published})
@@ -98,14 +101,16 @@ def _change(
     store.update([key], changed)
 
 
-def _services(store: OnlineStore, project: str, *kinds: str) -> list[Service]:
+def _services(
+    store: OnlineStore, project: str, *kinds: str, on_mismatch: str = "warn"
+) -> list[Service]:
     """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
     names = sorted(_read(store, names_key(project)))
     places = [(kind, name) for kind in kinds for name in names]
     pointers = store.read([project_key(project, kind, name) for kind, name in places])
     found = {(n, p.decode()): None for (_, n), p in zip(places, pointers, strict=True) if p}
     plans = store.read([project_key(project, "plan", *version) for version in found])
-    return [read_plan(data, on_mismatch="warn") for data in plans if data is not None]
+    return [read_plan(data, on_mismatch=on_mismatch) for data in plans if data is not None]
 
 
 def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
@@ -119,11 +124,15 @@ def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
     return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
 
 
-def fed_views(store: OnlineStore, project: str) -> list[View]:
+def fed_views(store: OnlineStore, project: str, *, on_mismatch: str = "warn") -> list[View]:
     """Every version of a view that pushes and materialisations must feed: of live services, of
-    those that wait and of those retained."""
+    those that wait and of those retained.
+
+    FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
+    `on_mismatch` is "warn" (R6).
+    """
     found: dict[str, View] = {}
-    for service in _services(store, project, *POINTERS):
+    for service in _services(store, project, *POINTERS, on_mismatch=on_mismatch):
         for view in service.views:
             found.setdefault(_version(view), view)
     return list(found.values())
@@ -141,6 +150,12 @@ def materialized_until(store: OnlineStore, project: str, view: View) -> int | No
     """The instant up to which arrivals are in the view's states; None where never materialised, or
     not since the view was last fed."""
     return _read(store, _until_key(project)).get(_version(view))
+
+
+def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int | None]:
+    """As `materialized_until`, of every view as it is now."""
+    known = _read(store, _until_key(project))
+    return lambda view: known.get(_version(view))
 
 
 def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:

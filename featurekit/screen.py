@@ -45,6 +45,11 @@ class Screen:
             json.dump(plain(value), sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
             sys.stdout.write("\n")
 
+    def record(self, value: Any) -> None:
+        """One of many results as a line of JSON, for programs."""
+        if self.as_json:
+            print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False), flush=True)
+
     def line(self, text: str = "", *, style: str = "") -> None:
         """A line for people."""
         if not self.as_json:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from featurekit.serving_log.log import ServingLog
+
 Row = Mapping[str, Any]
 
 
@@ -91,6 +93,11 @@ def plan_bytes(service: Service) -> bytes:
     return json.dumps(plan, separators=(",", ":")).encode()
 
 
+def numerics_of(plan: bytes) -> Any:
+    """The numeric fingerprint that a plan was published with (R6)."""
+    return json.loads(plan)["numerics"]
+
+
 def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
     """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
     unless `on_mismatch` is "warn"."""
@@ -107,7 +114,7 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
         message = (
             f"service {service.name!r} was published on a platform that differs in "
             f"{', '.join(differing)}; values here would not be the same bits: use the same "
-            "libraries here, or publish from here"
+            "libraries here, or publish from here (`featurekit apply`, `featurekit materialize`)"
         )
         if on_mismatch != "warn":
             raise FingerprintMismatch(message)
@@ -193,16 +200,30 @@ class OnlineResult:
 
 
 class OnlineService:
-    """A service in an online store; follows it when another version goes live (F1)."""
+    """A service in an online store; follows it when another version goes live (F1).
+
+    `log` takes what `get` answers; see `featurekit.serving_log.open.open_log`.
+    """
 
     def __init__(
-        self, store: OnlineStore, project: str, name: str, *, on_mismatch: str = "refuse"
+        self,
+        store: OnlineStore,
+        project: str,
+        name: str,
+        *,
+        on_mismatch: str = "refuse",
+        log: ServingLog | None = None,
     ) -> None:
         self.store, self.project, self.name = store, project, name
-        self.on_mismatch = on_mismatch
+        self.on_mismatch, self.log = on_mismatch, log
         self.live_key = project_key(project, "live", name)
         self.live: bytes | None = None
         self.plan: Plan | None = None
+
+    def current(self) -> Plan:
+        """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
+        live = self.store.read([self.live_key])[0]
+        return self.plan if self.plan is not None and live == self.live else self._load(live)
 
     def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
@@ -211,15 +232,16 @@ class OnlineService:
         else. EntityFrameError for a row that does not, AsOfTooOld, NotServed, StoreUnavailable.
         """
         asked = None if as_of is None else [micros(as_of)] * len(rows)
-        plan, entities, values, instants = self.lookup(rows, asked)
+        number = None if self.log is None else self.log.wants()
+        plan, entities, values, instants = self.lookup(rows, asked, number)
         shown = instant(instants[0]) if instants else (as_of or _now())
         return plan.result(entities, values, shown)
 
     def lookup(
-        self, rows: Sequence[Row], instants: Sequence[int] | None
+        self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None = None
     ) -> tuple[Plan, dict[str, list[Any]], list[Columns], list[int]]:
         """For each row, the outputs' values and statuses as of the row's own instant in
-        microseconds; without `instants`, as of now."""
+        microseconds; without `instants`, as of now. With a `number` the log takes them."""
         while True:
             plan = self.plan or self._load(self.store.read([self.live_key])[0])
             entities, requests = plan.check_rows(rows)
@@ -234,6 +256,10 @@ class OnlineService:
                 answers, resolved = plan.evaluate(keys, found, requests, instants, self.store.read)
             except Moved:
                 continue  # a push was faster than the second read of a large state
+            if number is not None and self.log is not None:
+                kept = {name: list(column) for name, column in entities.items()}
+                own = plan.own(answers)
+                self.log.take(number, plan.service, kept, requests, own, resolved, keys, found)
             return plan, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Plan:
@@ -281,6 +307,7 @@ class Plan:
         self.join_keys = service.join_keys
         self.request = {p.name: p.type for p in service.request}
         self.types = {**self.join_keys, **{o.name: o.type for o in service.outputs}}
+        self.listed = any(o.type.item is not None for o in service.outputs)
         self.strict = [
             (o, view.name)
             for o, output in enumerate(service.outputs)
@@ -399,6 +426,15 @@ class Plan:
                     f'{view!r} says on_error="fail"'
                 )
         return values, statuses
+
+    def own(self, answers: list[Columns]) -> list[Columns]:
+        """The answers with lists and dicts of their own, which no caller changes."""
+        if not self.listed:
+            return answers
+        return [
+            ([v.copy() if isinstance(v, (list, dict)) else v for v in values], statuses)
+            for values, statuses in answers
+        ]
 
     def _add_transforms(
         self, flat: list[Any], statuses: list[str], request: dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from featurekit.parity.report import Report
     from featurekit.point_in_time import Events
     from featurekit.push import Pushed
+    from featurekit.serving_log.block import Block
+    from featurekit.serving_log.log import ServingLog
 
 Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
@@ -87,6 +89,7 @@ class FeatureStore:
         self._repo: Repo | None = None
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self._log: ServingLog | None = None
         self._pushes = 0
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -104,7 +107,11 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections; the store opens them again when it needs them."""
+        """Let go of connections; the store opens them again when it needs them. What the serving
+        log holds is written."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -132,6 +139,18 @@ class FeatureStore:
                 url = private_redis(self.state_dir / "redis")
             self._store = RedisStore(url)
         return self._store
+
+    @property
+    def serving_log(self) -> ServingLog | None:
+        """The log that lookups go to, as `featurekit: serving_log:` says; None without one."""
+        config = self.config.featurekit.serving_log
+        if self._log is None and config is not None:
+            from featurekit.serving_log.open import open_log
+
+            self._log = open_log(
+                config, self.online, self.project, folder=self.path, state_dir=self.state_dir
+            )
+        return self._log
 
     def _connect(self) -> Any:
         """A DuckDB of its own for one piece of work, in a session as T2 wants it.
@@ -170,21 +189,24 @@ class FeatureStore:
         known = not forgotten and not about["pushed_segments"]
         return Snapshot(Events(relation, prompt, about["rows"] if known else None), about)
 
-    def _read(self, con: Any, source: EventSource) -> tuple[str, dict[str, Any], bool]:
+    def _read(
+        self, con: Any, source: EventSource, *, marked: bool = False
+    ) -> tuple[str, dict[str, Any], bool]:
         """All events of a source's files and log, what there is to know of them, and whether they
-        are prompt."""
+        are prompt; where they are `marked`, with a column that says whether they were pushed."""
         from featurekit.push_log import log_sql, segments
         from featurekit.sources import read_events
 
         read = read_events(con, source, base=self.path, state_dir=self.state_dir)
         logged = segments(self.state_dir, source.name)
         relation = read.relation
-        if logged:
+        if logged or marked:
             columns = ", ".join(f'"{n}"' for n in source.schema)
-            relation = (
-                f"(SELECT {columns}, __ts, __created FROM {relation} "
-                f"UNION ALL {log_sql(logged, source)})"
-            )
+            columns = f"SELECT {columns}, __ts, __created"
+            of_log = [f"UNION ALL {columns}{', TRUE' if marked else ''} FROM {log}"
+                      for log in ([log_sql(logged, source)] if logged else [])]  # fmt: skip
+            mark = ", FALSE AS __pushed" if marked else ""
+            relation = f"({columns}{mark} FROM {relation} {' '.join(of_log)})"
         about: dict[str, Any] = {
             "files": [
                 {"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files
@@ -474,7 +496,7 @@ class FeatureStore:
         from featurekit.selection import of_entities, of_names
 
         store = self.online
-        fed = fed_views(store, self.project)
+        fed = self._fed()
         if not fed:
             raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
         named = of_names(fed, views)
@@ -534,6 +556,15 @@ class FeatureStore:
                     set_materialized(store, self.project, view, until)
         return Materialization(instant(until), tuple(done), tuple(promote(store, self.project)))
 
+    def _fed(self) -> list[View]:
+        mismatch = self.config.featurekit.numeric_mismatch
+        return fed_views(self.online, self.project, on_mismatch=mismatch)
+
+    def handshake(self) -> None:
+        """FingerprintMismatch where what is published here was published on a platform that
+        computes other bits than this one; a warning where `numeric_mismatch` says so (R6)."""
+        self._fed()
+
     def readable(self, view: View) -> bool:
         """Whether the view's source is defined here as the view was compiled against it.
 
@@ -574,7 +605,7 @@ class FeatureStore:
             token, now = store.open_push(pushes)
             try:
                 # After the announcement: a version that is published later waits for this push.
-                of_source = [v for v in fed_views(store, self.project) if v.source.name == source]
+                of_source = [v for v in self._fed() if v.source.name == source]
                 views = [v for v in of_source if self.readable(v)]
                 if not views:
                     raise RegistryError(
@@ -669,7 +700,8 @@ class FeatureStore:
         found = self._services.get(service)
         if found is None:
             mismatch = self.config.featurekit.numeric_mismatch
-            found = OnlineService(self.online, self.project, service, on_mismatch=mismatch)
+            log = self.serving_log
+            found = OnlineService(self.online, self.project, service, on_mismatch=mismatch, log=log)
             self._services[service] = found
         return found.get(rows, as_of)
 
@@ -704,15 +736,19 @@ class FeatureStore:
         values: int | None = None,
         seed: int = 0,
         workers: int | None = None,
+        log: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Compare online with offline, bit for bit; nothing of the live store is touched.
+        """Compare online with offline, bit for bit; nothing of the live store is changed.
 
         `mode` "history" asks about what the files and the log of pushes hold: entities and instants
         are drawn with `seed`, window edges to the microsecond, arrivals, and others, and the past
         is replayed into a scratch Redis. "fuzz" needs no data: it invents events from the schemas
         of the service's sources, hostile ones, and plays them through both paths by `workers`
-        processes (by default, one for each processor).
+        processes (by default, one for each processor). "sample" reads entities from the live store
+        and compares them with offline at one instant. "replay" recomputes what the serving log
+        says was served; `log` is another one than the configured (see `served`). Both tell values
+        that lag, since events are not online yet, from those that differ.
 
         `budget` is a number of values or a duration ("30s"); by default 100,000 values, in "fuzz"
         1,000,000. `values` is another name for a number of values. With values, the same seed asks
@@ -734,8 +770,31 @@ class FeatureStore:
                 workers=workers,
                 progress=progress,
             )
+        if mode == "replay":
+            from featurekit.parity.replay import replay
+
+            limit = values if budget is None else budget
+            (report,) = replay(
+                self,
+                [service],
+                self.served(log),
+                budget=None if limit is None else as_budget(limit, default=1),
+                seed=seed,
+                progress=None if progress is None else lambda done: progress(done, done),
+            )
+            return report
+        if mode == "sample":
+            from featurekit.parity.live import LiveCheck
+
+            with closing(LiveCheck(self, service, seed=seed, workers=workers)) as check:
+                return check.run(
+                    as_budget(values if budget is None else budget, default=100_000),
+                    progress=progress,
+                )
         if mode != "history":
-            raise DefinitionError(f'check_parity: mode is "history" or "fuzz", not {mode!r}')
+            raise DefinitionError(
+                f'check_parity: mode is "history", "fuzz", "sample" or "replay", not {mode!r}'
+            )
         from featurekit.parity.check import check_parity
 
         return check_parity(
@@ -745,6 +804,43 @@ class FeatureStore:
             seed=seed,
             progress=progress,
         )
+
+    def served(self, log: str | Path | None = None) -> Iterator[Block]:
+        """The serving log, block by block: the configured one, or `log`, a folder or a file, or
+        stream:NAME, a stream of the online store's Redis."""
+        from featurekit.serving_log.open import read_log
+
+        return read_log(
+            self.config.featurekit.serving_log,
+            self.online,
+            self.project,
+            folder=self.path,
+            state_dir=self.state_dir,
+            log=log,
+        )
+
+    def training_set(self, service: Service, frame: Any) -> TrainingSet:
+        """As `get_historical_features`, of a version of a service, with full names and statuses."""
+        from featurekit.offline import TrainingSet
+
+        return TrainingSet(
+            service,
+            frame,
+            connect=self._connect,
+            snapshot=self._snapshot,
+            full_names=True,
+            statuses=True,
+            timezone="UTC",
+            buckets=self.config.featurekit.buckets,
+        )
+
+    def marked_events(self, con: Any, view: View) -> str:
+        """The events of a view's source as a relation that says of each whether it was pushed, in
+        a column `__pushed`."""
+        source = self.source(view.source.name)
+        relation = self._read(con, source, marked=True)[0]
+        forgotten = self.forgotten(source)
+        return forgotten.relation(con, relation) if forgotten else relation
 
     def snapshot(self, con: Any, view: View) -> Events:
         """The events of a view's source, for a DuckDB connection that `connect` gave."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -38,6 +39,7 @@ VERBS = (
     "forget",
     "get-historical",
     "get-online",
+    "explain",
     "parity",
     "demo",
 )
@@ -458,6 +460,26 @@ def test_parity_exits_with_0_and_counts(served: Path, run: Run) -> None:
     assert report["compared"] >= 300
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "suite"),
+    [
+        ("history", ["--values", "300"], "parity.checkout"),
+        ("fuzz", ["--values", "300"], "parity.checkout"),
+        ("operators", ["--inputs", "3", "--only", "len("], "parity.operators"),
+    ],
+)
+def test_parity_writes_a_junit_report(
+    served: Path, run: Run, tmp_path: Path, mode: str, options: list[str], suite: str
+) -> None:
+    report = tmp_path / "report.xml"
+    done = run("parity", mode, *options, "--junit", str(report))
+    assert done.code == 0
+    (found,) = ElementTree.parse(report).getroot()
+    cases = found.findall("testcase")
+    assert (found.get("name"), found.get("failures")) == (suite, "0")
+    assert found.get("tests") == str(len(cases)) != "0"
+
+
 def test_parity_exits_with_1_and_shows_the_first_difference_in_hex(
     served: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,10 +495,10 @@ def test_parity_exits_with_1_and_shows_the_first_difference_in_hex(
     monkeypatch.setattr(Report, "take", skewed)
     done = run("parity", "--values", "200")
     assert done.code == 1
-    assert re.search(r"First difference: customer_orders__spend_7d as of \d", done.out)
+    assert re.search(r"customer_orders__spend_7d differs as of \d\S+ for customer_id=", done.out)
     assert re.search(r"offline +\S+ \(-?0x[0-9a-f.]+p[+-]\d+\)  [A-Z_]+", done.out)
     assert re.search(r"online +\S+ \(-?0x[0-9a-f.]+p[+-]\d+\)  [A-Z_]+", done.out)
-    assert re.search(r"row +customer_id = ", done.out)
+    assert "a test that reproduces it:" in done.out
 
 
 # --- wrong input ----------------------------------------------------------------------------------

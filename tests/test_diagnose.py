@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from test_scenario import SCENARIO, SECOND, SERVICE, order
@@ -147,9 +148,13 @@ def test_a_state_that_the_events_do_not_make_is_told_apart(online, cause, where)
     assert found.online == (online, "PRESENT")
 
 
-def test_a_late_event_that_is_not_there_is_told():
+def test_late_events_that_are_not_there_are_told():
     scenario = dataclasses.replace(SCENARIO, at=20 * SECOND)
-    found = diagnose(scenario, "spending__orders", offline=(3, "PRESENT"), online=(2, "PRESENT"))
+    found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
+    assert (found.cause, found.where) == ("missing event", "online is what comes without event 3")
+    later = order(5 * SECOND, 1.0, created=6 * SECOND)
+    scenario = dataclasses.replace(scenario, deliveries=(*scenario.deliveries, later))
+    found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
     assert found.cause == "late event"
 
 
@@ -226,3 +231,9 @@ def test_a_report_has_a_case_for_each_feature(report, tmp_path):
 def test_a_report_that_cannot_be_written_is_an_error(report, tmp_path):
     with pytest.raises(ConfigError, match="cannot be written"):
         write_junit(tmp_path / "nowhere" / "report.xml", [report])
+
+
+def test_every_cause_stands_in_the_docs():
+    page = (Path(__file__).parents[1] / "docs" / "ci.md").read_text(encoding="utf-8")
+    rows = "".join(f"| {cause} | {meaning} |\n" for cause, meaning in CAUSES.items())
+    assert f"| --- | --- |\n{rows}" in page

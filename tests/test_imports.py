@@ -40,6 +40,7 @@ LAYERS = [
     ["offline", "materialise", "deployment"],
     ["versions", "gc", "selection"],
     ["config", "repo"],
+    ["serving_log"],
     ["store"],
     ["consume"],
     ["screen"],

@@ -3,8 +3,8 @@ again, files that grow, materialising in full and in part, crashes, versions tha
 back or are rolled back to, joined segments, lookups and training sets. No bit may differ after any
 step (F1, T3, T6–T8).
 
-`FEATUREKIT_STEPS=100000 pytest tests/test_life.py` is the full run; it counts its steps as it goes.
-Two processes share it where each has a seed of its own:
+`FEATUREKIT_STEPS=100000 pytest tests/test_life.py` is the full run, and counts its steps as it
+goes. Two processes share it where each has a seed of its own:
 
     FEATUREKIT_STEPS=50000 FEATUREKIT_SEED=1 pytest tests/test_life.py &
     FEATUREKIT_STEPS=50000 FEATUREKIT_SEED=2 pytest tests/test_life.py

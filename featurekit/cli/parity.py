@@ -7,16 +7,26 @@ returns whether the paths agree.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import signal
+import sys
+import threading
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit import ops
+from featurekit.cli.parser import UsageError
 from featurekit.errors import FeaturekitError
 from featurekit.parity.budget import Budget
 from featurekit.parity.report import Report
 from featurekit.parity.show import show_operators, show_report
 from featurekit.screen import Screen
 from featurekit.store import FeatureStore
+
+if TYPE_CHECKING:
+    from featurekit.parity.live import LiveCheck
+    from featurekit.parity.watch import Watch
 
 
 def history(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -49,6 +59,97 @@ def _of_services(
             for name in names
         ]
     return conclude(screen, reports, arguments)
+
+
+def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
+    """Recompute what the serving log says was served."""
+    from featurekit.parity.replay import replay as replayed
+
+    with screen.progress() as move:
+        reports = replayed(
+            store,
+            arguments.services,
+            store.served(arguments.log),
+            budget=arguments.budget,
+            progress=lambda done: move("rows", done, done),
+        )
+    if not reports or not any(r.compared or r.unchecked for r in reports):
+        raise FeaturekitError("the serving log holds no rows of these services")
+    return conclude(screen, reports, arguments, why="see what was not checked")
+
+
+def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
+    """Compare the live store with offline, once or again and again."""
+    from featurekit.parity.live import LiveCheck
+
+    if arguments.every is None and (arguments.keep_going or arguments.metrics_port is not None):
+        raise UsageError("--keep-going and --metrics-port are for --every")
+    names = services(store, arguments)
+    budget: Budget = arguments.budget
+    if budget.seconds is not None:
+        budget = Budget(seconds=budget.seconds / len(names))
+    checks = [LiveCheck(store, n, seed=arguments.seed, rate=arguments.rate) for n in names]
+    with ExitStack() as stack:
+        for check in checks:
+            stack.enter_context(closing(check))
+        return _sampled(checks, budget, arguments, screen)
+
+
+def _sampled(
+    checks: list[LiveCheck], budget: Budget, arguments: argparse.Namespace, screen: Screen
+) -> bool:
+    from featurekit.parity.metrics import Metrics
+    from featurekit.parity.watch import Watch
+
+    metrics = Metrics()
+    watch = Watch(
+        checks,
+        budget,
+        arguments.every or 0.0,
+        metrics,
+        arguments.metrics_file,
+        arguments.webhook,
+        arguments.keep_going,
+        warn=lambda text: print(f"featurekit: warning: {text}", file=sys.stderr, flush=True),
+    )
+    if arguments.every is not None:
+        return _watch(watch, arguments, screen)
+    with screen.progress() as move:
+        reports = [check.run(budget, progress=partial(move, check.name)) for check in checks]
+    watch.take(reports)
+    return conclude(screen, reports, arguments)
+
+
+def _watch(watch: Watch, arguments: argparse.Namespace, screen: Screen) -> bool:
+    """Check until a signal, or the first skew."""
+    from featurekit.parity.metrics import served
+
+    def show(reports: list[Report]) -> None:
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        screen.record({"at": now, "services": [r.to_dict() for r in reports]})
+        for report in reports:
+            if report.differing:
+                show_report(screen, report)
+            lag = f", {report.lagging} lag" if report.lagging else ""
+            screen.line(
+                f"{now} {report.service}: {report.compared} values in {report.seconds:.1f} s, "
+                f"{report.differing} differ{lag}"
+            )
+        sys.stdout.flush()
+
+    stop = threading.Event()
+    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ExitStack() as stack:
+            if arguments.metrics_port is not None:
+                host = arguments.metrics_host
+                port = stack.enter_context(served(watch.metrics, host, arguments.metrics_port))
+                screen.line(f"metrics at http://{host}:{port}/metrics")
+                sys.stdout.flush()
+            return watch.run(show, stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -85,7 +186,13 @@ def services(store: FeatureStore, arguments: argparse.Namespace) -> list[str]:
     return names
 
 
-def conclude(screen: Screen, reports: list[Report], arguments: argparse.Namespace) -> bool:
+def conclude(
+    screen: Screen,
+    reports: list[Report],
+    arguments: argparse.Namespace,
+    *,
+    why: str = "no source holds an event of theirs",
+) -> bool:
     """Show what was found, and write the files that were asked for; FeaturekitError where nothing
     could be compared."""
     if arguments.html is not None:
@@ -102,7 +209,5 @@ def conclude(screen: Screen, reports: list[Report], arguments: argparse.Namespac
         show_report(screen, report)
     empty = [r.service for r in reports if not r.compared]
     if empty and not any(r.differing for r in reports):
-        raise FeaturekitError(
-            f"nothing could be compared for {', '.join(empty)}: no source holds an event of theirs"
-        )
+        raise FeaturekitError(f"nothing could be compared for {', '.join(empty)}: {why}")
     return agree

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from featurekit import __version__
+from featurekit.durations import duration_us
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, parse_budget
 
@@ -74,6 +75,28 @@ def budget(text: str) -> Budget:
         return parse_budget(text)
     except DefinitionError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """A duration."""
+    try:
+        return duration_us(text, what="every") / 1e6
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def port(text: str) -> int:
+    """The number of a port; 0 for any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write a number up to 65535")
+    return int(text)
+
+
+def url(text: str) -> str:
+    """An address that HTTP reaches."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; write https://…")
+    return text
 
 
 def positive(text: str) -> int:
@@ -361,6 +384,59 @@ def parser() -> Parser:
         help="processes (default: one for each processor); they change no question",
     )
 
+    sample = mode(
+        "sample",
+        "compare entities of the live store with offline, at one instant",
+        "Only reads. Tells values that differ since events are not online yet (lag) from those "
+        "that differ for another reason (skew); lag is shown, and is no difference.",
+    )
+    _checked(sample, 100_000)
+    sample.add_argument(
+        "--rate", type=positive, default=50_000, metavar="N",
+        help="read at most so many states a second (default: 50000)",
+    )  # fmt: skip
+    sample.add_argument(
+        "--every", type=seconds, metavar="TIME",
+        help="check again and again, as in 5m; ends with 1 at the first skew",
+    )  # fmt: skip
+    sample.add_argument(
+        "--keep-going", action="store_true", help="with --every: go on after a skew"
+    )
+    sample.add_argument(
+        "--metrics-port", type=port, metavar="PORT",
+        help="with --every: answer Prometheus at http://HOST:PORT/metrics",
+    )  # fmt: skip
+    sample.add_argument(
+        "--metrics-host", default="127.0.0.1", metavar="HOST",
+        help="the address to listen at (default: 127.0.0.1; 0.0.0.0 is every one)",
+    )  # fmt: skip
+    sample.add_argument(
+        "--metrics-file", type=Path, metavar="FILE",
+        help="write the metrics to a file, as for node_exporter's textfile collector",
+    )  # fmt: skip
+    sample.add_argument(
+        "--webhook", type=url, metavar="URL", help="POST the reports of a skew to it, as JSON"
+    )
+
+    replay = mode(
+        "replay",
+        "recompute offline what the serving log says was served",
+        "Each row as of its own instant, by the version that answered it. Reads the log that "
+        "feature_store.yaml configures under featurekit: serving_log:.",
+    )
+    replay.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="services (default: every one in the log)"
+    )
+    replay.add_argument(
+        "--log", metavar="LOG",
+        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
+    )  # fmt: skip
+    replay.add_argument(
+        "--budget", type=budget, metavar="N|TIME",
+        help="values to compare or how long to go on, from the oldest on (default: the whole log)",
+    )  # fmt: skip
+    _pages(replay)
+
     operators = mode(
         "operators",
         "compare every row of the operator table three ways: Python, SQL, online",
@@ -410,9 +486,14 @@ def _checked(made: Parser, default: int) -> None:
         "services", nargs="*", metavar="SERVICE", help="services (default: every one)"
     )
     _budget(made, default, "values to compare for each service,")
+    _pages(made)
+
+
+def _pages(made: Parser) -> None:
     made.add_argument(
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
     )
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _junit(made: Parser, text: str) -> None:
@@ -440,7 +521,6 @@ def _budget(made: Parser, default: int, text: str) -> None:
     made.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other questions (default: 0)"
     )
-    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _values(made: Parser, text: str) -> None:

@@ -185,3 +185,34 @@ def entity_key(values: Sequence[tuple[Type, Any]]) -> bytes:
     """The bytes that name an entity: its keys in order, each behind its length."""
     parts = [encode_key(type_, value) for type_, value in values]
     return b"".join(b"%d:%s" % (len(p), p) for p in parts)
+
+
+def decode_key(type_: Type, raw: bytes) -> Any:
+    """The join key's value that `encode_key` wrote."""
+    text = raw[1:]
+    match type_.name:
+        case "bool":
+            return text == b"1"
+        case "int":
+            return int(text)
+        case "str":
+            return text.decode()
+        case "bytes":
+            return text
+        case "datetime":
+            return EPOCH + int(text) * MICROSECOND
+        case "date":
+            return dt.date.fromisoformat(text.decode())
+        case name:
+            raise TypeError(f"{name} is no join key")
+
+
+def entity_values(types: Sequence[Type], entity: bytes) -> list[Any]:
+    """The keys that `entity_key` wrote, of these types."""
+    found, at = [], 0
+    for type_ in types:
+        colon = entity.index(b":", at)
+        end = colon + 1 + int(entity[at:colon])
+        found.append(decode_key(type_, entity[colon + 1 : end]))
+        at = end
+    return found

@@ -48,18 +48,18 @@ class Ids:
         return encode_key(self.type_of[self.event_id], row[self.event_id])
 
     def order(self, row: Row) -> tuple[Any, ...]:
-        """The sort key of arrivals, ties by T6; equal for equal rows, and only those."""
-        values = [sort_value(row[name]) for name in self.ordered]
+        """The sort key of arrivals, ties by T6; equal for equal rows, and only those; hashable."""
+        values = [_hashable(sort_value(row[name])) for name in self.ordered]
         return row["__created"], row["__ts"], *values
 
     def merged(self, known: Iterable[Row], more: Iterable[Row]) -> list[Row]:
         """The rows of both in the order of their arrival, equal ones once."""
-        found = {_hashable(self.order(row)): row for row in (*known, *more)}
+        found = {self.order(row): row for row in (*known, *more)}
         return sorted(found.values(), key=self.order)
 
     def content(self, row: Row) -> Any:
-        """What a row says but for when it arrived, hashable."""
-        return _hashable(self.order(self.stamped(row, 0)))
+        """What a row says but for when it arrived."""
+        return self.order(self.stamped(row, 0))
 
     def stamped(self, row: Row, created: int) -> Row:
         """The row with another arrival."""

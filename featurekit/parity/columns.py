@@ -35,9 +35,20 @@ def differing(type_: Type, offline: Any, online: Sequence[Any]) -> list[int]:
 
 
 def values(offline: Any) -> list[Any]:
-    """The array's values, as an answer has them."""
-    made: list[Any] = offline.to_pylist(maps_as_pydicts="strict")
+    """The array's values, as an answer has them; one that Python cannot hold, such as a date of
+    the year 10000, says so."""
+    try:
+        made: list[Any] = offline.to_pylist(maps_as_pydicts="strict")
+    except (OverflowError, ValueError):
+        made = [_one(scalar) for scalar in offline]
     return made
+
+
+def _one(scalar: Any) -> Any:
+    try:
+        return scalar.as_py(maps_as_pydicts="strict")
+    except (OverflowError, ValueError):
+        return f"a {scalar.type} that Python cannot hold"
 
 
 def differing_statuses(offline: Any, online: Sequence[str]) -> list[int]:

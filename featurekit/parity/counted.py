@@ -13,7 +13,7 @@ from typing import Any
 from featurekit.aggregates.ordered import N_MAX
 from featurekit.compiled import Feature, Output, Service, Slot, View
 from featurekit.ir import Param
-from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated
+from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, partners
 from featurekit.types import INT, Type, list_of
 
 _NUMBER = "__event"
@@ -64,14 +64,14 @@ def slot_values(
     feature = Feature("value", view.slots[slot].type.or_none(), slot)
     alone = replace(view, kind="latest", features=(feature,), ttl_us=None)
     found = []
+    of_files = partners(scenario)
     for i in deliveries:
-        delivery = scenario.deliveries[i]
-        files = scenario.files
+        delivery, partner = scenario.deliveries[i], of_files[i]
         at = max(delivery.row["__ts"], delivery.row["__created"])
         row = {p.name: delivery.row[p.name] for p in view.join_keys}
-        aligned = files is not None and len(files) == len(scenario.deliveries)
-        of_file = (files[i],) if aligned and files is not None else None
-        if of_file is not None:
+        of_file = None
+        if scenario.files is not None and partner is not None:
+            of_file = (scenario.files[partner],)
             at = max(at, of_file[0].row["__ts"], of_file[0].row["__created"])
         one = Scenario(_service(scenario.service, alone, feature), (delivery,), row, at,
                        files=of_file)  # fmt: skip

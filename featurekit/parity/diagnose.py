@@ -27,6 +27,7 @@ from featurekit.parity.scenario import (
     differing,
     narrow,
     narrowed,
+    partners,
     parts,
 )
 from featurekit.parity.shrink import changed, moved, renamed, shrink, simpler, without
@@ -43,6 +44,8 @@ CAUSES = {
     "late event": "an event counts before it has arrived, or not after",
     "missing event": "an event is known to one path only",
     "duplicate event": "a copy of an event counts once more on one path",
+    "deletion ignored": "a deletion takes effect on one path only",
+    "correction ignored": "a corrected version counts beside or in place of its correction",
     "condition": "the condition of the window keeps an event on one path only",
     "null fill": "None is a value on one path",
     "default": "the default stands for None on one path only",
@@ -54,6 +57,11 @@ CAUSES = {
     "division": "// or % floors on one path and truncates on the other",
     "float32": "a float has passed through a float32",
     "precision": "an int has passed through a float, or an instant through whole seconds",
+    "quantile": "a quantile is taken at another rank, or interpolated otherwise",
+    "hash": "a sketch hashes values otherwise",
+    "overflow": "an int outside int64 is an error on one path only",
+    "date": "a calendar field is reckoned otherwise",
+    "unit": "a duration is in another unit, or cut to whole ones",
     "type": "the value is of another type, as of an int made a float",
     "Unicode": "text is folded, stripped, split or compared by other rules",
     "numerics": "a function of the platform's mathematical library gives other bits",
@@ -266,14 +274,12 @@ class _Doctor:
     def reading(self) -> tuple[str, str]:
         """The files' rows are not those that a push reads."""
         files, pushed = self.scenario.files or (), self.scenario.deliveries
-        if len(files) < len(pushed):
-            return "missing event", f"the files give {len(files)} rows, pushes {len(pushed)}"
-        if len(files) > len(pushed):
-            return "duplicate event", f"the files give {len(files)} rows, pushes {len(pushed)}"
-        for of_file, of_push in zip(files, pushed, strict=True):
-            names = [
-                n for n in of_push.row if bits(of_file.row.get(n)) != bits(of_push.row[n])
-            ]  # fmt: skip
+        of_files = partners(self.scenario)
+        for partner, of_push in zip(of_files, pushed, strict=True):
+            if partner is None:
+                continue
+            of_file = files[partner]
+            names = [n for n in of_push.row if bits(of_file.row.get(n)) != bits(of_push.row[n])]
             if not names:
                 continue
             name = next((n for n in ("__ts", "__created") if n in names), names[0])
@@ -296,6 +302,11 @@ class _Doctor:
             if crossed:
                 return "column", f"{where}, and {crossed[0]} the other way round"
             return _of_values(one, other, "column"), where
+        where = f"the files give {len(files)} rows, pushes {len(pushed)}"
+        if None in of_files or len(files) < len(pushed):
+            return "missing event", where
+        if len(files) > len(pushed):
+            return "duplicate event", where
         return "unknown", "the rows of the files stand in another order"
 
     # --- request-time transforms ------------------------------------------------------------------
@@ -371,7 +382,25 @@ class _Doctor:
             if edge is not None:
                 row = scenario.deliveries[number].row
                 return edge, f"event {number + 1} ({_at(row, view, feature, scenario.at)})"
+        for change, cause in (("offset_us", "window edge"), ("hop_us", "hop")):
+            if getattr(feature, change) and self.turns_on(view, feature, change):
+                self.evidence.append(f"without its {change[:-3]} the paths agree")
+                return cause, f"the window ({_when(_bounds(view, feature, scenario.at)[0])}, …]"
         return self.step(view, feature, found)
+
+    def turns_on(self, view: View, feature: Feature, change: str) -> bool:
+        """Whether the paths agree where the window is defined without something that decides which
+        of the events lie in it."""
+
+        def inside(one: Feature) -> list[bool]:
+            low, high = _bounds(view, one, self.scenario.at)
+            instants = [d.row["__ts"] for d in self.scenario.deliveries]
+            return [(low is None or low < ts) and ts <= high for ts in instants]
+
+        without_it: dict[str, Any] = {change: 0}
+        if inside(feature) == inside(replace(feature, **without_it)):
+            return False
+        return not self.still(self.with_feature(feature, **without_it))
 
     def selection(self, view: View, feature: Feature, found: Counted) -> tuple[str, str]:
         """Other events count, or in another order."""
@@ -401,22 +430,34 @@ class _Doctor:
             return edge, where
         if feature.hop_us and self.without_hop(view, feature, row["__ts"]):
             return "hop", f"{where}; without the hop it is taken alike"
+        low, high = _bounds(view, feature, t)
+        if not ((low is None or low < row["__ts"]) and row["__ts"] <= high):
+            return ("ttl" if feature.aggregate is None else "window edge"), where
+        if feature.offset_us and not self.still(self.with_feature(feature, offset_us=0)):
+            return "window edge", f"{where}; without the offset both paths agree"
+        if feature.where is not None and not self.keeps(view, feature.where, row):
+            return "condition", f"{where}; its condition is not true"
+        if view.source.event_id is not None:
+            name = view.source.event_id
+            same = [d for d in scenario.deliveries if d.row.get(name) == row[name]]
+            if len(same) > 1:
+                op = view.source.op
+                cause = "duplicate event"
+                if op is not None:
+                    deleted = any(d.row[op] == "delete" for d in same)
+                    cause = "deletion ignored" if deleted else "correction ignored"
+                return cause, f"{where}: {len(same)} rows have its {name}"
         if late and not self.still(changed(scenario, [number], "__created", lambda r: r["__ts"])):
             return "late event", f"{where}: counted on both where it arrives when it happens"
         if feature.where is not None and self.slot(view, feature.where, [number]) is not None:
             parted = self.slot(view, feature.where, [number])
             assert parted is not None
             return parted[0] if parted[0] != "operator" else "condition", f"{where}; {parted[1]}"
-        if view.source.event_id is not None:
-            name = view.source.event_id
-            same = [d for d in scenario.deliveries if d.row.get(name) == row[name]]
-            if len(same) > 1:
-                return "duplicate event", f"{where}: {len(same)} rows have its {name}"
         key = self.key(view)
         if key is not None:
             return key, where
         if scenario.filled_until > NEVER:
-            return "stale state", f"{where}: a materialisation brought it online"
+            return "missing event", f"{where}: a materialisation was to bring it online"
         order = tuple(
             sorted(scenario.deliveries, key=lambda d: (d.row["__created"], d.row["__ts"]))
         )
@@ -441,6 +482,8 @@ class _Doctor:
                 self.evidence.append(said)
                 if by >= _QUARTER:
                     return "time zone"
+                if 1_000 <= by <= 1_000_000:
+                    return "precision"
                 if is_ttl:
                     return "ttl"
                 return "hop" if feature.hop_us and by > 2 and inwards > 0 else "window edge"
@@ -463,6 +506,9 @@ class _Doctor:
         low, high = window
         if inside and not ((low is None or low < ts + move) and ts + move <= high):
             return None
+        others = [d.row["__ts"] for i, d in enumerate(self.scenario.deliveries) if i != number]
+        if any(_sign(ts - other) != _sign(ts + move - other) for other in others):
+            return None  # another order of the events may be what makes them agree
         if self.still(_nudged(self.scenario, number, move)):
             return None
         return f"event {number + 1} moved by {move:+,} µs, away from the edge, is taken alike"
@@ -479,15 +525,26 @@ class _Doctor:
 
     def without_hop(self, view: View, feature: Feature, ts: int) -> bool:
         """Whether the paths agree about a window without its hop, which holds the event too."""
-        plain = replace(feature, hop_us=0)
-        low, _ = _bounds(view, plain, self.scenario.at)
+        low, _ = _bounds(view, replace(feature, hop_us=0), self.scenario.at)
         if low is None or ts <= low:
             return False
+        return not self.still(self.with_feature(feature, hop_us=0))
+
+    def with_feature(self, feature: Feature, **changes: Any) -> Scenario:
+        """The scenario, its feature defined otherwise."""
+        other = replace(feature, **changes)
         views = tuple(
-            replace(v, features=tuple(plain if f == feature else f for f in v.features))
+            replace(v, features=tuple(other if f == feature else f for f in v.features))
             for v in self.service.views
         )
-        return not self.still(replace(self.scenario, service=replace(self.service, views=views)))
+        return replace(self.scenario, service=replace(self.service, views=views))
+
+    def keeps(self, view: View, slot: int, row: dict[str, Any]) -> bool:
+        """Whether the condition of a window holds for a row."""
+        made = view.slots[slot]
+        if made.transform is None:
+            return row[made.column or ""] is True
+        return to_python(made.transform)(*[row[p.name] for p in made.transform.params]) is True
 
     def latest_choice(self, view: View, found: Counted, where: str) -> tuple[str, str]:
         """Each path takes another row for the latest."""
@@ -508,6 +565,10 @@ class _Doctor:
         where = f"the status: offline {self.offline[1]}, online {self.online[1]}"
         statuses = {self.offline[1], self.online[1]}
         if OUTSIDE_MAX_AGE in statuses:
+            begin = self.scenario.at - (view.ttl_us or 0)
+            known = [d.row["__ts"] for d in self.scenario.deliveries]
+            if all(t > begin + 2 for t in known) and NOT_FOUND not in statuses:
+                return "missing event", f"{where}, and no event is too old"
             return "ttl", where
         if ERROR_STATUS in statuses:
             return "error", where
@@ -516,7 +577,21 @@ class _Doctor:
         return "null fill", where
 
     def key(self, view: View) -> str | None:
-        """Whether it is the value of a key: with a plain one the paths agree."""
+        """Whether it is the key: the states lie under another one, or with a plain value of it the
+        paths agree."""
+        scenario, service = self.scenario, self.scenario.online
+        plan = self.bench.plan(service)
+        asked = plan.state_keys({n: [scenario.row[n]] for n in service.join_keys}, 1)[0]
+        held = set(self.bench.states(scenario).values)
+        mine = sum(
+            all(bits(d.row.get(p.name)) == bits(scenario.row[p.name]) for p in view.join_keys)
+            for d in scenario.deliveries
+        )
+        for wanted, prefix in zip(asked, plan.prefixes, strict=True):
+            others = {k for k in held if k.startswith(prefix)}
+            if others and mine and wanted is not None and wanted not in others:
+                self.evidence.append("the online states lie under other keys than lookups ask for")
+                return "key"
         types = self.service.join_keys
         for param in view.join_keys:
             value, type_ = self.scenario.row[param.name], types[param.name]
@@ -541,6 +616,13 @@ class _Doctor:
             if made.transform is None:
                 name = made.column
                 cause = _of_stated(one, other, "column")
+                seen = (bits(one[0]), bits(other[0]))
+                crossed = [
+                    n for n, v in row.items()
+                    if n != name and not n.startswith("__") and bits(v) in seen
+                ]  # fmt: skip
+                if crossed and None not in (one[0], other[0]) and cause in _VALUES:
+                    cause = "column"
                 return cause, (
                     f"column {name} of event {number + 1}: offline {_said(one)}, online "
                     f"{_said(other)}"
@@ -608,6 +690,8 @@ class _Doctor:
             return "NaN"
         if general in ("type", "-0.0", "float32", "precision"):
             return general
+        if feature.aggregate in _SPECIAL:
+            return _SPECIAL[feature.aggregate]
         if feature.aggregate in _ADDING and (floats or (item and item.name == "float")):
             exactly = [v for v in floats if math.isfinite(v)]
             if len(exactly) > 2 or (len(exactly) == 2 and feature.aggregate != "Mean"):
@@ -632,6 +716,14 @@ class _Doctor:
         return f"added from the left: {shown(total)}; the exact sum rounds to {_rounded(exact)}"
 
 
+_SPECIAL = {
+    "Quantile": "quantile",
+    "ApproxQuantile": "quantile",
+    "TimeSince": "unit",
+    "ApproxCountDistinct": "hash",
+    "TopK": "tie",
+    "ValueCounts": "tie",
+}
 _ADDING = ("Sum", "Mean", "Variance", "StdDev")
 
 
@@ -644,7 +736,10 @@ def _unexplained(
     cause, where = "unknown", "the events, played again, give both paths the same value"
     of_online = parts(seen_online, made[1])
     wrong = seen_online if of_online else seen_offline
-    if of_online or parts(seen_offline, made[0]):
+    plain = _of_values(_raw(seen_offline), _raw(seen_online), "")
+    if plain in ("type", "-0.0", "float32"):
+        cause, where = plain, "a value among others: alone, both paths agree on it"
+    elif of_online or parts(seen_offline, made[0]):
         side = "online" if of_online else "offline"
         path = opened.online if of_online else opened.offline
 
@@ -665,10 +760,6 @@ def _stale(scenario: Scenario, side: str, gives: Callable[[Scenario], bool]) -> 
     every = list(range(len(deliveries)))
     if gives(changed(scenario, every, "__created", lambda r: r["__ts"])):
         return "late event", f"{side} is what comes where events count before they arrive"
-    prompt = [i for i in every if deliveries[i].row["__created"] == deliveries[i].row["__ts"]]
-    late = [i for i in every if i not in prompt]
-    if late and gives(without(scenario, late)):
-        return "late event", f"{side} is what comes without the events that arrived late"
     if gives(replace(scenario, deliveries=deliveries[::-1], files=files and files[::-1])):
         return "tie", f"{side} is what comes where events are delivered in the other order"
     for i in reversed(every[-_TRIED:]):
@@ -677,6 +768,9 @@ def _stale(scenario: Scenario, side: str, gives: Callable[[Scenario], bool]) -> 
         again = replace(scenario, deliveries=(*deliveries[: i + 1], *deliveries[i:]))
         if files is None and gives(again):
             return "duplicate event", f"{side} is what comes with event {i + 1} twice"
+    late = [i for i in every if deliveries[i].row["__created"] > deliveries[i].row["__ts"]]
+    if late and gives(without(scenario, late)):
+        return "late event", f"{side} is what comes without the events that arrived late"
     known = {d.row[name] for d in deliveries for name in ("__ts", "__created")}
     for at in sorted(k for k in known if k < scenario.at)[: -_TRIED - 1 : -1]:
         if gives(replace(scenario, at=at)):
@@ -739,6 +833,7 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
 
+_VALUES = ("column", "Unicode", "float32", "precision", "operator")
 _TEXT = ("str", "re", "in", "ord", "chr", "bytes", "format", "len", "hashlib")
 _ZONES = ("zoned", "datetime", "date", "timedelta")
 
@@ -749,8 +844,12 @@ def _of_node(step: Step, offline: Any) -> str:
     name, types = key.partition("(")[0], key.partition("(")[2]
     family = name.partition(".")[0]
     simple = _of_values(offline, step.value, "")
+    if simple == "error" and name in _INT_ARITHMETIC and types.startswith("int"):
+        return "overflow"
     if simple in ("error", "-0.0", "type"):
         return simple
+    if _ratio(offline, step.value):
+        return "unit"
     if family == "zoned" or "zoned" in types:
         return "time zone"
     if name in ("//", "%"):
@@ -760,7 +859,7 @@ def _of_node(step: Step, offline: Any) -> str:
     if family in _TEXT or types.startswith("str"):
         return "Unicode"
     if family in _ZONES or types.startswith(("datetime", "date")):
-        return "time zone"
+        return "date"
     if name in ("round", "int", "math.floor", "math.ceil", "math.trunc", "float"):
         return "precision" if simple == "precision" and name == "float" else "rounding"
     if family == "math" or name == "**":
@@ -768,6 +867,17 @@ def _of_node(step: Step, offline: Any) -> str:
     if name in ("sum", "math.fsum"):
         return "float order"
     return simple or "operator"
+
+
+_INT_ARITHMETIC = ("+", "-", "*", "**", "<<", "negative", "abs", "sum", "math.prod")
+
+
+def _ratio(one: Any, other: Any) -> bool:
+    """Whether one is a thousand, a million … times the other."""
+    numbers = isinstance(one, (int, float)) and isinstance(other, (int, float))
+    if not numbers or not one or not other or one != one or other != other:
+        return False
+    return any(abs(one / other / k - 1) < 1e-9 for k in (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9))
 
 
 def _raised(*pair: Stated) -> str | None:
@@ -822,6 +932,10 @@ def _bounds(view: View, feature: Feature, t: int) -> tuple[int | None, int]:
         return None, high
     low = high - feature.window_us
     return (low // feature.hop_us * feature.hop_us if feature.hop_us else low), high
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _nudged(scenario: Scenario, number: int, by: int) -> Scenario:

@@ -17,6 +17,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 from featurekit.compiled import Service, View
 from featurekit.define import EventSource
+from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.materialise import materialize_view
 from featurekit.offline import Snapshot, TrainingSet
 from featurekit.online.redis_store import RedisStore
@@ -32,7 +34,6 @@ from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.columns import differing, differing_statuses, values
-from featurekit.parity.diagnose import diagnose_report, scenario_of_case
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import Question
 from featurekit.parity.workers import Workers
@@ -46,8 +47,8 @@ from featurekit.types import INT, instant
 
 _PROJECT = "parity"
 _CELLS = 400
-_QUESTIONS = 30_000
-_REDIS_QUESTIONS = 3_000
+_QUESTIONS = 45_000
+_FIRST_QUESTIONS = 3_000
 _KEPT = 3  # differences of each feature of a world
 
 
@@ -55,8 +56,8 @@ _KEPT = 3  # differences of each feature of a world
 class Case:
     """What a difference takes: the rows of its cell by source, in the order of their delivery, with
     `__ts` and `__created` in microseconds, and the question. What had arrived by `filled_until`
-    came by a materialisation. `files` are the rows as DuckDB read them, where that is not what a
-    push reads."""
+    came by a materialisation. `files` are the cell's rows as DuckDB read them, where that is not
+    what a push reads."""
 
     deliveries: tuple[tuple[str, Row], ...]
     row: Row
@@ -127,6 +128,7 @@ class _Play:
         self.store = store
         self.result = Found(world)
         self.misread: dict[int, Row] = {}
+        self.failed = False
         live = self.service.fingerprint or "live"
         store.write({
             project_key(_PROJECT, "plan", self.service.name, live): fuzzer.plan,
@@ -143,14 +145,40 @@ class _Play:
                 for name, source in self.sources.items()
             }
             self._compare_rows(con, relations, rows)
-            online = self._online(con, relations)
+            with self._failing("online"):
+                online = self._online(con, relations)
         finally:
             con.close()
         asked = [(s, c, q) for s, step in enumerate(self.course.steps) for c, q in step.questions]
-        self.result.questions = len(asked)
-        if asked:
-            self._compare(asked, self._offline([q for _, _, q in asked]), online)
+        if asked and not self.failed:
+            with self._failing("offline"):
+                offline = self._offline([q for _, _, q in asked])
+        if asked and not self.failed:
+            self.result.questions = len(asked)
+            self._compare(asked, offline, online)
         return self.result
+
+    @contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """What a path raises is a difference, and the end of its world."""
+        try:
+            yield
+        except (OSError, MemoryError, StoreUnavailable):
+            raise  # says nothing of the path
+        except Exception as error:
+            self.failed = True
+            told = (None, f"{type(error).__name__}: {error}")
+            went_on = (None, "went on")
+            self.result.misread[f"{self.service.name}: {path}"] += 1
+            self.result.differences.append(
+                Difference(
+                    f"{self.service.name}: {path}",
+                    {},
+                    "",
+                    told if path == "offline" else went_on,
+                    told if path == "online" else went_on,
+                )
+            )
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -190,7 +218,18 @@ class _Play:
     def _ask(self, step: Step) -> list[Any]:
         rows = [question.row for _, question in step.questions]
         instants = [question.at for _, question in step.questions]
-        return self.lookups.lookup(rows, instants)[2]
+        try:
+            return self.lookups.lookup(rows, instants)[2]
+        except OnlineError:
+            return [self._ask_one(row, at) for row, at in zip(rows, instants, strict=True)]
+
+    def _ask_one(self, row: Row, at: int) -> Any:
+        """The answer to one of several questions, some of which are refused."""
+        try:
+            return self.lookups.lookup([row], [at])[2][0]
+        except OnlineError as error:
+            outputs = len(self.service.outputs)
+            return [None] * outputs, [type(error).__name__] * outputs
 
     # --- offline ----------------------------------------------------------------------------------
 
@@ -257,7 +296,8 @@ class _Play:
         delivered, until = self.course.before(step, cell)
         files = None
         if self.misread:
-            files = tuple((name, self.misread.get(id(row), row)) for name, row in delivered)
+            own = self.course.cells[cell]  # also what has arrived as DuckDB reads it only
+            files = tuple((name, self.misread.get(id(row), row)) for name, row in own)
         return Case(tuple(delivered), question.row, question.at, until, files)
 
     def _compare_rows(
@@ -381,7 +421,11 @@ def fuzz(
             for one in pool.map(sizes):
                 take(one)
     for one in sorted(found, key=lambda f: f.world):
-        _add(report, service, one)
+        _add(report, fuzzer.service, one)
+    if report.differences:
+        from featurekit.parity.diagnose import diagnose_report, scenario_of_case
+
+        diagnose_report(report, partial(scenario_of_case, fuzzer.service))
     report.seconds = clock.taken
     diagnose_report(report, partial(scenario_of_case, service))
     return report
@@ -412,7 +456,7 @@ class _Sizes:
 
     def first(self) -> int:
         """The questions of the first world."""
-        return self._take(_REDIS_QUESTIONS)
+        return self._take(_FIRST_QUESTIONS)
 
     def _take(self, most: int) -> int:
         questions = most
@@ -425,7 +469,9 @@ class _Sizes:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         while self.clock.left(self.asked * self.outputs):
             self.world += 1
-            yield self.world, self._take(_QUESTIONS)
+            # Small worlds first, of many kinds; large ones are quicker, each question for itself.
+            most = _FIRST_QUESTIONS << min(self.world // 4, 8)
+            yield self.world, self._take(min(most, _QUESTIONS))
 
 
 def _add(report: Report, service: Service, found: Found) -> None:

@@ -110,7 +110,7 @@ def _service(report: Found, number: int) -> str:
         f"<section id='service-{number}' aria-labelledby='name-{number}'>"
         f"<h2 id='name-{number}'>{name} <span class='badge {verdict}'>{said}</span></h2>"
         f"{filtered}<ul class='legend' aria-label='What the bars show'>{legend}</ul>"
-        f"<div class='scroll' tabindex='0' role='region' aria-label='Features of {name}'><table>"
+        f"<div class='scroll' tabindex='0' role='group' aria-label='Features of {name}'><table>"
         "<thead><tr><th scope='col'>feature</th><th scope='col'>result</th>"
         "<th scope='col' class='number'>compared</th><th scope='col' class='number'>differ</th>"
         "<th scope='col' class='number'>null</th><th scope='col' class='number'>stale</th>"
@@ -192,10 +192,11 @@ def _plot(report: Found) -> str:
         f"aria-hidden='true'><use href='#mark{i % 6}'/></svg> {_text(n)}</li>"
         for i, n in enumerate(names)
     )
+    of = _text(report["service"])
     told = f"{len(points):,} differences of {len(names)} features, from {_day(low)} to {_day(high)}"
     return (
         f"<figure><figcaption>Differences in ulps, by the instant asked about</figcaption>{_MARKS}"
-        f"<div class='scroll' tabindex='0' role='region' aria-label='The plot'>"
+        f"<div class='scroll' tabindex='0' role='group' aria-label='Plot of {of}'>"
         f"<svg class='plot' viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' aria-label='{told}'>"
         f"<rect class='other' x='{_LEFT}' y='{_TOP - 8}' width='{_WIDTH - _LEFT - 8}' height='28'/>"
         f"<text x='{_LEFT - 8}' y='{_TOP + 10}' text-anchor='end'>other</text>{lines}{marks}"
@@ -283,13 +284,13 @@ def _diagnosis(found: Found) -> str:
         f"<p>The paths part at: {_text(found['where'])}</p><ul>{evidence}</ul>"
         f"<h4>Events that are enough to see it, as of {_text(found['as_of'])}</h4>"
         f"{_scroll('Events', table) if events else '<p>None.</p>'}"
-        "<h4>As a test</h4><button type='button' class='copy'>Copy</button>"
+        "<h4>As a test</h4><button type='button' class='copy' aria-live='polite'>Copy</button>"
         f"{_scroll('A pytest case', f'<pre><code>{case}</code></pre>')}"
     )
 
 
 def _scroll(label: str, inside: str) -> str:
-    return f"<div class='scroll' tabindex='0' role='region' aria-label='{label}'>{inside}</div>"
+    return f"<div class='scroll' tabindex='0' role='group' aria-label='{label}'>{inside}</div>"
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from featurekit.parity.bits import bits, shown, ulps
 if TYPE_CHECKING:
     from featurekit.parity.diagnose import Diagnosis
 
-_KEPT = 20
+_KEPT, _KEPT_OF_FEATURE = 60, 3
 _PLOTTED = 2_000
 _NONE: dict[str, int] = {}
 
@@ -44,16 +44,28 @@ class Difference:
 
 @dataclass(slots=True)
 class FeatureReport:
-    """One feature's counts; `statuses` are the offline ones."""
+    """One feature's counts; `statuses` are the offline ones, `nulls` those of them without value.
+
+    `lagging` values differ because events were not online yet: they are not among the `differing`.
+    `lag_us` is the age of the oldest such event, `fresh_us` that of the newest one that is online.
+    """
 
     compared: int = 0
     differing: int = 0
+    lagging: int = 0
+    nulls: int = 0
+    lag_us: int | None = None
+    fresh_us: int | None = None
     statuses: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
 class Report:
-    """A parity check of a service. `ok` where not one bit differs and something was compared."""
+    """A parity check of a service. `ok` where not one bit differs and something was compared.
+
+    `unchecked` counts rows that could not be compared, by the reason; `notes` say what else is to
+    be known.
+    """
 
     service: str
     seed: int
@@ -64,6 +76,8 @@ class Report:
     """Of the first differences: the feature, the instant asked about, and the ulps between."""
     rows: int = 0
     seconds: float = 0.0
+    unchecked: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def compared(self) -> int:
@@ -74,6 +88,11 @@ class Report:
     def differing(self) -> int:
         """Values whose bits or status differ."""
         return sum(f.differing for f in self.features.values())
+
+    @property
+    def lagging(self) -> int:
+        """Values that differ only because events were not online yet."""
+        return sum(f.lagging for f in self.features.values())
 
     @property
     def ok(self) -> bool:
@@ -112,12 +131,13 @@ class Report:
         found.statuses.update(statuses)
 
     def keep(self, difference: Difference) -> None:
-        """Keep a difference that was counted, where there is room."""
-        if len(self.points) < _PLOTTED:
+        """Keep a difference that was counted, where there is room: a few of each feature."""
+        if difference.as_of and len(self.points) < _PLOTTED:
             apart = ulps(difference.offline[0], difference.online[0])
             same = difference.offline[1] == difference.online[1]
             self.points.append((difference.feature, difference.as_of, apart if same else None))
-        if len(self.differences) < _KEPT:
+        alike = sum(d.feature == difference.feature for d in self.differences)
+        if len(self.differences) < _KEPT and alike < _KEPT_OF_FEATURE:
             self.differences.append(difference)
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,11 +150,18 @@ class Report:
             "rows": self.rows,
             "compared": self.compared,
             "differing": self.differing,
+            "lagging": self.lagging,
+            "unchecked": dict(sorted(self.unchecked.items())),
+            "notes": self.notes,
             "seconds": round(self.seconds, 3),
             "features": {
                 name: {
                     "compared": f.compared,
                     "differing": f.differing,
+                    "lagging": f.lagging,
+                    "nulls": f.nulls,
+                    "lag_seconds": None if f.lag_us is None else f.lag_us / 1e6,
+                    "fresh_seconds": None if f.fresh_us is None else f.fresh_us / 1e6,
                     "statuses": dict(sorted(f.statuses.items())),
                 }
                 for name, f in self.features.items()

@@ -203,3 +203,8 @@ def _value(type_: Type, rng: random.Random) -> Any:
             return [_value(type_.item, rng) for _ in range(rng.randint(0, 4))]
         case name:
             raise TypeError(f"{name} is no request field")
+
+
+def request_fields(service: Service, rng: random.Random) -> dict[str, Any]:
+    """A value for each request field of a service."""
+    return {p.name: _value(p.type, rng) for p in service.request}

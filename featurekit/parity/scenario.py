@@ -326,6 +326,38 @@ def by_source(deliveries: Iterable[Delivery]) -> dict[str, list[dict[str, Any]]]
     return found
 
 
+def partners(scenario: Scenario) -> list[int | None]:
+    """For each delivery the number of the file's row that it is, None where there is none: an equal
+    one, or one that differs only in its instants, or, where there are as many of one as of the
+    other, the one in its place. Copies of a row that was pushed again are one row."""
+    files, deliveries = scenario.files, scenario.deliveries
+    if files is None:
+        return [None] * len(deliveries)
+
+    def values(delivery: Delivery) -> Any:
+        named = {n: v for n, v in delivery.row.items() if not n.startswith("__")}
+        return delivery.source, bits(named)
+
+    def instants(delivery: Delivery) -> Any:
+        return delivery.source, delivery.row["__ts"], delivery.row["__created"]
+
+    if len(files) == len(deliveries) and all(
+        values(f) == values(d) or instants(f) == instants(d)
+        for f, d in zip(files, deliveries, strict=True)
+    ):
+        return list(range(len(files)))
+    equal: dict[Any, int] = {}
+    for i, row in enumerate(files):
+        equal.setdefault((values(row), instants(row)), i)
+    found = [equal.get((values(d), instants(d))) for d in deliveries]
+    alike: dict[Any, int] = {}
+    for i in sorted(set(range(len(files))) - {*found}):
+        alike.setdefault(values(files[i]), i)
+    return [
+        alike.get(values(d)) if i is None else i for d, i in zip(deliveries, found, strict=True)
+    ]
+
+
 def shown_error(error: Exception) -> str:
     """An exception in the place of a status: the checker's own word, which no path states."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -14,14 +14,31 @@ def show_report(screen: Screen, report: Report) -> None:
     screen.line(f"{report.service}, {report.mode}, seed {report.seed}", style="bold")
     found = {s for f in report.features.values() for s in f.statuses}
     statuses = [s for s in _STATUSES if s in found] + sorted(found - {*_STATUSES})
+    live = report.mode in ("sample", "replay")
     screen.table(
-        ("feature", "compared", "differ", *(s.replace("_", " ") for s in statuses)),
+        (
+            *("feature", "compared", "differ"),
+            *(("lag", "for up to") if live else ()),
+            *(s.replace("_", " ") for s in statuses),
+        ),
         [
-            (name, f.compared, f.differing, *(f.statuses[s] for s in statuses))
+            (
+                *(name, f.compared, f.differing),
+                *((f.lagging, _age(f.lag_us)) if live else ()),
+                *(f.statuses[s] for s in statuses),
+            )
             for name, f in report.features.items()
         ],
     )
+    for note in report.notes:
+        screen.line(f"Note: {note}")
+    for reason, rows in sorted(report.unchecked.items()):
+        screen.line(f"Not checked: {rows} {reason}", style="bold")
     verdict = "every bit agrees" if report.ok else f"{report.differing} differ"
+    if not report.compared:
+        verdict = "nothing could be compared"
+    elif report.lagging:
+        verdict += f"; {report.lagging} lag, since their events are not online yet"
     screen.line(
         f"{report.compared} values over {report.rows} rows in {report.seconds:.1f} s: {verdict}\n",
         style="green" if report.ok else "bold red",
@@ -46,6 +63,10 @@ def difference_text(difference: Difference) -> str:
     return "\n".join(
         [*lines, "  row      " + ", ".join(f"{k} = {v}" for k, v in shown["row"].items())]
     )
+
+
+def _age(us: int | None) -> str | None:
+    return None if us is None else f"{us / 1e6:.1f} s"
 
 
 def show_operators(screen: Screen, report: OperatorsReport) -> None:

@@ -21,6 +21,7 @@ from featurekit.parity.scenario import (
     Scenario,
     Stated,
     narrow,
+    partners,
     parts,
 )
 from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
@@ -111,7 +112,10 @@ class _Shrinker:
             if size > 1:
                 size = max(1, size // 2)
             elif not removed or self.spent:
-                return
+                break
+        for i in reversed(of_no_delivery(self.best)):
+            files = self.best.files or ()
+            self.attempt(replace(self.best, files=(*files[:i], *files[i + 1 :])))
 
     def simpler_question(self) -> None:
         """Simplify keys (with the rows that have them) and request fields."""
@@ -170,33 +174,22 @@ class _Shrinker:
                     break
 
 
-def partners(scenario: Scenario) -> list[int | None]:
-    """For each delivery the number of the file's row that it is: the one in its place, or where
-    there are more of one than of the other, an equal one; None where there is none."""
-    files, deliveries = scenario.files, scenario.deliveries
-    if files is None:
-        return [None] * len(deliveries)
-    if len(files) == len(deliveries):
-        return list(range(len(files)))
-    free: dict[Any, list[int]] = {}
-    for i in reversed(range(len(files))):
-        free.setdefault((files[i].source, bits(files[i].row)), []).append(i)
-    found: list[int | None] = []
-    for delivery in deliveries:
-        equal = free.get((delivery.source, bits(delivery.row)))
-        found.append(equal.pop() if equal else None)
-    return found
-
-
 def without(scenario: Scenario, numbers: range | list[int]) -> Scenario:
-    """The scenario without some deliveries, and without the rows of files that they are."""
+    """The scenario without some deliveries, and without the rows of files that only they are."""
     gone = {*numbers}
     kept = tuple(d for i, d in enumerate(scenario.deliveries) if i not in gone)
     files = scenario.files
     if files is not None:
-        of_files = {p for i, p in enumerate(partners(scenario)) if i in gone}
-        files = tuple(d for i, d in enumerate(files) if i not in of_files)
+        of_files = partners(scenario)
+        left = {p for i, p in enumerate(of_files) if i not in gone}
+        lost = {p for i, p in enumerate(of_files) if i in gone} - left
+        files = tuple(d for i, d in enumerate(files) if i not in lost)
     return replace(scenario, deliveries=kept, files=files)
+
+
+def of_no_delivery(scenario: Scenario) -> list[int]:
+    """The numbers of the files' rows that no delivery is."""
+    return sorted(set(range(len(scenario.files or ()))) - {*partners(scenario)})
 
 
 def renamed(scenario: Scenario, name: str, old: Any, new: Any) -> Scenario:

@@ -22,10 +22,11 @@ from featurekit.compiled import Service, View
 from featurekit.define import EventSource
 from featurekit.ir import Const, Lookup
 from featurekit.online.state import NEVER
+from featurekit.ops.table import MIN_SPAN
 from featurekit.parity import hostile
 from featurekit.parity.bits import bits
 from featurekit.parity.sample import Question
-from featurekit.timezones import offset_changes, zone, zone_names
+from featurekit.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 
 _SECOND, _HOUR, _DAY = 1_000_000, 3_600_000_000, 86_400_000_000
@@ -35,6 +36,7 @@ _CANCELLING = (1e16, 1.0, -1e16, 0.1, -0.0, 1e308, 1e-308, -1e308, 5e-324, 2.0**
 _SINGLES = (0.0, -0.0, 1.0, 0.1, -2.5, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"))
 _SPACES = ("", "", " ", "\t", "\u00a0", "\u2003", "\x1c", "\u200b")
 _KEY_WORDS = ("", "C", "é", "ß", "İ", "K", "😀", "e\u0301", "ΑΣ", "0", "-1", "None", "'", "{0}")
+_CROWD = 200
 _YEARS = (1900, 1969, 1970, 2000, 2011, 2012, 2024, 2026, 2038)
 
 Row = dict[str, Any]
@@ -112,6 +114,8 @@ class Drafts:
             pools = {n: self._pool(t, flavour, rng) for n, t in source.schema.items()}
             for cell in range(number):
                 drawn = self._rows(source, pools, keys[cell], spans[cell], most, used, rng)
+                if cell == 0 and number > 1 and rng.random() < 0.5:
+                    drawn += self._crowd(source, drawn, flavour, rng)
                 rows += drawn
                 owners += [cell] * len(drawn)
             order = list(range(len(rows)))
@@ -172,6 +176,25 @@ class Drafts:
             rows.append(row)
         return rows
 
+    def _crowd(
+        self, source: EventSource, rows: Sequence[Row], flavour: str, rng: random.Random
+    ) -> list[Row]:
+        """Many rows like one of `rows`, no two of one value: for what shows in crowds only, such as
+        sketches, and limbs of sums."""
+        keys = {*self.service.join_keys, source.event_id, source.op}
+        found: list[Row] = []
+        for _ in range(_CROWD if rows else 0):
+            row = dict(rows[0])
+            for name, type_ in source.schema.items():
+                if name not in keys:
+                    row[name] = self._value(type_, flavour, rng)
+                    if type_.name == "str" and type_.choices is None:
+                        row[name] += str(len(found))
+            row["__ts"] += rng.randint(0, 10) * _SECOND
+            row["__created"] = max(row["__created"], row["__ts"])
+            found.append(row)
+        return found
+
     def _table(self, source: EventSource, rows: Sequence[Row], rng: random.Random) -> Any:
         """The rows as a file has them: instants naive in the source's zone, or in some zone."""
         import pyarrow as pa
@@ -212,9 +235,11 @@ class Drafts:
             source = rng.choice(list(self.sources.values()))
             low, high = dt.datetime(year, 1, 2), dt.datetime(year, 12, 30)
             named = rng.choice((source.timezone, rng.choice(self.zones)))
-            changes = [at for at, _ in offset_changes(named, low, high)]
+            changes = [to_utc_us(at, named) for at, _ in offset_changes(named, low, high)]
             choices = [start, start - rng.randint(0, _DAY), start + rng.randint(0, 365 * _DAY)]
-            choices += [micros(at) - rng.choice((0, _HOUR, _DAY)) for at in changes] * 2
+            choices += [
+                at + rng.choice((0, _HOUR, -_HOUR, -_HOUR // 2, -_DAY)) for at in changes
+            ] * 2
             found.append(rng.choice(choices))
         return found
 
@@ -270,7 +295,10 @@ class Drafts:
             return rng.choice((rng.choice(_PLAIN_FLOATS), round(rng.uniform(-50, 500), 2)))
         if type_.name == "int" and flavour != "wild":
             return rng.choice((0, 1, -1, 2, 3, 7, rng.randint(-100, 1000)))
-        return hostile.value(type_.base, rng)
+        made = hostile.value(type_.base, rng)
+        if type_.name == "timedelta" and made < MIN_SPAN + dt.timedelta(seconds=1):
+            return MICROSECOND  # Arrow makes no column of the last second of int64
+        return made
 
 
 def _few(type_: Type) -> bool:
@@ -362,7 +390,8 @@ class Course:
         rng = self.rng
         bounds = [NEVER, *self.turns, 2**63 - 1]
         grouped = [self._groups(cell) for cell in self.cells]
-        total = sum(len(c) + 1 for c in self.cells)
+        # A crowd is asked about no more than others are: its answers take long.
+        weights = [min(len(c), 20) + 1 for c in self.cells]
         # Where each cell is asked: for each of its groups, and before the first, a step.
         asked: list[list[Step | None]] = [[None] * (len(g) + 1) for g in grouped]
         done = [0] * len(grouped)
@@ -394,7 +423,7 @@ class Course:
                     if lost[c] or rng.random() < 0.6:
                         asked[c][done[c]] = turn
         for c, groups in enumerate(grouped):
-            share = questions * (len(self.cells[c]) + 1) / total
+            share = questions * weights[c] / sum(weights)
             n = int(share) + (rng.random() < share % 1)
             self._ask(c, groups, asked[c], n)
 
@@ -402,7 +431,7 @@ class Course:
         """The cell's rows by arrival; some neighbours are delivered together, in any order."""
         rng = self.rng
         ordered = sorted(cell, key=lambda one: one[1]["__created"])
-        whole = rng.random() < 0.1
+        whole = rng.random() < 0.1 or len(cell) > _CROWD // 2
         groups: list[_Group] = []
         reach = min((self.drafts.dedupe[n] // 2 for n, _ in cell if n in self.drafts.dedupe),
                     default=2**62)  # fmt: skip

@@ -1,0 +1,81 @@
+"""Plants one skew and looks for it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from featurekit.compiled import Service
+from featurekit.online.store import MemoryStore
+from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose import diagnose, scenario_of_case
+from featurekit.parity.fuzz import Fuzzer
+from featurekit.parity.operators import check_operators
+from featurekit.parity.report import Difference
+from featurekit.repo import Repo, load_repo
+from tests.planted.skews import SKEWS, Skew
+
+REPO = Path(__file__).parent / "repo"
+DEFAULT = 1_000_000
+_QUESTIONS = 1_500
+
+
+@dataclass(frozen=True)
+class Caught:
+    """After how many values a skew was found, 0 where it was not, and where it was seen first."""
+
+    skew: Skew
+    values: int = 0
+    feature: str = ""
+    named: str = ""
+
+
+@functools.cache
+def repo() -> Repo:
+    """The repo of everything, loaded before anything is planted."""
+    return load_repo(REPO)
+
+
+def catch(skew: Skew, *, seed: int = 0, most: int = DEFAULT, named: bool = False) -> Caught:
+    """Plant it, and look for it in up to `most` values; `named`: and have the cause told."""
+    found = repo()
+    with pytest.MonkeyPatch.context() as patch:
+        skew.plant(patch)
+        if skew.mode == "operators":
+            return _operators(skew, seed)
+        service = found.compiled_services[skew.service]
+        fuzzer = Fuzzer(service, found.sources, seed)
+        compared = world = 0
+        while compared < most:
+            played = fuzzer.play(world, MemoryStore(), questions=_QUESTIONS)
+            compared += sum(played.compared.values())
+            world += 1
+            if played.differences:
+                shown = [d for d in played.differences if d.case is not None]
+                first = (shown or played.differences)[0]
+                cause = _cause(fuzzer.service, shown) if named else ""
+                return Caught(skew, compared, first.feature, cause)
+    return Caught(skew)
+
+
+def _cause(service: Service, shown: list[Difference]) -> str:
+    """The cause that the diagnosis of the first difference tells."""
+    scenario = scenario_of_case(service, shown[0]) if shown else None
+    if scenario is None:
+        return "exception"
+    first = shown[0]
+    told = diagnose(scenario, first.feature, offline=first.offline, online=first.online)
+    return told.cause
+
+
+def _operators(skew: Skew, seed: int) -> Caught:
+    report = check_operators(budget=Budget(values=100_000), seed=seed)
+    wrong = [key for key, row in report.rows.items() if not row.ok]
+    # An operator that differs names itself.
+    return Caught(skew, report.compared, wrong[0], skew.cause) if wrong else Caught(skew)
+
+
+__all__ = ["DEFAULT", "REPO", "SKEWS", "Caught", "catch", "repo"]
