@@ -427,7 +427,6 @@ def fuzz(
 
         diagnose_report(report, partial(scenario_of_case, fuzzer.service))
     report.seconds = clock.taken
-    diagnose_report(report, partial(scenario_of_case, service))
     return report
 
 
