@@ -115,6 +115,13 @@ def test_every_instant_near_an_edge_is_asked() -> None:
             assert apart[edge + beside] > 0, (edge, beside)
 
 
+@pytest.fixture
+def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences as they are: shrinking takes a while, and has tests of its own."""
+    monkeypatch.setattr("featurekit.parity.diagnose.diagnose_report", lambda *_: None)
+
+
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_path_that_raises_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise TypeError("unhashable type: 'list'")
@@ -128,6 +135,7 @@ def test_a_path_that_raises_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> 
     assert "TypeError: unhashable type" in shown["online"]["status"]
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_row_that_is_read_otherwise_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     SKEWS["a_naive_time_zone_in_pushes"].plant(monkeypatch)
     service = repo().compiled_services["sums"]
@@ -140,6 +148,7 @@ def test_a_row_that_is_read_otherwise_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert any(row not in case.deliveries for row in case.files)
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_difference_brings_its_few_events(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = Feature.bounds
     monkeypatch.setattr(Feature, "bounds", lambda f, t: (bounds(f, t)[0] - 1, bounds(f, t)[1]))
@@ -150,6 +159,14 @@ def test_a_difference_brings_its_few_events(monkeypatch: pytest.MonkeyPatch) -> 
         assert case.row == difference.row
         assert all(row["__created"] <= case.at for _, row in case.deliveries)
         assert 0 < len(case.deliveries) < 300
+
+
+def test_a_difference_is_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = repo().compiled_services["instants"]
+    SKEWS["a_zone_of_a_transform_taken_for_utc_online"].plant(monkeypatch)
+    report = fuzz(service, repo().sources, budget=Budget(values=3_000), seed=0, workers=1)
+    made = [d.diagnosis.feature for d in report.differences if d.diagnosis is not None]
+    assert made == ["reading__local_hour"]
 
 
 @pytest.mark.parametrize(
@@ -249,6 +266,7 @@ def test_fuzz_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["compared"] >= 8_000
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_fuzz_exits_with_1_where_something_differs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ instant, and then come the questions that can be asked until the cell's next arr
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +31,26 @@ from featurekit.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 
 _SECOND, _HOUR, _DAY = 1_000_000, 3_600_000_000, 86_400_000_000
+_NAN, _INF = math.nan, math.inf
 _FLAVOURS = ("plain", "plain", "cancelling", "wild")
 _PLAIN_FLOATS = (0.0, -0.0, 0.1, 0.2, 0.3, 1.0, 12.75, -3.3, 1e-3, 2.5, 99.99, -0.1, 3.5, 1e15)
-_CANCELLING = (1e16, 1.0, -1e16, 0.1, -0.0, 1e308, 1e-308, -1e308, 5e-324, 2.0**53, 1.5, 1e-17)
-_SINGLES = (0.0, -0.0, 1.0, 0.1, -2.5, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"))
+_CANCELLING = (
+    1e16,
+    1.0,
+    -1e16,
+    0.1,
+    -0.0,
+    1e308,
+    1e-308,
+    -1e308,
+    5e-324,
+    2.0**53,
+    1.5,
+    1e-17,
+    _NAN,
+    _INF,
+)
+_SINGLES = (0.0, -0.0, 1.0, 0.1, -2.5, 1e-45, 3e38, _INF, -_INF, _NAN)
 _SPACES = ("", "", " ", "\t", "\u00a0", "\u2003", "\x1c", "\u200b")
 _KEY_WORDS = ("", "C", "é", "ß", "İ", "K", "😀", "e\u0301", "ΑΣ", "0", "-1", "None", "'", "{0}")
 _CROWD = 200
