@@ -436,6 +436,7 @@ def parser() -> Parser:
         help="values to compare or how long to go on, from the oldest on (default: the whole log)",
     )  # fmt: skip
     _pages(replay)
+    _junit(replay, "a test case for each feature, a failure where a value differs")
 
     operators = mode(
         "operators",
@@ -487,13 +488,13 @@ def _checked(made: Parser, default: int) -> None:
     )
     _budget(made, default, "values to compare for each service,")
     _pages(made)
+    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _pages(made: Parser) -> None:
     made.add_argument(
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
     )
-    _junit(made, "a test case for each feature, a failure with its diagnosis")
 
 
 def _junit(made: Parser, text: str) -> None:
