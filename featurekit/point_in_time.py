@@ -28,6 +28,7 @@ from featurekit.online.state import (
 )
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
 from featurekit.types import FLOAT, INT, instant
+from featurekit.vectorise import create_function
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
 from featurekit.window_plans import Asked, grouped, high_sql, low_sql
 
@@ -57,14 +58,11 @@ def prepare(con: Any) -> None:
     con.execute(
         "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
     )  # DuckDB's % takes the dividend's sign
-    found = "SELECT function_name FROM duckdb_functions() WHERE starts_with(function_name, 'fk_')"
-    known = {name for (name,) in con.execute(found).fetchall()}
     for finisher in {f for kind in aggregates.BY_NAME.values() for f in kind.finishers}:
-        if finisher.name not in known:
-            con.create_function(
-                finisher.name, finisher.function, list(finisher.takes), finisher.gives,
-                type="arrow", null_handling="special",
-            )  # fmt: skip
+        create_function(
+            con, finisher.name, finisher.function, list(finisher.takes), finisher.gives,
+            type="arrow", null_handling="special",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

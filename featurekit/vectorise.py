@@ -54,23 +54,31 @@ def call_of_function(function: ir.Function) -> PythonCall:
 
 def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:
     """Make these callable in DuckDB by their names."""
-    if not calls:
-        return
-    asked = "SELECT function_name FROM duckdb_functions() WHERE function_name IN (SELECT unnest(?))"
-    known = {name for (name,) in con.execute(asked, [list(calls)]).fetchall()}
     for name, call in sorted(calls.items()):
-        if name not in known:
-            register_python_op(con, name, call)
+        register_python_op(con, name, call)
+
+
+def create_function(con: Any, name: str, *about: Any, **options: Any) -> None:
+    """Make a Python function callable in DuckDB, unless one of its name is. (To ask which there are
+    takes DuckDB longer than the rest of a session's beginning.)"""
+    import duckdb
+
+    try:
+        con.create_function(name, *about, **options)
+    except (duckdb.NotImplementedException, duckdb.CatalogException) as error:
+        if "already" not in str(error):
+            raise
 
 
 def register_python_op(con: Any, name: str, call: PythonCall) -> None:
-    """Make one callable that is not yet."""
+    """Make one callable, unless it is."""
     import duckdb
 
     result = call.result.duckdb
     if call.result.optional:
         result = f"STRUCT(v {result}, e BOOLEAN)"
-    con.create_function(
+    create_function(
+        con,
         name,
         _vectorised(call),
         [duckdb.dtype(p.duckdb) for p in call.params],
