@@ -49,6 +49,7 @@ class Events:
 def prepare(con: Any) -> None:
     """Give a connection the session that every query here relies on (T2) and the macros."""
     con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # it would write into a program's output
     # For up to 64 labels DuckDB makes an ASOF join an arg_max, and that loses -0.0 inside lists.
     con.execute("SET asof_loop_join_threshold = 0")
     # Where a divisor is a constant 0, DuckDB divides while it plans, whatever branch it is in.

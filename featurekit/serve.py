@@ -25,7 +25,7 @@ from featurekit.errors import (
 from featurekit.ir import from_json, to_json
 from featurekit.numerics import numeric_fingerprint
 from featurekit.online.block_lookup import Large, needed
-from featurekit.online.blocks import Moved, Read, block_key, is_head, splits
+from featurekit.online.blocks import Moved, Patience, Read, block_key, is_head, splits
 from featurekit.online.codec import entity_key
 from featurekit.online.lookup import Columns, ViewLookup
 from featurekit.online.state import ERROR_STATUS, newest_arrival, stated
@@ -242,6 +242,7 @@ class OnlineService:
     ) -> tuple[Plan, dict[str, list[Any]], list[Columns], list[int]]:
         """For each row, the outputs' values and statuses as of the row's own instant in
         microseconds; without `instants`, as of now. With a `number` the log takes them."""
+        patience = Patience()
         while True:
             plan = self.plan or self._load(self.store.read([self.live_key])[0])
             entities, requests = plan.check_rows(rows)
@@ -254,8 +255,9 @@ class OnlineService:
             found = dict(zip(distinct, blobs, strict=True))
             try:
                 answers, resolved = plan.evaluate(keys, found, requests, instants, self.store.read)
-            except Moved:
-                continue  # a push was faster than the second read of a large state
+            except Moved as moved:
+                patience.spend(moved)  # a push was faster than the second read of a large state
+                continue
             if number is not None and self.log is not None:
                 kept = {name: list(column) for name, column in entities.items()}
                 own = plan.own(answers)

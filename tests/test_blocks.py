@@ -25,9 +25,9 @@ from featurekit.aggregates import (
     Variance,
 )
 from featurekit.aggregates.sums import sums_of
-from featurekit.compiled import View, compile_service
+from featurekit.compiled import Service, View, compile_service
 from featurekit.define import Entity, EventSource, FeatureView, feature
-from featurekit.errors import AsOfTooOld
+from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.online import blocks
 from featurekit.online.block_lookup import needed
 from featurekit.online.blocks import Head, Layout, is_head
@@ -208,12 +208,7 @@ def test_a_lookup_that_a_push_overtakes_is_read_again(monkeypatch: pytest.Monkey
     store, store.twin = Overtaken(), MemoryStore()  # type: ignore[attr-defined]
     add_events(store.twin, [(compiled, key, events[:-2])])  # type: ignore[attr-defined]
     store.values = store.twin.values  # type: ignore[attr-defined]
-    store.write(
-        {
-            project_key("tests", "live", service.name): service.fingerprint.encode(),
-            project_key("tests", "plan", service.name, service.fingerprint): plan_bytes(service),
-        }
-    )
+    publish(store, service)
     when = instant(events[-1][1])
     found = OnlineService(store, "tests", service.name).get([{"key": 1}], when)
     assert store.left == 0
@@ -251,6 +246,32 @@ def test_a_push_that_another_overtakes_is_done_again(
     assert dict(zip(keys, redis_store.read(keys), strict=True)) == once.values
     other.close()
     slow.close()
+
+
+def test_a_state_whose_block_was_evicted_is_an_error_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_small_blocks(monkeypatch, split=8, size=4)
+    plan = plan_of(VIEWS["lifetime"])
+    service, key, store = plan.service, key_of(plan), MemoryStore()
+    events = events_of(service.views[0], random.Random(1), 100, mild=True)
+    add_events(store, [(service.views[0], key, events[:-1])])
+    store.delete([k for k in store.keys(b"fk:tests:block:") if k.endswith(b"open")])
+    publish(store, service)
+    with pytest.raises(OnlineError, match=r"block open of a state is not as its head says.*evict"):
+        OnlineService(store, "tests", service.name).get([{"key": 1}], instant(events[-1][1]))
+    late = (max(e[0] for e in events) + S, *events[-1][1:])
+    with pytest.raises(OnlineError, match=r"noeviction.*featurekit materialize"):
+        add_events(store, [(service.views[0], key, [late])])
+
+
+def publish(store: OnlineStore, service: Service) -> None:
+    store.write(
+        {
+            project_key("tests", "live", service.name): service.fingerprint.encode(),
+            project_key("tests", "plan", service.name, service.fingerprint): plan_bytes(service),
+        }
+    )
 
 
 def test_a_state_and_its_blocks_lie_in_one_cluster_slot() -> None:

@@ -24,6 +24,7 @@ from typing import Any, TypeGuard
 from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import ZERO, Field, Scaled, Sums, reduced, sums_of
 from featurekit.compiled import View
+from featurekit.errors import OnlineError
 from featurekit.online.codec import decode_column, encode_column
 from featurekit.online.state import HEADER, NEVER_VISIBLE, Event, State, decode_state, event_order
 from featurekit.to_python import ERROR
@@ -45,6 +46,23 @@ Read = Callable[[Sequence[bytes]], list[bytes | None]]
 
 class Moved(Exception):
     """The blocks are no longer those of the head: another writer was faster. Read both again."""
+
+
+class Patience:
+    """How long to read a state again whose blocks are not those of its head."""
+
+    def __init__(self) -> None:
+        self.left = 200
+
+    def spend(self, moved: Moved) -> None:
+        """Once more; OnlineError where no writer can have been faster so often."""
+        self.left -= 1
+        if not self.left:
+            raise OnlineError(
+                f"{moved}, though nobody changes it: it was removed or changed by something else, "
+                "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
+                "noeviction); remove the state's key and run `featurekit materialize`"
+            ) from moved
 
 
 def splits(view: View) -> bool:
@@ -305,7 +323,10 @@ def encode_head(
 def checked(head: Head, k: int, blob: bytes | None) -> bytes:
     """The bytes of a block; Moved where they are not those that the head has the digest of."""
     if blob is None or digest(blob) != head.digest(k):
-        raise Moved
+        name = head.name(k).decode()
+        raise Moved(
+            f"view {head.layout.view.name!r}: block {name} of a state is not as its head says"
+        )
     return blob
 
 

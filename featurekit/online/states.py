@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from featurekit.compiled import View
-from featurekit.online.blocks import Moved, add_to_blocks, is_head, open_state, written
+from featurekit.online.blocks import Moved, Patience, add_to_blocks, is_head, open_state, written
 from featurekit.online.state import Event, State
 from featurekit.online.store import Change, OnlineStore
 
@@ -53,9 +53,10 @@ def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event
 
 
 def _update(store: OnlineStore, keys: Sequence[bytes], change: Change) -> None:
+    patience = Patience()
     while True:
         try:
             store.update(keys, change)
             return
-        except Moved:
-            continue
+        except Moved as moved:
+            patience.spend(moved)
