@@ -47,7 +47,7 @@ from featurekit.types import INT, instant
 
 _PROJECT = "parity"
 _CELLS = 400
-_QUESTIONS = 45_000
+_QUESTIONS = 96_000
 _FIRST_QUESTIONS = 3_000
 _KEPT = 3  # differences of each feature of a world
 
