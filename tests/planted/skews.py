@@ -352,13 +352,13 @@ def ids_forgotten_a_microsecond_early_online(patch):
         self, dataclasses.replace(view, dedupe_us=view.dedupe_us - 1)))  # fmt: skip
 
 
-@skew("push", "missing event", "ids")
+@skew("push", "deletion ignored", "ids")
 def a_deletion_ignored_online(patch):
     wrapped(patch, ids.Ids, "counting", lambda counting, self, rows: counting(
         self, [r for r in rows if self.op is None or r[self.op] != "delete"]))  # fmt: skip
 
 
-@skew("offline", "duplicate event", "ids")
+@skew("offline", "correction ignored", "ids")
 def corrections_beside_what_they_correct_offline(patch):
     wrapped(patch, event_ids, "_versions", lambda versions, *args: (
         f"SELECT * REPLACE ({FOREVER} AS __end) FROM ({versions(*args)})"))  # fmt: skip
@@ -391,7 +391,7 @@ def first_and_last_swapped_online(patch):
     patch.setattr(First, "over", lambda self, xs, item: xs[-1] if xs else None)
 
 
-@skew("online", "aggregate", "sets")
+@skew("online", "tie", "sets")
 def a_dict_in_the_order_of_insertion_online(patch):
     patch.setattr(ValueCounts, "over", lambda self, xs, item: dict(counting._counts(xs, item)))
 
@@ -420,7 +420,7 @@ def plain_sum_offline(patch):
     wrapped(patch, Sum, "sql", plain)
 
 
-@skew("online", "aggregate")
+@skew("online", "float order")
 def variance_by_squares_online(patch):
     def naive(of: Any, xs: Any, *, ddof: int, root: bool) -> Any:
         exactly = of(xs, ddof=ddof, root=root)
@@ -434,13 +434,13 @@ def variance_by_squares_online(patch):
     everywhere(patch, spread.spread_of, naive)
 
 
-@skew("online", "aggregate", "sets")
+@skew("online", "quantile", "sets")
 def a_quantile_without_interpolation_online(patch):
     wrapped(patch, quantiles, "quantile", lambda _, xs, q: (
         float(xs[int((len(xs) - 1) * q)]) if xs else None))  # fmt: skip
 
 
-@skew("online", "aggregate", "sets")
+@skew("online", "hash", "sets")
 def another_hash_of_a_sketch_online(patch):
     wrapped(patch, hyperloglog, "canonical_bytes", lambda made, x: made(x) + b"\0")
 
@@ -479,22 +479,22 @@ def single(x: float) -> float:
         return math.copysign(math.inf, x)
 
 
-@skew("offline", "signed zero", "rows", orders=True)
+@skew("offline", "-0.0", "rows", orders=True)
 def minus_zero_lost_offline(patch):
     offline_values(patch, lambda x: f"({x} + 0.0::DOUBLE)")
 
 
-@skew("push", "signed zero", "rows", orders=True)
+@skew("push", "-0.0", "rows", orders=True)
 def minus_zero_lost_by_the_wire_form(patch):
     encoded(patch, lambda x: x + 0.0)
 
 
-@skew("push", "precision", "rows")
+@skew("push", "float32", "rows")
 def floats_of_32_bits_in_states(patch):
     encoded(patch, single)
 
 
-@skew("offline", "precision", "rows")
+@skew("offline", "float32", "rows")
 def floats_of_32_bits_offline(patch):
     offline_values(patch, lambda x: f"coalesce(try_cast({x} AS FLOAT)::DOUBLE, {x})")
 
@@ -562,22 +562,22 @@ def halves_rounded_away_offline(patch):
             sql="CASE WHEN abs({0}) < 9e18 THEN round({0})::BIGINT END")  # fmt: skip
 
 
-@skew("offline", "integer division", "rows")
+@skew("offline", "division", "rows")
 def floor_division_truncates_offline(patch):
     meaning(patch, "//(int,int)", sql="({0} // nullif({1}, 0))")
 
 
-@skew("offline", "integer division", "rows")
+@skew("offline", "division", "rows")
 def the_rest_with_the_dividend_s_sign_offline(patch):
     meaning(patch, "%(int,int)", sql="({0} % nullif({1}, 0))")
 
 
-@skew("offline", "integer division", mode="operators")
+@skew("offline", "division", mode="operators")
 def the_rest_of_floats_with_the_dividend_s_sign_offline(patch):
     meaning(patch, "%(float,float)", sql="({0} % nullif({1}, 0))", steps=())
 
 
-@skew("online", "operator", "rows")
+@skew("online", "overflow", "rows")
 def ints_that_wrap_online(patch):
     meaning(patch, "*(int,int)", python="(({0} * {1} + 2**63) % 2**64 - 2**63)")
 
@@ -638,7 +638,7 @@ def empty_texts_read_as_null_in_pushes(patch):
         None if value == "" and type_.optional else read(value, type_, **kw)))  # fmt: skip
 
 
-@skew("online", "error handling", orders=True)
+@skew("online", "error", orders=True)
 def a_default_for_errors_online(patch):
     def forgiving(window: Any, view: View, feature: Any, *args: Any, **kw: Any) -> Any:
         found = window(view, feature, *args, **kw)
@@ -649,7 +649,7 @@ def a_default_for_errors_online(patch):
     wrapped(patch, state, "_window", forgiving)
 
 
-@skew("offline", "error handling", "rows", orders=True)
+@skew("offline", "error", "rows", orders=True)
 def an_error_swallowed_by_a_case_offline(patch):
     def swallowed(events: Any, con: Any, view: View, *args: Any) -> Any:
         made = events(con, view, *args)
@@ -665,7 +665,7 @@ def an_error_swallowed_by_a_case_offline(patch):
     wrapped(patch, point_in_time, "view_events", swallowed)
 
 
-@skew("offline", "error handling", "rows", orders=True)
+@skew("offline", "error", "rows", orders=True)
 def an_error_read_as_none_offline(patch):
     wrapped(patch, point_in_time, "view_events", lambda events, *args: dataclasses.replace(
         events(*args), errors=(None,) * len(events(*args).errors)))  # fmt: skip
@@ -685,28 +685,28 @@ def without_errors(instead: Any) -> Callable[..., Any]:
     return around
 
 
-@skew("push", "error handling", "rows", orders=True)
+@skew("push", "error", "rows", orders=True)
 def an_error_read_as_none_online(patch):
     wrapped(patch, push, "to_python", without_errors(None))
 
 
-@skew("push", "error handling", orders=True)
+@skew("push", "error", orders=True)
 def an_error_read_as_zero_online(patch):
     wrapped(patch, push, "to_python", without_errors({"float": 0.0, "int": 0}))
 
 
-@skew("online", "error handling", "rows", orders=True)
+@skew("online", "error", "rows", orders=True)
 def a_request_time_error_swallowed_online(patch):
     wrapped(patch, serve, "to_python", without_errors({"float": 0.0}))
 
 
-@skew("offline", "where")
+@skew("offline", "condition")
 def a_where_of_none_taken_for_true_offline(patch):
     wrapped(patch, point_in_time, "_keep", lambda keep, f: keep(f).replace(
         ", FALSE)", ", TRUE)"))  # fmt: skip
 
 
-@skew("online", "where")
+@skew("online", "condition")
 def a_where_ignored_online(patch):
     wrapped(patch, state, "_window", lambda window, view, feature, *args, **kw: window(
         view, dataclasses.replace(feature, where=None), *args, **kw))  # fmt: skip
@@ -715,54 +715,54 @@ def a_where_ignored_online(patch):
 # ── Text, dates and spans ─────────────────────────────────────────────────────────────────────────
 
 
-@skew("online", "text", "rows")
+@skew("online", "Unicode", "rows")
 def only_ascii_made_lower_online(patch):
     meaning(patch, "str.lower(str)",
             python="''.join(c.lower() if c < '\\x80' else c for c in {0})",
             sql=ops.TABLE["str.lower(str)"].sql.replace("{python}", "lower({0})"))  # fmt: skip
 
 
-@skew("offline", "text", "rows")
+@skew("offline", "Unicode", "rows")
 def only_spaces_stripped_offline(patch):
     meaning(patch, "str.strip(str)", sql="trim({0}, ' ')", steps=())
 
 
-@skew("offline", "text", "rows")
+@skew("offline", "Unicode", "rows")
 def a_part_that_begins_one_early_offline(patch):
     meaning(patch, "slice(str,int,int)",
             sql="substring({0}, {1}, greatest({2} - {1}, 0))", steps=())  # fmt: skip
 
 
-@skew("offline", "text", "rows")
+@skew("offline", "Unicode", "rows")
 def lengths_in_bytes_offline(patch):
     meaning(patch, "len(str)", sql="strlen({0})")
 
 
-@skew("push", "text", "rows")
+@skew("push", "Unicode", "rows")
 def texts_normalised_in_pushes(patch):
     case = values._CASES["str"]
     patch.setitem(values._CASES, "str", lambda v, z: unicodedata.normalize("NFC", case(v, z)))
 
 
-@skew("offline", "operator", "rows")
+@skew("offline", "date", "rows")
 def a_day_too_late_offline(patch):
     meaning(patch, "+(date,timedelta)",
             sql="({0} + ({1} // 86400000000 + 1)::INTEGER)")  # fmt: skip
 
 
-@skew("offline", "operator", "rows")
+@skew("offline", "date", "rows")
 def weeks_that_begin_on_sunday_offline(patch):
     meaning(patch, "date.weekday(date)", sql="dayofweek({0})::BIGINT")
 
 
-@skew("online", "operator", "rows")
+@skew("online", "unit", "rows")
 def milliseconds_for_seconds_online(patch):
     meaning(
         patch, "timedelta.total_seconds(timedelta)", python="({0} / dt.timedelta(milliseconds=1))"
     )
 
 
-@skew("online", "aggregate")
+@skew("online", "unit")
 def whole_seconds_since_online(patch):
     wrapped(patch, TimeSince, "as_of", lambda since, self, found, t: (
         None if found is None else float(since(self, found, t) // 1)))  # fmt: skip
