@@ -7,6 +7,7 @@ Redis beside the states, and neither the feature repo nor DuckDB is read.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,15 +102,9 @@ def numerics_of(plan: bytes) -> Any:
 def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
     """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
     unless `on_mismatch` is "warn"."""
-    plan = json.loads(data)
-    if plan.get("format") != 1:
-        raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1")
-    service = from_json(plan["service"])
-    assert isinstance(service, Service)
+    service, there = _decoded(data)
     here = numeric_fingerprint(service)
-    differing = sorted(
-        k for k in {*here, *plan["numerics"]} if here.get(k) != plan["numerics"].get(k)
-    )
+    differing = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
     if differing:
         message = (
             f"service {service.name!r} was published on a platform that differs in "
@@ -122,6 +117,18 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
 
         warnings.warn(message, stacklevel=2)
     return service
+
+
+@functools.lru_cache(maxsize=64)
+def _decoded(data: bytes) -> tuple[Service, Mapping[str, str]]:
+    """The service of a plan, and the numeric fingerprint of where it was published; every push
+    reads the plans that are fed."""
+    plan = json.loads(data)
+    if plan.get("format") != 1:
+        raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1")
+    service = from_json(plan["service"])
+    assert isinstance(service, Service)
+    return service, plan["numerics"]
 
 
 # --- lookups --------------------------------------------------------------------------------------
