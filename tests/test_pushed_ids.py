@@ -497,3 +497,36 @@ def test_a_row_whose_op_is_neither_is_bad_in_a_push(store, form):
 def test_an_instant_before_the_horizon_is_too_old(store):
     with pytest.raises(AsOfTooOld):
         online(store, 1, NOW - 30 * DAY)
+
+
+def test_copies_of_rows_with_lists() -> None:
+    """A list is no key of a dict, and what is remembered of an id is looked up by the whole row."""
+    from featurekit.aggregates import Last
+    from featurekit.compiled import compile_view
+    from featurekit.define import Entity, EventSource, FeatureView
+    from featurekit.online.state import decode_state
+    from featurekit.online.store import MemoryStore
+    from featurekit.push import prepare, write
+
+    source = EventSource(
+        "s",
+        path="s.parquet",
+        schema={"id": int, "key": int, "tags": list[str | None] | None},
+        timestamp_field="at",
+        created_timestamp_column="known_at",
+        event_id="id",
+    )
+    features = {"tags": Last("tags", window="1d")}
+    view = compile_view(
+        FeatureView("v", entities=[Entity("e", {"key": int})], source=source, features=features)
+    )
+    row = {"id": 1, "key": 1, "tags": ["a", None], "__ts": 0, "__created": 0}
+    once, again = MemoryStore(), MemoryStore()
+    write(once, prepare("p", [view], [row]))
+    for copy in (row, row | {"__created": 5, "tags": ["b"]}, row | {"__created": 6, "tags": None}):
+        write(again, prepare("p", [view], [copy]))
+    (state,) = once.keys(b"fk:p:state:")
+    # The copies arrived, and nothing else came of them.
+    assert list(again.keys(b"fk:p:state:")) == [state]
+    (event,) = decode_state(view, again.values[state]).events
+    assert event[2][view.features[0].slot] == ["a", None]
