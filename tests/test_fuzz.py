@@ -308,7 +308,7 @@ def test_budgets() -> None:
 def test_a_store_checks_in_either_mode() -> None:
     with FeatureStore(REPO) as store:
         assert store.check_parity("instants", mode="fuzz", budget=3_000).ok
-        with pytest.raises(DefinitionError, match="not .fuss."):
+        with pytest.raises(DefinitionError, match=r"not .fuss."):
             store.check_parity("instants", mode="fuss")
         with pytest.raises(DefinitionError, match="not both"):
             store.check_parity("instants", budget="3s", values=5)

@@ -638,7 +638,7 @@ def empty_texts_read_as_null_in_pushes(patch):
         None if value == "" and type_.optional else read(value, type_, **kw)))  # fmt: skip
 
 
-@skew("online", "error", orders=True)
+@skew("online", "error")
 def a_default_for_errors_online(patch):
     def forgiving(window: Any, view: View, feature: Any, *args: Any, **kw: Any) -> Any:
         found = window(view, feature, *args, **kw)
