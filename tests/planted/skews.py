@@ -179,7 +179,7 @@ def hops_truncated_before_1970_online(patch):
 
 
 def older(view: View) -> View:
-    return dataclasses.replace(view, ttl_us=(view.ttl_us or 0) + 1)
+    return view if view.ttl_us is None else dataclasses.replace(view, ttl_us=view.ttl_us + 1)
 
 
 @skew("offline", "ttl", "rows", orders=True)
