@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from featurekit.deployment import POINTERS, forget_unfed, names_key, release_retained
 from featurekit.errors import OnlineError, RegistryError
+from featurekit.online.blocks import head_key
 from featurekit.online.store import OnlineStore
 from featurekit.serve import project_key, read_plan
 
@@ -94,6 +95,11 @@ def collect(
         progress(min(looked, total), total)
         versions = {key: v for key in keys if (v := _version(key, use.names)) is not None}
         wanted = [k for k, v in versions.items() if v not in use.by and _is_asked(v, only)]
+        if not dry_run:
+            # With a block its head goes: a version that comes back finds no state without blocks.
+            heads = {h: versions[k] for k in wanted if (h := head_key(k)) is not None}
+            versions |= heads
+            wanted = list(dict.fromkeys([*wanted, *heads]))
         sizes = dict(zip(wanted, store.sizes(wanted), strict=True)) if wanted else {}
         while wanted and not dry_run and not store.delete_if(wanted, use.guards, use.values):
             use = _use(store, project, retained=retained)

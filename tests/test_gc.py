@@ -75,6 +75,46 @@ def test_blocks_of_an_unused_version_go(repo: Repo, monkeypatch: pytest.MonkeyPa
     assert len(after) == 2
 
 
+class Crashed(Exception):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_version_serves_again_wherever_its_removal_broke_off(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """A head never outlives its blocks: a state is there whole, or has to be filled again."""
+    in_small_blocks(monkeypatch)
+    repo.files(*[(1, x, 10 + x) for x in range(9)])
+    first = deploy(repo, "30000d", "20000d", "10000d")[0]
+    with repo.store() as store:
+        online, left = store.online, step
+
+        class Breaking:
+            """A store that removes a key at a time, and `step` of them."""
+
+            def scan(self, prefix: bytes) -> Any:
+                return ([key] for keys in online.scan(prefix) for key in sorted(keys))
+
+            def delete_if(self, *arguments: Any) -> bool:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise Crashed
+                return online.delete_if(*arguments)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(online, name)
+
+        with pytest.raises(Crashed):
+            collect(Breaking(), store.project)  # type: ignore[arg-type]
+        assert not store.rollback("service", first).live
+        assert store.materialize().live == ("service",)
+    repo.define(window="30000d")
+    offline, served = repo.both(1, dt.datetime.now(dt.UTC))
+    assert served == offline
+
+
 def test_a_retained_version_goes_when_it_is_let_go_of(repo: Repo) -> None:
     repo.files((1, 1, 10))
     first, second = deploy(repo, "30d", "20d")

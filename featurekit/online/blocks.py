@@ -81,6 +81,14 @@ def block_key(key: bytes, name: bytes) -> bytes:
     return b":".join((feature_store, project, b"block", rest)) + b"/" + name
 
 
+def head_key(key: bytes) -> bytes | None:
+    """The key of the state that the block under `key` belongs to; None where it is no block's."""
+    feature_store, project, kind, rest = key.split(b":", 3)
+    if kind != b"block":
+        return None
+    return b":".join((feature_store, project, b"state", rest.rpartition(b"/")[0]))
+
+
 def boundary(ts: int) -> bool:
     """Whether a block ends after the events of an instant: pseudo-random, and the same always."""
     mixed = (ts & _MASK) * 0xBF58476D1CE4E5B9 & _MASK
