@@ -265,6 +265,34 @@ def test_a_state_whose_block_was_evicted_is_an_error_for_all(
         add_events(store, [(service.views[0], key, [late])])
 
 
+def test_writers_that_are_faster_for_long_are_no_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_blocks(monkeypatch, split=8, size=4)
+    plan = plan_of(VIEWS["lifetime"])
+    (compiled,), key = plan.service.views, key_of(plan)
+    events = events_of(compiled, random.Random(1), 60, mild=True)
+    newest = max(e[0] for e in events)
+    late = [(newest, newest + i, events[0][2]) for i in range(300)]
+    twin = MemoryStore()
+
+    class Overtaken(MemoryStore):
+        left = 299
+
+        def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            if any(b":block:" in k for k in keys) and self.left:
+                self.left -= 1
+                add_events(twin, [(compiled, key, [late[self.left]])])
+            return super().read(keys)
+
+    store = Overtaken()
+    store.values = twin.values
+    add_events(twin, [(compiled, key, events)])
+    add_events(store, [(compiled, key, late[-1:])])
+    once = MemoryStore()
+    add_events(once, [(compiled, key, events + late)])
+    assert store.left == 0
+    assert store.values == once.values
+
+
 def publish(store: OnlineStore, service: Service) -> None:
     store.write(
         {

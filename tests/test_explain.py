@@ -7,6 +7,7 @@ import json
 
 import pyarrow as pa
 import pytest
+from paths import in_small_blocks
 
 from featurekit.cli import main
 from featurekit.errors import DefinitionError, EntityFrameError
@@ -185,6 +186,23 @@ def test_what_is_not_online_yet_is_said(folder, redis_store, redis_url):
     ]
     assert [e.row["order_id"] for e in made.events if e.counts and not e.known] == [
         "erring", "twice",
+    ]  # fmt: skip
+
+
+def test_a_state_that_is_not_whole_is_said(make_repo, redis_store, redis_url, monkeypatch):
+    in_small_blocks(monkeypatch)
+    without_ids = MODULE.replace('event_id="order_id", dedupe_within="30d",', "")
+    folder = make_repo(without_ids, {"orders": orders()})
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        store.materialize()
+        whole = store.explain("service", "spend", ROW, T)
+        store.online.delete([k for k in store.online.keys(b"fk:") if b":block:" in k])
+        made = store.explain("service", "spend", ROW, T)
+    assert (whole.agree, whole.notes) == (True, [])
+    assert (made.agree, made.offline) == (None, whole.offline)
+    assert [note.partition(": ")[0] for note in made.notes] == [
+        "online does not answer", "the live state cannot be read",
     ]  # fmt: skip
 
 

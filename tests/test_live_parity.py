@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from paths import in_small_blocks
 
 from featurekit import serve
 from featurekit.aggregates import Sum
-from featurekit.errors import DataError, FingerprintMismatch, NotServed
+from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineError
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import decode_state
 from featurekit.parity import live
@@ -287,6 +288,14 @@ def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeyp
     report = sample(store)
     assert pushed
     assert (report.differing, report.lagging, dict(report.unchecked)) == (0, 0, {})
+
+
+def test_a_state_that_is_not_whole_is_an_error_and_not_left_out(open_store, monkeypatch):
+    in_small_blocks(monkeypatch)
+    store = open_store()
+    store.online.delete(list(store.online.keys(b"fk:tests:block:of_shop:")))
+    with pytest.raises(OnlineError, match=r"'of_shop': block .* is not as its head says"):
+        sample(store)
 
 
 def test_checks_one_after_the_other_see_every_entity(open_store):

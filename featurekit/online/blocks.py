@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,6 +40,7 @@ _MASK = 2**64 - 1
 _COUNT = struct.Struct("<I")
 _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
+_TRIES = 200
 
 Read = Callable[[Sequence[bytes]], list[bytes | None]]
 """Reads keys of an online store."""
@@ -47,17 +49,22 @@ Read = Callable[[Sequence[bytes]], list[bytes | None]]
 class Moved(Exception):
     """The blocks are no longer those of the head: another writer was faster. Read both again."""
 
+    def __init__(self, head: Head, name: bytes) -> None:
+        view = head.layout.view.name
+        super().__init__(f"view {view!r}: block {name.decode()} of a state is not as its head says")
+        self.head = digest(head.data)
+
 
 class Patience:
     """How long to read a state again whose blocks are not those of its head."""
 
     def __init__(self) -> None:
-        self.left = 200
+        self.spent: Counter[bytes] = Counter()
 
     def spend(self, moved: Moved) -> None:
-        """Once more; OnlineError where no writer can have been faster so often."""
-        self.left -= 1
-        if not self.left:
+        """Once more; OnlineError where the head has stayed, so that no writer was faster."""
+        self.spent[moved.head] += 1
+        if self.spent[moved.head] == _TRIES:
             raise OnlineError(
                 f"{moved}, though nobody changes it: it was removed or changed by something else, "
                 "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
@@ -185,7 +192,7 @@ def make_block(layout: Layout, events: list[Event]) -> Block:
     return Block(first, last, newest, len(events), digest(blob), sums, chosen, blob)
 
 
-def digest(blob: bytes) -> bytes:
+def digest(blob: bytes | memoryview) -> bytes:
     """What a head tells a block's bytes by."""
     return hashlib.blake2b(blob, digest_size=_DIGEST).digest()
 
@@ -331,10 +338,7 @@ def encode_head(
 def checked(head: Head, k: int, blob: bytes | None) -> bytes:
     """The bytes of a block; Moved where they are not those that the head has the digest of."""
     if blob is None or digest(blob) != head.digest(k):
-        name = head.name(k).decode()
-        raise Moved(
-            f"view {head.layout.view.name!r}: block {name} of a state is not as its head says"
-        )
+        raise Moved(head, head.name(k))
     return blob
 
 

@@ -13,10 +13,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import Feature, Service, View
-from featurekit.errors import DefinitionError, FeaturekitError
+from featurekit.errors import DefinitionError, FeaturekitError, OnlineError
 from featurekit.event_ids import counted as counted_ids
 from featurekit.ir import Function
-from featurekit.online.blocks import Moved, open_state
+from featurekit.online.blocks import Moved, Patience, open_state
 from featurekit.online.codec import entity_key
 from featurekit.online.state import ERROR_STATUS, FOREVER, sort_value
 from featurekit.parity.bits import bits
@@ -248,9 +248,14 @@ def _of_view(
         made.notes.append("a join key is None, so the row belongs to no entity (S2)")
         return
     read = _Read(store, view, keys)
-    held = _held(store, live, view, keys)
-    if held is None:
-        made.notes.append("the live store holds no state of this entity and view")
+    held = None
+    try:
+        held = _held(store, live, view, keys)
+    except OnlineError as error:
+        made.notes.append(f"the live state cannot be read: {error}")
+    else:
+        if held is None:
+            made.notes.append("the live store holds no state of this entity and view")
     rows = read.rows
     scenario = narrow(
         Scenario(service, tuple(Delivery(view.source.name, r) for r in rows), made.row, t),
@@ -362,20 +367,23 @@ def _rows(con: Any, view: View, relation: str, *, end: bool = False) -> list[dic
 def _held(
     store: FeatureStore, live: Service | None, view: View, keys: Mapping[str, Any]
 ) -> set[Any] | None:
-    """The events that the live state of the entity holds; None where there is no state of it."""
+    """The events that the live state of the entity holds; None where there is no state of it.
+    OnlineError for one that is not whole."""
     fed = next((v for v in (live.views if live else ()) if v.name == view.name), None)
     if fed is None or fed.fingerprint != view.fingerprint:
         return None
     entity = entity_key([(p.type, keys[p.name]) for p in fed.join_keys])
     key = state_key(state_prefix(store.project, fed), entity)
+    patience = Patience()
     while True:
         blob = store.online.read([key])[0]
         if blob is None:
             return None
         try:
             events = open_state(fed, key, blob, store.online.read).events
-        except Moved:
-            continue  # a push was faster than the second read of a large state
+        except Moved as moved:
+            patience.spend(moved)  # a push was faster than the second read of a large state
+            continue
         width = len(fed.slots)  # with an `op` the end of each stands behind
         return {_hashable([ts, created, *slots[:width]]) for ts, created, slots in events}
 

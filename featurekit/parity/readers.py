@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 
 from featurekit.errors import AsOfTooOld, FeaturekitError, StoreUnavailable
 from featurekit.ir import from_json, to_json
-from featurekit.online.blocks import Moved
+from featurekit.online.blocks import Moved, Patience
+from featurekit.online.lookup import Columns
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import newest_arrival
 from featurekit.online.store import OnlineStore
@@ -44,7 +45,8 @@ class Found:
 def read(
     store: OnlineStore, plan: Plan, rows: Sequence[dict[str, Any]], at: int, *, rate: float
 ) -> Found:
-    """Answer rows as of `at` from the store, reading at most `rate` states a second."""
+    """Answer rows as of `at` from the store, reading at most `rate` states a second. OnlineError
+    for a state that is not whole."""
     entities, requests = plan.check_rows(rows)
     keys = plan.state_keys(entities, len(rows))
     states: dict[bytes, bytes | None] = {}
@@ -58,11 +60,10 @@ def read(
         states |= found
         for i in range(first, last):
             try:
-                answers, _ = plan.evaluate([keys[i]], found, [requests[i]], [at], store.read)
-            except (AsOfTooOld, Moved):  # something arrived after `at`
+                answered.append(_answer(store, plan, keys[i], found, requests[i], at))
+            except AsOfTooOld:  # something arrived after `at`
                 continue
             kept.append(i)
-            answered.append(answers[0])
         early = len(states) / rate - (time.monotonic() - began)
         if early > 0:
             time.sleep(early)
@@ -78,6 +79,26 @@ def read(
         newest,
         states,
     )
+
+
+def _answer(
+    store: OnlineStore,
+    plan: Plan,
+    keys: list[bytes | None],
+    found: Mapping[bytes, bytes | None],
+    request: dict[str, Any],
+    at: int,
+) -> Columns:
+    """A row's outputs from the states that were found, read again where blocks are not theirs."""
+    patience = Patience()
+    while True:
+        try:
+            answers, _ = plan.evaluate([keys], found, [request], [at], store.read)
+            return answers[0]
+        except Moved as moved:
+            patience.spend(moved)
+            own = [k for k in keys if k is not None]
+            found = dict(zip(own, store.read(own), strict=True))
 
 
 class Readers:
