@@ -22,7 +22,7 @@ from featurekit.define import Entity, EventSource
 from featurekit.deployment import fed_views, locked
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
 from featurekit.materialise import materialize_view
-from featurekit.online.blocks import state_keys
+from featurekit.online.blocks import head_key, state_keys
 from featurekit.online.codec import encode_key
 from featurekit.online.ids import Ids
 from featurekit.online.state import NEVER, NEVER_VISIBLE, State, newest_arrival
@@ -340,6 +340,15 @@ def _remove_states(
                 _remove_state(online, view, key, until, fed=version in fed)
                 shown = ":".join(version)
                 removed[shown] = removed.get(shown, 0) + 1
+    for keys in online.scan(project_key(store.project, "block") + b":"):
+        for key in keys:
+            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            elif _is_of(store, view, name, types) and _parts(view, rest, types) == wanted:
+                _remove_left_block(online, view, key)
     for keys in online.scan(project_key(store.project, "ids") + b":"):
         for key in keys:
             _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
@@ -351,6 +360,18 @@ def _remove_states(
                 _remove_memory(online, view, key, types, wanted)
     progress("states", total, total)
     return removed, tuple(unknown)
+
+
+def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:
+    """Remove a block that no state has, as it is where a state's key alone was removed."""
+    head = head_key(key)
+    assert head is not None
+    while True:
+        (blob,) = online.read([head])
+        if blob is not None and key in state_keys(view, head, blob):
+            return
+        if online.delete_if([key], [head], [blob]):
+            return
 
 
 def _remove_memory(

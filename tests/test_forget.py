@@ -304,6 +304,25 @@ def test_states_in_blocks_go_whole(repo: Repo, monkeypatch: pytest.MonkeyPatch) 
     assert [k for k in left if b"17850" in k] == []
 
 
+def test_blocks_go_whose_state_was_removed_alone(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one is told to, where an eviction has taken others of its blocks."""
+    in_small_blocks(monkeypatch)
+    repo.deploy()
+    with repo.store() as store:
+        keys = list(store.online.keys(b"fk:forget:"))
+        store.online.delete([k for k in keys if b":state:" in k and b"i17850}" in k])
+    repo.forget()
+    with repo.store() as store:
+        left = list(store.online.keys(b"fk:forget:"))
+    assert [k for k in left if b"17850" in k] == []
+    blocks = {k for k in keys if b":block:customers:" in k or b":block:pairs:" in k}
+    blocks = {k for k in blocks if b"i17850}" not in k}  # of other customers
+    assert blocks
+    assert blocks <= set(left)
+
+
 def test_by_default_the_source_s_files_are_listed_and_left(repo: Repo) -> None:
     repo.deploy()
     files = {p: p.read_bytes() for p in (repo.folder / "data").iterdir()}
