@@ -415,7 +415,7 @@ class Plan:
             return blobs
         names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
         for (key, k), block in zip(wanted, read(names) if names else [], strict=True):
-            large[key].take(k, block)
+            large[key].take(key, k, block)
         return {**blobs, **large}
 
     def outputs(self, answers: list[Columns], request: dict[str, Any], row: int) -> Columns:

@@ -35,9 +35,10 @@ class Large:
     head: Head
     blocks: dict[int, Reader] = field(default_factory=dict)
 
-    def take(self, k: int, blob: bytes | None) -> None:
-        """Take the bytes of a block; Moved where they are not those of the head."""
-        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, k, blob))
+    def take(self, key: bytes, k: int, blob: bytes | None) -> None:
+        """Take the bytes of a block of the state under `key`; Moved where they are not those of the
+        head."""
+        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, key, k, blob))
 
 
 def needed(head: Head, t: int) -> set[int]:

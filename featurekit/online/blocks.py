@@ -49,9 +49,11 @@ Read = Callable[[Sequence[bytes]], list[bytes | None]]
 class Moved(Exception):
     """The blocks are no longer those of the head: another writer was faster. Read both again."""
 
-    def __init__(self, head: Head, name: bytes) -> None:
-        view = head.layout.view.name
-        super().__init__(f"view {view!r}: block {name.decode()} of a state is not as its head says")
+    def __init__(self, head: Head, key: bytes, name: bytes) -> None:
+        super().__init__(
+            f"view {head.layout.view.name!r}: block {name.decode()} of the state under "
+            f"{key.decode(errors='backslashreplace')} is not as its head says"
+        )
         self.head = digest(head.data)
 
 
@@ -68,7 +70,7 @@ class Patience:
             raise OnlineError(
                 f"{moved}, though nobody changes it: it was removed or changed by something else, "
                 "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
-                "noeviction); remove the state's key and run `featurekit materialize`"
+                "noeviction); remove the key of the state and run `featurekit materialize`"
             ) from moved
 
 
@@ -335,17 +337,18 @@ def encode_head(
     return b"".join(parts)
 
 
-def checked(head: Head, k: int, blob: bytes | None) -> bytes:
-    """The bytes of a block; Moved where they are not those that the head has the digest of."""
+def checked(head: Head, key: bytes, k: int, blob: bytes | None) -> bytes:
+    """The bytes of a block of the state under `key`; Moved where they are not those that the head
+    has the digest of."""
     if blob is None or digest(blob) != head.digest(k):
-        raise Moved(head, head.name(k))
+        raise Moved(head, key, head.name(k))
     return blob
 
 
 def read_blocks(read: Read, key: bytes, head: Head, wanted: Sequence[int]) -> list[bytes]:
     """The bytes of some blocks; Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
-    return [checked(head, k, blob) for k, blob in zip(wanted, found, strict=True)]
+    return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
 
 
 # --- states ---------------------------------------------------------------------------------------
