@@ -74,8 +74,7 @@ def _cause(service: Service, shown: list[Difference]) -> str:
 def _operators(skew: Skew, seed: int) -> Caught:
     report = check_operators(budget=Budget(values=100_000), seed=seed)
     wrong = [key for key, row in report.rows.items() if not row.ok]
-    # An operator that differs names itself.
-    return Caught(skew, report.compared, wrong[0], skew.cause) if wrong else Caught(skew)
+    return Caught(skew, report.compared, wrong[0], "operator") if wrong else Caught(skew)
 
 
 __all__ = ["DEFAULT", "REPO", "SKEWS", "Caught", "catch", "repo"]
