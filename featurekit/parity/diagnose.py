@@ -79,6 +79,8 @@ CAUSES = {
 _HOUR, _QUARTER, _DAY = 3_600_000_000, 900_000_000, 86_400_000_000
 _MOVES = (1, 2, 1_000, 1_000_000, 60_000_000, _QUARTER, _HOUR, 2 * _HOUR)
 """How far an edge may be misplaced: microseconds, a second, a minute, or a zone's offset."""
+_ROUNDED = 16
+"""So few doubles apart, two values look like one sum that was rounded on the way."""
 _FEW = 12
 _TRIED = 40
 MOST_DIAGNOSED = 3
@@ -88,7 +90,8 @@ MOST_DIAGNOSED = 3
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Why one value differs. `scenario` is shrunk; `where` names the first node or step at which
-    the paths part, `cause` is one of `CAUSES`, `evidence` what was tried, `case` a pytest case."""
+    the paths part, `cause` is one of `CAUSES`, `evidence` what was tried, `case` a pytest case:
+    empty where the events, played again, make no difference."""
 
     scenario: Scenario
     feature: str
@@ -141,7 +144,7 @@ class Diagnosis:
             f"  cause    {self.cause}: {CAUSES[self.cause]}",
             f"  where    {self.where}",
             *(f"           {e}" for e in self.evidence),
-            f"  events   {len(self.scenario.deliveries)} are enough:",
+            f"  events   {len(self.scenario.deliveries)}{' are enough' if self.case else ''}:",
             *(f"           {line}" for line in events_text(self.scenario.deliveries)),
         ]
         return "\n".join(lines)
@@ -188,11 +191,17 @@ def diagnose(
         )  # fmt: skip
 
 
-def diagnose_report(report: Report, scenario_of: Callable[[Difference], Scenario | None]) -> None:
-    """Diagnose the first difference of each of the first features of a report that differ."""
-    done: set[str] = set()
+def diagnose_report(
+    report: Report,
+    scenario_of: Callable[[Difference], Scenario | None],
+    *,
+    seconds: float = 60.0,
+) -> None:
+    """Diagnose the first difference of each of the first features of a report that differ, but for
+    those that are diagnosed."""
+    done = {d.feature for d in report.differences if d.diagnosis is not None}
     for i, difference in enumerate(report.differences):
-        if difference.feature in done or len(done) == MOST_DIAGNOSED:
+        if difference.feature in done or len(done) >= MOST_DIAGNOSED:
             continue
         scenario = scenario_of(difference)
         if scenario is not None:
@@ -202,6 +211,7 @@ def diagnose_report(report: Report, scenario_of: Callable[[Difference], Scenario
                 difference.feature,
                 offline=difference.offline,
                 online=difference.online,
+                seconds=seconds,
             )
             report.differences[i] = replace(difference, diagnosis=made)
 
@@ -737,7 +747,10 @@ def _unexplained(
     of_online = parts(seen_online, made[1])
     wrong = seen_online if of_online else seen_offline
     plain = _of_values(_raw(seen_offline), _raw(seen_online), "")
-    if plain in ("type", "-0.0", "float32"):
+    apart = ulps(_raw(seen_offline), _raw(seen_online))
+    if not of_online and apart is not None and apart <= _ROUNDED:
+        plain = "float order"
+    if plain in ("type", "-0.0", "float32", "float order"):
         cause, where = plain, "a value among others: alone, both paths agree on it"
     elif of_online or parts(seen_offline, made[0]):
         side = "online" if of_online else "offline"
@@ -748,8 +761,7 @@ def _unexplained(
 
         cause, where = _stale(scenario, side, gives)
     return Diagnosis(
-        scenario, feature, seen_offline, seen_online, cause, where,
-        pytest_case(scenario, feature, seen_offline, seen_online),
+        scenario, feature, seen_offline, seen_online, cause, where, "",
         (f"played again, both give {_said(made[0])}",),
     )  # fmt: skip
 
@@ -771,11 +783,20 @@ def _stale(scenario: Scenario, side: str, gives: Callable[[Scenario], bool]) -> 
     late = [i for i in every if deliveries[i].row["__created"] > deliveries[i].row["__ts"]]
     if late and gives(without(scenario, late)):
         return "late event", f"{side} is what comes without the events that arrived late"
+    if gives(without(scenario, every)):
+        return "missing event", f"{side} is what comes without any event"
+    arrivals = sorted({d.row["__created"] for d in deliveries})
+    for since in arrivals[: -_TRIED - 1 : -1]:
+        newest = [i for i in every if deliveries[i].row["__created"] >= since]
+        if gives(without(scenario, newest)):
+            what = f"the {len(newest)} events that arrived from {_when(since)} on"
+            return "stale state", f"{side} is what comes without {what}"
     known = {d.row[name] for d in deliveries for name in ("__ts", "__created")}
     for at in sorted(k for k in known if k < scenario.at)[: -_TRIED - 1 : -1]:
         if gives(replace(scenario, at=at)):
             return "stale state", f"{side} is what it was as of {_when(at)}"
-    return "stale state", f"{side} holds what these events do not make"
+    cause = "stale state" if side == "online" else "unknown"
+    return cause, f"{side} holds what these events do not make"
 
 
 # --- what pairs of values say ---------------------------------------------------------------------
