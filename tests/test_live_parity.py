@@ -432,6 +432,22 @@ def test_what_was_served_wrong_is_skew_whatever_lags(open_store, lagging, monkey
     assert report.features["of_customer__spend"].differing > 0
     assert report.features["of_customer__orders"].differing == 0
     assert (report.features["of_customer__orders"].lagging > 0) is lagging
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__spend")
+    assert found is not None
+    assert found.case == "", "what was served wrong is not computed so any more"
+    assert found.evidence
+
+
+def test_a_replay_tells_the_event_that_was_not_served(open_store):
+    store = open_store()
+    lose_an_event(store)
+    serve_all(store)
+    store.materialize()
+    report = replayed(store)
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__orders")
+    assert found is not None
+    assert found.cause == "missing event"
+    assert found.where.startswith("online is what comes without event ")
 
 
 def test_an_older_version_is_replayed_by_the_registry_s_definition(open_store):

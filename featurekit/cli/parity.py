@@ -83,7 +83,8 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
             progress=lambda done: move("rows", done, done),
         )
     if not reports or not any(r.compared or r.unchecked for r in reports):
-        raise FeaturekitError("the serving log holds no rows of these services")
+        of = f" of {', '.join(arguments.services)}" if arguments.services else ""
+        raise FeaturekitError(f"the serving log holds no rows{of}")
     return conclude(screen, reports, arguments, why="see what was not checked")
 
 
