@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from featurekit.compiled import Service, View, compile_source
 from featurekit.config import load_config
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from featurekit.offline import Snapshot, TrainingSet
     from featurekit.parity.budget import Budget
     from featurekit.parity.explain import Explanation
+    from featurekit.parity.operators import OperatorsReport
     from featurekit.parity.report import Report
     from featurekit.point_in_time import Events
     from featurekit.push import Pushed
@@ -727,6 +728,19 @@ class FeatureStore:
 
     # --- parity -----------------------------------------------------------------------------------
 
+    @overload
+    def check_parity(
+        self,
+        service: None = None,
+        *,
+        mode: Literal["operators"],
+        budget: str | int | Budget | None = None,
+        values: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> OperatorsReport: ...
+
+    @overload
     def check_parity(
         self,
         service: str,
@@ -738,7 +752,20 @@ class FeatureStore:
         workers: int | None = None,
         log: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Report:
+    ) -> Report: ...
+
+    def check_parity(
+        self,
+        service: str | None = None,
+        *,
+        mode: str = "history",
+        budget: str | int | Budget | None = None,
+        values: int | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+        log: str | Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report | OperatorsReport:
         """Compare online with offline, bit for bit; nothing of the live store is changed.
 
         `mode` "history" asks about what the files and the log of pushes hold: entities and instants
@@ -748,17 +775,27 @@ class FeatureStore:
         processes (by default, one for each processor). "sample" reads entities from the live store
         and compares them with offline at one instant. "replay" recomputes what the serving log
         says was served; `log` is another one than the configured (see `served`). Both tell values
-        that lag, since events are not online yet, from those that differ.
+        that lag, since events are not online yet, from those that differ. "operators" is about the
+        operator table, and no service: it gives an `OperatorsReport`.
 
         `budget` is a number of values or a duration ("30s"); by default 100,000 values, in "fuzz"
-        1,000,000. `values` is another name for a number of values. With values, the same seed asks
-        the same questions.
+        and "operators" 1,000,000. `values` is another name for a number of values. With values, the
+        same seed asks the same questions.
         """
         from featurekit.parity.budget import as_budget
 
-        compiled = self._service(service)
         if budget is not None and values is not None:
             raise DefinitionError("check_parity: give budget= or values=, not both")
+        if mode == "operators":
+            from featurekit.parity.operators import check_operators
+
+            if service is not None:
+                raise DefinitionError('check_parity: mode "operators" is about no service')
+            every = as_budget(values if budget is None else budget, default=1_000_000)
+            return check_operators(budget=every, seed=seed, progress=progress)
+        if service is None:
+            raise DefinitionError(f"check_parity: mode {mode!r} takes the name of a service")
+        compiled = self._service(service)
         if mode == "fuzz":
             from featurekit.parity.fuzz import fuzz
 
@@ -793,7 +830,8 @@ class FeatureStore:
                 )
         if mode != "history":
             raise DefinitionError(
-                f'check_parity: mode is "history", "fuzz", "sample" or "replay", not {mode!r}'
+                'check_parity: mode is "history", "fuzz", "sample", "replay" or "operators", '
+                f"not {mode!r}"
             )
         from featurekit.parity.check import check_parity
 

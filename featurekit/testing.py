@@ -91,6 +91,12 @@ def compiled_service(service: FeatureService | Service | str, repo: str | Path |
     folder = Path(repo) if repo is not None else Path()
     if repo is None and not (folder / "feature_store.yaml").is_file():
         folder = folder / "feature_repo"
+    if not folder.is_dir():
+        raise DefinitionError(
+            f"there is no feature repo {folder} in {Path.cwd()} to look for service {service!r} "
+            "in; name one with repo=…, for the fixture as featurekit_repo in the ini file, or hand "
+            "over the FeatureService itself"
+        )
     services = load_repo(folder).compiled_services
     if service not in services:
         raise DefinitionError(

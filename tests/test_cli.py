@@ -480,6 +480,41 @@ def test_parity_writes_a_junit_report(
     assert found.get("tests") == str(len(cases)) != "0"
 
 
+@pytest.mark.parametrize("option", ["--html", "--junit"])
+def test_a_report_that_has_no_folder_is_told_before_the_check(
+    served: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr("featurekit.store.FeatureStore.check_parity", None)
+    assert_explained(run("parity", option, str(tmp_path / "no" / "x")), option, "no folder")
+    assert_explained(run("parity", option, str(tmp_path)), option, "is a folder")
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_report_that_cannot_be_written_hides_nothing(
+    served: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: bool
+) -> None:
+    from featurekit.parity.report import Report
+
+    page = tmp_path / "report.html"
+    page.write_text("older")
+    found = Report("checkout", 0)
+    found.take(
+        "x", (1.0, "PRESENT"), (2.0 if differs else 1.0, "PRESENT"), row={}, as_of="2024-01-01"
+    )
+    monkeypatch.setattr("featurekit.store.FeatureStore.check_parity", lambda *_, **__: found)
+
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    done = run("parity", "--html", str(page))
+    assert done.code == (1 if differs else 2)
+    assert "1 values over 0 rows" in done.out
+    assert f"--html {page} cannot be written: No space left on device" in done.err
+    assert [p.name for p in tmp_path.glob("*report*")] == ["report.html"]
+    assert page.read_text() == "older"
+
+
 def test_parity_exits_with_1_and_shows_the_first_difference_in_hex(
     served: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,7 +533,8 @@ def test_parity_exits_with_1_and_shows_the_first_difference_in_hex(
     assert re.search(r"customer_orders__spend_7d differs as of \d\S+ for customer_id=", done.out)
     assert re.search(r"offline +\S+ \(-?0x[0-9a-f.]+p[+-]\d+\)  [A-Z_]+", done.out)
     assert re.search(r"online +\S+ \(-?0x[0-9a-f.]+p[+-]\d+\)  [A-Z_]+", done.out)
-    assert "a test that reproduces it:" in done.out
+    assert "cause    " in done.out
+    assert "a test that reproduces it:" not in done.out, "the events alone make no difference"
 
 
 # --- wrong input ----------------------------------------------------------------------------------

@@ -148,6 +148,23 @@ def test_a_state_that_the_events_do_not_make_is_told_apart(online, cause, where)
     assert found.online == (online, "PRESENT")
 
 
+def test_a_sum_that_is_rounded_otherwise_among_other_rows_is_float_order():
+    seen = diagnose(SCENARIO, "spending__spend").offline[0]
+    near = math.nextafter(seen, math.inf), "PRESENT"
+    found = diagnose(SCENARIO, "spending__spend", offline=near)
+    assert (found.cause, found.case) == ("float order", "")
+    found = diagnose(SCENARIO, "spending__spend", online=near)
+    assert found.cause == "float order"
+    assert found.where == "online holds what these events do not make"
+
+
+def test_changes_of_the_events_are_tried_no_longer_than_told():
+    seen = diagnose(SCENARIO, "spending__orders").offline[0]
+    found = diagnose(SCENARIO, "spending__orders", online=(seen - 1, "PRESENT"), seconds=0)
+    assert found.cause == "stale state"
+    assert found.evidence[-1] == "there was no time to try every change of the events"
+
+
 def test_late_events_that_are_not_there_are_told():
     scenario = dataclasses.replace(SCENARIO, at=20 * SECOND)
     found = diagnose(scenario, "spending__orders", online=(2, "PRESENT"))
@@ -228,8 +245,19 @@ def test_a_report_has_a_case_for_each_feature(report, tmp_path):
     assert "'a\\x01]]>'" in cases["word\ufffd"].find("failure").text
 
 
+def test_what_is_diagnosed_stays_as_it_is():
+    made = Report("service", 0)
+    made.take("spending__spend", (1.0, "PRESENT"), (2.0, "PRESENT"), row={}, as_of="1970-01-01")
+    diagnose_report(made, lambda difference: SCENARIO)
+    (first,) = made.differences
+    assert first.diagnosis is not None
+    diagnose_report(made, lambda difference: pytest.fail("a later round knows other rows"))
+    assert made.differences == [first]
+    assert made.differences[0].diagnosis is first.diagnosis
+
+
 def test_a_report_that_cannot_be_written_is_an_error(report, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="there is no folder"):
         write_junit(tmp_path / "nowhere" / "report.xml", [report])
 
 

@@ -224,6 +224,46 @@ def test_an_event_that_the_states_lost_is_skew_whatever_lags(open_store, lagging
     assert report.features["of_customer__orders"].differing > 0
     assert report.features["of_shop__revenue"].differing == 0
     assert (report.features["of_shop__revenue"].lagging > 0) is lagging
+    lost = next(d.diagnosis for d in report.differences if d.feature == "of_customer__orders")
+    assert lost is not None
+    assert lost.cause == "missing event", "the lagging ones are not what the state has lost"
+    assert lost.where.startswith("online is what comes without event ")
+    assert lost.case == "", "its events, played again, make no difference"
+    assert " are enough" not in lost.text()
+
+
+def test_a_state_that_is_gone_misses_every_event(open_store):
+    store = open_store()
+    (view,) = [v for v in store.live()["service"].views if v.name == "of_customer"]
+    store.online.delete(list(store.online.keys(state_prefix("tests", view))))
+    report = sample(store)
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__orders")
+    assert found is not None
+    assert (found.cause, found.where) == (
+        "missing event",
+        "online is what comes without any event",
+    )
+
+
+def test_a_state_of_yesterday_is_stale(open_store):
+    store = open_store(rows=[])
+    (view,) = [v for v in store.live()["service"].views if v.name == "of_customer"]
+
+    def push(hours: int) -> None:
+        store.push("orders", [{"customer": 1, "shop": "a", "amount": 1.0, "word": None,
+                               "at": NOW - hours * HOUR}])  # fmt: skip
+
+    push(5)
+    (key,) = store.online.keys(state_prefix("tests", view))
+    old = store.online.read([key])[0] or b""
+    push(4)
+    push(3)
+    store.online.write({key: old})
+    report = sample(store)
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__orders")
+    assert found is not None
+    assert found.cause == "stale state"
+    assert found.where.startswith("online is what comes without the 2 events that arrived from ")
 
 
 def test_an_entity_of_one_side_only_is_seen(open_store):
@@ -247,6 +287,11 @@ def test_another_arithmetic_on_one_path_is_skew(open_store, monkeypatch):
     monkeypatch.setattr(Sum, "over", lambda self, values, item: sum(values) if values else None)
     report = sample(store)
     assert report.features["of_customer__spend"].differing > 0
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__spend")
+    assert found is not None
+    assert found.cause == "float order"
+    assert len(found.scenario.deliveries) <= 5
+    assert "parity(" in found.case
 
 
 def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
@@ -396,6 +441,22 @@ def test_what_was_served_wrong_is_skew_whatever_lags(open_store, lagging, monkey
     assert report.features["of_customer__spend"].differing > 0
     assert report.features["of_customer__orders"].differing == 0
     assert (report.features["of_customer__orders"].lagging > 0) is lagging
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__spend")
+    assert found is not None
+    assert found.case == "", "what was served wrong is not computed so any more"
+    assert found.evidence
+
+
+def test_a_replay_tells_the_event_that_was_not_served(open_store):
+    store = open_store()
+    lose_an_event(store)
+    serve_all(store)
+    store.materialize()
+    report = replayed(store)
+    found = next(d.diagnosis for d in report.differences if d.feature == "of_customer__orders")
+    assert found is not None
+    assert found.cause == "missing event"
+    assert found.where.startswith("online is what comes without event ")
 
 
 def test_an_older_version_is_replayed_by_the_registry_s_definition(open_store):

@@ -21,6 +21,7 @@ import pytest
 from paths import Paths, Question, connect
 
 from featurekit import push, serve, sources
+from featurekit.errors import DefinitionError
 from featurekit.online import state
 from featurekit.online.store import MemoryStore
 from featurekit.parity import check, diagnose
@@ -275,3 +276,13 @@ def test_a_skew_is_caught_and_its_cause_named(store, ordinary, monkeypatch, name
     assert ordinary.differing(store) > 0
     causes = [d.diagnosis.cause for d in report.differences if d.diagnosis is not None]
     assert causes == [skew.cause] * told
+
+
+def test_operators_are_a_mode_of_the_store_about_no_service(store):
+    report = store.check_parity(mode="operators", budget=1)
+    assert report.ok
+    assert report.compared > 10_000
+    with pytest.raises(DefinitionError, match="about no service"):
+        store.check_parity("service", mode="operators")
+    with pytest.raises(DefinitionError, match="takes the name of a service"):
+        store.check_parity(mode="fuzz")

@@ -212,3 +212,9 @@ def test_loading_the_plugin_loads_nothing_more():
     loaded = [m for m in ("featurekit.testing", "featurekit.parity", "featurekit.ops", "duckdb",
                           "pyarrow", "pandas") if f"'{m}'" in done.stdout]  # fmt: skip
     assert loaded == []
+
+
+def test_a_service_by_name_needs_a_repo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DefinitionError, match=r"no feature repo feature_repo in .*repo=…"):
+        assert_parity("checkout", {}, [])

@@ -246,4 +246,4 @@ def test_one_check_from_the_command_line(open_store):
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
     done = cli(store, "replay")
     assert done.returncode == 1
-    assert "First difference" in done.stdout
+    assert "  cause    " in done.stdout

@@ -21,12 +21,21 @@ from featurekit.errors import FeaturekitError
 from featurekit.parity.budget import Budget
 from featurekit.parity.report import Report
 from featurekit.parity.show import show_operators, show_report
+from featurekit.parity.written import check_writable
 from featurekit.screen import Screen
 from featurekit.store import FeatureStore
 
 if TYPE_CHECKING:
     from featurekit.parity.live import LiveCheck
     from featurekit.parity.watch import Watch
+
+
+def check_files(arguments: argparse.Namespace) -> None:
+    """ConfigError, before anything is compared, where a report could not be written."""
+    for option in ("html", "junit"):
+        path = getattr(arguments, option, None)
+        if path is not None:
+            check_writable(path, f"--{option}")
 
 
 def history(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -74,7 +83,8 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
             progress=lambda done: move("rows", done, done),
         )
     if not reports or not any(r.compared or r.unchecked for r in reports):
-        raise FeaturekitError("the serving log holds no rows of these services")
+        of = f" of {', '.join(arguments.services)}" if arguments.services else ""
+        raise FeaturekitError(f"the serving log holds no rows{of}")
     return conclude(screen, reports, arguments, why="see what was not checked")
 
 
@@ -110,7 +120,7 @@ def _sampled(
         arguments.metrics_file,
         arguments.webhook,
         arguments.keep_going,
-        warn=lambda text: print(f"featurekit: warning: {text}", file=sys.stderr, flush=True),
+        warn=_warn,
     )
     if arguments.every is not None:
         return _watch(watch, arguments, screen)
@@ -125,6 +135,9 @@ def _watch(watch: Watch, arguments: argparse.Namespace, screen: Screen) -> bool:
     from featurekit.parity.metrics import served
 
     def show(reports: list[Report]) -> None:
+        if reports:
+            for error in _write(reports, arguments):
+                _warn(str(error))
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         screen.record({"at": now, "services": [r.to_dict() for r in reports]})
         for report in reports:
@@ -195,19 +208,41 @@ def conclude(
 ) -> bool:
     """Show what was found, and write the files that were asked for; FeaturekitError where nothing
     could be compared."""
-    if arguments.html is not None:
-        from featurekit.parity.page import write_page
-
-        write_page(arguments.html, [r.to_dict() for r in reports])
+    failed = _write(reports, arguments)
     agree = all(r.ok for r in reports)
-    if arguments.junit is not None:
-        from featurekit.parity.junit import write_junit
-
-        write_junit(arguments.junit, reports)
     screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
     for report in reports:
         show_report(screen, report)
+    differs = any(r.differing for r in reports)
+    for error in failed:
+        if not differs:
+            raise error
+        _warn(str(error))
     empty = [r.service for r in reports if not r.compared]
-    if empty and not any(r.differing for r in reports):
+    if empty and not differs:
         raise FeaturekitError(f"nothing could be compared for {', '.join(empty)}: {why}")
     return agree
+
+
+def _write(reports: list[Report], arguments: argparse.Namespace) -> list[FeaturekitError]:
+    """Write the files that were asked for; why those could not be written that were not."""
+    failed: list[FeaturekitError] = []
+    if arguments.html is not None:
+        from featurekit.parity.page import write_page
+
+        try:
+            write_page(arguments.html, [r.to_dict() for r in reports])
+        except FeaturekitError as error:
+            failed.append(error)
+    if arguments.junit is not None:
+        from featurekit.parity.junit import write_junit
+
+        try:
+            write_junit(arguments.junit, reports)
+        except FeaturekitError as error:
+            failed.append(error)
+    return failed
+
+
+def _warn(text: str) -> None:
+    print(f"featurekit: warning: {text}", file=sys.stderr, flush=True)

@@ -479,6 +479,7 @@ def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
     """Compare both paths bit for bit, in one of the modes."""
     from featurekit.cli import parity as modes
 
+    modes.check_files(arguments)
     if arguments.mode == "operators":
         return modes.operators(arguments, screen)
     with _store(arguments) as store:

@@ -22,9 +22,9 @@ from featurekit.online.state import ERROR_STATUS, FOREVER, sort_value
 from featurekit.parity.bits import bits
 from featurekit.parity.counted import counted
 from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, bench, narrow, parts
+from featurekit.parity.stored import of_entity, rows_of
 from featurekit.parity.trace import sql_value, trace
 from featurekit.serve import Plan, state_key, state_prefix
-from featurekit.to_duckdb import quote
 from featurekit.to_python import ERROR, to_python
 from featurekit.types import instant, micros
 
@@ -304,18 +304,19 @@ class _Read:
         con = store.connect()
         try:
             relation = store.snapshot(con, view).relation
-            self.rows = _rows(con, view, _of_entity(con, view, relation, keys))
-            everything = _of_entity(con, view, store.with_forgotten(con, source), keys)
+            self.rows = rows_of(con, view, of_entity(con, view, relation, keys), most=_MOST_READ)
+            everything = of_entity(con, view, store.with_forgotten(con, source), keys)
             total = con.execute(f"SELECT count(*) FROM {everything}").fetchall()[0][0]
             present = con.execute(
-                f"SELECT count(*) FROM {_of_entity(con, view, relation, keys)}"
+                f"SELECT count(*) FROM {of_entity(con, view, relation, keys)}"
             ).fetchall()[0][0]
             self.forgotten: int = total - present
             self.ends: dict[Any, list[int]] | None = None
             if view.source.event_id is not None:
-                counting = _of_entity(con, view, counted_ids(con, view, relation), keys)
+                counting = of_entity(con, view, counted_ids(con, view, relation), keys)
                 self.ends = {}
-                for row in _rows(con, view, counting, end=view.source.op is not None):
+                deletes = view.source.op is not None
+                for row in rows_of(con, view, counting, most=_MOST_READ, end=deletes):
                     end = row.pop("__end", FOREVER)
                     self.ends.setdefault(_hashable(row), []).append(end)
         finally:
@@ -331,37 +332,6 @@ class _Read:
         if max(found) <= t:
             return f"T7: corrected or deleted from {instant(max(found)).isoformat()} on"
         return None
-
-
-def _of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> str:
-    import pyarrow as pa
-
-    from featurekit.parity.scenario import canonical
-
-    table = "__explained"
-    columns = {p.name: canonical(p.type, [keys[p.name]]) for p in view.join_keys}
-    con.register(f"{table}_arrow", pa.table(columns))
-    typed = ", ".join(
-        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {table}_arrow")
-    using = ", ".join(quote(p.name) for p in view.join_keys)
-    return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
-
-
-def _rows(con: Any, view: View, relation: str, *, end: bool = False) -> list[dict[str, Any]]:
-    """The newest of an entity's rows, as Python has them."""
-    schema = view.source.schema
-    shown = [*(quote(p.name) for p in schema), "__ts", "__created", *(["__end"] if end else [])]
-    table = con.sql(
-        f"SELECT {', '.join(shown)} FROM {relation} ORDER BY __created DESC, __ts DESC "
-        f"LIMIT {_MOST_READ}"
-    ).to_arrow_table()
-    for i, param in enumerate(schema):
-        if table.column(i).type != param.type.arrow:
-            table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows[::-1]
 
 
 def _held(

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurekit.errors import ConfigError
 from featurekit.parity.operators import OperatorsReport
 from featurekit.parity.report import Difference, FeatureReport, Report
 from featurekit.parity.show import difference_text
+from featurekit.parity.written import write_whole
 
 # What XML 1.0 cannot hold, however it is written.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -50,12 +50,8 @@ def _write(path: Path, suites: list[ET.Element], seconds: float) -> None:
     root.set("errors", "0")
     root.set("time", f"{seconds:.3f}")
     ET.indent(root)
-    hidden = path.with_name(f".{path.name}.writing")
-    try:
-        hidden.write_bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
-        hidden.rename(path)
-    except OSError as error:
-        raise ConfigError(f"--junit {path} cannot be written: {error.strerror}") from error
+    text = ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    write_whole(path, text, "--junit")
 
 
 def _suite(report: Report) -> ET.Element:

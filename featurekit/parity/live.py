@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import Service, View
 from featurekit.deployment import materialized_marks
 from featurekit.errors import NotServed, OnlineError
 from featurekit.online.codec import entity_values
+from featurekit.online.state import NEVER
 from featurekit.parity.answers import (
     Answers,
     Asked,
@@ -30,10 +32,13 @@ from featurekit.parity.answers import (
     tell_apart,
 )
 from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose import diagnose_report
 from featurekit.parity.lag import Online, from_online, inputs
 from featurekit.parity.readers import Readers, read
-from featurekit.parity.report import Report
+from featurekit.parity.report import Difference, Report
 from featurekit.parity.sample import request_fields
+from featurekit.parity.scenario import Scenario
+from featurekit.parity.stored import stored_scenario
 from featurekit.serve import OnlineService, Plan, project_key, state_prefix
 from featurekit.to_duckdb import quote
 
@@ -44,7 +49,7 @@ _READ = 200
 _ROWS, _MANY = 100_000, 5_000
 _EXPLAINED = 20_000
 _TRIES = 3
-_POLL_S, _PATIENCE_S = 0.05, 10.0
+_POLL_S, _PATIENCE_S, _DIAGNOSING_S = 0.05, 10.0, 20.0
 
 
 class LiveCheck:
@@ -118,8 +123,20 @@ class LiveCheck:
                 break
             if stop is not None and stop.is_set():
                 break
+        if report.differences:
+            diagnose_report(report, self._scenario_of(service), seconds=_DIAGNOSING_S)
         report.seconds = clock.taken
         return report
+
+    def _scenario_of(self, service: Service) -> Callable[[Difference], Scenario | None]:
+        until = {
+            view.name: NEVER if mark is None else mark
+            for view, mark in zip(service.views, self._marks(service), strict=True)
+        }
+        filled = min(until.values(), default=NEVER)
+        return partial(
+            stored_scenario, self.store, service, filled_until=filled, online_until=until
+        )
 
     # --- whom to ask about ------------------------------------------------------------------------
 

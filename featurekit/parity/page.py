@@ -10,9 +10,11 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from featurekit import __version__
+from featurekit.parity.written import write_whole
 
 Found = Mapping[str, Any]
 
@@ -282,10 +284,16 @@ def _diagnosis(found: Found) -> str:
     return (
         f"<h4>Likely cause: {_text(found['cause'])}</h4><p>{_text(found['meaning'])}.{apart}</p>"
         f"<p>The paths part at: {_text(found['where'])}</p><ul>{evidence}</ul>"
-        f"<h4>Events that are enough to see it, as of {_text(found['as_of'])}</h4>"
-        f"{_scroll('Events', table) if events else '<p>None.</p>'}"
+        f"<h4>Events{' that are enough to see it' if case else ''}, as of "
+        f"{_text(found['as_of'])}</h4>{_scroll('Events', table) if events else '<p>None.</p>'}"
+        f"{_case(case) if case else ''}"
+    )
+
+
+def _case(text: str) -> str:
+    return (
         "<h4>As a test</h4><button type='button' class='copy' aria-live='polite'>Copy</button>"
-        f"{_scroll('A pytest case', f'<pre><code>{case}</code></pre>')}"
+        f"{_scroll('A pytest case', f'<pre><code>{text}</code></pre>')}"
     )
 
 
@@ -302,7 +310,8 @@ def _when(at: dt.datetime) -> str:
     return f"<time datetime='{at.isoformat()}'>{shown}</time>"
 
 
-def write_page(path: Any, reports: Iterable[Found]) -> None:
-    """Write the page of some reports into a file."""
+def write_page(path: Path, reports: Iterable[Found]) -> None:
+    """Write the page of some reports into a file, whole or not at all. ConfigError where it cannot
+    be written."""
     text = page(list(reports), made_at=dt.datetime.now(dt.UTC))
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode(), "--html")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import Service
@@ -26,8 +27,10 @@ from featurekit.parity.answers import (
     tell_apart,
 )
 from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose import diagnose_report
 from featurekit.parity.lag import Online, from_online
 from featurekit.parity.report import Report
+from featurekit.parity.stored import stored_scenario
 from featurekit.serving_log.block import Block, Head
 
 if TYPE_CHECKING:
@@ -175,6 +178,9 @@ def _replay(store: FeatureStore, versions: _Versions, report: Report, rows: _Row
             parted[o] = [i for i in found if asked.at[i] > forgotten]
     explained = _explained(store, service, asked, online, parted, blocks)
     tell_apart(report, service, asked, offline, online, parted, explained)
+    known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
+    filled = min(known, default=NEVER)
+    diagnose_report(report, partial(stored_scenario, store, service, filled_until=filled))
 
 
 def _forgotten_until(store: FeatureStore, service: Service) -> int:

@@ -52,8 +52,9 @@ def show_report(screen: Screen, report: Report) -> None:
 def difference_text(difference: Difference) -> str:
     """A pair that differs: with its diagnosis and the case that reproduces it, or by its values."""
     if difference.diagnosis is not None:
-        case = "".join(f"    {line}\n" for line in difference.diagnosis.case.splitlines())
-        return f"{difference.diagnosis.text()}\n  a test that reproduces it:\n\n{case}"
+        text, case = difference.diagnosis.text(), difference.diagnosis.case
+        indented = "".join(f"    {line}\n" for line in case.splitlines())
+        return f"{text}\n  a test that reproduces it:\n\n{indented}" if case else text
     shown = difference.to_dict()
     lines = [f"First difference: {shown['feature']} as of {shown['as_of']}"]
     lines += [

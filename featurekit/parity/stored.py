@@ -1,0 +1,106 @@
+"""The rows that files and log of pushes hold about an entity, and the scenario that they make of a
+value that differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiled import Service, View
+from featurekit.online.state import NEVER
+from featurekit.parity.bits import bits
+from featurekit.parity.diagnose import at_of
+from featurekit.parity.report import Difference
+from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed
+from featurekit.to_duckdb import quote
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_MOST = 2_000
+"""A scenario of more rows takes too long to play again and again."""
+
+
+def stored_scenario(
+    store: FeatureStore,
+    service: Service,
+    difference: Difference,
+    *,
+    filled_until: int = NEVER,
+    online_until: Mapping[str, int] | None = None,
+) -> Scenario | None:
+    """The rows that decide a value that differs, by arrival, and the question about it; None where
+    they are more than can be tried out.
+
+    What arrived by `filled_until` came online by a materialisation. `online_until` says of each
+    view up to when its files are online: what arrived later lags, and is left out.
+    """
+    of_sources: dict[str, list[dict[str, Any]]] = {}
+    con = store.connect()
+    try:
+        for view in narrowed(service, difference.feature).views:
+            keys = {p.name: difference.row[p.name] for p in view.join_keys}
+            if None in keys.values():
+                continue  # no entity (S2)
+            relation = store.marked_events(con, view)
+            if online_until is not None:
+                upto = online_until[view.name]
+                relation = f"(SELECT * FROM {relation} WHERE __pushed OR __created <= {upto})"
+            own = of_entity(con, view, relation, keys)
+            if view.source.event_id is not None:
+                # Rows of other entities that share an id with the entity's decide, too (T7).
+                name = quote(view.source.event_id)
+                own = f"(SELECT * FROM {relation} WHERE {name} IN (SELECT {name} FROM {own}))"
+            found = rows_of(con, view, own, most=_MOST + 1)
+            if len(found) > _MOST:
+                return None
+            _unite(of_sources.setdefault(view.source.name, []), found)
+    finally:
+        con.close()
+    deliveries = [Delivery(source, row) for source, rows in of_sources.items() for row in rows]
+    deliveries.sort(key=lambda d: int(d.row["__created"]))
+    at = at_of(difference)
+    return Scenario(service, tuple(deliveries), difference.row, at, min(filled_until, at))
+
+
+def of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> str:
+    """The rows of a relation that belong to one entity of a view."""
+    import pyarrow as pa
+
+    table = f"__entity_of_{view.name}"
+    arrow = quote(f"{table}_arrow")
+    columns = {p.name: canonical(p.type, [keys[p.name]]) for p in view.join_keys}
+    con.register(f"{table}_arrow", pa.table(columns))
+    typed = ", ".join(
+        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
+    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {quote(table)} AS SELECT {typed} FROM {arrow}")
+    using = ", ".join(quote(p.name) for p in view.join_keys)
+    return f"(SELECT * FROM {relation} SEMI JOIN {quote(table)} USING ({using}))"
+
+
+def rows_of(
+    con: Any, view: View, relation: str, *, most: int, end: bool = False
+) -> list[dict[str, Any]]:
+    """The newest rows of a relation, at most so many, by arrival and as Python has them."""
+    schema = view.source.schema
+    shown = [*(quote(p.name) for p in schema), "__ts", "__created", *(["__end"] if end else [])]
+    table = con.sql(
+        f"SELECT {', '.join(shown)} FROM {relation} ORDER BY __created DESC, __ts DESC LIMIT {most}"
+    ).to_arrow_table()
+    for i, param in enumerate(schema):
+        if table.column(i).type != param.type.arrow:
+            table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows[::-1]
+
+
+def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Add the rows of another view of the source, but for those that are there."""
+    known = Counter(repr(bits(row)) for row in rows)
+    for row in more:
+        if known[repr(bits(row))] > 0:
+            known[repr(bits(row))] -= 1
+        else:
+            rows.append(row)
