@@ -79,7 +79,7 @@ def one(store: RedisStore, plan: View, events: int, runs: int) -> dict[str, floa
         wanted = sorted(needed(state.head, t))
         names = [block_key(key, state.head.name(k)) for k in wanted]
         for k, block in zip(wanted, store.read(names), strict=True):
-            state.take(k, block)
+            state.take(key, k, block)
             read[-1] += len(block or b"")
         lookup.answer(state, t)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import Sums
 from featurekit.compiled import Feature
 from featurekit.online.blocks import Head, checked
@@ -122,7 +123,7 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
         return stated(empty_value(feature))
     layout = large.head.layout
     sums_of, choice_of = layout.sums_of[f], layout.choice_of[f]
-    sums = Sums()
+    aggregate, sums = feature.implementation(), Sums()
     values: list[Any] = []
     for i, j, whole in pieces:
         if whole and sums_of is not None:
@@ -131,14 +132,14 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
             values += [v for v in large.head.chosen(choice_of)[i:j] if v is not None]
         else:
             for k in range(i, j):
-                values += _inputs(large.blocks[k], feature, t)
-    aggregate, item = feature.implementation(), item_type(layout.view, feature)
+                values += _inputs(large.blocks[k], feature, aggregate, t)
+    item = item_type(layout.view, feature, aggregate)
     if sums_of is not None:
-        return finished(feature, t, lambda: aggregate.over_sums(sums, values, item))
-    return finished(feature, t, lambda: aggregate.over(values, item))
+        return finished(feature, aggregate, t, aggregate.over_sums, sums, values, item)
+    return finished(feature, aggregate, t, aggregate.over, values, item)
 
 
-def _inputs(read: Reader, feature: Feature, t: int) -> Any:
+def _inputs(read: Reader, feature: Feature, aggregate: Aggregate, t: int) -> Any:
     low, high = feature.bounds(t)
     i, j = bisect_right(read.ts, low), bisect_right(read.ts, high)
-    return inputs(feature, read, i, j, t, late=read.newest_arrival > t)
+    return inputs(feature, aggregate, read, i, j, t, late=read.newest_arrival > t)

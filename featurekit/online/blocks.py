@@ -18,17 +18,27 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeGuard
 
-from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import ZERO, Field, Scaled, Sums, reduced, sums_of
-from featurekit.compiled import View
+from featurekit.compiled import Feature, View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import decode_column, encode_column
-from featurekit.online.state import HEADER, NEVER_VISIBLE, Event, State, decode_state, event_order
-from featurekit.to_python import ERROR
+from featurekit.online.state import (
+    HEADER,
+    NEVER_VISIBLE,
+    Event,
+    Reader,
+    State,
+    decode_state,
+    event_order,
+    inputs,
+    item_type,
+)
+from featurekit.types import Type
 
 VERSION = 2
 SPLIT = 1024
@@ -114,53 +124,41 @@ class Layout:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        fields: dict[tuple[int | None, int | None], dict[Field, None]] = {}
-        chosen: dict[tuple[str, int, int | None], Aggregate] = {}
-        features = view.features if splits(view) else ()
-        for feature in features:
-            kind = feature.implementation()
-            if kind.adds:
-                fields.setdefault((feature.slot, feature.where), {}).update(
-                    dict.fromkeys(kind.adds)
-                )
-            elif kind.chooses:
-                assert feature.aggregate is not None
-                assert feature.slot is not None
-                chosen[feature.aggregate, feature.slot, feature.where] = kind
-        # The fields of one input in one order, whatever features ask for them.
-        self.sums = [(*of, tuple(f for f in _FIELDS if f in fields[of])) for of in fields]
-        self.chosen = [(kind, slot, where) for (_, slot, where), kind in chosen.items()]
-        sums, choices = list(fields), list(chosen)
-        self.sums_of = [
-            sums.index((f.slot, f.where)) if f.implementation().adds else None for f in features
+        # An input, and where: the fields that features ask for, and the first of those features.
+        fields: dict[tuple[int | None, int | None], set[Field]] = {}
+        summed: dict[tuple[int | None, int | None], Feature] = {}
+        chosen: dict[tuple[str | None, int | None, int | None], Feature] = {}
+        self.sums_of: list[int | None] = []
+        self.choice_of: list[int | None] = []
+        for feature in view.features if splits(view) else ():
+            aggregate = feature.implementation()
+            of, choice = (feature.slot, feature.where), None
+            if aggregate.adds:
+                summed.setdefault(of, feature)
+                fields.setdefault(of, set()).update(aggregate.adds)
+            elif aggregate.chooses:
+                choice = (feature.aggregate, *of)
+                chosen.setdefault(choice, feature)
+            self.sums_of.append(list(summed).index(of) if aggregate.adds else None)
+            self.choice_of.append(None if choice is None else list(chosen).index(choice))
+        self.sums = [
+            (feature, tuple(f for f in _FIELDS if f in fields[of]))
+            for of, feature in summed.items()
         ]
-        self.choice_of = [
-            choices.index((f.aggregate or "", f.slot or 0, f.where))
-            if f.implementation().chooses
-            else None
-            for f in features
-        ]
+        self.chosen = list(chosen.values())
 
     def enough(self, feature: int) -> bool:
         """Whether a head is enough for a feature over whole blocks."""
         return self.sums_of[feature] is not None or self.choice_of[feature] is not None
 
-    def item(self, slot: int | None) -> Any:
-        """The type of the inputs of a slot."""
-        return None if slot is None else self.view.slots[slot].type.base
+    def chosen_type(self, index: int) -> Type:
+        """The type of a chosen input."""
+        slot = self.chosen[index].slot
+        assert slot is not None
+        return self.view.slots[slot].type
 
 
 _FIELDS: tuple[Field, ...] = ("count", "total", "squares", "nans", "plus", "minus")
-
-
-def _inputs(events: Sequence[Event], slot: int | None, where: int | None) -> list[Any]:
-    """The inputs of an aggregate among some events; without a slot the events are counted."""
-    if where is not None:
-        events = [e for e in events if e[2][where] is True]
-    if slot is None:
-        return [None] * len(events)
-    values = [e[2][slot] for e in events]
-    return [v for v in values if v is not None and v is not ERROR]
 
 
 @dataclass(slots=True)
@@ -182,14 +180,15 @@ def make_block(layout: Layout, events: list[Event]) -> Block:
     """The block of some events in the order of T6."""
     newest = max(e[1] for e in events)
     blob = State(layout.view, NEVER_VISIBLE, newest, events).encode()
-    sums = tuple(
-        sums_of(_inputs(events, slot, where), layout.item(slot), fields)
-        for slot, where, fields in layout.sums
-    )
-    chosen = tuple(
-        kind.over(_inputs(events, slot, where), layout.item(slot))
-        for kind, slot, where in layout.chosen
-    )
+    read = Reader(layout.view, blob)
+
+    def of(feature: Feature, over: Callable[[Any, Any], Any]) -> Any:
+        aggregate = feature.implementation()
+        values = inputs(feature, aggregate, read, 0, read.n, newest, late=False)
+        return over(values, item_type(layout.view, feature, aggregate))
+
+    sums = tuple(of(feature, partial(sums_of, fields=fields)) for feature, fields in layout.sums)
+    chosen = tuple(of(feature, feature.implementation().over) for feature in layout.chosen)
     first, last = events[0][0], events[-1][0]
     return Block(first, last, newest, len(events), digest(blob), sums, chosen, blob)
 
@@ -268,7 +267,7 @@ class Head:
         self.digests = self.data[at + 4 * n : at + (4 + _DIGEST) * n]
         at += (4 + _DIGEST) * n
         self.sums: list[list[tuple[Field, Running]]] = []
-        for _, _, fields in layout.sums:
+        for _, fields in layout.sums:
             columns = []
             for field in fields:
                 column = Running(self.data, at, n)
@@ -285,7 +284,7 @@ class Head:
     def chosen(self, index: int) -> Any:
         """What an aggregate chose of each block; None where a block has no input."""
         while len(self._chosen) <= index:
-            type_ = self.layout.view.slots[self.layout.chosen[len(self._chosen)][1]].type
+            type_ = self.layout.chosen_type(len(self._chosen))
             column, _, self._chosen_at = decode_column(type_, self.data, self._chosen_at, self.n)
             self._chosen.append(column)
         return self._chosen[index]
@@ -330,10 +329,10 @@ def encode_head(
         struct.pack(f"<{n}I", *(b.count for b in blocks)),
         *(b.digest for b in blocks),
     ]
-    for i, (_, _, fields) in enumerate(layout.sums):
+    for i, (_, fields) in enumerate(layout.sums):
         parts += (running([getattr(b.sums[i], field) for b in blocks]) for field in fields)
-    for i, (_, slot, _) in enumerate(layout.chosen):
-        parts.append(encode_column(layout.view.slots[slot].type, [b.chosen[i] for b in blocks]))
+    for i in range(len(layout.chosen)):
+        parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
     return b"".join(parts)
 
 

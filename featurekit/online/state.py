@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurekit.aggregates import Aggregate
 from featurekit.compiled import Feature, View
 from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.online.codec import decode_column, encode_column
@@ -399,13 +400,17 @@ def _window(
     i, j = span
     if i >= j:
         return stated(empty_value(feature))
-    values = inputs(feature, read, i, j, t, late=late)
-    aggregate, item = feature.implementation(), item_type(view, feature)
-    return finished(feature, t, lambda: aggregate.over(values, item))
+    aggregate = feature.implementation()
+    values = inputs(feature, aggregate, read, i, j, t, late=late)
+    return finished(
+        feature, aggregate, t, aggregate.over, values, item_type(view, feature, aggregate)
+    )
 
 
-def inputs(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool) -> Any:
-    """The inputs of an aggregate among the events from i up to j."""
+def inputs(
+    feature: Feature, aggregate: Aggregate, read: Reader, i: int, j: int, t: int, *, late: bool
+) -> Any:
+    """The inputs of a feature's aggregate among the events from i up to j."""
     chosen: Any = range(i, j)
     filtered = False
     if late:
@@ -413,7 +418,7 @@ def inputs(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool
     if feature.where is not None:
         keep = read.column(feature.where)
         chosen, filtered = [k for k in chosen if keep[k] is True], True
-    if feature.implementation().of_instants:
+    if aggregate.of_instants:
         if feature.slot is not None:
             column = read.column(feature.slot)
             chosen = [k for k in chosen if column[k] is not None and column[k] is not ERROR]
@@ -427,17 +432,19 @@ def inputs(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool
     return values
 
 
-def item_type(view: View, feature: Feature) -> Any:
+def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:
     """The type of an aggregate's inputs; None where it takes rows or instants."""
-    if feature.slot is None or feature.implementation().of_instants:
+    if feature.slot is None or aggregate.of_instants:
         return None
     return view.slots[feature.slot].type.base
 
 
-def finished(feature: Feature, t: int, over: Callable[[], Any]) -> tuple[Any, str]:
-    """The value that an aggregate gives as of `t`, and its status (R3, A4)."""
+def finished(
+    feature: Feature, aggregate: Aggregate, t: int, over: Callable[..., Any], *about: Any
+) -> tuple[Any, str]:
+    """The value that `over(*about)` gives as of `t`, and its status (R3, A4)."""
     try:
-        value = feature.implementation().as_of(over(), t)
+        value = aggregate.as_of(over(*about), t)
     except ArithmeticError:
         return None, ERROR_STATUS
     return stated(feature.default if value is None else value)
