@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import arguments
 from featurekit.online.server import scratch_redis
 from featurekit.parity.budget import Budget
-from featurekit.parity.live import LiveCheck
+from featurekit.parity.sample import LiveCheck
 from featurekit.store import FeatureStore
 
 GOAL = 200_000

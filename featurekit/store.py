@@ -821,7 +821,7 @@ class FeatureStore:
             )
             return report
         if mode == "sample":
-            from featurekit.parity.live import LiveCheck
+            from featurekit.parity.sample import LiveCheck
 
             with closing(LiveCheck(self, service, seed=seed, workers=workers)) as check:
                 return check.run(
@@ -833,7 +833,7 @@ class FeatureStore:
                 'check_parity: mode is "history", "fuzz", "sample", "replay" or "operators", '
                 f"not {mode!r}"
             )
-        from featurekit.parity.check import check_parity
+        from featurekit.parity.history import check_parity
 
         return check_parity(
             self,

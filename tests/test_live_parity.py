@@ -21,9 +21,9 @@ from featurekit.aggregates import Sum
 from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineError
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import decode_state
-from featurekit.parity import live
+from featurekit.parity import sample as live_check
 from featurekit.parity.budget import Budget
-from featurekit.parity.live import LiveCheck
+from featurekit.parity.sample import LiveCheck
 from featurekit.serve import state_prefix
 from featurekit.store import FeatureStore
 
@@ -180,7 +180,7 @@ def test_a_sample_finds_nothing_where_the_paths_agree(open_store):
 
 
 def test_many_rows_are_read_by_processes_with_the_same_answer(open_store, monkeypatch):
-    monkeypatch.setattr(live, "_MANY", 10)
+    monkeypatch.setattr(live_check, "_MANY", 10)
     store = open_store()
     with closing(LiveCheck(store, "service", workers=2)) as check:
         agreeing = check.run(Budget(values=1_000))
@@ -297,7 +297,7 @@ def test_another_arithmetic_on_one_path_is_skew(open_store, monkeypatch):
 def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
     store = open_store()
     check = LiveCheck(store, "service")
-    ask, pushed = live.read, 0
+    ask, pushed = live_check.read, 0
 
     def pushing(*args: Any, **kwargs: Any) -> Any:
         nonlocal pushed
@@ -307,7 +307,7 @@ def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
                                    "at": NOW - HOUR} for c in range(3)])  # fmt: skip
         return ask(*args, **kwargs)
 
-    monkeypatch.setattr(live, "read", pushing)
+    monkeypatch.setattr(live_check, "read", pushing)
     report = check.run(Budget(values=2_000))
     assert pushed == 2
     assert (report.differing, report.lagging) == (0, 0)
@@ -318,7 +318,7 @@ def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
 def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeypatch):
     """A push of rows with arrivals of their own lands between the two paths' answers."""
     store = open_store()
-    offline, pushed = live.offline_answers, []
+    offline, pushed = live_check.offline_answers, []
 
     def after(*args: Any) -> Any:
         if not pushed:
@@ -329,7 +329,7 @@ def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeyp
             ]))  # fmt: skip
         return offline(*args)
 
-    monkeypatch.setattr(live, "offline_answers", after)
+    monkeypatch.setattr(live_check, "offline_answers", after)
     report = sample(store)
     assert pushed
     assert (report.differing, report.lagging, dict(report.unchecked)) == (0, 0, {})

@@ -24,7 +24,7 @@ from featurekit import push, serve, sources
 from featurekit.errors import DefinitionError
 from featurekit.online import state
 from featurekit.online.store import MemoryStore
-from featurekit.parity import check, diagnose
+from featurekit.parity import diagnose, history
 from featurekit.store import FeatureStore
 from featurekit.types import micros
 from tests.planted.skews import SKEWS
@@ -203,7 +203,7 @@ class Ordinary:
                 for view in paths.service.views:
                     found = store.snapshot(events, view)
                     # As the check imports it, for skews that are planted there.
-                    check.materialize_view(events, online, "tests", view, found, until=middle)
+                    history.materialize_view(events, online, "tests", view, found, until=middle)
                 events.close()
             rows = [
                 r for r, c in zip(self.raw, self.created, strict=True) if known < c <= question.t

@@ -25,7 +25,7 @@ from featurekit.errors import (
     StoreUnavailable,
 )
 from featurekit.online.redis_store import RedisStore
-from featurekit.parity import check
+from featurekit.parity import history
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -399,7 +399,7 @@ def test_the_parity_check_replays_in_the_order_of_arrival_and_agrees(make_repo, 
 
 
 def forgetful(patch: pytest.MonkeyPatch) -> None:
-    around = check.prepare
+    around = history.prepare
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         prepared = around(project, views, rows)
@@ -407,16 +407,16 @@ def forgetful(patch: pytest.MonkeyPatch) -> None:
             writer.ids.within //= 3
         return prepared
 
-    patch.setattr(check, "prepare", prepare)
+    patch.setattr(history, "prepare", prepare)
 
 
 def without_deletions(patch: pytest.MonkeyPatch) -> None:
-    around = check.prepare
+    around = history.prepare
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         return around(project, views, [r for r in rows if r.get("op") != "delete"])
 
-    patch.setattr(check, "prepare", prepare)
+    patch.setattr(history, "prepare", prepare)
 
 
 def staying(patch: pytest.MonkeyPatch) -> None:

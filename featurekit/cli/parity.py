@@ -26,7 +26,7 @@ from featurekit.screen import Screen
 from featurekit.store import FeatureStore
 
 if TYPE_CHECKING:
-    from featurekit.parity.live import LiveCheck
+    from featurekit.parity.sample import LiveCheck
     from featurekit.parity.watch import Watch
 
 
@@ -90,7 +90,7 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
 
 def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -> bool:
     """Compare the live store with offline, once or again and again."""
-    from featurekit.parity.live import LiveCheck
+    from featurekit.parity.sample import LiveCheck
 
     if arguments.every is None and (arguments.keep_going or arguments.metrics_port is not None):
         raise UsageError("--keep-going and --metrics-port are for --every")

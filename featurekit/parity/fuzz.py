@@ -34,8 +34,8 @@ from featurekit.online.state import NEVER
 from featurekit.online.store import MemoryStore, OnlineStore
 from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.columns import differing, differing_statuses, values
+from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.sample import Question
 from featurekit.parity.workers import Workers
 from featurekit.parity.world import Course, Draft, Drafts, Row, Step
 from featurekit.point_in_time import Events

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from featurekit.errors import FeaturekitError, FingerprintMismatch
 from featurekit.parity.budget import Budget
-from featurekit.parity.live import LiveCheck
 from featurekit.parity.metrics import Metrics
 from featurekit.parity.report import Report
+from featurekit.parity.sample import LiveCheck
 from featurekit.screen import plain
 
 _WEBHOOK_S = 10.0

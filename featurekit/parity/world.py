@@ -26,7 +26,7 @@ from featurekit.online.state import NEVER
 from featurekit.ops.table import MIN_SPAN
 from featurekit.parity import hostile
 from featurekit.parity.bits import bits
-from featurekit.parity.sample import Question
+from featurekit.parity.questions import Question
 from featurekit.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 

@@ -23,8 +23,8 @@ from featurekit.online.store import OnlineStore
 from featurekit.parity.bits import bits
 from featurekit.parity.budget import Budget
 from featurekit.parity.diagnose import at_of, diagnose_report
+from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.sample import Question, draw
 from featurekit.parity.scenario import Delivery, Scenario
 from featurekit.point_in_time import Events
 from featurekit.push import prepare, write
