@@ -1,6 +1,6 @@
 """What exactness costs: each aggregate's window plan, beside DuckDB's inexact sum in the same plan.
 
-    python benchmarks/aggregates.py [--size full|smoke] [--runs N] [--json]
+    python -m benchmarks.aggregates [--size full|smoke] [--runs N] [--json]
 
 One million labels and ten million events of 100,000 keys over 90 days (smoke: a fiftieth); each row
 is a view of that one feature, over 7 days (8 events a window) and over all 90 (50). Times hold the
@@ -14,8 +14,8 @@ import statistics
 from typing import Any
 
 import duckdb
-from measure import Result, arguments, seconds, show
 
+from benchmarks.measure import OURS, Result, arguments, seconds, show
 from featurekit import aggregates
 from featurekit.aggregates import (
     Aggregate,
@@ -156,7 +156,8 @@ def main() -> None:
         for name, ours_s, against_s in measured(con, window, given.runs):
             goal = 1.25 if name in ("Sum of money", "Mean of money") else None
             work = f"{name}, {window}"
-            results.append(Result(work, given.size, ours_s, "DuckDB's sum", against_s, goal))
+            taken = {OURS: ours_s, "DuckDB's sum": against_s}
+            results.append(Result(work, given.size, "s", taken, "DuckDB's sum", goal))
     show(results, as_json=given.json)
 
 

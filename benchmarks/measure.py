@@ -1,30 +1,88 @@
-"""What every benchmark shares: medians of interleaved runs, and a table or JSON of ratios."""
+"""What every benchmark shares: what a result is, and how two contenders are timed in one run.
+
+Machines are noisy, so contenders run by turns and medians count: a busy minute falls on all of
+them, and only ratios within one run mean anything.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OURS = "featurekit"
+SIZES = ("smoke", "medium", "full")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One comparison: seconds of ours and of the other, medians of the same run, and the goal."""
+    """One piece of work, what each contender took for it, and what was claimed.
+
+    `unit` is "s" or "B", of which less is better, or "1/s", of which more is. `goal` is the most
+    (of a rate the least) that `ratio` may be; None where nothing is claimed. `note` says what a
+    reader must know to compare: which peer returns other values, and why.
+    """
 
     work: str
     size: str
-    ours_s: float
+    unit: str
+    taken: Mapping[str, float]
     against: str
-    against_s: float
     goal: float | None = None
+    note: str = ""
 
     @property
     def ratio(self) -> float:
-        """How many times longer ours takes."""
-        return self.ours_s / self.against_s
+        """Ours by the other's, in `unit`."""
+        return self.taken[OURS] / self.taken[self.against]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.goal is None:
+            return None
+        return self.ratio >= self.goal if self.unit == "1/s" else self.ratio <= self.goal
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "work": self.work, "size": self.size, "unit": self.unit, "taken": dict(self.taken),
+            "against": self.against, "ratio": self.ratio, "goal": self.goal, "met": self.met,
+            "note": self.note,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What each contender takes as one size grows: `taken[name][i]` at `xs[i]`."""
+
+    work: str
+    x: str
+    xs: Sequence[float]
+    unit: str
+    taken: Mapping[str, Sequence[float]]
+    note: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "work": self.work, "x": self.x, "xs": list(self.xs), "unit": self.unit,
+            "taken": {name: list(values) for name, values in self.taken.items()},
+            "note": self.note,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of one call in the middle, and of one in a hundred."""
+
+    p50: float
+    p99: float
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,18 +92,52 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def compare(
-    ours: Callable[[], object], against: Callable[[], object], *, runs: int
-) -> tuple[float, float]:
-    """Median seconds of both, run by turns, so that a busy minute falls on both; one run before
-    that warms up."""
-    ours(), against()
-    taken = [(seconds(ours), seconds(against)) for _ in range(runs)]
-    return statistics.median(t[0] for t in taken), statistics.median(t[1] for t in taken)
+def interleaved(works: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Median seconds of each, run by turns; one run of each before that warms up."""
+    for work in works.values():
+        work()
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(runs):
+        for name, work in works.items():
+            gc.collect()  # a peer does not pay for what another left
+            taken[name].append(seconds(work))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def latencies(
+    works: Mapping[str, Callable[[], object]], calls: int, *, stretches: int = 5
+) -> dict[str, Latency]:
+    """The latency of short calls: `stretches` stretches of `calls` calls of each, by turns. Each
+    figure is the median over the stretches, so that one busy moment does not make a p99."""
+    clock = time.perf_counter
+    taken: dict[str, list[list[float]]] = {name: [] for name in works}
+    for work in works.values():
+        for _ in range(max(1, calls // 10)):
+            work()
+    for _ in range(stretches):
+        for name, work in works.items():
+            gc.collect()
+            stretch = []
+            for _ in range(calls):
+                began = clock()
+                work()
+                stretch.append(clock() - began)
+            taken[name].append(stretch)
+    return {
+        name: Latency(
+            statistics.median(statistics.median(s) for s in stretches_),
+            statistics.median(_p99(s) for s in stretches_),
+        )
+        for name, stretches_ in taken.items()
+    }
+
+
+def _p99(values: Sequence[float]) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
 
 
 def arguments(description: str, sizes: dict[str, int]) -> argparse.Namespace:
-    """The options of every benchmark: --size, --runs, --json."""
+    """The options of a benchmark that is run alone: --size, --runs, --json."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=sizes, default=next(iter(sizes)), help="how much data")
     parser.add_argument(
@@ -58,21 +150,12 @@ def arguments(description: str, sizes: dict[str, int]) -> argparse.Namespace:
 
 
 def show(results: Sequence[Result], *, as_json: bool) -> None:
-    """Print the results."""
+    """Print the results of a benchmark that is run alone."""
     if as_json:
-        print(json.dumps([{**asdict(r), "ratio": r.ratio} for r in results], indent=2))
+        print(json.dumps([r.document() for r in results], indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("work", "size", "featurekit", "against", "", "ratio", "goal")
-    for r in results:
-        goal = "" if r.goal is None else f"≤ {r.goal:g}" + (" ✓" if r.ratio <= r.goal else " ✗")
-        table.add_row(
-            r.work, r.size, _time(r.ours_s), r.against, _time(r.against_s), f"{r.ratio:.2f}", goal
-        )
-    Console().print(table)
+    from benchmarks.report import table
 
-
-def _time(s: float) -> str:
-    return f"{s:.2f} s" if s >= 1 else f"{s * 1e3:.2f} ms" if s >= 1e-3 else f"{s * 1e6:.2f} µs"
+    Console().print(table(results))

@@ -1,6 +1,6 @@
 """The parity checker: values compared per second, of the shop's services, by mode.
 
-    python benchmarks/parity_speed.py [--values N] [--workers N] [--repo PATH] [--json]
+    python -m benchmarks.parity_speed [--values N] [--workers N] [--repo PATH] [--json]
 
 The goal is 200,000 values a second of `fuzz` on two cores: both paths, the comparison and the
 drawing included, the start of the processes not (it is about a second, once). CPU seconds count
@@ -14,9 +14,11 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import OURS, Result
 from featurekit.demo.sample_data import write_sample_data
 from featurekit.parity.budget import Budget
 from featurekit.parity.fuzz import fuzz
@@ -24,6 +26,32 @@ from featurekit.repo import load_repo
 from featurekit.store import FeatureStore
 
 SHOP = Path(__file__).parent.parent / "feature_repo"
+
+
+VALUES = {"smoke": 300_000, "medium": 3_000_000, "full": 20_000_000}
+WANTED = 200_000
+
+
+def results(size: str, runs: int) -> Iterator[Result]:
+    """The fuzz mode's rate by service, one long run each, beside what is wanted of it."""
+    del runs  # a rate over minutes, with its own warm-up in it
+    repo = load_repo(SHOP)
+    for name, service in repo.compiled_services.items():
+        began = time.monotonic()
+        report = fuzz(
+            service, repo.sources, budget=Budget(values=VALUES[size]), seed=1, workers=cores()
+        )
+        assert report.ok, name
+        rate = report.compared / (time.monotonic() - began)
+        taken = {OURS: rate, "wanted": float(WANTED)}
+        work = f"values compared by parity fuzz, {name}"
+        # Of a short run most is the start of the processes.
+        goal = None if size == "smoke" else 1.0
+        yield Result(work, f"{report.compared:,} values", "1/s", taken, "wanted", goal)
+
+
+def cores() -> int:
+    return min(2, os.cpu_count() or 1)
 
 
 def main() -> None:

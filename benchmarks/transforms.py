@@ -1,7 +1,7 @@
 """Transforms: compile time, SQL against hand-written SQL of the same meaning, and online evaluation
 against calling the plain function.
 
-    python benchmarks/transforms.py [--size smoke|full] [--runs N] [--json]
+    python -m benchmarks.transforms [--size smoke|full] [--runs N] [--json]
 
 The hand-written SQL gives the same values on the data used (checked), and is what its author would
 write who knows what the data hold: it overflows, divides by zero and meets NaN as DuckDB does, asks
@@ -19,8 +19,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
-from measure import Result, arguments, compare, show
 
+from benchmarks.measure import OURS, Result, arguments, interleaved, show
 from featurekit.define import Transform, feature
 from featurekit.parse import parse
 from featurekit.point_in_time import prepare
@@ -316,14 +316,12 @@ def in_sql(transform: Transform, rows: int, runs: int) -> Result:
     same = query(con, f"{bag} {ours}")() == query(con, f"{bag} {hand}")()
     assert same, f"{transform.name}: the hand-written SQL gives other values"
     assert query(con, f"SELECT count_if(e) FROM {ours}")() == [(0,)], transform.name
-    taken = compare(
-        query(con, f"SELECT max(v), count_if(e) FROM {ours}"),
-        query(con, f"SELECT max(v) FROM {hand}"),
-        runs=runs,
-    )
-    return Result(
-        f"SQL: {transform.name}", f"{rows:,} rows", taken[0], "hand-written", taken[1], 1.3
-    )
+    works = {
+        OURS: query(con, f"SELECT max(v), count_if(e) FROM {ours}"),
+        "hand-written": query(con, f"SELECT max(v) FROM {hand}"),
+    }
+    taken = interleaved(works, runs)
+    return Result(f"SQL: {transform.name}", f"{rows:,} rows", "s", taken, "hand-written", 1.3)
 
 
 def online(transform: Transform, runs: int, *, calls: int) -> Result:
@@ -347,16 +345,10 @@ def online(transform: Transform, runs: int, *, calls: int) -> Result:
 
         return run
 
-    taken = compare(loop(ours), loop(plain), runs=runs)
+    taken = interleaved({OURS: loop(ours), "plain call": loop(plain)}, runs)
+    each = {name: took / calls for name, took in taken.items()}
     goal = 3.5 if transform.name in INTS else 1.5
-    return Result(
-        f"online: {transform.name}",
-        f"{calls:,} calls",
-        taken[0] / calls,
-        "plain call",
-        taken[1] / calls,
-        goal,
-    )
+    return Result(f"online: {transform.name}", f"{calls:,} calls", "s", each, "plain call", goal)
 
 
 def compiling(transform: Transform, runs: int) -> Result:
@@ -367,8 +359,9 @@ def compiling(transform: Transform, runs: int) -> Result:
         Lowering().lower(function, [Value(Sql(quote(p.name))) for p in function.params])
         to_python(function)
 
-    taken = compare(work, lambda: compile("x = 1", "x", "exec"), runs=runs)
-    return Result(f"compile: {transform.name}", "1", taken[0], "compile() of x = 1", taken[1])
+    other = "compile() of x = 1"
+    taken = interleaved({OURS: work, other: lambda: compile("x = 1", "x", "exec")}, runs)
+    return Result(f"compile: {transform.name}", "1", "s", taken, other)
 
 
 def main() -> None:
