@@ -65,14 +65,9 @@ class Feast:
                 name=f"{name}_source", path=str(path), timestamp_field=timestamp,
                 **({} if created is None else {"created_timestamp_column": created}),
             )  # fmt: skip
+            schema = [Field(name=f, dtype=Float64) for f in features]
             made.append(
-                FeatureView(
-                    name=name,
-                    entities=[entity],
-                    ttl=YEAR,
-                    source=source,
-                    schema=[Field(name=f, dtype=Float64) for f in features],
-                )  # fmt: skip
+                FeatureView(name=name, entities=[entity], ttl=YEAR, source=source, schema=schema)
             )
         self.store.apply(made)
 

@@ -14,8 +14,10 @@ from test_scenario import SCENARIO, SECOND, SERVICE, order
 from featurekit import ops
 from featurekit.aggregates import exact
 from featurekit.errors import ConfigError
+from featurekit.parity.bits import ulps
 from featurekit.parity.case import literal
-from featurekit.parity.diagnose import CAUSES, diagnose, diagnose_report, ulps
+from featurekit.parity.causes import CAUSES
+from featurekit.parity.diagnose import diagnose, diagnose_report
 from featurekit.parity.junit import write_junit
 from featurekit.parity.report import Report
 from featurekit.parity.scenario import Scenario, bench
