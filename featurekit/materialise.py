@@ -7,27 +7,34 @@ again, and pushes that arrive meanwhile are kept.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from featurekit.compiled import View
+from featurekit.entity_events import Group, count, found, remembering
 from featurekit.errors import OnlineError
 from featurekit.event_ids import counted
+from featurekit.online.blocks import is_head
 from featurekit.online.codec import entity_key
-from featurekit.online.state import FOREVER, NEVER, NEVER_VISIBLE, Event, State
+from featurekit.online.encode_many import state_keys
+from featurekit.online.state import NEVER, NEVER_VISIBLE, State, newest_arrival
 from featurekit.online.states import update_states
 from featurekit.online.store import OnlineStore
 from featurekit.point_in_time import Events
 from featurekit.remember import remember
 from featurekit.serve import state_key, state_prefix
 from featurekit.to_duckdb import quote
-from featurekit.to_python import ERROR
 from featurekit.types import instant
-from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
+from featurekit.view_events import view_events
 
 _CHUNK = 500
-_BATCH = 50_000
+_AHEAD = 2
+"""Groups that wait to be written."""
 
 Progress = Callable[[int, int], None]
 """Called with entities done and entities in all."""
@@ -43,16 +50,6 @@ class Materialized:
     events: int
     null_keys: int
     erring: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """What a run says of one entity."""
-
-    key: bytes
-    first: int
-    newest: int
-    events: list[Event]
 
 
 def materialize_view(
@@ -83,32 +80,26 @@ def materialize_view(
         asked = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
         relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
     made = view_events(con, view, made_of)
-    numbers = _count(con, view, relation, made)
     prefix = state_prefix(project, view)
-    done = 0
-    written: set[bytes] = set()
-    chunk: list[Entity] = []
-    found = (
-        _entities(con, view, made)
-        if view.dedupe_us is None
-        else _remembering_entities(con, view, relation, made)
-    )
-    for entity in found:
-        chunk.append(entity)
-        written.add(state_key(prefix, entity.key))
-        if len(chunk) == _CHUNK:
-            _write(store, view, prefix, chunk, after, until)
-            done += len(chunk)
-            progress(done, numbers[0])
-            chunk = []
-    _write(store, view, prefix, chunk, after, until)
-    progress(done + len(chunk), numbers[0])
+    # What comes to be there from now on is of pushes that arrive later, and no leftover.
+    left: set[bytes] = set()
     if after == NEVER:
-        left = store.keys(prefix) if only is None else _keys(view, prefix, only)
-        _empty(store, view, [k for k in left if k not in written], until)
+        left = set(store.keys(prefix) if only is None else _keys(view, prefix, only))
+    if view.dedupe_us is None:
+        counts, groups = found(con, view, relation, made)
+    else:
+        counts = count(con, view, relation, made)
+        groups = remembering(con, view, relation, made)
+    done = 0
+    for group in _written(_Run(store, view, prefix, after, until), groups, left):
+        done += len(group)
+        progress(done, counts.entities)
+    if not done:
+        progress(0, counts.entities)
+    _empty(store, view, sorted(left), until)
     if view.dedupe_us is not None and only is None:
         remember(con, store, project, view, arrived, counting, after=after, until=until)
-    return Materialized(view.name, done + len(chunk), *numbers[1:])
+    return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
 
 
 def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
@@ -135,28 +126,79 @@ def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
     return table
 
 
-def _count(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[int, int, int, int]:
-    """Entities, events, events without an entity, events with an erring slot."""
-    erring = " OR ".join(e for e in made.errors if e) or "FALSE"
-    bad = con.execute(f"SELECT count(*) FILTER ({erring}) FROM {made.sql}").fetchall()[0][0]
-    keys = [quote(p.name) for p in view.join_keys]
-    known = " AND ".join(f"{key} IS NOT NULL" for key in keys)
-    entities, total, null_keys = con.execute(
-        f"SELECT count(DISTINCT ({', '.join(keys)})) FILTER ({known}), count(*), "
-        f"count(*) FILTER (NOT ({known})) FROM {relation}"
-    ).fetchall()[0]
-    return entities, total, null_keys, bad
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Where a run writes to, and the interval that it takes over."""
+
+    store: OnlineStore
+    view: View
+    prefix: bytes
+    after: int
+    until: int
 
 
-def _write(
-    store: OnlineStore, view: View, prefix: bytes, chunk: list[Entity], after: int, until: int
-) -> None:
+def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
+    """Write the groups, and give back each that is written; their keys are taken out of `left`,
+    those that are known to be there.
+
+    While a group is on its way the next one is made.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        under_way: deque[tuple[Group, Future[None]]] = deque()
+        for group in groups:
+            keys = state_keys(run.prefix, group.keys)
+            known = [i for i, key in enumerate(keys.to_pylist()) if key in left] if left else []
+            left.difference_update(keys[i].as_py() for i in known)
+            # An incremental run finds most states there, and has to read them anyway.
+            absent = group.plain & (run.after == NEVER)
+            absent[known] = False
+            made = group.states if group.plain.any() else None
+            under_way.append((group, pool.submit(_write, run, group, keys, made, absent)))
+            if len(under_way) > _AHEAD:
+                yield _waited(*under_way.popleft())
+        while under_way:
+            yield _waited(*under_way.popleft())
+
+
+def _waited(group: Group, written: Future[None]) -> Group:
+    written.result()
+    return group
+
+
+def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
+    """Create the states of entities that are `absent`, where no push was faster; read and write all
+    others in transactions."""
+    others = np.flatnonzero(~absent)
+    if absent.any():
+        if others.size:
+            numbers = np.flatnonzero(absent)
+            there = numbers[run.store.create(keys.take(numbers), made.take(numbers))]
+        else:
+            there = np.array(run.store.create(keys, made), np.int64)
+        others = np.sort(np.concatenate([others, there]))
+    for first in range(0, len(others), _CHUNK):
+        _replace(run, group, keys, made, others[first : first + _CHUNK].tolist())
+
+
+def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) -> None:
+    view, after, until = run.view, run.after, run.until
+
+    def whole(i: int, blob: bytes | None) -> bytes | None:
+        """What the run says is all that is known of an entity without later arrivals."""
+        if not group.plain[numbers[i]]:
+            return None
+        known = blob is not None and (after != NEVER or is_head(blob))
+        if known or (blob is not None and newest_arrival(blob) > until):
+            return None
+        value: bytes = made[numbers[i]].as_py()
+        return value
+
     def change(i: int, state: State) -> None:
-        entity = chunk[i]
+        entity = group.entities[numbers[i]]
         _check_memory(view, state, until)
         state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
-    update_states(store, view, [state_key(prefix, e.key) for e in chunk], change)
+    update_states(run.store, view, [keys[i].as_py() for i in numbers], change, whole=whole)
 
 
 def _check_memory(view: View, state: State, until: int) -> None:
@@ -179,148 +221,3 @@ def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> Non
 
     for first in range(0, len(keys), _CHUNK):
         update_states(store, view, keys[first : first + _CHUNK], change, create=False)
-
-
-def _entities(con: Any, view: View, made: ViewEvents) -> Iterator[Entity]:
-    """Every entity of the interval, with the events that its state may keep."""
-    keys = keys_sql(view)
-    facts = (
-        f"(SELECT {keys}, min(greatest(__ts, __created)) AS __first, max(__created) AS __newest "
-        f"FROM {made.sql} GROUP BY ALL)"
-    )
-    same = " AND ".join(f"a.k{i} = b.k{i}" for i in range(len(view.join_keys)))
-    horizon = f"b.__newest - {view.history_us}"
-    if view.kind == "latest":
-        # What happened before the row that leads at the horizon never leads again.
-        visible = f"greatest(__ts, __created) <= __newest - {view.history_us}"
-        leading = f"max(__ts) FILTER ({visible})"
-        joined = f"(SELECT * FROM {made.sql} JOIN {facts} USING ({keys}))"
-        since = f"(SELECT {keys}, {leading} AS __since FROM {joined} GROUP BY ALL)"
-        recent = (
-            f"(SELECT * EXCLUDE (__since) FROM {made.sql} JOIN {since} USING ({keys}) "
-            "WHERE __since IS NULL OR __ts >= __since)"
-        )
-        follows = f"lead(__v) OVER (PARTITION BY {keys} ORDER BY __v)"
-        kept = f"(SELECT *, {follows} AS __until FROM {leads_sql(view, made, recent)})"
-        matters = f"coalesce(a.__until > {horizon}, TRUE)"
-    else:
-        kept, matters = made.sql, f"a.__ts > {horizon} - {view.retain_us}"
-    slots = [f"a.s{i}" for i in range(len(view.slots))]
-    slots += [f"a.{e}" for e in made.errors if e]
-    columns = ", ".join([keys_sql(view, "b."), "b.__first", "b.__newest", "a.__ts", "a.__created"])
-    order = ", ".join([keys_sql(view, "b."), _prefixed(order_sql(view, made))])
-    sql = (
-        f"SELECT {', '.join([columns, *slots])} FROM {facts} b LEFT JOIN {kept} a "
-        f"ON {same} AND {matters} ORDER BY {order}"
-    )
-    reader = con.sql(sql).to_arrow_reader(_BATCH)
-    return _grouped(view, made, (row for batch in reader for row in _rows(view, batch)))
-
-
-def _remembering_entities(
-    con: Any, view: View, relation: str, made: ViewEvents
-) -> Iterator[Entity]:
-    """As `_entities`, of a source with ids: every entity that `relation` has rows of, with the
-    events that count and that its state, which lets go of the rest, may keep (T7)."""
-    assert view.dedupe_us is not None
-    keys = keys_sql(view)
-    named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
-    known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
-    newest = (
-        f"(SELECT {named}, max(__created) AS __newest FROM {relation} WHERE {known} GROUP BY ALL)"
-    )
-    events = f"(SELECT * FROM {made.sql} JOIN {newest} USING ({keys}))"
-    horizon = f"(__newest - {view.history_us})"
-    remembered = f"__created + {2 * view.dedupe_us} >= __newest"
-    ends = "__end" if view.source.op is not None else str(FOREVER)
-    unsettled = f"({remembered} OR ({ends} < {FOREVER} AND {ends} > {horizon}))"
-    old = f"(SELECT * FROM {events} WHERE NOT {remembered} AND {ends} = {FOREVER})"
-    if view.kind == "latest":
-        follows = f"lead(__v) OVER (PARTITION BY {keys} ORDER BY __v)"
-        leading = f"(SELECT *, {follows} AS __until FROM {leads_sql(view, made, old)})"
-        matter = f"(SELECT * FROM {leading} WHERE coalesce(__until > {horizon}, TRUE))"
-        first = f"(SELECT {keys}, {NEVER_VISIBLE} AS __first FROM {newest})"
-    else:
-        reach = f"__ts > {horizon} - {view.retain_us}"
-        matter = f"(SELECT * FROM {old} WHERE {reach})"
-        first = (
-            f"(SELECT {keys}, min(greatest(__ts, __created)) AS __first FROM {old} "
-            f"WHERE NOT ({reach}) GROUP BY ALL)"
-        )
-    slots = [f"s{i}" for i in range(len(view.slots))] + [e for e in made.errors if e]
-    slots += ["__end"] if view.source.op is not None else []
-    columns = ", ".join([keys, "__ts", "__created", *slots])
-    # What T6 orders lists by stands beside the slots.
-    orders = ", ".join(dict.fromkeys(o for o in made.orders if o not in slots))
-    columns += f", {orders}" if orders else ""
-    kept = (
-        f"(SELECT {columns} FROM {events} WHERE {unsettled} "
-        f"UNION ALL SELECT {columns} FROM {matter})"
-    )
-    facts = (
-        f"(SELECT {keys}, coalesce(__first, {NEVER_VISIBLE}) AS __first, __newest "
-        f"FROM {newest} LEFT JOIN {first} USING ({keys}))"
-    )
-    same = " AND ".join(f"a.k{i} = b.k{i}" for i in range(len(view.join_keys)))
-    shown = ["b.__first", "b.__newest", "a.__ts", "a.__created", *(f"a.{s}" for s in slots)]
-    sql = (
-        f"SELECT {', '.join([keys_sql(view, 'b.'), *shown])} FROM {facts} b LEFT JOIN {kept} a "
-        f"ON {same} ORDER BY {', '.join([keys_sql(view, 'b.'), _prefixed(order_sql(view, made))])}"
-    )
-    reader = con.sql(sql).to_arrow_reader(_BATCH)
-    return _grouped(view, made, (row for batch in reader for row in _rows(view, batch)))
-
-
-def _prefixed(order: str) -> str:
-    """The terms of an ORDER BY, their columns taken from the relation `a`."""
-    terms = []
-    for term in order.split(", "):
-        terms.append(term.replace("signbit(", "signbit(a.") if "(" in term else f"a.{term}")
-    return ", ".join(terms)
-
-
-def _rows(view: View, batch: Any) -> Iterator[tuple[Any, ...]]:
-    types = [
-        *(p.type for p in view.join_keys),
-        None,
-        None,
-        None,
-        None,
-        *(s.type for s in view.slots),
-    ]
-    columns = []
-    for i, column in enumerate(batch.columns):
-        type_ = types[i] if i < len(types) else None
-        if type_ is not None and column.type != type_.arrow:
-            column = column.cast(type_.arrow)
-        columns.append(column.to_pylist())
-    return zip(*columns, strict=True)
-
-
-def _grouped(view: View, made: ViewEvents, rows: Iterator[tuple[Any, ...]]) -> Iterator[Entity]:
-    n, slots = len(view.join_keys), len(view.slots)
-    erring = [i for i, e in enumerate(made.errors) if e]
-    types = [p.type for p in view.join_keys]
-    current: Entity | None = None
-    current_keys: tuple[Any, ...] = ()
-    for row in rows:
-        if current is None or row[:n] != current_keys:
-            if current is not None:
-                yield current
-            current_keys = row[:n]
-            key = entity_key(list(zip(types, current_keys, strict=True)))
-            current = Entity(key, row[n], row[n + 1], [])
-        if row[n + 2] is None:
-            continue  # all of its events lie before any window
-        values = row[n + 4 : n + 4 + slots]
-        flags = row[n + 4 + slots : n + 4 + slots + len(erring)]
-        if any(flags):
-            marked = list(values)
-            for flag, i in zip(flags, erring, strict=True):
-                if flag:
-                    marked[i] = ERROR
-            values = tuple(marked)
-        values += row[n + 4 + slots + len(erring) :]  # the end, where the source has an op
-        current.events.append((row[n + 2], row[n + 3], values))
-    if current is not None:
-        yield current

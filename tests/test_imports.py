@@ -32,7 +32,7 @@ LAYERS = [
     ["to_duckdb"],
     ["registry", "sources", "online"],
     ["view_events", "entity_frame", "manifest", "push_log", "tombstones"],
-    ["event_ids"],
+    ["event_ids", "entity_events"],
     ["window_plans", "buckets"],
     ["point_in_time", "serve", "compaction"],
     ["known_entities", "push"],

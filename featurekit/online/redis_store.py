@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
@@ -12,9 +13,14 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, W
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store import Change, named
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CHUNK = 1000
+_GROUP, _AHEAD = 250, 64
+"""Keys that one command sets, and commands sent before a reply is read."""
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
 
@@ -102,6 +108,41 @@ class RedisStore:
         """Set all of `values`: one MSET."""
         if values:
             self.client.mset(values)
+
+    @_reached
+    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+        """Set keys that are absent: one stream of MSETNX."""
+        from featurekit.online.encode_many import framed
+
+        stream, bounds = framed(keys, values)
+        groups = [range(n, min(n + _GROUP, len(keys))) for n in range(0, len(keys), _GROUP)]
+        left: list[int] = []
+        with self._connection() as connection:
+            sent = 0
+            for done, group in enumerate(groups):
+                while sent < min(done + _AHEAD, len(groups)):
+                    pairs = groups[sent]
+                    head = b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs))
+                    part = stream[bounds[pairs.start] : bounds[pairs.stop]]
+                    connection.send_packed_command([head, part], check_health=False)
+                    sent += 1
+                if not connection.read_response():
+                    left += group
+        return left
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection for commands that are sent together; what fails half way is closed, since
+        its replies would be taken for others'."""
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            yield connection
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     @_reached
     def delete(self, keys: Sequence[bytes]) -> None:

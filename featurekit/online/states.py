@@ -17,20 +17,27 @@ def update_states(
     change: Callable[[int, State], None],
     *,
     create: bool = True,
+    whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
 ) -> None:
     """Open each state, let `change` change it, and write them all at once; `change` is called with
     the key's number, and again where another writer was faster. Without `create` a state that is
-    not there stays so."""
+    not there stays so. Where `whole` has the bytes to come, from those that are there, nothing is
+    opened."""
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
         for i, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
             if blob is None and not create:
                 continue
+            made = whole(i, blob)
+            if made is not None:
+                out[key] = made
+                continue
             state = open_state(view, key, blob, store.read)
             change(i, state)
-            out |= written(state, key, blob)
-        return out
+            out.update(written(state, key, blob))
+        there = dict(zip(keys, blobs, strict=True))
+        return {key: value for key, value in out.items() if there.get(key) != value}
 
     _update(store, keys, changed)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Change = Callable[[list[bytes | None]], list[bytes | None] | dict[bytes, bytes]]
 """From the values of some keys to their new values; None leaves a key as it is, b"" removes it.
@@ -37,6 +40,11 @@ class OnlineStore(Protocol):
 
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values` at once."""
+        ...
+
+    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+        """Set keys that are absent, many, a group of them at once or not at all; the numbers of the
+        keys in groups where one was there: they are as they were."""
         ...
 
     def delete(self, keys: Sequence[bytes]) -> None:
@@ -109,6 +117,16 @@ class MemoryStore:
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values`."""
         self.values.update(values)
+
+    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+        """Set keys that are absent."""
+        left = []
+        for i, (key, value) in enumerate(zip(keys.to_pylist(), values.to_pylist(), strict=True)):
+            if key in self.values:
+                left.append(i)
+            else:
+                self.values[key] = value
+        return left
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Remove keys."""
