@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import time
 import uuid
@@ -58,8 +59,6 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
 
 def _due(paths: list[Path], fan: int) -> list[Path]:
     """Segments of one level and one schema, `fan` of them or more."""
-    import pyarrow.parquet as pq
-
     by_level: dict[int, list[Path]] = {}
     for path in paths:
         by_level.setdefault(level(path), []).append(path)
@@ -68,11 +67,19 @@ def _due(paths: list[Path], fan: int) -> list[Path]:
             continue
         alike: dict[Any, list[Path]] = {}
         for path in found:
-            alike.setdefault(pq.read_schema(path).remove_metadata().to_string(), []).append(path)
+            alike.setdefault(_schema(path), []).append(path)
         for same in alike.values():
             if len(same) >= fan:
                 return same
     return []
+
+
+@functools.lru_cache(maxsize=4096)  # what a segment holds may change, its columns never
+def _schema(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    text: str = pq.read_schema(path).remove_metadata().to_string()
+    return text
 
 
 def _join(folder: Path, paths: list[Path]) -> None:

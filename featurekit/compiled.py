@@ -7,9 +7,9 @@ nothing else, and a serving process finds it in Redis, without the feature repo'
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from featurekit import aggregates, ir
 from featurekit.aggregates import Aggregate
@@ -127,6 +127,28 @@ class View:
     def arrival_known(self) -> bool:
         """Whether the source says when each row arrived (T3)."""
         return self.source.created_timestamp_column is not None
+
+
+T = TypeVar("T")
+
+
+class PerView(Generic[T]):
+    """What is made of a view once, and then found by the view itself: to hash all that it holds
+    takes longer than most of what is asked for."""
+
+    def __init__(self, make: Callable[[View], T], *, most: int = 256) -> None:
+        self._make, self._most = make, most
+        self._made: dict[int, tuple[View, T]] = {}
+
+    def __call__(self, view: View) -> T:
+        found = self._made.get(id(view))  # an id is another's only when its view is gone
+        if found is not None and found[0] is view:
+            return found[1]
+        made = self._make(view)
+        if len(self._made) >= self._most:
+            self._made.clear()
+        self._made[id(view)] = view, made
+        return made
 
 
 @ir.portable

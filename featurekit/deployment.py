@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from featurekit.compiled import Service, View
 from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.online.store import OnlineStore
-from featurekit.serve import numerics_of, plan_bytes, project_key, read_plan
+from featurekit.serve import differing, numerics_of, plan_bytes, project_key, read_plan
 
 POINTERS = ("live", "next", "retained")
 """What points to the versions of a service that are fed; "next" is "live" where none waits."""
@@ -105,12 +105,29 @@ def _services(
     store: OnlineStore, project: str, *kinds: str, on_mismatch: str = "warn"
 ) -> list[Service]:
     """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
-    names = sorted(_read(store, names_key(project)))
-    places = [(kind, name) for kind in kinds for name in names]
-    pointers = store.read([project_key(project, kind, name) for kind, name in places])
-    found = {(n, p.decode()): None for (_, n), p in zip(places, pointers, strict=True) if p}
-    plans = store.read([project_key(project, "plan", *version) for version in found])
+    plans = list(_plans(store, project, *kinds).values())
     return [read_plan(data, on_mismatch=on_mismatch) for data in plans if data is not None]
+
+
+def _plans(
+    store: OnlineStore, project: str, *kinds: str, seen: dict[bytes, bytes | None] | None = None
+) -> dict[bytes, bytes | None]:
+    """The plans that pointers of these kinds lead to, by key; every key that was read, with its
+    value, is put into `seen`."""
+    read: dict[bytes, bytes | None] = {} if seen is None else seen
+
+    def values(keys: Sequence[bytes]) -> list[bytes | None]:
+        found = store.read(keys)
+        read.update(zip(keys, found, strict=True))
+        return found
+
+    index = values([names_key(project)])[0]
+    names = sorted({} if index is None else json.loads(index))
+    places = [(kind, name) for kind in kinds for name in names]
+    found = values([project_key(project, kind, name) for kind, name in places])
+    versions = {(n, p.decode()): None for (_, n), p in zip(places, found, strict=True) if p}
+    keys = [project_key(project, "plan", *version) for version in versions]
+    return dict(zip(keys, values(keys), strict=True))
 
 
 def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
@@ -131,11 +148,41 @@ def fed_views(store: OnlineStore, project: str, *, on_mismatch: str = "warn") ->
     FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
     `on_mismatch` is "warn" (R6).
     """
+    return _views(_services(store, project, *POINTERS, on_mismatch=on_mismatch))
+
+
+def _views(services: Sequence[Service]) -> list[View]:
     found: dict[str, View] = {}
-    for service in _services(store, project, *POINTERS, on_mismatch=on_mismatch):
+    for service in services:
         for view in service.views:
             found.setdefault(_version(view), view)
     return list(found.values())
+
+
+class Fed:
+    """As `fed_views`, kept for as long as no byte of the names, pointers and plans in the store
+    changes: a push reads them as it announces itself, in the same round trip."""
+
+    def __init__(self, store: OnlineStore, project: str, *, on_mismatch: str) -> None:
+        self.store, self.project, self.on_mismatch = store, project, on_mismatch
+        self.known: tuple[dict[bytes, bytes | None], list[View]] | None = None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """What `views` is to be told the values of."""
+        return [] if self.known is None else list(self.known[0])
+
+    def views(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[View]:
+        """The views, where `keys` hold `values` now."""
+        known = self.known
+        if known is not None and known[0] == dict(zip(keys, values, strict=True)):
+            return known[1]
+        seen: dict[bytes, bytes | None] = {}
+        plans = [p for p in _plans(self.store, self.project, *POINTERS, seen=seen).values() if p]
+        views = _views([read_plan(plan, on_mismatch=self.on_mismatch) for plan in plans])
+        # Of a platform with other bits every push warns.
+        self.known = None if any(map(differing, plans)) else (seen, views)
+        return views
 
 
 def _version(view: View) -> str:

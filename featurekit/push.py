@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from featurekit.compiled import View
+from featurekit.compiled import PerView, View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import entity_key
 from featurekit.online.ids import Ids, Row
@@ -65,6 +66,16 @@ class ViewWriter:
         return event[0], event[1], (*event[2], end)
 
 
+@functools.cache
+def _writers(project: str) -> PerView[ViewWriter]:
+    return PerView(partial(ViewWriter, project))
+
+
+def writer_of(project: str, view: View) -> ViewWriter:
+    """The view's writer, made once: its transforms are compiled."""
+    return _writers(project)(view)
+
+
 def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
     if slot.transform is None:
         column = slot.column
@@ -90,7 +101,7 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     for view in views:
-        writer = ViewWriter(project, view)
+        writer = writer_of(project, view)
         grouped: dict[bytes, list[Event]] = {}
         of_ids: dict[bytes, list[Row]] = {}
         for row in rows:
@@ -111,17 +122,28 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id)
 
 
-def write(store: OnlineStore, prepared: Prepared) -> Pushed:
-    """Add the events to the states, each entity's at once and a small push's all at once (A2)."""
+def write(
+    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes] | None = None
+) -> Pushed:
+    """Add the events to the states, each entity's at once and a small push's all at once (A2); then
+    the announced push `closing`, its key and token, is over."""
     changes = [
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
-    for first in range(0, len(changes), _CHUNK):
-        add_events(store, changes[first : first + _CHUNK])
+    works: list[Callable[..., None]] = [
+        partial(add_events, store, changes[first : first + _CHUNK])
+        for first in range(0, len(changes), _CHUNK)
+    ]
     for writer, of_ids in prepared.rows:
         named = list(of_ids.items())
         for first in range(0, len(named), _CHUNK):
-            settle_ids(store, writer, dict(named[first : first + _CHUNK]))
+            works.append(partial(settle_ids, store, writer, dict(named[first : first + _CHUNK])))
+    for work in works[:-1]:
+        work()
+    if works:
+        works[-1](closing=closing)
+    elif closing is not None:
+        store.close_push(*closing)
     return prepared.done
 
 
@@ -143,7 +165,7 @@ def claim(
     arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
     the same rows, and leave no trace.
     """
-    writer = ViewWriter(project, views[0])
+    writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
     named: dict[bytes, list[int]] = {}
@@ -174,7 +196,12 @@ class _OtherEntities(Exception):
 
 
 def settle_ids(
-    store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list[Row]], *, write: bool = True
+    store: OnlineStore,
+    writer: ViewWriter,
+    rows: Mapping[bytes, list[Row]],
+    *,
+    write: bool = True,
+    closing: tuple[bytes, bytes] | None = None,
 ) -> None:
     """Add rows to what is remembered of their ids, and bring the states of every entity that those
     ids have rows of to what then counts, all at once (T7).
@@ -194,7 +221,7 @@ def settle_ids(
 
         try:
             if write:
-                store.update(keys, change)
+                store.update(keys, change, closing=closing)
             else:
                 change(store.read(keys))
             return

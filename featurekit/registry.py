@@ -94,14 +94,15 @@ class Registry:
         self.path = path
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self, *, make: bool = True) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=30)
         except (sqlite3.Error, OSError) as error:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
         try:
-            connection.executescript(_SCHEMA)
+            if make:
+                connection.executescript(_SCHEMA)
             with connection:
                 yield connection
         except sqlite3.Error as error:
@@ -269,11 +270,17 @@ class Registry:
         """Every entity that is forgotten, in the order of the records."""
         if not self.path.exists():
             return []
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
-                "FROM forgotten ORDER BY id"
-            ).fetchall()
+        sql = (
+            "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
+            "FROM forgotten ORDER BY id"
+        )
+        # Every push asks: the schema is only made where there is none yet.
+        with self._connect(make=False) as connection:
+            try:
+                rows = connection.execute(sql).fetchall()
+            except sqlite3.OperationalError:
+                connection.executescript(_SCHEMA)
+                rows = connection.execute(sql).fetchall()
         return [_tombstone(*row) for row in rows]
 
 

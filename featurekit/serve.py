@@ -102,13 +102,12 @@ def numerics_of(plan: bytes) -> Any:
 def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
     """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
     unless `on_mismatch` is "warn"."""
-    service, there = _decoded(data)
-    here = numeric_fingerprint(service)
-    differing = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
-    if differing:
+    service, _ = _decoded(data)
+    others = differing(data)
+    if others:
         message = (
             f"service {service.name!r} was published on a platform that differs in "
-            f"{', '.join(differing)}; values here would not be the same bits: use the same "
+            f"{', '.join(others)}; values here would not be the same bits: use the same "
             "libraries here, or publish from here (`featurekit apply`, `featurekit materialize`)"
         )
         if on_mismatch != "warn":
@@ -117,6 +116,13 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
 
         warnings.warn(message, stacklevel=2)
     return service
+
+
+def differing(data: bytes) -> list[str]:
+    """What the platform where a plan was published computes otherwise than this one (R6)."""
+    service, there = _decoded(data)
+    here = numeric_fingerprint(service)
+    return sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from featurekit.compiled import Service, View, compile_source
 from featurekit.config import load_config
 from featurekit.define import EventSource
 from featurekit.deployment import (
+    Fed,
     fed_views,
     live_services,
     locked,
@@ -34,6 +35,7 @@ from featurekit.errors import (
     EntityFrameError,
     OnlineError,
     RegistryError,
+    StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
 from featurekit.online.store import OnlineStore
@@ -91,6 +93,7 @@ class FeatureStore:
         self._store: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
         self._log: ServingLog | None = None
+        self._fed_views: Fed | None = None
         self._pushes = 0
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -116,6 +119,7 @@ class FeatureStore:
         if self._store is not None:
             self._store.close()
             self._store = None
+            self._fed_views = None
             self._services = {}
 
     # --- parts, opened when first needed ----------------------------------------------------------
@@ -561,6 +565,13 @@ class FeatureStore:
         mismatch = self.config.featurekit.numeric_mismatch
         return fed_views(self.online, self.project, on_mismatch=mismatch)
 
+    @property
+    def _feeding(self) -> Fed:
+        if self._fed_views is None:
+            mismatch = self.config.featurekit.numeric_mismatch
+            self._fed_views = Fed(self.online, self.project, on_mismatch=mismatch)
+        return self._fed_views
+
     def handshake(self) -> None:
         """FingerprintMismatch where what is published here was published on a platform that
         computes other bits than this one; a warning where `numeric_mismatch` says so (R6)."""
@@ -603,10 +614,12 @@ class FeatureStore:
         own = taken.table.num_rows > taken.table["__created"].null_count
         with locked(store, self.project, source) if own else nullcontext():
             pushes = project_key(self.project, "pushes", source)
-            token, now = store.open_push(pushes)
+            asked = self._feeding.keys
+            token, now, values = store.open_push(pushes, asked)
             try:
                 # After the announcement: a version that is published later waits for this push.
-                of_source = [v for v in self._fed() if v.source.name == source]
+                fed = self._feeding.views(asked, values)
+                of_source = [v for v in fed if v.source.name == source]
                 views = [v for v in of_source if self.readable(v)]
                 if not views:
                     raise RegistryError(
@@ -625,15 +638,17 @@ class FeatureStore:
                 missed(store, self.project, [v for v in of_source if v not in views])
                 write_segment(self.state_dir, definition, table)
                 try:
-                    done = write(store, prepared)
+                    done = write(store, prepared, (pushes, token))
                 except OnlineError as error:
                     again = "do not push them again: " if definition.event_id is None else ""
                     raise type(error)(
                         f"{error}\nThe {table.num_rows} rows are in the offline log; {again}"
                         "`featurekit materialize` brings them online"
                     ) from error
-            finally:
-                store.close_push(pushes, token)
+            except BaseException:
+                with suppress(StoreUnavailable):  # what went wrong first is the one to tell
+                    store.close_push(pushes, token)
+                raise
         if self._pushes % _COMPACT_EVERY == 0:
             # The push is done whether this is or not; the next one tries again.
             with suppress(OSError):

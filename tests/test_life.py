@@ -41,8 +41,17 @@ from hypothesis.stateful import (
 )
 from paths import connect, in_small_blocks
 
-from featurekit import FeatureStore, compaction, deployment, materialise, push, remember
+from featurekit import (
+    FeatureStore,
+    compaction,
+    deployment,
+    entity_events,
+    materialise,
+    push,
+    remember,
+)
 from featurekit.errors import StoreUnavailable
+from featurekit.online import redis_store
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
 from featurekit.push_log import segments
@@ -135,11 +144,18 @@ class Dying:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def update(self, *args: Any) -> None:
+    def update(self, *args: Any, **options: Any) -> None:
+        self.live()
+        self.store.update(*args, **options)
+
+    def create(self, *args: Any) -> Any:
+        self.live()
+        return self.store.create(*args)
+
+    def live(self) -> None:
         if self.left == 0:
             raise StoreUnavailable("lost")
         self.left -= 1
-        self.store.update(*args)
 
 
 def spaced(step: str) -> Any:
@@ -553,6 +569,8 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     one place for them."""
     monkeypatch.setattr(push, "_CHUNK", 2)
     monkeypatch.setattr(materialise, "_CHUNK", 2)
+    monkeypatch.setattr(entity_events, "_BATCH", 2)
+    monkeypatch.setattr(redis_store, "_GROUP", 2)
     monkeypatch.setattr(remember, "_CHUNK", 2)
 
 

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, TypeGuard
 
 from featurekit.aggregates.sums import ZERO, Field, Scaled, Sums, reduced, sums_of
-from featurekit.compiled import Feature, View
+from featurekit.compiled import Feature, PerView, View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import decode_column, encode_column
 from featurekit.online.state import (
@@ -157,6 +157,8 @@ class Layout:
         assert slot is not None
         return self.view.slots[slot].type
 
+
+layout_of = PerView(Layout)
 
 _FIELDS: tuple[Field, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
@@ -359,7 +361,7 @@ def open_state(view: View, key: bytes, blob: bytes | None, read: Read) -> State:
         return State(view)
     if not is_head(blob):
         return decode_state(view, blob)
-    head = Head(Layout(view), blob)
+    head = Head(layout_of(view), blob)
     blocks = read_blocks(read, key, head, range(head.n))
     events = [event for b in blocks for event in decode_state(view, b).events]
     return State(view, head.first_visible, head.newest_arrival, events)
@@ -369,7 +371,7 @@ def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
     """Every key of the state of which `blob` is what stands under the first of them."""
     if not is_head(blob):
         return [key]
-    head = Head(Layout(view), blob)
+    head = Head(layout_of(view), blob)
     return [key, *(block_key(key, head.name(k)) for k in range(head.n))]
 
 
@@ -377,8 +379,11 @@ def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
     """What is to be written where `state` takes the place of the state that `blob` stands for."""
     view = state.view
     blocks = None
-    layout = Layout(view)
-    if splits(view) and len(state.events) > SPLIT:
+    large = splits(view) and len(state.events) > SPLIT
+    if not large and not is_head(blob):
+        return {key: state.encode()}
+    layout = layout_of(view)
+    if large:
         blocks = [make_block(layout, part) for part in cut(state.events)]
     old = Head(layout, blob) if is_head(blob) else None
     return _written(state, key, layout, old, blocks)
@@ -411,7 +416,7 @@ def add_to_blocks(
     view: View, key: bytes, blob: bytes, events: Sequence[Event], read: Read
 ) -> dict[bytes, bytes]:
     """As `State.add` and `written`, for a state in blocks: only those that change are read."""
-    layout = Layout(view)
+    layout = layout_of(view)
     head = Head(layout, blob)
     order = event_order(view)
     state = State(view, head.first_visible, head.newest_arrival)

@@ -15,14 +15,14 @@ import itertools
 import math
 import struct
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.aggregates import Aggregate
-from featurekit.compiled import Feature, View
+from featurekit.compiled import Feature, PerView, View
 from featurekit.errors import AsOfTooOld, OnlineError
-from featurekit.online.codec import decode_column, encode_column
+from featurekit.online.codec import FORMATS, decode_column, encode_column
 from featurekit.to_python import ERROR
 from featurekit.types import instant
 
@@ -58,8 +58,7 @@ def sort_value(value: Any) -> tuple[Any, ...]:
     return (2, value)
 
 
-def event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
-    """The sort key of T6 for events of this view."""
+def _event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
     order = view.order
 
     def key(event: Event) -> tuple[Any, ...]:
@@ -67,6 +66,10 @@ def event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
         return (event[0], event[1], *[sort_value(slots[i]) for i in order])
 
     return key
+
+
+event_order = PerView(_event_order)
+"""The sort key of T6 for events of a view."""
 
 
 def visible_from(event: Event) -> int:
@@ -227,7 +230,13 @@ class State:
 
     def encode(self) -> bytes:
         """The canonical bytes: equal for equal sets of events."""
-        n = len(self.events)
+        events, n = self.events, len(self.events)
+        plain = plain_states(self.view)
+        if plain is not None and n:
+            ts, created, slots = zip(*events, strict=True)
+            made = plain.encode(self.first_visible, self.newest_arrival, ts, created, slots)
+            if made is not None:
+                return made
         parts = [HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
@@ -240,6 +249,11 @@ class State:
 
 def decode_state(view: View, blob: bytes) -> State:
     """The state that `encode` wrote."""
+    plain = plain_states(view)
+    if plain is not None:
+        found = plain.decode(blob)
+        if found is not None:
+            return State(view, *found)
     read = Reader(view, blob)
     columns = [read.column(i) for i in range(len(view.slots))]
     if view.source.op is not None:
@@ -248,6 +262,78 @@ def decode_state(view: View, blob: bytes) -> State:
         (read.ts[k], read.created[k], tuple(c[k] for c in columns)) for k in range(len(read.ts))
     ]
     return State(view, read.first_visible, read.newest_arrival, events)
+
+
+class PlainStates:
+    """States whose slots are all numbers, as nearly all are: the same bytes, by one call of `struct`
+    for all columns. What does not fit, None, errors and NaN, is left to the codec."""
+
+    def __init__(self, codes: Sequence[str]) -> None:
+        self.codes = codes
+        self.floats = [i for i, code in enumerate(codes) if code == "d"]
+        self.bools = [i for i, code in enumerate(codes) if code == "?"]
+        self.of_size: dict[int, struct.Struct] = {}
+
+    def _struct(self, n: int) -> struct.Struct:
+        found = self.of_size.get(n)
+        if found is None:
+            columns = "".join(f"B{n}{code}" for code in self.codes)
+            if len(self.of_size) >= _SIZES:
+                self.of_size.clear()
+            found = self.of_size[n] = struct.Struct(f"<BqqI{n}q{n}q{columns}")
+        return found
+
+    def encode(
+        self, first: int, newest: int, ts: Sequence[int], created: Sequence[int], slots: Any
+    ) -> bytes | None:
+        """The bytes of `State.encode`; None where the codec has to write them."""
+        columns = list(zip(*slots, strict=True))
+        for i in self.bools:
+            if not _BOOLS.issuperset(columns[i]):
+                return None
+        for i in self.floats:
+            if None in columns[i] or ERROR in columns[i] or True in map(_is_nan, columns[i]):
+                return None
+        values: list[Any] = [VERSION, first, newest, len(ts), *ts, *created]
+        for column in columns:
+            values.append(0)
+            values += column
+        try:
+            return self._struct(len(ts)).pack(*values)
+        except struct.error:
+            return None
+
+    def decode(self, blob: bytes) -> tuple[int, int, list[Event]] | None:
+        """The instants and events of `decode_state`; None where the codec has to read them."""
+        n: int = HEADER.unpack_from(blob)[3]
+        made = self._struct(n)
+        if blob[0] != VERSION or made.size != len(blob):
+            return None
+        values = made.unpack(blob)
+        at = 4 + 2 * n
+        columns = []
+        for _ in self.codes:
+            if values[at]:
+                return None
+            columns.append(values[at + 1 : at + 1 + n])
+            at += 1 + n
+        slots = zip(*columns, strict=True) if columns else itertools.repeat((), n)
+        ts, created = values[4 : 4 + n], values[4 + n : 4 + 2 * n]
+        return values[1], values[2], list(zip(ts, created, slots, strict=True))
+
+
+_SIZES = 512
+_BOOLS = frozenset((True, False))
+_is_nan = math.isnan
+
+
+def _plain_states(view: View) -> PlainStates | None:
+    codes = [FORMATS[s.type.name] for s in view.slots if s.type.name in ("int", "float", "bool")]
+    whole = len(codes) == len(view.slots) and view.source.op is None
+    return PlainStates(codes) if whole else None
+
+
+plain_states = PerView(_plain_states)
 
 
 def newest_arrival(blob: bytes) -> int:

@@ -42,8 +42,13 @@ def update_states(
     _update(store, keys, changed)
 
 
-def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
-    """Add events to states, under their keys, all at once (A2)."""
+def add_events(
+    store: OnlineStore,
+    added: Sequence[tuple[View, bytes, list[Event]]],
+    *,
+    closing: tuple[bytes, bytes] | None = None,
+) -> None:
+    """Add events to states, under their keys, all at once (A2); with it ends the push `closing`."""
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
@@ -56,14 +61,19 @@ def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event
             out |= written(state, key, blob)
         return out
 
-    _update(store, [key for _, key, _ in added], changed)
+    _update(store, [key for _, key, _ in added], changed, closing)
 
 
-def _update(store: OnlineStore, keys: Sequence[bytes], change: Change) -> None:
+def _update(
+    store: OnlineStore,
+    keys: Sequence[bytes],
+    change: Change,
+    closing: tuple[bytes, bytes] | None = None,
+) -> None:
     patience = Patience()
     while True:
         try:
-            store.update(keys, change)
+            store.update(keys, change, closing=closing)
             return
         except Moved as moved:
             patience.spend(moved)

@@ -33,9 +33,12 @@ class OnlineStore(Protocol):
         """The values of `keys`, None for absent ones, in one round trip."""
         ...
 
-    def update(self, keys: Sequence[bytes], change: Change) -> None:
+    def update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> None:
         """Change all of `keys` at once or not at all; `change` may be called again where another
-        writer was faster, and must not have effects."""
+        writer was faster, and must not have effects. With it ends the push `closing`, its key and
+        token."""
         ...
 
     def write(self, values: dict[bytes, bytes]) -> None:
@@ -78,12 +81,16 @@ class OnlineStore(Protocol):
         """The store's clock, in microseconds since the epoch."""
         ...
 
-    def open_push(self, key: bytes) -> tuple[bytes, int]:
-        """Announce a push under `key`; its token, and the instant that stamps its rows (T3)."""
+    def open_push(
+        self, key: bytes, also: Sequence[bytes] = ()
+    ) -> tuple[bytes, int, list[bytes | None]]:
+        """Announce a push under `key`; its token, the instant that stamps its rows (T3), and the
+        values of `also` as they are after that, in one round trip."""
         ...
 
     def close_push(self, key: bytes, token: bytes) -> None:
-        """The push of `token` is over: all of it is to be seen, or none of it ever will."""
+        """The push of `token` is over, if it was not: all of it is to be seen, or none of it ever
+        will."""
         ...
 
     def settled_until(self, key: bytes) -> int:
@@ -106,13 +113,17 @@ class MemoryStore:
         """The values of `keys`."""
         return [self.values.get(k) for k in keys]
 
-    def update(self, keys: Sequence[bytes], change: Change) -> None:
+    def update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> None:
         """Change all of `keys`."""
         for key, value in named(keys, change(self.read(keys))).items():
             if value:
                 self.values[key] = value
             else:
                 self.values.pop(key, None)
+        if closing is not None:
+            self.close_push(*closing)
 
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values`."""
@@ -162,16 +173,18 @@ class MemoryStore:
         """This machine's clock."""
         return time.time_ns() // 1000
 
-    def open_push(self, key: bytes) -> tuple[bytes, int]:
+    def open_push(
+        self, key: bytes, also: Sequence[bytes] = ()
+    ) -> tuple[bytes, int, list[bytes | None]]:
         """Announce a push."""
         now = self.now_us()
         token = b"%d-%d" % (now, len(self.open))
         self.open[key, token] = now
-        return token, now
+        return token, now, self.read(also)
 
     def close_push(self, key: bytes, token: bytes) -> None:
         """The push of `token` is over."""
-        del self.open[key, token]
+        self.open.pop((key, token), None)
 
     def settled_until(self, key: bytes) -> int:
         """An instant that every open or later push of `key` is stamped after."""
