@@ -82,11 +82,19 @@ def _schema(path: Path) -> str:
     return text
 
 
-def _join(folder: Path, paths: list[Path]) -> None:
+def _read(path: Path) -> Any:
+    """A segment's rows: by itself, since `read_table` first makes a data set of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([pq.read_table(p).replace_schema_metadata() for p in paths])
+    with pq.ParquetFile(pa.BufferReader(path.read_bytes())) as file:
+        return file.read(use_threads=False)
+
+
+def _join(folder: Path, paths: list[Path]) -> None:
+    import pyarrow as pa
+
+    table = pa.concat_tables([_read(p).replace_schema_metadata() for p in paths])
     names = {p.name for p in paths}
     # What they stand for may not have been removed yet.
     for path in paths:

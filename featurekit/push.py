@@ -10,7 +10,7 @@ from typing import Any
 
 from featurekit.compiled import PerView, View
 from featurekit.errors import OnlineError
-from featurekit.online.codec import entity_key
+from featurekit.online.codec import joined_key, key_encoder
 from featurekit.online.ids import Ids, Row
 from featurekit.online.state import Event, State, decode_state
 from featurekit.online.states import add_events
@@ -20,6 +20,7 @@ from featurekit.to_python import ERROR, to_python
 from featurekit.types import instant
 
 _CHUNK = 500
+_NO_EVENT: Event = (0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ViewWriter:
     def __init__(self, project: str, view: View) -> None:
         self.view = view
         self.prefix = state_prefix(project, view)
-        self.keys = [(p.type, p.name) for p in view.join_keys]
+        self.keys = [(key_encoder(p.type), p.name) for p in view.join_keys]
         self.slots = [_slot_function(slot) for slot in view.slots]
         self.ids = None if view.dedupe_us is None else Ids(view)
         self.ids_prefix = ids_prefix(project, view)
@@ -50,10 +51,13 @@ class ViewWriter:
 
     def key(self, row: Mapping[str, Any]) -> bytes | None:
         """The key of the row's entity; None for a row that belongs to none."""
-        values = [(type_, row[name]) for type_, name in self.keys]
-        if any(value is None for _, value in values):
-            return None
-        return state_key(self.prefix, entity_key(values))
+        parts = []
+        for encode, name in self.keys:
+            value = row[name]
+            if value is None:
+                return None
+            parts.append(encode(value))
+        return state_key(self.prefix, joined_key(parts))
 
     def event(self, row: Mapping[str, Any]) -> Event:
         """The row as the view's states keep it, but for its end."""
@@ -85,6 +89,26 @@ def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
     return lambda row: function(*[row[n] for n in names])
 
 
+class Events:
+    """The entity and the event of each row, made once."""
+
+    def __init__(self, writer: ViewWriter) -> None:
+        self.writer = writer
+        self.made: dict[int, tuple[Row, bytes | None, Event]] = {}
+
+    def __call__(self, row: Row) -> tuple[bytes | None, Event]:
+        found = self.made.get(id(row))  # no row goes while this holds it
+        if found is None:
+            key = self.writer.key(row)
+            event = _NO_EVENT if key is None else self.writer.event(row)
+            found = self.made[id(row)] = row, key, event
+        return found[1], found[2]
+
+    def entities(self, rows: Iterable[Row]) -> set[bytes]:
+        """The entities that rows belong to."""
+        return {key for row in rows if (key := self(row)[0]) is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The rows of a push as events of each view's entities: nothing is written yet."""
@@ -93,6 +117,8 @@ class Prepared:
     done: Pushed
     rows: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = field(default_factory=list)
     """For views whose source has an `event_id`: the rows of each id (T7)."""
+    made: list[Events] = field(default_factory=list)
+    """Of each of `rows`, the events that were made of them."""
 
 
 def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
@@ -100,26 +126,28 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
     null_keys = erring = entities = 0
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
+    made: list[Events] = []
     for view in views:
         writer = writer_of(project, view)
+        events = Events(writer)
         grouped: dict[bytes, list[Event]] = {}
         of_ids: dict[bytes, list[Row]] = {}
         for row in rows:
             if writer.ids is not None:
                 of_ids.setdefault(writer.ids_prefix + writer.ids.name(row), []).append(row)
-            key = writer.key(row)
+            key, event = events(row)
             if key is None:
                 null_keys += 1
                 continue
-            event = writer.event(row)
-            erring += any(value is ERROR for value in event[2])
+            erring += ERROR in event[2]
             grouped.setdefault(key, []).append(event)
         entities += len(grouped)
         if writer.ids is None:
             found.append((view, grouped))
         else:
             by_id.append((writer, of_ids))
-    return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id)
+            made.append(events)
+    return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
 
 
 def write(
@@ -134,10 +162,11 @@ def write(
         partial(add_events, store, changes[first : first + _CHUNK])
         for first in range(0, len(changes), _CHUNK)
     ]
-    for writer, of_ids in prepared.rows:
+    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
         named = list(of_ids.items())
         for first in range(0, len(named), _CHUNK):
-            works.append(partial(settle_ids, store, writer, dict(named[first : first + _CHUNK])))
+            part = dict(named[first : first + _CHUNK])
+            works.append(partial(settle_ids, store, writer, part, events=events))
     for work in works[:-1]:
         work()
     if works:
@@ -157,9 +186,10 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
 
 def claim(
     store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
-) -> list[int]:
-    """The arrivals of rows that are pushed at `now` by the store's clock; they are noted, before
-    anything else is written, in what the first of `views` remembers (T3, T7).
+) -> tuple[list[int], list[Row]]:
+    """The arrivals of rows that are pushed at `now` by the store's clock, and the rows with them;
+    they are noted, before anything else is written, in what the first of `views` remembers (T3,
+    T7). `rows` have `now` as their arrival.
 
     An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
     arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
@@ -171,28 +201,32 @@ def claim(
     named: dict[bytes, list[int]] = {}
     for i, row in enumerate(rows):
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
-    stamps = [now] * len(rows)
+    stamps, held = [now] * len(rows), list(rows)
 
     def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
         out: list[bytes | None] = []
         for numbers, blob in zip(chunk, blobs, strict=True):
             known = ids.decode(blob)
             repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
-            for i, held in zip(numbers, repeated, strict=True):
-                stamps[i] = now if held is None else held
-            stamped = [ids.stamped(rows[i], stamps[i]) for i in numbers]
-            out.append(ids.encode(ids.merged(known, stamped)))
+            for i, arrival in zip(numbers, repeated, strict=True):
+                stamps[i] = now if arrival is None else arrival
+                held[i] = rows[i] if arrival is None else ids.stamped(rows[i], arrival)
+            out.append(ids.encode(ids.merged(known, [held[i] for i in numbers])))
         return out
 
     keys = list(named)
     for first in range(0, len(keys), _CHUNK):
         part = keys[first : first + _CHUNK]
         store.update(part, partial(change, chunk=[named[key] for key in part]))
-    return stamps
+    return stamps, held
 
 
 class _OtherEntities(Exception):
-    """A memory has come to hold rows of entities whose states were not read."""
+    """A memory has come to hold rows of entities whose states were not read: of all these."""
+
+    def __init__(self, entities: set[bytes]) -> None:
+        super().__init__()
+        self.entities = entities
 
 
 def settle_ids(
@@ -201,6 +235,7 @@ def settle_ids(
     rows: Mapping[bytes, list[Row]],
     *,
     write: bool = True,
+    events: Events | None = None,
     closing: tuple[bytes, bytes] | None = None,
 ) -> None:
     """Add rows to what is remembered of their ids, and bring the states of every entity that those
@@ -210,39 +245,28 @@ def settle_ids(
     to its states. OnlineError where a row arrived so long before others that its id's memory, or
     what it was held against, has been let go.
     """
+    events = events or Events(writer)
+    names = list(rows)
+    wanted = events.entities(row for new in rows.values() for row in new)
     while True:
-        names = list(rows)
-        known = store.read(names)
-        entities = sorted(_entities(writer, rows, known))
+        entities = sorted(wanted)
         keys = [writer.floor_key, *names, *entities]
-
-        def change(blobs: list[bytes | None], entities: list[bytes] = entities) -> Any:
-            return _settled(writer, rows, entities, blobs)
-
+        change = partial(_settled, writer, rows, entities, events)
         try:
             if write:
                 store.update(keys, change, closing=closing)
             else:
                 change(store.read(keys))
             return
-        except _OtherEntities:
-            continue
-
-
-def _entities(
-    writer: ViewWriter, rows: Mapping[bytes, list[Row]], blobs: Sequence[bytes | None]
-) -> set[bytes]:
-    assert writer.ids is not None
-    found = set()
-    for new, blob in zip(rows.values(), blobs, strict=True):
-        found |= {writer.key(row) for row in (*writer.ids.decode(blob), *new)}
-    return {key for key in found if key is not None}
+        except _OtherEntities as others:
+            wanted = others.entities
 
 
 def _settled(
     writer: ViewWriter,
     rows: Mapping[bytes, list[Row]],
     entities: list[bytes],
+    events: Events,
     blobs: list[bytes | None],
 ) -> list[bytes | None]:
     """The new values of the floor (None), the memories and the states."""
@@ -250,36 +274,57 @@ def _settled(
     assert ids is not None
     floor = None if blobs[0] is None else int(blobs[0])
     memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
-    if not _entities(writer, rows, memories) <= set(entities):
-        raise _OtherEntities
+    out: list[bytes | None] = [None]
+    known: list[list[Row]] = []
+    merged: list[list[Row]] = []
+    for new, blob in zip(rows.values(), memories, strict=True):
+        made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
+        if made is not None and (blob is None or blob == made):
+            # Nearly all are: an id that is new, or that the push itself has noted.
+            known.append(new)
+            merged.append(new)
+            out.append(made if blob is None else None)
+            continue
+        before = ids.decode(blob)
+        after = ids.merged(before, new)
+        known.append(before)
+        merged.append(after)
+        out.append(ids.encode(after) if len(after) > len(before) else None)
+    wanted = events.entities(row for some in merged for row in some)
+    if not wanted <= set(entities):
+        raise _OtherEntities(wanted)
     open_ = {
         key: State(view) if blob is None else decode_state(view, blob)
         for key, blob in zip(entities, states, strict=True)
     }
-    out: list[bytes | None] = [None]
     changed: dict[bytes, tuple[list[Event], list[Event]]] = {key: ([], []) for key in entities}
-    for new, blob in zip(rows.values(), memories, strict=True):
-        known = ids.decode(blob)
-        merged = ids.merged(known, new)
-        if new:
+    for before, after in zip(known, merged, strict=True):
+        if len(after) > len(before):
             if floor is not None:
-                _check_floor(writer, known, merged, floor)
-            _check_order(writer, open_, known, merged)
-            out.append(ids.encode(merged))
-        else:
-            out.append(None)
-        for row in merged:
-            if (key := writer.key(row)) is not None:
-                changed[key][0].append(writer.event(row))
-        for row, end in ids.counting(merged):
-            if (key := writer.key(row)) is not None:
-                changed[key][1].append(writer.ending(writer.event(row), end))
+                _check_floor(writer, before, after, floor)
+            _check_order(writer, events, open_, before, after)
+        for row in after:
+            key, event = events(row)
+            if key is not None:
+                changed[key][0].append(event)
+        for row, end in ids.counting(after):
+            key, event = events(row)
+            if key is not None:
+                changed[key][1].append(writer.ending(event, end))
     for key in entities:
         every, counting = changed[key]
+        if not every:
+            out.append(None)  # what was read is of nobody any more
+            continue
         newest = max(event[1] for event in every)
         open_[key].settle(every, counting, newest)
         out.append(open_[key].encode())
     return out
+
+
+def _since(floor: int | None, row: Row) -> bool:
+    """Whether a row arrived when ids are still remembered."""
+    return floor is None or bool(row["__created"] >= floor)
 
 
 def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor: int) -> None:
@@ -293,16 +338,22 @@ def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor:
 
 
 def _check_order(
-    writer: ViewWriter, states: Mapping[bytes, State], known: list[Row], merged: list[Row]
+    writer: ViewWriter,
+    events: Events,
+    states: Mapping[bytes, State],
+    known: list[Row],
+    merged: list[Row],
 ) -> None:
     """Refuse rows that end or take away an event that its state took to be settled."""
     assert writer.ids is not None
+    if not known:
+        return
     after = {writer.ids.order(row): end for row, end in writer.ids.counting(merged)}
     for row, end in writer.ids.counting(known):
-        key = writer.key(row)
+        key, event = events(row)
         if key is None or after.get(writer.ids.order(row)) == end:
             continue
-        if states[key].settled(writer.ending(writer.event(row), end)):
+        if states[key].settled(writer.ending(event, end)):
             raise _too_late(writer, row, "what it would change")
 
 

@@ -19,6 +19,7 @@ from featurekit.to_duckdb import quote, text_literal
 from featurekit.types import Type
 
 REPLACES = b"featurekit.replaces"
+_FEW = 1000
 
 
 def log_folder(state_dir: Path, source: str) -> Path:
@@ -43,12 +44,18 @@ def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
 
 def put_segment(path: Path, table: Any) -> None:
     """Write a segment whole, to last through a power failure, before it has its name."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    made = pa.BufferOutputStream()
+    # Of few rows statistics and dictionaries are most of the file, and of the work.
+    large = table.num_rows > _FEW
+    pq.write_table(table, made, use_dictionary=large, write_statistics=large)
     hidden = path.with_suffix(".writing")
-    with hidden.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
+    with hidden.open("wb", buffering=0) as file:
+        view = memoryview(made.getvalue())
+        while view:
+            view = view[file.write(view) :]
         os.fsync(file.fileno())
     hidden.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import json
+import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,17 +95,18 @@ class Registry:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: tuple[tuple[int, int, int], sqlite3.Connection] | None = None
+        self._reading = threading.Lock()
 
     @contextmanager
-    def _connect(self, *, make: bool = True) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=30)
         except (sqlite3.Error, OSError) as error:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
         try:
-            if make:
-                connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA)
             with connection:
                 yield connection
         except sqlite3.Error as error:
@@ -274,14 +278,27 @@ class Registry:
             "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
             "FROM forgotten ORDER BY id"
         )
-        # Every push asks: the schema is only made where there is none yet.
-        with self._connect(make=False) as connection:
+        with self._reading:
             try:
-                rows = connection.execute(sql).fetchall()
-            except sqlite3.OperationalError:
-                connection.executescript(_SCHEMA)
+                rows = self._reader().execute(sql).fetchall()
+            except sqlite3.Error:
+                self._kept = None
+                rows = None
+        if rows is None:  # there is no such table yet, or no way to read it, which this says
+            with self._connect() as connection:
                 rows = connection.execute(sql).fetchall()
         return [_tombstone(*row) for row in rows]
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection that stays open, for what every push asks: opening one takes ten times as
+        long as to ask. Another process and another file in its place get their own."""
+        found = self.path.stat()
+        file = os.getpid(), found.st_dev, found.st_ino
+        if self._kept is None or self._kept[0] != file:
+            connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            weakref.finalize(self, connection.close)
+            self._kept = file, connection
+        return self._kept[1]
 
 
 def _tombstone(

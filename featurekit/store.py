@@ -627,12 +627,15 @@ class FeatureStore:
                         "`featurekit apply` first"
                     )
                 stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
+                events = stamped.to_pylist()
                 if definition.event_id is not None and not own:
-                    rows = stamped.to_pylist()
-                    stamps = claim(store, self.project, views, rows, now)
-                    stamped = _stamped(definition, taken.table, stamps)
+                    stamps, events = claim(store, self.project, views, events, now)
+                    if set(stamps) != {now}:
+                        stamped = _stamped(definition, taken.table, stamps)
                 table = self.forgotten(definition).without(stamped)
-                prepared = prepare(self.project, views, table.to_pylist())
+                if table is not stamped:
+                    events = table.to_pylist()
+                prepared = prepare(self.project, views, events)
                 if own:
                     check(store, prepared)
                 missed(store, self.project, [v for v in of_source if v not in views])

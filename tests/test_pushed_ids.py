@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
@@ -403,9 +404,10 @@ def forgetful(patch: pytest.MonkeyPatch) -> None:
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         prepared = around(project, views, rows)
-        for writer, _ in prepared.rows:
+        lesser = [(push.ViewWriter(project, writer.view), rows) for writer, rows in prepared.rows]
+        for writer, _ in lesser:
             writer.ids.within //= 3
-        return prepared
+        return dataclasses.replace(prepared, rows=lesser)
 
     patch.setattr(history, "prepare", prepare)
 
@@ -420,19 +422,15 @@ def without_deletions(patch: pytest.MonkeyPatch) -> None:
 
 
 def staying(patch: pytest.MonkeyPatch) -> None:
-    found = push._entities
-    patch.setattr(
-        push, "_entities", lambda writer, rows, _: found(writer, rows, [None] * len(rows))
-    )
     counted = push._settled
 
-    def settled(writer: Any, rows: Any, entities: Any, blobs: Any) -> Any:
-        key = writer.key
-        patch.setattr(writer, "key", lambda row: k if (k := key(row)) in entities else None)
-        try:
-            return counted(writer, rows, entities, blobs)
-        finally:
-            patch.setattr(writer, "key", key)
+    def settled(writer: Any, rows: Any, entities: Any, events: Any, blobs: Any) -> Any:
+        class Staying(push.Events):
+            def __call__(self, row: Any) -> Any:
+                key, event = super().__call__(row)
+                return (key if key in entities else None), event
+
+        return counted(writer, rows, entities, Staying(writer), blobs)
 
     patch.setattr(push, "_settled", settled)
 

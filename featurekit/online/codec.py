@@ -63,7 +63,23 @@ _ONE: dict[str, Callable[[Any], bytes]] = {
     "bool": lambda v: b"\0\1" if v else b"\0\0",
     "str": _one_text,
     "bytes": _one_text,
+    "datetime": lambda v: _pack_int(PRESENT, (v - EPOCH) // MICROSECOND),
+    "timedelta": lambda v: _pack_int(PRESENT, v // MICROSECOND),
 }
+
+
+def one_value(type_: Type) -> Callable[[Any], bytes]:
+    """As `encode_column`, of columns of one value."""
+    one = _ONE.get(type_.name)
+    if one is None:
+        return lambda value: encode_column(type_, [value])
+
+    def encode(value: Any, one: Callable[[Any], bytes] = one) -> bytes:
+        if value is None:
+            return _ABSENT
+        return one(value) if value is not ERROR else encode_column(type_, [value])
+
+    return encode
 
 
 def _zero(type_: Type) -> Any:
@@ -183,8 +199,24 @@ def encode_key(type_: Type, value: Any) -> bytes:
 
 def entity_key(values: Sequence[tuple[Type, Any]]) -> bytes:
     """The bytes that name an entity: its keys in order, each behind its length."""
-    parts = [encode_key(type_, value) for type_, value in values]
-    return b"".join(b"%d:%s" % (len(p), p) for p in parts)
+    return joined_key([encode_key(type_, value) for type_, value in values])
+
+
+def joined_key(parts: Sequence[bytes]) -> bytes:
+    """The bytes that name an entity, of those of its keys."""
+    if len(parts) == 1:
+        return b"%d:%b" % (len(parts[0]), parts[0])
+    return b"".join([b"%d:%b" % (len(p), p) for p in parts])
+
+
+def key_encoder(type_: Type) -> Callable[[Any], bytes]:
+    """As `encode_key`, for the values of one column."""
+    match type_.name:
+        case "int":
+            return lambda value: b"i%d" % value
+        case "str":
+            return lambda value: b"s" + value.encode()
+    return lambda value: encode_key(type_, value)
 
 
 def decode_key(type_: Type, raw: bytes) -> Any:

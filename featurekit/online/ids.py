@@ -13,17 +13,18 @@ by materialising.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurekit.compiled import View
 from featurekit.errors import OnlineError
-from featurekit.online.codec import decode_column, encode_column, encode_key
-from featurekit.online.state import FOREVER, NEVER, sort_value
+from featurekit.online.codec import decode_column, encode_column, encode_key, one_value
+from featurekit.online.state import FOREVER, sort_value
 from featurekit.types import instant
 
 VERSION = 1
 _HEADER = struct.Struct("<BI")
+_ONE_ROW = struct.Struct("<BIqq")
 
 Row = Mapping[str, Any]
 """The columns of a source's schema, and `__ts` and `__created` in microseconds UTC."""
@@ -40,6 +41,7 @@ class Ids:
         self.event_id = source.event_id
         self.schema = [(p.name, p.type) for p in source.schema]
         self.type_of = dict(self.schema)
+        self._one = [(name, one_value(type_)) for name, type_ in self.schema]
         names = [name for name, _ in self.schema]
         self.ordered = names if source.sequence is None else [source.sequence, *names]
 
@@ -49,11 +51,12 @@ class Ids:
 
     def order(self, row: Row) -> tuple[Any, ...]:
         """The sort key of arrivals, ties by T6; equal for equal rows, and only those; hashable."""
-        values = [_hashable(sort_value(row[name])) for name in self.ordered]
-        return row["__created"], row["__ts"], *values
+        return row["__created"], row["__ts"], *[_rank(row[name]) for name in self.ordered]
 
-    def merged(self, known: Iterable[Row], more: Iterable[Row]) -> list[Row]:
+    def merged(self, known: Sequence[Row], more: Sequence[Row]) -> list[Row]:
         """The rows of both in the order of their arrival, equal ones once."""
+        if len(known) + len(more) == 1:
+            return [*known, *more]
         found = {self.order(row): row for row in (*known, *more)}
         return sorted(found.values(), key=self.order)
 
@@ -76,11 +79,13 @@ class Ids:
         With an `op`, all of them must be known, and the newest known one be among them: a version
         before it that comes alone takes effect once more.
         """
+        if not known:
+            return [None] * len(rows)
         if self.op is None:
-            since = self._first_known(known)[-1]["__created"] if known else NEVER
+            since = self._first_known(known)[-1]["__created"]
             held = [row for row in known if row["__created"] >= since]
         else:
-            since, held = known[-1]["__created"] if known else NEVER, known
+            since, held = known[-1]["__created"], known
         arrivals = {self.content(row): row["__created"] for row in held}
         contents = [self.content(row) for row in rows]
         found = [arrivals.get(content) for content in contents]
@@ -125,6 +130,10 @@ class Ids:
         if not rows:
             return b""
         n = len(rows)
+        if n == 1:
+            row = rows[0]
+            head = _ONE_ROW.pack(VERSION, 1, row["__created"], row["__ts"])
+            return head + b"".join([encode(row[name]) for name, encode in self._one])
         parts = [_HEADER.pack(VERSION, n)]
         for name in ("__created", "__ts"):
             parts.append(struct.pack(f"<{n}q", *(row[name] for row in rows)))
@@ -151,6 +160,12 @@ class Ids:
             values, _, at = decode_column(type_, data, at, n)
             columns[name] = values
         return [{name: column[i] for name, column in columns.items()} for i in range(n)]
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """As `sort_value`, and hashable."""
+    rank = sort_value(value)
+    return _hashable(rank) if isinstance(value, list) else rank
 
 
 def _hashable(value: Any) -> Any:

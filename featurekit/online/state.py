@@ -265,8 +265,8 @@ def decode_state(view: View, blob: bytes) -> State:
 
 
 class PlainStates:
-    """States whose slots are all numbers, as nearly all are: the same bytes, by one call of `struct`
-    for all columns. What does not fit, None, errors and NaN, is left to the codec."""
+    """States whose slots are all numbers: the same bytes, by one call of `struct` for all columns.
+    What does not fit, None, errors and NaN, is left to the codec."""
 
     def __init__(self, codes: Sequence[str]) -> None:
         self.codes = codes

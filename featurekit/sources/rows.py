@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ from featurekit.sources.check import (
     summarise,
 )
 from featurekit.sources.events import quarantine_dir, write_json_lines
-from featurekit.sources.values import Misfit, canonical
+from featurekit.sources.values import Misfit, reader
 from featurekit.types import DATETIME, Type, micros
 
 if TYPE_CHECKING:
@@ -108,14 +108,16 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
     good: list[dict[str, Any]] = []
     aside: list[dict[str, Any]] = []
     types = _types(source)
+    columns = {name: reader(type_, zone_name=source.timezone) for name, type_ in types.items()}
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise SourceError(
                 f"push to {source.name!r}: row {number} is {type(row).__name__}; write dicts, or "
                 "a table with an Arrow stream"
             )
-        _check_names(source, list(row), row=number)
-        fault, values = _canonical_row(row, types, source, number)
+        if row.keys() != types.keys():
+            _check_names(source, list(row), row=number)
+        fault, values = _canonical_row(row, columns, source, number)
         if fault is None:
             good.append(values)
         elif source.on_bad_row == "error":
@@ -130,12 +132,15 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
 
 
 def _canonical_row(
-    row: Mapping[str, Any], types: Mapping[str, Type], source: EventSource, number: int
+    row: Mapping[str, Any],
+    columns: Mapping[str, Callable[[Any], Any]],
+    source: EventSource,
+    number: int,
 ) -> tuple[BadRow | None, dict[str, Any]]:
     values = {}
-    for name, type_ in types.items():
+    for name, read in columns.items():
         try:
-            values[name] = canonical(row.get(name), type_, zone_name=source.timezone)
+            values[name] = read(row.get(name))
             if name == source.op and values[name] not in OPS:
                 raise Misfit(NO_OP)
         except Misfit as reason:

@@ -35,6 +35,23 @@ def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
     return made
 
 
+def reader(type_: Type, *, zone_name: str) -> Callable[[Any], Any]:
+    """`canonical` for the values of one column, most of which are canonical already."""
+
+    def checked(value: Any) -> Any:
+        return canonical(value, type_, zone_name=zone_name)
+
+    exact = None if type_.item is not None or type_.choices is not None else _EXACT.get(type_.name)
+    if exact is None:
+        return checked
+    kind, holds = exact
+
+    def read(value: Any) -> Any:
+        return value if type(value) is kind and holds(value) else checked(value)
+
+    return read
+
+
 def not_among(type_: Type) -> str:
     """What is wrong with a value outside the choices of its type."""
     return f"a value that is not among {', '.join(map(repr, type_.choices or ()))}"
@@ -175,3 +192,13 @@ _CASES: dict[str, Callable[[Any, str], Any]] = {
     "date": _date,
     "timedelta": _timedelta,
 }
+
+_EXACT: dict[str, tuple[type, Callable[[Any], bool]]] = {
+    "bool": (bool, lambda value: True),
+    "int": (int, lambda value: INT_MIN <= value <= INT_MAX),
+    "float": (float, lambda value: bool(value == value)),
+    "str": (str, str.isascii),
+    "bytes": (bytes, lambda value: True),
+    "datetime": (dt.datetime, lambda value: value.tzinfo is dt.UTC and not value.fold),
+}
+"""Of a type, the Python type whose values are canonical as they are, where this is true of them."""
