@@ -465,11 +465,11 @@ def test_a_push_that_is_under_way_is_waited_for(repo: Repo) -> None:
         with repo.store() as store:
             real = store.online.update
 
-            def slow(keys: Any, change: Any) -> None:
+            def slow(keys: Any, change: Any, **options: Any) -> None:
                 if any(b":state:" in k for k in keys):
                     begun.set()
                     assert go_on.wait(30)
-                real(keys, change)
+                real(keys, change, **options)
 
             store.online.update = slow  # type: ignore[method-assign]
             store.push("lines", event(17850, "a", 9.0))
