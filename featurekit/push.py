@@ -61,7 +61,7 @@ class ViewWriter:
 
     def event(self, row: Mapping[str, Any]) -> Event:
         """The row as the view's states keep it, but for its end."""
-        return row["__ts"], row["__created"], tuple(slot(row) for slot in self.slots)
+        return row["__ts"], row["__created"], tuple([slot(row) for slot in self.slots])
 
     def ending(self, event: Event, end: int) -> Event:
         """The event with the instant from which it counts no more, where the view keeps one."""
@@ -275,42 +275,42 @@ def _settled(
     floor = None if blobs[0] is None else int(blobs[0])
     memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
     out: list[bytes | None] = [None]
-    known: list[list[Row]] = []
-    merged: list[list[Row]] = []
+    merged: list[tuple[list[Row], list[Row]]] = []
+    found: list[tuple[bytes, Event, bool]] = []
     for new, blob in zip(rows.values(), memories, strict=True):
         made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
         if made is not None and (blob is None or blob == made):
             # Nearly all are: an id that is new, or that the push itself has noted.
-            known.append(new)
-            merged.append(new)
             out.append(made if blob is None else None)
-            continue
-        before = ids.decode(blob)
-        after = ids.merged(before, new)
-        known.append(before)
-        merged.append(after)
-        out.append(ids.encode(after) if len(after) > len(before) else None)
-    wanted = events.entities(row for some in merged for row in some)
-    if not wanted <= set(entities):
+            after = new
+        else:
+            before = ids.decode(blob)
+            after = ids.merged(before, new)
+            if len(after) > len(before):
+                merged.append((before, after))
+            out.append(ids.encode(after) if len(after) > len(before) else None)
+        for row in after:
+            key, event = events(row)
+            if key is not None:
+                found.append((key, event, False))
+        for row, end in ids.counting(after):
+            key, event = events(row)
+            if key is not None:
+                found.append((key, writer.ending(event, end), True))
+    changed: dict[bytes, tuple[list[Event], list[Event]]] = {key: ([], []) for key in entities}
+    wanted = {key for key, _, _ in found}
+    if not wanted <= changed.keys():
         raise _OtherEntities(wanted)
     open_ = {
         key: State(view) if blob is None else decode_state(view, blob)
         for key, blob in zip(entities, states, strict=True)
     }
-    changed: dict[bytes, tuple[list[Event], list[Event]]] = {key: ([], []) for key in entities}
-    for before, after in zip(known, merged, strict=True):
-        if len(after) > len(before):
-            if floor is not None:
-                _check_floor(writer, before, after, floor)
-            _check_order(writer, events, open_, before, after)
-        for row in after:
-            key, event = events(row)
-            if key is not None:
-                changed[key][0].append(event)
-        for row, end in ids.counting(after):
-            key, event = events(row)
-            if key is not None:
-                changed[key][1].append(writer.ending(event, end))
+    for before, after in merged:
+        if floor is not None:
+            _check_floor(writer, before, after, floor)
+        _check_order(writer, events, open_, before, after)
+    for key, event, counts in found:
+        changed[key][counts].append(event)
     for key in entities:
         every, counting = changed[key]
         if not every:

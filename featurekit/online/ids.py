@@ -99,7 +99,8 @@ class Ids:
         """The rows that are events, each with the instant from which it counts no more; `rows` are
         all of an id, in the order of their arrival."""
         if self.op is None:
-            return [(row, FOREVER) for row in self._first_known(rows)]
+            first = rows if len(rows) == 1 else self._first_known(rows)
+            return [(row, FOREVER) for row in first]
         found = []
         for i, row in enumerate(rows):
             end = rows[i + 1]["__created"] if i + 1 < len(rows) else FOREVER

@@ -106,12 +106,17 @@ class State:
         """Put the events `counting` in the place of those that `rows`, all that is known of some
         ids, were before, whatever their ends; `newest` is the newest arrival among `rows`."""
         key = event_order(self.view)
-        gone: dict[tuple[int, int], list[Any]] = {}
-        for event in rows:
-            gone.setdefault((event[0], event[1]), []).append(key(event))
-        self.events = [
-            e for e in self.events if (e[0], e[1]) not in gone or key(e) not in gone[e[0], e[1]]
-        ]
+        if self.events:
+            gone: dict[tuple[int, int], list[Any]] = {}
+            for event in rows:
+                gone.setdefault((event[0], event[1]), []).append(event)
+            if any((e[0], e[1]) in gone for e in self.events):
+                keys = {at: [key(event) for event in same] for at, same in gone.items()}
+                self.events = [
+                    e
+                    for e in self.events
+                    if (e[0], e[1]) not in keys or key(e) not in keys[e[0], e[1]]
+                ]
         self.newest_arrival = max(self.newest_arrival, newest)
         self.add(counting)
 
@@ -210,6 +215,17 @@ class State:
     def _prune_settled(self, horizon: int) -> None:
         """Let go of what is over by the horizon, and for the sake of settled events of what lies
         before every window, or behind another latest row."""
+        if self.view.source.op is None and self.view.kind == "window":
+            # As below: no event ends.
+            assert self.view.dedupe_us is not None
+            oldest = horizon - self.view.retain_us
+            remembered = self.newest_arrival - self.view.dedupe_us
+            kept = [e for e in self.events if e[0] > oldest or e[1] >= remembered]
+            if len(kept) < len(self.events):
+                gone = (e for e in self.events if e[0] <= oldest and e[1] < remembered)
+                self.first_visible = min(self.first_visible, *map(visible_from, gone))
+                self.events = kept
+            return
         alive = [e for e in self.events if self.end(e) > horizon]
         lasting = [self.end(e) == FOREVER and self.settled(e) for e in alive]
         self.events = []
