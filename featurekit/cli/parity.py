@@ -138,8 +138,8 @@ def _sampled(
     agree = conclude(screen, reports, arguments)
     if failed and agree:
         raise failed[0]
-    for error in failed:
-        _warn(str(error))
+    for lost in failed:
+        _warn(str(lost))
     return agree
 
 

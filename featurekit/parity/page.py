@@ -74,7 +74,8 @@ def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     table = (
         "<table><thead><tr><th scope='col'>operator</th><th scope='col'>result</th>"
         "<th scope='col' class='number'>inputs</th><th scope='col' class='number'>differ</th>"
-        "<th scope='col' class='number'>errors</th><th scope='col'>runs offline as</th></tr>"
+        "<th scope='col' class='number'>errors</th>"
+        "<th scope='col' class='number'>runs offline as</th></tr>"
         f"</thead><tbody>{''.join(_operator(n, row) for n, row in rows.items())}</tbody></table>"
     )
     section = (
@@ -92,8 +93,11 @@ def _operator(name: str, row: Found) -> str:
     return (
         f"<tr class='{'bad' if verdict == 'bad' else 'same'}'><th scope='row'>{_text(name)}</th>"
         f"<td><span class='badge {verdict}'>{said}</span></td>"
-        f"<td class='number'>{row['inputs']:,}</td><td class='number'>{row['differing']:,}</td>"
-        f"<td class='number'>{row['errors']:,}</td><td>{_text(row['runs_as'])}</td></tr>"
+        + "".join(
+            f"<td class='number' data-name='{kind}'>{row[of]:,}</td>"
+            for kind, of in (("inputs", "inputs"), ("differ", "differing"), ("errors", "errors"))
+        )
+        + f"<td class='number' data-name='runs offline as'>{_text(row['runs_as'])}</td></tr>"
     )
 
 
