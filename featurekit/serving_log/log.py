@@ -5,7 +5,7 @@ once into columns. Where it cannot keep up, or its sink cannot be reached, the q
 are dropped then, and counted.
 
 Rows wait as bytes and not as objects: to pack a row takes less time than lookups lose where each
-leaves its objects behind, for fresh memory and for the garbage collector (benchmarks/serving_log.py).
+leaves its objects behind, for fresh memory and the garbage collector (benchmarks/serving_log.py).
 """
 
 from __future__ import annotations
