@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
@@ -12,9 +14,13 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, W
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store import Change, named
 
+if TYPE_CHECKING:
+    import asyncio
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CHUNK = 1000
+_CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
 
@@ -47,7 +53,7 @@ def connect(url: str) -> Any:
     """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
     try:
         # No retries on a dead server: its error is to be seen at once.
-        return redis.Redis.from_url(url, socket_connect_timeout=5)
+        return redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
     except ValueError as error:
         raise StoreUnavailable(
             f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
@@ -59,17 +65,100 @@ def _pattern(prefix: bytes) -> bytes:
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
 
 
+def _mget(keys: Sequence[bytes]) -> bytes:
+    """The command as it is sent."""
+    sent = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(sent) + 1, b"".join(sent))
+
+
+class _Reader:
+    """Reads keys over connections that it keeps, one for each thread that reads at once.
+
+    What a client of redis-py does around each command (take a connection from the pool, ask the
+    socket whether something waits, count, give it back) takes as long as the round trip's own work.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.pool = connect(url).connection_pool
+        self._idle: list[Any] = []
+        self._pid = os.getpid()
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`: one MGET."""
+        if self._pid != os.getpid():  # a forked process has no use of its parent's connections
+            self._idle, self._pid = [], os.getpid()
+        sent = [_mget(keys)]
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._ask(self.pool.get_connection(), sent)
+        try:
+            return self._ask(connection, sent)
+        except ConnectionError:
+            # It was closed while it was idle, or its server has been started again.
+            return self._ask(self.pool.get_connection(), sent)
+
+    def _ask(self, connection: Any, sent: list[bytes]) -> list[bytes | None]:
+        try:
+            connection.send_packed_command(sent)
+            found: list[bytes | None] = connection.read_response()
+        except BaseException:
+            # An answer that nobody has read would be taken for the next one's.
+            connection.disconnect()
+            self.pool.release(connection)
+            raise
+        if connection.should_reconnect():
+            connection.disconnect()
+        self._idle.append(connection)
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._idle = []
+        self.pool.disconnect()
+        self.pool.reset()
+
+
 class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = connect(url)
+        self._reader = _Reader(url)
+        # Connections belong to the event loop that they were made in.
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`: one MGET."""
-        return cast(list[bytes | None], self.client.mget(keys)) if keys else []
+        return self._reader.read(keys) if keys else []
+
+    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`: one MGET."""
+        if not keys:
+            return []
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        try:
+            client = self._async.get(loop)
+            if client is None:
+                from redis.asyncio import Redis
+
+                client = Redis.from_url(self.url, socket_connect_timeout=_CONNECT_S)
+                self._async[loop] = client
+            return cast(list[bytes | None], await client.mget(keys))
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(_explain(self.url, error)) from error
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        import asyncio
+
+        client = self._async.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     def update(self, keys: Sequence[bytes], change: Change) -> None:
         """Change all of `keys` at once: WATCH, MGET, MULTI, MSET, EXEC."""
@@ -193,4 +282,5 @@ class RedisStore:
     @_reached
     def close(self) -> None:
         """Close the connections."""
+        self._reader.close()
         self.client.close()

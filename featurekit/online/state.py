@@ -22,6 +22,7 @@ from typing import Any
 from featurekit.aggregates import Aggregate
 from featurekit.compiled import Feature, View
 from featurekit.errors import AsOfTooOld, OnlineError
+from featurekit.online import row
 from featurekit.online.codec import decode_column, encode_column
 from featurekit.to_python import ERROR
 from featurekit.types import instant
@@ -228,7 +229,20 @@ class State:
     def encode(self) -> bytes:
         """The canonical bytes: equal for equal sets of events."""
         n = len(self.events)
-        parts = [HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
+        first = self.first_visible
+        if self.view.kind == "latest":
+            if n and self.view.dedupe_us is None:
+                # What was let go was visible earlier, but no lookup asks: once a row leads, some
+                # row always does.
+                first = min(map(visible_from, self.events))
+            form = row.row_form(self.view) if n == 1 else None
+            if form is not None:
+                (event,) = self.events
+                let_go = None if self.view.dedupe_us is None or first == NEVER_VISIBLE else first
+                blob = form.encode(event[0], event[1], self.newest_arrival, let_go, event[2])
+                if blob is not None:
+                    return blob
+        parts = [HEADER.pack(VERSION, first, self.newest_arrival, n)]
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
         if self.view.source.op is not None:
@@ -252,6 +266,8 @@ def decode_state(view: View, blob: bytes) -> State:
 
 def newest_arrival(blob: bytes) -> int:
     """The newest arrival that a state, whole or in blocks, has taken."""
+    if blob[0] == row.VERSION:
+        return row.newest_of(blob)
     newest: int = HEADER.unpack_from(blob)[2]
     return newest
 
@@ -262,22 +278,44 @@ class Reader:
     def __init__(self, view: View, blob: bytes) -> None:
         self.view = view
         self.data = memoryview(blob)
+        self.n: int
+        self.ts: Any
+        self.created: Any
+        self.ends: Any = None
+        self._columns: list[tuple[Any, Any]] = []
+        if blob[0] == row.VERSION:
+            self._open_row(blob)
+            return
         version, self.first_visible, self.newest_arrival, n = HEADER.unpack_from(blob)
         if version != VERSION:
             raise OnlineError(
-                f"view {view.name!r}: a state of version {version}; this featurekit reads version "
-                f"{VERSION}; materialise the view again"
+                f"view {view.name!r}: a state of version {version}, which this featurekit does not "
+                "read; use the release that wrote it, or materialise the view again"
             )
         at = HEADER.size
-        self.n: int = n
+        self.n = n
         self.ts = self.data[at : at + 8 * n].cast("q")
         self.created = self.data[at + 8 * n : at + 16 * n].cast("q")
         self._next = at + 16 * n
-        self.ends: Any = None
         if view.source.op is not None:
             self.ends = self.data[self._next : self._next + 8 * n].cast("q")
             self._next += 8 * n
-        self._columns: list[tuple[Any, Any]] = []
+
+    def _open_row(self, blob: bytes) -> None:
+        """A state of one row, as columns of one value."""
+        form = row.row_form(self.view)
+        if form is None:
+            raise OnlineError(
+                f"view {self.view.name!r}: a state of one row, which its states never are; "
+                "materialise the view again"
+            )
+        found = form.decode(blob)
+        self.n, self.newest_arrival = 1, found.newest
+        self.ts = (found.ts,)
+        self.created = (found.created,)
+        visible = max(found.ts, found.created) if self.view.dedupe_us is None else NEVER_VISIBLE
+        self.first_visible = visible if found.first is None else found.first
+        self._columns = [((v,), None if v is not None else b"\1") for v in found.values]
 
     def column(self, index: int) -> Any:
         """The slot's values, oldest event first; None and ERROR stand among them."""
