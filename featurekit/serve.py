@@ -305,34 +305,19 @@ class Plan:
             for o, output in enumerate(service.outputs)
             if output.view >= 0 and (view := service.views[output.view]).on_error == "fail"
         ]
-        self._key_types = [
-            (name, type_.or_none(), type_ == INT and type_.choices is None)
-            for name, type_ in self.join_keys.items()
-        ]
+        self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
         self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
         self._transform = _transforms(service, first, self.functions)
 
     def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
         """The join keys by column and the request fields by row, each of its declared type (S2)."""
-        known = self.known
-        for i, row in enumerate(rows):
-            if type(row) is not dict and not isinstance(row, Mapping):
-                raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
-            if row.keys() != known:
-                missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
-                what = f"lacks {_listed(missing)}" if missing else f"has {_listed(extra)}"
-                raise EntityFrameError(
-                    f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
-                )
-        entities = {}
-        for name, type_, whole in self._key_types:
-            column = [row[name] for row in rows]
-            entities[name] = [
-                value
-                if whole and type(value) is int and INT_MIN <= value <= INT_MAX
-                else _typed(value, type_, name, i)
-                for i, value in enumerate(column)
-            ]
+        entities = self._plain_keys(rows)
+        if entities is None:
+            self._check_names(rows)
+            entities = {
+                name: [_typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
+                for name, type_ in self.join_keys.items()
+            }
         if not self.request:
             return entities, [{} for _ in rows]
         requests = [
@@ -340,6 +325,39 @@ class Plan:
             for i, row in enumerate(rows)
         ]
         return entities, requests
+
+    def _plain_keys(self, rows: Sequence[Row]) -> dict[str, list[Any]] | None:
+        """The join keys of rows that are dicts of the right names, where all keys are ints: seen
+        without a look at each row. None for others, right or wrong."""
+        if not self._int_keys or set(map(type, rows)) != {dict}:
+            return None
+        if set(map(len, rows)) != {len(self.known)}:
+            return None
+        try:
+            for name in self.request:
+                for row in rows:
+                    row[name]
+            entities = {name: [row[name] for row in rows] for name in self.join_keys}
+        except KeyError:
+            return None
+        for column in entities.values():
+            if set(map(type, column)) != {int}:
+                return None
+            if min(column) < INT_MIN or max(column) > INT_MAX:
+                return None
+        return entities
+
+    def _check_names(self, rows: Sequence[Row]) -> None:
+        known = self.known
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
+            if row.keys() != known:
+                missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
+                what = f"lacks {_listed(missing)}" if missing else f"has {_listed(extra)}"
+                raise EntityFrameError(
+                    f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                )
 
     def key_columns(self, entities: dict[str, list[Any]]) -> list[list[bytes | None]]:
         """For each view, the key of each row's state; None where a join key is None."""

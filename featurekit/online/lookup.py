@@ -85,7 +85,7 @@ class ViewLookup:
         if self.whole is None or None in blobs:
             return None
         size = self.whole.size
-        if any(len(blob) != size for blob in blobs if blob is not None):
+        if set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
             return None
         joined = b"".join(blobs)  # type: ignore[arg-type]
         versions, flags, ts, created = zip(*self._head.iter_unpack(joined), strict=True)
@@ -120,7 +120,8 @@ class Packed:
         return list(every) if lookup.every_slot else [lookup.pick(values) for values in every]
 
     def columns(self) -> list[np.ndarray[Any, Any]]:
-        """An array of each feature's values: float64, int64 or bool."""
+        """The features' values as matrices, a row for each feature: float64, int64 or bool. Those
+        of one type that stand together are one matrix."""
         import numpy as np
 
         form, size = self.lookup.form, self.lookup._values.size
@@ -129,9 +130,9 @@ class Packed:
         if set(form.codes) == {"d"}:
             shape, strides = (form.slots, self.n), (8, size)
             table: Any = np.ndarray(shape, "<f8", self.joined, row.HEAD.size, strides)
-            return list(table.copy() if self.lookup.every_slot else table[slots])
+            return [table.copy() if self.lookup.every_slot else table[slots]]
         table = np.frombuffer(self.joined, form.numpy())
-        return [table[f"f{slot}"].copy() for slot in slots]
+        return [table[f"f{slot}"].copy().reshape(1, -1) for slot in slots]
 
 
 def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -12,6 +11,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.round_trip import AsyncReader, Reader
 from featurekit.online.store import Change, named
 
 if TYPE_CHECKING:
@@ -60,63 +60,16 @@ def connect(url: str) -> Any:
         ) from None
 
 
+def _connect_async(url: str) -> Any:
+    """A client of the Redis at `url` for coroutines."""
+    from redis.asyncio import Redis
+
+    return Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
+
+
 def _pattern(prefix: bytes) -> bytes:
     """What SCAN matches every key against that begins with `prefix`."""
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
-
-
-def _mget(keys: Sequence[bytes]) -> bytes:
-    """The command as it is sent."""
-    sent = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(sent) + 1, b"".join(sent))
-
-
-class _Reader:
-    """Reads keys over connections that it keeps, one for each thread that reads at once.
-
-    What a client of redis-py does around each command (take a connection from the pool, ask the
-    socket whether something waits, count, give it back) takes as long as the round trip's own work.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.pool = connect(url).connection_pool
-        self._idle: list[Any] = []
-        self._pid = os.getpid()
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of `keys`: one MGET."""
-        if self._pid != os.getpid():  # a forked process has no use of its parent's connections
-            self._idle, self._pid = [], os.getpid()
-        sent = [_mget(keys)]
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            return self._ask(self.pool.get_connection(), sent)
-        try:
-            return self._ask(connection, sent)
-        except ConnectionError:
-            # It was closed while it was idle, or its server has been started again.
-            return self._ask(self.pool.get_connection(), sent)
-
-    def _ask(self, connection: Any, sent: list[bytes]) -> list[bytes | None]:
-        try:
-            connection.send_packed_command(sent)
-            found: list[bytes | None] = connection.read_response()
-        except BaseException:
-            # An answer that nobody has read would be taken for the next one's.
-            connection.disconnect()
-            self.pool.release(connection)
-            raise
-        if connection.should_reconnect():
-            connection.disconnect()
-        self._idle.append(connection)
-        return found
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._idle = []
-        self.pool.disconnect()
-        self.pool.reset()
 
 
 class RedisStore:
@@ -125,9 +78,11 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = connect(url)
-        self._reader = _Reader(url)
+        # A client of its own, since readers keep their connections.
+        self._reader = Reader(connect(url))
         # Connections belong to the event loop that they were made in.
-        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._readers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncReader]
+        self._readers = WeakKeyDictionary()
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -141,14 +96,11 @@ class RedisStore:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        reader = self._readers.get(loop)
+        if reader is None:
+            reader = self._readers[loop] = AsyncReader(_connect_async(self.url))
         try:
-            client = self._async.get(loop)
-            if client is None:
-                from redis.asyncio import Redis
-
-                client = Redis.from_url(self.url, socket_connect_timeout=_CONNECT_S)
-                self._async[loop] = client
-            return cast(list[bytes | None], await client.mget(keys))
+            return await reader.read(keys)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(_explain(self.url, error)) from error
 
@@ -156,9 +108,9 @@ class RedisStore:
         """Close the connections of the running event loop."""
         import asyncio
 
-        client = self._async.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        reader = self._readers.pop(asyncio.get_running_loop(), None)
+        if reader is not None:
+            await reader.close()
 
     def update(self, keys: Sequence[bytes], change: Change) -> None:
         """Change all of `keys` at once: WATCH, MGET, MULTI, MSET, EXEC."""

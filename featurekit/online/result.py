@@ -60,8 +60,15 @@ class Batch:
 
     def columns(self) -> list[np.ndarray[Any, Any]]:
         """Each output's values."""
-        found = [column for view in self.views for column in view.columns()]
-        return found if self.places is None else [found[p] for p in self.places]
+        return self._placed([c for view in self.views for part in view.columns() for c in part])
+
+    def arrow(self) -> list[pa.Array]:
+        """Each output's values."""
+        parts = [part for view in self.views for part in view.columns()]
+        return self._placed([column for part in parts for column in _arrow(part)])
+
+    def _placed(self, columns: list[Any]) -> list[Any]:
+        return columns if self.places is None else [columns[p] for p in self.places]
 
     def rows(self) -> list[Columns]:
         """Each row's outputs and their statuses."""
@@ -165,13 +172,13 @@ class OnlineResult:
         """The join keys and features as an Arrow table with their declared types (A3)."""
         import pyarrow as pa
 
-        schema = self._shape.schema
-        types = dict(zip(schema.names, schema.types, strict=True))
-        made = [pa.array(values, types[name]) for name, values in self.entities.items()]
+        shape, schema = self._shape, self._shape.schema
+        made = [pa.array(v, schema.field(name).type) for name, v in self.entities.items()]
         if isinstance(self._answers, Batch):
-            made += map(_arrow, self._answers.columns())
-        else:
-            made += (pa.array(values, types[name]) for name, values in self.columns.items())
+            made += self._answers.arrow()
+            # Of arrays that have their types: twice as fast as a table by the schema.
+            return pa.Table.from_batches([pa.RecordBatch.from_arrays(made, list(shape.types))])
+        made += (pa.array(v, shape.types[n].arrow) for n, v in self.columns.items())
         return pa.Table.from_arrays(made, schema=schema)
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -199,11 +206,13 @@ class OnlineResult:
         return out
 
 
-def _arrow(column: np.ndarray[Any, Any]) -> pa.Array:
-    """A contiguous array of NumPy, over the same memory where Arrow lays it out alike."""
+def _arrow(columns: np.ndarray[Any, Any]) -> list[pa.Array]:
+    """The rows of a matrix as arrays, over the same memory where Arrow lays them out alike."""
     import pyarrow as pa
 
-    if column.dtype.kind == "b":  # a bit each, there
-        return pa.array(column)
-    type_ = pa.float64() if column.dtype.kind == "f" else pa.int64()
-    return pa.Array.from_buffers(type_, len(column), [None, pa.py_buffer(column)])
+    n = columns.shape[1]
+    if columns.dtype.kind == "b":  # a bit each, there
+        return [pa.array(column) for column in columns]
+    type_ = pa.float64() if columns.dtype.kind == "f" else pa.int64()
+    every = pa.Array.from_buffers(type_, columns.size, [None, pa.py_buffer(columns)])
+    return [every.slice(first, n) for first in range(0, columns.size, n)]
