@@ -22,7 +22,6 @@ from featurekit.define import (
 )
 from featurekit.durations import LIFETIME_US, duration_us, window_us
 from featurekit.errors import DefinitionError
-from featurekit.parse import parse
 from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
 
 
@@ -179,6 +178,13 @@ class Service:
     def join_keys(self) -> dict[str, Type]:
         """Every join key that a row must bring, with its type."""
         return {p.name: p.type for view in self.views for p in view.join_keys}
+
+
+def _parse(transform: Transform) -> ir.Function:
+    """The transform's IR; the parser is loaded by who compiles, not by who serves."""
+    from featurekit.parse import parse
+
+    return parse(transform)
 
 
 def compile_source(source: EventSource) -> Source:
@@ -382,7 +388,7 @@ class _ViewCompiler:
                     feature, f"{self._from} has no column {value!r}; it has {self._listed}"
                 )
             return self._place(self.columns[value])
-        function = parse(value)
+        function = _parse(value)
         for param in function.params:
             self._check_param(function, param, feature)
         for name in value.defaults:
@@ -585,7 +591,7 @@ class _ServiceCompiler:
         if name in above:
             cycle = " -> ".join((*above[above.index(name) :], name))
             raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
-        function = parse(self.pending[name])
+        function = _parse(self.pending[name])
         for default in self.pending[name].defaults:
             if self._known(default, name):
                 what = "a request field or a feature here"

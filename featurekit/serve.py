@@ -200,7 +200,7 @@ class OnlineService:
     def _lookup(
         self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None
     ) -> Steps[tuple[Plan, dict[str, list[Any]], Answers, list[int]]]:
-        patience = Patience()
+        patience: Patience | None = None
         while True:
             plan = self.plan or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = plan.check_rows(rows)
@@ -215,6 +215,7 @@ class OnlineService:
             try:
                 answers, resolved = yield from plan.evaluating(columns, found, requests, instants)
             except Moved as moved:
+                patience = patience or Patience()
                 patience.spend(moved)  # a push was faster than the second read of a large state
                 continue
             if number is not None and self.log is not None:

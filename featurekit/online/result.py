@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import itertools
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from featurekit.types import Type
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+
+_MOST_HEADS = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,31 @@ class Shape:
         import pyarrow as pa
 
         return pa.schema([(name, type_.arrow) for name, type_ in self.types.items()])
+
+    @functools.cached_property
+    def _heads(self) -> dict[int, bytes | None]:
+        return {}
+
+    def head(self, n: int) -> bytes | None:
+        """What stands before the values of `n` rows in an Arrow message of them, where each value
+        has 8 bytes and none is null; None for other types. It is the same whatever they are, and
+        reading one message takes a third of the time that making arrays does."""
+        if n not in self._heads:
+            import pyarrow as pa
+
+            wide = all(type_.name in ("int", "float") for type_ in self.types.values())
+            made: bytes | None = None
+            if wide:
+                zeros = [pa.array([0] * n, type_) for type_ in self.schema.types]
+                message = pa.RecordBatch.from_arrays(zeros, schema=self.schema).serialize()
+                values = 8 * n * len(zeros)
+                made = message.slice(0, message.size - values).to_pybytes()
+                if pa.ipc.read_message(message).body.size != values:
+                    made = None  # this Arrow pads what it writes
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[n] = made
+        return self._heads[n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +90,12 @@ class Batch:
     def columns(self) -> list[np.ndarray[Any, Any]]:
         """Each output's values."""
         return self._placed([c for view in self.views for part in view.columns() for c in part])
+
+    def values_by_column(self) -> bytes | None:
+        """The bytes of all values, output after output; None where outputs stand otherwise."""
+        if self.places is not None:
+            return None
+        return b"".join([part.tobytes() for view in self.views for part in view.columns()])
 
     def arrow(self) -> list[pa.Array]:
         """Each output's values."""
@@ -173,13 +208,26 @@ class OnlineResult:
         import pyarrow as pa
 
         shape, schema = self._shape, self._shape.schema
+        if isinstance(self._answers, Batch):
+            message = self._message(self._answers)
+            if message is not None:
+                batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
+                return pa.Table.from_batches([batch])
         made = [pa.array(v, schema.field(name).type) for name, v in self.entities.items()]
         if isinstance(self._answers, Batch):
             made += self._answers.arrow()
-            # Of arrays that have their types: twice as fast as a table by the schema.
-            return pa.Table.from_batches([pa.RecordBatch.from_arrays(made, list(shape.types))])
+            return pa.Table.from_arrays(made, schema=schema)
         made += (pa.array(v, shape.types[n].arrow) for n, v in self.columns.items())
         return pa.Table.from_arrays(made, schema=schema)
+
+    def _message(self, answers: Batch) -> bytes | None:
+        """The rows as an Arrow message; None where they are not all ints and floats."""
+        head = self._shape.head(len(answers))
+        values = None if head is None else answers.values_by_column()
+        if head is None or values is None:
+            return None
+        keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
+        return b"".join((head, *keys, values))
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """A masked-free array a feature: float64, int64 and bool where no value is None (a None

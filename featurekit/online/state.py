@@ -325,6 +325,13 @@ class Reader:
             self._columns.append((values, marks))
         return self._columns[index][0]
 
+    def unpack(self, index: int) -> None:
+        """Make Python values of a column of numbers, for features that read it more than once:
+        a view of the bytes makes each value anew."""
+        values = self.column(index)
+        if isinstance(values, memoryview):
+            self._columns[index] = values.tolist(), self._columns[index][1]
+
     def known(self, t: int) -> bool:
         """Whether some event, however old, counts as of `t`."""
         if self.first_visible <= t:
@@ -341,7 +348,8 @@ class Reader:
 
     def complete(self, index: int) -> bool:
         """Whether the slot has neither None nor ERROR."""
-        self.column(index)
+        if index >= len(self._columns):
+            self.column(index)
         return self._columns[index][1] is None
 
 
@@ -419,15 +427,24 @@ def _windows(view: View, read: Reader, t: int) -> Answer:
         i, j = bisect_right(read.ts, t - view.ttl_us), bisect_right(read.ts, t)
         if not any(not late or read.counts(k, t) for k in range(i, j)):
             return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    out: Answer = []
+    asked: list[tuple[int, int]] = []
+    taken: dict[int, int] = {}
     for feature in view.features:
         bounds = feature.bounds(t)
         span = spans.get(bounds)
         if span is None:
             low, high = bounds
             span = spans[bounds] = bisect_right(read.ts, low), bisect_right(read.ts, high)
-        out.append(_window(view, feature, read, span, t, late=late))
-    return out
+        asked.append(span)
+        if feature.slot is not None:
+            taken[feature.slot] = taken.get(feature.slot, 0) + span[1] - span[0]
+    for slot, many in taken.items():
+        if many > read.n:
+            read.unpack(slot)
+    return [
+        _window(view, feature, read, span, t, late=late)
+        for feature, span in zip(view.features, asked, strict=True)
+    ]
 
 
 def _window(
@@ -474,7 +491,8 @@ def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:
     """The type of an aggregate's inputs; None where it takes rows or instants."""
     if feature.slot is None or aggregate.of_instants:
         return None
-    return view.slots[feature.slot].type.base
+    type_ = view.slots[feature.slot].type
+    return type_.base if type_.optional else type_
 
 
 def finished(
