@@ -9,20 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from featurekit import aggregates, ir
-from featurekit.aggregates import Aggregate
-from featurekit.define import (
-    EventSource,
-    FeatureSelection,
-    FeatureService,
-    FeatureView,
-    Transform,
-)
 from featurekit.durations import LIFETIME_US, duration_us, window_us
 from featurekit.errors import DefinitionError
 from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
+
+if TYPE_CHECKING:
+    from featurekit.aggregates import Aggregate
+    from featurekit.define import EventSource, FeatureService, FeatureView, Transform
 
 
 @ir.portable
@@ -94,7 +90,7 @@ class Feature:
 
 @functools.cache
 def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate:
-    return aggregates.BY_NAME[name](input="", window="1s", **dict(params))
+    return aggregates.by_name(name)(input="", window="1s", **dict(params))
 
 
 @ir.portable
@@ -212,6 +208,8 @@ def compile_view(view: FeatureView) -> View:
 def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
     """The columns that a source offers: an EventSource its own; a view its join keys and features,
     each by what it is of a row of the EventSource."""
+    from featurekit.define import EventSource  # what is written is not loaded by who serves
+
     if isinstance(source, EventSource):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
@@ -264,6 +262,8 @@ class _ViewCompiler:
         return DefinitionError(f"{where}: {message}")
 
     def compile(self) -> View:
+        from featurekit.aggregates import Aggregate
+
         view = self.view
         self._check_keys()
         windows = view.aggregates
@@ -428,6 +428,8 @@ class _ViewCompiler:
         return Feature(name, self.slots[index].type.or_none(), index)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
+        from featurekit.define import Transform
+
         what = type(aggregate).__name__
         for role in ("input", "where"):
             given = getattr(aggregate, role)
@@ -531,6 +533,8 @@ class _ServiceCompiler:
         return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
 
     def compile(self) -> Service:
+        from featurekit.define import FeatureSelection, FeatureView, Transform
+
         for item in self.service.features:
             match item:
                 case FeatureView():
