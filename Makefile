@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format ci
+.PHONY: help demo test lint types format bench ci
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ types: ## mypy only
 
 format: ## Rewrite the code in the house's format
 	@./run format
+
+bench: ## Measure beside peers and write benchmarks.html
+	@./run bench --html benchmarks.html
 
 ci: ## What the build server runs: the tests in a fresh environment
 	@.ci/run

@@ -28,7 +28,7 @@ from featurekit.store import FeatureStore
 SHOP = Path(__file__).parent.parent / "feature_repo"
 
 
-VALUES = {"smoke": 300_000, "medium": 3_000_000, "full": 20_000_000}
+VALUES = {"smoke": 100_000, "medium": 3_000_000, "full": 20_000_000}
 WANTED = 200_000
 
 

@@ -113,16 +113,15 @@ def page(results: Mapping[str, Sequence[Result | Curve]], command: str) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The README's table: results that have a goal."""
+    """The README's table."""
     rows = [
         "| work | size | featurekit | compared with | ratio | goal | other peers |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in results:
-        if r.goal is not None:
-            work, size, ours, against, theirs, ratio, goal, others = _cells(r)
-            cells = (work, size, ours, f"{against}: {theirs}", ratio, goal, others)
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        work, size, ours, against, theirs, ratio, goal, others = _cells(r)
+        cells = (work, size, ours, f"{against}: {theirs}", ratio, goal, others)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
 
@@ -134,7 +133,7 @@ def into_readme(readme: Path, picture: Path, results: Sequence[Result], command:
     text = readme.read_text(encoding="utf-8")
     if _BEGIN not in text or _END not in text:
         raise ValueError(f"{readme} has no lines {_BEGIN!r} and {_END!r} to write between")
-    picture.write_text(bars([r for r in results if r.goal is not None]), encoding="utf-8")
+    picture.write_text(bars(results), encoding="utf-8")
     about = machine()
     on = (
         f"{about['cores']} cores, {about['memory_gib']} GiB, Python {about['python']}, "

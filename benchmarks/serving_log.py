@@ -5,7 +5,7 @@ stretch each, so that a busy minute falls on all; each stretch of a mode stands 
 log, and what counts is the median of the ratios. `off again`, a second service without a log, shows
 how much of a difference is chance.
 
-    python -m benchmarks.serving_log [--size large] [--runs 15] [--json]
+    python -m benchmarks.serving_log [--size full] [--runs 15] [--json]
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import arguments
+from benchmarks.measure import OURS, Result, arguments
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Last, Max, Mean, Sum
 from featurekit.compiled import compile_service
@@ -32,6 +33,12 @@ from featurekit.serving_log.log import ServingLog
 from featurekit.serving_log.open import open_log
 
 CUSTOMERS = 2_000
+LOGS = {
+    "parquet 1": ("parquet", 1.0),
+    "parquet 0.1": ("parquet", 0.1),
+    "stream 1": ("stream", 1.0),
+    "stream 0.1": ("stream", 0.1),
+}
 GOAL = 1.05
 
 
@@ -96,9 +103,22 @@ def stretch(online: OnlineService, lookups: int, rng: random.Random) -> list[flo
     return taken
 
 
-def main() -> None:
-    """Measure and print."""
-    options = arguments(__doc__ or "", {"small": 1_000, "large": 5_000})
+LOOKUPS = {"smoke": 300, "medium": 1_000, "full": 5_000}
+
+
+def results(size: str, runs: int) -> Iterator[Result]:
+    """A lookup with each sink, by p50, beside one without a log; both at the median ratio."""
+    taken, _ = measured(LOOKUPS[size], runs)
+    for name, stretches in taken.items():
+        if name in LOGS:
+            ratio, off = _times(stretches, taken["off"], statistics.median)
+            found = {OURS: ratio * off, "without a log": off}
+            work = f"lookup with a serving log, {name} of requests, p50"
+            yield Result(work, "20 features", "s", found, "without a log", GOAL)
+
+
+def measured(lookups: int, runs: int) -> tuple[dict[str, list[list[float]]], dict[str, ServingLog]]:
+    """By mode, the seconds of each lookup of each stretch, and the logs, closed."""
     with scratch_redis() as url, tempfile.TemporaryDirectory() as folder:
         store = RedisStore(url)
         fill(store)
@@ -107,26 +127,31 @@ def main() -> None:
             "off again": OnlineService(store, "bench", "bench"),
         }
         logs: dict[str, ServingLog] = {}
-        for to in ("parquet", "stream"):
-            for sample in (1.0, 0.1):
-                name = f"{to} {sample:g}"
-                config = ServingLogConfig.model_validate(
-                    {"to": to, "sample": sample, "rotate_seconds": 2.0}
-                )
-                logs[name] = open_log(config, store, "bench", state_dir=Path(folder) / name)
-                modes[name] = OnlineService(store, "bench", "bench", log=logs[name])
+        for name, (to, sample) in LOGS.items():
+            config = ServingLogConfig.model_validate(
+                {"to": to, "sample": sample, "rotate_seconds": 2.0}
+            )
+            logs[name] = open_log(config, store, "bench", state_dir=Path(folder) / name)
+            modes[name] = OnlineService(store, "bench", "bench", log=logs[name])
         rng = random.Random(2)
         for online in modes.values():
             stretch(online, 200, rng)
         time.sleep(1.0)  # the thread of a Parquet log imports pyarrow once
         taken: dict[str, list[list[float]]] = {name: [] for name in modes}
-        for _ in range(options.runs):
+        for _ in range(runs):
             for name, online in modes.items():
-                taken[name].append(stretch(online, options.rows, rng))
+                taken[name].append(stretch(online, lookups, rng))
                 time.sleep(0.6)  # what this log still writes does not fall on the next mode
         for log in logs.values():
             log.close()
         store.close()
+    return taken, logs
+
+
+def main() -> None:
+    """Measure and print."""
+    options = arguments(__doc__ or "", LOOKUPS)
+    taken, logs = measured(options.rows, options.runs)
     shown = [_row(name, runs, taken["off"], logs.get(name)) for name, runs in taken.items()]
     if options.json:
         lookups = options.rows * options.runs
@@ -147,8 +172,16 @@ def _row(
     row: dict[str, Any] = {"log": name}
     for of, at in (("p50", statistics.median), ("p99", _p99), ("mean", statistics.fmean)):
         row[f"{of} µs"] = round(statistics.median(at(run) for run in runs) * 1e6)
-        row[f"{of} ×"] = statistics.median(at(r) / at(o) for o, r in zip(off, runs, strict=True))
+        row[f"{of} ×"] = _times(runs, off, at)[0]
     return row | {"dropped": 0 if log is None else log.done.dropped}
+
+
+def _times(
+    runs: list[list[float]], off: list[list[float]], at: Callable[[list[float]], float]
+) -> tuple[float, float]:
+    """The median ratio of stretches that stand beside each other, and the median without a log."""
+    ratios = (at(r) / at(o) for o, r in zip(off, runs, strict=True))
+    return statistics.median(ratios), statistics.median(map(at, off))
 
 
 def _p99(values: list[float]) -> float:

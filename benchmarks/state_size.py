@@ -9,8 +9,9 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from benchmarks.measure import Curve
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, StdDev, Sum
 from featurekit.compiled import View, compile_view
 from featurekit.define import Entity, EventSource, FeatureView
@@ -95,6 +96,29 @@ def one(store: RedisStore, plan: View, events: int, runs: int) -> dict[str, floa
         "bytes_read": statistics.median(read),
         "push_us": median_us(push, runs),
     }
+
+
+EVENTS = {
+    "smoke": (10, 1_000),
+    "medium": (10, 100, 1_000, 10_000),
+    "full": (10, 100, 1_000, 10_000, 100_000),
+}
+
+
+def results(size: str, runs: int) -> Iterator[Curve]:
+    """What a lookup and a push of one aggregate take by events per window."""
+    events = EVENTS[size]
+    with scratch_redis() as url:
+        store = RedisStore(url)
+        found = {
+            name: [one(store, view(kind, n), n, 5 * runs) for n in events]
+            for name, kind in KINDS.items()
+        }
+    for what, field in (("a lookup", "lookup_us"), ("a push", "push_us")):
+        taken = {name: [row[field] / 1e6 for row in rows] for name, rows in found.items()}
+        yield Curve(
+            f"{what}, two windows of one aggregate", "events per window", events, "s", taken
+        )
 
 
 def main() -> None:

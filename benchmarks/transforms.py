@@ -13,7 +13,7 @@ others.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -364,13 +364,24 @@ def compiling(transform: Transform, runs: int) -> Result:
     return Result(f"compile: {transform.name}", "1", "s", taken, other)
 
 
+ROWS = {"smoke": 50_000, "medium": 1_000_000, "full": 10_000_000}
+
+
+def results(size: str, runs: int) -> Iterator[Result]:
+    """Each transform in SQL over a table, called online, and compiled."""
+    for transform in FEATURES:
+        yield in_sql(transform, ROWS[size], runs)
+    for transform in FEATURES:
+        yield online(transform, runs, calls=20_000)
+    for transform in FEATURES:
+        yield compiling(transform, max(runs, 5))
+
+
 def main() -> None:
-    options = arguments(str(__doc__).split("\n")[0], {"smoke": 200_000, "full": 10_000_000})
-    results = [in_sql(f, options.rows, options.runs) for f in FEATURES]
-    results += [online(f, options.runs, calls=20_000) for f in FEATURES]
-    results += [compiling(f, max(options.runs, 5)) for f in FEATURES]
-    show(results, as_json=options.json)
-    for r in results:
+    options = arguments(str(__doc__).split("\n")[0], ROWS)
+    found = list(results(options.size, options.runs))
+    show(found, as_json=options.json)
+    for r in found:
         if r.goal is not None and r.ratio > r.goal and not options.json:
             print(f"above its goal: {r.work}, {r.ratio:.2f} times (goal {r.goal:g})")
 

@@ -219,10 +219,9 @@ class OnlineService:
                 patience.spend(moved)  # a push was faster than the second read of a large state
                 continue
             if number is not None and self.log is not None:
-                kept = {name: list(column) for name, column in entities.items()}
-                own = plan.own(each_row(answers))
                 keys = list(zip(*columns, strict=True)) or [()] * len(rows)
-                self.log.take(number, plan.service, kept, requests, own, resolved, keys, found)
+                own = each_row(answers)
+                self.log.take(number, plan.service, entities, requests, own, resolved, keys, found)
             return plan, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Steps[Plan]:
@@ -300,7 +299,6 @@ class Plan:
         self.request = {p.name: p.type for p in service.request}
         self.known = {*self.join_keys, *self.request}
         self.shape = Shape(self.join_keys, {o.name: o.type for o in service.outputs})
-        self.listed = any(o.type.item is not None for o in service.outputs)
         self.strict = [
             (o, view.name)
             for o, output in enumerate(service.outputs)
@@ -493,15 +491,6 @@ class Plan:
                     f'{view!r} says on_error="fail"'
                 )
         return values, statuses
-
-    def own(self, answers: list[Columns]) -> list[Columns]:
-        """The answers with lists and dicts of their own, which no caller changes."""
-        if not self.listed:
-            return answers
-        return [
-            ([v.copy() if isinstance(v, (list, dict)) else v for v in values], statuses)
-            for values, statuses in answers
-        ]
 
 
 def _transforms(

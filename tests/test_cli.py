@@ -21,6 +21,7 @@ import pytest
 from featurekit.cli import main, verbs
 from featurekit.cli.parser import parser
 from featurekit.cli.values import of_json, of_text
+from featurekit.errors import FeaturekitError
 from featurekit.online.server import release, scratch_redis
 from featurekit.screen import Screen, plain
 from featurekit.types import from_hint
@@ -478,6 +479,29 @@ def test_parity_writes_a_junit_report(
     cases = found.findall("testcase")
     assert (found.get("name"), found.get("failures")) == (suite, "0")
     assert found.get("tests") == str(len(cases)) != "0"
+
+
+def test_a_mistyped_mode_of_parity_is_told_with_the_modes(served: Path, run: Run) -> None:
+    assert_explained(run("parity", "sampel"), "'sampel'", "neither a mode", "sample", "checkout")
+
+
+def test_a_service_that_cannot_be_sampled_does_not_lose_the_others(
+    served: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from featurekit.parity.sample import LiveCheck
+
+    around, calls = LiveCheck.run, iter((True, False))
+
+    def run_once(check: LiveCheck, *args: Any, **options: Any) -> Any:
+        if next(calls):
+            return around(check, *args, **options)
+        raise FeaturekitError("the second cannot be read")
+
+    monkeypatch.setattr(LiveCheck, "run", run_once)
+    page = tmp_path / "report.html"
+    done = run("parity", "sample", "checkout", "checkout", "--values", "50", "--html", str(page))
+    assert_explained(done, "the second cannot be read")
+    assert "every bit agrees" in page.read_text()
 
 
 @pytest.mark.parametrize("option", ["--html", "--junit"])

@@ -232,6 +232,17 @@ def test_an_event_that_the_states_lost_is_skew_whatever_lags(open_store, lagging
     assert " are enough" not in lost.text()
 
 
+def test_a_feature_that_goes_on_differing_is_diagnosed_once(open_store):
+    store = open_store()
+    lose_an_event(store)
+    with closing(LiveCheck(store, "service")) as check:
+        reports = [check.run(Budget(values=2_000)) for _ in range(2)]
+    assert all(r.features["of_customer__orders"].differing for r in reports)
+    told = [{d.feature for d in r.differences if d.diagnosis is not None} for r in reports]
+    assert told[0]
+    assert not told[0] & told[1]
+
+
 def test_a_state_that_is_gone_misses_every_event(open_store):
     store = open_store()
     (view,) = [v for v in store.live()["service"].views if v.name == "of_customer"]

@@ -14,8 +14,11 @@ import pytest
 
 from featurekit.aggregates import exact
 from featurekit.cli import main
-from featurekit.parity.page import page
+from featurekit.parity.budget import Budget
+from featurekit.parity.operators import check_operators
+from featurekit.parity.page import operators_page, page
 from featurekit.parity.report import Difference, Report
+from tests.planted.skews import SKEWS
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 CHROMIUM = next(
@@ -88,6 +91,25 @@ def test_a_check_writes_its_page(
     cause = found["differences"][0]["diagnosis"]["cause"]
     assert f"Likely cause: {cause}" in text
     assert "def test_" in text
+
+
+def test_the_operators_page_shows_each_row_and_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "operators.html"
+    argv = ["parity", "operators", "--only", "str.lower", "--inputs", "20", "--html", str(out)]
+    assert main(argv) == 0
+    capsys.readouterr()
+    text = text_of(out.read_text(encoding="utf-8"))
+    for part in ("every bit agrees", "str.lower(str)", "operators 1 ", "hybrid"):
+        assert part in text, part
+
+    SKEWS["floor_division_truncates_offline"].plant(monkeypatch)
+    found = check_operators(budget=Budget(values=2_000), only="//(int")
+    text = text_of(operators_page(found.to_dict(), made_at=NOW))
+    assert f"{found.differing:,} differ" in text
+    assert found.differing > 0
+    assert "<h3>Differences" in operators_page(found.to_dict(), made_at=NOW)
 
 
 PROBE = """<script>addEventListener('load', () => {

@@ -124,10 +124,23 @@ def _sampled(
     )
     if arguments.every is not None:
         return _watch(watch, arguments, screen)
+    reports: list[Report] = []
+    failed: list[FeaturekitError] = []
     with screen.progress() as move:
-        reports = [check.run(budget, progress=partial(move, check.name)) for check in checks]
+        for check in checks:
+            try:
+                reports.append(check.run(budget, progress=partial(move, check.name)))
+            except FeaturekitError as error:  # what of the others was found is not lost
+                failed.append(error)
     watch.take(reports)
-    return conclude(screen, reports, arguments)
+    if not reports:
+        raise failed[0]
+    agree = conclude(screen, reports, arguments)
+    if failed and agree:
+        raise failed[0]
+    for lost in failed:
+        _warn(str(lost))
+    return agree
 
 
 def _watch(watch: Watch, arguments: argparse.Namespace, screen: Screen) -> bool:
@@ -182,6 +195,10 @@ def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
         )
     if not report.rows:
         raise FeaturekitError(f"no operator's name contains {arguments.only!r}")
+    if arguments.html is not None:
+        from featurekit.parity.page import write_operators_page
+
+        write_operators_page(arguments.html, report.to_dict())
     if arguments.junit is not None:
         from featurekit.parity.junit import write_operators_junit
 
@@ -196,6 +213,13 @@ def services(store: FeatureStore, arguments: argparse.Namespace) -> list[str]:
     names: list[str] = arguments.services or list(store.repo.compiled_services)
     if not names:
         raise FeaturekitError(f"{store.path} defines no FeatureService, so nothing is served")
+    for name in names:
+        if arguments.mode == "history" and name not in store.repo.compiled_services:
+            # Without a mode, the first word may have been meant as one.
+            raise FeaturekitError(
+                f"{name!r} is neither a mode (fuzz, history, operators, replay, sample) nor a "
+                f"service of {store.path}; services: {', '.join(store.repo.compiled_services)}"
+            )
     return names
 
 

@@ -448,6 +448,7 @@ def parser() -> Parser:
     operators.add_argument(
         "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
     )
+    _pages(operators)
     _junit(operators, "a test case for each row of the table")
     operators.add_argument(
         "--only", default="", metavar="TEXT", help="the rows whose name contains this"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from featurekit.compiled import Service
@@ -62,12 +62,13 @@ def diagnose_report(
     scenario_of: Callable[[Difference], Scenario | None],
     *,
     seconds: float = 60.0,
+    known: Collection[str] = (),
 ) -> None:
     """Diagnose the first difference of each of the first features of a report that differ, but for
-    those that are diagnosed."""
+    those that are diagnosed, and the `known`, which were in an earlier report."""
     done = {d.feature for d in report.differences if d.diagnosis is not None}
     for i, difference in enumerate(report.differences):
-        if difference.feature in done or len(done) >= MOST_DIAGNOSED:
+        if difference.feature in (*done, *known) or len(done) >= MOST_DIAGNOSED:
             continue
         scenario = scenario_of(difference)
         if scenario is not None:

@@ -1,6 +1,6 @@
 """A parity check as one HTML page that needs nothing beside it: no script is required to read it.
 
-`page(reports)` takes what `Report.to_dict` gives.
+`page(reports)` takes what `Report.to_dict` gives, `operators_page` what `OperatorsReport` does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _SHARES = {
     "OUTSIDE_MAX_AGE": ("stale", "older than its ttl"),
     "ERROR": ("error", "its function erred"),
 }
+_PATHS = ("python", "online", "offline")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 260, 64, 34, 16
 _OTHER_BAND = 30  # above the axis, for differences that are not between two finite floats
 
@@ -45,16 +46,93 @@ def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
         ("mode", modes),
         ("seed", ", ".join(dict.fromkeys(str(r["seed"]) for r in reports))),
     ]
+    return _document(
+        (verdict, said),
+        "Online and offline values are compared by type, bits and status.",
+        facts,
+        _contents(reports) if len(reports) > 1 else "",
+        [_service(r, number) for number, r in enumerate(reports)],
+        made_at=made_at,
+    )
+
+
+def operators_page(found: Found, *, made_at: dt.datetime) -> str:
+    """The page of what `OperatorsReport.to_dict` gives."""
+    rows = found["operators"]
+    lies = sum(not row["truthful"] for row in rows.values())
+    verdict, said = _verdict(found["compared"], found["differing"], 0)
+    if lies and verdict == "good":
+        verdict, said = "bad", f"{lies} raise and say that they do not"
+    facts = [
+        ("inputs compared", f"{found['compared']:,}"),
+        ("differ", f"{found['differing']:,}"),
+        ("operators", f"{len(rows):,}"),
+        ("took", f"{found['seconds']:.1f} s"),
+        ("mode", found["mode"]),
+        ("seed", str(found["seed"])),
+    ]
+    table = (
+        "<table><thead><tr><th scope='col'>operator</th><th scope='col'>result</th>"
+        "<th scope='col' class='number'>inputs</th><th scope='col' class='number'>differ</th>"
+        "<th scope='col' class='number'>errors</th>"
+        "<th scope='col' class='number'>runs offline as</th></tr>"
+        f"</thead><tbody>{''.join(_operator(n, row) for n, row in rows.items())}</tbody></table>"
+    )
+    section = (
+        "<section aria-labelledby='operators'><h2 id='operators'>The operator table</h2>"
+        f"{_scroll('Operators', table)}{_inputs(found)}</section>"
+    )
+    told = "Python, SQL and the online evaluator are compared by type and bits, errors included."
+    return _document((verdict, said), told, facts, "", [section], made_at=made_at)
+
+
+def _operator(name: str, row: Found) -> str:
+    verdict, said = _verdict(row["inputs"], row["differing"], 0)
+    if verdict == "good" and not row["truthful"]:
+        verdict, said = "bad", "raises, and its row says that it does not"
+    return (
+        f"<tr class='{'bad' if verdict == 'bad' else 'same'}'><th scope='row'>{_text(name)}</th>"
+        f"<td><span class='badge {verdict}'>{said}</span></td>"
+        + "".join(
+            f"<td class='number' data-name='{kind}'>{row[of]:,}</td>"
+            for kind, of in (("inputs", "inputs"), ("differ", "differing"), ("errors", "errors"))
+        )
+        + f"<td class='number' data-name='runs offline as'>{_text(row['runs_as'])}</td></tr>"
+    )
+
+
+def _inputs(found: Found) -> str:
+    """Some of the inputs on which the three do not agree."""
+    rows = "".join(
+        f"<tr><th scope='row'>{_text(d['operator'])}</th><td>{_text(', '.join(d['arguments']))}"
+        "</td>" + "".join(f"<td><code>{_text(d[path])}</code></td>" for path in _PATHS) + "</tr>"
+        for d in found["differences"]
+    )
+    if not rows:
+        return ""
+    heads = ("operator", "arguments", *_PATHS)
+    head = "".join(f"<th scope='col'>{name}</th>" for name in heads)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<h3>Differences</h3>{_scroll('Differences', table)}"
+
+
+def _document(
+    verdict: tuple[str, str],
+    told: str,
+    facts: Sequence[tuple[str, str]],
+    contents: str,
+    sections: Sequence[str],
+    *,
+    made_at: dt.datetime,
+) -> str:
+    kind, said = verdict
     body = [
-        f'<header><h1>Parity <span class="badge {verdict}">{said}</span></h1>',
-        f"<p>{_when(made_at)}, featurekit {_text(__version__)}. Online and offline values are "
-        "compared by type, bits and status.</p>",
+        f'<header><h1>Parity <span class="badge {kind}">{said}</span></h1>',
+        f"<p>{_when(made_at)}, featurekit {_text(__version__)}. {told}</p>",
         "<dl class='facts'>",
         *(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts),
-        "</dl>",
-        _contents(reports) if len(reports) > 1 else "",
-        "</header><main id='main'>",
-        *(_service(r, number) for number, r in enumerate(reports)),
+        f"</dl>{contents}</header><main id='main'>",
+        *sections,
         "</main>",
     ]
     parts = resources.files("featurekit.parity")
@@ -64,7 +142,7 @@ def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
         "<meta name='color-scheme' content='light dark'>"
         f"<title>Parity: {said}</title>"
         f"<style>{parts.joinpath('page.css').read_text(encoding='utf-8')}</style></head>"
-        "<body><a class='skip' href='#main'>Skip to the services</a>"
+        "<body><a class='skip' href='#main'>Skip to the results</a>"
         f"{''.join(body)}"
         f"<script>{parts.joinpath('page.js').read_text(encoding='utf-8')}</script></body></html>\n"
     )
@@ -314,4 +392,10 @@ def write_page(path: Path, reports: Iterable[Found]) -> None:
     """Write the page of some reports into a file, whole or not at all. ConfigError where it cannot
     be written."""
     text = page(list(reports), made_at=dt.datetime.now(dt.UTC))
+    write_whole(path, text.encode(), "--html")
+
+
+def write_operators_page(path: Path, found: Found) -> None:
+    """As `write_page`, of the operator table."""
+    text = operators_page(found, made_at=dt.datetime.now(dt.UTC))
     write_whole(path, text.encode(), "--html")

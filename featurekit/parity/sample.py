@@ -56,7 +56,8 @@ class LiveCheck:
     """Checks of one live service, one after the other: each asks about other entities.
 
     `rate` bounds how many states a second are read, by `workers` processes where there are many, by
-    default one for each processor.
+    default one for each processor. A feature that goes on differing is diagnosed once: to say why
+    takes longer than to check.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LiveCheck:
         mismatch = store.config.featurekit.numeric_mismatch
         self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
         self.scans: dict[str, Iterator[list[bytes]]] = {}
+        self._diagnosed: set[str] = set()
 
     def run(
         self,
@@ -123,8 +125,16 @@ class LiveCheck:
                 break
             if stop is not None and stop.is_set():
                 break
+        differ = {name for name, found in report.features.items() if found.differing}
+        self._diagnosed &= differ
         if report.differences:
-            diagnose_report(report, self._scenario_of(service), seconds=_DIAGNOSING_S)
+            diagnose_report(
+                report,
+                self._scenario_of(service),
+                seconds=_DIAGNOSING_S,
+                known=self._diagnosed,
+            )
+            self._diagnosed |= {d.feature for d in report.differences if d.diagnosis is not None}
         report.seconds = clock.taken
         return report
 

@@ -1,15 +1,20 @@
 """Takes what lookups answered and has a thread write it, so that serving never waits for it.
 
-A lookup puts its rows on a queue, which is an append under a lock. The thread turns many of them at
+A lookup packs its rows into bytes and appends them to a queue. The thread turns many of them at
 once into columns. Where it cannot keep up, or its sink cannot be reached, the queue is full: rows
 are dropped then, and counted.
+
+Rows wait as bytes and not as objects: to pack a row takes less time than lookups lose where each
+leaves its objects behind, for fresh memory and the garbage collector (benchmarks/serving_log.py).
 """
 
 from __future__ import annotations
 
 import atexit
 import itertools
+import marshal
 import os
+import pickle
 import threading
 import time
 import uuid
@@ -64,18 +69,16 @@ class Logged:
 
 
 class _Served(NamedTuple):
-    """A request: its number, the service, when it was served, its join keys by column and request
-    fields by row, each row's values and statuses, instant and keys of states, and the states."""
+    """A request: its number, when it was served, its join keys by column and request fields by row,
+    each row's values and statuses, its instant, and the newest arrivals in its states."""
 
     number: int
-    service: Service
     at: int
     entities: Mapping[str, Sequence[Any]]
     requests: Sequence[Mapping[str, Any]]
     answers: Sequence[tuple[Sequence[Any], Sequence[str]]]
     instants: Sequence[int]
-    keys: Sequence[Sequence[bytes | None]]
-    blobs: Mapping[bytes, bytes | None]
+    arrivals: Sequence[Sequence[int | None]]
 
 
 class ServingLog:
@@ -109,7 +112,7 @@ class ServingLog:
     def _begin(self) -> None:
         """Start empty: a forked process has none of its parent's rows, which the parent writes."""
         self._lock = threading.Lock()
-        self._queue: list[_Served] = []
+        self._queue: dict[int, tuple[Service, list[bytes]]] = {}
         self._waiting = self._dropped = self._written = 0
         self._failure = ""
         self._requests = itertools.count()
@@ -144,21 +147,23 @@ class ServingLog:
         blobs: Mapping[bytes, bytes | None],
     ) -> None:
         """Log a request of this `number`: its rows, what was answered, and from which states.
-
-        What the caller of the lookup gets it may change: its join keys, and lists and dicts among
-        its values, are to be those of nobody else.
-        """
+        Nothing of it is kept but its bytes, so that the caller may change what it was given."""
+        arrivals = [
+            [None if k is None or (b := blobs[k]) is None else newest_arrival(b) for k in row]
+            for row in keys
+        ]
+        at = time.time_ns() // 1000
+        packed = _pack((number, at, entities, requests, answers, instants, arrivals))
         n = len(instants)
-        served = _Served(
-            number, service, time.time_ns() // 1000, entities, requests, answers, instants, keys,
-            blobs,
-        )  # fmt: skip
         with self._lock:
             if self._waiting + n > self.queue_rows:
                 self._dropped += n
                 return
             self._waiting += n
-            self._queue.append(served)
+            waiting = self._queue.get(id(service))
+            if waiting is None:
+                waiting = self._queue[id(service)] = service, []
+            waiting[1].append(packed)
         if self._thread is None:
             self._start()
 
@@ -179,7 +184,7 @@ class ServingLog:
     def _write(self, finish: Callable[[], None]) -> None:
         """Bring what waits to the sink. What fails is tried again by the next call."""
         with self._lock:
-            found, self._queue = self._queue, []
+            found, self._queue = self._queue, {}
             dropped = self._dropped
         try:
             for block, data in self._made(found, dropped):
@@ -199,19 +204,17 @@ class ServingLog:
         else:
             self._failure = ""
 
-    def _made(self, found: list[_Served], dropped: int) -> Iterable[tuple[Block, bytes]]:
+    def _made(
+        self, found: Mapping[int, tuple[Service, list[bytes]]], dropped: int
+    ) -> Iterable[tuple[Block, bytes]]:
         if not found:
             return
         # The rows were served after the one reading of the marks and before the other.
         before, self._before = self._before, self._read_marks()
-        of_service: dict[int, list[_Served]] = {}
-        for served in found:
-            of_service.setdefault(id(served.service), []).append(served)
-        for same in of_service.values():
-            service = same[0].service
+        for service, packed in found.values():
             head = self._head(service)
             until = [_both(before(view), self._before(view)) for view in service.views]
-            for part in _parts(same):
+            for part in _parts(packed):
                 block = _block(head, part, until, self._process, dropped)
                 yield block, b"".join(encode(block))
                 time.sleep(_PAUSE_S)
@@ -240,7 +243,7 @@ class ServingLog:
         with self._lock:
             lost, self._waiting = self._waiting, 0
             self._dropped += lost
-            self._queue, self._blocks = [], []
+            self._queue, self._blocks = {}, []
         if lost:
             warnings.warn(
                 f"the serving log lost {lost} rows at its end: {self._failure}", stacklevel=2
@@ -257,13 +260,28 @@ def _both(before: int | None, after: int | None) -> tuple[int, int] | None:
     return (after if before is None else before), after
 
 
-def _parts(served: list[_Served]) -> Iterable[list[_Served]]:
+def _pack(served: tuple[Any, ...]) -> bytes:
+    """A request as bytes: marshal is the fastest for plain values, and keeps their bits and types;
+    it takes no datetime, nor what is not of a plain type itself."""
+    try:
+        return b"m" + marshal.dumps(served)
+    except ValueError:
+        return b"p" + pickle.dumps(served, pickle.HIGHEST_PROTOCOL)
+
+
+def _unpack(packed: bytes) -> _Served:
+    data = memoryview(packed)[1:]
+    return _Served(*(marshal.loads(data) if packed[:1] == b"m" else pickle.loads(data)))
+
+
+def _parts(packed: Sequence[bytes]) -> Iterable[list[_Served]]:
     """Runs of requests with about `_MOST` rows, each with one at least."""
     part: list[_Served] = []
     rows = 0
-    for one in served:
-        part.append(one)
-        rows += len(one.instants)
+    for one in packed:
+        served = _unpack(one)
+        part.append(served)
+        rows += len(served.instants)
         if rows >= _MOST:
             yield part
             part, rows = [], 0
@@ -282,11 +300,7 @@ def _block(
     repeated = itertools.chain.from_iterable
     answers = list(repeated(one.answers for one in served))
     requests = list(repeated(one.requests for one in served))
-    arrivals = [
-        [None if k is None or (b := one.blobs[k]) is None else newest_arrival(b) for k in row]
-        for one in served
-        for row in one.keys
-    ]
+    arrivals = repeated(one.arrivals for one in served)
     none: list[Any] = []
     return Block(
         head,
