@@ -11,7 +11,7 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurekit import __version__
@@ -172,14 +172,7 @@ class OnlineService:
         self, rows: Sequence[Row], as_of: dt.datetime | None = None
     ) -> OnlineResult:
         """As `get`, waiting for the store without holding up the event loop."""
-        steps = self._get(rows, as_of)
-        try:
-            keys = next(steps)
-            while True:
-                keys = steps.send(await self.store.read_async(keys))
-        except StopIteration as done:
-            found: OnlineResult = done.value
-            return found
+        return await run_async(self._get(rows, as_of), self.store.read_async)
 
     def _get(self, rows: Sequence[Row], as_of: dt.datetime | None) -> Steps[OnlineResult]:
         asked = None if as_of is None else [micros(as_of)] * len(rows)
@@ -270,6 +263,19 @@ def run(steps: Steps[_T], read: Read) -> _T:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+async def run_async(
+    steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]
+) -> _T:
+    """Do the work, waiting for `read`."""
+    try:
+        keys = next(steps)
+        while True:
+            keys = steps.send(await read(keys))
+    except StopIteration as done:
+        found: _T = done.value
+        return found
 
 
 class Plan:

@@ -706,7 +706,8 @@ class FeatureStore:
     ) -> OnlineResult:
         """As `get_online_features`, waiting for Redis without holding up the event loop.
 
-        Each event loop has connections of its own: `await store.close_async()` in it at its end.
+        What the first lookup opens (settings, a private Redis, the plan) it waits for. Each event
+        loop has connections of its own: `await store.close_async()` in it at its end.
         """
         return await self._online_service(service).get_async(rows, as_of)
 

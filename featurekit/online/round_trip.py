@@ -9,11 +9,17 @@ no such socket) is left to redis-py: the connection is closed, and the client as
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+hiredis: Any = None
+with contextlib.suppress(ImportError):
+    hiredis = importlib.import_module("hiredis")
 
 Values = list[bytes | None]
 
@@ -76,6 +82,39 @@ def reply(n: int) -> Generator[None, bytes, Values]:
     return found
 
 
+def receiver(n: int) -> Callable[[bytes], Values | None]:
+    """What takes the bytes of the reply to MGET of `n` keys as they come, and gives the values when
+    they are all there. NotPlain as in `reply`. hiredis parses them where it is installed."""
+    if hiredis is None:
+        steps = reply(n)
+        next(steps)
+
+        def feed(data: bytes) -> Values | None:
+            try:
+                steps.send(data)
+            except StopIteration as done:
+                found: Values = done.value
+                return found
+            return None
+
+        return feed
+    parser = hiredis.Reader()
+
+    def parse(data: bytes) -> Values | None:
+        parser.feed(data)
+        try:
+            found = parser.gets()
+        except hiredis.ProtocolError:
+            raise NotPlain from None
+        if found is False:
+            return None
+        if type(found) is not list or len(found) != n or parser.has_data():
+            raise NotPlain
+        return found
+
+    return parse
+
+
 class Reader:
     """Reads keys: by one thread at a time over one connection, of which there are as many as
     threads have ever read at once."""
@@ -109,24 +148,21 @@ class Reader:
             socket = getattr(connection, "_sock", None)
             if socket is None:
                 raise NotPlain
-            steps = reply(len(keys))
-            next(steps)
-            while True:
+            receive, found = receiver(len(keys)), None
+            while found is None:
                 data = socket.recv(_CHUNK)
                 if not data:
                     raise RedisConnectionError("Connection closed by server.")
-                steps.send(data)
-        except StopIteration as done:
-            if connection.should_reconnect():
-                connection.disconnect()
-            self._idle.append(connection)
-            found: Values = done.value
-            return found
+                found = receive(data)
         except BaseException:
             # What was not read would be taken for the next reply.
             connection.disconnect()
             self.pool.release(connection)
             raise
+        if connection.should_reconnect():
+            connection.disconnect()
+        self._idle.append(connection)
+        return found
 
     def close(self) -> None:
         """Close the connections."""
@@ -167,26 +203,23 @@ class AsyncReader:
             writer = getattr(connection, "_writer", None)
             if reader is None or writer is None:
                 raise NotPlain
-            steps = reply(len(keys))
-            next(steps)
+            receive, found = receiver(len(keys)), None
             async with asyncio.timeout(connection.socket_timeout):
                 writer.write(command(keys))
                 await writer.drain()
-                while True:
+                while found is None:
                     data = await reader.read(_CHUNK)
                     if not data:
                         raise RedisConnectionError("Connection closed by server.")
-                    steps.send(data)
-        except StopIteration as done:
-            if connection.should_reconnect():
-                await connection.disconnect()
-            self._idle.append(connection)
-            found: Values = done.value
-            return found
+                    found = receive(data)
         except BaseException:
             await connection.disconnect(nowait=True)
             await self.pool.release(connection)
             raise
+        if connection.should_reconnect():
+            await connection.disconnect()
+        self._idle.append(connection)
+        return found
 
     async def close(self) -> None:
         """Close the connections."""
