@@ -9,21 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from featurekit import aggregates, ir
-from featurekit.aggregates import Aggregate
-from featurekit.define import (
-    EventSource,
-    FeatureSelection,
-    FeatureService,
-    FeatureView,
-    Transform,
-)
 from featurekit.durations import LIFETIME_US, duration_us, window_us
 from featurekit.errors import DefinitionError
-from featurekit.parse import parse
 from featurekit.types import BOOL, FLOAT, INT, OPTIONAL, Type
+
+if TYPE_CHECKING:
+    from featurekit.aggregates import Aggregate
+    from featurekit.define import EventSource, FeatureService, FeatureView, Transform
 
 
 @ir.portable
@@ -95,7 +90,7 @@ class Feature:
 
 @functools.cache
 def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate:
-    return aggregates.BY_NAME[name](input="", window="1s", **dict(params))
+    return aggregates.by_name(name)(input="", window="1s", **dict(params))
 
 
 @ir.portable
@@ -203,6 +198,13 @@ class Service:
         return {p.name: p.type for view in self.views for p in view.join_keys}
 
 
+def _parse(transform: Transform) -> ir.Function:
+    """The transform's IR; the parser is loaded by who compiles, not by who serves."""
+    from featurekit.parse import parse
+
+    return parse(transform)
+
+
 def compile_source(source: EventSource) -> Source:
     """The part of a source that decides values."""
     return Source(
@@ -228,6 +230,8 @@ def compile_view(view: FeatureView) -> View:
 def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
     """The columns that a source offers: an EventSource its own; a view its join keys and features,
     each by what it is of a row of the EventSource."""
+    from featurekit.define import EventSource  # what is written is not loaded by who serves
+
     if isinstance(source, EventSource):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
@@ -280,6 +284,8 @@ class _ViewCompiler:
         return DefinitionError(f"{where}: {message}")
 
     def compile(self) -> View:
+        from featurekit.aggregates import Aggregate
+
         view = self.view
         self._check_keys()
         windows = view.aggregates
@@ -404,7 +410,7 @@ class _ViewCompiler:
                     feature, f"{self._from} has no column {value!r}; it has {self._listed}"
                 )
             return self._place(self.columns[value])
-        function = parse(value)
+        function = _parse(value)
         for param in function.params:
             self._check_param(function, param, feature)
         for name in value.defaults:
@@ -444,6 +450,8 @@ class _ViewCompiler:
         return Feature(name, self.slots[index].type.or_none(), index)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
+        from featurekit.define import Transform
+
         what = type(aggregate).__name__
         for role in ("input", "where"):
             given = getattr(aggregate, role)
@@ -547,6 +555,8 @@ class _ServiceCompiler:
         return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
 
     def compile(self) -> Service:
+        from featurekit.define import FeatureSelection, FeatureView, Transform
+
         for item in self.service.features:
             match item:
                 case FeatureView():
@@ -607,7 +617,7 @@ class _ServiceCompiler:
         if name in above:
             cycle = " -> ".join((*above[above.index(name) :], name))
             raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
-        function = parse(self.pending[name])
+        function = _parse(self.pending[name])
         for default in self.pending[name].defaults:
             if self._known(default, name):
                 what = "a request field or a feature here"

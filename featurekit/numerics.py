@@ -10,13 +10,15 @@ import hashlib
 import math
 import struct
 import unicodedata
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from featurekit import ops
 from featurekit.compiled import Service
 from featurekit.ir import Call
 from featurekit.types import Type
+
+if TYPE_CHECKING:
+    from featurekit import ops
 
 _PROBES = tuple(
     sign * math.ldexp(1.0 + k / 37.0, e)
@@ -28,7 +30,7 @@ _PROBES = tuple(
 
 def numeric_fingerprint(service: Service) -> dict[str, str]:
     """What the service's values depend on of this platform, by name; empty where nothing does."""
-    rows = [ops.TABLE[key] for key in sorted(_operators(service))]
+    rows = _rows(sorted(_operators(service)))
     found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
     if any(op.platform == "unicode" for op in rows):
         found["unicode"] = unicodedata.unidata_version
@@ -40,8 +42,19 @@ def numeric_fingerprint(service: Service) -> dict[str, str]:
     return found
 
 
+def _rows(keys: Sequence[str]) -> list[ops.Op]:
+    """The operators' rows; where there are none, their table is not loaded."""
+    if not keys:
+        return []
+    from featurekit import ops
+
+    return [ops.TABLE[key] for key in keys]
+
+
 def _probe(op: ops.Op) -> str:
     """A hash of the operator's results on the probes, each standing for every argument."""
+    from featurekit import ops
+
     body = op.body()
     digest = hashlib.sha256()
     for x in _PROBES:

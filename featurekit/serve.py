@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurekit import __version__
-from featurekit.compiled import Service, View
+from featurekit.compiled import Input, Service, View
 from featurekit.errors import (
     EntityFrameError,
     FingerprintMismatch,
@@ -28,7 +28,8 @@ from featurekit.numerics import numeric_fingerprint
 from featurekit.online.block_lookup import Large, needed
 from featurekit.online.blocks import Moved, Patience, Read, block_key, is_head, splits
 from featurekit.online.codec import entity_key
-from featurekit.online.lookup import Columns, ViewLookup
+from featurekit.online.lookup import Columns, Packed, ViewLookup
+from featurekit.online.result import Batch, OnlineResult, Shape
 from featurekit.online.state import ERROR_STATUS, newest_arrival, stated
 from featurekit.online.store import OnlineStore
 from featurekit.to_python import ERROR, to_python
@@ -44,9 +45,6 @@ from featurekit.types import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from featurekit.serving_log.log import ServingLog
 
 Row = Mapping[str, Any]
@@ -140,78 +138,6 @@ def _decoded(data: bytes) -> tuple[Service, Mapping[str, str]]:
 # --- lookups --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OnlineResult:
-    """The features of some entity rows as of one instant, in the order of the rows.
-
-    `columns[name]` and `status[name]` are lists with one entry a row. A value is None where its
-    status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; a NOT_FOUND entity has its empty windows.
-    """
-
-    as_of: dt.datetime
-    entities: dict[str, list[Any]]
-    columns: dict[str, list[Any]]
-    status: dict[str, list[str]]
-    types: dict[str, Type]
-
-    def to_dict(self) -> dict[str, list[Any]]:
-        """Columns of join keys and features."""
-        return {**self.entities, **self.columns}
-
-    def to_pylist(self) -> list[dict[str, Any]]:
-        """One dict a row: join keys and features."""
-        everything = self.to_dict()
-        return [
-            dict(zip(everything, row, strict=True))
-            for row in zip(*everything.values(), strict=True)
-        ]
-
-    def statuses(self) -> list[dict[str, str]]:
-        """One dict a row: each feature's PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR."""
-        return [
-            dict(zip(self.status, row, strict=True))
-            for row in zip(*self.status.values(), strict=True)
-        ]
-
-    @property
-    def statistics(self) -> dict[str, dict[str, int]]:
-        """For each feature that erred in some row: how many rows, and the first of them (R3)."""
-        erring = {
-            n: [i for i, s in enumerate(v) if s == ERROR_STATUS] for n, v in self.status.items()
-        }
-        return {n: {"rows": len(v), "first_row": v[0]} for n, v in erring.items() if v}
-
-    def to_arrow(self) -> pa.Table:
-        """The join keys and features as an Arrow table with their declared types (A3)."""
-        import pyarrow as pa
-
-        return pa.table(
-            {n: pa.array(v, type=self.types[n].arrow) for n, v in self.to_dict().items()}
-        )
-
-    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """A masked-free array a feature: float64, int64 and bool where no value is None (a None
-        float is NaN), object arrays otherwise."""
-        import numpy as np
-
-        dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
-        out = {}
-        for name, values in self.columns.items():
-            dtype: Any = dtypes.get(self.types[name].name, object)
-            if dtype is np.float64:
-                values = [np.nan if v is None else v for v in values]
-            elif None in values:
-                dtype = object
-            array = np.empty(len(values), dtype=dtype)
-            if dtype is object:
-                for i, value in enumerate(values):
-                    array[i] = value  # all at once, lists of one length would be a matrix
-            else:
-                array[:] = values
-            out[name] = array
-        return out
-
-
 class OnlineService:
     """A service in an online store; follows it when another version goes live (F1).
 
@@ -236,7 +162,9 @@ class OnlineService:
     def current(self) -> Plan:
         """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
         live = self.store.read([self.live_key])[0]
-        return self.plan if self.plan is not None and live == self.live else self._load(live)
+        if self.plan is not None and live == self.live:
+            return self.plan
+        return run(self._load(live), self.store.read)
 
     def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
@@ -244,44 +172,62 @@ class OnlineService:
         A row brings every join key (None for an unknown entity) and request field, and nothing
         else. EntityFrameError for a row that does not, AsOfTooOld, NotServed, StoreUnavailable.
         """
+        return run(self._get(rows, as_of), self.store.read)
+
+    async def get_async(
+        self, rows: Sequence[Row], as_of: dt.datetime | None = None
+    ) -> OnlineResult:
+        """As `get`, waiting for the store without holding up the event loop."""
+        return await run_async(self._get(rows, as_of), self.store.read_async)
+
+    def _get(self, rows: Sequence[Row], as_of: dt.datetime | None) -> Steps[OnlineResult]:
         asked = None if as_of is None else [micros(as_of)] * len(rows)
         number = None if self.log is None else self.log.wants()
-        plan, entities, values, instants = self.lookup(rows, asked, number)
+        plan, entities, answers, instants = yield from self._lookup(rows, asked, number)
         shown = instant(instants[0]) if instants else (as_of or _now())
-        return plan.result(entities, values, shown)
+        return OnlineResult(shown, entities, answers, plan.shape)
 
     def lookup(
         self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None = None
     ) -> tuple[Plan, dict[str, list[Any]], list[Columns], list[int]]:
         """For each row, the outputs' values and statuses as of the row's own instant in
         microseconds; without `instants`, as of now. With a `number` the log takes them."""
-        patience = Patience()
+        steps = self._lookup(rows, instants, number)
+        plan, entities, answers, resolved = run(steps, self.store.read)
+        return plan, entities, each_row(answers), resolved
+
+    def _lookup(
+        self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None
+    ) -> Steps[tuple[Plan, dict[str, list[Any]], Answers, list[int]]]:
+        patience: Patience | None = None
         while True:
-            plan = self.plan or self._load(self.store.read([self.live_key])[0])
+            plan = self.plan or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = plan.check_rows(rows)
-            keys = plan.state_keys(entities, len(rows))
-            distinct = list(dict.fromkeys(k for row in keys for k in row if k is not None))
-            live, *blobs = self.store.read([self.live_key, *distinct])
+            columns = plan.key_columns(entities)
+            every = dict.fromkeys(itertools.chain.from_iterable(columns))
+            distinct = [key for key in every if key is not None]
+            live, *blobs = yield [self.live_key, *distinct]
             if live != self.live:
-                self._load(live)  # another version went live: no reader mixes two (F1)
+                yield from self._load(live)  # another version went live: no reader mixes two (F1)
                 continue
             found = dict(zip(distinct, blobs, strict=True))
             try:
-                answers, resolved = plan.evaluate(keys, found, requests, instants, self.store.read)
+                answers, resolved = yield from plan.evaluating(columns, found, requests, instants)
             except Moved as moved:
+                patience = patience or Patience()
                 patience.spend(moved)  # a push was faster than the second read of a large state
                 continue
             if number is not None and self.log is not None:
-                self.log.take(
-                    number, plan.service, entities, requests, answers, resolved, keys, found
-                )
+                keys = list(zip(*columns, strict=True)) or [()] * len(rows)
+                own = each_row(answers)
+                self.log.take(number, plan.service, entities, requests, own, resolved, keys, found)
             return plan, entities, answers, resolved
 
-    def _load(self, live: bytes | None) -> Plan:
+    def _load(self, live: bytes | None) -> Steps[Plan]:
         data = None
         while live is not None:
             plan_key = project_key(self.project, "plan", self.name, live.decode())
-            data, now = self.store.read([plan_key, self.live_key])
+            data, now = yield [plan_key, self.live_key]
             if data is not None or now == live:
                 break
             live = now  # another version went live, and this one was removed
@@ -295,8 +241,47 @@ class OnlineService:
         return self.plan
 
 
+Answers = list[Columns] | Batch
+"""What rows are answered, row by row or many at once."""
+
+
+def each_row(answers: Answers) -> list[Columns]:
+    """Answers row by row."""
+    return answers.rows() if isinstance(answers, Batch) else answers
+
+
+_T = TypeVar("_T")
+
+Steps = Generator[Sequence[bytes], list[bytes | None], _T]
+"""Work that yields keys where it needs their values: however they are read, the rest is one."""
+
+
+def run(steps: Steps[_T], read: Read) -> _T:
+    """Do the work, with `read` for what it needs."""
+    try:
+        keys = next(steps)
+        while True:
+            keys = steps.send(read(keys))
+    except StopIteration as done:
+        found: _T = done.value
+        return found
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+async def run_async(
+    steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]
+) -> _T:
+    """Do the work, waiting for `read`."""
+    try:
+        keys = next(steps)
+        while True:
+            keys = steps.send(await read(keys))
+    except StopIteration as done:
+        found: _T = done.value
+        return found
 
 
 class Plan:
@@ -318,19 +303,63 @@ class Plan:
             first[o.view] + o.index if o.view >= 0 else first[-1] + o.index for o in service.outputs
         ]
         self.in_order = self.places == list(range(first[-1]))
+        self.batches = not service.transforms and all(
+            lookup.whole is not None for lookup in self.lookups
+        )
         self.first = first
         self.join_keys = service.join_keys
         self.request = {p.name: p.type for p in service.request}
-        self.types = {**self.join_keys, **{o.name: o.type for o in service.outputs}}
+        self.known = {*self.join_keys, *self.request}
+        self.shape = Shape(self.join_keys, {o.name: o.type for o in service.outputs})
         self.strict = [
             (o, view.name)
             for o, output in enumerate(service.outputs)
             if output.view >= 0 and (view := service.views[output.view]).on_error == "fail"
         ]
+        self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
+        self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
+        self._transform = _transforms(service, first, self.functions)
 
     def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
         """The join keys by column and the request fields by row, each of its declared type (S2)."""
-        known = {*self.join_keys, *self.request}
+        entities = self._plain_keys(rows)
+        if entities is None:
+            self._check_names(rows)
+            entities = {
+                name: [_typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
+                for name, type_ in self.join_keys.items()
+            }
+        if not self.request:
+            return entities, [{} for _ in rows]
+        requests = [
+            {name: _typed(row[name], type_, name, i) for name, type_ in self.request.items()}
+            for i, row in enumerate(rows)
+        ]
+        return entities, requests
+
+    def _plain_keys(self, rows: Sequence[Row]) -> dict[str, list[Any]] | None:
+        """The join keys of rows that are dicts of the right names, where all keys are ints: seen
+        without a look at each row. None for others, right or wrong."""
+        if not self._int_keys or set(map(type, rows)) != {dict}:
+            return None
+        if set(map(len, rows)) != {len(self.known)}:
+            return None
+        try:
+            for name in self.request:
+                for row in rows:
+                    row[name]
+            entities = {name: [row[name] for row in rows] for name in self.join_keys}
+        except KeyError:
+            return None
+        for column in entities.values():
+            if set(map(type, column)) != {int}:
+                return None
+            if min(column) < INT_MIN or max(column) > INT_MAX:
+                return None
+        return entities
+
+    def _check_names(self, rows: Sequence[Row]) -> None:
+        known = self.known
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
@@ -340,30 +369,31 @@ class Plan:
                 raise EntityFrameError(
                     f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
                 )
-        entities = {
-            name: [_typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
-            for name, type_ in self.join_keys.items()
-        }
-        requests = [
-            {name: _typed(row[name], type_, name, i) for name, type_ in self.request.items()}
-            for i, row in enumerate(rows)
+
+    def key_columns(self, entities: dict[str, list[Any]]) -> list[list[bytes | None]]:
+        """For each view, the key of each row's state; None where a join key is None."""
+        tags: dict[tuple[str, ...], list[bytes | None]] = {}
+        columns = []
+        for prefix, names in zip(self.prefixes, self._keyed, strict=True):
+            if names not in tags:
+                tags[names] = self._tags([entities[name] for name in names], names)
+            columns.append([tag and prefix + tag for tag in tags[names]])
+        return columns
+
+    def _tags(self, columns: list[list[Any]], names: tuple[str, ...]) -> list[bytes | None]:
+        """What names each entity at the end of its keys; None where a join key is None."""
+        types = [self.join_keys[name] for name in names]
+        if types == [INT]:
+            texts = [None if value is None else b"i%d" % value for value in columns[0]]
+            return [text and b"{%d:%b}" % (len(text), text) for text in texts]
+        return [
+            None if None in key else state_key(b"", entity_key(list(zip(types, key, strict=True))))
+            for key in zip(*columns, strict=True)
         ]
-        return entities, requests
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
-        """For each row, the key of each view's state; None where a join key is None."""
-        columns = []
-        for prefix, view in zip(self.prefixes, self.service.views, strict=True):
-            types = [p.type for p in view.join_keys]
-            values = zip(*(entities[p.name] for p in view.join_keys), strict=True)
-            columns.append(
-                [
-                    None
-                    if None in key
-                    else state_key(prefix, entity_key(list(zip(types, key, strict=True))))
-                    for key in values
-                ]
-            )
+        """For each of `n` rows, the key of each view's state; None where a join key is None."""
+        columns = self.key_columns(entities)
         return [[column[i] for column in columns] for i in range(n)]
 
     def evaluate(
@@ -378,39 +408,71 @@ class Plan:
 
         `read` reads the blocks of large states; Moved where they have changed since `blobs`.
         """
+        columns = [[row[v] for row in keys] for v in range(len(self.lookups))]
+        answers, resolved = run(self.evaluating(columns, blobs, requests, instants), read)
+        return each_row(answers), resolved
+
+    def evaluating(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+    ) -> Steps[tuple[Answers, list[int]]]:
+        """As `evaluate`, of keys by view: it yields the keys of the blocks of large states."""
+        n = len(requests)
+        states: Mapping[bytes, bytes | Large | None] = blobs
+        packed = None
+        if self.batches and n > 1 and (instants is None or instants.count(instants[0]) == n):
+            packed = self._packed(keys, blobs)
         if instants is None:
             # One instant a request (T8); never before an arrival that it has already seen, however
             # far this machine's clock lags behind the store's.
-            seen = [newest_arrival(b) for b in blobs.values() if b is not None]
-            instants = [max([time.time_ns() // 1000, *seen])] * len(keys)
-        states: Mapping[bytes, bytes | Large | None] = blobs
+            if packed is not None:
+                seen = [view.arrived for view in packed]
+            else:
+                seen = [newest_arrival(b) for b in blobs.values() if b is not None]
+            instants = [max([time.time_ns() // 1000, *seen])] * n
+        if packed is not None and all(view.counts(instants[0]) for view in packed):
+            return Batch(packed, None if self.in_order else self.places), list(instants)
         if self.splitting:
-            states = self._with_blocks(keys, blobs, instants, read)
+            states = yield from self._with_blocks(keys, blobs, instants)
         out = []
-        for i, row_keys in enumerate(keys):
-            at = instants[i]
+        for i, at in enumerate(instants):
             answers = [
-                lookup.answer(None if key is None else states[key], at)
-                for lookup, key in zip(self.lookups, row_keys, strict=True)
+                lookup.answer(None if (key := column[i]) is None else states[key], at)
+                for lookup, column in zip(self.lookups, keys, strict=True)
             ]
             out.append(self.outputs(answers, requests[i], i))
         return out, list(instants)
+
+    def _packed(
+        self, keys: list[list[bytes | None]], blobs: Mapping[bytes, bytes | None]
+    ) -> list[Packed] | None:
+        """The states of each view, if all are read as columns."""
+        found = []
+        for lookup, column in zip(self.lookups, keys, strict=True):
+            if None in column:
+                return None
+            one = lookup.packed([blobs[key] for key in column if key is not None])
+            if one is None:
+                return None
+            found.append(one)
+        return found
 
     def _with_blocks(
         self,
         keys: list[list[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
         instants: Sequence[int],
-        read: Read,
-    ) -> Mapping[bytes, bytes | Large | None]:
+    ) -> Steps[Mapping[bytes, bytes | Large | None]]:
         """The states, those in blocks with the blocks that the instants need: one more round trip
         where there are any."""
         large: dict[bytes, Large] = {}
         wanted: dict[tuple[bytes, int], None] = {}
         for v in self.splitting:
             lookup = self.lookups[v]
-            for at, row_keys in zip(instants, keys, strict=True):
-                key = row_keys[v]
+            for at, key in zip(instants, keys[v], strict=True):
                 blob = None if key is None else blobs[key]
                 if key is None or not is_head(blob):
                     continue
@@ -419,7 +481,8 @@ class Plan:
         if not large:
             return blobs
         names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
-        for (key, k), block in zip(wanted, read(names) if names else [], strict=True):
+        found = (yield names) if names else []
+        for (key, k), block in zip(wanted, found, strict=True):
             large[key].take(key, k, block)
         return {**blobs, **large}
 
@@ -430,7 +493,7 @@ class Plan:
         else:
             flat = [value for answer in answers for value in answer[0]]
             flat_statuses = [status for answer in answers for status in answer[1]]
-            self._add_transforms(flat, flat_statuses, request)
+            self._transform(flat, flat_statuses, request)
             values = [flat[p] for p in self.places]
             statuses = [flat_statuses[p] for p in self.places]
         for o, view in self.strict:
@@ -441,37 +504,49 @@ class Plan:
                 )
         return values, statuses
 
-    def _add_transforms(
-        self, flat: list[Any], statuses: list[str], request: dict[str, Any]
-    ) -> None:
-        made: list[Any] = []
-        for transform, function in zip(self.service.transforms, self.functions, strict=True):
-            arguments = []
-            for given in transform.inputs:
-                if given.kind == "request":
-                    arguments.append(request[given.name])
-                elif given.kind == "transform":
-                    arguments.append(made[given.index])
-                else:
-                    at = self.first[given.view] + given.index
-                    arguments.append(ERROR if statuses[at] == ERROR_STATUS else flat[at])
-            erring = any(a is ERROR for a in arguments)  # reading an erring feature errs (R3)
-            result = ERROR if erring else function(*arguments)
-            made.append(result)
-            value, status = stated(result)
-            flat.append(value)
-            statuses.append(status)
 
-    def result(
-        self, entities: dict[str, list[Any]], rows: list[Columns], as_of: dt.datetime
-    ) -> OnlineResult:
-        """The rows' outputs by column."""
-        names = [o.name for o in self.service.outputs]
-        values = zip(*(v for v, _ in rows), strict=True) if rows else ([] for _ in names)
-        statuses = zip(*(s for _, s in rows), strict=True) if rows else ([] for _ in names)
-        columns = {n: list(column) for n, column in zip(names, values, strict=True)}
-        status = {n: list(column) for n, column in zip(names, statuses, strict=True)}
-        return OnlineResult(as_of, entities, columns, status, self.types)
+def _transforms(
+    service: Service, first: Sequence[int], functions: Sequence[Callable[..., Any]]
+) -> Callable[[list[Any], list[str], Mapping[str, Any]], None]:
+    """What adds the values and statuses of the transforms to those of the features that stand side
+    by side, each view's from its place in `first` on (Q1).
+
+    One function is written for all, since what is looked up by name and asked again for each row
+    would cost more than most transforms do.
+    """
+    lines = ["def add(values, statuses, request):"]
+    ready: set[str] = set()
+
+    def argument(given: Input) -> str:
+        if given.kind == "request":
+            return f"request[{given.name!r}]"
+        if given.kind == "transform":
+            return f"m{given.index}"
+        at = first[given.view] + given.index
+        if f"a{at}" not in ready:
+            ready.add(f"a{at}")
+            lines.append(f"    a{at} = ERROR if statuses[{at}] == ERROR_STATUS else values[{at}]")
+        return f"a{at}"
+
+    for i, transform in enumerate(service.transforms):
+        arguments = [argument(given) for given in transform.inputs]
+        given = zip(arguments, transform.inputs, strict=True)
+        # Reading an erring feature errs (R3).
+        read = list(dict.fromkeys(text for text, of in given if of.kind != "request"))
+        erring = " or ".join(f"{text} is ERROR" for text in read)
+        call = f"f{i}({', '.join(arguments)})"
+        lines += [
+            f"    m{i} = {f'ERROR if {erring} else {call}' if erring else call}",
+            f"    value, status = stated(m{i})",
+            "    values.append(value)",
+            "    statuses.append(status)",
+        ]
+    lines.append("    return None")
+    names = {"ERROR": ERROR, "ERROR_STATUS": ERROR_STATUS, "stated": stated}
+    namespace: dict[str, Any] = names | {f"f{i}": f for i, f in enumerate(functions)}
+    exec(compile("\n".join(lines), f"<transforms of {service.name}>", "exec"), namespace)
+    add: Callable[[list[Any], list[str], Mapping[str, Any]], None] = namespace["add"]
+    return add
 
 
 def _listed(names: Any) -> str:

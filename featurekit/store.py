@@ -38,10 +38,11 @@ from featurekit.errors import (
     StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
+from featurekit.online.result import OnlineResult
 from featurekit.online.store import OnlineStore
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
-from featurekit.serve import OnlineResult, OnlineService, project_key
+from featurekit.serve import OnlineService, project_key
 from featurekit.tombstones import Forgotten, has_events, read_secret
 from featurekit.types import instant, micros
 from featurekit.versions import RolledBack, Version, rollback, versions
@@ -716,13 +717,31 @@ class FeatureStore:
 
         Reads the plan and the states from Redis, never the repo's code.
         """
+        return self._online_service(service).get(rows, as_of)
+
+    async def get_online_features_async(
+        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+    ) -> OnlineResult:
+        """As `get_online_features`, waiting for Redis without holding up the event loop.
+
+        What the first lookup opens (settings, a private Redis, the plan) it waits for. Each event
+        loop has connections of its own: `await store.close_async()` in it at its end.
+        """
+        return await self._online_service(service).get_async(rows, as_of)
+
+    async def close_async(self) -> None:
+        """Let go of the connections that this event loop's lookups have made."""
+        if self._store is not None:
+            await self._store.close_async()
+
+    def _online_service(self, service: str) -> OnlineService:
         found = self._services.get(service)
         if found is None:
             mismatch = self.config.featurekit.numeric_mismatch
             log = self.serving_log
             found = OnlineService(self.online, self.project, service, on_mismatch=mismatch, log=log)
             self._services[service] = found
-        return found.get(rows, as_of)
+        return found
 
     def explain(
         self,

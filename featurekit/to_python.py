@@ -10,9 +10,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featurekit import ops
 from featurekit.ir import (
     Apply,
     Assign,
@@ -47,6 +46,9 @@ from featurekit.ir import (
 )
 from featurekit.types import INT, INT_MAX, INT_MIN
 
+if TYPE_CHECKING:
+    from featurekit import ops
+
 
 class Err:
     """The third state of R3, where values travel: one object, `ERROR`."""
@@ -67,8 +69,10 @@ def to_python(function: Function) -> Callable[..., Any]:
             from featurekit.verbatim import run_verbatim
 
             return run_verbatim(body, function, ERROR)
+    from featurekit import ops  # where nothing is computed, the table of operators is not loaded
+
     source, constants = python_source(function)
-    namespace = {**ops.NAMESPACE, **constants, **_HELPERS}
+    namespace = {**ops.NAMESPACE, **constants, **_HELPERS, "_ERRORS": ops.ERRORS}
     exec(compile(source, f"<feature {function.name}>", "exec"), namespace)
     evaluate: Callable[..., Any] = namespace["_feature"]
     return evaluate
@@ -86,7 +90,6 @@ _HELPERS: dict[str, Any] = {
     "_overflow": _overflow,
     "_flat": _flat,
     "_count": itertools.count,
-    "_ERRORS": ops.ERRORS,
     "_ERROR": ERROR,
 }
 
@@ -117,6 +120,9 @@ class _Printer:
     """Prints nodes."""
 
     def __init__(self) -> None:
+        from featurekit import ops
+
+        self.table = ops.TABLE
         self.constants: dict[str, Any] = {}
         # By identity: equality would take -0.0 for 0.0.
         self.helpers: dict[int, list[str]] = {}
@@ -203,7 +209,7 @@ class _Printer:
                 return f"({self.expr(base)} ** {self.expr(exponent)})"
             case Call(key, args, _):
                 return self.call(
-                    ops.TABLE[key], [self.expr(a) for a in args], checked=_may_grow(node)
+                    self.table[key], [self.expr(a) for a in args], checked=_may_grow(node)
                 )
             case Choose(test, then, orelse, _):
                 return f"({self.expr(then)} if {self.expr(test)} else {self.expr(orelse)})"

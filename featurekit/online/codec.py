@@ -27,7 +27,8 @@ FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
     "timedelta": "q",
     "date": "i",
 }
-_EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+"""The number of the day from which dates count."""
 
 
 def encode_column(type_: Type, values: Sequence[Any]) -> bytes:
@@ -107,7 +108,7 @@ def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
         case "timedelta":
             return struct.pack(f"<{n}q", *(v // MICROSECOND for v in values))
         case "date":
-            return struct.pack(f"<{n}i", *(v.toordinal() - _EPOCH_DAY for v in values))
+            return struct.pack(f"<{n}i", *(v.toordinal() - EPOCH_DAY for v in values))
         case "str" | "bytes":
             raw = [v.encode() if isinstance(v, str) else v for v in values]
             return struct.pack(f"<{n}I", *map(len, raw)) + b"".join(raw)
@@ -154,7 +155,7 @@ def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any,
         elif name == "timedelta":
             values = [v * MICROSECOND for v in values]
         elif name == "date":
-            values = [dt.date.fromordinal(v + _EPOCH_DAY) for v in values]
+            values = [dt.date.fromordinal(v + EPOCH_DAY) for v in values]
         return values, end
     if type_.size is not None:
         size, end = type_.size, at + 4 * type_.size * n

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurekit.online import row
 from featurekit.online.codec import ABSENT, MIXED, PRESENT, encode_key
 from featurekit.online.state import VERSION
 from featurekit.types import Type
@@ -67,6 +68,39 @@ def encode_states(
     for type_, values, errors in slots:
         parts += _column(type_, values, errors, starts)
     return joined(parts, len(starts) - 1)
+
+
+def encode_rows(
+    slots: Sequence[tuple[Type, pa.Array]], *, newest: Any, ts: Any, created: Any
+) -> pa.LargeBinaryArray:
+    """The bytes of states of one latest row each, none of which errs, as `row.RowForm` has them."""
+    n = len(ts)
+    each = np.arange(n + 1)
+    nulls = [column.is_null().to_numpy(zero_copy_only=False) for _, column in slots]
+    absent = np.stack(nulls, axis=1) if nulls else np.zeros((n, 0), np.bool_)
+    some = absent.any(axis=1)
+    later = np.asarray(newest) != np.asarray(created)
+    flags = np.where(later, row.FLAG_NEWEST, 0) | np.where(some, row.FLAG_NONE, 0)
+    parts = [_same(bytes((row.VERSION,))), _of(flags.astype("u1"), 1), _of(ts, 8), _of(created, 8)]
+    parts += _where(later, np.ascontiguousarray(newest, "<i8").reshape(-1, 1))
+    parts += _where(some, np.packbits(absent, axis=1, bitorder="little"))
+    texts: list[Part] = []
+    for (type_, column), gone in zip(slots, nulls, strict=True):
+        filled = _filled(type_, column, gone) if gone.any() else column
+        value, *text = _values(type_, filled, each)
+        parts.append(value)
+        texts += text
+    return joined([*parts, *texts], n)
+
+
+def _where(held: Any, values: Any) -> list[Part]:
+    """The part that is the rows of a matrix which `held` marks, and nothing of the others."""
+    width = values.shape[1] * values.itemsize
+    if not held.any():
+        return []
+    if held.all():
+        return [_of(values, width)]
+    return [Part(_bytes(values[held]), _bounds(np.where(held, width, 0)))]
 
 
 def entity_keys(columns: Sequence[tuple[Type, pa.Array]]) -> pa.LargeBinaryArray:

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.compiled import View
+from featurekit.online import row, state
 from featurekit.online.block_lookup import Large, answer_large
 from featurekit.online.blocks import Head, Layout
-from featurekit.online.codec import FORMATS
-from featurekit.online.codec import PRESENT as ALL_PRESENT
-from featurekit.online.state import HEADER, PRESENT, VERSION, Reader, answer, unknown
+from featurekit.online.row import row_form
+from featurekit.online.state import PRESENT, Reader, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Columns = tuple[Sequence[Any], Sequence[str]]
 """A view's values and their statuses, in the order of its features."""
-
-_PLAIN = ("int", "float", "bool")
-_BEFORE_SLOTS = 6  # version, first visible, newest arrival, number of events; ts, created
 
 
 class ViewLookup:
@@ -33,16 +34,21 @@ class ViewLookup:
         self.unknown = _split(unknown(view))
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
-        self.row: struct.Struct | None = None
-        plain = all(slot.type.name in _PLAIN for slot in view.slots)
-        self.by_id = view.dedupe_us is not None
-        if view.kind == "latest" and plain and view.source.op is None:
-            # One event with every slot present: a mark and a value each.
-            values = "".join("B" + FORMATS[slot.type.name] for slot in view.slots)
-            self.row = struct.Struct(f"{HEADER.format}qq{values}")
-            assert len(values) == 2 * len(view.slots)
-        picked = [_BEFORE_SLOTS + 2 * (f.slot or 0) + 1 for f in view.features]
-        self.pick: Any = itemgetter(*picked) if len(picked) > 1 else _only(picked[0])
+        self.form = row_form(view)
+        # A row without flags whose features are numbers is read by its struct alone.
+        self.whole: struct.Struct | None = None
+        if self.form is not None:
+            slots = [f.slot or 0 for f in view.features]
+            self.pick = _picked(slots)
+            self.every_slot = slots == list(range(self.form.slots))
+            if self.form.plain:
+                self.whole = self.form.whole
+                head = row.HEAD.format
+                self._head = struct.Struct(f"{head}{self.whole.size - row.HEAD.size}x")
+                self._values = struct.Struct(f"<{row.HEAD.size}x{self.form.codes}")
+                self._whole_row = _picked([4 + slot for slot in slots])
+        # Without a ttl any row that counts is fresh.
+        self._oldest = -(2**80) if view.ttl_us is None else -view.ttl_us
 
     def open(self, head: bytes) -> Large:
         """The state in blocks that has this head."""
@@ -55,21 +61,86 @@ class ViewLookup:
             return copy.deepcopy(values), statuses  # an empty list or dict is the caller's own
         if isinstance(blob, Large):
             return _split(answer_large(blob, t))
-        row, view = self.row, self.view
-        if row is not None and len(blob) == row.size:
-            fields = row.unpack(blob)
-            version, first, newest, events, ts, created = fields[:_BEFORE_SLOTS]
-            whole = version == VERSION and events == 1 and not any(fields[_BEFORE_SLOTS::2])
-            fresh = view.ttl_us is None or ts > t - view.ttl_us
-            counts = max(ts, created) <= t and (first <= t or self.by_id)
-            if whole and fresh and counts and t >= newest - view.history_us:
-                assert ALL_PRESENT == 0
-                return self.pick(fields), self.present
-        return _split(answer(Reader(view, blob), view, t))
+        if blob[0] == row.VERSION and self.form is not None:
+            whole = self.whole
+            if whole is not None and not blob[1]:
+                fields = whole.unpack(blob)
+                ts, created = fields[2], fields[3]
+                if ts <= t and created <= t and ts > t + self._oldest:
+                    return self._whole_row(fields), self.present
+            else:
+                found = self.form.decode(blob)
+                if self._counts(found, t):
+                    return _split([state.stated(value) for value in self.pick(found.values)])
+        return _split(state.answer(Reader(self.view, blob), self.view, t))
+
+    def _counts(self, found: row.Row, t: int) -> bool:
+        """Whether the row is the answer as of `t`: it is known, fresh, and `t` not too old."""
+        known = found.ts <= t and found.created <= t and t >= found.newest - self.view.history_us
+        return known and found.ts > t + self._oldest
+
+    def packed(self, blobs: Sequence[bytes | None]) -> Packed | None:
+        """States of many entities, if all are rows of one layout without None, to be read as
+        columns."""
+        if self.whole is None or None in blobs:
+            return None
+        size = self.whole.size
+        if set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
+            return None
+        joined = b"".join(blobs)  # type: ignore[arg-type]
+        versions, flags, ts, created = zip(*self._head.iter_unpack(joined), strict=True)
+        if any(flags) or versions.count(row.VERSION) != len(versions):
+            return None
+        return Packed(self, joined, len(versions), min(ts), max(ts), max(created))
 
 
-def _only(index: int) -> Any:
-    return lambda fields: (fields[index],)
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows of a view's entities that lie in bytes one after the other, none with a None.
+
+    `oldest` and `newest` are the extremes of their instants, `arrived` is the newest arrival.
+    """
+
+    lookup: ViewLookup
+    joined: bytes
+    n: int
+    oldest: int
+    newest: int
+    arrived: int
+
+    def counts(self, t: int) -> bool:
+        """Whether each row is its entity's answer as of `t`."""
+        known = self.newest <= t and self.arrived <= t
+        return known and self.oldest > t + self.lookup._oldest
+
+    def rows(self) -> list[Sequence[Any]]:
+        """The values of the features of each row."""
+        lookup = self.lookup
+        every = lookup._values.iter_unpack(self.joined)
+        return list(every) if lookup.every_slot else [lookup.pick(values) for values in every]
+
+    def columns(self) -> list[np.ndarray[Any, Any]]:
+        """The features' values as matrices, a row for each feature: float64, int64 or bool. Those
+        of one type that stand together are one matrix."""
+        import numpy as np
+
+        form, size = self.lookup.form, self.lookup._values.size
+        assert form is not None
+        slots = [f.slot or 0 for f in self.lookup.view.features]
+        if set(form.codes) == {"d"}:
+            shape, strides = (form.slots, self.n), (8, size)
+            table: Any = np.ndarray(shape, "<f8", self.joined, row.HEAD.size, strides)
+            return [table.copy() if self.lookup.every_slot else table[slots]]
+        table = np.frombuffer(self.joined, form.numpy())
+        return [table[f"f{slot}"].copy().reshape(1, -1) for slot in slots]
+
+
+def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What takes the values of some slots, in this order."""
+    first, n = slots[0], len(slots)
+    if list(slots) == list(range(first, first + n)):
+        return itemgetter(slice(first, first + n))
+    return itemgetter(*slots)
 
 
 def _split(pairs: list[tuple[Any, str]]) -> Columns:

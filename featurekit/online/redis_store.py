@@ -6,14 +6,18 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.round_trip import AsyncReader, Reader
 from featurekit.online.store import Change, named
 
 if TYPE_CHECKING:
+    import asyncio
+
     import pyarrow as pa
 
 _P = ParamSpec("_P")
@@ -21,6 +25,7 @@ _R = TypeVar("_R")
 _CHUNK = 1000
 _GROUP, _AHEAD = 250, 64
 """Keys that one command sets, and commands sent before a reply is read."""
+_CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
 
@@ -53,11 +58,18 @@ def connect(url: str) -> Any:
     """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
     try:
         # No retries on a dead server: its error is to be seen at once.
-        return redis.Redis.from_url(url, socket_connect_timeout=5)
+        return redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
     except ValueError as error:
         raise StoreUnavailable(
             f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
         ) from None
+
+
+def _connect_async(url: str) -> Any:
+    """A client of the Redis at `url` for coroutines."""
+    from redis.asyncio import Redis
+
+    return Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
 
 
 def _pattern(prefix: bytes) -> bytes:
@@ -107,11 +119,39 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = connect(url)
+        # A client of its own, since readers keep their connections.
+        self._reader = Reader(connect(url))
+        # Connections belong to the event loop that they were made in.
+        self._readers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncReader]
+        self._readers = WeakKeyDictionary()
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`: one MGET."""
-        return cast(list[bytes | None], self.client.mget(keys)) if keys else []
+        return self._reader.read(keys) if keys else []
+
+    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`: one MGET."""
+        if not keys:
+            return []
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        reader = self._readers.get(loop)
+        if reader is None:
+            reader = self._readers[loop] = AsyncReader(_connect_async(self.url))
+        try:
+            return await reader.read(keys)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(_explain(self.url, error)) from error
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        import asyncio
+
+        reader = self._readers.pop(asyncio.get_running_loop(), None)
+        if reader is not None:
+            await reader.close()
 
     def update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
@@ -275,4 +315,5 @@ class RedisStore:
     @_reached
     def close(self) -> None:
         """Close the connections."""
+        self._reader.close()
         self.client.close()

@@ -22,6 +22,7 @@ from typing import Any
 from featurekit.aggregates import Aggregate
 from featurekit.compiled import Feature, PerView, View
 from featurekit.errors import AsOfTooOld, OnlineError
+from featurekit.online import row
 from featurekit.online.codec import FORMATS, decode_column, encode_column
 from featurekit.to_python import ERROR
 from featurekit.types import instant
@@ -247,13 +248,26 @@ class State:
     def encode(self) -> bytes:
         """The canonical bytes: equal for equal sets of events."""
         events, n = self.events, len(self.events)
+        first = self.first_visible
+        if self.view.kind == "latest":
+            if n and self.view.dedupe_us is None:
+                # What was let go was visible earlier, but no lookup asks: once a row leads, some
+                # row always does.
+                first = min(map(visible_from, events))
+            form = row.row_form(self.view) if n == 1 else None
+            if form is not None:
+                (event,) = events
+                let_go = None if self.view.dedupe_us is None or first == NEVER_VISIBLE else first
+                blob = form.encode(event[0], event[1], self.newest_arrival, let_go, event[2])
+                if blob is not None:
+                    return blob
         plain = plain_states(self.view)
         if plain is not None and n:
             ts, created, slots = zip(*events, strict=True)
-            made = plain.encode(self.first_visible, self.newest_arrival, ts, created, slots)
+            made = plain.encode(first, self.newest_arrival, ts, created, slots)
             if made is not None:
                 return made
-        parts = [HEADER.pack(VERSION, self.first_visible, self.newest_arrival, n)]
+        parts = [HEADER.pack(VERSION, first, self.newest_arrival, n)]
         parts.append(struct.pack(f"<{n}q", *(e[0] for e in self.events)))
         parts.append(struct.pack(f"<{n}q", *(e[1] for e in self.events)))
         if self.view.source.op is not None:
@@ -321,9 +335,13 @@ class PlainStates:
 
     def decode(self, blob: bytes) -> tuple[int, int, list[Event]] | None:
         """The instants and events of `decode_state`; None where the codec has to read them."""
+        if blob[0] != VERSION:
+            return None
         n: int = HEADER.unpack_from(blob)[3]
+        if HEADER.size + 16 * n > len(blob):
+            return None
         made = self._struct(n)
-        if blob[0] != VERSION or made.size != len(blob):
+        if made.size != len(blob):
             return None
         values = made.unpack(blob)
         at = 4 + 2 * n
@@ -354,6 +372,8 @@ plain_states = PerView(_plain_states)
 
 def newest_arrival(blob: bytes) -> int:
     """The newest arrival that a state, whole or in blocks, has taken."""
+    if blob[0] == row.VERSION:
+        return row.newest_of(blob)
     newest: int = HEADER.unpack_from(blob)[2]
     return newest
 
@@ -364,22 +384,44 @@ class Reader:
     def __init__(self, view: View, blob: bytes) -> None:
         self.view = view
         self.data = memoryview(blob)
+        self.n: int
+        self.ts: Any
+        self.created: Any
+        self.ends: Any = None
+        self._columns: list[tuple[Any, Any]] = []
+        if blob[0] == row.VERSION:
+            self._open_row(blob)
+            return
         version, self.first_visible, self.newest_arrival, n = HEADER.unpack_from(blob)
         if version != VERSION:
             raise OnlineError(
-                f"view {view.name!r}: a state of version {version}; this featurekit reads version "
-                f"{VERSION}; materialise the view again"
+                f"view {view.name!r}: a state of version {version}, which this featurekit does not "
+                "read; use the release that wrote it, or materialise the view again"
             )
         at = HEADER.size
-        self.n: int = n
+        self.n = n
         self.ts = self.data[at : at + 8 * n].cast("q")
         self.created = self.data[at + 8 * n : at + 16 * n].cast("q")
         self._next = at + 16 * n
-        self.ends: Any = None
         if view.source.op is not None:
             self.ends = self.data[self._next : self._next + 8 * n].cast("q")
             self._next += 8 * n
-        self._columns: list[tuple[Any, Any]] = []
+
+    def _open_row(self, blob: bytes) -> None:
+        """A state of one row, as columns of one value."""
+        form = row.row_form(self.view)
+        if form is None:
+            raise OnlineError(
+                f"view {self.view.name!r}: a state of one row, which its states never are; "
+                "materialise the view again"
+            )
+        found = form.decode(blob)
+        self.n, self.newest_arrival = 1, found.newest
+        self.ts = (found.ts,)
+        self.created = (found.created,)
+        visible = max(found.ts, found.created) if self.view.dedupe_us is None else NEVER_VISIBLE
+        self.first_visible = visible if found.first is None else found.first
+        self._columns = [((v,), None if v is not None else b"\1") for v in found.values]
 
     def column(self, index: int) -> Any:
         """The slot's values, oldest event first; None and ERROR stand among them."""
@@ -388,6 +430,13 @@ class Reader:
             values, marks, self._next = decode_column(slot.type, self.data, self._next, self.n)
             self._columns.append((values, marks))
         return self._columns[index][0]
+
+    def unpack(self, index: int) -> None:
+        """Make Python values of a column of numbers, for features that read it more than once:
+        a view of the bytes makes each value anew."""
+        values = self.column(index)
+        if isinstance(values, memoryview):
+            self._columns[index] = values.tolist(), self._columns[index][1]
 
     def known(self, t: int) -> bool:
         """Whether some event, however old, counts as of `t`."""
@@ -405,7 +454,8 @@ class Reader:
 
     def complete(self, index: int) -> bool:
         """Whether the slot has neither None nor ERROR."""
-        self.column(index)
+        if index >= len(self._columns):
+            self.column(index)
         return self._columns[index][1] is None
 
 
@@ -483,15 +533,24 @@ def _windows(view: View, read: Reader, t: int) -> Answer:
         i, j = bisect_right(read.ts, t - view.ttl_us), bisect_right(read.ts, t)
         if not any(not late or read.counts(k, t) for k in range(i, j)):
             return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    out: Answer = []
+    asked: list[tuple[int, int]] = []
+    taken: dict[int, int] = {}
     for feature in view.features:
         bounds = feature.bounds(t)
         span = spans.get(bounds)
         if span is None:
             low, high = bounds
             span = spans[bounds] = bisect_right(read.ts, low), bisect_right(read.ts, high)
-        out.append(_window(view, feature, read, span, t, late=late))
-    return out
+        asked.append(span)
+        if feature.slot is not None:
+            taken[feature.slot] = taken.get(feature.slot, 0) + span[1] - span[0]
+    for slot, many in taken.items():
+        if many > read.n:
+            read.unpack(slot)
+    return [
+        _window(view, feature, read, span, t, late=late)
+        for feature, span in zip(view.features, asked, strict=True)
+    ]
 
 
 def _window(
@@ -538,7 +597,8 @@ def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:
     """The type of an aggregate's inputs; None where it takes rows or instants."""
     if feature.slot is None or aggregate.of_instants:
         return None
-    return view.slots[feature.slot].type.base
+    type_ = view.slots[feature.slot].type
+    return type_.base if type_.optional else type_
 
 
 def finished(

@@ -33,6 +33,10 @@ class OnlineStore(Protocol):
         """The values of `keys`, None for absent ones, in one round trip."""
         ...
 
+    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As `read`; the event loop goes on meanwhile."""
+        ...
+
     def update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> None:
@@ -101,6 +105,10 @@ class OnlineStore(Protocol):
         """Let go of connections."""
         ...
 
+    async def close_async(self) -> None:
+        """Let go of what `read_async` has opened in this event loop."""
+        ...
+
 
 class MemoryStore:
     """The twin: a dict, for tests and for replays of the past."""
@@ -112,6 +120,10 @@ class MemoryStore:
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`."""
         return [self.values.get(k) for k in keys]
+
+    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`."""
+        return self.read(keys)
 
     def update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
@@ -191,4 +203,7 @@ class MemoryStore:
         return min([self.now_us(), *(t for (k, _), t in self.open.items() if k == key)]) - 1
 
     def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def close_async(self) -> None:
         """Nothing to let go of."""

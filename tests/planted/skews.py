@@ -42,7 +42,7 @@ from featurekit.aggregates import (
 from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
 from featurekit.materialise import materialize_view
-from featurekit.online import codec, ids, lookup, state
+from featurekit.online import codec, ids, lookup, row, state
 from featurekit.online.state import FOREVER
 from featurekit.point_in_time import Events
 from featurekit.sources import values
@@ -470,6 +470,13 @@ def encoded(patch: Patch, change: Callable[[float], float]) -> None:
     # The states of common types take a shorter way to the same bytes, where there is one.
     for module in (state, codec):
         wrapped(patch, module, "encode_column", change_all)
+
+    def change_row(encode: Any, form: Any, ts: int, created: int, *more: Any) -> Any:
+        *instants, xs = more
+        changed = [change(x) if isinstance(x, float) else x for x in xs]
+        return encode(form, ts, created, *instants, changed)
+
+    wrapped(patch, row.RowForm, "encode", change_row)
 
 
 def single(x: float) -> float:

@@ -1,0 +1,426 @@
+"""Short ways to an answer give what the long way gives: rows read by one struct, many at once, in
+an event loop, and replies taken from the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import itertools
+import os
+import struct
+from typing import Any
+
+import awkward
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import bits
+from paths import service_of
+from test_paths_agree import ONE, late, source, view
+
+from featurekit.aggregates import Sum
+from featurekit.compiled import View, compile_service, compile_view
+from featurekit.deployment import promote, publish, set_materialized
+from featurekit.errors import AsOfTooOld, EntityFrameError, OnlineError, StoreUnavailable
+from featurekit.online import round_trip
+from featurekit.online import row as row_module
+from featurekit.online import state as state_module
+from featurekit.online.lookup import ViewLookup
+from featurekit.online.redis_store import RedisStore
+from featurekit.online.round_trip import NotPlain, Reader, command, receiver
+from featurekit.online.server import scratch_redis
+from featurekit.online.state import (
+    NEVER_VISIBLE,
+    PRESENT,
+    Event,
+    State,
+    answer,
+    decode_state,
+    newest_arrival,
+)
+from featurekit.online.state import Reader as StateReader
+from featurekit.online.store import MemoryStore
+from featurekit.push import prepare, write
+from featurekit.serve import OnlineService, Plan
+from featurekit.to_python import ERROR
+
+S = 1_000_000
+PLAIN = {"key": int, "x": float | None, "y": int | None, "flag": bool | None}
+TYPES: dict[str, Any] = PLAIN | {
+    "name": str | None, "raw": bytes | None, "at_field": dt.datetime | None,
+    "day": dt.date | None, "lasting": dt.timedelta | None,
+}  # fmt: skip
+plain = source("plain", PLAIN, created_timestamp_column="arrived")
+typed = source("typed", TYPES, created_timestamp_column="arrived")
+named = source("named", PLAIN | {"id": str}, created_timestamp_column="arrived", event_id="id",
+               dedupe_within="5s")  # fmt: skip
+
+
+def of(name: str, schema: dict[str, Any], of: Any, **options: Any) -> View:
+    columns = {c: c for c in schema if c != "key"}
+    return compile_view(view(name, ONE, of, columns, **options))
+
+
+VIEWS = {
+    "numbers": of("numbers", PLAIN, plain),
+    "numbers, some of them": of("some", {"flag": bool, "x": float}, plain, ttl="2s"),
+    "every type": of("every", TYPES, typed),
+    "with a ttl": of("fresh", TYPES, typed, ttl="2s"),
+    "with history": of("kept", PLAIN, plain, history="3s"),
+    "with ids": of("ided", PLAIN, named, ttl="3s"),
+}
+INSTANTS = st.integers(-3, 6).map(lambda s: s * S) | st.integers(-5, 5)
+
+
+@st.composite
+def states(draw: st.DrawFn, compiled: View) -> State:
+    """A state of one to three events, some of whose values are None and some err."""
+    events: list[Event] = []
+    for _ in range(draw(st.integers(1, 3))):
+        values = []
+        for slot in compiled.slots:
+            hint = TYPES.get(slot.column or "", str)
+            values.append(draw(awkward.values(hint) | awkward.values(hint) | st.just(ERROR)))
+        if draw(st.booleans()):
+            values = [None if v is ERROR else v for v in values]
+        ts = draw(INSTANTS)
+        events.append((ts, draw(st.just(ts) | INSTANTS), tuple(values)))
+    state = State(compiled)
+    state.add(events)
+    state.newest_arrival = max(state.newest_arrival, draw(INSTANTS))
+    if compiled.dedupe_us is not None:
+        state.first_visible = draw(st.just(NEVER_VISIBLE) | INSTANTS)
+    return state
+
+
+def asked(of: Any, t: int) -> Any:
+    try:
+        return of(t)
+    except AsOfTooOld as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_prepared_view_answers_as_the_plain_path_does(name):
+    compiled = VIEWS[name]
+    lookup = ViewLookup(compiled)
+
+    @settings(max_examples=120)
+    @given(states(compiled), st.lists(INSTANTS, min_size=1, max_size=5))
+    def check(state, instants):
+        blob = state.encode()
+        for t in instants:
+            fast = asked(lambda at: list(zip(*lookup.answer(blob, at), strict=True)), t)
+            slow = asked(lambda at: answer(StateReader(compiled, blob), compiled, at), t)
+            assert bits(fast) == bits(slow)
+
+    check()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_row_answers_as_the_columns_of_an_older_release_do(name, monkeypatch):
+    compiled = VIEWS[name]
+    lookup = ViewLookup(compiled)
+
+    def older(state: State) -> bytes:
+        with monkeypatch.context() as patch:
+            patch.setattr(row_module, "row_form", lambda view: None)
+            return state.encode()
+
+    @settings(max_examples=60)
+    @given(states(compiled), st.lists(INSTANTS, min_size=1, max_size=5))
+    def check(state, instants):
+        one, other = state.encode(), older(state)
+        assert other[0] == state_module.VERSION
+        assert newest_arrival(one) == newest_arrival(other) == state.newest_arrival
+        assert decode_state(compiled, other).encode() == one
+        assert decode_state(compiled, one).encode() == one
+        for t in instants:
+            found = [
+                asked(lambda at, blob=blob: list(zip(*lookup.answer(blob, at), strict=True)), t)
+                for blob in (one, other)
+            ]
+            assert bits(found[0]) == bits(found[1])
+
+    check()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_rows_read_at_once_are_the_rows_read_one_by_one(name):
+    compiled = VIEWS[name]
+    lookup = ViewLookup(compiled)
+
+    @settings(max_examples=60)
+    @given(st.lists(states(compiled), min_size=2, max_size=4), INSTANTS)
+    def check(some, t):
+        blobs = [state.encode() for state in some]
+        packed = lookup.packed(blobs)
+        if packed is None or not packed.counts(t):
+            return
+        rows = packed.rows()
+        by_column = [column.tolist() for part in packed.columns() for column in part]
+        for i, blob in enumerate(blobs):
+            values, statuses = lookup.answer(blob, t)
+            assert bits(list(rows[i])) == bits(list(values))
+            assert bits([column[i] for column in by_column]) == bits(list(values))
+            assert set(statuses) == {PRESENT}
+
+    check()
+
+
+def test_a_row_of_fifty_floats_is_eighteen_bytes_more_than_they_are():
+    columns = {f"f{i}": float for i in range(50)}
+    compiled = of("wide", columns, source("wide", {"key": int, **columns}))
+    state = State(compiled)
+    state.add([(1, 1, tuple(float(i) for i in range(50)))])
+    assert len(state.encode()) == 18 + 8 * 50
+
+
+def test_a_row_where_a_view_has_none_is_an_error():
+    windows = compile_view(view("w", ONE, late, {"s": Sum("qty", window="1d")}))
+    state = State(VIEWS["numbers"])
+    state.add([(1, 1, (1.0, 2, True))])
+    with pytest.raises(OnlineError, match="materialise the view again"):
+        StateReader(windows, state.encode())
+
+
+# --- many rows ------------------------------------------------------------------------------------
+
+
+def filled(store: Any, *views: Any, rows: dict[str, list[dict[str, Any]]]) -> OnlineService:
+    """A service in `store`, live."""
+    service = compile_service(service_of(*views))
+    publish(store, "tests", service)
+    for compiled in service.views:
+        write(store, prepare("tests", [compiled], rows[compiled.source.name]))
+        set_materialized(store, "tests", compiled, 0)
+    promote(store, "tests")
+    return OnlineService(store, "tests", "service")
+
+
+def event(key: int, ts: int = 0, **values: Any) -> dict[str, Any]:
+    given = {"x": key + 0.5, "y": key, "flag": key % 2 == 0} | values
+    return {"key": key, "__ts": ts, "__created": ts, **given}
+
+
+ORDERED = view("ordered", ONE, plain, {"x": "x", "flag": "flag", "y": "y"})
+TURNED = view("turned", ONE, source("other", {"key": int, "a": float, "b": float}),
+              {"b2": "b", "a2": "a", "b3": "b"})  # fmt: skip
+AT = dt.datetime(1970, 1, 1, 0, 0, 5, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    "views", [(ORDERED,), (TURNED,), (ORDERED, TURNED), (TURNED[["a2"]], ORDERED[["y", "x"]])]
+)
+def test_a_batch_is_what_its_rows_are_one_by_one(views):
+    others = [event(k, a=float(-k), b=k / 4) for k in range(4)]
+    rows = {"plain": [event(k) for k in range(4)], "other": others}
+    online = filled(MemoryStore(), *views, rows=rows)
+    keys = [{"key": k} for k in (3, 0, 2, 0)]
+    batch = online.get(keys, AT)
+    singles = [online.get([key], AT) for key in keys]
+    assert batch.to_pylist() == [row for one in singles for row in one.to_pylist()]
+    assert batch.statuses() == [row for one in singles for row in one.statuses()]
+    assert batch.to_arrow().to_pylist() == batch.to_pylist()
+    assert batch.to_arrow().schema == singles[0].to_arrow().schema
+    batch.to_arrow().validate(full=True)
+    assert {n: a.tolist() for n, a in batch.to_numpy().items()} == batch.columns
+    for name, array in batch.to_numpy().items():
+        assert array.dtype == singles[0].to_numpy()[name].dtype
+        array[0] = array[1]  # its own memory
+    assert batch.statistics == {}
+
+
+def test_one_row_that_is_not_plain_makes_no_batch_and_no_other_answer():
+    waits = event(2, ts=9 * S) | {"__created": 0}
+    online = filled(MemoryStore(), ORDERED, rows={"plain": [event(0), event(1, x=None), waits]})
+    found = online.get([{"key": k} for k in (0, 1, 2, 3, None)], AT)
+    assert found.columns["x"] == [0.5, None, None, None, None]
+    assert found.status["x"] == [PRESENT, "NULL_VALUE", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND"]
+    assert found.columns["y"] == [0, 1, None, None, None]
+
+
+@pytest.mark.parametrize(
+    "row", [{"key": True}, {"key": 2**63}, {"key": "1"}, {}, {"kee": 1}, {"key": 1, "more": 2}, 3]
+)
+def test_wrong_rows_are_refused_among_many(row):
+    online = filled(MemoryStore(), ORDERED, rows={"plain": [event(0)]})
+    with pytest.raises(EntityFrameError, match="row 1"):
+        online.get([{"key": 0}, row, {"key": 0}])
+
+
+# --- in an event loop -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_coroutines_answer_as_threads_do(kind, redis_store):
+    store = MemoryStore() if kind == "memory" else redis_store
+    online = filled(store, ORDERED, rows={"plain": [event(k) for k in range(50)]})
+
+    async def all_at_once() -> list[Any]:
+        found = await asyncio.gather(*(online.get_async([{"key": k}], AT) for k in range(50)))
+        again = await online.get_async([{"key": k} for k in range(50)], AT)
+        await store.close_async()
+        return [*(one.to_pylist()[0] for one in found), *again.to_pylist()]
+
+    wanted = online.get([{"key": k} for k in range(50)], AT).to_pylist()
+    for _ in range(2):  # an event loop after another
+        assert asyncio.run(all_at_once()) == wanted * 2
+
+
+def test_a_coroutine_follows_a_version_that_goes_live(redis_store):
+    online = filled(redis_store, ORDERED, rows={"plain": [event(1)]})
+
+    async def before_and_after() -> list[Any]:
+        before = await online.get_async([{"key": 1}], AT)
+        filled(redis_store, ORDERED[["y"]], rows={"plain": [event(1)]})
+        after = await online.get_async([{"key": 1}], AT)
+        await redis_store.close_async()
+        return [list(before.columns), list(after.columns)]
+
+    assert asyncio.run(before_and_after()) == [["x", "flag", "y"], ["y"]]
+
+
+def test_a_coroutine_says_that_no_server_is_there():
+    store = RedisStore("unix:///nowhere/redis.sock")
+
+    async def ask() -> None:
+        try:
+            await OnlineService(store, "tests", "service").get_async([{"key": 1}])
+        finally:
+            await store.close_async()
+
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        asyncio.run(ask())
+
+
+def test_a_coroutine_reads_on_where_its_connection_was_closed(redis_store):
+    redis_store.write({b"a": b"1"})
+
+    async def ask() -> list[Any]:
+        first = await redis_store.read_async([b"a", b"b"])
+        redis_store.client.client_kill_filter(_type="normal", skipme=True)
+        again = await redis_store.read_async([b"a"])
+        await redis_store.close_async()
+        return [first, again]
+
+    assert asyncio.run(ask()) == [[b"1", None], [b"1"]]
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+def sent(values: list[bytes | None], null: bytes = b"$-1\r\n") -> bytes:
+    shown = [null if v is None else b"$%d\r\n%b\r\n" % (len(v), v) for v in values]
+    return b"*%d\r\n%b" % (len(values), b"".join(shown))
+
+
+def taken(n: int, pieces: list[bytes]) -> Any:
+    receive = receiver(n)
+    for piece in pieces:
+        found = receive(piece)
+        if found is not None:
+            return found
+    return "more"
+
+
+@pytest.fixture(params=["python", "hiredis"])
+def parser(request, monkeypatch):
+    """What parses replies."""
+    if request.param == "python":
+        monkeypatch.setattr(round_trip, "hiredis", None)
+    else:
+        pytest.importorskip("hiredis")
+
+
+@given(
+    st.lists(st.none() | st.binary(max_size=90) | st.just(b"0123456789\r\n$10\r\n"), max_size=6),
+    st.lists(st.integers(1, 400), max_size=12),
+    st.sampled_from([b"$-1\r\n", b"_\r\n"]),
+)
+def check_any_reply(values, cuts, null):
+    whole = sent(values, null)
+    edges = sorted({0, len(whole), *(c for c in cuts if c < len(whole))})
+    pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
+    assert taken(len(values), pieces) == values
+    assert taken(len(values), [bytes((b,)) for b in whole]) == values
+    if len(pieces) > 1:
+        assert taken(len(values), pieces[:-1]) == "more"
+
+
+def test_a_reply_is_the_same_however_it_comes(parser):
+    check_any_reply()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"-ERR no\r\n", b">2\r\n+moving\r\n+1\r\n", b"+OK\r\n", b"*1\r\n$1\r\na\r\n", b"?",
+        b"*2\r\n$1\r\na\r\n$1\r\nb\r\n>1\r\n+x\r\n", b"*2\r\n$x\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_plain_reply_is_left_to_the_client(data, parser):
+    with pytest.raises(NotPlain):
+        taken(2, [data])
+
+
+def test_the_command_names_each_key_with_its_length():
+    wanted = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
+    assert command([b"a", b"\r\n"]) == wanted
+
+
+def test_large_values_come_whole(redis_store):
+    values = {b"k%d" % i: struct.pack("<I", i) * 200_000 for i in range(5)}
+    redis_store.write(values)
+    assert redis_store.read([*values, b"none"]) == [*values.values(), None]
+
+
+def test_a_connection_that_was_closed_while_idle_is_made_again(redis_store):
+    redis_store.write({b"a": b"1"})
+    assert redis_store.read([b"a"]) == [b"1"]
+    redis_store.client.client_kill_filter(_type="normal", skipme=True)
+    assert redis_store.read([b"a"]) == [b"1"]
+
+
+def test_a_server_that_has_gone_is_told_at_once():
+    with scratch_redis() as url:
+        store = RedisStore(url)
+        assert store.read([b"a"]) == [None]
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        store.read([b"a"])
+
+
+def test_an_error_is_the_client_s(redis_store):
+    """A user who may not read: the reply is an error, and the client says which."""
+    redis_store.client.execute_command(
+        "ACL", "SETUSER", "blind", "on", ">p", "~*", "+@all", "-mget"
+    )
+    url = redis_store.url.replace("unix://", "unix://blind:p@")
+    store = RedisStore(url)
+    with pytest.raises(StoreUnavailable, match="answered with an error"):
+        store.read([b"a"])
+    redis_store.client.execute_command("ACL", "DELUSER", "blind")
+    store.close()
+
+
+def test_a_forked_process_reads_over_a_connection_of_its_own(redis_store):
+    redis_store.write({b"a": b"1"})
+    assert redis_store.read([b"a"]) == [b"1"]
+    child = os.fork()
+    if not child:
+        os._exit(0 if redis_store.read([b"a"]) == [b"1"] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert redis_store.read([b"a"]) == [b"1"]
+
+
+def test_a_reader_keeps_one_connection_for_one_thread(redis_store):
+    reader = Reader(redis_store.client)
+    for _ in range(5):
+        reader.read([b"a"])
+    assert len(reader._idle) == 1
+
+
+def test_a_plan_knows_which_services_are_read_at_once():
+    assert Plan("tests", compile_service(service_of(ORDERED))).batches
+    windows = view("w", ONE, late, {"s": Sum("qty", window="1d")})
+    assert not Plan("tests", compile_service(service_of(ORDERED, windows))).batches
