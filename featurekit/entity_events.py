@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 from featurekit.compiled import View
 from featurekit.online import blocks
 from featurekit.online.codec import entity_key
-from featurekit.online.encode_many import encode_rows, encode_states, entity_keys
-from featurekit.online.row import row_form
+from featurekit.online.encode_many import Many, entity_keys
 from featurekit.online.state import FOREVER, NEVER_VISIBLE, Event
 from featurekit.to_duckdb import quote
 from featurekit.to_python import ERROR
@@ -100,85 +99,12 @@ class Group:
             errs = None if flags is None else flags.to_numpy(zero_copy_only=False)
             slots.append((slot.type, _typed(slot.type, column), errs))
         ts, created = columns[0].to_numpy(), columns[1].to_numpy()
-        rows = _Rows(slots, facts[0], facts[1], ts, created, starts)
-        return rows.of_latest(view) if view.kind == "latest" else rows.states()
+        return Many(slots, facts[0], facts[1], ts, created, starts).encode(view)
 
     @functools.cached_property
     def entities(self) -> list[Entity]:
         """Each entity with its events as Python values."""
         return list(_grouped(self.view, self.made, _rows(self.view, self.batch)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What `encode_states` takes."""
-
-    slots: list[tuple[Any, pa.Array, Any]]
-    first: Any
-    newest: Any
-    ts: Any
-    created: Any
-    starts: Any
-
-    def states(self) -> pa.LargeBinaryArray:
-        return encode_states(
-            self.slots,
-            first=self.first,
-            newest=self.newest,
-            ts=self.ts,
-            created=self.created,
-            starts=self.starts,
-        )
-
-    def rows(self) -> pa.LargeBinaryArray:
-        slots = [(type_, column) for type_, column, _ in self.slots]
-        return encode_rows(slots, newest=self.newest, ts=self.ts, created=self.created)
-
-    def of_latest(self, view: View) -> pa.LargeBinaryArray:
-        """As `State.encode`: one row that does not err has a form of its own, and the states of
-        others are visible from the first row on that they hold."""
-        counts = np.diff(self.starts)
-        single = counts == 1
-        if row_form(view) is None:
-            single[:] = False
-        for _, _, errs in self.slots:
-            if errs is not None and single.any():
-                single[np.repeat(np.arange(len(counts)), counts)[errs]] = False
-        if single.all():
-            return self.rows()
-        others = self._of(~single)._seen()
-        if not single.any():
-            return others.states()
-        made = pa.concat_arrays([self._of(single).rows(), others.states()])
-        at = np.empty(len(single), np.int64)
-        at[single] = np.arange(int(single.sum()))
-        at[~single] = np.arange(int(single.sum()), len(single))
-        return made.take(pa.array(at))
-
-    def _seen(self) -> _Rows:
-        """The same, visible from the first of the rows on where there are some."""
-        there = np.diff(self.starts) > 0
-        if not there.any():
-            return self
-        first = self.first.copy()
-        visible = np.maximum(self.ts, self.created)
-        first[there] = np.minimum.reduceat(visible, self.starts[:-1][there])
-        return replace(self, first=first)
-
-    def _of(self, entities: Any) -> _Rows:
-        """Those of some entities."""
-        counts = np.diff(self.starts)
-        rows = np.repeat(entities, counts)
-        held = pa.array(rows)
-        slots = [
-            (type_, column.filter(held), None if errs is None else errs[rows])
-            for type_, column, errs in self.slots
-        ]
-        starts = np.concatenate([[0], np.cumsum(counts[entities])])
-        return _Rows(
-            slots, self.first[entities], self.newest[entities], self.ts[rows], self.created[rows],
-            starts,
-        )  # fmt: skip
 
 
 def _typed(type_: Any, column: pa.Array) -> pa.Array:

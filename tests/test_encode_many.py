@@ -22,7 +22,7 @@ from featurekit.define import Entity, FeatureView
 from featurekit.materialise import materialize_view
 from featurekit.online import redis_store
 from featurekit.online.codec import entity_key
-from featurekit.online.encode_many import encode_states, entity_keys
+from featurekit.online.encode_many import Many, entity_keys
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.state import Event, State
 from featurekit.online.store import MemoryStore, OnlineStore
@@ -63,12 +63,15 @@ def entities(draw: st.DrawFn) -> tuple[list[Type], list[list[Event]]]:
     return [t for t, _ in slots], draw(st.lists(st.lists(event, max_size=4), max_size=5))
 
 
-@given(entities())
-def test_many_states_have_the_bytes_of_each(made: tuple[list[Type], list[list[Event]]]) -> None:
+@given(entities(), st.sampled_from(["window", "latest"]))
+def test_many_states_have_the_bytes_of_each(
+    made: tuple[list[Type], list[list[Event]]], kind: str
+) -> None:
     types, states = made
     view: Any = SimpleNamespace(
-        slots=[SimpleNamespace(type=t) for t in types], source=SimpleNamespace(op=None)
-    )
+        kind=kind, dedupe_us=None, slots=[SimpleNamespace(type=t) for t in types],
+        source=SimpleNamespace(op=None),
+    )  # fmt: skip
     events = [event for some in states for event in some]
     columns = []
     for i, type_ in enumerate(types):
@@ -76,15 +79,18 @@ def test_many_states_have_the_bytes_of_each(made: tuple[list[Type], list[list[Ev
         values = pa.array([None if v is ERROR else v for v in slot], type_.arrow)
         erring = np.array([v is ERROR for v in slot], np.bool_)
         columns.append((type_, values, erring if erring.any() or i % 2 else None))
-    found = encode_states(
+    # Half of the entities have nothing newer than the row that they hold.
+    newest = [some[0][1] if i % 2 and some else i - 7 for i, some in enumerate(states)]
+    many = Many(
         columns,
         first=np.arange(len(states)),
-        newest=np.arange(len(states)) - 7,
+        newest=np.array(newest, np.int64),
         ts=np.array([event[0] for event in events], np.int64),
         created=np.array([event[1] for event in events], np.int64),
         starts=np.cumsum([0, *map(len, states)]),
     )
-    wanted = [State(view, i, i - 7, some).encode() for i, some in enumerate(states)]
+    found = many.encode(view)
+    wanted = [State(view, i, newest[i], some).encode() for i, some in enumerate(states)]
     assert found.to_pylist() == wanted
 
 

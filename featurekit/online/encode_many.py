@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurekit.compiled import View
 from featurekit.online import row
 from featurekit.online.codec import ABSENT, MIXED, PRESENT, encode_key
 from featurekit.online.state import VERSION
@@ -46,51 +47,101 @@ class Part:
         return Part(np.tile(self.data, m) if self.same else self.data, _bounds(widths))
 
 
-def encode_states(
-    slots: Sequence[tuple[Type, pa.Array, Any]],
-    *,
-    first: Any,
-    newest: Any,
-    ts: Any,
-    created: Any,
-    starts: Any,
-) -> pa.LargeBinaryArray:
-    """The bytes of states that took these events, and nothing that lasts no longer than they do.
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Events of many entities, of which there was no state before, as columns.
 
     Entity i has the events `starts[i]` up to `starts[i + 1]`, in the order of T6; `first` and
     `newest` are one an entity. A slot is its type, its values, and where they err, None if nowhere;
     an erring value is null.
     """
-    n = np.diff(starts).astype("<u4")
-    count = _same(n[:1].tobytes()) if (n == n[:1]).all() else _of(n, 4)
-    parts = [_same(bytes((VERSION,))), _of(first, 8), _of(newest, 8), count]
-    parts += [_rows(ts, starts), _rows(created, starts)]
-    for type_, values, errors in slots:
-        parts += _column(type_, values, errors, starts)
-    return joined(parts, len(starts) - 1)
 
+    slots: list[tuple[Any, pa.Array, Any]]
+    first: Any
+    newest: Any
+    ts: Any
+    created: Any
+    starts: Any
 
-def encode_rows(
-    slots: Sequence[tuple[Type, pa.Array]], *, newest: Any, ts: Any, created: Any
-) -> pa.LargeBinaryArray:
-    """The bytes of states of one latest row each, none of which errs, as `row.RowForm` has them."""
-    n = len(ts)
-    each = np.arange(n + 1)
-    nulls = [column.is_null().to_numpy(zero_copy_only=False) for _, column in slots]
-    absent = np.stack(nulls, axis=1) if nulls else np.zeros((n, 0), np.bool_)
-    some = absent.any(axis=1)
-    later = np.asarray(newest) != np.asarray(created)
-    flags = np.where(later, row.FLAG_NEWEST, 0) | np.where(some, row.FLAG_NONE, 0)
-    parts = [_same(bytes((row.VERSION,))), _of(flags.astype("u1"), 1), _of(ts, 8), _of(created, 8)]
-    parts += _where(later, np.ascontiguousarray(newest, "<i8").reshape(-1, 1))
-    parts += _where(some, np.packbits(absent, axis=1, bitorder="little"))
-    texts: list[Part] = []
-    for (type_, column), gone in zip(slots, nulls, strict=True):
-        filled = _filled(type_, column, gone) if gone.any() else column
-        value, *text = _values(type_, filled, each)
-        parts.append(value)
-        texts += text
-    return joined([*parts, *texts], n)
+    def encode(self, view: View) -> pa.LargeBinaryArray:
+        """The bytes of the states, as `State.encode` makes each."""
+        return self._of_latest(view) if view.kind == "latest" else self._states()
+
+    def _of_latest(self, view: View) -> pa.LargeBinaryArray:
+        """One row that does not err has a form of its own, and the states of
+        others are visible from the first row on that they hold."""
+        counts = np.diff(self.starts)
+        single = counts == 1
+        if row.row_form(view) is None:
+            single[:] = False
+        for _, _, errs in self.slots:
+            if errs is not None and single.any():
+                single[np.repeat(np.arange(len(counts)), counts)[errs]] = False
+        if single.all():
+            return self._rows()
+        others = self._of(~single)._seen()
+        if not single.any():
+            return others._states()
+        made = pa.concat_arrays([self._of(single)._rows(), others._states()])
+        at = np.empty(len(single), np.int64)
+        at[single] = np.arange(int(single.sum()))
+        at[~single] = np.arange(int(single.sum()), len(single))
+        return made.take(pa.array(at))
+
+    def _seen(self) -> Many:
+        """The same, visible from the first of the rows on where there are some."""
+        there = np.diff(self.starts) > 0
+        if not there.any():
+            return self
+        first = self.first.copy()
+        visible = np.maximum(self.ts, self.created)
+        first[there] = np.minimum.reduceat(visible, self.starts[:-1][there])
+        return replace(self, first=first)
+
+    def _of(self, entities: Any) -> Many:
+        """Those of some entities."""
+        counts = np.diff(self.starts)
+        rows = np.repeat(entities, counts)
+        held = pa.array(rows)
+        slots = [
+            (type_, column.filter(held), None if errs is None else errs[rows])
+            for type_, column, errs in self.slots
+        ]
+        starts = np.concatenate([[0], np.cumsum(counts[entities])])
+        return Many(
+            slots, self.first[entities], self.newest[entities], self.ts[rows], self.created[rows],
+            starts,
+        )  # fmt: skip
+
+    def _states(self) -> pa.LargeBinaryArray:
+        n = np.diff(self.starts).astype("<u4")
+        count = _same(n[:1].tobytes()) if (n == n[:1]).all() else _of(n, 4)
+        parts = [_same(bytes((VERSION,))), _of(self.first, 8), _of(self.newest, 8), count]
+        parts += [_rows(self.ts, self.starts), _rows(self.created, self.starts)]
+        for type_, values, errors in self.slots:
+            parts += _column(type_, values, errors, self.starts)
+        return joined(parts, len(self.starts) - 1)
+
+    def _rows(self) -> pa.LargeBinaryArray:
+        """One row of each entity, none of which errs, as `row.RowForm` has them."""
+        n = len(self.ts)
+        each = np.arange(n + 1)
+        nulls = [column.is_null().to_numpy(zero_copy_only=False) for _, column, _ in self.slots]
+        absent = np.stack(nulls, axis=1) if nulls else np.zeros((n, 0), np.bool_)
+        some = absent.any(axis=1)
+        later = self.newest != self.created
+        flags = np.where(later, row.FLAG_NEWEST, 0) | np.where(some, row.FLAG_NONE, 0)
+        parts = [_same(bytes((row.VERSION,))), _of(flags.astype("u1"), 1)]
+        parts += [_of(self.ts, 8), _of(self.created, 8)]
+        parts += _where(later, np.ascontiguousarray(self.newest, "<i8").reshape(-1, 1))
+        parts += _where(some, np.packbits(absent, axis=1, bitorder="little"))
+        texts: list[Part] = []
+        for (type_, column, _), gone in zip(self.slots, nulls, strict=True):
+            filled = _filled(type_, column, gone) if gone.any() else column
+            value, *text = _values(type_, filled, each)
+            parts.append(value)
+            texts += text
+        return joined([*parts, *texts], n)
 
 
 def _where(held: Any, values: Any) -> list[Part]:
