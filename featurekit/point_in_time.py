@@ -29,7 +29,7 @@ from featurekit.online.state import (
 from featurekit.to_duckdb import Lowering, Sql, Value, literal, quote, register_python_ops
 from featurekit.types import FLOAT, INT, instant
 from featurekit.vectorise import create_function
-from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql, view_events
+from featurekit.view_events import keys_sql, order_sql, view_events
 from featurekit.window_plans import Asked, grouped, high_sql, low_sql
 
 
@@ -90,19 +90,27 @@ class ViewSql:
     erred: tuple[Erred, ...] = ()
 
 
-def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: bool) -> ViewSql:
-    """The latest row of each label's entity as of its instant, within the ttl (V1, T4)."""
-    made = view_events(con, view, _of_labels(view, events.relation, labels))
-    fresh = "TRUE" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
+def latest_sql(
+    con: Any, view: View, events: Events, labels: str, *, statuses: bool, name: str
+) -> ViewSql:
+    """The latest row of each label's entity as of its instant, within the ttl (V1, T4).
+
+    `name` is free for a temporary table of the rows.
+    """
+    # A label without a row has nulls in their place, whatever a transform makes of those.
+    fresh = "__ts IS NOT NULL" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
+    used = sorted({f.slot for f in view.features if f.slot is not None})
+    if view.source.op is None:
+        errors = _latest_rows(con, view, events, labels, used, name=name)
+        found = name
+    else:
+        errors, found = _latest_alive(con, view, events, labels, used, name=name)
     columns, erring = [], []
     for i, feature in enumerate(view.features):
         slot = feature.slot
         assert slot is not None
-        value = f"s{slot}"
-        if view.ttl_us is not None:
-            value = f"CASE WHEN {fresh} THEN {value} END"
-        columns.append(f"{value} AS f{i}")
-        error = made.errors[slot]
+        columns.append(f"CASE WHEN {fresh} THEN s{slot} END AS f{i}")
+        error = errors[slot]
         failed = None if error is None else f"coalesce({fresh} AND {error}, FALSE)"
         if failed is not None:
             columns.append(f"{failed} AS x{i}")
@@ -114,73 +122,127 @@ def latest_sql(con: Any, view: View, events: Events, labels: str, *, statuses: b
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
                 f"WHEN s{slot} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    used = sorted({f.slot for f in view.features if f.slot is not None})
-    kept = [f"s{i}" for i in used] + [e for i in used if (e := made.errors[i])]
-    if view.source.op is None:
-        found = _latest_rows(view, made, labels, kept, prompt=events.prompt)
-    else:
-        found = _latest_alive(view, made, labels, kept, prompt=events.prompt)
     return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {found})", frozenset(erring))
 
 
 def _latest_rows(
-    view: View, made: ViewEvents, labels: str, kept: list[str], *, prompt: bool
-) -> str:
-    """For each label `__rid`, `__t`, and of its latest row `__ts` and the columns `kept`.
+    con: Any, view: View, events: Events, labels: str, used: Sequence[int], *, name: str
+) -> tuple[str | None, ...]:
+    """Make the temporary table `name`: for each label `__rid`, `__t`, and of its latest row `__ts`,
+    `__created`, the slots `used`, their error columns, and `__end` where there is an `op`. Returns
+    the error columns of all slots.
 
-    Prompt events, those that arrived when they happened, are found by an ASOF join on __ts, which
-    breaks ties as it likes; only the instants it found are looked at again for ties. Late events
-    are few as a rule: those that lead for a while are found by a second ASOF join, on the instant
-    from which they lead. Of the two candidates the later by T6 is the row; (__ts, __created) tells
-    them apart, since one of two events of an instant arrived late and the other did not.
+    First the instants of the rows are found, reading keys and instants alone: sorting whole rows is
+    what an ASOF join takes its time for. Then the rows of those instants are fetched. Where they
+    are more than the labels some are tied, and only then ties are settled, an instant at a time.
     """
-    keys = [f"k{i}" for i in range(len(view.join_keys))]
-    named = [quote(p.name) for p in view.join_keys]
-    on = " AND ".join(f"l.{n} = e.{k}" for n, k in zip(named, keys, strict=True))
-    row = ["__ts", "__created", *kept]
-    values = ", ".join(f"e.{c}" for c in row)
-    source = made.sql if prompt else f"(SELECT * FROM {made.sql} WHERE __created <= __ts)"
-    by_instant = ", ".join([*keys, "__ts"])
-    tied = (
-        f"SELECT * FROM {source} SEMI JOIN (SELECT {by_instant} FROM {source} SEMI JOIN found "
-        f"USING ({by_instant}) GROUP BY ALL HAVING count(*) > 1) USING ({by_instant}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {by_instant} "
+    keys = [quote(p.name) for p in view.join_keys]
+    asked = _of_labels(view, events.relation, labels)
+    instants = quote(f"{name.strip(chr(34))}_instants")
+    con.execute(
+        f"CREATE TEMP TABLE {instants} AS "
+        f"{_instants_sql(keys, asked, labels, prompt=events.prompt)}"
+    )
+    # From when on a row is visible tells those that arrived late from those of the same instant
+    # that did not.
+    by = [*keys, "__ts", *([] if events.prompt else ["__v"])]
+    rows = events.relation
+    if not events.prompt:
+        rows = f"(SELECT *, greatest(__ts, __created) AS __v FROM {events.relation})"
+    fetched = (
+        f"(SELECT l.__rid, l.__t, e.* FROM {instants} l LEFT JOIN {rows} e USING ({', '.join(by)}))"
+    )
+    made = view_events(con, view, fetched, ("__rid", "__t"))
+    ended = [] if view.source.op is None else ["__end"]
+    row = ["__ts", "__created", *ended, *(f"s{i}" for i in used)]
+    row += [e for i in used if (e := made.errors[i])]
+    table = f"CREATE TEMP TABLE {name} AS SELECT __rid, __t, {', '.join(row)} FROM "
+    count = con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
+    # One more than there should be tells, however many more there are.
+    con.execute(f"{table}{made.sql} LIMIT {count + 1}")
+    if con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] > count:
+        con.execute(f"DROP TABLE {name}")
+        con.execute(f"{table}{_settled_sql(con, view, rows, instants, by, row)}")
+    con.execute(f"DROP TABLE {instants}")
+    return made.errors
+
+
+def _instants_sql(keys: Sequence[str], events: str, labels: str, *, prompt: bool) -> str:
+    """For each label `__rid`, `__t`, the keys, and of its latest row `__ts` and, unless all are
+    `prompt`, `__v`, the instant from which it is visible; null where it has none.
+
+    Events that arrived by the time they happened are found by an ASOF join on __ts. Those that
+    arrived late are as a rule few. One of them is the latest for a while from its arrival on, if no
+    late one that arrived until then happened later: these are found by a second ASOF join, on
+    __created. Of two rows of one instant the late one is the later by T6.
+    """
+    named = ", ".join(f"l.{k}" for k in keys)
+
+    def same(alias: str) -> str:
+        return " AND ".join(f"l.{k} = {alias}.{k}" for k in keys)
+
+    by = ", ".join(keys)
+    if prompt:
+        return (
+            f"SELECT l.__rid, l.__t, {named}, a.__ts FROM {labels} l "
+            f"ASOF LEFT JOIN (SELECT {by}, __ts FROM {events}) a ON {same('a')} AND l.__t >= a.__ts"
+        )
+    on_time = f"(SELECT {by}, __ts FROM {events} WHERE __created <= __ts)"
+    late = f"SELECT {by}, __ts, __created FROM {events} WHERE __created > __ts"
+    leading = (
+        f"({late} QUALIFY __ts = max(__ts) OVER "
+        f"(PARTITION BY {by} ORDER BY __created RANGE UNBOUNDED PRECEDING))"
+    )
+    wins = "b.__ts IS NOT NULL AND (a.__ts IS NULL OR b.__ts >= a.__ts)"
+    return (
+        f"SELECT l.__rid, l.__t, {named}, CASE WHEN {wins} THEN b.__ts ELSE a.__ts END AS __ts, "
+        f"CASE WHEN {wins} THEN b.__created ELSE a.__ts END AS __v FROM {labels} l "
+        f"ASOF LEFT JOIN {on_time} a ON {same('a')} AND l.__t >= a.__ts "
+        f"ASOF LEFT JOIN {leading} b ON {same('b')} AND l.__t >= b.__created"
+    )
+
+
+def _settled_sql(
+    con: Any, view: View, rows: str, instants: str, by: Sequence[str], row: Sequence[str]
+) -> str:
+    """A relation of the labels of `instants` with the columns `row` of the last row by T6 among
+    those of `rows` that are equal in the columns `by`."""
+    shared = ", ".join(by)
+    asked = f"(SELECT * FROM {rows} SEMI JOIN {instants} USING ({shared}))"
+    tied = f"(SELECT {shared} FROM {asked} GROUP BY ALL HAVING count(*) > 1)"
+    named = [*(f"k{i}" for i in range(len(view.join_keys))), *by[len(view.join_keys) :]]
+    also = tuple(by[len(view.join_keys) + 1 :])
+    single = view_events(
+        con, view, f"(SELECT * FROM {asked} ANTI JOIN {tied} USING ({shared}))", also
+    )
+    made = view_events(
+        con, view, f"(SELECT * FROM {asked} SEMI JOIN {tied} USING ({shared}))", also
+    )
+    last = (
+        f"SELECT * FROM {made.sql} QUALIFY row_number() OVER (PARTITION BY {', '.join(named)} "
         f"ORDER BY {order_sql(view, made, backwards=True)}) = 1"
     )
-    chosen = ", ".join(f"CASE WHEN t.__ts IS NULL THEN f.{c} ELSE t.{c} END AS {c}" for c in row)
-    same = " AND ".join(f"f.{c} = t.{c}" for c in [*keys, "__ts"])
-    sql = (
-        f"WITH found AS MATERIALIZED (SELECT l.__rid, l.__t, {', '.join(f'e.{k}' for k in keys)}, "
-        f"{values} FROM {labels} l ASOF LEFT JOIN {source} e ON {on} AND l.__t >= e.__ts), "
-        f"tied AS MATERIALIZED ({tied}) "
-        f"SELECT f.__rid, f.__t, {chosen} FROM found f LEFT JOIN tied t ON {same}"
-    )
-    if prompt:
-        return f"({sql})"
-    late = f"(SELECT * FROM {made.sql} WHERE __created > __ts)"
-    leads = leads_sql(view, made, late)
-    wins = (
-        "b.__ts IS NOT NULL AND (a.__ts IS NULL OR "
-        "b.__ts > a.__ts OR (b.__ts = a.__ts AND b.__created > a.__created))"
-    )
-    better = ", ".join(f"CASE WHEN {wins} THEN b.{c} ELSE a.{c} END AS {c}" for c in row)
+    on = " AND ".join(f"l.{k} = e.{n}" for k, n in zip(by, named, strict=True))
+    shown = ", ".join(f"e.{c}" for c in row)
     return (
-        f"(SELECT a.__rid, a.__t, {better} FROM ({sql}) a JOIN (SELECT l.__rid, {values} "
-        f"FROM {labels} l ASOF LEFT JOIN {leads} e ON {on} AND l.__t >= e.__v) b "
-        f"ON a.__rid = b.__rid)"
+        f"(SELECT l.__rid, l.__t, {shown} FROM {instants} l LEFT JOIN "
+        f"(SELECT * FROM {single.sql} UNION ALL {last}) e ON {on})"
     )
 
 
 def _latest_alive(
-    view: View, made: ViewEvents, labels: str, kept: list[str], *, prompt: bool
-) -> str:
-    """As `_latest_rows`, of the events that no correction or deletion had ended by then (T7).
+    con: Any, view: View, events: Events, labels: str, used: Sequence[int], *, name: str
+) -> tuple[tuple[str | None, ...], str]:
+    """As `_latest_rows`, of the events that no correction or deletion had ended by then (T7): the
+    error columns, and a relation.
 
     Mostly the latest row is one of those, since a correction lies after what it corrects. For the
     other labels all events of their entities are looked at.
     """
-    row = ["__ts", "__created", *kept]
-    latest = _latest_rows(view, made, labels, [*kept, "__end"], prompt=prompt)
+    _latest_rows(con, view, events, labels, used, name=name)
+    made = view_events(con, view, _of_labels(view, events.relation, labels))
+    row = ["__ts", "__created", *(f"s{i}" for i in used)]
+    row += [e for i in used if (e := made.errors[i])]
     on = " AND ".join(
         [f"l.{quote(p.name)} = e.k{i}" for i, p in enumerate(view.join_keys)]
         + ["e.__ts <= l.__t", "e.__created <= l.__t", "e.__end > l.__t"]
@@ -190,10 +252,9 @@ def _latest_alive(
         f"LEFT JOIN {made.sql} e ON {on})"
     )
     shown = ", ".join(["__rid", "__t", *row])
-    return (
-        f"(WITH found AS MATERIALIZED (SELECT * FROM {latest}), "
-        f"ended AS MATERIALIZED (SELECT __rid FROM found WHERE __end <= __t) "
-        f"SELECT {shown} FROM found WHERE __end IS NULL OR __end > __t UNION ALL "
+    return made.errors, (
+        f"(WITH ended AS MATERIALIZED (SELECT __rid FROM {name} WHERE __end <= __t) "
+        f"SELECT {shown} FROM {name} WHERE __end IS NULL OR __end > __t UNION ALL "
         f"SELECT {shown} FROM {again} QUALIFY row_number() OVER (PARTITION BY __rid "
         f"ORDER BY {order_sql(view, made, backwards=True)}) = 1)"
     )
@@ -471,7 +532,7 @@ def join_service(
         if number > 1:
             made = _by_bucket(con, view, of_view, labels, name, statuses=statuses, buckets=number)
         elif view.kind == "latest":
-            made = latest_sql(con, view, of_view, labels, statuses=statuses)
+            made = latest_sql(con, view, of_view, labels, statuses=statuses, name=name)
         else:
             made = windows_sql(con, view, of_view, labels, statuses=statuses, name=name)
         if number == 1 and len(service.views) > _PLANNED_AT_ONCE:
@@ -523,7 +584,7 @@ def _by_bucket(
             f"WHERE __bucket = {bucket}"
         )
         if view.kind == "latest":
-            found = latest_sql(con, view, events, part, statuses=statuses)
+            found = latest_sql(con, view, events, part, statuses=statuses, name=name)
         else:
             found = windows_sql(con, view, events, part, statuses=statuses, name=name, span=span)
         if made is None:

@@ -5,6 +5,7 @@ The point-in-time join and the materialisation both begin here, so that they see
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +28,15 @@ class ViewEvents:
     orders: tuple[str, ...]
 
 
-def view_events(con: Any, view: View, relation: str) -> ViewEvents:
+def view_events(con: Any, view: View, relation: str, also: Sequence[str] = ()) -> ViewEvents:
     """The events of `relation` that belong to an entity: a source's columns, __ts, __created and,
-    where it has an `op`, __end, the instant from which an event counts no more (T7)."""
+    where it has an `op`, __end, the instant from which an event counts no more (T7).
+
+    With `also`, columns of `relation` that come along, all its rows do.
+    """
     lowering = Lowering()
     columns = [f"{quote(key.name)} AS k{i}" for i, key in enumerate(view.join_keys)]
-    columns += ["__ts", "__created", *(["__end"] if view.source.op is not None else [])]
+    columns += ["__ts", "__created", *(["__end"] if view.source.op is not None else []), *also]
     errors: list[str | None] = []
     for i, slot in enumerate(view.slots):
         if slot.column is not None:
@@ -59,8 +63,10 @@ def view_events(con: Any, view: View, relation: str) -> ViewEvents:
             columns.append(f"{order_key(quote(slot.column or ''), slot.type)} AS o{i}")
         orders.append(f"o{i}" if listed else f"s{i}")
     register_python_ops(con, lowering.python_ops)
-    known = " AND ".join(f"{quote(key.name)} IS NOT NULL" for key in view.join_keys)
-    source = f"(SELECT * FROM {relation} WHERE {known})"
+    source = relation
+    if not also:
+        known = " AND ".join(f"{quote(key.name)} IS NOT NULL" for key in view.join_keys)
+        source = f"(SELECT * FROM {relation} WHERE {known})"
     return ViewEvents(
         f"(SELECT {', '.join(columns)} FROM {lowering.wrap(source)})", tuple(errors), tuple(orders)
     )
