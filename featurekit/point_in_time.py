@@ -535,7 +535,8 @@ def join_service(
             made = latest_sql(con, view, of_view, labels, statuses=statuses, name=name)
         else:
             made = windows_sql(con, view, of_view, labels, statuses=statuses, name=name)
-        if number == 1 and len(service.views) > _PLANNED_AT_ONCE:
+        plain = view.kind == "latest" and view.source.op is None  # it is a table already
+        if number == 1 and len(service.views) > _PLANNED_AT_ONCE and not plain:
             result = quote(f"{labels.strip(chr(34))}_result_{v}")
             con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
             made = replace(made, sql=result)
