@@ -71,3 +71,7 @@ def __getattr__(name: str) -> typing.Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'featurekit.aggregates' has no attribute {name!r}")
     return by_name(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
