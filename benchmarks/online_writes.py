@@ -98,7 +98,7 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
             taken = pushing.rates(1, 2 * PUSHES[size])
             yield Result(
                 f"push single events, {of}", f"{2 * PUSHES[size]} pushes", "1/s", taken, TRIPS,
-                note=f"{5 if with_ids else 3} round trips; the log is in memory",
+                0.6, f"{5 if with_ids else 3} round trips; the log is in memory",
             )  # fmt: skip
     with Pushing(with_ids=True, folder=ON_DISK) as pushing:
         yield Result(
