@@ -91,6 +91,13 @@ def wrapped(patch: Patch, owner: Any, name: str, around: Callable[..., Any]) -> 
     patch.setattr(owner, name, lambda *args, **kwargs: around(original, *args, **kwargs))
 
 
+def in_writers(patch: Patch, name: str, around: Callable[..., Any]) -> None:
+    """Put `around(original, …)` in the place of what a view's writer of pushes is made with; the
+    writers that are kept were made before, and those made now are not to be kept."""
+    wrapped(patch, push, name, around)
+    patch.setattr(push, "writer_of", push.ViewWriter)
+
+
 def everywhere(patch: Patch, original: Any, around: Callable[..., Any]) -> None:
     """Put `around(original, …)` in its place in every module that imported it."""
 
@@ -694,12 +701,12 @@ def without_errors(instead: Any) -> Callable[..., Any]:
 
 @skew("push", "error", "rows", orders=True)
 def an_error_read_as_none_online(patch):
-    wrapped(patch, push, "to_python", without_errors(None))
+    in_writers(patch, "to_python", without_errors(None))
 
 
 @skew("push", "error", orders=True)
 def an_error_read_as_zero_online(patch):
-    wrapped(patch, push, "to_python", without_errors({"float": 0.0, "int": 0}))
+    in_writers(patch, "to_python", without_errors({"float": 0.0, "int": 0}))
 
 
 @skew("online", "error", "rows", orders=True)
@@ -780,19 +787,22 @@ def whole_seconds_since_online(patch):
 
 @skew("push", "key", orders=True)
 def int_keys_written_as_texts(patch):
-    wrapped(patch, push, "entity_key", lambda key, pairs: key(
-        [(t, str(v) if type(v) is int else v) for t, v in pairs]))  # fmt: skip
+    in_writers(patch, "key_encoder", lambda encoder, type_: (
+        (lambda v: b"s%d" % v) if type_.name == "int" else encoder(type_)))  # fmt: skip
 
 
 @skew("push", "key", "sets")
 def keys_stripped_in_pushes(patch):
-    wrapped(patch, push, "entity_key", lambda key, pairs: key(
-        [(t, v.strip() if isinstance(v, str) else v) for t, v in pairs]))  # fmt: skip
+    def stripped(encoder: Any, type_: Any) -> Any:
+        encode = encoder(type_)
+        return (lambda v: encode(v.strip())) if type_.name == "str" else encode
+
+    in_writers(patch, "key_encoder", stripped)
 
 
 @skew("push", "key", "rows")
 def keys_in_another_order_in_pushes(patch):
-    wrapped(patch, push, "entity_key", lambda key, pairs: key(pairs[::-1]))
+    wrapped(patch, push, "joined_key", lambda key, parts: key(parts[::-1]))
 
 
 @skew("push", "column", "rows")
