@@ -648,8 +648,11 @@ def the_last_value_that_is_no_null_online(patch):
 
 @skew("push", "null fill", "rows")
 def empty_texts_read_as_null_in_pushes(patch):
-    everywhere(patch, values.canonical, lambda read, value, type_, **kw: (
-        None if value == "" and type_.optional else read(value, type_, **kw)))  # fmt: skip
+    def reader(make: Any, type_: Any, **options: Any) -> Any:
+        read = make(type_, **options)
+        return lambda value: None if value == "" and type_.optional else read(value)
+
+    everywhere(patch, values.reader, reader)
 
 
 @skew("online", "error")
