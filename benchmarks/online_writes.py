@@ -269,6 +269,7 @@ def of_feast(folder: Path, store: FeatureStore, rows: int) -> float:
         taken = time.perf_counter() - began
         keys = some["key"].to_pylist()[:50]
         theirs = peer.online(keys)()
+        store.apply()  # the last contender has emptied the store
         store.materialize()
         ours = store.get_online_features("service", [{"key": key} for key in keys]).to_dict()
         assert all(theirs[name] == ours[name] for name in FLOATS)
