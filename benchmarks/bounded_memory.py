@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import duckdb
+
+from benchmarks.measure import peak_memory
 
 DEFINITIONS = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -84,7 +85,7 @@ def one(folder: Path, limit: str, buckets: int | None) -> dict[str, object]:
         "limit": limit,
         "buckets": buckets or "chosen",
         "seconds": round(time.perf_counter() - began, 1),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": peak_memory() >> 20,
         "result": result,
     }
 
@@ -110,7 +111,14 @@ def main() -> None:
         for buckets in given.buckets:
             # A process each, so that one's memory is not another's peak.
             asked = [*("--folder", str(folder)), *("--limit", given.limit)]
-            command = [sys.executable, __file__, *asked, "--buckets", str(buckets)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.bounded_memory",
+                *asked,
+                "--buckets",
+                str(buckets),
+            ]
             print(
                 subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
             )

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OURS = "featurekit"
@@ -134,6 +135,15 @@ def latencies(
 
 def _p99(values: Sequence[float]) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held at once.
+
+    Not getrusage's: a process that was started by a large one has that one's peak there.
+    """
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(s.split()[1]) for s in status.splitlines() if s.startswith("VmHWM"))
 
 
 def arguments(description: str, sizes: dict[str, int]) -> argparse.Namespace:

@@ -8,7 +8,6 @@ that does not. Instants are all different: who decides ties, and how, does not c
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import feast_peer
-from benchmarks.measure import OURS, Curve, Result, interleaved
+from benchmarks.measure import OURS, Curve, Result, interleaved, peak_memory
 from featurekit import FeatureStore
 
 HAND, ORDERED, POLARS = "hand-written DuckDB", "the same, ordered", "polars join_asof"
@@ -199,7 +198,7 @@ def memory(folder: Path, labels: int, events: int, views: int) -> Result:
 def _peak(folder: Path, views: int, name: str) -> float:
     command = [sys.executable, "-m", "benchmarks.offline_joins", str(folder), str(views), name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout)) * 1024
+    return float(done.stdout)
 
 
 def growth(size: str, runs: int) -> Iterator[Curve]:
@@ -227,9 +226,7 @@ def growth(size: str, runs: int) -> Iterator[Curve]:
 
 
 def main() -> None:
-    """What `_peak` runs: one contender, and its peak memory in KiB."""
-    import resource
-
+    """What `_peak` runs: one contender, and its peak memory in bytes."""
     folder, views, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     labels = pq.read_table(folder / "labels.parquet")
     if name == OURS:
@@ -237,7 +234,7 @@ def main() -> None:
     else:
         work = hand(folder, labels, views, order=name == ORDERED)
     work()
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    print(peak_memory())
 
 
 if __name__ == "__main__":
