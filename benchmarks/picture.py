@@ -34,7 +34,7 @@ def bars(results: Sequence[Result]) -> str:
     across = width - left - right
     rows = [(r, _times(r)) for r in results]
     low = min(0.5, *(min(t.values()) for _, t in rows))
-    high = max(4.0, *(max(t.values()) for _, t in rows))
+    high = 2.5 * max(4.0, *(max(t.values()) for _, t in rows))  # room for the last name
 
     def x(times: float) -> float:
         return left + across * math.log(times / low) / math.log(high / low)
@@ -69,10 +69,14 @@ def bars(results: Sequence[Result]) -> str:
             goal = x(1 / r.goal if r.unit == "1/s" else r.goal)
             parts.append(f'<path d="M{goal:.1f} {y}v20" stroke="#000" stroke-width="2"/>')
         for name, at in times.items():
-            if name not in (OURS, r.against):
+            if name in (OURS, r.against):
+                continue
+            parts.append(
+                f'<circle cx="{x(at):.1f}" cy="{y + 10}" r="4" fill="none" stroke-width="2" '
+                f'stroke="#555"><title>{escape(name)}: {at:.2f}×</title></circle>'
+            )
+            if not 0.6 < at < 2:  # elsewhere it would lie on bars and marks
                 parts.append(
-                    f'<circle cx="{x(at):.1f}" cy="{y + 10}" r="4" fill="none" stroke-width="2" '
-                    f'stroke="#555"><title>{escape(name)}: {at:.2f}×</title></circle>'
                     f'<text x="{x(at) + 7:.1f}" y="{y + 14}" font-size="10" fill="#555">'
                     f"{escape(_short(name))}</text>"
                 )
