@@ -156,15 +156,17 @@ class OnlineService:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
         self.live_key = project_key(project, "live", name)
-        self.live: bytes | None = None
-        self.plan: Plan | None = None
+        # The version that was last seen to be live and its plan, always both at once: a lookup in
+        # another thread or task may follow a switch while this one waits for the store.
+        self._served: tuple[bytes, Plan] | None = None
 
     def current(self) -> Plan:
         """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
         live = self.store.read([self.live_key])[0]
-        if self.plan is not None and live == self.live:
-            return self.plan
-        return run(self._load(live), self.store.read)
+        served = self._served
+        if served is not None and live == served[0]:
+            return served[1]
+        return run(self._load(live), self.store.read)[1]
 
     def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
@@ -201,14 +203,15 @@ class OnlineService:
     ) -> Steps[tuple[Plan, dict[str, list[Any]], Answers, list[int]]]:
         patience: Patience | None = None
         while True:
-            plan = self.plan or (yield from self._load((yield [self.live_key])[0]))
+            version, plan = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = plan.check_rows(rows)
             columns = plan.key_columns(entities)
             every = dict.fromkeys(itertools.chain.from_iterable(columns))
             distinct = [key for key in every if key is not None]
             live, *blobs = yield [self.live_key, *distinct]
-            if live != self.live:
-                yield from self._load(live)  # another version went live: no reader mixes two (F1)
+            if live != version:  # another version went live: no reader mixes two (F1)
+                if self._served is None or live != self._served[0]:
+                    yield from self._load(live)
                 continue
             found = dict(zip(distinct, blobs, strict=True))
             try:
@@ -223,7 +226,7 @@ class OnlineService:
                 self.log.take(number, plan.service, entities, requests, own, resolved, keys, found)
             return plan, entities, answers, resolved
 
-    def _load(self, live: bytes | None) -> Steps[Plan]:
+    def _load(self, live: bytes | None) -> Steps[tuple[bytes, Plan]]:
         data = None
         while live is not None:
             plan_key = project_key(self.project, "plan", self.name, live.decode())
@@ -231,14 +234,14 @@ class OnlineService:
             if data is not None or now == live:
                 break
             live = now  # another version went live, and this one was removed
-        if data is None:
+        if data is None or live is None:
             raise NotServed(
                 f"project {self.project!r} serves no service {self.name!r}; run `featurekit apply` "
                 "and `featurekit materialize` with it, or check the name and the Redis URL"
             )
-        self.plan = Plan(self.project, read_plan(data, on_mismatch=self.on_mismatch))
-        self.live = live
-        return self.plan
+        served = live, Plan(self.project, read_plan(data, on_mismatch=self.on_mismatch))
+        self._served = served
+        return served
 
 
 Answers = list[Columns] | Batch

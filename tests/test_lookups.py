@@ -4,9 +4,11 @@ an event loop, and replies taken from the socket."""
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import itertools
 import os
+import pickle
 import struct
 from typing import Any
 
@@ -424,3 +426,60 @@ def test_a_plan_knows_which_services_are_read_at_once():
     assert Plan("tests", compile_service(service_of(ORDERED))).batches
     windows = view("w", ONE, late, {"s": Sum("qty", window="1d")})
     assert not Plan("tests", compile_service(service_of(ORDERED, windows))).batches
+
+
+# --- results and versions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [[0], [0, 1], [0, 9]], ids=["one", "a batch", "an unknown one"])
+@pytest.mark.parametrize("seen", [False, True], ids=["as answered", "after columns were read"])
+def test_a_result_may_be_copied_sent_and_compared(keys: list[int], seen: bool) -> None:
+    online = filled(MemoryStore(), ORDERED, rows={"plain": [event(k) for k in range(4)]})
+    asked = [{"key": key} for key in keys]
+    found = online.get(asked, AT)
+    if seen:
+        assert found.columns
+        assert found.status
+    for again in (copy.copy(found), copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert again == found
+        assert again.to_pylist() == found.to_pylist()
+        assert again.to_arrow() == found.to_arrow()
+        assert again.statuses() == found.statuses()
+    assert found == online.get(asked, AT)
+    assert found != online.get([{"key": 3}], AT)
+    assert found != "a result"
+
+
+def rest_of(steps: Any, answer: Any, store: MemoryStore) -> Any:
+    """What the steps come to, the first of them answered so."""
+    try:
+        while True:
+            answer = store.read(steps.send(answer))
+    except StopIteration as done:
+        return done.value
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["the old states stay", "the old states go"])
+@pytest.mark.parametrize("way", ["thread", "task"])
+def test_a_lookup_that_another_overtakes_at_a_switch_answers_by_the_new_version(
+    gone: bool, way: str
+) -> None:
+    """Another lookup of the same service follows the switch while this one waits (F1)."""
+    store = MemoryStore()
+    online = filled(store, ORDERED, rows={"plain": [event(1)]})
+    asked = [{"key": 1}]
+    assert list(online.get(asked, AT).columns) == ["x", "flag", "y"]
+    other = view("ordered", ONE, plain, {"y": "y", "x": "x"}, ttl="3d")
+    steps = online._get(asked, AT)
+    keys = next(steps)
+    before = list(store.keys(b"fk:tests:state"))
+    filled(store, other, rows={"plain": [event(1)]})
+    if gone:
+        store.delete(before)
+    answer = store.read(keys)
+    overtaking = online.get(asked, AT) if way == "thread" else asyncio.run(
+        online.get_async(asked, AT))  # fmt: skip
+    assert list(overtaking.columns) == ["y", "x"]
+    overtaken = rest_of(steps, answer, store)
+    assert overtaken == overtaking
+    assert set(overtaken.status["y"]) == {"PRESENT"}
