@@ -6,8 +6,10 @@ imported by who does not ask. It takes seconds to import.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +44,6 @@ class Feast:
         redis_url: str | None = None,
     ) -> None:
         os.environ.setdefault("FEAST_USAGE", "False")
-        warnings.filterwarnings("ignore", module="feast|ibis|pydantic")
         from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
         from feast.types import Float64
         from feast.value_type import ValueType
@@ -78,11 +79,18 @@ class Feast:
 
     def historical(self, frame: Any) -> Callable[[], Any]:
         """A call that answers for a pandas frame of `key` and `event_timestamp`, to Arrow."""
-        return lambda: self.store.get_historical_features(frame, self.references).to_arrow()
+
+        def answer() -> Any:
+            with warnings.catch_warnings():  # of its own dependencies
+                warnings.simplefilter("ignore")
+                return self.store.get_historical_features(frame, self.references).to_arrow()
+
+        return answer
 
     def materialize(self, begin: dt.datetime, end: dt.datetime) -> None:
-        """Fill the online store from the files."""
-        self.store.materialize(begin, end)
+        """Fill the online store from the files, without the lines that Feast prints of it."""
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self.store.materialize(begin, end)
 
     def write(self, view: str, frame: Any) -> None:
         """Put the rows of a pandas frame online, without the file."""

@@ -141,7 +141,9 @@ def polars(folder: Path, labels: pa.Table) -> Callable[[], pa.Table]:
         found = (
             asked.lazy()
             .sort("event_timestamp")
-            .join_asof(events, on="event_timestamp", by="key", tolerance=tolerance)
+            .join_asof(
+                events, on="event_timestamp", by="key", tolerance=tolerance, check_sortedness=False
+            )
             .sort("label")
             .rename(names)
         )
