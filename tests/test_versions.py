@@ -205,3 +205,29 @@ def test_a_push_that_began_before_a_version_was_published_is_in_it(
         assert offline == online
         assert offline["x"] == (7, "PRESENT")
         assert offline["sum"] == (7, "PRESENT")  # the file's row is older than the window
+
+
+def test_a_process_that_pushes_on_feeds_what_others_publish(repo: Repo) -> None:
+    """What is fed is kept from push to push, for as long as nobody changes it."""
+    repo.files((1, 1, 0))
+    repo.deploy()
+    with repo.store() as pusher, repo.store() as other:
+        total = 0
+
+        def push(x: int) -> None:
+            nonlocal total
+            total += x
+            pusher.push("events", {"k": 1, "x": x, "ts": dt.datetime.now(dt.UTC)})
+            offline, online = repo.both(1, dt.datetime.now(dt.UTC))
+            assert offline == online
+            assert online == {"x": (x, "PRESENT"), "sum": (total, "PRESENT")}
+
+        push(2)
+        push(4)
+        repo.define(window="40d")
+        repo.deploy()
+        push(8)
+        other.rollback("service")
+        push(16)
+        other.rollback("service")
+        push(32)
