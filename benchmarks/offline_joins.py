@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ GROWTH = {
 FEATURES = 10
 SPAN_US = 90 * 86_400_000_000
 BEGIN_US = 1_735_689_600_000_000
+LARGE = (10_000_000, 100_000_000)
+PRIME = 61_803_397
+"""It divides no number of events here, so that its multiples are each of them once."""
+MOST_MEMORY = 16e9
 MOST_FEAST = 1_000_000
 """Events beyond which Feast, of gigabytes, is not waited for."""
 
@@ -52,10 +57,18 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
             if size != "smoke":
                 yield memory(folder, labels, events, views)
     yield from growth(size, runs)
+    if size == "full":
+        yield from large(*LARGE)
 
 
-def write(folder: Path, labels: int, events: int, views: int, features: int) -> None:
-    """A repo of views over a file each, of `events` rows and a hundredth as many keys; labels."""
+def write(
+    folder: Path, labels: int, events: int, views: int, features: int, *, sort: bool = True
+) -> None:
+    """A repo of views over a file each, of `events` rows and a hundredth as many keys; labels.
+
+    The rows are in no order: sorted by a hash, or, to spare that, one prime's multiples after the
+    other.
+    """
     con = duckdb.connect()
     con.execute(f"SET temp_directory = '{folder}/tmp'")
     keys, step = max(1, events // 100), SPAN_US // events
@@ -63,11 +76,14 @@ def write(folder: Path, labels: int, events: int, views: int, features: int) -> 
         values = ", ".join(
             f"(hash(i, {100 * v + j}) % 1000000)::DOUBLE / 1000 AS f{j}" for j in range(features)
         )
-        # In no order; every instant once.
+        # Every instant once.
+        rows = f"FROM range({events}) t(i) ORDER BY hash(i, 3)"
+        if not sort:
+            rows = f"FROM (SELECT n * {PRIME} % {events} AS i FROM range({events}) t(n))"
         con.execute(
             f"COPY (SELECT (hash(i, {v}) % {keys})::BIGINT AS key, make_timestamptz({BEGIN_US} + "
-            f"i * {step} + (hash(i, 9) % {step})::BIGINT) AS event_timestamp, {values} "
-            f"FROM range({events}) t(i) ORDER BY hash(i, 3)) TO '{folder}/v{v}.parquet'"
+            f"i * {step} + (hash(i, 9) % {step})::BIGINT) AS event_timestamp, {values} {rows}) "
+            f"TO '{folder}/v{v}.parquet'"
         )
     con.execute(
         f"COPY (SELECT i AS label, (hash(i, 7) % {keys})::BIGINT AS key, make_timestamptz("
@@ -203,6 +219,23 @@ def _peak(folder: Path, views: int, name: str) -> float:
     return float(done.stdout)
 
 
+def large(labels: int, events: int) -> Iterator[Result]:
+    """From Parquet to Parquet, in a process of its own, once; and a tenth of it."""
+    taken = []
+    for part in (10, 1):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).resolve()
+            write(folder, labels // part, events // part, 1, FEATURES, sort=False)
+            command = [sys.executable, "-m", "benchmarks.offline_joins", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken.append([float(figure) for figure in done.stdout.split()])
+    (tenth, _), (whole, peak) = taken
+    work, rows = "latest rows, 1 view × 10 features, file to file", f"{labels:,} × {events:,}"
+    linear, most = "ten times a tenth's", "16 GB"
+    yield Result(work, rows, "s", {OURS: whole, linear: 10 * tenth}, linear, 1.2)
+    yield Result(f"{work}: peak memory", rows, "B", {OURS: peak, most: MOST_MEMORY}, most, 1.0)
+
+
 def growth(size: str, runs: int) -> Iterator[Curve]:
     """Time by rows, features and views, beside the hand-written join."""
     rows, features, views = GROWTH[size]
@@ -228,8 +261,18 @@ def growth(size: str, runs: int) -> Iterator[Curve]:
 
 
 def main() -> None:
-    """What `_peak` runs: one contender, and its peak memory in bytes."""
-    folder, views, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    """What `_peak` runs: one contender, and its peak memory in bytes. Of a folder alone, what
+    `large` runs: seconds from its files to another, and the peak."""
+    folder = Path(sys.argv[1])
+    if len(sys.argv) == 2:
+        store = FeatureStore(folder)
+        store.plan()
+        began = time.perf_counter()
+        labels_file = folder / "labels.parquet"
+        store.get_historical_features(labels_file, "s").to_parquet(folder / "train.parquet")
+        print(time.perf_counter() - began, peak_memory())
+        return
+    views, name = int(sys.argv[2]), sys.argv[3]
     labels = pq.read_table(folder / "labels.parquet")
     if name == OURS:
         work = ours(folder, labels)

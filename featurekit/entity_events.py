@@ -162,8 +162,7 @@ def _changes(batch: pa.RecordBatch, keys: int) -> Any:
 
 def count(con: Any, view: View, relation: str, made: ViewEvents) -> Counts:
     """What a run finds, by counting."""
-    erring = " OR ".join(e for e in made.errors if e) or "FALSE"
-    bad = con.execute(f"SELECT count(*) FILTER ({erring}) FROM {made.sql}").fetchall()[0][0]
+    bad = _erring(con, made)
     keys = [quote(p.name) for p in view.join_keys]
     known = " AND ".join(f"{key} IS NOT NULL" for key in keys)
     entities, total, null_keys = con.execute(
@@ -177,40 +176,62 @@ def found(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[Counts
     """Every entity that `relation`, of which `made` are the events, has rows of, with the events
     that its state keeps; of a source without ids."""
     keys, facts = keys_sql(view), f"__facts_{next(_tables)}"
-    erring = " OR ".join(e for e in made.errors if e) or "FALSE"
+    known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
+    null_keys = con.execute(f"SELECT count(*) FROM {relation} WHERE NOT ({known})").fetchall()[0][0]
+    if view.kind == "latest":
+        # Where each entity has one event nothing else is to be known of it.
+        entities, most = con.execute(
+            f"SELECT count(*), max(n) FROM (SELECT count(*) AS n FROM {made.sql} GROUP BY {keys})"
+        ).fetchall()[0]
+        if entities and most == 1:
+            counts = Counts(entities, entities + null_keys, null_keys, _erring(con, made))
+            return counts, _of_single(con, view, made)
     con.execute(
         f"CREATE TEMP TABLE {facts} AS SELECT {keys}, min(greatest(__ts, __created)) AS __first, "
         f"max(__created) AS __newest, max(__ts) AS __last, count(*) AS __n, "
-        f"count(*) FILTER ({erring}) AS __erring FROM {made.sql} GROUP BY ALL"
+        f"count(*) FILTER ({_errs(made)}) AS __erring FROM {made.sql} GROUP BY ALL"
     )
-    known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
-    entities, events, bad, most = con.execute(
-        f"SELECT count(*), coalesce(sum(__n), 0)::BIGINT, coalesce(sum(__erring), 0)::BIGINT, "
-        f"max(__n) FROM {facts}"
+    entities, events, bad = con.execute(
+        f"SELECT count(*), coalesce(sum(__n), 0)::BIGINT, coalesce(sum(__erring), 0)::BIGINT "
+        f"FROM {facts}"
     ).fetchall()[0]
-    null_keys = con.execute(f"SELECT count(*) FROM {relation} WHERE NOT ({known})").fetchall()[0][0]
     counts = Counts(entities, events + null_keys, null_keys, bad)
     groups = _of_latest if view.kind == "latest" else _of_windows
-    return counts, groups(con, view, made, facts, most or 0)
+    return counts, groups(con, view, made, facts)
 
 
-def _of_windows(con: Any, view: View, made: ViewEvents, facts: str, most: int) -> Iterator[Group]:
-    del most
+def _errs(made: ViewEvents) -> str:
+    """Whether some slot of an event errs."""
+    return " OR ".join(e for e in made.errors if e) or "FALSE"
+
+
+def _erring(con: Any, made: ViewEvents) -> int:
+    """How many events have an erring slot."""
+    if not any(made.errors):
+        return 0
+    errs = f"SELECT count(*) FROM {made.sql} WHERE {_errs(made)}"
+    number: int = con.execute(errs).fetchall()[0][0]
+    return number
+
+
+def _of_windows(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[Group]:
     matters = f"a.__ts > b.__newest - {view.history_us} - {view.retain_us}"
     yield from _ordered(con, view, made, facts, made.sql, matters)
 
 
-def _of_latest(con: Any, view: View, made: ViewEvents, facts: str, most: int) -> Iterator[Group]:
+def _of_single(con: Any, view: View, made: ViewEvents) -> Iterator[Group]:
+    """The only row of each entity, which leads from its arrival on."""
+    sql = (
+        f"SELECT {keys_sql(view)}, greatest(__ts, __created), __created, __ts, __created, "
+        f"{', '.join(_slots(made))} FROM {made.sql}"
+    )
+    yield from _singly(view, made, con.sql(sql).to_arrow_reader(_BATCH))
+
+
+def _of_latest(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[Group]:
     """Rows that lead at the horizon, or later. What happened before the one that leads at the
     horizon never leads again: mostly one row of an entity is left, and nothing to be ordered."""
     keys, columns = keys_sql(view), ", ".join(_slots(made))
-    if most <= 1:
-        sql = (
-            f"SELECT {keys}, greatest(__ts, __created), __created, __ts, __created, {columns} "
-            f"FROM {made.sql}"
-        )
-        yield from _singly(view, made, con.sql(sql).to_arrow_reader(_BATCH))
-        return
     if view.history_us:
         visible = f"greatest(__ts, __created) <= __newest - {view.history_us}"
         since = (

@@ -141,9 +141,10 @@ def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[G
     """Write the groups, and give back each that is written; their keys are taken out of `left`,
     those that are known to be there.
 
-    While a group is on its way the next one is made.
+    While groups are on their way the next one is made. Two are written at a time, so that the store
+    has work while the bytes of one are put together.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         under_way: deque[tuple[Group, Future[None]]] = deque()
         for group in groups:
             keys = state_keys(run.prefix, group.keys)

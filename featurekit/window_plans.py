@@ -21,10 +21,12 @@ from typing import Any
 
 from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
+from featurekit.durations import LIFETIME_US
 from featurekit.to_duckdb import quote
 
-# A pair of the range join costs about a fortieth of a row of the sort, and Max twice as much of
-# both (benchmarks/window_plans.py).
+# How many pairs of the range join cost as much as a row of the other plans: of running sums alone,
+# and with frames and tiles among them (benchmarks/window_plans.py).
+PAIRS_PER_SUM = 20
 PAIRS_PER_ROW = 100
 # The share of events that frames take; the others are joined.
 _SETTLED = 0.99
@@ -71,8 +73,8 @@ def grouped(
         return Grouped(_tiled_join(view, asked, table, labels, facts), frozenset())
     if not facts.crowded:
         return Grouped(_range_join(view, asked, table, labels, facts), frozenset())
-    adding = [i for i, a in enumerate(asked) if a.sql.terms and a.sql.terms[0].adds]
-    moving = [i for i, a in enumerate(asked) if a.sql.terms and not a.sql.terms[0].adds]
+    adding = [i for i, a in enumerate(asked) if _adds(a)]
+    moving = [i for i, a in enumerate(asked) if a.sql.terms and not _adds(a)]
     others = [a for a in asked if not a.sql.terms]
     parts = []
     if adding:
@@ -114,17 +116,24 @@ def _facts(
     if events is None:
         return _Facts(0, 0, crowded=False)
     rows = events + con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
+    only_sums = all(_adds(a) for a in asked)
+    crowded = _crowded(rows, pairs, awaited, PAIRS_PER_SUM if only_sums else PAIRS_PER_ROW)
     if prompt or not lateness:
-        return _Facts(0, 0, crowded=_crowded(rows, pairs, awaited))
+        return _Facts(0, 0, crowded)
     settled = con.execute(f"SELECT quantile_disc({late}, {_SETTLED}) FROM {table}").fetchall()[0][0]
-    return _Facts(lateness, settled, crowded=_crowded(rows, pairs, awaited))
+    return _Facts(lateness, settled, crowded)
 
 
-def _crowded(rows: int, pairs: float, awaited: float) -> bool:
+def _crowded(rows: int, pairs: float, awaited: float, pairs_per_row: int) -> bool:
     """Whether the range join is the slower: `rows` labels and events, `pairs` of them of one
     entity, and about `awaited` of those with an event that arrived after its window and after the
-    label."""
-    return pairs > PAIRS_PER_ROW * rows and pairs > 4 * awaited
+    label; `pairs_per_row` of them cost as much as a row does elsewhere."""
+    return pairs > pairs_per_row * rows and pairs > 4 * awaited
+
+
+def _adds(asked: Asked) -> bool:
+    """Whether every part of it is a sum."""
+    return bool(asked.sql.terms) and asked.sql.terms[0].adds
 
 
 def _shortest(asked: Sequence[Asked]) -> int:
@@ -250,7 +259,9 @@ def _running_sums(
     Events in (low, high] that had arrived by t are those with greatest(ts + offset, created) <= t,
     less those with ts <= low, plus those with ts <= low that had not arrived by t. The first two
     are running sums, by the order of their own; the third are events later than their window is
-    long: few, if any.
+    long: few, if any. The sums run on from entity to entity, and what the earlier ones left in both
+    goes away in the difference: whole numbers lose nothing, and a column's scale has room for all
+    of its rows.
     """
     terms: dict[_Term, int] = {}
     for a in asked:
@@ -274,16 +285,16 @@ def _running_sums(
     for a in asked:
         f = a.feature
         if late:
-            high = end(f"greatest(e.__ts + {f.offset_us}, e.__created)", "l.__t")
+            order, at = f"greatest(e.__ts + {f.offset_us}, e.__created)", "l.__t"
         else:
-            high = end("e.__ts", high_sql(f))
-        low = None if f.lifetime else end("e.__ts", low_sql(f))
+            order, at = "e.__ts", high_sql(f)
+        high = end(order, at)
+        # Before a lifetime there is nothing of its entity, whatever the order.
+        low = end(order, str(-LIFETIME_US)) if f.lifetime else end("e.__ts", low_sql(f))
         for name, s in zip(a.names, a.sql.terms, strict=True):
             term = terms[_Term(s.function, s.sql, f.where)]
             total = f"any_value(p{term}) FILTER (__end = {{}})"
-            value = f"coalesce({total.format(high)}, 0)"
-            if low is not None:
-                value += f" - coalesce({total.format(low)}, 0)"
+            value = " - ".join(f"coalesce({total.format(at)}, 0)" for at in (high, low))
             columns.append(f"{value} AS {name}")
             shown.append(name)
     passes = " UNION ALL ".join(
@@ -307,8 +318,12 @@ def _running(
     order: str,
     ends: dict[str, int],
 ) -> str:
-    """For each label and window's end: __rid, __end, and for term i `p{i}`, its sum over the events
-    that stand at or before the end in `order`."""
+    """For each label and window's end: __rid, __end, and for term i `p{i}`, its sum over all events
+    of the entities before, and those of its own that stand at or before the end in `order`.
+
+    Rows that are in order already need one pass without a partition (DuckDB's streaming window):
+    sorted and summed by partition they took twice the time, and a crowded key one thread.
+    """
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
     # Twice the instant, and one more for an end, so that it comes after the events of its instant.
     values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
@@ -321,10 +336,13 @@ def _running(
     rows = [events]
     for at, number in ends.items():
         rows.append(f"SELECT {named}, 2 * ({at}) + 1, l.__rid, {number}, {nulls} FROM {labels} l")
-    running = ", ".join(f"{term.function}(q{i}) OVER w AS p{i}" for i, term in enumerate(terms))
+    running = ", ".join(
+        f"{term.function}(q{i}) OVER (ROWS UNBOUNDED PRECEDING) AS p{i}"
+        for i, term in enumerate(terms)
+    )
     return (
-        f"SELECT * FROM (SELECT __rid, __end, {running} FROM ({' UNION ALL '.join(rows)}) "
-        f"WINDOW w AS (PARTITION BY {keys} ORDER BY __z ROWS UNBOUNDED PRECEDING)) "
+        f"SELECT * FROM (SELECT __rid, __end, {running} FROM "
+        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY {keys}, __z)) "
         "WHERE __rid IS NOT NULL"
     )
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CHUNK = 1000
-_GROUP, _AHEAD = 250, 64
-"""Keys that one command sets, and commands sent before a reply is read."""
+_GROUP, _AHEAD, _TOGETHER = 250, 64, 16
+"""Keys that one command sets, commands sent before a reply is read, and those handed to the socket
+at once: after each of these a thread waits for its turn to go on."""
 _CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
@@ -196,12 +197,13 @@ class RedisStore:
         with self._connection() as connection:
             sent = 0
             for done, group in enumerate(groups):
-                while sent < min(done + _AHEAD, len(groups)):
-                    pairs = groups[sent]
-                    head = b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs))
-                    part = stream[bounds[pairs.start] : bounds[pairs.stop]]
-                    connection.send_packed_command([head, part], check_health=False)
-                    sent += 1
+                if sent <= min(done + _AHEAD - _TOGETHER, len(groups) - 1):
+                    parts: list[Any] = []
+                    for pairs in groups[sent : sent + _TOGETHER]:
+                        parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
+                        parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
+                    connection.send_packed_command([b"".join(parts)], check_health=False)
+                    sent += _TOGETHER
                 if not connection.read_response():
                     left += group
         return left
