@@ -54,6 +54,8 @@ def prepare(con: Any) -> None:
     con.execute("SET asof_loop_join_threshold = 0")
     # Where a divisor is a constant 0, DuckDB divides while it plans, whatever branch it is in.
     con.execute("SET error_on_division_by_zero = false")
+    # Running sums go over sorted rows in their order (window_plans).
+    con.execute("SET preserve_insertion_order = true")
     for macro in (*exact.macros_sql(), *since.macros_sql()):
         con.execute(macro)
     con.execute(
