@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
+from featurekit.aggregates import runs
 from featurekit.aggregates.exact import FloatColumn
 from featurekit.aggregates.sums import Field, Sums
 from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
@@ -155,6 +156,8 @@ class Aggregate:
     adds: ClassVar[tuple[Field, ...]] = ()
     # Whether the value over a part of a window can stand for all of the part's inputs in `over`.
     chooses: ClassVar[bool] = False
+    # What of a run of inputs is the value: of rows "count", of doubles any.
+    of_run: ClassVar[runs.Field | None] = None
     # What its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
 

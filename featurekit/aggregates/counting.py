@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from featurekit.aggregates import runs
 from featurekit.aggregates.base import (
     Aggregate,
     AggregateSql,
@@ -42,6 +43,7 @@ class Count(Aggregate):
     __slots__ = ()
     counts_rows: ClassVar[bool] = True
     adds: ClassVar[tuple[Field, ...]] = ("count",)
+    of_run: ClassVar[runs.Field | None] = "count"
 
     def result(self, item: Type | None) -> Type:
         return INT

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from featurekit.aggregates import runs
 from featurekit.aggregates.base import (
     Aggregate,
     AggregateSql,
@@ -95,6 +96,7 @@ class Min(_Extreme):
     __slots__ = ()
     sign: ClassVar[int] = -1
     function: ClassVar[Literal["min", "max"]] = "min"
+    of_run: ClassVar[runs.Field | None] = "low"
 
 
 class Max(_Extreme):
@@ -103,3 +105,4 @@ class Max(_Extreme):
     __slots__ = ()
     sign: ClassVar[int] = 1
     function: ClassVar[Literal["min", "max"]] = "max"
+    of_run: ClassVar[runs.Field | None] = "high"

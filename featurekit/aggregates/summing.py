@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from featurekit.aggregates import exact
+from featurekit.aggregates import exact, runs
 from featurekit.aggregates.base import (
     Aggregate,
     AggregateSql,
@@ -176,6 +176,7 @@ class Sum(Aggregate):
 
     __slots__ = ()
     adds: ClassVar[tuple[Field, ...]] = _ADDS
+    of_run: ClassVar[runs.Field | None] = "total"
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
@@ -214,6 +215,7 @@ class Mean(Aggregate):
 
     __slots__ = ()
     adds: ClassVar[tuple[Field, ...]] = _ADDS
+    of_run: ClassVar[runs.Field | None] = "mean"
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:

@@ -27,6 +27,7 @@ FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
     "timedelta": "q",
     "date": "i",
 }
+_SIZES = {code: struct.calcsize(code) for code in FORMATS.values()}
 EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 """The number of the day from which dates count."""
 
@@ -148,7 +149,7 @@ def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any,
     name = type_.name
     if name in FORMATS:
         code = FORMATS[name]
-        end = at + n * struct.calcsize(code)
+        end = at + n * _SIZES[code]
         values: Any = data[at:end].cast(code)
         if name == "datetime":
             values = [EPOCH + v * MICROSECOND for v in values]

@@ -22,6 +22,8 @@ from featurekit.online.state import PRESENT, Reader, unknown
 if TYPE_CHECKING:
     import numpy as np
 
+_SIZES = 64
+
 Columns = tuple[Sequence[Any], Sequence[str]]
 """A view's values and their statuses, in the order of its features."""
 
@@ -43,8 +45,7 @@ class ViewLookup:
             self.every_slot = slots == list(range(self.form.slots))
             if self.form.plain:
                 self.whole = self.form.whole
-                head = row.HEAD.format
-                self._head = struct.Struct(f"{head}{self.whole.size - row.HEAD.size}x")
+                self._of_size: dict[int, struct.Struct] = {}
                 self._values = struct.Struct(f"<{row.HEAD.size}x{self.form.codes}")
                 self._whole_row = _picked([4 + slot for slot in slots])
         # Without a ttl any row that counts is fresh.
@@ -84,14 +85,26 @@ class ViewLookup:
         columns."""
         if self.whole is None or None in blobs:
             return None
-        size = self.whole.size
+        n, size = len(blobs), self.whole.size
         if set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
             return None
         joined = b"".join(blobs)  # type: ignore[arg-type]
-        versions, flags, ts, created = zip(*self._head.iter_unpack(joined), strict=True)
-        if any(flags) or versions.count(row.VERSION) != len(versions):
+        if joined[::size].count(row.VERSION) != n or joined[1::size].count(0) != n:
             return None
-        return Packed(self, joined, len(versions), min(ts), max(ts), max(created))
+        heads = self._heads(n).unpack(joined)
+        ts, created = heads[::2], heads[1::2]
+        return Packed(self, joined, n, min(ts), max(ts), max(created))
+
+    def _heads(self, n: int) -> struct.Struct:
+        """What reads the instants of `n` rows that lie one after the other."""
+        made = self._of_size.get(n)
+        if made is None:
+            assert self.whole is not None
+            if len(self._of_size) >= _SIZES:
+                self._of_size.clear()
+            one = f"2xqq{self.whole.size - row.HEAD.size}x"
+            made = self._of_size[n] = struct.Struct("<" + n * one)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +157,5 @@ def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
 
 
 def _split(pairs: list[tuple[Any, str]]) -> Columns:
-    return [value for value, _ in pairs], [status for _, status in pairs]
+    values, statuses = zip(*pairs, strict=True)
+    return values, statuses

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from featurekit.aggregates import Aggregate
+from featurekit.aggregates import Aggregate, runs
 from featurekit.compiled import Feature, PerView, View
 from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.online import row
@@ -526,31 +526,95 @@ def stated(value: Any) -> tuple[Any, str]:
     return (None, ERROR_STATUS) if value is ERROR else (value, PRESENT)
 
 
+class _Asked:
+    """What the features of a view of windows ask of an entity's events.
+
+    `windows` has a feature of each distinct window; `of[f]` is the number of feature f's. `slots`
+    are those of doubles of whose runs features are fields. `places[f]` is where feature f stands
+    among what `_runs` gives; 0, where that has None, for a feature that is made of more.
+    """
+
+    def __init__(self, view: View) -> None:
+        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in view.features]
+        distinct = list(dict.fromkeys(bounds))
+        self.windows = [view.features[bounds.index(one)] for one in distinct]
+        self.of = [distinct.index(one) for one in bounds]
+        of_runs = [_of_runs(view, feature) for feature in view.features]
+        self.slots: dict[int, list[runs.Field]] = {}
+        for slot, name in filter(None, of_runs):
+            if slot is not None and name not in self.slots.setdefault(slot, []):
+                self.slots[slot].append(name)
+        columns: list[tuple[int | None, runs.Field] | None] = [(None, "count")]
+        columns += [(slot, name) for slot, names in self.slots.items() for name in names]
+        self.places = [
+            0 if found is None else 1 + columns.index(found) * len(distinct) + window
+            for found, window in zip(of_runs, self.of, strict=True)
+        ]
+
+
+def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.Field] | None:
+    """The slot and the field of its runs that a feature is; None for one that is made of more."""
+    slot, name = feature.slot, feature.implementation().of_run
+    if name is None or feature.where is not None:
+        return None
+    return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
+
+
+_asked = PerView(_Asked)
+
+
 def _windows(view: View, read: Reader, t: int) -> Answer:
-    spans: dict[tuple[int, int], tuple[int, int]] = {}
-    late = read.newest_arrival > t or read.ends is not None
+    ts, late = read.ts, read.newest_arrival > t or read.ends is not None
     if view.ttl_us is not None:
-        i, j = bisect_right(read.ts, t - view.ttl_us), bisect_right(read.ts, t)
+        i, j = bisect_right(ts, t - view.ttl_us), bisect_right(ts, t)
         if not any(not late or read.counts(k, t) for k in range(i, j)):
             return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    asked: list[tuple[int, int]] = []
+    asked = _asked(view)
+    spans = []
+    for low, high in [feature.bounds(t) for feature in asked.windows]:
+        spans.append((bisect_right(ts, low), bisect_right(ts, high)))
+    if late:
+        found: list[Any] = [None] * len(view.features)
+    else:
+        every = _runs(asked, read, spans)
+        found = [every[place] for place in asked.places]
+    out = [stated(value) for value in found]
+    if None in found:
+        left = [f for f, value in enumerate(found) if value is None]
+        _unpack(view, read, [(f, spans[asked.of[f]]) for f in left])
+        for f in left:
+            out[f] = _window(view, view.features[f], read, spans[asked.of[f]], t, late=late)
+    return out
+
+
+def _runs(asked: _Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list[Any]:
+    """None, how many events each window has, and the fields of `asked.slots` over each; None for
+    what has to be asked of the inputs themselves."""
+    counts = [j - i for i, j in spans]
+    some = [span for span in spans if span[0] < span[1]]
+    found: list[Any] = [None, *counts]
+    for slot, names in asked.slots.items():
+        column = read.column(slot) if max(counts) >= runs.WORTH else None
+        if isinstance(column, memoryview):
+            values = runs.runs_of(column, some, names)
+            for name in names:
+                each = iter(values[name])
+                found += [next(each) if many else None for many in counts]
+        else:  # few, or some are None or errs
+            found += [None] * (len(counts) * len(names))
+    return found
+
+
+def _unpack(view: View, read: Reader, asked: Sequence[tuple[int, tuple[int, int]]]) -> None:
+    """Make Python values of the columns that some features read more than once."""
     taken: dict[int, int] = {}
-    for feature in view.features:
-        bounds = feature.bounds(t)
-        span = spans.get(bounds)
-        if span is None:
-            low, high = bounds
-            span = spans[bounds] = bisect_right(read.ts, low), bisect_right(read.ts, high)
-        asked.append(span)
-        if feature.slot is not None:
-            taken[feature.slot] = taken.get(feature.slot, 0) + span[1] - span[0]
+    for f, (i, j) in asked:
+        slot = view.features[f].slot
+        if slot is not None:
+            taken[slot] = taken.get(slot, 0) + j - i
     for slot, many in taken.items():
         if many > read.n:
             read.unpack(slot)
-    return [
-        _window(view, feature, read, span, t, late=late)
-        for feature, span in zip(view.features, asked, strict=True)
-    ]
 
 
 def _window(
