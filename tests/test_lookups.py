@@ -27,6 +27,7 @@ from featurekit.errors import AsOfTooOld, EntityFrameError, OnlineError, StoreUn
 from featurekit.online import round_trip
 from featurekit.online import row as row_module
 from featurekit.online import state as state_module
+from featurekit.online.codec import entity_key
 from featurekit.online.lookup import ViewLookup
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.round_trip import NotPlain, Reader, command, receiver
@@ -45,6 +46,7 @@ from featurekit.online.store import MemoryStore
 from featurekit.push import prepare, write
 from featurekit.serve import OnlineService, Plan
 from featurekit.to_python import ERROR
+from featurekit.types import INT
 
 S = 1_000_000
 PLAIN = {"key": int, "x": float | None, "y": int | None, "flag": bool | None}
@@ -168,6 +170,27 @@ def test_rows_read_at_once_are_the_rows_read_one_by_one(name):
             assert set(statuses) == {PRESENT}
 
     check()
+
+
+@pytest.mark.parametrize("n", [1, 127, 128, 129, 300])
+def test_the_instants_of_many_rows_are_those_of_each(n):
+    compiled = VIEWS["numbers"]
+    rows = [(7 * k % 31 - 5, 11 * k % 37 - 9, (k / 2, k, True)) for k in range(n)]
+    lookup, blobs = ViewLookup(compiled), []
+    for event in rows:
+        state = State(compiled)
+        state.add([event])
+        blobs.append(state.encode())
+    found = lookup.packed(blobs)
+    ts, created, values = zip(*rows, strict=True)
+    assert (found.oldest, found.newest) == (min(ts), max(ts))
+    assert (found.n, found.arrived) == (n, max(created))
+    assert [bits(list(row)) for row in found.rows()] == [bits(list(row)) for row in values]
+    for k in (0, n - 1):  # another version, or a flag
+        for at, byte in ((0, row_module.VERSION + 1), (1, row_module.FLAG_NEWEST)):
+            other = bytearray(blobs[k])
+            other[at] = byte
+            assert lookup.packed([*blobs[:k], bytes(other), *blobs[k + 1 :]]) is None
 
 
 def test_a_row_of_fifty_floats_is_eighteen_bytes_more_than_they_are():
@@ -369,6 +392,17 @@ def test_what_is_no_plain_reply_is_left_to_the_client(data, parser):
 def test_the_command_names_each_key_with_its_length():
     wanted = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
     assert command([b"a", b"\r\n"]) == wanted
+
+
+@pytest.mark.parametrize(
+    "keys", [[0], [7, -7, 10, 99, 100, -100, 7], [2**63 - 1, -(2**63), 5], [None, 12], [3, None]]
+)
+def test_keys_of_many_entities_are_those_of_each(keys):
+    plan = Plan("tests", compile_service(service_of(view("numbers", ONE, plain, {"x": "x"}))))
+    expected = [
+        None if k is None else plan.prefixes[0] + b"{" + entity_key([(INT, k)]) + b"}" for k in keys
+    ]
+    assert plan.key_columns({"key": keys}) == [expected]
 
 
 def test_large_values_come_whole(redis_store, parser):

@@ -22,7 +22,8 @@ from featurekit.online.state import PRESENT, Reader, unknown
 if TYPE_CHECKING:
     import numpy as np
 
-_SIZES = 64
+_AT_ONCE = 128
+"""Rows whose instants one struct reads."""
 
 Columns = tuple[Sequence[Any], Sequence[str]]
 """A view's values and their statuses, in the order of its features."""
@@ -91,17 +92,18 @@ class ViewLookup:
         joined = b"".join(blobs)  # type: ignore[arg-type]
         if joined[::size].count(row.VERSION) != n or joined[1::size].count(0) != n:
             return None
-        heads = self._heads(n).unpack(joined)
-        ts, created = heads[::2], heads[1::2]
+        instants: list[int] = []
+        for first in range(0, n, _AT_ONCE):
+            read = self._heads(min(_AT_ONCE, n - first))
+            instants += read.unpack_from(joined, first * size)
+        ts, created = instants[::2], instants[1::2]
         return Packed(self, joined, n, min(ts), max(ts), max(created))
 
     def _heads(self, n: int) -> struct.Struct:
-        """What reads the instants of `n` rows that lie one after the other."""
+        """What reads both instants of `n` rows that lie one after the other."""
         made = self._of_size.get(n)
         if made is None:
             assert self.whole is not None
-            if len(self._of_size) >= _SIZES:
-                self._of_size.clear()
             one = f"2xqq{self.whole.size - row.HEAD.size}x"
             made = self._of_size[n] = struct.Struct("<" + n * one)
         return made
