@@ -207,8 +207,7 @@ class OnlineService:
             entities, requests = plan.check_rows(rows)
             columns = plan.key_columns(entities)
             every = dict.fromkeys(itertools.chain.from_iterable(columns))
-            every.pop(None, None)
-            distinct: list[bytes] = list(every)  # type: ignore[arg-type]
+            distinct = [key for key in every if key is not None]
             live, *blobs = yield [self.live_key, *distinct]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
@@ -334,7 +333,7 @@ class Plan:
                 for name, type_ in self.join_keys.items()
             }
         if not self.request:
-            return entities, [{}] * len(rows)
+            return entities, [{} for _ in rows]
         requests = [
             {name: _typed(row[name], type_, name, i) for name, type_ in self.request.items()}
             for i, row in enumerate(rows)
@@ -381,17 +380,15 @@ class Plan:
         for prefix, names in zip(self.prefixes, self._keyed, strict=True):
             if names not in tags:
                 tags[names] = self._tags([entities[name] for name in names], names)
-            columns.append([None if tag is None else prefix + tag for tag in tags[names]])
+            columns.append([tag and prefix + tag for tag in tags[names]])
         return columns
 
     def _tags(self, columns: list[list[Any]], names: tuple[str, ...]) -> list[bytes | None]:
         """What names each entity at the end of its keys; None where a join key is None."""
         types = [self.join_keys[name] for name in names]
-        if types == [INT] and None not in columns[0]:
-            # As below: one text of all, and what stands before each by its length alone.
-            texts = (b"i%d} " * len(columns[0]) % tuple(columns[0])).split()
-            before = {n: b"{%d:" % (n - 1) for n in set(map(len, texts))}
-            return [before[len(text)] + text for text in texts]
+        if types == [INT]:
+            texts = [None if value is None else b"i%d" % value for value in columns[0]]
+            return [text and b"{%d:%b}" % (len(text), text) for text in texts]
         return [
             None if None in key else state_key(b"", entity_key(list(zip(types, key, strict=True))))
             for key in zip(*columns, strict=True)
@@ -460,7 +457,7 @@ class Plan:
         for lookup, column in zip(self.lookups, keys, strict=True):
             if None in column:
                 return None
-            one = lookup.packed(list(map(blobs.__getitem__, column)))  # type: ignore[arg-type]
+            one = lookup.packed([blobs[key] for key in column if key is not None])
             if one is None:
                 return None
             found.append(one)

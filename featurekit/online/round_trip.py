@@ -34,9 +34,8 @@ class NotPlain(Exception):
 
 def command(keys: Sequence[bytes]) -> bytes:
     """MGET as it is sent."""
-    before = {size: b"$%d\r\n" % size for size in set(map(len, keys))}
-    sent = [before[len(key)] + key for key in keys]
-    return b"*%d\r\n$4\r\nMGET\r\n%b\r\n" % (len(sent) + 1, b"\r\n".join(sent))
+    sent = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(sent) + 1, b"".join(sent))
 
 
 def reply(n: int) -> Generator[None, bytes, Values]:
