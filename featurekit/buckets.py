@@ -59,15 +59,19 @@ def buckets_needed(
     """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
     is known, fit into DuckDB's memory limit, as far as their number and types tell."""
     limit = memory_limit(con)
-    width = 8 * (len(view.join_keys) + 4) + sum(_width(slot.type) for slot in view.slots)
-    read = width * _COPIES
+    bare = 8 * (len(view.join_keys) + 4)
+    width = bare + sum(_width(slot.type) for slot in view.slots)
 
-    def needed(events: int) -> int:
-        return min(MOST_BUCKETS, -(-events * read // limit)) or 1
+    def needed(events: int, of_each: int = width, more: int = 0) -> int:
+        return min(MOST_BUCKETS, -(-(events * of_each + more) * _COPIES // limit)) or 1
 
     everything = f"SELECT count(*) FROM {relation}"
     if rows is None:
         rows = con.execute(everything).fetchall()[0][0]
+    if view.kind == "latest" and view.source.op is None:
+        # Of the events it sorts keys and instants alone; whole rows are those of the labels.
+        asked = con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
+        return needed(rows, bare, asked * width)
     most = needed(rows)
     if most == 1 or view.kind == "latest":
         return most
