@@ -6,9 +6,10 @@ while a thread reads the replies; the same by redis-py's pipelines; Feast, where
 
 *Push*: nine window aggregates (sum, count and maximum over an hour, a day, a week), with and
 without an `event_id`. Peer: the round trips and the log's file that such a push needs, with their
-bytes made beforehand. They are: announce the push and read what is fed; with an `event_id`, WATCH
-and read what is remembered, and note the rows there; write, sync and rename the log's file; WATCH
-and read the states; write them and end the push, in one transaction.
+bytes made beforehand, one after the other. They are: announce the push and read what is fed; with
+an `event_id`, WATCH and read what is remembered, and note the rows there; WATCH and read the
+states; write, sync and rename the log's file; write the states and end the push, in one
+transaction.
 """
 
 from __future__ import annotations
@@ -375,12 +376,12 @@ class Pushing:
         before = set(segments(self.store.state_dir, "orders"))
         first = 0
 
-        def noted(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+        def noted(connection: Any, commands: Sequence[bytes], *also: Any) -> list[Any]:
             nonlocal first
             if before == set(segments(self.store.state_dir, "orders")):
                 first = len(trips) + 1
             trips.append(b"".join(commands))
-            return asked(connection, commands)
+            return asked(connection, commands, *also)
 
         redis_store._asked = noted
         try:
@@ -388,7 +389,7 @@ class Pushing:
         finally:
             redis_store._asked = asked
         (path,) = set(segments(self.store.state_dir, "orders")) - before
-        assert first == (3 if self.with_ids else 1) or n > 500
+        assert first == (4 if self.with_ids else 2) or n > 500
         return Sent(trips[:first], path.read_bytes(), trips[first:])
 
     def again(self, sent: Sent) -> None:

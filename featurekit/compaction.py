@@ -12,13 +12,25 @@ import contextlib
 import fcntl
 import functools
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from featurekit.push_log import REPLACES, level, log_folder, put_segment, replaced_by, segments
+from featurekit.push_log import (
+    REPLACES,
+    forget_recent,
+    level,
+    log_folder,
+    put_segment,
+    recent,
+    replaced_by,
+    schema_text,
+    segment_names,
+    written_schema,
+)
 
 FAN = 64
 GRACE_S = 3600.0
@@ -38,7 +50,7 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
         if not alone:
             return 0
         _clean(folder, grace_s)
-        while due := _due(segments(state_dir, source), fan):
+        while due := _due(folder, fan):
             _join(folder, due)
             joined += len(due)
     return joined
@@ -57,17 +69,19 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
-def _due(paths: list[Path], fan: int) -> list[Path]:
-    """Segments of one level and one schema, `fan` of them or more."""
-    by_level: dict[int, list[Path]] = {}
-    for path in paths:
-        by_level.setdefault(level(path), []).append(path)
+def _due(folder: Path, fan: int) -> list[str]:
+    """The names of segments of one level and one schema, `fan` of them or more."""
+    by_level: dict[int, list[str]] = {}
+    for name in segment_names(folder):
+        by_level.setdefault(level(name), []).append(name)
     for _, found in sorted(by_level.items()):
         if len(found) < fan:
             continue
-        alike: dict[Any, list[Path]] = {}
-        for path in found:
-            alike.setdefault(_schema(path), []).append(path)
+        alike: dict[Any, list[str]] = {}
+        for name in found:
+            alike.setdefault(written_schema(folder, name) or _schema(folder / name), []).append(
+                name
+            )
         for same in alike.values():
             if len(same) >= fan:
                 return same
@@ -78,8 +92,7 @@ def _due(paths: list[Path], fan: int) -> list[Path]:
 def _schema(path: Path) -> str:
     import pyarrow.parquet as pq
 
-    text: str = pq.read_schema(path).remove_metadata().to_string()
-    return text
+    return schema_text(pq.read_schema(path))
 
 
 def _read(path: Path) -> Any:
@@ -91,26 +104,31 @@ def _read(path: Path) -> Any:
         return file.read(use_threads=False)
 
 
-def _join(folder: Path, paths: list[Path]) -> None:
+def _join(folder: Path, names: list[str]) -> None:
     import pyarrow as pa
 
-    table = pa.concat_tables([_read(p).replace_schema_metadata() for p in paths])
-    names = {p.name for p in paths}
+    known = recent(folder, names)
+    tables = [known[n].table if n in known else _read(folder / n) for n in names]
+    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     # What they stand for may not have been removed yet.
-    for path in paths:
-        names |= {n for n in replaced_by(path) if (folder / n).exists()}
-    table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(names))})
-    first = min(p.name.split("-")[0] for p in paths)
-    put_segment(folder / f"{first}-{uuid.uuid4().hex}-L{level(paths[0]) + 1}.parquet", table)
+    gone = {n for name in names if level(name) for n in replaced_by(folder / name)}
+    replaced = {*names, *(n for n in gone if (folder / n).exists())}
+    table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(replaced))})
+    first = min(name.split("-")[0] for name in names)
+    put_segment(folder / f"{first}-{uuid.uuid4().hex}-L{level(names[0]) + 1}.parquet", table)
+    forget_recent(folder, names)
 
 
 def _clean(folder: Path, grace_s: float) -> None:
     """Remove what has been joined into others for long enough, and what a lost process began."""
     before = time.time() - grace_s
-    for path in folder.glob("*.writing"):
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found]
+    for path in (folder / name for name in names if name.endswith(".writing")):
         with contextlib.suppress(FileNotFoundError):  # it has its name by now
             if path.stat().st_mtime <= before:
                 path.unlink()
-    old = [p for p in folder.glob("*.parquet") if level(p) and p.stat().st_mtime <= before]
+    joined = (folder / name for name in names if "-L" in name and level(name))
+    old = [path for path in joined if path.stat().st_mtime <= before]
     for name in {name for path in old for name in replaced_by(path)}:
         (folder / name).unlink(missing_ok=True)

@@ -6,12 +6,14 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
 
 from featurekit.compiled import PerView, View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import joined_key, key_encoder
 from featurekit.online.ids import Ids, Row
+from featurekit.online.splice import splice_of
 from featurekit.online.state import Event, State, decode_state
 from featurekit.online.states import add_events
 from featurekit.online.store import OnlineStore
@@ -20,6 +22,7 @@ from featurekit.to_python import ERROR, to_python
 from featurekit.types import instant
 
 _CHUNK = 500
+_T = TypeVar("_T")
 _NO_EVENT: Event = (0, 0, ())
 
 
@@ -45,6 +48,9 @@ class ViewWriter:
         self.prefix = state_prefix(project, view)
         self.keys = [(key_encoder(p.type), p.name) for p in view.join_keys]
         self.slots = [_slot_function(slot) for slot in view.slots]
+        columns = [slot.column for slot in view.slots if slot.transform is None]
+        whole = len(columns) == len(view.slots) > 1
+        self.columns: Any = itemgetter(*columns) if whole else None
         self.ids = None if view.dedupe_us is None else Ids(view)
         self.ids_prefix = ids_prefix(project, view)
         self.floor_key = floor_key(project, view)
@@ -61,6 +67,8 @@ class ViewWriter:
 
     def event(self, row: Mapping[str, Any]) -> Event:
         """The row as the view's states keep it, but for its end."""
+        if self.columns is not None:
+            return row["__ts"], row["__created"], self.columns(row)
         return row["__ts"], row["__created"], tuple([slot(row) for slot in self.slots])
 
     def ending(self, event: Event, end: int) -> Event:
@@ -151,10 +159,15 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
 
 
 def write(
-    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes] | None = None
+    store: OnlineStore,
+    prepared: Prepared,
+    closing: tuple[bytes, bytes] | None = None,
+    *,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Pushed:
     """Add the events to the states, each entity's at once and a small push's all at once (A2); then
-    the announced push `closing`, its key and token, is over."""
+    the announced push `closing`, its key and token, is over. Before anything is written `meanwhile`
+    is called, as the store is waited for; nothing is where it raises."""
     changes = [
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
@@ -167,12 +180,14 @@ def write(
         for first in range(0, len(named), _CHUNK):
             part = dict(named[first : first + _CHUNK])
             works.append(partial(settle_ids, store, writer, part, events=events))
-    for work in works[:-1]:
-        work()
-    if works:
-        works[-1](closing=closing)
-    elif closing is not None:
-        store.close_push(*closing)
+    for i, work in enumerate(works):
+        last = i == len(works) - 1
+        work(closing=closing if last else None, meanwhile=None if i else meanwhile)
+    if not works:
+        if meanwhile is not None:
+            meanwhile()
+        if closing is not None:
+            store.close_push(*closing)
     return prepared.done
 
 
@@ -185,7 +200,13 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
 
 
 def claim(
-    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    rows: Sequence[Row],
+    now: int,
+    *,
+    meanwhile: Callable[[], object] | None = None,
 ) -> tuple[list[int], list[Row]]:
     """The arrivals of rows that are pushed at `now` by the store's clock, and the rows with them;
     they are noted, before anything else is written, in what the first of `views` remembers (T3,
@@ -193,7 +214,7 @@ def claim(
 
     An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
     arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
-    the same rows, and leave no trace.
+    the same rows, and leave no trace. `meanwhile` is called as the store is waited for.
     """
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
@@ -206,6 +227,11 @@ def claim(
     def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
         out: list[bytes | None] = []
         for numbers, blob in zip(chunk, blobs, strict=True):
+            if blob is None and len(numbers) == 1:  # nearly all are new
+                (i,) = numbers
+                stamps[i], held[i] = now, rows[i]
+                out.append(ids.encode([rows[i]]))
+                continue
             known = ids.decode(blob)
             repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
             for i, arrival in zip(numbers, repeated, strict=True):
@@ -215,10 +241,36 @@ def claim(
         return out
 
     keys = list(named)
+    if meanwhile is not None and not keys:
+        meanwhile()
     for first in range(0, len(keys), _CHUNK):
         part = keys[first : first + _CHUNK]
-        store.update(part, partial(change, chunk=[named[key] for key in part]))
+        chunk = [named[key] for key in part]
+        store.update(part, partial(change, chunk=chunk), meanwhile=None if first else meanwhile)
     return stamps, held
+
+
+class Early(Generic[_T]):
+    """Something that may be found before it is asked for; its errors are raised where it is."""
+
+    def __init__(self, find: Callable[[], _T]) -> None:
+        self._find = find
+        self._found: tuple[_T] | Exception | None = None
+
+    def begin(self) -> None:
+        """Find it."""
+        try:
+            self._found = (self._find(),)
+        except Exception as error:
+            self._found = error
+
+    def get(self) -> _T:
+        """What was found."""
+        if self._found is None:
+            return self._find()
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found[0]
 
 
 class _OtherEntities(Exception):
@@ -237,6 +289,7 @@ def settle_ids(
     write: bool = True,
     events: Events | None = None,
     closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> None:
     """Add rows to what is remembered of their ids, and bring the states of every entity that those
     ids have rows of to what then counts, all at once (T7).
@@ -254,12 +307,12 @@ def settle_ids(
         change = partial(_settled, writer, rows, entities, events)
         try:
             if write:
-                store.update(keys, change, closing=closing)
+                store.update(keys, change, closing=closing, meanwhile=meanwhile)
             else:
                 change(store.read(keys))
             return
         except _OtherEntities as others:
-            wanted = others.entities
+            wanted, meanwhile = others.entities, None
 
 
 def _settled(
@@ -276,7 +329,7 @@ def _settled(
     memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
     out: list[bytes | None] = [None]
     merged: list[tuple[list[Row], list[Row]]] = []
-    found: list[tuple[bytes, Event, bool]] = []
+    changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
     for new, blob in zip(rows.values(), memories, strict=True):
         made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
         if made is not None and (blob is None or blob == made):
@@ -292,33 +345,43 @@ def _settled(
         for row in after:
             key, event = events(row)
             if key is not None:
-                found.append((key, event, False))
+                changed.setdefault(key, ([], []))[0].append(event)
         for row, end in ids.counting(after):
             key, event = events(row)
             if key is not None:
-                found.append((key, writer.ending(event, end), True))
-    changed: dict[bytes, tuple[list[Event], list[Event]]] = {key: ([], []) for key in entities}
-    wanted = {key for key, _, _ in found}
-    if not wanted <= changed.keys():
-        raise _OtherEntities(wanted)
-    open_ = {
-        key: State(view) if blob is None else decode_state(view, blob)
-        for key, blob in zip(entities, states, strict=True)
-    }
+                changed[key][1].append(writer.ending(event, end))
+    blob_of = dict(zip(entities, states, strict=True))
+    if not changed.keys() <= blob_of.keys():
+        raise _OtherEntities(set(changed))
+    open_: dict[bytes, State] = {}
+
+    def opened(key: bytes) -> State:
+        found = open_.get(key)
+        if found is None:
+            blob = blob_of[key]
+            found = open_[key] = State(view) if blob is None else decode_state(view, blob)
+        return found
+
     for before, after in merged:
         if floor is not None:
             _check_floor(writer, before, after, floor)
-        _check_order(writer, events, open_, before, after)
-    for key, event, counts in found:
-        changed[key][counts].append(event)
-    for key in entities:
-        every, counting = changed[key]
-        if not every:
+        _check_order(writer, events, opened, before, after)
+    splice = splice_of(view)
+    for key, blob in blob_of.items():
+        found = changed.get(key)
+        if found is None:
             out.append(None)  # what was read is of nobody any more
             continue
-        newest = max(event[1] for event in every)
-        open_[key].settle(every, counting, newest)
-        out.append(open_[key].encode())
+        every, counting = found
+        if splice is not None and every == counting:
+            # All count, and where none stands at another's instant none is in another's place.
+            spliced = splice.added(blob, counting)
+            if spliced is not None:
+                out.append(spliced)
+                continue
+        state = opened(key)
+        state.settle(every, counting, max(event[1] for event in every))
+        out.append(state.encode())
     return out
 
 
@@ -340,7 +403,7 @@ def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor:
 def _check_order(
     writer: ViewWriter,
     events: Events,
-    states: Mapping[bytes, State],
+    opened: Callable[[bytes], State],
     known: list[Row],
     merged: list[Row],
 ) -> None:
@@ -353,7 +416,7 @@ def _check_order(
         key, event = events(row)
         if key is None or after.get(writer.ids.order(row)) == end:
             continue
-        if states[key].settled(writer.ending(event, end)):
+        if opened(key).settled(writer.ending(event, end)):
             raise _too_late(writer, row, "what it would change")
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -66,6 +67,7 @@ Progress = Callable[[str, int, int], None]
 
 
 _COMPACT_EVERY = 32
+_MOST_VIEWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class FeatureStore:
         self._log: ServingLog | None = None
         self._fed_views: Fed | None = None
         self._pushes = 0
+        self._readable: dict[int, tuple[View, EventSource | None, bool]] = {}
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
@@ -585,7 +588,13 @@ class FeatureStore:
         goes on serving what it has until its successor is live.
         """
         source = self.repo.sources.get(view.source.name)
-        return source is not None and compile_source(source) == view.source
+        known = self._readable.get(id(view))  # an id is another's only when its view is gone
+        if known is None or known[0] is not view or known[1] is not source:
+            same = source is not None and compile_source(source) == view.source
+            if len(self._readable) >= _MOST_VIEWS:
+                self._readable.clear()
+            known = self._readable[id(view)] = view, source, same
+        return known[2]
 
     def push(self, source: str, rows: Any) -> Pushed:
         """Take new events of `source`: a dict, a list of dicts, or anything with an Arrow stream.
@@ -605,18 +614,23 @@ class FeatureStore:
         order of arrival.
         """
         from featurekit.compaction import compact
-        from featurekit.push import check, claim, prepare, write
+        from featurekit.push import Early, check, claim, prepare, write
         from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
+        from featurekit.sources.rows import stamped
 
         definition = self.source(source)
         taken = read_rows(definition, rows, state_dir=self.state_dir)
-        store = self.online
-        own = taken.table.num_rows > taken.table["__created"].null_count
+        store, own = self.online, taken.own
         with locked(store, self.project, source) if own else nullcontext():
             pushes = project_key(self.project, "pushes", source)
             asked = self._feeding.keys
-            token, now, values = store.open_push(pushes, asked)
+            forgotten = Early(partial(self.forgotten, definition))
+            # Rows that arrive now are after every tombstone of before, and a forgetting waits for
+            # this push where its own is later. Others are held against what is there from now on.
+            now_all = definition.event_id is None and not own
+            early = forgotten.begin if now_all else None
+            token, now, values = store.open_push(pushes, asked, meanwhile=early)
             try:
                 # After the announcement: a version that is published later waits for this push.
                 fed = self._feeding.views(asked, values)
@@ -627,26 +641,36 @@ class FeatureStore:
                         f"no applied service reads source {source!r} as it is defined now; run "
                         "`featurekit apply` first"
                     )
-                stamped = _stamped(definition, taken.table, [now] * taken.table.num_rows)
-                events = stamped.to_pylist()
+                events: Any = taken.arrived(now)
+                stamps = [now] * len(events)
                 if definition.event_id is not None and not own:
-                    stamps, events = claim(store, self.project, views, events, now)
-                    if set(stamps) != {now}:
-                        stamped = _stamped(definition, taken.table, stamps)
-                table = self.forgotten(definition).without(stamped)
-                if table is not stamped:
-                    events = table.to_pylist()
+                    stamps, events = claim(
+                        store, self.project, views, events, now, meanwhile=forgotten.begin
+                    )
+                arrived = len(events)
+                events = forgotten.get().left(events)
                 prepared = prepare(self.project, views, events)
                 if own:
                     check(store, prepared)
                 missed(store, self.project, [v for v in of_source if v not in views])
-                write_segment(self.state_dir, definition, table)
+                kept: Any = events
+                if taken.rows is None and len(events) == arrived:
+                    kept = stamped(definition, taken.table, stamps)
+                logged = False
+
+                def log() -> None:
+                    nonlocal logged
+                    write_segment(self.state_dir, definition, kept)
+                    logged = True
+
                 try:
-                    done = write(store, prepared, (pushes, token))
+                    done = write(store, prepared, (pushes, token), meanwhile=log)
                 except OnlineError as error:
+                    if not logged:
+                        raise
                     again = "do not push them again: " if definition.event_id is None else ""
                     raise type(error)(
-                        f"{error}\nThe {table.num_rows} rows are in the offline log; {again}"
+                        f"{error}\nThe {len(events)} rows are in the offline log; {again}"
                         "`featurekit materialize` brings them online"
                     ) from error
             except BaseException:
@@ -658,8 +682,8 @@ class FeatureStore:
             with suppress(OSError):
                 compact(self.state_dir, source)
         self._pushes += 1
-        forgotten = stamped.num_rows - table.num_rows
-        return replace(done, quarantined=taken.quarantined, forgotten=forgotten)
+        left_out = arrived - len(events)
+        return replace(done, quarantined=taken.quarantined, forgotten=left_out)
 
     def forget(
         self,
@@ -939,18 +963,3 @@ def _check_arrivals(service: Service) -> None:
                 "name the column that says it with created_timestamp_column=… at the source, or "
                 "leave known_at out"
             )
-
-
-def _stamped(source: EventSource, table: Any, stamps: list[int]) -> Any:
-    """The rows with their arrival: their own, or one of `stamps`, by the store's clock (T3)."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    created = pc.coalesce(table["__created"], pa.array(stamps, pa.int64()))
-    table = table.set_column(table.column_names.index("__created"), "__created", created)
-    column = source.created_timestamp_column
-    if column in source.schema:
-        assert column is not None
-        shown = created.cast(pa.timestamp("us", tz="UTC"))
-        table = table.set_column(table.column_names.index(column), column, shown)
-    return table

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.define import EventSource, FeatureView
 from featurekit.errors import RegistryError
@@ -25,9 +25,6 @@ from featurekit.online.codec import entity_key
 from featurekit.registry import Tombstone
 from featurekit.to_duckdb import quote, text_literal
 from featurekit.types import Type
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _BLOCK = 64
 _TABLES = itertools.count()
@@ -193,14 +190,12 @@ class Forgotten:
                 return True
         return False
 
-    def without(self, table: pa.Table) -> pa.Table:
-        """The rows of an Arrow table that are not forgotten."""
-        if not self.groups or not table.num_rows:
-            return table
-        import pyarrow.compute as pc
-
+    def left(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that are not forgotten, `rows` itself where all are left."""
+        if not self.groups or not rows:
+            return rows
         last = max(until for digests in self.groups.values() for until in digests.values())
-        if pc.min(table["__created"]).as_py() > last:
-            return table  # as live pushes are
-        kept = [not self.holds(row) for row in table.to_pylist()]
-        return table if all(kept) else table.filter(kept)
+        if min(row["__created"] for row in rows) > last:
+            return rows  # as live pushes are
+        kept = [row for row in rows if not self.holds(row)]
+        return rows if len(kept) == len(rows) else kept

@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.pipelines import Connections, arguments, asked, command
 from featurekit.online.round_trip import AsyncReader, Reader
 from featurekit.online.store import Change, named
 
@@ -29,6 +30,8 @@ at once: after each of these a thread waits for its turn to go on."""
 _CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
+_MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
+_asked = asked
 
 
 def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -39,6 +42,8 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
         except (RedisError, OSError) as error:
             store = cast(RedisStore, args[0])
             raise StoreUnavailable(_explain(store.url, error)) from error
+        except _Meanwhile as other:
+            raise other.error from None
 
     return call
 
@@ -78,18 +83,6 @@ def _pattern(prefix: bytes) -> bytes:
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
 
 
-def _command(*arguments: bytes) -> bytes:
-    """A command as Redis reads it. redis-py takes four times as long for many arguments."""
-    parts = [b"$%d\r\n%b\r\n" % (len(a), a) for a in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
-
-
-def _asked(connection: Any, commands: Sequence[bytes]) -> list[Any]:
-    """The replies to commands that are sent together."""
-    connection.send_packed_command([b"".join(commands)], check_health=False)
-    return [connection.read_response() for _ in commands]
-
-
 def _commit(
     connection: Any, changed: dict[bytes, bytes], closing: tuple[bytes, bytes] | None
 ) -> bool:
@@ -99,19 +92,41 @@ def _commit(
     gone = [key for key, value in changed.items() if not value]
     writes = []
     if values:
-        writes.append(_command(b"MSET", *values))
+        writes.append(command(b"MSET", *values))
     if gone:
-        writes.append(_command(b"UNLINK", *gone))
+        writes.append(command(b"UNLINK", *gone))
     if closing is not None:
-        writes.append(_command(b"XDEL", *closing))
+        writes.append(command(b"XDEL", *closing))
     if not writes:
-        _asked(connection, [_command(b"UNWATCH")])
+        _asked(connection, [_UNWATCH])
         return True
-    *_, done = _asked(connection, [_command(b"MULTI"), *writes, _command(b"EXEC")])
+    *_, done = _asked(connection, [_MULTI, *writes, _EXEC])
     for reply in done or ():
         if isinstance(reply, RedisError):
             raise reply
     return done is not None
+
+
+class _Meanwhile(Exception):
+    """What was done while Redis was waited for went wrong, which is no fault of Redis."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _guarded(meanwhile: Callable[[], object] | None) -> Callable[[], object] | None:
+    """`meanwhile`, whose errors are its own."""
+    if meanwhile is None:
+        return None
+
+    def work() -> None:
+        try:
+            meanwhile()
+        except OSError as error:
+            raise _Meanwhile(error) from error
+
+    return work
 
 
 class RedisStore:
@@ -122,6 +137,7 @@ class RedisStore:
         self.client = connect(url)
         # A client of its own, since readers keep their connections.
         self._reader = Reader(connect(url))
+        self._kept = Connections(connect(url))
         # Connections belong to the event loop that they were made in.
         self._readers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncReader]
         self._readers = WeakKeyDictionary()
@@ -155,28 +171,42 @@ class RedisStore:
             await reader.close()
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        *,
+        closing: tuple[bytes, bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         """Change all of `keys` at once: WATCH and MGET; MULTI, MSET, XDEL, EXEC: two round trips,
         and as many more where another writer was faster."""
         if keys:
-            self._update(keys, change, closing)
-        elif closing is not None:
+            self._update(keys, change, closing, _guarded(meanwhile))
+            return
+        if meanwhile is not None:
+            meanwhile()
+        if closing is not None:
             self.close_push(*closing)
 
     @_reached
     def _update(
-        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        closing: tuple[bytes, bytes] | None,
+        meanwhile: Callable[[], object] | None,
     ) -> None:
-        look = [_command(b"WATCH", *keys), _command(b"MGET", *keys)]
-        with self._connection() as connection:
+        n, sent = len(keys) + 1, arguments(keys)
+        look = [b"*%d\r\n$5\r\nWATCH\r\n%b" % (n, sent), b"*%d\r\n$4\r\nMGET\r\n%b" % (n, sent)]
+        with self._pushing() as connection:
             done = False
             while not done:
-                _, blobs = _asked(connection, look)
+                _, blobs = _asked(connection, look, meanwhile)
+                meanwhile = None
                 try:
                     changed = named(keys, change(blobs))
                 except BaseException:
-                    _asked(connection, [_command(b"UNWATCH")])
+                    _asked(connection, [_UNWATCH])
                     raise
                 done = _commit(connection, changed, closing)
 
@@ -207,6 +237,17 @@ class RedisStore:
                 if not connection.read_response():
                     left += group
         return left
+
+    @contextmanager
+    def _pushing(self) -> Iterator[Any]:
+        """As `_connection`, one that is kept for the next push."""
+        connection = self._kept.take()
+        try:
+            yield connection
+        except BaseException:
+            self._kept.drop(connection)
+            raise
+        self._kept.give(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -285,15 +326,19 @@ class RedisStore:
 
     @_reached
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self,
+        key: bytes,
+        also: Sequence[bytes] = (),
+        *,
+        meanwhile: Callable[[], object] | None = None,
     ) -> tuple[bytes, int, list[bytes | None]]:
         """Announce a push: an entry in a stream, whose id is the server's clock, then its TIME and
         the values of `also`, in one round trip."""
-        commands = [_command(b"XADD", key, b"*", b"p", b""), _command(b"TIME")]
+        commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
         if also:
-            commands.append(_command(b"MGET", *also))
-        with self._connection() as connection:
-            token, (seconds, micros), *values = _asked(connection, commands)
+            commands.append(command(b"MGET", *also))
+        with self._pushing() as connection:
+            token, (seconds, micros), *values = _asked(connection, commands, meanwhile)
         now = int(seconds) * 1_000_000 + int(micros)
         return token, now, values[0] if values else []
 
@@ -318,4 +363,5 @@ class RedisStore:
     def close(self) -> None:
         """Close the connections."""
         self._reader.close()
+        self._kept.close()
         self.client.close()

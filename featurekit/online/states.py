@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from featurekit.compiled import View
 from featurekit.online.blocks import Moved, Patience, add_to_blocks, is_head, open_state, written
+from featurekit.online.splice import splice_of
 from featurekit.online.state import Event, State
 from featurekit.online.store import Change, OnlineStore
 
@@ -47,12 +48,19 @@ def add_events(
     added: Sequence[tuple[View, bytes, list[Event]]],
     *,
     closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> None:
-    """Add events to states, under their keys, all at once (A2); with it ends the push `closing`."""
+    """Add events to states, under their keys, all at once (A2); with it ends the push `closing`,
+    and before it `meanwhile` is called."""
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
         for (view, key, events), blob in zip(added, blobs, strict=True):
+            splice = splice_of(view)
+            spliced = None if splice is None else splice.added(blob, events)
+            if spliced is not None:
+                out[key] = spliced
+                continue
             if is_head(blob):
                 out |= add_to_blocks(view, key, blob, events, store.read)
                 continue
@@ -61,7 +69,7 @@ def add_events(
             out |= written(state, key, blob)
         return out
 
-    _update(store, [key for _, key, _ in added], changed, closing)
+    _update(store, [key for _, key, _ in added], changed, closing, meanwhile)
 
 
 def _update(
@@ -69,11 +77,13 @@ def _update(
     keys: Sequence[bytes],
     change: Change,
     closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> None:
     patience = Patience()
     while True:
         try:
-            store.update(keys, change, closing=closing)
+            store.update(keys, change, closing=closing, meanwhile=meanwhile)
             return
         except Moved as moved:
+            meanwhile = None  # it came before the change that met this
             patience.spend(moved)

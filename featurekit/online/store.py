@@ -38,11 +38,17 @@ class OnlineStore(Protocol):
         ...
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        *,
+        closing: tuple[bytes, bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         """Change all of `keys` at once or not at all; `change` may be called again where another
         writer was faster, and must not have effects. With it ends the push `closing`, its key and
-        token."""
+        token. `meanwhile` is called once, before anything is changed, while the store is waited
+        for; where it raises nothing is changed."""
         ...
 
     def write(self, values: dict[bytes, bytes]) -> None:
@@ -86,10 +92,15 @@ class OnlineStore(Protocol):
         ...
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self,
+        key: bytes,
+        also: Sequence[bytes] = (),
+        *,
+        meanwhile: Callable[[], object] | None = None,
     ) -> tuple[bytes, int, list[bytes | None]]:
         """Announce a push under `key`; its token, the instant that stamps its rows (T3), and the
-        values of `also` as they are after that, in one round trip."""
+        values of `also` as they are after that, in one round trip. `meanwhile`, which must not
+        raise, is called as it is waited for."""
         ...
 
     def close_push(self, key: bytes, token: bytes) -> None:
@@ -126,9 +137,16 @@ class MemoryStore:
         return self.read(keys)
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        *,
+        closing: tuple[bytes, bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         """Change all of `keys`."""
+        if meanwhile is not None:
+            meanwhile()
         for key, value in named(keys, change(self.read(keys))).items():
             if value:
                 self.values[key] = value
@@ -186,9 +204,15 @@ class MemoryStore:
         return time.time_ns() // 1000
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self,
+        key: bytes,
+        also: Sequence[bytes] = (),
+        *,
+        meanwhile: Callable[[], object] | None = None,
     ) -> tuple[bytes, int, list[bytes | None]]:
         """Announce a push."""
+        if meanwhile is not None:
+            meanwhile()
         now = self.now_us()
         token = b"%d-%d" % (now, len(self.open))
         self.open[key, token] = now

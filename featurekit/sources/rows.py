@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,19 +39,78 @@ from featurekit.sources.check import (
 )
 from featurekit.sources.events import quarantine_dir, write_json_lines
 from featurekit.sources.values import Misfit, reader
-from featurekit.types import DATETIME, Type, micros
+from featurekit.types import DATETIME, MICROSECOND, Type, instant, micros
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Pushed rows in canonical Arrow types, with `__ts` and `__created`, and those set aside."""
+_MOST = 256
+Row = dict[str, Any]
 
-    table: pa.Table
-    quarantined: int
+
+class Rows:
+    """Pushed rows, checked, and how many were set aside. Rows that came as dicts are also there as
+    `rows`: the schema's columns as Python values, `__ts` and `__created`."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        quarantined: int,
+        *,
+        table: pa.Table | None = None,
+        rows: list[Row] | None = None,
+    ) -> None:
+        self.source, self.quarantined, self.rows = source, quarantined, rows
+        self._table = table
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows in canonical Arrow types, with `__ts` and `__created`."""
+        if self._table is None:
+            assert self.rows is not None
+            self._table = _canonical_table(self.source, self.rows)
+        return self._table
+
+    @property
+    def own(self) -> bool:
+        """Whether some rows bring an arrival of their own."""
+        if self.rows is not None:
+            if self.source.created_timestamp_column is None:
+                return False
+            return any(row["__created"] is not None for row in self.rows)
+        return bool(self.table.num_rows > self.table["__created"].null_count)
+
+    def arrived(self, now: int) -> list[Row]:
+        """The rows, with the arrival `now` where they bring none (T3)."""
+        if self.rows is None:
+            table = stamped(self.source, self.table, [now] * self.table.num_rows)
+            found: list[Row] = table.to_pylist()
+            return found
+        column = self.source.created_timestamp_column
+        shown = column if column in self.source.schema else None
+        for row in self.rows:
+            if row["__created"] is None:
+                row["__created"] = now
+                if shown is not None:
+                    row[shown] = instant(now)
+        return self.rows
+
+
+def stamped(source: EventSource, table: pa.Table, stamps: Sequence[int]) -> pa.Table:
+    """The rows with their arrival: their own, or one of `stamps`, by the store's clock (T3)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    created = pc.coalesce(table["__created"], pa.array(stamps, pa.int64()))
+    table = table.set_column(table.column_names.index("__created"), "__created", created)
+    column = source.created_timestamp_column
+    if column in source.schema:
+        assert column is not None
+        shown = created.cast(pa.timestamp("us", tz="UTC"))
+        table = table.set_column(table.column_names.index(column), column, shown)
+    return table
 
 
 def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Rows:
@@ -104,63 +162,100 @@ def _check_names(source: EventSource, names: Sequence[str], *, row: int | None =
         )
 
 
+class _Reading:
+    """How the rows of a source are read from dicts."""
+
+    def __init__(self, source: EventSource) -> None:
+        self.types = _types(source)
+        self.names = frozenset(self.types)
+        self.readers = {
+            name: reader(type_, zone_name=source.timezone) for name, type_ in self.types.items()
+        }
+        self.columns = list(self.readers.items())
+        self.instant, self.created = source.timestamp_field, source.created_timestamp_column
+        self.apart = [name for name in self.types if name not in source.schema]
+        self.durations = [n for n, t in source.schema.items() if t.name == "timedelta"]
+        # Of lists, Arrow makes what an event holds.
+        self.plain = all(type_.item is None for type_ in source.schema.values())
+
+    def row(self, values: Row) -> Row:
+        """A row of canonical values as an event has it."""
+        values["__ts"] = micros(values[self.instant])
+        arrived = None if self.created is None else values[self.created]
+        values["__created"] = None if arrived is None else micros(arrived)
+        for name in self.apart:
+            del values[name]
+        for name in self.durations:
+            if values[name] is not None:
+                values[name] *= MICROSECOND
+        return values
+
+
+_readings: dict[int, tuple[EventSource, _Reading]] = {}
+
+
+def _reading_of(source: EventSource) -> _Reading:
+    found = _readings.get(id(source))  # an id is another's only when its source is gone
+    if found is None or found[0] is not source:
+        if len(_readings) >= _MOST:
+            _readings.clear()
+        found = _readings[id(source)] = source, _Reading(source)
+    return found[1]
+
+
 def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> Rows:
-    good: list[dict[str, Any]] = []
+    good: list[Row] = []
     aside: list[dict[str, Any]] = []
-    types = _types(source)
-    columns = {name: reader(type_, zone_name=source.timezone) for name, type_ in types.items()}
+    reading = _reading_of(source)
+    names, columns, op = reading.names, reading.columns, source.op
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise SourceError(
                 f"push to {source.name!r}: row {number} is {type(row).__name__}; write dicts, or "
                 "a table with an Arrow stream"
             )
-        if row.keys() != types.keys():
+        if row.keys() != names:
             _check_names(source, list(row), row=number)
-        fault, values = _canonical_row(row, columns, source, number)
-        if fault is None:
-            good.append(values)
-        elif source.on_bad_row == "error":
-            raise _row_error(source, fault)
+        try:
+            values = {name: read(row.get(name)) for name, read in columns}
+        except Misfit:
+            fault = _fault(row, reading, source, number)
         else:
-            reason = f"{fault.column}: {fault.reason}"
-            aside.append({"row": number, "reason": reason, "values": dict(row)})
-    table = _canonical_table(source, good)
+            if op is None or values[op] in OPS:
+                good.append(reading.row(values))
+                continue
+            fault = BadRow(number, op, NO_OP, shortened(repr(row.get(op))))
+        if source.on_bad_row == "error":
+            raise _row_error(source, fault)
+        reason = f"{fault.column}: {fault.reason}"
+        aside.append({"row": number, "reason": reason, "values": dict(row)})
+    if reading.plain:
+        taken = Rows(source, len(aside), rows=good)
+    else:
+        taken = Rows(source, len(aside), table=_canonical_table(source, good))
     if aside:
         set_aside(source, state_dir, aside)
-    return Rows(table, len(aside))
+    return taken
 
 
-def _canonical_row(
-    row: Mapping[str, Any],
-    columns: Mapping[str, Callable[[Any], Any]],
-    source: EventSource,
-    number: int,
-) -> tuple[BadRow | None, dict[str, Any]]:
-    values = {}
-    for name, read in columns.items():
+def _fault(row: Row | Mapping[str, Any], reading: _Reading, source: EventSource, n: int) -> BadRow:
+    """The first fault of a row that has one."""
+    for name, read in reading.columns:
         try:
-            values[name] = read(row.get(name))
-            if name == source.op and values[name] not in OPS:
+            value = read(row.get(name))
+            if name == source.op and value not in OPS:
                 raise Misfit(NO_OP)
         except Misfit as reason:
-            shown = shortened(repr(row.get(name)))
-            return BadRow(number, name, str(reason), shown), {}
-    return None, values
+            return BadRow(n, name, str(reason), shortened(repr(row.get(name))))
+    raise AssertionError("the row has no fault")
 
 
-def _canonical_table(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _canonical_table(source: EventSource, rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
-    arrays = [
-        pa.array([row[name] for row in rows], type=type_.arrow)
-        for name, type_ in source.schema.items()
-    ]
-    created = source.created_timestamp_column
-    for field in (source.timestamp_field, created):
-        instants = [row[field] if field is not None else None for row in rows]
-        arrays.append(pa.array([t and micros(t) for t in instants], type=pa.int64()))
-    return pa.Table.from_arrays(arrays, schema=_schema(source))
+    schema = _schema(source)
+    arrays = [pa.array([row[f.name] for row in rows], type=f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _schema(source: EventSource) -> pa.Schema:
@@ -222,7 +317,7 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
     result = _checked(source, table, found, reasons, kept)
     if reasons:
         _write_aside(source, raw, reasons, state_dir)
-    return Rows(result, len(reasons))
+    return Rows(source, len(reasons), table=result)
 
 
 def _checked(

@@ -1,0 +1,96 @@
+"""Replies are read as they come, in whatever pieces, and what is no reply harms nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, OutOfMemoryError
+
+from featurekit.errors import StoreUnavailable
+from featurekit.online.pipelines import asked
+from featurekit.online.redis_store import RedisStore
+
+REPLIES = (
+    b"+OK\r\n*3\r\n$3\r\nabc\r\n$-1\r\n$4\r\n\r\n\r\n\r\n$5\r\n1-234\r\n"
+    b"*2\r\n+OK\r\n:1\r\n*-1\r\n_\r\n"
+)
+READ = [b"OK", [b"abc", None, b"\r\n\r\n"], b"1-234", [b"OK", 1], None, None]
+
+
+class Connection:
+    """A connection whose replies come in pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self._sock, self.again = pieces, self, False
+
+    def send_packed_command(self, *_: Any, **__: Any) -> None: ...
+
+    def mark_for_reconnect(self) -> None:
+        self.again = True
+
+    def recv(self, _: int) -> bytes:
+        return next(self.pieces, b"")
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[i : i + size] for i in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [*range(1, 12), 1000])
+def test_replies_in_pieces(size: int) -> None:
+    connection = Connection(pieces(REPLIES, size))
+    assert asked(connection, [b""] * len(READ)) == READ
+    assert not connection.again
+
+
+def test_a_long_value_in_pieces() -> None:
+    value = bytes(range(256)) * 2000
+    data = b"*2\r\n$%d\r\n%b\r\n$1\r\nx\r\n:3\r\n" % (len(value), value)
+    assert asked(Connection(pieces(data, 65_536)), [b"", b""]) == [[value, b"x"], 3]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_message_that_nobody_asked_for_is_passed_by_and_its_connection_renewed(size: int) -> None:
+    message = b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n"
+    for data in (message + b"+OK\r\n:1\r\n", b"+OK\r\n" + message + b":1\r\n"):
+        connection = Connection(pieces(data, size))
+        assert asked(connection, [b"", b""]) == [b"OK", 1]
+        assert connection.again
+
+
+def test_errors_are_redis_py_s() -> None:
+    with pytest.raises(OutOfMemoryError):
+        asked(Connection(pieces(b"-OOM command not allowed\r\n", 5)), [b""])
+    (found,) = asked(Connection(pieces(b"*1\r\n-OOM no\r\n", 5)), [b""])
+    assert isinstance(found[0], OutOfMemoryError)
+    with pytest.raises(InvalidResponse):
+        asked(Connection(pieces(b"?\r\n", 5)), [b""])
+    with pytest.raises(RedisConnectionError):
+        asked(Connection(pieces(b"*2\r\n+OK\r\n", 5)), [b""])
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_is_made_anew(
+    redis_store: RedisStore,
+) -> None:
+    redis_store.update([b"a"], lambda _: [b"1"])
+    redis_store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    redis_store.update([b"a"], lambda values: [(values[0] or b"") + b"2"])
+    assert redis_store.read([b"a"]) == [b"12"]
+
+
+def test_what_goes_wrong_meanwhile_is_raised_as_it_is_and_nothing_is_written(
+    redis_store: RedisStore,
+) -> None:
+    redis_store.write({b"a": b"1"})
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        redis_store.update([b"a"], lambda _: [b"2"], meanwhile=full)
+    assert not isinstance(caught.value, StoreUnavailable)
+    redis_store.update([b"b"], lambda _: [b"3"])
+    assert redis_store.read([b"a", b"b"]) == [b"1", b"3"]

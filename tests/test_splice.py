@@ -1,0 +1,132 @@
+"""Events that are put into a state's bytes give the bytes that the state itself gives."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from featurekit import Entity, EventSource, FeatureView
+from featurekit.aggregates import Any as AnyOf
+from featurekit.aggregates import Count, Max, Sum
+from featurekit.compiled import View, compile_view
+from featurekit.online.blocks import SPLIT
+from featurekit.online.ids import Ids
+from featurekit.online.splice import splice_of
+from featurekit.online.state import State, decode_state
+from featurekit.to_python import ERROR
+
+S = 1_000_000
+FLOATS = [0.0, -0.0, 1.5, -2.25, float("inf"), float("nan"), None, ERROR]
+
+
+def view(*, ids: bool = False, history: str | None = None, kept: str = "1m") -> View:
+    source = EventSource(
+        "events", path="e.parquet", timestamp_field="at",
+        schema={"id": int, "k": int, "n": int, "x": float | None, "b": bool},
+        **({"event_id": "id", "dedupe_within": "30s"} if ids else {}),
+    )  # fmt: skip
+    made = FeatureView(
+        "view", entities=[Entity("e", {"k": int})], source=source,
+        **({} if history is None else {"history": history}),
+        features={"a": Sum("n", window=kept), "b": Max("x", window="10s"),
+                  "c": Count(window="5s"), "d": AnyOf("b", window=kept)},
+    )  # fmt: skip
+    return compile_view(made)
+
+
+def event(rng: random.Random, of: View, at: int, *, odd: float) -> Any:
+    created = at + rng.choice([0, 0, 0, 0, 1, -1, 5 * S, 40 * S])
+    values = {"int": rng.randrange(-5, 5), "bool": rng.random() < 0.5}
+    slots = []
+    for slot in of.slots:
+        if slot.type.name == "float":
+            slots.append(rng.choice(FLOATS) if rng.random() < odd else rng.random())
+        else:
+            slots.append(values[slot.type.name])
+    return at, created, tuple(slots)
+
+
+@pytest.mark.parametrize("odd", [0.0, 0.1])
+@pytest.mark.parametrize("history", [None, "15s"])
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bytes_are_those_of_the_state(
+    seed: int, ids: bool, history: str | None, odd: float
+) -> None:
+    rng, of = random.Random(seed), view(ids=ids, history=history)
+    splice = splice_of(of)
+    assert splice is not None
+    blob: bytes | None = None
+    spliced = 0
+    now = 10**15
+    for _ in range(400):
+        now += rng.choice([0, 1, S, 5 * S])
+        several = [
+            event(rng, of, now - rng.choice([0, 0, 0, 1, 3 * S, 30 * S, 70 * S]), odd=odd)
+            for _ in range(rng.choice([1, 1, 1, 2, 3]))
+        ]
+        state = State(of) if blob is None else decode_state(of, blob)
+        if ids:
+            state.settle(several, several, max(e[1] for e in several))
+        else:
+            state.add(several)
+        wanted = state.encode()
+        found = splice.added(blob, several)
+        assert found is None or found == wanted
+        spliced += found is not None
+        blob = wanted
+    assert spliced > (10 if odd else 50)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_prompt_events_are_all_spliced(ids: bool) -> None:
+    of = view(ids=ids)
+    splice, blob = splice_of(of), None
+    state = State(of)
+    for i in range(200):
+        new = (i * S, i * S, tuple({"int": i, "float": i / 7, "bool": True}[s.type.name]
+                                   for s in of.slots))  # fmt: skip
+        assert splice is not None
+        blob = splice.added(blob, [new])
+        state.add([new])
+        assert blob == state.encode()
+    assert len(state.events) in (60, 61)
+
+
+def test_a_state_that_is_to_lie_in_blocks_is_left_to_them() -> None:
+    of = view(kept="365d")
+    splice, blob = splice_of(of), None
+    assert splice is not None
+    values = tuple({"int": 1, "float": 0.5, "bool": True}[s.type.name] for s in of.slots)
+    for i in range(SPLIT):
+        blob = splice.added(blob, [(i, i, values)])
+        assert blob is not None
+    assert splice.added(blob, [(SPLIT, SPLIT, values)]) is None
+
+
+def test_what_does_not_fit_is_left_to_the_state() -> None:
+    of = view()
+    splice = splice_of(of)
+    assert splice is not None
+    plain = {"int": [1, None, ERROR], "float": FLOATS, "bool": [True, None, ERROR]}
+    for slots in itertools.product(*(plain[s.type.name] for s in of.slots)):
+        state = State(of)
+        state.add([(5, 5, slots)])
+        found = splice.added(None, [(5, 5, slots)])
+        odd = any(v is None or v is ERROR or v != v for v in slots)
+        assert found == (None if odd else state.encode())
+
+
+def test_a_memory_of_numbers_has_the_bytes_of_its_columns() -> None:
+    ids = Ids(view(ids=True))
+    for x in (0.5, -0.0, float("nan"), None):
+        row = {"id": 7, "k": 1, "n": -3, "x": x, "b": False, "__ts": 5, "__created": 6}
+        made = ids.encode([row])
+        numbers, ids._numbers = ids._numbers, None
+        assert ids.encode([row]) == made
+        ids._numbers = numbers
+        (read,) = ids.decode(made)
+        assert ids.order(read) == ids.order(row)
