@@ -237,7 +237,7 @@ def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, 
 def _as_pushed(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from featurekit.sources import read_rows
 
-    found: list[dict[str, Any]] = read_rows(source, rows, state_dir=None).table.to_pylist()
+    found: list[dict[str, Any]] = read_rows(source, rows, state_dir=None).pushed
     return found
 
 

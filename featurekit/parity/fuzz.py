@@ -358,8 +358,7 @@ def _as_pushed(source: EventSource, table: Any) -> list[Row]:
             # An instant is one in any zone; the file's may be unknown to this machine.
             utc = table.column(i).cast(pa.timestamp(column.type.unit, "UTC"))
             table = table.set_column(i, column.name, utc)
-    taken = read_rows(source, table.to_pylist(), state_dir=None)
-    rows: list[Row] = taken.table.to_pylist() if taken.rows is None else taken.rows
+    rows: list[Row] = read_rows(source, table.to_pylist(), state_dir=None).pushed
     if source.created_timestamp_column is None:
         for row in rows:
             row["__created"] = row["__ts"]

@@ -455,7 +455,7 @@ def _read_as_pushed(
                 # An instant is one in any zone; the file's may be unknown to this machine.
                 utc = table.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
                 table = table.set_column(i, field.name, utc)
-        rows += read_rows(source, table.to_pylist(), state_dir=None).table.to_pylist()
+        rows += read_rows(source, table.to_pylist(), state_dir=None).pushed
     wanted = set(asked)
     if arrival is None:
         rows = [row | {"__created": row["__ts"]} for row in rows]

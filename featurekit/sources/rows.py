@@ -74,6 +74,14 @@ class Rows:
         return self._table
 
     @property
+    def pushed(self) -> list[Row]:
+        """The rows as a push takes them, `__created` None where they bring no arrival."""
+        if self.rows is not None:
+            return self.rows
+        found: list[Row] = self.table.to_pylist()
+        return found
+
+    @property
     def own(self) -> bool:
         """Whether some rows bring an arrival of their own."""
         if self.rows is not None:
