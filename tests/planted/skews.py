@@ -37,12 +37,13 @@ from featurekit.aggregates import (
     exact,
     hyperloglog,
     quantiles,
+    runs,
     spread,
 )
 from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
 from featurekit.materialise import materialize_view
-from featurekit.online import codec, ids, lookup, row, state
+from featurekit.online import codec, ids, lookup, row, splice, state
 from featurekit.online.state import FOREVER
 from featurekit.point_in_time import Events
 from featurekit.sources import values
@@ -280,6 +281,11 @@ def a_late_event_counted_by_a_backfill(patch):
     everywhere(patch, materialize_view, early)
 
 
+@skew("push", "late event")
+def an_event_put_last_whenever_it_happened_by_pushes(patch):
+    patch.setattr(splice, "bisect_left", lambda instants, ts: len(instants))
+
+
 @skew("push", "missing event")
 def a_late_event_dropped_by_pushes(patch):
     def prompt(prepare: Any, project: str, views: Any, rows: Any) -> Any:
@@ -415,6 +421,17 @@ def plain_sum_online(patch):
 @skew("online", "float order", orders=True)
 def plain_sum_in_another_order_online(patch):
     patch.setattr(exact, "exact_sum", lambda xs: functools.reduce(operator.add, sorted(xs), 0.0))
+
+
+@skew("online", "float order")
+def plain_sum_of_many_online(patch):
+    def plain(of: Any, column: Any, spans: Any, fields: Any) -> Any:
+        found = of(column, spans, fields)
+        totals = [functools.reduce(operator.add, column[i:j], 0.0) for i, j in spans]
+        told = zip(found.get("total", totals), totals, strict=True)
+        return {**found, "total": [None if known is None else plain for known, plain in told]}
+
+    wrapped(patch, runs, "runs_of", plain)
 
 
 @skew("offline", "float order", orders=True)
