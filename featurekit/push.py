@@ -162,7 +162,6 @@ def write(
     store: OnlineStore,
     prepared: Prepared,
     closing: tuple[bytes, bytes] | None = None,
-    *,
     meanwhile: Callable[[], object] | None = None,
 ) -> Pushed:
     """Add the events to the states, each entity's at once and a small push's all at once (A2); then

@@ -664,7 +664,7 @@ class FeatureStore:
                     logged = True
 
                 try:
-                    done = write(store, prepared, (pushes, token), meanwhile=log)
+                    done = write(store, prepared, (pushes, token), log)
                 except OnlineError as error:
                     if not logged:
                         raise

@@ -43,7 +43,7 @@ from featurekit.aggregates import (
 from featurekit.aggregates.base import AggregateSql
 from featurekit.compiled import Feature, View
 from featurekit.materialise import materialize_view
-from featurekit.online import codec, ids, lookup, row, splice, state
+from featurekit.online import codec, ids, lookup, row, splice, state, states
 from featurekit.online.state import FOREVER
 from featurekit.point_in_time import Events
 from featurekit.sources import values
@@ -301,6 +301,12 @@ def a_push_counted_twice_online(patch):
         project, views, [*rows, *rows]))  # fmt: skip
 
 
+def every_state_is_opened(patch):
+    # Plain states take a shorter way to the same bytes, in which these faults are not.
+    for module in (push, states):
+        patch.setattr(module, "splice_of", lambda view: None)
+
+
 @skew("push", "missing event", orders=True)
 def an_event_forgotten_online(patch):
     prune = state.State.prune
@@ -311,6 +317,7 @@ def an_event_forgotten_online(patch):
             del self.events[0]
 
     patch.setattr(state.State, "prune", hasty)
+    every_state_is_opened(patch)
 
 
 @skew("push", "missing event", "sets")
@@ -324,6 +331,7 @@ def states_pruned_too_early(patch):
         self.view = view
 
     patch.setattr(state.State, "prune", hasty)
+    every_state_is_opened(patch)
 
 
 @skew("push", "missing event")
@@ -346,6 +354,7 @@ def a_state_that_stays_as_it_was(patch):
     patch.setattr(
         state.State, "add", lambda self, events: add(self, events if len(self.events) < 3 else [])
     )
+    every_state_is_opened(patch)
 
 
 @skew("push", "duplicate event", "ids")
