@@ -143,7 +143,7 @@ def _latest_rows(
     instants = quote(f"{name.strip(chr(34))}_instants")
     con.execute(
         f"CREATE TEMP TABLE {instants} AS "
-        f"{_instants_sql(keys, asked, labels, prompt=events.prompt)}"
+        f"{_instants_sql(view, asked, labels, prompt=events.prompt)}"
     )
     # From when on a row is visible tells those that arrived late from those of the same instant
     # that did not.
@@ -169,7 +169,7 @@ def _latest_rows(
     return made.errors
 
 
-def _instants_sql(keys: Sequence[str], events: str, labels: str, *, prompt: bool) -> str:
+def _instants_sql(view: View, events: str, labels: str, *, prompt: bool) -> str:
     """For each label `__rid`, `__t`, the keys, and of its latest row `__ts` and, unless all are
     `prompt`, `__v`, the instant from which it is visible; null where it has none.
 
@@ -178,10 +178,16 @@ def _instants_sql(keys: Sequence[str], events: str, labels: str, *, prompt: bool
     late one that arrived until then happened later: these are found by a second ASOF join, on
     __created. Of two rows of one instant the late one is the later by T6.
     """
+    keys = [quote(p.name) for p in view.join_keys]
     named = ", ".join(f"l.{k}" for k in keys)
 
     def same(alias: str) -> str:
-        return " AND ".join(f"l.{k} = {alias}.{k}" for k in keys)
+        # DuckDB's ASOF join loses rows where bytes come after another key, but not their digits.
+        of = ["hex({}.{})" if p.type.name == "bytes" else "{}.{}" for p in view.join_keys]
+        return " AND ".join(
+            f"{text.format('l', k)} = {text.format(alias, k)}"
+            for text, k in zip(of, keys, strict=True)
+        )
 
     by = ", ".join(keys)
     if prompt:
