@@ -25,6 +25,8 @@ from featurekit.to_python import ERROR
 from featurekit.view_events import ViewEvents, keys_sql, leads_sql, order_sql
 
 _BATCH = 50_000
+_FIRST = 10_000
+"""Rows of a group: of the first fewer, so that there soon is something to write."""
 _tables = itertools.count()
 
 
@@ -111,20 +113,31 @@ def _typed(type_: Any, column: pa.Array) -> pa.Array:
     return column if column.type == type_.arrow else column.cast(type_.arrow)
 
 
-def _singly(view: View, made: ViewEvents, reader: Any) -> Iterator[Group]:
+def _batches(con: Any, sql: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a statement, some at a time; none without rows."""
+    held: list[pa.RecordBatch] = []
+    rows, wanted = 0, _FIRST
+    for batch in con.sql(sql).to_arrow_reader(min(_FIRST, _BATCH)):
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= wanted:
+            yield _joined(held)
+            held, rows, wanted = [], 0, _BATCH
+    if rows:
+        yield _joined(held)
+
+
+def _singly(view: View, made: ViewEvents, batches: Iterator[pa.RecordBatch]) -> Iterator[Group]:
     """Groups of rows that are an entity each."""
-    for batch in reader:
-        if batch.num_rows:
-            yield Group(view, made, batch, np.arange(batch.num_rows + 1))
+    for batch in batches:
+        yield Group(view, made, batch, np.arange(batch.num_rows + 1))
 
 
-def _groups(view: View, made: ViewEvents, reader: Any) -> Iterator[Group]:
+def _groups(view: View, made: ViewEvents, batches: Iterator[pa.RecordBatch]) -> Iterator[Group]:
     """Groups of rows, an entity's one after the other."""
     held: list[pa.RecordBatch] = []
     n = len(view.join_keys)
-    for batch in reader:
-        if not batch.num_rows:
-            continue
+    for batch in batches:
         changes = _changes(batch, n)
         if len(changes):
             last = int(changes[-1])
@@ -225,7 +238,7 @@ def _of_single(con: Any, view: View, made: ViewEvents) -> Iterator[Group]:
         f"SELECT {keys_sql(view)}, greatest(__ts, __created), __created, __ts, __created, "
         f"{', '.join(_slots(made))} FROM {made.sql}"
     )
-    yield from _singly(view, made, con.sql(sql).to_arrow_reader(_BATCH))
+    yield from _singly(view, made, _batches(con, sql))
 
 
 def _of_latest(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[Group]:
@@ -255,7 +268,7 @@ def _of_latest(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[G
     single = f"(SELECT {keys}, __first, __newest, __ts, __created, {columns} FROM {recent})"
     if some:
         single = f"(SELECT * FROM {single} ANTI JOIN {tied} USING ({keys}))"
-    yield from _singly(view, made, con.sql(f"SELECT * FROM {single}").to_arrow_reader(_BATCH))
+    yield from _singly(view, made, _batches(con, f"SELECT * FROM {single}"))
     if some:
         events = f"(SELECT {keys}, __ts, __created, {columns}{_orders(made)} FROM {recent})"
         several = f"(SELECT * FROM {events} SEMI JOIN {tied} USING ({keys}))"
@@ -277,7 +290,7 @@ def _ordered(
         f"ON {same} AND {matters} "
         f"ORDER BY {', '.join([keys_sql(view, 'b.'), _prefixed(order_sql(view, made))])}"
     )
-    return _groups(view, made, con.sql(sql).to_arrow_reader(_BATCH))
+    return _groups(view, made, _batches(con, sql))
 
 
 def _slots(made: ViewEvents) -> list[str]:
@@ -335,8 +348,7 @@ def remembering(con: Any, view: View, relation: str, made: ViewEvents) -> Iterat
         f"SELECT {', '.join([keys_sql(view, 'b.'), *shown])} FROM {facts} b LEFT JOIN {kept} a "
         f"ON {same} ORDER BY {', '.join([keys_sql(view, 'b.'), _prefixed(order_sql(view, made))])}"
     )
-    reader = con.sql(sql).to_arrow_reader(_BATCH)
-    return _groups(view, made, reader)
+    return _groups(view, made, _batches(con, sql))
 
 
 def _prefixed(order: str) -> str:

@@ -569,6 +569,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     one place for them."""
     monkeypatch.setattr(push, "_CHUNK", 2)
     monkeypatch.setattr(materialise, "_CHUNK", 2)
+    monkeypatch.setattr(entity_events, "_FIRST", 1)
     monkeypatch.setattr(entity_events, "_BATCH", 2)
     monkeypatch.setattr(redis_store, "_GROUP", 2)
     monkeypatch.setattr(remember, "_CHUNK", 2)
