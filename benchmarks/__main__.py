@@ -46,7 +46,10 @@ def main() -> int:
     parser.add_argument(
         "--size", choices=SIZES, default="smoke", help="smoke takes a minute (default), full hours"
     )
-    parser.add_argument("--only", nargs="+", choices=AREAS, metavar="AREA", help="these areas")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*AREAS, "headlines"], metavar="AREA",
+        help="these areas; headlines: those of the README's table",
+    )  # fmt: skip
     parser.add_argument("--runs", type=int, default=5, help="runs of each, by turns (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON, - for stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts")
@@ -57,11 +60,14 @@ def main() -> int:
     given = parser.parse_args()
     if given.runs < 1:
         parser.error(f"--runs is {given.runs}: give 1 or more")
-    if given.readme and given.only and not {*HEADLINES} <= {*given.only}:
-        parser.error(f"--readme takes a run of every headline: {' '.join(HEADLINES)}")
+    chosen = given.only or AREAS
+    if "headlines" in chosen:
+        chosen = dict.fromkeys([*HEADLINES, *(name for name in chosen if name in AREAS)])
+    if given.readme and not {*HEADLINES} <= {*chosen}:
+        parser.error("--readme takes a run of every headline: --only headlines")
     found: dict[str, list[Result | Curve]] = {}
     failed: dict[str, str] = {}
-    for name in given.only or AREAS:
+    for name in chosen:
         began = time.monotonic()
         report.progress(f"{name}: {AREAS[name]} …")
         found[name] = []
@@ -76,6 +82,7 @@ def main() -> int:
             report.progress(f"  FAILED: {failed[name]}")
         report.progress(f"{name}: {time.monotonic() - began:.0f} s")
     options = [given.size, *(["--only", *given.only] if given.only else [])]
+    options += ["--runs", str(given.runs)] if given.runs != parser.get_default("runs") else []
     command = shlex.join(["python", "-m", "benchmarks", "--size", *options])
     results = [one for ones in found.values() for one in ones if isinstance(one, Result)]
     if given.json is not None:
@@ -98,10 +105,8 @@ def main() -> int:
             console.print(f"· {note}", highlight=False)
     if given.readme and not failed:
         shown = [one for name in HEADLINES for one in found.get(name, [])]
-        chosen = [one for one in shown if isinstance(one, Result) and one.goal is not None]
-        # Of the areas that are left out none is in the table.
-        whole = f"python -m benchmarks --size {given.size}"
-        report.into_readme(ROOT / "README.md", ROOT / "docs/benchmarks.svg", chosen, whole)
+        rows = [one for one in shown if isinstance(one, Result) and one.goal is not None]
+        report.into_readme(ROOT / "README.md", ROOT / "docs/benchmarks.svg", rows, command)
     missed = [r for r in results if r.met is False]
     return 2 if failed else 1 if given.strict and missed else 0
 
