@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -50,7 +50,7 @@ KINDS = {
 
 
 def results(size: str, runs: int) -> Iterator[Result | Curve]:
-    """Keys of like size, then a third of all events on one; then by rows."""
+    """Keys of like size, then a third of all events on one; then by rows and by windows."""
     labels, events = SIZES[size]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
@@ -71,6 +71,26 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
             taken[OURS].append(interleaved({OURS: ours(folder)}, min(runs, 3))[OURS])
     what = "labels, ten times as many events"
     yield Curve("3 windows × (sum, count, max)", what, GROWTH[size], "s", taken)
+    yield by_windows(min(runs, 3))
+
+
+def by_windows(runs: int) -> Curve:
+    """More windows, the longest of which stays as long, so that as many events are in reach."""
+    xs, taken = (1, 3, 10, 30), dict[str, list[float]]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        write(folder, 5_000, 50_000, hot=False)
+        for n in xs:
+            windows = {f"{720 - i}h": (720 - i) * 3_600_000_000 for i in range(n)}
+            define(folder, tuple(KINDS), windows)
+            works = {
+                OURS: ours(folder),
+                "range join": by_hand(folder, range_join(tuple(KINDS), windows)),
+            }
+            check(works[OURS](), works["range join"](), arrived=True, name="range join")
+            for contender, took in interleaved(works, runs).items():
+                taken.setdefault(contender, []).append(took)
+    return Curve("n windows × (sum, count, max), 5,000 × 50,000", "windows", xs, "s", taken)
 
 
 def write(folder: Path, labels: int, events: int, *, hot: bool) -> None:
@@ -100,10 +120,10 @@ def write(folder: Path, labels: int, events: int, *, hot: bool) -> None:
     (folder / "feature_store.yaml").write_text("project: bench\n")
 
 
-def define(folder: Path, kinds: tuple[str, ...]) -> None:
+def define(folder: Path, kinds: tuple[str, ...], windows: Iterable[str] = WINDOWS) -> None:
     """The repo's definitions: these aggregates over each window."""
     features = ", ".join(
-        f'"{kind}_{w}": {KINDS[kind].format(w=w)}' for w in WINDOWS for kind in kinds
+        f'"{kind}_{w}": {KINDS[kind].format(w=w)}' for w in windows for kind in kinds
     )
     (folder / "definitions.py").write_text(DEFINITIONS.format(features=features))
 
@@ -130,15 +150,15 @@ def by_hand(folder: Path, sql: str) -> Callable[[], pa.Table]:
     return work
 
 
-def range_join(kinds: tuple[str, ...]) -> str:
+def range_join(kinds: tuple[str, ...], windows: Mapping[str, int] = WINDOWS) -> str:
     """Each label with its events of the longest window, grouped."""
     columns = []
-    for w, us in WINDOWS.items():
+    for w, us in windows.items():
         inside = f"e.event_timestamp > l.event_timestamp - INTERVAL {us} MICROSECOND"
         for kind in kinds:
             value = "e.key" if kind == "count" else "e.x"
             columns.append(f"{kind}({value}) FILTER ({inside}) AS {kind}_{w}")
-    longest = max(WINDOWS.values())
+    longest = max(windows.values())
     return (
         f"SELECT l.label, {', '.join(columns)} FROM labels l LEFT JOIN events e ON l.key = e.key "
         f"AND e.event_timestamp <= l.event_timestamp AND e.created <= l.event_timestamp AND "
