@@ -89,9 +89,13 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+# By which plans keys are joined: all by one, or those of an even number of events by the others.
+CROWDED = ("TRUE", "FALSE", "e.n % 2 = 0")
+
+
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plans, "_crowded", lambda *_: True)
+    monkeypatch.setattr(window_plans, "_crowded", lambda *_: "TRUE")
 
 
 @pytest.mark.usefixtures("crowded")
@@ -150,30 +154,36 @@ def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, latenes
     times = [*chance.sample(at, 90), *(chance.randrange(11 * DAY) for _ in range(60))]
     questions = [Question({"key": chance.choice((1, 1, 5, 6, 999, None))}, t) for t in times]
     found = {}
-    for crowded in (True, False):
+    expected = paths.oracle(questions)
+    for crowded in CROWDED:
         monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
         found[crowded] = paths.offline(questions)
-    expected = paths.oracle(questions)
-    assert not paths.shown(questions, expected, found[False])
-    assert not paths.shown(questions, expected, found[True])
+        assert not paths.shown(questions, expected, found[crowded])
     paths.close()
 
 
-def test_a_crowded_key_is_what_running_sums_are_for(con, monkeypatch):
+def test_crowded_keys_are_what_running_sums_are_for_and_they_alone(con, monkeypatch):
     chosen = []
-    decide = window_plans._crowded
-    monkeypatch.setattr(
-        window_plans, "_crowded", lambda *given: chosen.append(decide(*given)) or chosen[-1]
-    )
+    find = window_plans._find_crowded
+
+    def noted(con, view, asked, name, *given):
+        most = find(con, view, asked, name, *given)
+        chosen.append(con.execute(f"SELECT k0 FROM {name}").fetchall())
+        return most
+
+    monkeypatch.setattr(window_plans, "_find_crowded", noted)
     event = skewed(3, late_share=0.0, lateness=1)[0]
-    for keys in (1, 1_000):
-        rows = [event | {"key": i % keys, "__ts": i, "__created": i} for i in range(1_000)]
+    # A thousand labels of two keys, of which one has a thousand events; or of a thousand keys.
+    for keys, wanted in ((2, [(0,)]), (1_000, [])):
+        rows = [event | {"key": 0, "__ts": i, "__created": i} for i in range(1_000 * (keys == 2))]
+        rows += [event | {"key": i, "__ts": i, "__created": i} for i in range(1, 1_000, 2)]
         paths = Paths(con, service_of(view("v", ONE, late, sums)), {"late": rows})
-        asked = [Question({"key": i % keys}, 500) for i in range(1_000)]
+        asked = [Question({"key": i % keys}, 500 + i) for i in range(1_000)]
         answers = paths.offline(asked)
-        assert bits(answers[0]) == bits(paths.oracle(asked[:1])[0])
+        for i in (0, 1, 2, 499, 998, 999):
+            assert bits(answers[i]) == bits(paths.oracle(asked[i : i + 1])[0])
+        assert chosen.pop() == wanted
         paths.close()
-    assert chosen == [True, False]
 
 
 # --- sources with ids -----------------------------------------------------------------------------
@@ -203,7 +213,7 @@ def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypat
         rows, questions, _ = case
         paths = Paths(con, service, rows)
         expected = paths.oracle(questions)
-        for crowded, buckets in ((True, 1), (False, 1), (True, 3)):
+        for crowded, buckets in (*((crowded, 1) for crowded in CROWDED), ("TRUE", 3)):
             monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
             found = paths.offline(questions, buckets=buckets)
             agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
