@@ -181,9 +181,7 @@ def _ends(asked: Sequence[Asked]) -> tuple[int, int]:
     return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
 
 
-def _tiled_join(
-    view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int
-) -> str:
+def _tiled_join(view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
     """As `_range_join`, within tiles of time as long as the windows reach: an event stands in one
     and a label asks for two."""
     nearest, farthest = _ends(asked)
@@ -362,10 +360,9 @@ def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str
 
 # --- running extremes -----------------------------------------------------------------------------
 
-# Rows are in segments, numbered so that they come one after the other: an entity's number, then six
-# bits for the level, one for the direction, and a tile's first instant, which is within 2**62.
-_LEVELS, _SEGMENT = 64, 2**63
-_RANK_BITS = 32
+# An entity's number, six bits for the level and one for the direction make a row's __code. That, a
+# tile's first instant, which is within 2**62, and a rank make one number: each has bits of its own.
+_LEVELS, _TILES, _RANKS = 64, 2**63, 2**32
 
 
 def _running_extremes(asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
@@ -453,9 +450,10 @@ def _running_best(
 
     In the tile in which an event opens it counts from then on, in the one in which it closes until
     then, and in one between all the time. So it stands in two orders, of which the second is by
-    time backwards; so do labels; and the ranks of those before a label in its segment are those
-    of the events that count. The best of all rows so far is the best of the segment: each has
-    greater numbers than the one before. `several`: there may be events of several levels.
+    time backwards; so do labels; and the ranks of those before a label in its tile are those of
+    the events that count. The best of all rows so far is the best of the tile, since each tile has
+    greater numbers than the one before, or it is of one before. `several`: there may be events of
+    several levels.
     """
     ever = length == LIFETIME_US
     several = several and not ever
@@ -466,8 +464,8 @@ def _running_best(
         return "0" if ever else f"fk_hop({at}, {width})"
 
     def segment(backwards: bool, first: str) -> str:
-        code = f"((__n * {_LEVELS} + __level) * 2 + {int(backwards)})::HUGEINT"
-        return f"{code} * {_SEGMENT} {'-' if backwards else '+'} {first} AS __segment"
+        code = f"(__n * {_LEVELS} + __level) * 2 + {int(backwards)}"
+        return f"{code} AS __code, {'-' if backwards else ''}{first} AS __tile"
 
     ranks = sorted(set(columns.values()))
     of_event = ", ".join(["NULL::BIGINT AS __rid", *(f"r{i}" for i in ranks)])
@@ -493,16 +491,17 @@ def _running_best(
             f"SELECT {segment(False, between)}, 2 * {between}, {of_event} FROM {events} "
             f"WHERE {tile('__closes')} > {between}"
         )
-    shift = 2**_RANK_BITS
-    best = ", ".join(
-        f"max(__segment * {shift} + r{i}) OVER (ROWS UNBOUNDED PRECEDING) AS b{i}" for i in ranks
-    )
+    base = f"(__code::HUGEINT * {_TILES} + __tile) * {_RANKS} AS __base"
+    given = ", ".join(f"r{i}" for i in ranks)
+    best = ", ".join(f"max(__base + r{i}) OVER (ROWS UNBOUNDED PRECEDING) AS b{i}" for i in ranks)
     shown = ", ".join(
-        f"max(b{i} - __segment * {shift}) FILTER (b{i} > __segment * {shift}) AS {name}"
-        for name, i in columns.items()
+        f"max(b{i} - __base) FILTER (b{i} > __base) AS {name}" for name, i in columns.items()
     )
+    # Within a code the tiles, too, are in the order of __z. DuckDB sorts by BIGINTs in a fifth of
+    # the time that it takes for HUGEINTs.
     return (
-        f"(SELECT __rid, {shown} FROM (SELECT __rid, __segment, {best} FROM "
-        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY __segment, __z)) "
+        f"(SELECT __rid, {shown} FROM (SELECT __rid, __base, {best} FROM "
+        f"(SELECT __rid, {base}, {given} FROM "
+        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY __code, __z))) "
         "WHERE __rid IS NOT NULL GROUP BY __rid)"
     )
