@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -46,6 +47,7 @@ from featurekit.aggregates import (
 )
 from featurekit.compiled import compile_view
 from featurekit.errors import DefinitionError
+from featurekit.types import INSTANT_MAX, INSTANT_MIN
 
 ADDING = {
     **sums,
@@ -89,9 +91,13 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+# By which plans keys are joined: all by one, or those of an even number of events by the others.
+CROWDED = ("TRUE", "FALSE", "e.n % 2 = 0")
+
+
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plans, "_crowded", lambda *_: True)
+    monkeypatch.setattr(window_plans, "_crowded", lambda *_: "TRUE")
 
 
 @pytest.mark.usefixtures("crowded")
@@ -150,30 +156,96 @@ def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, latenes
     times = [*chance.sample(at, 90), *(chance.randrange(11 * DAY) for _ in range(60))]
     questions = [Question({"key": chance.choice((1, 1, 5, 6, 999, None))}, t) for t in times]
     found = {}
-    for crowded in (True, False):
+    expected = paths.oracle(questions)
+    for crowded in CROWDED:
         monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
         found[crowded] = paths.offline(questions)
-    expected = paths.oracle(questions)
-    assert not paths.shown(questions, expected, found[False])
-    assert not paths.shown(questions, expected, found[True])
+        assert not paths.shown(questions, expected, found[crowded])
     paths.close()
 
 
-def test_a_crowded_key_is_what_running_sums_are_for(con, monkeypatch):
-    chosen = []
-    decide = window_plans._crowded
-    monkeypatch.setattr(
-        window_plans, "_crowded", lambda *given: chosen.append(decide(*given)) or chosen[-1]
-    )
-    event = skewed(3, late_share=0.0, lateness=1)[0]
-    for keys in (1, 1_000):
-        rows = [event | {"key": i % keys, "__ts": i, "__created": i} for i in range(1_000)]
-        paths = Paths(con, service_of(view("v", ONE, late, sums)), {"late": rows})
-        asked = [Question({"key": i % keys}, 500) for i in range(1_000)]
-        answers = paths.offline(asked)
-        assert bits(answers[0]) == bits(paths.oracle(asked[:1])[0])
+def tiny(kind, **options) -> dict:
+    """Windows of some microseconds, so that among a few dozen of instants are all borders."""
+    return {
+        f"{kind.__name__}_{w}_{hop}_{offset}": kind(
+            window=f"{w}us",
+            hop=f"{hop}us" if hop else None,
+            offset=f"{offset}us" if offset else None,
+            **options,
+        )
+        for w, hop, offset in (
+            *((1, 0, 0), (2, 0, 0), (5, 0, 0), (8, 0, 3), (13, 0, 0), (5, 0, 7)),
+            *((4, 1, 0), (4, 3, 0), (6, 6, 1), (2, 7, 0), (3, 16, 5), (2**60, 5, 1), (9, 4, 2)),
+        )
+    }
+
+
+EXTREMES = {
+    **tiny(Max, input="amount"),
+    **tiny(Min, input="name", where="flag"),
+    "ever": Max("qty", window="lifetime"),
+    "ever_back": Min("amount", window="lifetime", offset="2us"),
+    "flags": Max("flag", window="6us"),
+}
+BASES = (0, -1_000, -DAY, awkward.YEAR_2026, INSTANT_MIN + 20, INSTANT_MAX - 20)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("lateness", [0, 1, 3, 12, 40])
+def test_running_extremes_know_the_border_of_every_tile(con, monkeypatch, base, lateness):
+    chance = random.Random(base + lateness)
+    of = prompt if lateness == 0 else late
+    service = service_of(view("extremes", ONE, of, EXTREMES))
+    values = (0.0, -0.0, math.nan, math.inf, -math.inf, *(chance.uniform(-9, 9) for _ in range(9)))
+    instants = range(base - 20, base + 21)
+    for key_count, events in ((1, 6), (2, 40)):
+        rows = []
+        for _ in range(events):
+            ts = chance.choice(instants)
+            rows.append(
+                {
+                    "key": chance.randrange(key_count),
+                    "key2": "a",
+                    "amount": chance.choice(values[chance.choice((0, 5)) :]),
+                    "qty": chance.randrange(-9, 9),
+                    "flag": chance.choice((True, True, False, None)),
+                    "name": chance.choice(("a", "b", "", "é", None)),
+                    "__ts": ts,
+                    "__created": min(ts + chance.randrange(lateness + 1), INSTANT_MAX),
+                }
+            )
+        times = [t for t in range(base - 24, base + 45) if INSTANT_MIN <= t <= INSTANT_MAX]
+        questions = [Question({"key": k}, t) for t in times for k in (*range(key_count), None)]
+        paths = Paths(con, service, {of.name: rows})
+        expected = paths.oracle(questions)
+        for crowded in CROWDED:
+            monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+            agree(paths, questions, crowded, expected, paths.offline(questions))
         paths.close()
-    assert chosen == [True, False]
+
+
+def test_crowded_keys_are_what_running_sums_are_for_and_they_alone(con, monkeypatch):
+    chosen = []
+    find = window_plans._find_crowded
+
+    def noted(con, view, asked, name, *given):
+        most = find(con, view, asked, name, *given)
+        chosen.append(con.execute(f"SELECT k0 FROM {name}").fetchall())
+        return most
+
+    monkeypatch.setattr(window_plans, "_find_crowded", noted)
+    event = skewed(3, late_share=0.0, lateness=1)[0]
+    # A thousand labels of two keys, of which one has a thousand events; or of a thousand keys.
+    for keys, wanted in ((2, [(0,)]), (1_000, [])):
+        rows = [event | {"key": 0, "__ts": i, "__created": i} for i in range(1_000 * (keys == 2))]
+        rows += [event | {"key": i, "__ts": i, "__created": i} for i in range(1, 1_000, 2)]
+        paths = Paths(con, service_of(view("v", ONE, late, sums)), {"late": rows})
+        asked = [Question({"key": i % keys}, 500 + i) for i in range(1_000)]
+        answers = paths.offline(asked)
+        for i in (0, 1, 2, 499, 998, 999):
+            assert bits(answers[i]) == bits(paths.oracle(asked[i : i + 1])[0])
+        assert chosen.pop() == wanted
+        paths.close()
 
 
 # --- sources with ids -----------------------------------------------------------------------------
@@ -203,7 +275,7 @@ def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypat
         rows, questions, _ = case
         paths = Paths(con, service, rows)
         expected = paths.oracle(questions)
-        for crowded, buckets in ((True, 1), (False, 1), (True, 3)):
+        for crowded, buckets in (*((crowded, 1) for crowded in CROWDED), ("TRUE", 3)):
             monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
             found = paths.offline(questions, buckets=buckets)
             agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
