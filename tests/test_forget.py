@@ -21,7 +21,7 @@ from featurekit.deployment import fed_views
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.forget import Forgot
 from featurekit.online.server import scratch_redis
-from featurekit.push_log import segments
+from featurekit.push_log import read_segment, segments
 from featurekit.registry import Tombstone
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
@@ -268,8 +268,9 @@ def test_a_replay_of_what_arrived_before_is_left_out_and_counted(repo: Repo) -> 
 
 
 def rows_in_log(repo: Repo, customer: int) -> int:
-    files = (repo.folder / ".featurekit" / "log" / "lines").glob("*.parquet")
-    return sum(pq.read_table(f)["customer_id"].to_pylist().count(customer) for f in files)
+    files = (repo.folder / ".featurekit" / "log" / "lines").glob("[!.]*")
+    tables = [table for f in files if (table := read_segment(f)) is not None]
+    return sum(table["customer_id"].to_pylist().count(customer) for table in tables)
 
 
 def test_states_of_every_version_go(repo: Repo) -> None:
