@@ -72,7 +72,7 @@ def _due(folder: Path, fan: int) -> list[str]:
     that has ended."""
     by_level: dict[int, list[str]] = {}
     for name in segment_names(folder):
-        if name.endswith(SUFFIX) and journal.read(folder / name).ended:
+        if name.endswith(SUFFIX) and journal.has_ended(folder / name):
             return [name]
         by_level.setdefault(level(name), []).append(name)
     for _, found in sorted(by_level.items()):

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ _HEAD, _CHECK = struct.Struct("<4sII"), struct.Struct("<I")
 _FRONT = _HEAD.size + _CHECK.size
 _sync = getattr(os, "fdatasync", os.fsync)
 _READ = 1 << 20
+_POLL_S, _PATIENCE_S = 0.001, 10.0
 
 
 def record(content: bytes | memoryview, at: int) -> bytes:
@@ -96,6 +98,15 @@ def read(path: str | Path) -> Read:
         return Read(file.read(), os.path.basename(path))  # noqa: PTH119
 
 
+def has_ended(path: Path) -> bool:
+    """Whether nobody appends to a journal any more: its last record says so."""
+    with path.open("rb") as file:
+        at = max(0, file.seek(0, os.SEEK_END) - _FRONT)
+        file.seek(at)
+        last = file.read()
+    return last == record(b"", at)
+
+
 def end(path: Path) -> Read:
     """Let nobody append to a journal any more; what it holds then."""
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -130,7 +141,17 @@ def _all(file: int) -> bytes:
 
 @contextlib.contextmanager
 def _locked(file: int) -> Iterator[None]:
-    fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock of a journal. Its maker has it for one write: BlockingIOError where one dies
+    that a process which it forked outlives."""
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() - begun > _PATIENCE_S:
+                raise
+            time.sleep(_POLL_S)
     try:
         yield
     finally:
@@ -169,8 +190,9 @@ class Journal:
                 first = record(self.schema.serialize(), 0)
                 data = first + record(content, len(first))
             try:
-                if os.write(file, data) != len(data):
-                    self._rest(data)
+                written = os.write(file, data)
+                while written < len(data):  # the next write says why
+                    written += os.write(file, memoryview(data)[written:])
                 _sync(file)
                 if not size:
                     sync_folder(os.path.dirname(self.path))  # noqa: PTH120
@@ -179,19 +201,14 @@ class Journal:
                 raise
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
-        self.size += len(data)
+        self.size = size + len(data)
         self.pushes += 1
         return True
 
-    def _rest(self, data: bytes) -> None:
-        """Write what a write has left over, which says why it did."""
-        view = memoryview(data)[os.fstat(self._file).st_size - self.size :]
-        while view:
-            view = view[os.write(self._file, view) :]
-
     def end(self) -> None:
-        """Append no more."""
-        with contextlib.suppress(FileNotFoundError):
+        """Append no more, and let go of the file. Where that cannot be written down, the journal
+        stays as one whose maker is gone."""
+        with contextlib.suppress(OSError, SourceError):
             end(Path(self.path))
         self.close()
 

@@ -36,6 +36,7 @@ from featurekit.errors import (
     EntityFrameError,
     OnlineError,
     RegistryError,
+    SourceError,
     StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
@@ -679,7 +680,7 @@ class FeatureStore:
                 raise
         if due:
             # The push is done whether this is or not; a later one tries again.
-            with suppress(OSError):
+            with suppress(OSError, SourceError):
                 compact(self.state_dir, source)
         left_out = arrived - len(events)
         return replace(done, quarantined=taken.quarantined, forgotten=left_out)
