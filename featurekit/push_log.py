@@ -162,21 +162,28 @@ class _Columns:
     """How a source's rows are stored: in DuckDB's canonical types."""
 
     def __init__(self, source: EventSource) -> None:
+        pa = _pa()
         types = [*source.schema.items(), *((name, INT) for name in _INSTANTS)]
-        self.columns = [(name, type_.arrow, _stored_type(type_)) for name, type_ in types]
-        self.schema = _pa().schema([(name, stored) for name, _, stored in self.columns])
+        self.given = pa.struct([(name, type_.arrow) for name, type_ in types])
+        self.schema = pa.schema([(name, _stored_type(type_)) for name, type_ in types])
+        self.as_given = pa.schema(self.given).equals(self.schema)
 
     def batch(self, rows: Any) -> Any:
         """The rows, dicts or an Arrow table, as one RecordBatch."""
         pa = _pa()
-        arrays = []
-        for name, given, stored in self.columns:
-            if isinstance(rows, list):
-                column = pa.array([row[name] for row in rows], given)
-            else:
-                column = rows[name].combine_chunks()
-            arrays.append(column if column.type == stored else column.cast(stored))
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if isinstance(rows, list):
+            # One call for all columns: one for each of them takes three times as long.
+            made = pa.RecordBatch.from_struct_array(pa.array(rows, self.given))
+            if self.as_given:
+                return made
+            columns = made.columns
+        else:
+            columns = [rows[name].combine_chunks() for name in self.schema.names]
+        stored = [
+            column if column.type == type_ else column.cast(type_)
+            for column, type_ in zip(columns, self.schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(stored, schema=self.schema)
 
 
 _columns: dict[int, tuple[EventSource, _Columns]] = {}
