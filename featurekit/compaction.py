@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import json
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from featurekit import journal
+from featurekit.journal import SUFFIX
 from featurekit.push_log import (
     REPLACES,
-    forget_recent,
     level,
     log_folder,
     put_segment,
-    recent,
+    read_segment,
     replaced_by,
-    schema_text,
+    schema_of,
     segment_names,
-    written_schema,
 )
 
 FAN = 64
@@ -70,53 +68,46 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def _due(folder: Path, fan: int) -> list[str]:
-    """The names of segments of one level and one schema, `fan` of them or more."""
+    """The names of segments of one level and one schema, `fan` of them or more; or of a journal
+    that has ended."""
     by_level: dict[int, list[str]] = {}
     for name in segment_names(folder):
+        if name.endswith(SUFFIX) and journal.has_ended(folder / name):
+            return [name]
         by_level.setdefault(level(name), []).append(name)
     for _, found in sorted(by_level.items()):
         if len(found) < fan:
             continue
-        alike: dict[Any, list[str]] = {}
+        alike: dict[str, list[str]] = {}
         for name in found:
-            alike.setdefault(written_schema(folder, name) or _schema(folder / name), []).append(
-                name
-            )
+            schema = schema_of(folder / name)
+            if schema is not None:
+                alike.setdefault(schema, []).append(name)
         for same in alike.values():
             if len(same) >= fan:
                 return same
     return []
 
 
-@functools.lru_cache(maxsize=4096)  # what a segment holds may change, its columns never
-def _schema(path: Path) -> str:
-    import pyarrow.parquet as pq
-
-    return schema_text(pq.read_schema(path))
-
-
-def _read(path: Path) -> Any:
-    """A segment's rows: by itself, since `read_table` first makes a data set of it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(pa.BufferReader(path.read_bytes())) as file:
-        return file.read(use_threads=False)
-
-
 def _join(folder: Path, names: list[str]) -> None:
     import pyarrow as pa
 
-    known = recent(folder, names)
-    tables = [known[n].table if n in known else _read(folder / n) for n in names]
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    for name in names:
+        if name.endswith(SUFFIX):
+            journal.end(folder / name)  # what is appended from now on would be in neither
+    read = [read_segment(folder / name) for name in names]
+    tables = [table.replace_schema_metadata() for table in read if table is not None]
+    if not tables:
+        for name in names:
+            (folder / name).unlink()
+        return
+    table = pa.concat_tables(tables)
     # What they stand for may not have been removed yet.
     gone = {n for name in names if level(name) for n in replaced_by(folder / name)}
     replaced = {*names, *(n for n in gone if (folder / n).exists())}
     table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(replaced))})
     first = min(name.split("-")[0] for name in names)
     put_segment(folder / f"{first}-{uuid.uuid4().hex}-L{level(names[0]) + 1}.parquet", table)
-    forget_recent(folder, names)
 
 
 def _clean(folder: Path, grace_s: float) -> None:

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit import journal
 from featurekit.compaction import alone_in
 from featurekit.compiled import View
 from featurekit.define import Entity, EventSource
 from featurekit.deployment import fed_views, locked
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
+from featurekit.journal import SUFFIX
 from featurekit.materialise import materialize_view
 from featurekit.online.blocks import head_key, state_keys
 from featurekit.online.codec import encode_key
@@ -28,7 +30,14 @@ from featurekit.online.ids import Ids
 from featurekit.online.state import NEVER, NEVER_VISIBLE, State, newest_arrival
 from featurekit.online.states import update_states
 from featurekit.online.store import OnlineStore
-from featurekit.push_log import log_folder, put_segment, segments
+from featurekit.push_log import (
+    log_folder,
+    of_table,
+    put_journal,
+    put_segment,
+    read_segment,
+    segments,
+)
 from featurekit.registry import Tombstone
 from featurekit.serve import project_key
 from featurekit.sources.events import numbered_rows, source_files
@@ -221,26 +230,34 @@ class _Rows:
         if not folder.is_dir():
             return 0
         with alone_in(folder, wait=True):
+            found = sorted(path for path in folder.iterdir() if path.suffix in (".parquet", SUFFIX))
+            for path in found:
+                if path.suffix == SUFFIX:
+                    journal.end(path)  # whoever appends to it goes on in another
             counted = segments(state_dir, source)
-            gone = {path: self._strip(path) for path in sorted(folder.glob("*.parquet"))}
-        return sum(gone[path] for path in counted)
+            gone = {path: self._strip(path) for path in found}
+        return sum(gone.get(path, 0) for path in counted)
 
     def _strip(self, path: Path) -> int:
-        import pyarrow.parquet as pq
-
-        segment = f"read_parquet([{text_literal(str(path))}])"
-        columns = self.con.execute(f"DESCRIBE SELECT * FROM {segment}").fetchall()
+        if path.suffix == SUFFIX:
+            table = read_segment(path)
+            if table is None:
+                return 0
+            relation, put = of_table(self.con, table), put_journal
+        else:
+            relation, put = f"read_parquet([{text_literal(str(path))}])", put_segment
+        columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         if not {name for name, *_ in columns} >= self.types.keys():
             return 0  # written before the source had such a column
         same = " AND ".join(f"w.{quote(n)} = s.{quote(n)}" for n in self.types)
         held = self.con.execute(
-            f"SELECT n FROM (SELECT *, row_number() OVER () - 1 AS n FROM {segment}) s "
+            f"SELECT __row FROM (SELECT *, row_number() OVER () - 1 AS __row FROM {relation}) s "
             f"SEMI JOIN __who w ON {same} WHERE __created <= {self.until}"
         ).fetchall()
         if held:
             rows = {n for (n,) in held}
-            table = pq.read_table(path, partitioning=None)
-            put_segment(path, table.filter([i not in rows for i in range(table.num_rows)]))
+            table = read_segment(path)
+            put(path, table.filter([i not in rows for i in range(table.num_rows)]))
         return len(held)
 
 

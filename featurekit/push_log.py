@@ -1,7 +1,7 @@
-"""The offline log of pushed events: Parquet segments beside the repo, read with the source's files.
+"""The offline log of pushed events, beside the repo, read with the source's files.
 
-A segment is written whole under another name and then renamed, so that a reader sees all of a push
-or nothing of it.
+Its segments are Parquet files, written whole under another name and then renamed, and journals to
+which small pushes are appended: either way a reader sees all of a push or nothing of it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ from __future__ import annotations
 import functools
 import json
 import os
-import threading
 import uuid
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from featurekit import journal
 from featurekit.define import EventSource
 from featurekit.errors import SourceError
+from featurekit.journal import SUFFIX, Journal, sync_folder
 from featurekit.to_duckdb import quote, text_literal
 from featurekit.types import INT, Type
 
 REPLACES = b"featurekit.replaces"
 _FEW = 1000
-_MOST, _MOST_ROWS = 128, 10_000
-"""Segments, and rows of them, that a process remembers."""
+"""Rows of a push that goes to a journal."""
+_PUSHES, _BYTES = 512, 1 << 20
+"""What a journal holds at most, but for its last push."""
+_MOST = 256
+_FILES = 32
+"""New files of a process after which it is time to join them."""
 
 
 def log_folder(state_dir: Path, source: str) -> Path:
@@ -33,20 +37,80 @@ def log_folder(state_dir: Path, source: str) -> Path:
     return state_dir / "log" / source
 
 
+class PushLog:
+    """The log as one process writes it: small pushes into journals of its own, as many as were ever
+    written to at once, and each large one as a segment. Threads may share it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self._idle: dict[str, list[tuple[_Columns, Journal]]] = {}
+        self._pid = os.getpid()
+        self._files = 0
+
+    def keep(self, source: EventSource, rows: Any) -> bool:
+        """Keep the rows of a push, as an Arrow table or as dicts of the source's columns, with
+        `__ts` and `__created`, to last through a power failure; whether it is time to join what has
+        come together. Where it raises, nothing is kept."""
+        if len(rows) > _FEW:
+            write_segment(self.state_dir, source, rows)
+            return self._made_a_file()
+        columns = columns_of(source)
+        batch = columns.batch(rows)
+        mine = self._taken(source.name, columns)
+        while mine is None or not mine.append(batch):
+            if mine is not None:
+                mine.close()
+            mine = Journal(_new(self.state_dir, source.name, batch, SUFFIX), columns.schema)
+        if mine.pushes >= _PUSHES or mine.size >= _BYTES:
+            mine.end()
+            return True
+        self._idle.setdefault(source.name, []).append((columns, mine))
+        return mine.pushes == 1 and self._made_a_file()
+
+    def _taken(self, source: str, columns: _Columns) -> Journal | None:
+        """A journal that nobody else writes to; None where there is none of these columns."""
+        if self._pid != os.getpid():  # a forked process leaves its parent's journals alone
+            self.close()
+            self._pid = os.getpid()
+        idle = self._idle.get(source)
+        while idle:
+            try:
+                of, found = idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if of is columns:
+                return found
+            found.close()
+        return None
+
+    def _made_a_file(self) -> bool:
+        """Whether it is time to join files, now that there is one more: also after the first, for
+        what others have left."""
+        self._files += 1
+        return self._files % _FILES == 1
+
+    def close(self) -> None:
+        """Let go of the journals, which stay as they are."""
+        idle, self._idle = self._idle, {}
+        for _, found in (pair for of_source in idle.values() for pair in of_source):
+            found.close()
+
+
 def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
-    """Keep the rows of a push, as an Arrow table or as dicts of the source's columns, with `__ts`
-    and `__created`; the segment's path."""
-    table = _stored(source, rows)
-    # Names sort by time of writing; no result depends on it (T6).
-    first = min(table["__created"].to_pylist(), default=0)
-    path = log_folder(state_dir, source.name) / f"{first:020d}-{uuid.uuid4().hex}.parquet"
-    file = put_segment(path, table)
-    if table.num_rows <= _FEW:
-        _remember(os.fspath(path), _Recent(file, table))
+    """Keep the rows of a push as a segment of its own; the segment's path."""
+    pa = _pa()
+    columns = columns_of(source)
+    table = pa.Table.from_batches([columns.batch(rows)], schema=columns.schema)
+    path = Path(_new(state_dir, source.name, table, ".parquet"))
+    put_segment(path, table)
     return path
 
 
-_INSTANTS = ("__ts", "__created")
+def _new(state_dir: Path, source: str, rows: Any, suffix: str) -> str:
+    """A path for a new file of the log."""
+    # Names sort by time of writing; no result depends on it (T6).
+    first = min(rows["__created"].to_pylist(), default=0)
+    return f"{log_folder(state_dir, source)}{os.sep}{first:020d}-{uuid.uuid4().hex}{suffix}"
 
 
 def _pa() -> Any:
@@ -55,20 +119,24 @@ def _pa() -> Any:
     return pa
 
 
-def put_segment(path: Path, table: Any) -> _File:
-    """Write a segment whole, to last through a power failure, before it has its name; which file it
-    is."""
+def put_segment(path: Path, table: Any) -> None:
+    """Write a segment whole, to last through a power failure, before it has its name."""
     import pyarrow.parquet as pq
 
     made = _pa().BufferOutputStream()
     # Of few rows statistics and dictionaries are most of the file, and of the work.
     large = table.num_rows > _FEW
     pq.write_table(table, made, use_dictionary=large, write_statistics=large)
-    return _put(path, made.getvalue())
+    _put(path, made.getvalue())
 
 
-def _put(path: Path, data: Any) -> _File:
-    name, folder = os.fspath(path), os.fspath(path.parent)
+def put_journal(path: Path, table: Any) -> None:
+    """As `put_segment`, of a journal that has ended."""
+    _put(path, journal.encoded(table))
+
+
+def _put(path: Path, data: Any) -> None:
+    name = os.fspath(path)
     hidden = name.removesuffix(path.suffix) + ".writing"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
@@ -81,107 +149,54 @@ def _put(path: Path, data: Any) -> _File:
         while view:
             view = view[os.write(file, view) :]
         os.fsync(file)
-        found = _file(os.fstat(file))
     finally:
         os.close(file)
     os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
-    there = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(there)
-    finally:
-        os.close(there)
-    return found
+    sync_folder(os.fspath(path.parent))
 
 
-# --- what this process has written ----------------------------------------------------------------
-
-_File = tuple[int, int, int, int]
+_INSTANTS = ("__ts", "__created")
 
 
-def _file(found: os.stat_result) -> _File:
-    """What tells a file from another that was put in its place."""
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+class _Columns:
+    """How a source's rows are stored: in DuckDB's canonical types."""
 
+    def __init__(self, source: EventSource) -> None:
+        pa = _pa()
+        types = [*source.schema.items(), *((name, INT) for name in _INSTANTS)]
+        self.given = pa.struct([(name, type_.arrow) for name, type_ in types])
+        self.schema = pa.schema([(name, _stored_type(type_)) for name, type_ in types])
+        self.as_given = pa.schema(self.given).equals(self.schema)
 
-@dataclass(frozen=True, slots=True)
-class _Recent:
-    """A segment's file, and its rows."""
-
-    file: _File
-    table: Any
-
-
-_recent: OrderedDict[str, _Recent] = OrderedDict()
-_recent_rows = 0
-_lock = threading.Lock()
-
-
-def _remember(path: str, made: _Recent) -> None:
-    """Keep the rows of the newest segments, which are soon joined, so that they are not read."""
-    global _recent_rows
-    with _lock:
-        _recent[path] = made
-        _recent_rows += made.table.num_rows
-        while len(_recent) > _MOST or _recent_rows > _MOST_ROWS:
-            _, gone = _recent.popitem(last=False)
-            _recent_rows -= gone.table.num_rows
-
-
-def recent(folder: Path, names: Sequence[str]) -> dict[str, _Recent]:
-    """The rows of those segments that this process has written, where no other file is in their
-    place."""
-    wanted, found, lost = set(names), {}, []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name not in wanted:
-                continue
-            with _lock:
-                made = _recent.get(entry.path)
-            if made is None:
-                continue
-            if made.file == _file(entry.stat()):
-                found[entry.name] = made
-            else:
-                lost.append(entry.name)
-    forget_recent(folder, lost)
-    return found
-
-
-def forget_recent(folder: Path, names: Iterable[str]) -> None:
-    """Keep the rows of these segments no longer."""
-    global _recent_rows
-    with _lock:
-        for name in names:
-            gone = _recent.pop(f"{folder}{os.sep}{name}", None)
-            _recent_rows -= 0 if gone is None else gone.table.num_rows
-
-
-def written_schema(folder: Path, name: str) -> str | None:
-    """As `schema_text`, of a segment that this process has written; None for another."""
-    with _lock:
-        made = _recent.get(f"{folder}{os.sep}{name}")
-    return None if made is None else schema_text(made.table.schema)
-
-
-@functools.lru_cache(maxsize=_MOST)
-def schema_text(schema: Any) -> str:
-    """What segments that may be joined have in common."""
-    text: str = schema.remove_metadata().to_string()
-    return text
-
-
-def _stored(source: EventSource, rows: Any) -> Any:
-    """Rows as an Arrow table, in DuckDB's canonical types."""
-    pa = _pa()
-    columns = {}
-    for name, type_ in [*source.schema.items(), *((name, INT) for name in _INSTANTS)]:
+    def batch(self, rows: Any) -> Any:
+        """The rows, dicts or an Arrow table, as one RecordBatch."""
+        pa = _pa()
         if isinstance(rows, list):
-            column = pa.array([row[name] for row in rows], type_.arrow)
+            # One call for all columns: one for each of them takes three times as long.
+            made = pa.RecordBatch.from_struct_array(pa.array(rows, self.given))
+            if self.as_given:
+                return made
+            columns = made.columns
         else:
-            column = rows[name]
-        stored = _stored_type(type_)
-        columns[name] = column if column.type == stored else column.cast(stored)
-    return pa.table(columns)
+            columns = [rows[name].combine_chunks() for name in self.schema.names]
+        stored = [
+            column if column.type == type_ else column.cast(type_)
+            for column, type_ in zip(columns, self.schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(stored, schema=self.schema)
+
+
+_columns: dict[int, tuple[EventSource, _Columns]] = {}
+
+
+def columns_of(source: EventSource) -> _Columns:
+    """How the source's rows are stored, found once."""
+    found = _columns.get(id(source))  # an id is another's only when its source is gone
+    if found is None or found[0] is not source:
+        if len(_columns) >= _MOST:
+            _columns.clear()
+        found = _columns[id(source)] = source, _Columns(source)
+    return found[1]
 
 
 def _stored_type(type_: Type) -> Any:
@@ -199,7 +214,7 @@ def segment_names(folder: Path) -> list[str]:
     """The names of the whole segments of a folder that no other stands in for, in order."""
     try:
         with os.scandir(folder) as found:
-            names = [entry.name for entry in found if entry.name.endswith(".parquet")]
+            names = [entry.name for entry in found if entry.name.endswith((".parquet", SUFFIX))]
     except FileNotFoundError:
         return []
     gone = {n for name in names if "-L" in name and level(name) for n in replaced_by(folder / name)}
@@ -221,60 +236,145 @@ def replaced_by(path: Path) -> tuple[str, ...]:
     return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
 
 
-def log_sql(paths: list[Path], source: EventSource) -> str:
-    """The logged events as a relation with the source's columns, `__ts` and `__created`.
+def read_segment(path: Path) -> Any:
+    """A segment's rows as an Arrow table; None of a journal that has none."""
+    import pyarrow.parquet as pq
+
+    if path.suffix == SUFFIX:
+        return journal.read(path).table
+    # By itself, since `read_table` first makes a data set of it.
+    with pq.ParquetFile(_pa().BufferReader(path.read_bytes())) as file:
+        return file.read(use_threads=False)
+
+
+def schema_of(path: Path) -> str | None:
+    """What segments that may be joined have in common; None of a journal that has not begun."""
+    if path.suffix != SUFFIX:
+        return _schema_text(path)
+    schema = journal.read(path).schema
+    return None if schema is None else str(schema.to_string())
+
+
+@functools.lru_cache(maxsize=4096)  # what a segment holds may change, its columns never
+def _schema_text(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    return str(pq.read_schema(path).remove_metadata().to_string())
+
+
+# --- the log as a relation ------------------------------------------------------------------------
+
+_tables = count()
+
+
+def log_sql(con: Any, paths: Sequence[Path], source: EventSource) -> str:
+    """The logged events as a relation of `con` with the source's columns, `__ts` and `__created`.
 
     A column that came to the schema after a push is null in its rows. SourceError where the log
     does not fit the schema of today: another type, or a null in a column that may not be None (S1).
+    What is read of a journal is what it holds now, however often the relation is.
     """
     parts = []
     for path in paths:
-        columns = [_column(path, source, name, type_) for name, type_ in source.schema.items()]
-        shown = ", ".join([*columns, "__ts", "__created"])
-        parts.append(f"SELECT {shown} FROM read_parquet([{text_literal(str(path))}])")
+        found = _looked(con, path)
+        if found is not None:
+            columns = [_column(found, source, name, t) for name, t in source.schema.items()]
+            parts.append(f"SELECT {', '.join([*columns, *_INSTANTS])} FROM {found.relation}")
+    if not parts:
+        typed = [
+            *((n, t.duckdb) for n, t in source.schema.items()),
+            *((n, "BIGINT") for n in _INSTANTS),
+        ]
+        return f"(SELECT {', '.join(f'NULL::{t} AS {quote(n)}' for n, t in typed)} WHERE FALSE)"
     return f"({' UNION ALL '.join(parts)})"
 
 
-def _column(path: Path, source: EventSource, name: str, type_: Type) -> str:
-    written = path.stat().st_mtime_ns
-    held = _held(path, written)
-    if name not in held:
+def of_table(con: Any, table: Any) -> str:
+    """An Arrow table's rows, in their order, in a temporary table of `con`."""
+    name = f"__journal_{next(_tables)}"
+    given = f"{name}_arrow"
+    con.register(given, table)
+    # DuckDB has Arrow compare what it scans of it, to which NaN is not what it is to DuckDB (S1).
+    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {given}")
+    con.unregister(given)
+    return name
+
+
+class _Looked:
+    """A segment as a relation: its columns, each with its Arrow type and its number of nulls."""
+
+    def __init__(self, path: Path, relation: str, held: dict[str, tuple[Any, int]]) -> None:
+        self.path, self.relation, self.held = path, relation, held
+
+    def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
+        """The values of a column outside the choices of its type."""
+        return _others(self.path, self.path.stat().st_mtime_ns, name, choices)
+
+
+class _LookedInto(_Looked):
+    """A journal's rows as they are now, in a table of a connection's own."""
+
+    def __init__(self, con: Any, path: Path, table: Any) -> None:
+        super().__init__(path, of_table(con, table), _held_by(table))
+        self.table = table
+
+    def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
+        """The values of a column outside the choices of its type."""
+        return _outside(self.table, name, choices)
+
+
+def _looked(con: Any, path: Path) -> _Looked | None:
+    """A segment; None of a journal that holds no rows."""
+    if path.suffix == SUFFIX:
+        table = journal.read(path).table
+        return None if table is None else _LookedInto(con, path, table)
+    relation = f"read_parquet([{text_literal(str(path))}])"
+    return _Looked(path, relation, _held(path, path.stat().st_mtime_ns))
+
+
+def _column(segment: _Looked, source: EventSource, name: str, type_: Type) -> str:
+    if name not in segment.held:
         if not type_.optional:
-            raise _misfit(path, source, name, "there is no such column, and it may not be None")
+            raise _misfit(segment, source, name, "there is no such column, and it may not be None")
         return f"NULL::{type_.duckdb} AS {quote(name)}"
-    found, nulls = held[name]
+    found, nulls = segment.held[name]
     wanted = _stored_type(type_)
     if found != wanted:
-        raise _misfit(path, source, name, f"it holds {found}, and {type_} is {wanted}")
+        raise _misfit(segment, source, name, f"it holds {found}, and {type_} is {wanted}")
     if nulls and not type_.optional:
-        raise _misfit(path, source, name, f"{nulls} of its values are None")
-    if type_.choices is not None and (others := _others(path, written, name, type_.choices)):
-        raise _misfit(path, source, name, f"{others[0]!r} is not among {type_.base}")
+        raise _misfit(segment, source, name, f"{nulls} of its values are None")
+    if type_.choices is not None and (others := segment.others(name, type_.choices)):
+        raise _misfit(segment, source, name, f"{others[0]!r} is not among {type_.base}")
     return f"{quote(name)}::{type_.duckdb} AS {quote(name)}" if type_.size else quote(name)
 
 
-def _misfit(path: Path, source: EventSource, name: str, what: str) -> SourceError:
+def _misfit(segment: _Looked, source: EventSource, name: str, what: str) -> SourceError:
     return SourceError(
-        f"source {source.name!r}, the log of pushed events {path.name}, column {name!r}: {what}; "
-        "give the changed column a new name that is optional, or declare it as it was"
+        f"source {source.name!r}, the log of pushed events {segment.path.name}, column {name!r}: "
+        f"{what}; give the changed column a new name that is optional, or declare it as it was"
     )
 
 
 @functools.cache
 def _others(path: Path, mtime_ns: int, name: str, choices: tuple[Any, ...]) -> list[Any]:
-    """The values of a segment's column outside the choices of its type."""
     del mtime_ns
     import pyarrow.parquet as pq
 
-    values = pq.read_table(path, columns=[name])[name].unique().to_pylist()
+    return _outside(pq.read_table(path, columns=[name]), name, choices)
+
+
+def _outside(table: Any, name: str, choices: tuple[Any, ...]) -> list[Any]:
+    values = table[name].unique().to_pylist()
     return [v for v in values if v is not None and v not in choices]
 
 
 @functools.cache  # a segment changes only where events are forgotten
 def _held(path: Path, mtime_ns: int) -> dict[str, tuple[Any, int]]:
-    """Each column of a segment with its Arrow type and its number of nulls."""
     del mtime_ns
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    return _held_by(pq.read_table(path))
+
+
+def _held_by(table: Any) -> dict[str, tuple[Any, int]]:
     return {n: (table.schema.field(n).type, table[n].null_count) for n in table.column_names}

@@ -272,8 +272,6 @@ class Registry:
 
     def tombstones(self) -> list[Tombstone]:
         """Every entity that is forgotten, in the order of the records."""
-        if not self.path.exists():
-            return []
         sql = (
             "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
             "FROM forgotten ORDER BY id"
@@ -281,6 +279,8 @@ class Registry:
         with self._reading:
             try:
                 rows = self._reader().execute(sql).fetchall()
+            except FileNotFoundError:
+                return []
             except sqlite3.Error:
                 self._kept = None
                 rows = None

@@ -36,11 +36,13 @@ from featurekit.errors import (
     EntityFrameError,
     OnlineError,
     RegistryError,
+    SourceError,
     StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
 from featurekit.online.result import OnlineResult
 from featurekit.online.store import OnlineStore
+from featurekit.push_log import PushLog
 from featurekit.registry import Change, Definition, Registry
 from featurekit.repo import Repo, load_repo
 from featurekit.serve import OnlineService, project_key
@@ -66,7 +68,6 @@ Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
 
 
-_COMPACT_EVERY = 32
 _MOST_VIEWS = 256
 
 
@@ -97,7 +98,7 @@ class FeatureStore:
         self._services: dict[str, OnlineService] = {}
         self._log: ServingLog | None = None
         self._fed_views: Fed | None = None
-        self._pushes = 0
+        self._pushed = PushLog(self.state_dir)
         self._readable: dict[int, tuple[View, EventSource | None, bool]] = {}
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -125,6 +126,7 @@ class FeatureStore:
             self._store = None
             self._fed_views = None
             self._services = {}
+        self._pushed.close()
 
     # --- parts, opened when first needed ----------------------------------------------------------
 
@@ -213,7 +215,7 @@ class FeatureStore:
             columns = ", ".join(f'"{n}"' for n in source.schema)
             columns = f"SELECT {columns}, __ts, __created"
             of_log = [f"UNION ALL {columns}{', TRUE' if marked else ''} FROM {log}"
-                      for log in ([log_sql(logged, source)] if logged else [])]  # fmt: skip
+                      for log in ([log_sql(con, logged, source)] if logged else [])]  # fmt: skip
             mark = ", FALSE AS __pushed" if marked else ""
             relation = f"({columns}{mark} FROM {relation} {' '.join(of_log)})"
         about: dict[str, Any] = {
@@ -615,7 +617,6 @@ class FeatureStore:
         """
         from featurekit.compaction import compact
         from featurekit.push import Early, check, claim, prepare, write
-        from featurekit.push_log import write_segment
         from featurekit.sources import read_rows
         from featurekit.sources.rows import stamped
 
@@ -656,11 +657,11 @@ class FeatureStore:
                 kept: Any = events
                 if taken.rows is None and len(events) == arrived:
                     kept = stamped(definition, taken.table, stamps)
-                logged = False
+                logged = due = False
 
                 def log() -> None:
-                    nonlocal logged
-                    write_segment(self.state_dir, definition, kept)
+                    nonlocal logged, due
+                    due = self._pushed.keep(definition, kept)
                     logged = True
 
                 try:
@@ -677,11 +678,10 @@ class FeatureStore:
                 with suppress(StoreUnavailable):  # what went wrong first is the one to tell
                     store.close_push(pushes, token)
                 raise
-        if self._pushes % _COMPACT_EVERY == 0:
-            # The push is done whether this is or not; the next one tries again.
-            with suppress(OSError):
+        if due:
+            # The push is done whether this is or not; a later one tries again.
+            with suppress(OSError, SourceError):
                 compact(self.state_dir, source)
-        self._pushes += 1
         left_out = arrived - len(events)
         return replace(done, quarantined=taken.quarantined, forgotten=left_out)
 

@@ -39,7 +39,9 @@ def logged(folder: Path) -> Counter[Any]:
 
     con = duckdb.connect()
     prepare(con)
-    found = con.execute(f"SELECT * FROM {log_sql(segments(folder, 'events'), SOURCE)}").fetchall()
+    found = con.execute(
+        f"SELECT * FROM {log_sql(con, segments(folder, 'events'), SOURCE)}"
+    ).fetchall()
     return Counter(bits(list(row)) for row in found)
 
 

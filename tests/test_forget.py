@@ -21,7 +21,7 @@ from featurekit.deployment import fed_views
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.forget import Forgot
 from featurekit.online.server import scratch_redis
-from featurekit.push_log import segments
+from featurekit.push_log import read_segment, segments
 from featurekit.registry import Tombstone
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
@@ -268,8 +268,9 @@ def test_a_replay_of_what_arrived_before_is_left_out_and_counted(repo: Repo) -> 
 
 
 def rows_in_log(repo: Repo, customer: int) -> int:
-    files = (repo.folder / ".featurekit" / "log" / "lines").glob("*.parquet")
-    return sum(pq.read_table(f)["customer_id"].to_pylist().count(customer) for f in files)
+    files = (repo.folder / ".featurekit" / "log" / "lines").glob("[!.]*")
+    tables = [table for f in files if (table := read_segment(f)) is not None]
+    return sum(table["customer_id"].to_pylist().count(customer) for table in tables)
 
 
 def test_states_of_every_version_go(repo: Repo) -> None:
@@ -602,7 +603,7 @@ def test_segments_that_were_joined_hold_nothing_either(repo: Repo) -> None:
     assert compact(repo.folder / ".featurekit", "lines", fan=2) == 2
     repo.push(event(17850, "b", 5.0))
     log = repo.folder / ".featurekit" / "log" / "lines"
-    assert len(list(log.glob("*.parquet"))) == 4  # two stay for readers that began before
+    assert len(list(log.glob("[!.]*"))) == 4  # two stay for readers that began before
     before = segments(repo.folder / ".featurekit", "lines")
     assert repo.forget().log_rows == 2
     assert rows_in_log(repo, 17850) == 0

@@ -19,7 +19,7 @@ HEAVY = ("feast", "pandas", "polars", "pyarrow", "duckdb")
 LAYERS = [
     ["errors"],
     ["types", "durations"],
-    ["texts"],
+    ["texts", "journal"],
     ["timezones"],
     ["ir"],
     ["ops", "aggregates", "results"],

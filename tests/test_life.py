@@ -54,7 +54,7 @@ from featurekit.errors import StoreUnavailable
 from featurekit.online import redis_store
 from featurekit.online.redis_store import RedisStore
 from featurekit.online.server import scratch_redis
-from featurekit.push_log import segments
+from featurekit.push_log import read_segment, segments
 from featurekit.serve import project_key
 from featurekit.types import instant, micros
 
@@ -245,7 +245,7 @@ class Life(RuleBasedStateMachine):
         self.filed: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
         self.seen: dict[str, int] = {"clicks": 0, "orders": 0}  # of the files' rows, online
         self.unsure: dict[str, list[dict[str, Any]]] = {"clicks": [], "orders": []}
-        self.read: set[str] = set()
+        self.read: dict[str, int] = {}
         self.files = itertools.count()
         self.torn = self.unjoined = False
         self.last: list[str] = []  # the last three steps
@@ -314,10 +314,13 @@ class Life(RuleBasedStateMachine):
         """The rows that the log has come to hold, with the arrivals that they were given."""
         found = []
         for path in segments(self.store.state_dir, source):
-            if path.name not in self.read and "-L" not in path.name:
-                found += pq.read_table(path).to_pylist()
+            if "-L" in path.name:
+                continue
+            table, seen = read_segment(path), self.read.get(path.name, 0)
+            if table is not None and table.num_rows > seen:
+                found += table.slice(seen).to_pylist()
                 self.unjoined = True
-            self.read.add(path.name)
+                self.read[path.name] = table.num_rows
         return found
 
     def known(self, source: str) -> list[dict[str, Any]]:

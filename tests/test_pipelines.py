@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, OutOfMemoryError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online import pipelines
 from featurekit.online.pipelines import asked
 from featurekit.online.redis_store import RedisStore
 
@@ -18,6 +19,15 @@ REPLIES = (
     b"*2\r\n+OK\r\n:1\r\n*-1\r\n_\r\n"
 )
 READ = [b"OK", [b"abc", None, b"\r\n\r\n"], b"1-234", [b"OK", 1], None, None]
+
+
+@pytest.fixture(autouse=True, params=["hiredis", "plain"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who parses replies."""
+    if request.param == "plain":
+        monkeypatch.setattr(pipelines, "hiredis", None)
+    elif pipelines.hiredis is None:
+        pytest.skip("hiredis is not installed")
 
 
 class Connection:

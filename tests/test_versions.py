@@ -176,14 +176,14 @@ def test_a_push_that_began_before_a_version_was_published_is_in_it(
         store.apply()
         store.materialize()
         begun, go_on = threading.Event(), threading.Event()
-        write_segment = push_log.write_segment
+        keep = push_log.PushLog.keep
 
         def slowly(*args: Any) -> Any:
             begun.set()
             assert go_on.wait(30)
-            return write_segment(*args)
+            return keep(*args)
 
-        monkeypatch.setattr(push_log, "write_segment", slowly)
+        monkeypatch.setattr(push_log.PushLog, "keep", slowly)
         pusher = repo.store()
         row = {"k": 1, "x": 7, "ts": dt.datetime.now(dt.UTC)}
         pushing = threading.Thread(target=lambda: pusher.push("events", row))

@@ -1,8 +1,9 @@
 """Commands that are sent together and their replies, over connections that redis-py has made.
 
 A push is a few round trips, around each of which redis-py does as much work as Redis does in it. So
-connections are kept between them, and replies are read from the socket here. What those connections
-are (their addresses, passwords, timeouts and errors) is redis-py's.
+connections are kept between them, and replies are read from the socket here, by hiredis where that
+is installed. What those connections are (their addresses, passwords, timeouts and errors) is
+redis-py's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
+
+from featurekit.online.round_trip import hiredis
 
 _CHUNK = 65_536
 _error_of: Callable[[str], RedisError] = DefaultParser.parse_error
@@ -38,16 +41,49 @@ def asked(
     connection.send_packed_command([b"".join(commands)], check_health=False)
     if meanwhile is not None:
         meanwhile()
-    read = _Replies(connection._sock)
+    read = (_Replies if hiredis is None else _Parsed)(connection._sock)
     found = []
     for _ in commands:
         reply = read.one()
         if isinstance(reply, RedisError):
             raise reply
         found.append(reply)
-    if read.pushed or read.at < len(read.data):
+    if read.pushed or read.left:
         connection.mark_for_reconnect()  # redis-py knows what to do about such a message
     return found
+
+
+def _received(source: Any) -> bytes:
+    data: bytes = source.recv(_CHUNK)
+    if not data:
+        raise RedisConnectionError("Connection closed by server.")
+    return data
+
+
+class _Parsed:
+    """As `_Replies`, by hiredis."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.pushed = source, False
+        self.parser = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=_error_of, notEnoughData=self
+        )
+
+    @property
+    def left(self) -> bool:
+        """Whether there is more than was asked for."""
+        return bool(self.parser.has_data())
+
+    def one(self) -> Any:
+        """The next reply."""
+        while True:
+            found = self.parser.gets()
+            if found is self:
+                self.parser.feed(_received(self.source))
+            elif isinstance(found, hiredis.PushNotification):
+                self.pushed = True
+            else:
+                return found
 
 
 class _Replies:
@@ -58,11 +94,13 @@ class _Replies:
         self.data, self.at = b"", 0
         self.pushed = False
 
+    @property
+    def left(self) -> bool:
+        """Whether there is more than was asked for."""
+        return self.at < len(self.data)
+
     def _more(self) -> bytes:
-        data: bytes = self.source.recv(_CHUNK)
-        if not data:
-            raise RedisConnectionError("Connection closed by server.")
-        return data
+        return _received(self.source)
 
     def one(self) -> Any:
         """The next reply."""

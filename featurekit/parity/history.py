@@ -315,7 +315,7 @@ class _Stream:
             return self._canonical(con, self.sql)
         logged = segments(store.state_dir, source.name)
         if logged:
-            read += self._canonical(con, self._asked_events(con, log_sql(logged, source)))
+            read += self._canonical(con, self._asked_events(con, log_sql(con, logged, source)))
         forgotten = store.forgotten(source)
         return [row for row in read if not forgotten.holds(row)]
 

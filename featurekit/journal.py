@@ -1,0 +1,232 @@
+"""Turns small pushes into records of a file that one process appends to, and back into rows.
+
+A journal is a sequence of records: its Arrow schema, then a batch for each push; one without
+content ends it. A record has its length and checksums before it, of which one takes in where it
+lies. What is cut short at the end is a push that never returned; nothing is written after it.
+
+A journal is its maker's, and others may end it, put another file in its place or remove it: under
+the lock that each takes for a moment, and which the maker takes to see that it is still as it left
+it before it appends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from featurekit.errors import SourceError
+
+SUFFIX = ".journal"
+_MARK = b"fkj1"
+_HEAD, _CHECK = struct.Struct("<4sII"), struct.Struct("<I")
+_FRONT = _HEAD.size + _CHECK.size
+_sync = getattr(os, "fdatasync", os.fsync)
+_READ = 1 << 20
+_POLL_S, _PATIENCE_S = 0.001, 10.0
+
+
+def record(content: bytes | memoryview, at: int) -> bytes:
+    """A record as it lies at a place of a journal; one without content ends it."""
+    head = _HEAD.pack(_MARK, len(content), zlib.crc32(content))
+    return b"".join((head, _CHECK.pack(zlib.crc32(head, at & 0xFFFFFFFF)), content))
+
+
+def _content(data: memoryview, at: int) -> memoryview | None:
+    """The content of the whole record at a place; None where there is none."""
+    start = at + _FRONT
+    if start > len(data):
+        return None
+    head = data[at : at + _HEAD.size]
+    mark, size, check = _HEAD.unpack(head)
+    (of_head,) = _CHECK.unpack_from(data, at + _HEAD.size)
+    if mark != _MARK or zlib.crc32(head, at & 0xFFFFFFFF) != of_head or start + size > len(data):
+        return None
+    content = data[start : start + size]
+    return content if zlib.crc32(content) == check else None
+
+
+class Read:
+    """A journal as it is at one moment: the contents of its records, whether it has ended, and how
+    many of its bytes are whole. SourceError where a record is damaged that others come after."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.contents: list[memoryview] = []
+        self.ended, self.size = False, 0
+        view = memoryview(data)
+        while not self.ended and (found := _content(view, self.size)) is not None:
+            self.size += _FRONT + len(found)
+            self.ended = not found
+            if found:
+                self.contents.append(found)
+        at = self.size + 1
+        while not self.ended and (at := data.find(_MARK, at)) >= 0:
+            if _content(view, at) is not None:
+                raise SourceError(
+                    f"the log of pushed events {name} is damaged: what is at byte {self.size} is "
+                    f"no record of it, and there is one at byte {at}; put the file back from a copy"
+                )
+            at += 1
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema of the rows; None where not even that is there."""
+        import pyarrow as pa
+
+        return pa.ipc.read_schema(pa.py_buffer(self.contents[0])) if self.contents else None
+
+    @property
+    def table(self) -> Any:
+        """The rows as an Arrow table; None where there are none."""
+        import pyarrow as pa
+
+        if len(self.contents) < 2:
+            return None
+        with pa.ipc.open_stream(pa.py_buffer(b"".join(self.contents))) as stream:
+            return stream.read_all().combine_chunks()
+
+
+def read(path: str | Path) -> Read:
+    """The journal at `path`."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return Read(file.read(), os.path.basename(path))  # noqa: PTH119
+
+
+def has_ended(path: Path) -> bool:
+    """Whether nobody appends to a journal any more: its last record says so."""
+    with path.open("rb") as file:
+        at = max(0, file.seek(0, os.SEEK_END) - _FRONT)
+        file.seek(at)
+        last = file.read()
+    return last == record(b"", at)
+
+
+def end(path: Path) -> Read:
+    """Let nobody append to a journal any more; what it holds then."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        with _locked(file):
+            found = Read(_all(file), path.name)
+            if not found.ended:
+                # Of a push that never returned nothing stays.
+                os.ftruncate(file, found.size)
+                os.write(file, record(b"", found.size))
+    finally:
+        os.close(file)
+    return found
+
+
+def encoded(table: Any) -> bytes:
+    """The rows as an ended journal."""
+    schema, parts, at = table.schema, [], 0
+    for content in (schema.serialize(), *(b.serialize() for b in table.to_batches()), b""):
+        parts.append(record(memoryview(content), at))
+        at += len(parts[-1])
+    return b"".join(parts)
+
+
+def _all(file: int) -> bytes:
+    parts, at = [], 0
+    while part := os.pread(file, _READ, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def _locked(file: int) -> Iterator[None]:
+    """Hold the lock of a journal. Its maker has it for one write: BlockingIOError where one dies
+    that a process which it forked outlives."""
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() - begun > _PATIENCE_S:
+                raise
+            time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class Journal:
+    """A new journal, made by its first push."""
+
+    def __init__(self, path: str, schema: Any) -> None:
+        self.path, self.schema = path, schema
+        self.pushes = self.size = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        try:
+            self._file = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            self._file = os.open(path, flags, 0o666)
+
+    def append(self, batch: Any) -> bool:
+        """Add a push, an Arrow RecordBatch of the schema, to last through a power failure. False,
+        and nothing is added, where the journal is not what it was left as.
+
+        Where it raises nothing is added either, and the journal is not to be used any more.
+        """
+        file, size = self._file, self.size
+        content = batch.serialize()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            found = os.fstat(file)
+            if not found.st_nlink or found.st_size != size:
+                return False
+            if size:
+                data = record(content, size)
+            else:
+                first = record(self.schema.serialize(), 0)
+                data = first + record(content, len(first))
+            try:
+                written = os.write(file, data)
+                while written < len(data):  # the next write says why
+                    written += os.write(file, memoryview(data)[written:])
+                _sync(file)
+                if not size:
+                    sync_folder(os.path.dirname(self.path))  # noqa: PTH120
+            except BaseException:
+                os.ftruncate(file, size)
+                raise
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        self.size = size + len(data)
+        self.pushes += 1
+        return True
+
+    def end(self) -> None:
+        """Append no more, and let go of the file. Where that cannot be written down, the journal
+        stays as one whose maker is gone."""
+        with contextlib.suppress(OSError, SourceError):
+            end(Path(self.path))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, which stays as it is."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder last through a power failure."""
+    there = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(there)
+    finally:
+        os.close(there)
