@@ -116,7 +116,7 @@ def _plans(
     value, is put into `seen`."""
     read: dict[bytes, bytes | None] = {} if seen is None else seen
 
-    def values(keys: Sequence[bytes]) -> list[bytes | None]:
+    def values(keys: Sequence[bytes]) -> Sequence[bytes | None]:
         found = store.read(keys)
         read.update(zip(keys, found, strict=True))
         return found

@@ -67,7 +67,7 @@ class _Use:
     """What is used, and the keys and values that say so."""
 
     guards: list[bytes]
-    values: list[bytes | None]
+    values: Sequence[bytes | None]
     names: frozenset[str]
     by: dict[_Version, tuple[str, ...]]
 

@@ -319,7 +319,7 @@ def _settled(
     rows: Mapping[bytes, list[Row]],
     entities: list[bytes],
     events: Events,
-    blobs: list[bytes | None],
+    blobs: Sequence[bytes | None],
 ) -> list[bytes | None]:
     """The new values of the floor (None), the memories and the states."""
     ids, view = writer.ids, writer.view

@@ -10,8 +10,10 @@ import datetime as dt
 import functools
 import itertools
 import json
+import struct
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurekit import __version__
@@ -27,8 +29,9 @@ from featurekit.ir import from_json, to_json
 from featurekit.numerics import numeric_fingerprint
 from featurekit.online.block_lookup import Large, needed
 from featurekit.online.blocks import Moved, Patience, Read, block_key, is_head, splits
-from featurekit.online.codec import entity_key
+from featurekit.online.codec import encode_keys, entity_key
 from featurekit.online.lookup import Columns, Packed, ViewLookup
+from featurekit.online.mget import Heads, Keys, Values, sent
 from featurekit.online.result import Batch, OnlineResult, Shape
 from featurekit.online.state import ERROR_STATUS, newest_arrival, stated
 from featurekit.online.store import OnlineStore
@@ -205,15 +208,24 @@ class OnlineService:
         while True:
             version, plan = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = plan.check_rows(rows)
-            columns = plan.key_columns(entities)
-            every = dict.fromkeys(itertools.chain.from_iterable(columns))
-            distinct = [key for key in every if key is not None]
-            live, *blobs = yield [self.live_key, *distinct]
+            columns: list[list[bytes | None]] = []
+            keys: Sequence[bytes] | None = plan.keys_at_once(self.live_key, entities, len(rows))
+            if keys is None:
+                columns = plan.key_columns(entities)
+                every = dict.fromkeys(itertools.chain.from_iterable(columns))
+                keys = [self.live_key, *(key for key in every if key is not None)]
+            values = yield keys
+            live = values[0]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live)
                 continue
-            found = dict(zip(distinct, blobs, strict=True))
+            if isinstance(keys, Keys):
+                answered = plan.at_once(keys.groups(values), instants)
+                if answered is not None and number is None:
+                    return plan, entities, *answered
+                columns = plan.key_columns(entities)
+            found = dict(zip(keys[1:], values[1:], strict=True))
             try:
                 answers, resolved = yield from plan.evaluating(columns, found, requests, instants)
             except Moved as moved:
@@ -221,9 +233,9 @@ class OnlineService:
                 patience.spend(moved)  # a push was faster than the second read of a large state
                 continue
             if number is not None and self.log is not None:
-                keys = list(zip(*columns, strict=True)) or [()] * len(rows)
+                asked = list(zip(*columns, strict=True)) or [()] * len(rows)
                 own = each_row(answers)
-                self.log.take(number, plan.service, entities, requests, own, resolved, keys, found)
+                self.log.take(number, plan.service, entities, requests, own, resolved, asked, found)
             return plan, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Plan]]:
@@ -255,7 +267,7 @@ def each_row(answers: Answers) -> list[Columns]:
 
 _T = TypeVar("_T")
 
-Steps = Generator[Sequence[bytes], list[bytes | None], _T]
+Steps = Generator[Sequence[bytes], Values, _T]
 """Work that yields keys where it needs their values: however they are read, the rest is one."""
 
 
@@ -274,9 +286,13 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-async def run_async(
-    steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[list[bytes | None]]]
-) -> _T:
+def _asked_at(now: int, arrivals: Sequence[int]) -> int:
+    """The one instant of a request (T8); never before an arrival that it has already seen, however
+    far this machine's clock lags behind the store's."""
+    return max([now, *arrivals])
+
+
+async def run_async(steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[Values]]) -> _T:
     """Do the work, waiting for `read`."""
     try:
         keys = next(steps)
@@ -306,8 +322,10 @@ class Plan:
             first[o.view] + o.index if o.view >= 0 else first[-1] + o.index for o in service.outputs
         ]
         self.in_order = self.places == list(range(first[-1]))
-        self.batches = not service.transforms and all(
-            lookup.whole is not None for lookup in self.lookups
+        self.batches = (
+            bool(self.lookups)
+            and not service.transforms
+            and all(lookup.whole is not None for lookup in self.lookups)
         )
         self.first = first
         self.join_keys = service.join_keys
@@ -321,6 +339,11 @@ class Plan:
         ]
         self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
         self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
+        # Of views with one join key: it, and what stands before it in the keys.
+        self._heads: list[tuple[str, Heads]] | None = None
+        if self.batches and all(len(names) == 1 for names in self._keyed):
+            names = itertools.chain.from_iterable(self._keyed)
+            self._heads = list(zip(names, map(Heads, self.prefixes), strict=True))
         self._transform = _transforms(service, first, self.functions)
 
     def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
@@ -333,7 +356,7 @@ class Plan:
                 for name, type_ in self.join_keys.items()
             }
         if not self.request:
-            return entities, [{} for _ in rows]
+            return entities, [{}] * len(rows)
         requests = [
             {name: _typed(row[name], type_, name, i) for name, type_ in self.request.items()}
             for i, row in enumerate(rows)
@@ -343,22 +366,24 @@ class Plan:
     def _plain_keys(self, rows: Sequence[Row]) -> dict[str, list[Any]] | None:
         """The join keys of rows that are dicts of the right names, where all keys are ints: seen
         without a look at each row. None for others, right or wrong."""
-        if not self._int_keys or set(map(type, rows)) != {dict}:
+        n = len(rows)
+        if not self._int_keys or list(map(type, rows)).count(dict) != n:
             return None
-        if set(map(len, rows)) != {len(self.known)}:
+        if sum(map(len, rows)) != n * len(self.known):
             return None
+        entities = {}
         try:
             for name in self.request:
                 for row in rows:
                     row[name]
-            entities = {name: [row[name] for row in rows] for name in self.join_keys}
-        except KeyError:
+            for name in self.join_keys:
+                column = list(map(itemgetter(name), rows))
+                if list(map(type, column)).count(int) != n:
+                    return None
+                struct.pack(f"{n}q", *column)  # an error where one leaves int64
+                entities[name] = column
+        except (KeyError, struct.error):
             return None
-        for column in entities.values():
-            if set(map(type, column)) != {int}:
-                return None
-            if min(column) < INT_MIN or max(column) > INT_MAX:
-                return None
         return entities
 
     def _check_names(self, rows: Sequence[Row]) -> None:
@@ -394,6 +419,22 @@ class Plan:
             for key in zip(*columns, strict=True)
         ]
 
+    def keys_at_once(self, live_key: bytes, entities: dict[str, list[Any]], n: int) -> Keys | None:
+        """`live_key` and the keys of each view's states, row by row; None where `n` rows are not to
+        be answered at once: most of them are of few entities, or a join key is None."""
+        if self._heads is None or n < 2:
+            return None
+        ends: dict[str, list[bytes]] = {}
+        parts = [sent([live_key])]
+        for name, heads in self._heads:
+            if name not in ends:
+                column = entities[name]
+                if None in column or 2 * len(set(column)) < n:
+                    return None
+                ends[name] = encode_keys(self.join_keys[name], column)
+            parts.append(heads.sent(ends[name]))
+        return Keys(b"".join(parts), 1 + n * len(self._heads), n)
+
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
         """For each of `n` rows, the key of each view's state; None where a join key is None."""
         columns = self.key_columns(entities)
@@ -425,19 +466,14 @@ class Plan:
         """As `evaluate`, of keys by view: it yields the keys of the blocks of large states."""
         n = len(requests)
         states: Mapping[bytes, bytes | Large | None] = blobs
-        packed = None
-        if self.batches and n > 1 and (instants is None or instants.count(instants[0]) == n):
-            packed = self._packed(keys, blobs)
+        if self.batches and n > 1 and not any(None in column for column in keys):
+            states_of = [[blobs[key] for key in column if key is not None] for column in keys]
+            answered = self.at_once(states_of, instants)
+            if answered is not None:
+                return answered
         if instants is None:
-            # One instant a request (T8); never before an arrival that it has already seen, however
-            # far this machine's clock lags behind the store's.
-            if packed is not None:
-                seen = [view.arrived for view in packed]
-            else:
-                seen = [newest_arrival(b) for b in blobs.values() if b is not None]
-            instants = [max([time.time_ns() // 1000, *seen])] * n
-        if packed is not None and all(view.counts(instants[0]) for view in packed):
-            return Batch(packed, None if self.in_order else self.places), list(instants)
+            seen = [newest_arrival(blob) for blob in blobs.values() if blob is not None]
+            instants = [_asked_at(time.time_ns() // 1000, seen)] * n
         if self.splitting:
             states = yield from self._with_blocks(keys, blobs, instants)
         out = []
@@ -449,19 +485,26 @@ class Plan:
             out.append(self.outputs(answers, requests[i], i))
         return out, list(instants)
 
-    def _packed(
-        self, keys: list[list[bytes | None]], blobs: Mapping[bytes, bytes | None]
-    ) -> list[Packed] | None:
-        """The states of each view, if all are read as columns."""
-        found = []
-        for lookup, column in zip(self.lookups, keys, strict=True):
-            if None in column:
-                return None
-            one = lookup.packed([blobs[key] for key in column if key is not None])
+    def at_once(
+        self, states: Sequence[Values], instants: Sequence[int] | None
+    ) -> tuple[Batch, list[int]] | None:
+        """The answers to rows whose states, of each view those of all rows, are read as columns;
+        None where they are not."""
+        n, packed = len(states[0]), list[Packed]()
+        if instants is not None and instants.count(instants[0]) != n:
+            return None
+        for lookup, blobs in zip(self.lookups, states, strict=True):
+            one = lookup.packed(blobs)
             if one is None:
                 return None
-            found.append(one)
-        return found
+            packed.append(one)
+        if instants is None:
+            now = time.time_ns() // 1000
+            ahead = [view.arrived for view in packed if view.latest > now]
+            instants = [_asked_at(now, ahead)] * n
+        if not all(view.counts(instants[0]) for view in packed):
+            return None
+        return Batch(packed, None if self.in_order else self.places), list(instants)
 
     def _with_blocks(
         self,

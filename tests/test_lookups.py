@@ -7,9 +7,11 @@ import asyncio
 import copy
 import datetime as dt
 import itertools
+import math
 import os
 import pickle
 import struct
+import time
 from typing import Any
 
 import awkward
@@ -20,6 +22,7 @@ from oracle import bits
 from paths import service_of
 from test_paths_agree import ONE, late, source, view
 
+from featurekit import Entity
 from featurekit.aggregates import Sum
 from featurekit.compiled import View, compile_service, compile_view
 from featurekit.deployment import promote, publish, set_materialized
@@ -29,8 +32,10 @@ from featurekit.online import row as row_module
 from featurekit.online import state as state_module
 from featurekit.online.codec import entity_key
 from featurekit.online.lookup import ViewLookup
+from featurekit.online.mget import Keys, NotPlain, Run, command
 from featurekit.online.redis_store import RedisStore
-from featurekit.online.round_trip import NotPlain, Reader, command, receiver
+from featurekit.online.result import Batch
+from featurekit.online.round_trip import Reader, receiver
 from featurekit.online.server import scratch_redis
 from featurekit.online.state import (
     NEVER_VISIBLE,
@@ -183,8 +188,8 @@ def test_the_instants_of_many_rows_are_those_of_each(n):
         blobs.append(state.encode())
     found = lookup.packed(blobs)
     ts, created, values = zip(*rows, strict=True)
-    assert (found.oldest, found.newest) == (min(ts), max(ts))
-    assert (found.n, found.arrived) == (n, max(created))
+    assert (found.instants[::2], found.instants[1::2]) == (list(ts), list(created))
+    assert (found.n, found.latest, found.arrived) == (n, max(ts + created), max(created))
     assert [bits(list(row)) for row in found.rows()] == [bits(list(row)) for row in values]
     for k in (0, n - 1):  # another version, or a flag
         for at, byte in ((0, row_module.VERSION + 1), (1, row_module.FLAG_NEWEST)):
@@ -340,8 +345,8 @@ def sent(values: list[bytes | None], null: bytes = b"$-1\r\n") -> bytes:
     return b"*%d\r\n%b" % (len(values), b"".join(shown))
 
 
-def taken(n: int, pieces: list[bytes]) -> Any:
-    receive = receiver(n)
+def taken(n: int, pieces: list[bytes], each: int = 0) -> Any:
+    receive = receiver(n, each)
     for piece in pieces:
         found = receive(piece)
         if found is not None:
@@ -389,6 +394,62 @@ def test_what_is_no_plain_reply_is_left_to_the_client(data, parser):
         taken(2, [data])
 
 
+@st.composite
+def groups(draw: st.DrawFn) -> tuple[list[bytes | None], int]:
+    """Values of groups of so many: one size in most groups, with newlines and headers in them."""
+    each = draw(st.integers(1, 5))
+    found: list[bytes | None] = [draw(st.none() | st.binary(max_size=8))]
+    for _ in range(draw(st.integers(1, 3))):
+        size = draw(st.sampled_from([0, 1, 6, 9, 10, 40]))
+        same = st.binary(min_size=size, max_size=size) | st.just(b"$6\r\n\n\n" * 8).map(
+            lambda v, size=size: v[:size]
+        )
+        other = st.none() | st.binary(max_size=12)
+        odd = draw(st.sampled_from([same, same, same | other]))
+        found += draw(st.lists(odd, min_size=each, max_size=each))
+    return found, each
+
+
+@settings(max_examples=300)
+@given(groups(), st.lists(st.integers(1, 400), max_size=12), st.sampled_from([b"$-1", b"_"]))
+def test_a_reply_in_groups_is_the_same_however_it_comes(grouped, cuts, null):
+    values, each = grouped
+    whole, n = sent(values, null + b"\r\n"), len(values)
+    edges = sorted({0, len(whole), *(c for c in cuts if c < len(whole))})
+    pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
+    for taken_so in (pieces, [bytes((b,)) for b in whole]):
+        found = taken(n, taken_so, each)
+        assert (list(found), len(found), found[0], found[1:]) == (values, n, values[0], values[1:])
+        for group, first in zip(found.groups, range(1, n, each), strict=True):
+            wanted = values[first : first + each]
+            assert list(group) == wanted
+            assert len(group) == each
+            assert isinstance(group, Run) == (len({None if v is None else len(v) for v in wanted})
+                                              == 1 and wanted[0] is not None)  # fmt: skip
+    for end in range(len(whole)):
+        assert taken(n, [whole[:end]] if end else [], each) == "more"
+    for more in (b"$", b"$1\r\na\r\n", b">1\r\n+x\r\n", b"\r\n"):
+        with pytest.raises(NotPlain):
+            taken(n, [whole + more], each)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"-ERR no\r\n", b":1\r\n", b"+OK\r\n", b"*1\r\n", b"$x\r\n", b"$?\r\n", b"#t\r\n",
+        b">2\r\n+moving\r\n+1\r\n",
+    ],
+)  # fmt: skip
+def test_a_reply_in_groups_with_something_else_in_it_is_left_to_the_client(at, odd):
+    parts = [b"$1\r\na\r\n"] * 4
+    parts[at] = odd
+    whole = b"*4\r\n" + b"".join(parts)
+    for pieces in ([whole], [bytes((b,)) for b in whole]):
+        with pytest.raises(NotPlain):
+            taken(4, pieces, 3)
+
+
 def test_the_command_names_each_key_with_its_length():
     wanted = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
     assert command([b"a", b"\r\n"]) == wanted
@@ -403,6 +464,157 @@ def test_keys_of_many_entities_are_those_of_each(keys):
         None if k is None else plan.prefixes[0] + b"{" + entity_key([(INT, k)]) + b"}" for k in keys
     ]
     assert plan.key_columns({"key": keys}) == [expected]
+
+
+KEYED: dict[Any, list[Any]] = {
+    int: [0, -7, 10**18, -(2**63), 2**63 - 1, 5, 12],
+    str: ["", "a", "}", "{1:i1}", "\r\n$1\r\n", "ключ", "x" * 300, "\0"],
+    bytes: [b"", b"\r\n", b"\xff" * 20, b"a"],
+    bool: [True, False],
+    dt.date: [dt.date(2020, 1, 2), dt.date(1, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("type_", KEYED)
+def test_keys_that_are_sent_at_once_are_those_of_each(type_):
+    thing = Entity("thing", {"key": type_})
+    kinds = [source(f"s{i}", {"key": type_, "x": float}) for i in range(2)]
+    views = [view(f"v{i}", thing, kind, {"x": "x"}) for i, kind in enumerate(kinds)]
+    plan = Plan("tests", compile_service(service_of(*views)))
+    column = KEYED[type_]
+    keys = plan.keys_at_once(b"live", {"key": column}, len(column))
+    wanted = [b"live", *itertools.chain.from_iterable(plan.key_columns({"key": column}))]
+    assert list(keys) == wanted
+    assert len(keys) == len(wanted)
+    assert command(keys) == command(wanted)
+    assert keys.groups(wanted) == plan.key_columns({"key": column})
+    again = column * 2  # twice each is few enough, more often is not
+    assert list(plan.keys_at_once(b"live", {"key": again}, len(again)))[1:3] == wanted[1:3]
+    for other in (column * 2 + column[:1], [*column, None], column[:1]):
+        assert plan.keys_at_once(b"live", {"key": other}, len(other)) is None
+
+
+class Wire(MemoryStore):
+    """A store that takes what it reads from the bytes of a reply, cut somewhere."""
+
+    cuts: list[int]
+    grouped: bool
+
+    def read(self, keys: Any) -> Any:
+        whole = sent(super().read(keys))
+        edges = sorted({0, len(whole), *(c % len(whole) for c in self.cuts)})
+        pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
+        self.grouped = isinstance(keys, Keys)
+        return taken(len(keys), pieces, keys.each if self.grouped else 0)
+
+
+FLOATS = view("floats", ONE, source("more", {"key": int, "a": float, "b": float, "n": int}),
+              {"b": "b", "n": "n", "a": "a"}, ttl="4s")  # fmt: skip
+PART = view("part", ONE, source("parted", {"key": int, "f": bool, "a": float, "n": int}),
+            {"n": "n", "a": "a"})  # fmt: skip
+VALUE: dict[str, Any] = {
+    "x": st.floats(), "a": st.floats(), "b": st.floats(), "y": st.integers(-(2**63), 2**63 - 1),
+    "n": st.integers(-(2**63), 2**63 - 1), "f": st.booleans(), "flag": st.booleans(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "views",
+    [(FLOATS,), (PART,), (ORDERED, FLOATS), (PART[["a"]], ORDERED[["y"]], FLOATS[["n", "b"]])],
+)
+def test_many_rows_of_every_kind_are_answered_as_each_is(views):
+    store = Wire()
+    store.cuts = []
+    online = filled(store, *views, rows=dict.fromkeys(["plain", "more", "parted"], []))
+    plan, seen = online.current(), set()
+
+    @st.composite
+    def blobs(draw: st.DrawFn, compiled: View, odd: bool) -> bytes | None:
+        """A state: a row that is there and whole, or, if `odd`, perhaps anything."""
+        kind = (
+            draw(st.sampled_from(["row", "none", "null", "error", "more", "late"])) if odd else ""
+        )
+        if kind == "none":
+            return None
+        state = State(compiled)
+        for k in range(2 if kind == "more" else 1):
+            ts = draw(st.sampled_from([2 * S, 3 * S, 2 * S + k]))
+            slots = [draw(VALUE[slot.column or ""]) for slot in compiled.slots]
+            if kind in ("null", "error"):
+                slots[0] = None if kind == "null" else ERROR
+            created = draw(st.sampled_from([0, ts, 9 * S])) if kind == "late" else ts
+            state.add([(draw(st.just(0)) if kind == "late" else ts, created, tuple(slots))])
+        return state.encode()
+
+    def each(of: Any) -> Any:
+        try:
+            return [bits(row) for row in of()]
+        except AsOfTooOld as error:
+            return str(error)
+
+    @settings(max_examples=150)
+    @given(st.data())
+    def check(data):
+        odd = data.draw(st.booleans())
+        keys = data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=7))
+        keys += [None] if data.draw(st.integers(0, 9)) == 0 else []
+        store.cuts = data.draw(st.lists(st.integers(0, 2000), max_size=6))
+        for lookup, prefix in zip(plan.lookups, plan.prefixes, strict=True):
+            for key in range(6):
+                name = prefix + b"{" + entity_key([(INT, key)]) + b"}"
+                blob = data.draw(blobs(lookup.view, odd))
+                store.values.pop(name, None)
+                if blob is not None:
+                    store.values[name] = blob
+        at = dt.datetime.fromtimestamp(data.draw(st.sampled_from([5, 6, 7, 12])), dt.UTC)
+        rows = [{"key": key} for key in keys]
+        ones = [each(lambda row=row: _all_of(online.get([row], at))) for row in rows]
+        too_old = [one for one in ones if isinstance(one, str)]
+        found = each(lambda: _all_of(online.get(rows, at)))
+        if too_old:
+            assert found == too_old[0]
+            return
+        seen.add((store.grouped, type(online.get(rows, at)._answers).__name__))
+        assert found == [row for one in ones for row in one]
+        result = online.get(rows, at)
+        result.to_arrow().validate(full=True)
+        assert bits(result.to_arrow().to_pylist()) == bits(result.to_pylist())
+        assert result.to_arrow().schema == online.get(rows[:1], at).to_arrow().schema
+        for name, array in result.to_numpy().items():
+            column = result.columns[name]
+            if array.dtype == float:
+                column = [math.nan if v is None else v for v in column]
+            assert bits(array.tolist()) == bits(column)
+
+    check()
+    assert {(True, "Batch"), (True, "list")} <= seen
+
+
+def _all_of(result: Any) -> list[Any]:
+    return list(zip(result.to_pylist(), result.statuses(), strict=True))
+
+
+def test_no_lookup_of_many_is_before_an_arrival_that_it_saw():
+    online = filled(MemoryStore(), ORDERED, rows={"plain": [event(k) for k in range(3)]})
+    ahead = time.time_ns() // 1000 + 3600 * S
+    write(online.store, prepare("tests", online.current().service.views,
+                                [event(1, ts=5) | {"__created": ahead}]))  # fmt: skip
+    found = online.get([{"key": k} for k in range(3)])
+    assert found.as_of == dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=ahead)
+    assert found.status["x"] == [PRESENT] * 3
+
+
+@pytest.mark.parametrize("n", [2, 100, 700])
+def test_many_rows_over_a_socket_are_those_of_each(redis_store, n):
+    online = filled(redis_store, ORDERED, rows={"plain": [event(k) for k in range(n)]})
+    keys = [{"key": (k * 7) % n} for k in range(n)]
+    wanted = [{"key": k["key"], "x": k["key"] + 0.5, "flag": k["key"] % 2 == 0, "y": k["key"]}
+              for k in keys]  # fmt: skip
+    assert isinstance(online.get(keys, AT)._answers, Batch)
+    assert online.get(keys, AT).to_pylist() == wanted
+    more = [*keys, {"key": n}]
+    assert online.get(more, AT).to_pylist()[:-1] == wanted
+    assert online.get(more, AT).status["x"][-1] == "NOT_FOUND"
 
 
 def test_large_values_come_whole(redis_store, parser):

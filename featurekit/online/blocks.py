@@ -27,6 +27,7 @@ from featurekit.aggregates.sums import ZERO, Field, Scaled, Sums, reduced, sums_
 from featurekit.compiled import Feature, PerView, View
 from featurekit.errors import OnlineError
 from featurekit.online.codec import decode_column, encode_column
+from featurekit.online.mget import Values
 from featurekit.online.state import (
     HEADER,
     NEVER_VISIBLE,
@@ -52,7 +53,7 @@ _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
 _TRIES = 200
 
-Read = Callable[[Sequence[bytes]], list[bytes | None]]
+Read = Callable[[Sequence[bytes]], Values]
 """Reads keys of an online store."""
 
 

@@ -221,6 +221,16 @@ def key_encoder(type_: Type) -> Callable[[Any], bytes]:
     return lambda value: encode_key(type_, value)
 
 
+def encode_keys(type_: Type, values: Sequence[Any]) -> list[bytes]:
+    """As `encode_key`, of many values, none of which is None."""
+    match type_.name:
+        case "int":
+            return [b"i%d" % value for value in values]
+        case "str":
+            return [b"s" + value.encode() for value in values]
+    return [encode_key(type_, value) for value in values]
+
+
 def decode_key(type_: Type, raw: bytes) -> Any:
     """The join key's value that `encode_key` wrote."""
     text = raw[1:]

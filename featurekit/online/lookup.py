@@ -16,6 +16,7 @@ from featurekit.compiled import View
 from featurekit.online import row, state
 from featurekit.online.block_lookup import Large, answer_large
 from featurekit.online.blocks import Head, Layout
+from featurekit.online.mget import Run, Values
 from featurekit.online.row import row_form
 from featurekit.online.state import PRESENT, Reader, unknown
 
@@ -41,13 +42,14 @@ class ViewLookup:
         # A row without flags whose features are numbers is read by its struct alone.
         self.whole: struct.Struct | None = None
         if self.form is not None:
-            slots = [f.slot or 0 for f in view.features]
+            self.slots = slots = [f.slot or 0 for f in view.features]
             self.pick = _picked(slots)
             self.every_slot = slots == list(range(self.form.slots))
+            codes = set(self.form.codes)
+            self.doubles, self.wide = codes == {"d"}, codes <= {"d", "q"}
             if self.form.plain:
                 self.whole = self.form.whole
-                self._of_size: dict[int, struct.Struct] = {}
-                self._values = struct.Struct(f"<{row.HEAD.size}x{self.form.codes}")
+                self._structs: dict[tuple[int, int], struct.Struct] = {}
                 self._whole_row = _picked([4 + slot for slot in slots])
         # Without a ttl any row that counts is fresh.
         self._oldest = -(2**80) if view.ttl_us is None else -view.ttl_us
@@ -81,57 +83,83 @@ class ViewLookup:
         known = found.ts <= t and found.created <= t and t >= found.newest - self.view.history_us
         return known and found.ts > t + self._oldest
 
-    def packed(self, blobs: Sequence[bytes | None]) -> Packed | None:
+    def packed(self, blobs: Values) -> Packed | None:
         """States of many entities, if all are rows of one layout without None, to be read as
         columns."""
-        if self.whole is None or None in blobs:
+        if self.whole is None:
             return None
         n, size = len(blobs), self.whole.size
-        if set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
+        if not isinstance(blobs, Run):
+            if None in blobs or set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
+                return None
+            blobs = Run(b"".join(blobs), 0, n, size, 0, size)  # type: ignore[arg-type]
+        elif blobs.size != size:
             return None
-        joined = b"".join(blobs)  # type: ignore[arg-type]
-        if joined[::size].count(row.VERSION) != n or joined[1::size].count(0) != n:
+        data, stride = blobs.data, blobs.stride
+        first = blobs.at + blobs.before
+        last = first + (n - 1) * stride
+        versions, flags = data[first : last + 1 : stride], data[first + 1 : last + 2 : stride]
+        if versions.count(row.VERSION) != n or flags.count(0) != n:
             return None
         instants: list[int] = []
-        for first in range(0, n, _AT_ONCE):
-            read = self._heads(min(_AT_ONCE, n - first))
-            instants += read.unpack_from(joined, first * size)
-        ts, created = instants[::2], instants[1::2]
-        return Packed(self, joined, n, min(ts), max(ts), max(created))
+        for k in range(0, n, _AT_ONCE):
+            read = self._heads(min(_AT_ONCE, n - k), blobs.before, stride)
+            instants += read.unpack_from(data, blobs.at + k * stride)
+        return Packed(self, blobs, instants, max(instants))
 
-    def _heads(self, n: int) -> struct.Struct:
-        """What reads both instants of `n` rows that lie one after the other."""
-        made = self._of_size.get(n)
+    def _heads(self, n: int, before: int, stride: int) -> struct.Struct:
+        """What reads both instants of `n` rows that lie so."""
+        made = self._structs.get((n, stride))
         if made is None:
+            one = f"{before + 2}xqq{stride - before - row.HEAD.size}x"
+            made = self._structs[n, stride] = struct.Struct("<" + n * one)
+        return made
+
+    def values(self, before: int, stride: int) -> struct.Struct:
+        """What reads the values of one row that lies so."""
+        made = self._structs.get((0, stride))
+        if made is None:
+            assert self.form is not None
             assert self.whole is not None
-            one = f"2xqq{self.whole.size - row.HEAD.size}x"
-            made = self._of_size[n] = struct.Struct("<" + n * one)
+            after = stride - before - self.whole.size
+            one = f"<{before + row.HEAD.size}x{self.form.codes}{after}x"
+            made = self._structs[0, stride] = struct.Struct(one)
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Rows of a view's entities that lie in bytes one after the other, none with a None.
+    """Rows of a view's entities, none with a None.
 
-    `oldest` and `newest` are the extremes of their instants, `arrived` is the newest arrival.
+    `instants` are those of each row, when it happened and when it arrived; `latest` is the last.
     """
 
     lookup: ViewLookup
-    joined: bytes
-    n: int
-    oldest: int
-    newest: int
-    arrived: int
+    run: Run
+    instants: list[int]
+    latest: int
+
+    @property
+    def n(self) -> int:
+        """How many they are."""
+        return len(self.run)
+
+    @property
+    def arrived(self) -> int:
+        """The newest arrival."""
+        return max(self.instants[1::2])
 
     def counts(self, t: int) -> bool:
         """Whether each row is its entity's answer as of `t`."""
-        known = self.newest <= t and self.arrived <= t
-        return known and self.oldest > t + self.lookup._oldest
+        if self.lookup.view.ttl_us is None:
+            return self.latest <= t
+        return self.latest <= t and min(self.instants[::2]) > t - self.lookup.view.ttl_us
 
     def rows(self) -> list[Sequence[Any]]:
         """The values of the features of each row."""
-        lookup = self.lookup
-        every = lookup._values.iter_unpack(self.joined)
+        lookup, run = self.lookup, self.run
+        read = lookup.values(run.before, run.stride)
+        every = read.iter_unpack(memoryview(run.data)[run.at : run.at + self.n * run.stride])
         return list(every) if lookup.every_slot else [lookup.pick(values) for values in every]
 
     def columns(self) -> list[np.ndarray[Any, Any]]:
@@ -139,15 +167,31 @@ class Packed:
         of one type that stand together are one matrix."""
         import numpy as np
 
-        form, size = self.lookup.form, self.lookup._values.size
-        assert form is not None
-        slots = [f.slot or 0 for f in self.lookup.view.features]
-        if set(form.codes) == {"d"}:
-            shape, strides = (form.slots, self.n), (8, size)
-            table: Any = np.ndarray(shape, "<f8", self.joined, row.HEAD.size, strides)
-            return [table.copy() if self.lookup.every_slot else table[slots]]
-        table = np.frombuffer(self.joined, form.numpy())
-        return [table[f"f{slot}"].copy().reshape(1, -1) for slot in slots]
+        lookup, run = self.lookup, self.run
+        assert lookup.form is not None
+        if lookup.doubles:
+            return [self._matrix("<f8")]
+        first = run.at + run.before
+        table: Any = np.ndarray((self.n,), lookup.form.numpy(), run.data, first, (run.stride,))
+        return [table[f"f{slot}"].copy().reshape(1, -1) for slot in lookup.slots]
+
+    def parts(self) -> list[memoryview]:
+        """The bytes of the features' values, feature by feature."""
+        if self.lookup.wide:
+            return [self._matrix("<i8").data]
+        return [part.data for part in self.columns()]
+
+    def _matrix(self, dtype: str) -> np.ndarray[Any, Any]:
+        """The features' values as one matrix of this type, a row for each feature, where the slots
+        have 8 bytes each."""
+        import numpy as np
+
+        lookup, run = self.lookup, self.run
+        assert lookup.form is not None
+        shape, strides = (lookup.form.slots, self.n), (8, run.stride)
+        first = run.at + run.before + row.HEAD.size
+        found: np.ndarray[Any, Any] = np.ndarray(shape, dtype, run.data, first, strides)
+        return found.copy() if lookup.every_slot else found[lookup.slots].copy()
 
 
 def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.mget import Values
 from featurekit.online.pipelines import Connections, arguments, asked, command
 from featurekit.online.round_trip import AsyncReader, Reader
 from featurekit.online.store import Change, named
@@ -143,11 +144,11 @@ class RedisStore:
         self._readers = WeakKeyDictionary()
 
     @_reached
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def read(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
         return self._reader.read(keys) if keys else []
 
-    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def read_async(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
         if not keys:
             return []

@@ -93,12 +93,6 @@ class Batch:
         """Each output's values."""
         return self._placed([c for view in self.views for part in view.columns() for c in part])
 
-    def values_by_column(self) -> bytes | None:
-        """The bytes of all values, output after output; None where outputs stand otherwise."""
-        if self.places is not None:
-            return None
-        return b"".join([part.tobytes() for view in self.views for part in view.columns()])
-
     def arrow(self) -> list[pa.Array]:
         """Each output's values."""
         parts = [part for view in self.views for part in view.columns()]
@@ -241,13 +235,13 @@ class OnlineResult:
         return pa.Table.from_arrays(made, schema=schema)
 
     def _message(self, answers: Batch) -> bytes | None:
-        """The rows as an Arrow message; None where they are not all ints and floats."""
+        """The rows as an Arrow message; None where they are not all ints and floats, or not in the
+        order of their views."""
         head = self._shape.head(len(answers))
-        values = None if head is None else answers.values_by_column()
-        if head is None or values is None:
+        if head is None or answers.places is not None:
             return None
         keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
-        return b"".join((head, *keys, values))
+        return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """A masked-free array a feature: float64, int64 and bool where no value is None (a None

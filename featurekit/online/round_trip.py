@@ -12,81 +12,26 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from featurekit.online.mget import Keys, NotPlain, Values, command, reply
 
 hiredis: Any = None
 with contextlib.suppress(ImportError):
     hiredis = importlib.import_module("hiredis")
 
-Values = list[bytes | None]
-
 _CHUNK = 65_536
-_LINE = 32
-"""More than a header's bytes: the kind, a length, the end of the line."""
 
 
-class NotPlain(Exception):
-    """The reply is not the array of strings that was asked for."""
-
-
-def command(keys: Sequence[bytes]) -> bytes:
-    """MGET as it is sent."""
-    sent = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(sent) + 1, b"".join(sent))
-
-
-def reply(n: int) -> Generator[None, bytes, Values]:
-    """The values in the reply to MGET of `n` keys, whose bytes are sent in as they come. NotPlain
-    where they are no array of so many strings and nulls."""
-    data = yield
-    head = b"*%d\r\n" % n
-    while len(data) < len(head) and head.startswith(data):
-        data += yield
-    if not data.startswith(head):
-        raise NotPlain
-    at = len(head)
-    found: Values = []
-    known = b"?"  # the header of the last value: that of the next, where states are of one size
-    size = 0
-    for _ in range(n):
-        if not data.startswith(known, at):
-            end = data.find(b"\r\n", at, at + _LINE)
-            while end < 0:
-                if len(data) - at > _LINE:
-                    raise NotPlain
-                data = data[at:] + (yield)
-                at, end = 0, data.find(b"\r\n", 0, _LINE)
-            line = data[at:end]
-            if line in (b"$-1", b"_"):
-                found.append(None)
-                at = end + 2
-                continue
-            if line[:1] != b"$" or not line[1:].isdigit():
-                raise NotPlain
-            known, size = data[at : end + 2], int(line[1:])
-        begin = at + len(known)
-        end = begin + size
-        if len(data) < end + 2:
-            parts, have, wanted = [data[begin:]], len(data) - begin, size + 2
-            while have < wanted:
-                parts.append((yield))
-                have += len(parts[-1])
-            data, begin, end = b"".join(parts), 0, size
-        found.append(data[begin:end])
-        at = end + 2
-    if at != len(data):
-        raise NotPlain
-    return found
-
-
-def receiver(n: int) -> Callable[[bytes], Values | None]:
+def receiver(n: int, each: int = 0) -> Callable[[bytes], Values | None]:
     """What takes the bytes of the reply to MGET of `n` keys as they come, and gives the values when
-    they are all there. NotPlain as in `reply`. hiredis parses them where it is installed."""
-    if hiredis is None:
-        steps = reply(n)
+    they are all there. NotPlain as in `reply`. hiredis parses them where it is installed and they
+    are not in groups."""
+    if each or hiredis is None:
+        steps = reply(n, each)
         next(steps)
 
         def feed(data: bytes) -> Values | None:
@@ -115,6 +60,10 @@ def receiver(n: int) -> Callable[[bytes], Values | None]:
     return parse
 
 
+def _receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:
+    return receiver(len(keys), keys.each if isinstance(keys, Keys) else 0)
+
+
 class Reader:
     """Reads keys: by one thread at a time over one connection, of which there are as many as
     threads have ever read at once."""
@@ -139,7 +88,7 @@ class Reader:
                 # It was closed while it was idle, or its server was started again.
                 return self._ask(self.pool.get_connection(), keys)
         except NotPlain:
-            found: Values = self.client.mget(keys)
+            found: Values = self.client.mget(list(keys))
             return found
 
     def _ask(self, connection: Any, keys: Sequence[bytes]) -> Values:
@@ -148,7 +97,7 @@ class Reader:
             socket = getattr(connection, "_sock", None)
             if socket is None:
                 raise NotPlain
-            receive, found = receiver(len(keys)), None
+            receive, found = _receiver(keys), None
             while found is None:
                 data = socket.recv(_CHUNK)
                 if not data:
@@ -192,7 +141,7 @@ class AsyncReader:
             except (RedisConnectionError, ConnectionError):
                 return await self._ask(await self.pool.get_connection(), keys)
         except NotPlain:
-            found: Values = await self.client.mget(keys)
+            found: Values = await self.client.mget(list(keys))
             return found
 
     async def _ask(self, connection: Any, keys: Sequence[bytes]) -> Values:
@@ -203,7 +152,7 @@ class AsyncReader:
             writer = getattr(connection, "_writer", None)
             if reader is None or writer is None:
                 raise NotPlain
-            receive, found = receiver(len(keys)), None
+            receive, found = _receiver(keys), None
             async with asyncio.timeout(connection.socket_timeout):
                 writer.write(command(keys))
                 await writer.drain()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from featurekit.online.mget import Values
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -29,11 +31,11 @@ def named(
 class OnlineStore(Protocol):
     """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached."""
 
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def read(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`, None for absent ones, in one round trip."""
         ...
 
-    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def read_async(self, keys: Sequence[bytes]) -> Values:
         """As `read`; the event loop goes on meanwhile."""
         ...
 
