@@ -67,7 +67,7 @@ def ours(con: Any, plan: View, *, crowded: bool | None, prompt: bool) -> str:
     """A plan from statistics to the last row; a hash of the answers. `crowded` None: chosen."""
     decide = window_plans._crowded
     if crowded is not None:
-        window_plans._crowded = lambda *_: crowded  # type: ignore[assignment]
+        window_plans._crowded = lambda *_: "TRUE" if crowded else "FALSE"
     try:
         made = windows_sql(
             con, plan, Events("events", prompt), "labels", statuses=False, name="chosen"

@@ -237,6 +237,15 @@ def test_more_than_the_memory_limit_is_more_buckets_and_only_what_is_in_reach_co
         assert buckets_needed(own, compiled, "lots", "asked") == 1
 
 
+def test_latest_rows_are_split_where_keys_and_instants_alone_do_not_fit():
+    with connect() as own:
+        own.execute("SET memory_limit = '64MiB'")
+        compiled = compile_view(view("v", ONE, late, row))
+        own.execute("CREATE TEMP TABLE asked AS SELECT 1_000::BIGINT AS __t")
+        for rows, buckets in ((1_000_000, 1), (1_677_000, 1), (1_678_000, 2), (10_000_000, 6)):
+            assert buckets_needed(own, compiled, "not read", "asked", rows=rows) == buckets
+
+
 def test_the_setting_and_the_argument_say_how_many(make_repo, monkeypatch):
     asked: list[int] = []
     by_bucket = point_in_time._by_bucket
