@@ -213,14 +213,14 @@ class OnlineService:
             if keys is None:
                 columns = plan.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
-                keys = [self.live_key, *(key for key in every if key is not None)]
+                keys = [self.live_key, *[key for key in every if key is not None]]
             values = yield keys
             live = values[0]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live)
                 continue
-            if isinstance(keys, Keys):
+            if type(keys) is Keys:
                 answered = plan.at_once(keys.groups(values), instants)
                 if answered is not None and number is None:
                     return plan, entities, *answered

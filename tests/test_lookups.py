@@ -191,6 +191,12 @@ def test_the_instants_of_many_rows_are_those_of_each(n):
     assert (found.instants[::2], found.instants[1::2]) == (list(ts), list(created))
     assert (found.n, found.latest, found.arrived) == (n, max(ts + created), max(created))
     assert [bits(list(row)) for row in found.rows()] == [bits(list(row)) for row in values]
+    framed = sent(blobs)
+    run = Run(framed, len(b"*%d\r\n" % n), n, len(blobs[0]), 5, len(blobs[0]) + 7)
+    assert list(run) == blobs
+    again = lookup.packed(run)
+    assert (again.instants, again.rows()) == (found.instants, found.rows())
+    assert lookup.packed(Run(framed, run.at, n, run.size - 1, 5, run.stride)) is None
     for k in (0, n - 1):  # another version, or a flag
         for at, byte in ((0, row_module.VERSION + 1), (1, row_module.FLAG_NEWEST)):
             other = bytearray(blobs[k])
@@ -438,7 +444,7 @@ def test_a_reply_in_groups_is_the_same_however_it_comes(grouped, cuts, null):
     "odd",
     [
         b"-ERR no\r\n", b":1\r\n", b"+OK\r\n", b"*1\r\n", b"$x\r\n", b"$?\r\n", b"#t\r\n",
-        b">2\r\n+moving\r\n+1\r\n",
+        b">2\r\n+moving\r\n+1\r\n", b"!1\r\na\r\n", b"=1\r\na\r\n",
     ],
 )  # fmt: skip
 def test_a_reply_in_groups_with_something_else_in_it_is_left_to_the_client(at, odd):
@@ -512,6 +518,7 @@ FLOATS = view("floats", ONE, source("more", {"key": int, "a": float, "b": float,
               {"b": "b", "n": "n", "a": "a"}, ttl="4s")  # fmt: skip
 PART = view("part", ONE, source("parted", {"key": int, "f": bool, "a": float, "n": int}),
             {"n": "n", "a": "a"})  # fmt: skip
+KINDS = ["row", "none", "null", "error", "more", "late"]
 VALUE: dict[str, Any] = {
     "x": st.floats(), "a": st.floats(), "b": st.floats(), "y": st.integers(-(2**63), 2**63 - 1),
     "n": st.integers(-(2**63), 2**63 - 1), "f": st.booleans(), "flag": st.booleans(),
@@ -525,15 +532,13 @@ VALUE: dict[str, Any] = {
 def test_many_rows_of_every_kind_are_answered_as_each_is(views):
     store = Wire()
     store.cuts = []
-    online = filled(store, *views, rows=dict.fromkeys(["plain", "more", "parted"], []))
+    online = filled(store, *views, rows={"plain": [], "more": [], "parted": []})
     plan, seen = online.current(), set()
 
     @st.composite
-    def blobs(draw: st.DrawFn, compiled: View, odd: bool) -> bytes | None:
-        """A state: a row that is there and whole, or, if `odd`, perhaps anything."""
-        kind = (
-            draw(st.sampled_from(["row", "none", "null", "error", "more", "late"])) if odd else ""
-        )
+    def blobs(draw: st.DrawFn, compiled: View, kinds: list[str]) -> bytes | None:
+        """A state of one of these kinds."""
+        kind = draw(st.sampled_from(kinds))
         if kind == "none":
             return None
         state = State(compiled)
@@ -542,8 +547,10 @@ def test_many_rows_of_every_kind_are_answered_as_each_is(views):
             slots = [draw(VALUE[slot.column or ""]) for slot in compiled.slots]
             if kind in ("null", "error"):
                 slots[0] = None if kind == "null" else ERROR
-            created = draw(st.sampled_from([0, ts, 9 * S])) if kind == "late" else ts
-            state.add([(draw(st.just(0)) if kind == "late" else ts, created, tuple(slots))])
+            if kind == "late":
+                ts = draw(st.sampled_from([0, ts, 9 * S]))
+            created = draw(st.sampled_from([ts, 9 * S])) if kind == "late" else ts
+            state.add([(ts, created, tuple(slots))])
         return state.encode()
 
     def each(of: Any) -> Any:
@@ -555,19 +562,22 @@ def test_many_rows_of_every_kind_are_answered_as_each_is(views):
     @settings(max_examples=150)
     @given(st.data())
     def check(data):
-        odd = data.draw(st.booleans())
+        kinds = data.draw(st.sampled_from([["row"], ["row"] * 5 + ["late"], KINDS]))
         keys = data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=7))
         keys += [None] if data.draw(st.integers(0, 9)) == 0 else []
         store.cuts = data.draw(st.lists(st.integers(0, 2000), max_size=6))
         for lookup, prefix in zip(plan.lookups, plan.prefixes, strict=True):
             for key in range(6):
                 name = prefix + b"{" + entity_key([(INT, key)]) + b"}"
-                blob = data.draw(blobs(lookup.view, odd))
+                blob = data.draw(blobs(lookup.view, kinds))
                 store.values.pop(name, None)
                 if blob is not None:
                     store.values[name] = blob
         at = dt.datetime.fromtimestamp(data.draw(st.sampled_from([5, 6, 7, 12])), dt.UTC)
         rows = [{"key": key} for key in keys]
+        late = [data.draw(st.sampled_from([12, 13])) * S for _ in keys]
+        apart = [online.lookup([row], [t])[2][0] for row, t in zip(rows, late, strict=True)]
+        assert bits(list(map(list, online.lookup(rows, late)[2]))) == bits(list(map(list, apart)))
         ones = [each(lambda row=row: _all_of(online.get([row], at))) for row in rows]
         too_old = [one for one in ones if isinstance(one, str)]
         found = each(lambda: _all_of(online.get(rows, at)))

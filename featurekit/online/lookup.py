@@ -89,7 +89,7 @@ class ViewLookup:
         if self.whole is None:
             return None
         n, size = len(blobs), self.whole.size
-        if not isinstance(blobs, Run):
+        if type(blobs) is not Run:
             if None in blobs or set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
                 return None
             blobs = Run(b"".join(blobs), 0, n, size, 0, size)  # type: ignore[arg-type]

@@ -81,14 +81,14 @@ class Keys(_Lazy):
 
     def groups(self, values: Values) -> list[Values]:
         """The values of each group."""
-        if isinstance(values, Grouped):
+        if type(values) is Grouped:
             return values.groups
         return [values[first : first + self.each] for first in range(1, self._n, self.each)]
 
 
 def command(keys: Sequence[bytes]) -> bytes:
     """MGET as it is sent."""
-    given = keys.sent if isinstance(keys, Keys) else sent(keys)
+    given = keys.sent if type(keys) is Keys else sent(keys)
     return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(keys) + 1, given)
 
 
@@ -213,7 +213,7 @@ def _grouped(found: list[Any], each: int) -> Grouped:
     groups: list[Values] = []
     at = 1
     while at < len(found):
-        if isinstance(found[at], Run):
+        if type(found[at]) is Run:
             groups.append(found[at])
             at += 1
         else:

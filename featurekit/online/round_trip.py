@@ -61,7 +61,7 @@ def receiver(n: int, each: int = 0) -> Callable[[bytes], Values | None]:
 
 
 def _receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:
-    return receiver(len(keys), keys.each if isinstance(keys, Keys) else 0)
+    return receiver(len(keys), keys.each if type(keys) is Keys else 0)
 
 
 class Reader:
