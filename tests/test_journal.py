@@ -258,6 +258,7 @@ def test_a_write_that_fails_leaves_nothing_and_the_next_one_is_kept(
         with pytest.raises(KeyboardInterrupt if fails == "interrupt" else OSError):
             log.keep(SOURCE, [row(1)])
     assert logged(tmp_path) == wanted(*before)
+    assert len(files(tmp_path)) == len(before)
     log.keep(SOURCE, [row(2)])
     assert logged(tmp_path) == wanted(*before, 2)
     for path in files(tmp_path):
@@ -398,16 +399,22 @@ def test_a_crash_while_a_journal_is_joined_loses_and_doubles_nothing(
     assert logged(tmp_path) == wanted(0, 1, 2, 3)
 
 
-def test_a_journal_that_has_not_begun_is_left_alone_and_holds_nothing(
-    tmp_path: Path, log: PushLog
+@pytest.mark.parametrize("size", [0, 10, 200])
+def test_a_journal_that_has_not_begun_holds_nothing_and_goes_when_it_is_old(
+    tmp_path: Path, log: PushLog, size: int
 ) -> None:
     log.keep(SOURCE, [row(0)])
+    (path,) = files(tmp_path)
     begun = log_folder(tmp_path, "events") / f"{0:020d}-begun.journal"
-    begun.touch()
+    begun.write_bytes(path.read_bytes()[:size])
     assert logged(tmp_path) == wanted(0)
     compact(tmp_path, "events", fan=2)
     assert begun.exists()
     assert logged(tmp_path) == wanted(0)
+    compact(tmp_path, "events", fan=2, grace_s=0.0)
+    assert files(tmp_path) == [path]
+    log.keep(SOURCE, [row(1)])
+    assert logged(tmp_path) == wanted(0, 1)
 
 
 def test_threads_write_to_journals_of_their_own(tmp_path: Path, log: PushLog) -> None:
