@@ -1,9 +1,10 @@
 """Joins the many small segments of a log of pushes into few, while others push and read.
 
-Sixty-four segments of one level become one of the next, so that n pushes leave about
-64 · log64(n) files and every row is copied log64(n) times. A joined segment names those in whose
-place it stands; a reader leaves these out, so that it sees each event once whenever it looks. They
-stay on disk for as long as a reader that began before may want them.
+Sixty-four segments of one level become one of the next, so that n segments leave about
+64 · log64(n) files and every row is copied log64(n) times; a journal that has ended becomes one by
+itself. A joined segment names those in whose place it stands; a reader leaves these out, so that it
+sees each event once whenever it looks. They stay on disk for as long as a reader that began before
+may want them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from featurekit.push_log import (
 )
 
 FAN = 64
+_BEGUN = 1 << 16
+"""Bytes of a journal that may hold no push yet: more than a schema's."""
 GRACE_S = 3600.0
 """How long a reader may take that found a segment before it was joined into another."""
 
@@ -119,6 +122,10 @@ def _clean(folder: Path, grace_s: float) -> None:
         with contextlib.suppress(FileNotFoundError):  # it has its name by now
             if path.stat().st_mtime <= before:
                 path.unlink()
+    for path in (folder / name for name in names if name.endswith(SUFFIX)):
+        about = path.stat()
+        if about.st_mtime <= before and about.st_size <= _BEGUN:
+            journal.discard(path)
     joined = (folder / name for name in names if "-L" in name and level(name))
     old = [path for path in joined if path.stat().st_mtime <= before]
     for name in {name for path in old for name in replaced_by(path)}:

@@ -122,6 +122,17 @@ def end(path: Path) -> Read:
     return found
 
 
+def discard(path: Path) -> None:
+    """Remove a journal that holds no rows, whose maker died as it began."""
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with _locked(file):
+            if Read(_all(file), path.name).table is None:
+                path.unlink()
+    finally:
+        os.close(file)
+
+
 def encoded(table: Any) -> bytes:
     """The rows as an ended journal."""
     schema, parts, at = table.schema, [], 0
@@ -198,6 +209,8 @@ class Journal:
                     sync_folder(os.path.dirname(self.path))  # noqa: PTH120
             except BaseException:
                 os.ftruncate(file, size)
+                if not size:
+                    os.unlink(self.path)  # noqa: PTH108
                 raise
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)

@@ -6,9 +6,8 @@ import datetime as dt
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -21,7 +20,6 @@ from featurekit.deployment import (
     live_services,
     locked,
     materialized_until,
-    missed,
     promote,
     publish,
     set_materialized,
@@ -34,10 +32,7 @@ from featurekit.errors import (
     DataError,
     DefinitionError,
     EntityFrameError,
-    OnlineError,
     RegistryError,
-    SourceError,
-    StoreUnavailable,
 )
 from featurekit.gc import Collection, collect
 from featurekit.online.result import OnlineResult
@@ -98,7 +93,7 @@ class FeatureStore:
         self._services: dict[str, OnlineService] = {}
         self._log: ServingLog | None = None
         self._fed_views: Fed | None = None
-        self._pushed = PushLog(self.state_dir)
+        self.push_log = PushLog(self.state_dir)
         self._readable: dict[int, tuple[View, EventSource | None, bool]] = {}
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -126,7 +121,7 @@ class FeatureStore:
             self._store = None
             self._fed_views = None
             self._services = {}
-        self._pushed.close()
+        self.push_log.close()
 
     # --- parts, opened when first needed ----------------------------------------------------------
 
@@ -572,7 +567,8 @@ class FeatureStore:
         return fed_views(self.online, self.project, on_mismatch=mismatch)
 
     @property
-    def _feeding(self) -> Fed:
+    def feeding(self) -> Fed:
+        """What pushes feed, as it was when it was last read."""
         if self._fed_views is None:
             mismatch = self.config.featurekit.numeric_mismatch
             self._fed_views = Fed(self.online, self.project, on_mismatch=mismatch)
@@ -615,75 +611,9 @@ class FeatureStore:
         they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
         order of arrival.
         """
-        from featurekit.compaction import compact
-        from featurekit.push import Early, check, claim, prepare, write
-        from featurekit.sources import read_rows
-        from featurekit.sources.rows import stamped
+        from featurekit.pushing import take
 
-        definition = self.source(source)
-        taken = read_rows(definition, rows, state_dir=self.state_dir)
-        store, own = self.online, taken.own
-        with locked(store, self.project, source) if own else nullcontext():
-            pushes = project_key(self.project, "pushes", source)
-            asked = self._feeding.keys
-            forgotten = Early(partial(self.forgotten, definition))
-            # Rows that arrive now are after every tombstone of before, and a forgetting waits for
-            # this push where its own is later. Others are held against what is there from now on.
-            now_all = definition.event_id is None and not own
-            early = forgotten.begin if now_all else None
-            token, now, values = store.open_push(pushes, asked, meanwhile=early)
-            try:
-                # After the announcement: a version that is published later waits for this push.
-                fed = self._feeding.views(asked, values)
-                of_source = [v for v in fed if v.source.name == source]
-                views = [v for v in of_source if self.readable(v)]
-                if not views:
-                    raise RegistryError(
-                        f"no applied service reads source {source!r} as it is defined now; run "
-                        "`featurekit apply` first"
-                    )
-                events: Any = taken.arrived(now)
-                stamps = [now] * len(events)
-                if definition.event_id is not None and not own:
-                    stamps, events = claim(
-                        store, self.project, views, events, now, meanwhile=forgotten.begin
-                    )
-                arrived = len(events)
-                events = forgotten.get().left(events)
-                prepared = prepare(self.project, views, events)
-                if own:
-                    check(store, prepared)
-                missed(store, self.project, [v for v in of_source if v not in views])
-                kept: Any = events
-                if taken.rows is None and len(events) == arrived:
-                    kept = stamped(definition, taken.table, stamps)
-                logged = due = False
-
-                def log() -> None:
-                    nonlocal logged, due
-                    due = self._pushed.keep(definition, kept)
-                    logged = True
-
-                try:
-                    done = write(store, prepared, (pushes, token), log)
-                except OnlineError as error:
-                    if not logged:
-                        raise
-                    again = "do not push them again: " if definition.event_id is None else ""
-                    raise type(error)(
-                        f"{error}\nThe {len(events)} rows are in the offline log; {again}"
-                        "`featurekit materialize` brings them online"
-                    ) from error
-            except BaseException:
-                with suppress(StoreUnavailable):  # what went wrong first is the one to tell
-                    store.close_push(pushes, token)
-                raise
-        if due:
-            # The push is done whether this is or not; a later one tries again.
-            with suppress(OSError, SourceError):
-                compact(self.state_dir, source)
-        left_out = arrived - len(events)
-        return replace(done, quarantined=taken.quarantined, forgotten=left_out)
+        return take(self, source, rows)
 
     def forget(
         self,

@@ -38,7 +38,7 @@ LAYERS = [
     ["known_entities", "push"],
     ["remember"],
     ["offline", "materialise", "deployment"],
-    ["versions", "gc", "selection"],
+    ["versions", "gc", "selection", "pushing"],
     ["config", "repo"],
     ["serving_log"],
     ["store"],

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from featurekit import EventSource, FeatureStore, compaction, journal, push_log
+from featurekit import EventSource, FeatureStore, compaction, forget, journal, push_log
 from featurekit.compaction import compact
 from featurekit.errors import SourceError
 from featurekit.parity.bits import bits
@@ -218,7 +218,7 @@ def test_a_record_that_lies_elsewhere_is_none(three: tuple[Path, bytes, list[int
 def test_what_a_dead_process_left_is_joined_without_what_it_had_begun(
     three: tuple[Path, bytes, list[int]], tmp_path: Path, log: PushLog, cut: int
 ) -> None:
-    path, data, _ = three
+    path, data, ends = three
     path.write_bytes(data[:-cut])
     assert logged(tmp_path) == wanted(0, 1)
     write_segment(tmp_path, SOURCE, [row(4)])
@@ -226,7 +226,7 @@ def test_what_a_dead_process_left_is_joined_without_what_it_had_begun(
     assert logged(tmp_path) == wanted(0, 1, 4)
     log.keep(SOURCE, [row(5)])  # it was not dead
     assert logged(tmp_path) == wanted(0, 1, 4, 5)
-    assert pushes(path.read_bytes()) == 2
+    assert path.read_bytes() == data[: ends[1]] + journal.record(b"", ends[1])
 
 
 # --- writes that fail -----------------------------------------------------------------------------
@@ -258,6 +258,7 @@ def test_a_write_that_fails_leaves_nothing_and_the_next_one_is_kept(
         with pytest.raises(KeyboardInterrupt if fails == "interrupt" else OSError):
             log.keep(SOURCE, [row(1)])
     assert logged(tmp_path) == wanted(*before)
+    assert len(files(tmp_path)) == len(before)
     log.keep(SOURCE, [row(2)])
     assert logged(tmp_path) == wanted(*before, 2)
     for path in files(tmp_path):
@@ -398,16 +399,22 @@ def test_a_crash_while_a_journal_is_joined_loses_and_doubles_nothing(
     assert logged(tmp_path) == wanted(0, 1, 2, 3)
 
 
-def test_a_journal_that_has_not_begun_is_left_alone_and_holds_nothing(
-    tmp_path: Path, log: PushLog
+@pytest.mark.parametrize("size", [0, 10, 200])
+def test_a_journal_that_has_not_begun_holds_nothing_and_goes_when_it_is_old(
+    tmp_path: Path, log: PushLog, size: int
 ) -> None:
     log.keep(SOURCE, [row(0)])
+    (path,) = files(tmp_path)
     begun = log_folder(tmp_path, "events") / f"{0:020d}-begun.journal"
-    begun.touch()
+    begun.write_bytes(path.read_bytes()[:size])
     assert logged(tmp_path) == wanted(0)
     compact(tmp_path, "events", fan=2)
     assert begun.exists()
     assert logged(tmp_path) == wanted(0)
+    compact(tmp_path, "events", fan=2, grace_s=0.0)
+    assert files(tmp_path) == [path]
+    log.keep(SOURCE, [row(1)])
+    assert logged(tmp_path) == wanted(0, 1)
 
 
 def test_threads_write_to_journals_of_their_own(tmp_path: Path, log: PushLog) -> None:
@@ -433,7 +440,12 @@ def _forked(log: PushLog, first: int, n: int) -> None:
 
 def test_a_forked_process_writes_to_a_journal_of_its_own(tmp_path: Path, log: PushLog) -> None:
     log.keep(SOURCE, [row(0)])
+    (path,) = files(tmp_path)
     context = multiprocessing.get_context("fork")
+    child = context.Process(target=_forked, args=(log, 80, 1))
+    child.start()
+    child.join(60)
+    assert read_segment(path).num_rows == 1
     children = [context.Process(target=_forked, args=(log, n * 20, 20)) for n in (1, 2, 3)]
     for child in children:
         child.start()
@@ -442,8 +454,8 @@ def test_a_forked_process_writes_to_a_journal_of_its_own(tmp_path: Path, log: Pu
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0] * 3
-    assert len(files(tmp_path)) == 4
-    assert logged(tmp_path) == wanted(*range(80))
+    assert len(files(tmp_path)) == 5
+    assert logged(tmp_path) == wanted(*range(81))
 
 
 def _pushing(folder: Path, first: int, n: int, start: Any) -> None:
@@ -546,3 +558,21 @@ def test_what_was_forgotten_goes_from_an_open_journal_and_later_pushes_stay(
     assert answers(store, 2) == [(1, (0.5).hex())] * 2
     store.materialize()
     assert answers(store) == [(1, (4.0).hex())] * 2
+
+
+def test_what_is_pushed_as_a_journal_is_rewritten_is_kept(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    for key in (1, 2):
+        store.push("events", {"k": key, "x": 0.5, "ts": now})
+    put = forget.put_journal
+
+    def slowly(path: Path, table: Any) -> None:
+        store.push("events", {"k": 2, "x": 0.25, "ts": now})
+        put(path, table)
+
+    with FeatureStore(store.path, redis_url=store._redis_url) as other, monkeypatch.context() as p:
+        p.setattr(forget, "put_journal", slowly)
+        assert other.forget("entity", {"k": 1}).log_rows == 1
+    assert answers(store, 2) == [(2, (0.75).hex())] * 2
