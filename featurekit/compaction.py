@@ -126,7 +126,8 @@ def _clean(folder: Path, grace_s: float) -> None:
         about = path.stat()
         if about.st_mtime <= before and about.st_size <= _BEGUN:
             journal.discard(path)
-    joined = (folder / name for name in names if "-L" in name and level(name))
+    segments = [name for name in names if name.endswith(".parquet")]
+    joined = (folder / name for name in segments if "-L" in name and level(name))
     old = [path for path in joined if path.stat().st_mtime <= before]
     for name in {name for path in old for name in replaced_by(path)}:
         (folder / name).unlink(missing_ok=True)

@@ -107,7 +107,8 @@ def forget(
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
         tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
         number = store.registry.forget(tombstone)
-        _settle(online, store.project, sources, until)
+        # Also for one that has begun since: it may not have seen the record.
+        _settle(online, store.project, sources, online.now_us())
         con = store.connect()
         stack.callback(con.close)
         mine = _Rows(con, types, values, until)

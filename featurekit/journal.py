@@ -173,6 +173,7 @@ class Journal:
     """A new journal, made by its first push."""
 
     def __init__(self, path: str, schema: Any) -> None:
+        self._file = -1
         self.path, self.schema = path, schema
         self.pushes = self.size = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -190,10 +191,14 @@ class Journal:
         """
         file, size = self._file, self.size
         content = batch.serialize()
-        fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            found = os.fstat(file)
-            if not found.st_nlink or found.st_size != size:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            if not size:
+                os.unlink(self.path)  # noqa: PTH108
+            raise
+        try:
+            if not self._as_left():
                 return False
             if size:
                 data = record(content, size)
@@ -208,15 +213,26 @@ class Journal:
                 if not size:
                     sync_folder(os.path.dirname(self.path))  # noqa: PTH120
             except BaseException:
-                os.ftruncate(file, size)
-                if not size:
-                    os.unlink(self.path)  # noqa: PTH108
+                with contextlib.suppress(OSError):  # what went wrong first is the one to tell
+                    os.ftruncate(file, size)
+                    if not size:
+                        os.unlink(self.path)  # noqa: PTH108
                 raise
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
         self.size = size + len(data)
         self.pushes += 1
         return True
+
+    def _as_left(self) -> bool:
+        """Whether the file is still in its place, and as long as it was."""
+        found = os.fstat(self._file)
+        try:
+            there = os.stat(self.path)  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        same = found.st_dev == there.st_dev and found.st_ino == there.st_ino
+        return same and found.st_size == self.size
 
     def end(self) -> None:
         """Append no more, and let go of the file. Where that cannot be written down, the journal

