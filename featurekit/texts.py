@@ -73,8 +73,12 @@ def of_json(value: Any, type_: Type) -> Any:
 
 
 def loads(text: str) -> Any:
-    """What JSON says; ValueError also for a name that stands twice, a number beyond the doubles."""
-    return json.loads(text, parse_float=_float, object_pairs_hook=_object)
+    """What JSON says; ValueError also for a name that stands twice, a number beyond the doubles,
+    and what is nested too deeply."""
+    try:
+        return json.loads(text, parse_float=_float, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _float(text: str) -> float:

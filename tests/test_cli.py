@@ -391,6 +391,25 @@ def test_push_takes_every_format_and_lookups_see_it(
     assert found["rows"][0]["statuses"]["country"] == "PRESENT"
 
 
+def test_push_refuses_a_header_with_a_name_twice(served: Path, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    names = ",".join(EVENT)
+    file.write_text(f"{names},quantity\n{','.join(map(str, EVENT.values()))},7\n")
+    done = run("push", "orders", file)
+    assert done.code == 2
+    assert "the header has 'quantity' twice" in done.err
+
+
+def test_push_refuses_json_that_is_nested_too_deeply(
+    served: Path, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text("[" * 100_000)
+    done = run("push", "orders", file)
+    assert done.code == 2
+    assert "nested too deeply" in done.err
+
+
 def test_push_reads_json_lines_from_standard_input(served: Path, run: Run) -> None:
     done = shell("push", "orders", "--json", cwd=served, text=json.dumps(EVENT))
     assert done.json["rows"] == 1

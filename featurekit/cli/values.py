@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,11 +82,14 @@ def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
         null_values=[""],
     )
     try:
-        return csv.read_csv(path, convert_options=texts)
+        table = csv.read_csv(path, convert_options=texts)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} cannot be read as CSV with a header: {error}") from None
+    if twice := [n for n, k in Counter(table.column_names).items() if k > 1]:
+        raise DataError(f"{path}: the header has {twice[0]!r} twice; give each column its own name")
+    return table
 
 
 def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
