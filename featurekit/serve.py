@@ -12,7 +12,7 @@ import itertools
 import json
 import struct
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -209,7 +209,9 @@ class OnlineService:
             version, plan = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = plan.check_rows(rows)
             columns: list[list[bytes | None]] = []
-            keys: Sequence[bytes] | None = plan.keys_at_once(self.live_key, entities, len(rows))
+            keys: Sequence[bytes] | None = None
+            if number is None:  # the log wants each row's keys
+                keys = plan.keys_at_once(self.live_key, entities, len(rows))
             if keys is None:
                 columns = plan.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
@@ -221,10 +223,7 @@ class OnlineService:
                     yield from self._load(live)
                 continue
             if type(keys) is Keys:
-                answered = plan.at_once(keys.groups(values), instants)
-                if answered is not None and number is None:
-                    return plan, entities, *answered
-                columns = plan.key_columns(entities)
+                return plan, entities, *plan.answered(keys.groups(values), requests, instants)
             found = dict(zip(keys[1:], values[1:], strict=True))
             try:
                 answers, resolved = yield from plan.evaluating(columns, found, requests, instants)
@@ -290,6 +289,12 @@ def _asked_at(now: int, arrivals: Sequence[int]) -> int:
     """The one instant of a request (T8); never before an arrival that it has already seen, however
     far this machine's clock lags behind the store's."""
     return max([now, *arrivals])
+
+
+def _now_of(states: Iterable[bytes | None], n: int) -> list[int]:
+    """The instant of a request of `n` rows that names none, for each of them."""
+    seen = [newest_arrival(blob) for blob in states if blob is not None]
+    return [_asked_at(time.time_ns() // 1000, seen)] * n
 
 
 async def run_async(steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[Values]]) -> _T:
@@ -472,18 +477,42 @@ class Plan:
             if answered is not None:
                 return answered
         if instants is None:
-            seen = [newest_arrival(blob) for blob in blobs.values() if blob is not None]
-            instants = [_asked_at(time.time_ns() // 1000, seen)] * n
+            instants = _now_of(blobs.values(), n)
         if self.splitting:
             states = yield from self._with_blocks(keys, blobs, instants)
+        given = [[None if key is None else states[key] for key in column] for column in keys]
+        return self._one_by_one(given, requests, instants), list(instants)
+
+    def answered(
+        self,
+        states: Sequence[Values],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+    ) -> tuple[Answers, list[int]]:
+        """The answers to rows, of each view whose states are those of all rows; of views none of
+        whose states lies in blocks."""
+        found = self.at_once(states, instants)
+        if found is not None:
+            return found
+        given = [list(blobs) for blobs in states]
+        if instants is None:
+            instants = _now_of(itertools.chain.from_iterable(given), len(requests))
+        return self._one_by_one(given, requests, instants), list(instants)
+
+    def _one_by_one(
+        self,
+        states: Sequence[Sequence[bytes | Large | None]],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int],
+    ) -> list[Columns]:
         out = []
         for i, at in enumerate(instants):
             answers = [
-                lookup.answer(None if (key := column[i]) is None else states[key], at)
-                for lookup, column in zip(self.lookups, keys, strict=True)
+                lookup.answer(blobs[i], at)
+                for lookup, blobs in zip(self.lookups, states, strict=True)
             ]
             out.append(self.outputs(answers, requests[i], i))
-        return out, list(instants)
+        return out
 
     def at_once(
         self, states: Sequence[Values], instants: Sequence[int] | None
@@ -504,7 +533,9 @@ class Plan:
             instants = [_asked_at(now, ahead)] * n
         if not all(view.counts(instants[0]) for view in packed):
             return None
-        return Batch(packed, None if self.in_order else self.places), list(instants)
+        # The result lasts, and has no use for the rows' instants.
+        kept = [Packed(view.lookup, view.run, [], view.latest) for view in packed]
+        return Batch(kept, None if self.in_order else self.places), list(instants)
 
     def _with_blocks(
         self,

@@ -471,10 +471,11 @@ def _running_best(
     of_event = ", ".join(["NULL::BIGINT AS __rid", *(f"r{i}" for i in ranks)])
     of_label = ", ".join(["__rid", *("NULL" for _ in ranks)])
     events = f"(SELECT *, {wide} AS __width FROM {cut})" if several else cut
-    levels = "SELECT 0 AS __level"
+    asking = f"(SELECT *, 0 AS __level, {width} AS __width FROM {labels})"
     if several:
-        levels += f" UNION SELECT __level FROM {cut}"
-    asking = f"(SELECT *, {wide} AS __width FROM {labels} CROSS JOIN ({levels}))"
+        # Of each entity the levels that it has: with those of all, labels would be many times more.
+        own = f"SELECT __n, 0 AS __level FROM {labels} UNION SELECT __n, __level FROM {cut}"
+        asking = f"(SELECT *, {wide} AS __width FROM {labels} JOIN ({own}) USING (__n))"
     # Twice the instant, and one more for a label, so that it comes after the events that count.
     rows = [
         f"SELECT {segment(False, tile('__opens'))}, 2 * __opens AS __z, {of_event} FROM {events}",
