@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.online.server import scratch_redis
+from featurekit.online.store.server import scratch_redis
 from rules.asking import One, opened
 
 

@@ -72,6 +72,12 @@ def test_every_rule_that_is_cited_is_on_the_page() -> None:
     assert {path: rules for path, rules in again.items() if rules} == {}
 
 
+def test_every_text_cites_a_rule_in_one_form() -> None:
+    """By its id, as in (T7), or as rule T7."""
+    other = re.compile(r"\b(?:semantics?|section|§) ?[STRAVQF]\d|\bsemantics, \"", re.I)
+    assert {path: other.findall(text) for path, text in texts().items() if other.search(text)} == {}
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_names_tests(rule: str) -> None:
     said, _, tests = RULES[rule].partition("\nTests:")
