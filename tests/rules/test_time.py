@@ -57,6 +57,7 @@ windows = FeatureService("windows", features=[view("window", events, {
     "count": Count(window="10s"),
     "before": Count(window="10s", offset="5s"),
     "hourly": Count(window="10m", hop="1h"),
+    "sevens": Count(window="10m", hop="7h"),
     "ever": Count(window="lifetime"),
 })])
 latest = FeatureService("latest", features=[view("row", events, {"n": "n"})])
@@ -222,7 +223,15 @@ def test_a_hop_moves_the_open_end_down_to_a_multiple_of_it(one: One) -> None:
     assert one.ask("windows", 35 * 60 * S)["hourly"] == present(1)
 
 
-def test_a_hop_is_counted_from_the_epoch_and_floors_before_it(one: One) -> None:
+def test_a_hop_is_counted_from_the_epoch(one: One) -> None:
+    """NOON is 476,268 hours after it, two more than a multiple of seven."""
+    assert (NOON - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(hours=1) == 476_268
+    one.push("events", -2 * H, **N)
+    one.push("events", -2 * H + 1, **N)
+    assert one.ask("windows", 0)["sevens"] == present(1)
+
+
+def test_a_hop_floors_before_the_epoch(one: One) -> None:
     """At 23:35 of 1969-12-31 it is (23:00, 23:35]."""
     epoch = -(NOON - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
     one.push("events", epoch - H, **N)

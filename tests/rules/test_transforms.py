@@ -58,6 +58,10 @@ def is_float(n: int, x: float) -> bool:
     return n == x
 
 @feature
+def exceeds(n: int, x: float) -> bool:
+    return n > x
+
+@feature
 def equals(x: float, y: float) -> bool:
     return x == y
 
@@ -188,6 +192,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], Any]] = [
     ("rounds", {"x": 3.5}, 4),
     ("is_float", {"n": 9007199254740993, "x": 9007199254740992.0}, False),
     ("is_float", {"n": 9007199254740992, "x": 9007199254740992.0}, True),
+    ("exceeds", {"n": 9007199254740993, "x": 9007199254740992.0}, True),
     ("equals", {"x": NAN, "y": NAN}, False),
     ("differs", {"x": NAN, "y": NAN}, True),
     ("equals", {"x": -0.0, "y": 0.0}, True),
