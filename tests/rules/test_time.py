@@ -157,6 +157,16 @@ def test_a_late_event_is_invisible_before_it_arrived(one: One) -> None:
     assert again["count"].to_pylist() == [1]
 
 
+def test_a_late_row_is_not_the_latest_before_it_arrived(one: One) -> None:
+    one.push("events", 0, n=1, x=0.0)
+    assert one.ask("latest", 3 * S - 1)["n"] == present(1)
+    one.push("events", 1 * S, arrived=3 * S, n=2, x=0.0)
+    assert one.ask("latest", 3 * S)["n"] == present(2)
+    frame = [{"key": one.key, "event_timestamp": instant(t)} for t in (3 * S - 1, 3 * S)]
+    again = one.store.get_historical_features(frame, "latest").to_arrow()
+    assert again["n"].to_pylist() == [1, 2]
+
+
 def test_a_live_push_is_stamped_with_its_arrival(store: FeatureStore, one: One) -> None:
     """A push without the column of arrivals is not known before the push, and is afterwards."""
     row = one.event(0, **N)
