@@ -660,8 +660,7 @@ class FeatureStore:
         """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
         `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
 
-        `options` are those of `featurekit.feed.consume.Consumer`: group, name, batch, idle_s and
-        url.
+        `options` are those of `feed.consume.Consumer`: group, name, batch, idle_s and url.
         """
         from featurekit.feed.consume import Consumer
 
