@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -31,6 +32,7 @@ def sections() -> dict[str, str]:
 RULES = sections()
 
 
+@functools.cache
 def texts() -> dict[str, str]:
     """Where rules may be cited: the text of each file, by its path in the repo."""
     names = ("featurekit", "tests", "benchmarks", "feature_repo")
