@@ -366,6 +366,13 @@ def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
             yield dict(enumerate(row))
 
 
+def literal_arguments(op: ops.Op) -> Iterator[Row]:
+    """Of each way in which a call may be written that the row is asked on: its arguments' values
+    where they are literals, None where they are not."""
+    for literals in _literal_groups(op, random.Random(op.key)):
+        yield tuple(literals.get(i) for i in range(len(op.params)))
+
+
 def _plain(values: Row) -> bool:
     return not any(isinstance(v, (list, dict)) for v in values)
 
