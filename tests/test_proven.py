@@ -174,6 +174,12 @@ def test_part_of_the_operators_is_no_proof(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_proof_that_cannot_be_kept_is_said_and_the_report_stays(tmp_path: Path) -> None:
+    (tmp_path / "proofs").write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.warns(UserWarning, match="the proof is not kept"):
+        assert prove.keep_proof(report(), tmp_path) is None
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 

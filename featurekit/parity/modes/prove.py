@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import write_whole
 from featurekit.define.proven import duckdb_version, fingerprint, machine, proof_path
+from featurekit.errors import ConfigError
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes.aggregates import check_aggregates
 from featurekit.parity.modes.operators import OperatorsReport, check_operators, connection
@@ -48,12 +50,17 @@ def proof_of(report: OperatorsReport) -> dict[str, Any]:
 
 
 def keep_proof(report: OperatorsReport, state_dir: Path, *, only: str = "") -> Path | None:
-    """Keep the proof in a state folder. None, and nothing is kept, of a part of the operators, or
-    where all agree but some row was tried on too little to say so."""
+    """Keep the proof in a state folder. None, and nothing is kept, of a part of the operators,
+    where all agree but some row was tried on too little to say so, and, with a warning, where the
+    folder cannot be written to."""
     if only or (report.ok and min(row.inputs for row in report.all.values()) < _ENOUGH):
         return None
     path = proof_path(state_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = json.dumps(proof_of(report), indent=2).encode() + b"\n"
-    write_whole(path, data, "the proof")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data, "the proof")
+    except (OSError, ConfigError) as error:
+        warnings.warn(f"the proof is not kept: {error}", stacklevel=2)
+        return None
     return path
