@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.errors import DataError, EntityFrameError, TransformError
 from featurekit.offline.buckets import explained
-from featurekit.offline.events import EventRows
+from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
@@ -33,14 +32,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A source as it was read: its events, and the files they came from."""
-
-    events: EventRows
-    about: dict[str, Any]
+Connect = Callable[[], Any]
+"""Gives a DuckDB connection for one piece of work."""
+TakeSnapshot = Callable[[Any, View], Snapshot]
+"""Reads the events of a view's source, for a connection."""
 
 
 class TrainingSet:
@@ -55,8 +50,8 @@ class TrainingSet:
         service: Service,
         frame: Any,
         *,
-        connect: Callable[[], Any],
-        snapshot: Callable[[Any, View], Snapshot],
+        connect: Connect,
+        snapshot: TakeSnapshot,
         full_names: bool,
         statuses: bool,
         timezone: str,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
+from featurekit.define.plan import Service
 from featurekit.define.published import read_plan
 from featurekit.errors import NotServed
 from featurekit.online.lookup.evaluator import Evaluator
@@ -24,8 +25,27 @@ from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
 
-if TYPE_CHECKING:
-    from featurekit.log.served.log import ServingLog
+
+class AnswersLog(Protocol):
+    """Who takes down what lookups answer."""
+
+    def wants(self) -> int | None:
+        """The number of the next request if it is to be logged, None if not."""
+        ...
+
+    def take(
+        self,
+        number: int,
+        service: Service,
+        entities: Mapping[str, Sequence[Any]],
+        requests: Sequence[Mapping[str, Any]],
+        answers: Sequence[tuple[Sequence[Any], Sequence[str]]],
+        instants: Sequence[int],
+        keys: Sequence[Sequence[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+    ) -> None:
+        """Log a request of this `number`: its rows, what was answered, and from which states."""
+        ...
 
 
 class OnlineService:
@@ -41,7 +61,7 @@ class OnlineService:
         name: str,
         *,
         on_mismatch: str = "refuse",
-        log: ServingLog | None = None,
+        log: AnswersLog | None = None,
     ) -> None:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
