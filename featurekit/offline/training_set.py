@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from featurekit import __version__
 from featurekit.core.types import instant
+from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.errors import DataError, EntityFrameError, TransformError
@@ -374,7 +374,7 @@ class _Run:
             "content_hash": digest.hexdigest(),
             "errors": self.owner._statistics,
             "numeric_fingerprint": numeric_fingerprint(service),
-            "featurekit": __version__,
+            "featurekit": VERSION,
         }
 
 
