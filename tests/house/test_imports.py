@@ -192,10 +192,7 @@ def faults(root: Path) -> list[str]:
     for name, lines in functions(package):
         if lines > MOST_LINES and name not in TABLES | LONG_YET:
             found.append(f"{name} has {lines} lines")
-    entries = [
-        p.name for p in (root / "featurekit").iterdir() if not p.name.startswith(("__p", "."))
-    ]
-    entries = [name for name in entries if name != "py.typed"]
+    entries = {p.name for p in (root / "featurekit").iterdir()} - {"__pycache__", "py.typed"}
     if len(entries) > MOST_ENTRIES:
         found.append(f"featurekit has {len(entries)} entries: {', '.join(sorted(entries))}")
     return [fault for fault in found if fault not in NOT_YET]

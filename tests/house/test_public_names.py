@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import importlib.util
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,35 @@ def test_names_without_their_source_say_so(monkeypatch):
     monkeypatch.setattr(results.__spec__.loader, "get_source", lambda name: None, raising=False)
     with pytest.raises(ImportError, match="its source, in which its names stand, is not there"):
         names.get("OnlineResult")
+
+
+PUBLIC = {f"featurekit{m}" for m in ("", ".aggregates", ".errors", ".results", ".testing")}
+SHOWN_TOO = {
+    "featurekit.cli.demo.sample_data.write_sample_data",
+    "featurekit.project.config.ServingLogConfig",
+    "featurekit.project.served_log.open_log",
+}
+"""What else is shown: the demo's data, and the log of a process that serves without the repo."""
+IMPORTED = re.compile(r"^[ \t]*from (featurekit[\w.]*) import ([^()\n]+|\([^)]+)", re.M)
+
+
+def shown() -> Iterator[tuple[str, str, str]]:
+    """What README, docs and the example repo import of featurekit: where, from what, and what."""
+    root = Path(featurekit.__file__).parents[1]
+    files = [*(root / "docs").rglob("*.md"), *(root / "feature_repo").rglob("*.py")]
+    for path in [root / "README.md", *files]:
+        for module, names in IMPORTED.findall(path.read_text(encoding="utf-8")):
+            for name in names.strip("( ,\n").split(","):
+                yield path.relative_to(root).as_posix(), module, name.split()[0]
+
+
+def test_what_is_shown_to_users_is_public_and_there():
+    found = list(shown())
+    assert ("README.md", "featurekit", "FeatureStore") in found
+    for where, module, name in found:
+        assert module in PUBLIC or f"{module}.{name}" in SHOWN_TOO, f"{where} shows {module}.{name}"
+        there = importlib.import_module(module)
+        assert hasattr(there, name) or importlib.util.find_spec(f"{module}.{name}"), where
 
 
 # --- a serving process ----------------------------------------------------------------------------
