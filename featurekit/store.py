@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from featurekit.core.durations import Duration
+from featurekit.core.screen import Advance, Progress
 from featurekit.define.plan import Service
 from featurekit.define.repo import Repo
 from featurekit.errors import DefinitionError
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from featurekit.parity.diagnose.explain import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, as a view's name, with how much is done and how much in all."""
 
 
 class FeatureStore:
@@ -160,7 +158,7 @@ class FeatureStore:
         *,
         retained: bool = False,
         dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
     ) -> Collection:
         """Remove the online states and plans of versions that no service uses: neither live, next
         nor, unless `retained`, retained. With `retained`, what is retained now is let go of first,
@@ -390,7 +388,7 @@ class FeatureStore:
         budget: str | int | Budget | None = None,
         values: int | None = None,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
     ) -> OperatorsReport: ...
 
     @overload
@@ -404,7 +402,7 @@ class FeatureStore:
         seed: int = 0,
         workers: int | None = None,
         log: str | Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
     ) -> Report: ...
 
     def check_parity(
@@ -417,7 +415,7 @@ class FeatureStore:
         seed: int = 0,
         workers: int | None = None,
         log: str | Path | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
     ) -> Report | OperatorsReport:
         """Compare online with offline, bit for bit; nothing of the live store is changed.
 

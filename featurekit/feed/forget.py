@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import encode_key, project_key
+from featurekit.core.screen import Progress
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.types import Type, instant
@@ -46,8 +47,6 @@ from featurekit.project.deployment import fed_views, locked
 from featurekit.project.project import Project
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.rewrite import remove_rows
-
-Progress = Callable[[str, int, int], None]
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _STEP = 1000

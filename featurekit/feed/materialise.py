@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
+from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.types import instant, micros
@@ -47,11 +48,6 @@ from featurekit.project.project import Project
 _CHUNK = 500
 _AHEAD = 2
 """Groups that wait to be written."""
-
-Progress = Callable[[int, int], None]
-"""Called with entities done and entities in all."""
-ViewProgress = Callable[[str, int, int], None]
-"""Called with a view's name, entities done and entities in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ def materialize(
     incremental: bool = False,
     views: Sequence[str] | None = None,
     entities: Sequence[Mapping[str, Any]] | None = None,
-    progress: ViewProgress | None = None,
+    progress: Progress | None = None,
 ) -> Materialization:
     """Fill the states of every applied view, or of those named, with all that arrived up to `end`,
     now by default; `incremental`, with what arrived since the last time. With `entities` the states
@@ -165,7 +161,7 @@ def materialize_view(
     after: int = NEVER,
     until: int,
     only: Sequence[Sequence[Any]] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
     their ids (T7); or the states of those entities of `only`, the values of the view's join keys,

@@ -7,15 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurekit.core.screen import Advance
 from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, as_budget
 from featurekit.parity.modes import operators
 from featurekit.parity.report import Report
 from featurekit.project.project import Project
-
-Progress = Callable[[int, int], None]
-"""Called with values compared and values in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Check:
     seed: int = 0
     workers: int | None = None
     log: str | Path | None = None
-    progress: Progress | None = None
+    progress: Advance | None = None
 
     def most(self, default: int) -> Budget:
         """The budget, or so many values."""
