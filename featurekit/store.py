@@ -48,6 +48,7 @@ class FeatureStore:
 
     def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
         self.parts = Project(path, redis_url=redis_url)
+        """What the store is made of, which everything below this face takes; not public."""
 
     def __enter__(self) -> FeatureStore:
         return self
