@@ -23,6 +23,7 @@ from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineE
 from featurekit.online.lookup import service
 from featurekit.online.state.state import decode_state
 from featurekit.online.store.redis import RedisStore
+from featurekit.parity import paths
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes import sample as live_check
 from featurekit.parity.modes.sample import LiveCheck
@@ -330,7 +331,7 @@ def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
 def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeypatch):
     """A push of rows with arrivals of their own lands between the two paths' answers."""
     store = open_store()
-    offline, pushed = live_check.offline_answers, []
+    offline, pushed = paths.Offline.answers, []
 
     def after(*args: Any) -> Any:
         if not pushed:
@@ -341,7 +342,7 @@ def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeyp
             ]))  # fmt: skip
         return offline(*args)
 
-    monkeypatch.setattr(live_check, "offline_answers", after)
+    monkeypatch.setattr(paths.Offline, "answers", after)
     report = sample(store)
     assert pushed
     assert (report.differing, report.lagging, dict(report.unchecked)) == (0, 0, {})

@@ -10,7 +10,8 @@ from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
 from featurekit.aggregates import Count, Last, Sum, exact
 from featurekit.core.status import NEVER
 from featurekit.define.compile_service import compile_service
-from featurekit.parity.scenario import Delivery, Scenario, bench, both, by_source, differing, narrow
+from featurekit.parity.bench import bench, both, differing
+from featurekit.parity.scenario import Delivery, Scenario, by_source, narrow
 
 SECOND = 1_000_000
 customer = Entity("customer", {"customer_id": int})

@@ -19,7 +19,7 @@ from featurekit.language.parse import parse
 from featurekit.language.to_python import to_python
 from featurekit.language.trace import first_parting, sql_call, trace
 from featurekit.offline.session import prepare
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 ROWS = columns(40)
 

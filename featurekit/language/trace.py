@@ -47,7 +47,7 @@ from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
 from featurekit.language.to_python import to_python
 from featurekit.language.walk import free
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.parity.scenario import canonical
 
 MOST_STEPS = 400

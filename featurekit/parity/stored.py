@@ -3,17 +3,14 @@ value that differs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.define.plan import Service, View
-from featurekit.parity.bits import bits
-from featurekit.parity.diagnose.diagnose import at_of
 from featurekit.parity.report import Difference
-from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed
+from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed, unite
 from featurekit.project.project import Project
 
 _MOST = 2_000
@@ -53,13 +50,13 @@ def stored_scenario(
             found = rows_of(con, view, own, most=_MOST + 1)
             if len(found) > _MOST:
                 return None
-            _unite(of_sources.setdefault(view.source.name, []), found)
+            unite(of_sources.setdefault(view.source.name, []), found)
     finally:
         con.close()
     deliveries = [Delivery(source, row) for source, rows in of_sources.items() for row in rows]
     deliveries.sort(key=lambda d: int(d.row["__created"]))
-    at = at_of(difference)
-    return Scenario(service, tuple(deliveries), difference.row, at, min(filled_until, at))
+    filled = min(filled_until, difference.at)
+    return Scenario(service, tuple(deliveries), difference.row, difference.at, filled)
 
 
 def of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> str:
@@ -92,13 +89,3 @@ def rows_of(
             table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows[::-1]
-
-
-def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
-    """Add the rows of another view of the source, but for those that are there."""
-    known = Counter(repr(bits(row)) for row in rows)
-    for row in more:
-        if known[repr(bits(row))] > 0:
-            known[repr(bits(row))] -= 1
-        else:
-            rows.append(row)

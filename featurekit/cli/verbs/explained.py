@@ -8,10 +8,9 @@ from typing import Any
 from featurekit.core.screen import Screen, shown
 from featurekit.core.types import instant
 from featurekit.core.values import ERROR
-from featurekit.parity.bits import bits
-from featurekit.parity.bits import shown as in_full
-from featurekit.parity.diagnose.explain import Explanation, Seen
-from featurekit.parity.scenario import Stated
+from featurekit.parity.compare import Stated, bits
+from featurekit.parity.compare import shown as in_full
+from featurekit.parity.diagnose.explanation import Explanation, Seen
 
 
 def show_explanation(screen: Screen, made: Explanation) -> None:

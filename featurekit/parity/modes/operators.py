@@ -25,8 +25,8 @@ from featurekit.language.ops.table import EDGES
 from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
 from featurekit.language.to_python import to_python
-from featurekit.parity.bits import shown
 from featurekit.parity.budget import Budget
+from featurekit.parity.compare import shown
 from featurekit.parity.modes.fuzz.hostile import mutated, value
 
 Row = tuple[Any, ...]

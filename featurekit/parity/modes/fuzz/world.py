@@ -26,7 +26,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Const, Lookup
 from featurekit.language.ops.table import MIN_SPAN
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.parity.modes.fuzz import hostile
 from featurekit.parity.questions import Question
 
