@@ -37,10 +37,13 @@ from featurekit.aggregates import (
     Variance,
 )
 from featurekit.aggregates.base import AggregateSql, Column
-from featurekit.compiled import View, compile_view
-from featurekit.define import Entity, EventSource, FeatureView
-from featurekit.point_in_time import Events, prepare, windows_sql
-from featurekit.types import FLOAT, Type
+from featurekit.core.types import FLOAT, Type
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import Entity, EventSource, FeatureView
+from featurekit.define.plan import View
+from featurekit.offline.events import EventRows
+from featurekit.offline.session import prepare
+from featurekit.offline.windows import make_windows
 
 DAY_US = 86_400_000_000
 SPAN_US = 90 * DAY_US
@@ -102,8 +105,8 @@ def fill(con: Any, labels: int, events: int) -> None:
 
 def answer(con: Any, plan: View) -> None:
     """One plan, from the statistics of its columns to the last row."""
-    events = Events("events", True)
-    made = windows_sql(con, plan, events, "labels", statuses=False, name="chosen")
+    events = EventRows("events", True)
+    made = make_windows(con, plan, events, "labels", statuses=False, name="chosen")
     con.execute(f"CREATE TABLE answers AS SELECT * FROM {made.sql}")
 
 

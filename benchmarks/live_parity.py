@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import OURS, Result, arguments
-from featurekit.online.server import scratch_redis
+from featurekit.online.store.server import scratch_redis
 from featurekit.parity.budget import Budget
+from featurekit.parity.modes.sample import LiveCheck
 from featurekit.parity.report import Report
-from featurekit.parity.sample import LiveCheck
 from featurekit.store import FeatureStore
 
 GOAL = 200_000

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit import FeatureStore
-from featurekit.compiled import View
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.serve import ids_prefix, state_prefix
+from featurekit.core.keys import ids_prefix, state_prefix
+from featurekit.define.plan import View
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView

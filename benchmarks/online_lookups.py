@@ -32,12 +32,14 @@ from benchmarks import feast_peer
 from benchmarks.measure import OURS, Curve, Result, interleaved, latencies
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
 from featurekit.aggregates import Count, Max, Sum
-from featurekit.compiled import Service, compile_service
-from featurekit.deployment import promote, publish, set_materialized
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.push import prepare, write
-from featurekit.serve import OnlineService
+from featurekit.define.compile_service import compile_service
+from featurekit.define.plan import Service
+from featurekit.feed.events import prepare
+from featurekit.feed.settle import write
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import promote, publish, set_materialized
 
 RAW = "raw redis-py"
 KEY = Entity("key", {"key": int})

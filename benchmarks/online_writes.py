@@ -36,8 +36,8 @@ import pyarrow.parquet as pq
 
 from benchmarks import feast_peer
 from benchmarks.measure import OURS, Curve, Result
-from featurekit.online.server import scratch_redis
-from featurekit.push_log import segments
+from featurekit.log.segments import segments
+from featurekit.online.store.server import scratch_redis
 from featurekit.store import FeatureStore
 
 ROWS = {"smoke": 20_000, "medium": 200_000, "full": 1_000_000}
@@ -369,7 +369,7 @@ class Pushing:
 
     def watched(self, n: int) -> Sent:
         """What a push of `n` events sends."""
-        from featurekit.online import redis_store
+        from featurekit.online.store import redis as redis_store
 
         asked = redis_store._asked
         trips: list[bytes] = []

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import OURS, Result
-from featurekit.demo.sample_data import write_sample_data
+from featurekit.cli.demo.sample_data import write_sample_data
+from featurekit.define.repo import load_repo
 from featurekit.parity.budget import Budget
-from featurekit.parity.fuzz import fuzz
-from featurekit.repo import load_repo
+from featurekit.parity.modes.fuzz.fuzz import fuzz
 from featurekit.store import FeatureStore
 
 SHOP = Path(__file__).parent.parent / "feature_repo"

@@ -22,15 +22,16 @@ from typing import Any
 from benchmarks.measure import OURS, Result, arguments
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Last, Max, Mean, Sum
-from featurekit.compiled import compile_service
-from featurekit.config import ServingLogConfig
-from featurekit.deployment import promote, publish, set_materialized
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.push import prepare, write
-from featurekit.serve import OnlineService
-from featurekit.serving_log.log import ServingLog
-from featurekit.serving_log.open import open_log
+from featurekit.define.compile_service import compile_service
+from featurekit.feed.events import prepare
+from featurekit.feed.settle import write
+from featurekit.log.served.log import ServingLog
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.config import ServingLogConfig
+from featurekit.project.deployment import promote, publish, set_materialized
+from featurekit.project.served_log import open_log
 
 CUSTOMERS = 2_000
 LOGS = {

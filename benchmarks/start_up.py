@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.measure import OURS, Curve, Result, interleaved
 from benchmarks.online_lookups import SIZES, Bench, Wide
-from featurekit.online.server import scratch_redis
+from featurekit.online.store.server import scratch_redis
 
 ROOT = Path(__file__).parent.parent
 RUNS = {"smoke": 5, "medium": 15, "full": 40}
@@ -24,8 +24,8 @@ RAW = "raw redis-py"
 
 LOOKUP = """
 import sys
-from featurekit.online.redis_store import RedisStore
-from featurekit.serve import OnlineService
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.lookup.service import OnlineService
 online = OnlineService(RedisStore(sys.argv[1]), "bench", sys.argv[2])
 assert len(online.get([{"key": 1}]).to_pylist()[0]) == 11
 """

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.measure import Curve
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, StdDev, Sum
-from featurekit.compiled import View, compile_view
-from featurekit.define import Entity, EventSource, FeatureView
-from featurekit.online.block_lookup import needed
-from featurekit.online.blocks import block_key, is_head
-from featurekit.online.lookup import ViewLookup
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.online.state import Event
-from featurekit.online.states import add_events
-from featurekit.serve import state_key, state_prefix
+from featurekit.core.keys import state_key, state_prefix
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import Entity, EventSource, FeatureView
+from featurekit.define.plan import View
+from featurekit.online.lookup.blocks import needed
+from featurekit.online.lookup.view import ViewLookup
+from featurekit.online.state.blocks import block_key, is_head
+from featurekit.online.state.state import Event
+from featurekit.online.state.update import add_events
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
 
 SOURCE = EventSource(
     "events", path="events.parquet", schema={"key": int, "money": float}, timestamp_field="at"

@@ -21,11 +21,13 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from benchmarks.measure import OURS, Result, arguments, interleaved, show
-from featurekit.define import Transform, feature
-from featurekit.parse import parse
-from featurekit.point_in_time import prepare
-from featurekit.to_duckdb import Lowering, Sql, Value, quote, register_python_ops
-from featurekit.to_python import to_python
+from featurekit.core.sql import quote
+from featurekit.language.parse import parse
+from featurekit.language.python_calls import register_python_ops
+from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_python import to_python
+from featurekit.language.transform import Transform, feature
+from featurekit.offline.session import prepare
 
 LONDON = ZoneInfo("Europe/London")
 MINUTE = timedelta(minutes=1)

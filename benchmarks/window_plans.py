@@ -13,12 +13,15 @@ from typing import Any
 
 import duckdb
 
-from featurekit import window_plans
 from featurekit.aggregates import Aggregate, Count, Last, Max, Mean, Sum
-from featurekit.compiled import View, compile_view
-from featurekit.define import Entity, EventSource, FeatureView
-from featurekit.durations import duration_us
-from featurekit.point_in_time import Events, prepare, windows_sql
+from featurekit.core.durations import duration_us
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import Entity, EventSource, FeatureView
+from featurekit.define.plan import View
+from featurekit.offline.events import EventRows
+from featurekit.offline.session import prepare
+from featurekit.offline.window_plans import choose as window_plans
+from featurekit.offline.windows import make_windows
 
 DAY_US = 86_400_000_000
 SPAN_US = 90 * DAY_US
@@ -69,8 +72,8 @@ def ours(con: Any, plan: View, *, crowded: bool | None, prompt: bool) -> str:
     if crowded is not None:
         window_plans._crowded = lambda *_: "TRUE" if crowded else "FALSE"
     try:
-        made = windows_sql(
-            con, plan, Events("events", prompt), "labels", statuses=False, name="chosen"
+        made = make_windows(
+            con, plan, EventRows("events", prompt), "labels", statuses=False, name="chosen"
         )
         shown = ", ".join(f"f{i}" for i in range(len(plan.features)))
         answers = f"SELECT sum(hash(__rid, {shown})) FROM {made.sql}"

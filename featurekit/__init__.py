@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from featurekit.define import Entity as Entity
-    from featurekit.define import EventSource as EventSource
-    from featurekit.define import FeatureService as FeatureService
-    from featurekit.define import FeatureView as FeatureView
-    from featurekit.define import feature as feature
+    from featurekit.core.types import Vector as Vector
+    from featurekit.define.definitions import Entity as Entity
+    from featurekit.define.definitions import EventSource as EventSource
+    from featurekit.define.definitions import FeatureService as FeatureService
+    from featurekit.define.definitions import FeatureView as FeatureView
     from featurekit.errors import FeaturekitError as FeaturekitError
-    from featurekit.ops.binary import bucket as bucket
-    from featurekit.ops.listing import dot as dot
-    from featurekit.ops.listing import norm as norm
+    from featurekit.language.ops.binary import bucket as bucket
+    from featurekit.language.ops.listing import dot as dot
+    from featurekit.language.ops.listing import norm as norm
+    from featurekit.language.transform import feature as feature
     from featurekit.store import FeatureStore as FeatureStore
-    from featurekit.types import Vector as Vector
 
 _HOMES = {
-    "Entity": "define",
-    "EventSource": "define",
-    "FeatureService": "define",
-    "FeatureView": "define",
-    "feature": "define",
+    "Entity": "define.definitions",
+    "EventSource": "define.definitions",
+    "FeatureService": "define.definitions",
+    "FeatureView": "define.definitions",
+    "feature": "language.transform",
     "FeaturekitError": "errors",
     "FeatureStore": "store",
-    "Vector": "types",
-    "bucket": "ops.binary",
-    "dot": "ops.listing",
-    "norm": "ops.listing",
+    "Vector": "core.types",
+    "bucket": "language.ops.binary",
+    "dot": "language.ops.listing",
+    "norm": "language.ops.listing",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -11,10 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from featurekit.compiled import Service, View, compile_source
-from featurekit.config import load_config
-from featurekit.define import EventSource
-from featurekit.deployment import (
+from featurekit.core.durations import Duration
+from featurekit.core.keys import project_key
+from featurekit.core.types import instant, micros
+from featurekit.define.compile_view import compile_source
+from featurekit.define.definitions import EventSource
+from featurekit.define.plan import Service, View
+from featurekit.define.repo import Repo, load_repo
+from featurekit.errors import (
+    ConfigError,
+    DataError,
+    DefinitionError,
+    EntityFrameError,
+    RegistryError,
+)
+from featurekit.log.tombstones import Forgotten, has_events, read_secret
+from featurekit.log.writer import PushLog
+from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.config import load_config
+from featurekit.project.deployment import (
     Fed,
     fed_views,
     live_services,
@@ -26,38 +43,23 @@ from featurekit.deployment import (
     settled_for_first,
     withdraw,
 )
-from featurekit.durations import Duration
-from featurekit.errors import (
-    ConfigError,
-    DataError,
-    DefinitionError,
-    EntityFrameError,
-    RegistryError,
-)
-from featurekit.gc import Collection, collect
-from featurekit.online.result import OnlineResult
-from featurekit.online.store import OnlineStore
-from featurekit.push_log import PushLog
-from featurekit.registry import Change, Definition, Registry
-from featurekit.repo import Repo, load_repo
-from featurekit.serve import OnlineService, project_key
-from featurekit.tombstones import Forgotten, has_events, read_secret
-from featurekit.types import instant, micros
-from featurekit.versions import RolledBack, Version, rollback, versions
+from featurekit.project.gc import Collection, collect
+from featurekit.project.registry import Change, Definition, Registry
+from featurekit.project.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
-    from featurekit.consume import Consumed
-    from featurekit.forget import Forgot
-    from featurekit.materialise import Materialized
-    from featurekit.offline import Snapshot, TrainingSet
+    from featurekit.feed.consume import Consumed
+    from featurekit.feed.events import Pushed
+    from featurekit.feed.forget import Forgot
+    from featurekit.feed.materialise import Materialized
+    from featurekit.log.served.block import ServedBlock
+    from featurekit.log.served.log import ServingLog
+    from featurekit.offline.events import EventRows
+    from featurekit.offline.training_set import Snapshot, TrainingSet
     from featurekit.parity.budget import Budget
-    from featurekit.parity.explain import Explanation
-    from featurekit.parity.operators import OperatorsReport
+    from featurekit.parity.diagnose.explain import Explanation
+    from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
-    from featurekit.point_in_time import Events
-    from featurekit.push import Pushed
-    from featurekit.serving_log.block import Block
-    from featurekit.serving_log.log import ServingLog
 
 Progress = Callable[[str, int, int], None]
 """Called with a view's name, entities done and entities in all."""
@@ -98,7 +100,7 @@ class FeatureStore:
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
-                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
+                f"featurekit.project.registry {registry!r}: a registry is a SQLite file; write its path"
             )
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"
@@ -136,11 +138,11 @@ class FeatureStore:
     def online(self) -> OnlineStore:
         """The online store: the Redis that is configured, or the repo's private one."""
         if self._store is None:
-            from featurekit.online.redis_store import RedisStore
+            from featurekit.online.store.redis import RedisStore
 
             url = self._redis_url or self.config.redis_url()
             if url is None:
-                from featurekit.online.server import private_redis
+                from featurekit.online.store.server import private_redis
 
                 url = private_redis(self.state_dir / "redis")
             self._store = RedisStore(url)
@@ -151,7 +153,7 @@ class FeatureStore:
         """The log that lookups go to, as `featurekit: serving_log:` says; None without one."""
         config = self.config.featurekit.serving_log
         if self._log is None and config is not None:
-            from featurekit.serving_log.open import open_log
+            from featurekit.project.served_log import open_log
 
             self._log = open_log(
                 config, self.online, self.project, folder=self.path, state_dir=self.state_dir
@@ -166,7 +168,7 @@ class FeatureStore:
         """
         import duckdb
 
-        from featurekit.point_in_time import prepare
+        from featurekit.offline.session import prepare
 
         con = duckdb.connect()
         prepare(con)
@@ -183,8 +185,8 @@ class FeatureStore:
     def _snapshot(self, con: Any, view: View) -> Snapshot:
         """The events of a view's source: its files, and what was pushed, without those of entities
         that are forgotten."""
-        from featurekit.offline import Snapshot
-        from featurekit.point_in_time import Events
+        from featurekit.offline.events import EventRows
+        from featurekit.offline.training_set import Snapshot
 
         source = self.source(view.source.name)
         relation, about, prompt = self._read(con, source)
@@ -193,14 +195,15 @@ class FeatureStore:
             relation = forgotten.relation(con, relation)
             about["forgotten"] = sum(map(len, forgotten.groups.values()))
         known = not forgotten and not about["pushed_segments"]
-        return Snapshot(Events(relation, prompt, about["rows"] if known else None), about)
+        return Snapshot(EventRows(relation, prompt, about["rows"] if known else None), about)
 
     def _read(
         self, con: Any, source: EventSource, *, marked: bool = False
     ) -> tuple[str, dict[str, Any], bool]:
         """All events of a source's files and log, what there is to know of them, and whether they
         are prompt; where they are `marked`, with a column that says whether they were pushed."""
-        from featurekit.push_log import log_sql, segments
+        from featurekit.log.relation import log_sql
+        from featurekit.log.segments import segments
         from featurekit.sources import read_events
 
         read = read_events(con, source, base=self.path, state_dir=self.state_dir)
@@ -408,10 +411,10 @@ class FeatureStore:
         source must have a created_timestamp_column, DataError else: rows of files do not say when
         they arrived, although pushed ones do.
         """
-        from featurekit.buckets import MOST_BUCKETS
-        from featurekit.known_entities import known_entities
-        from featurekit.offline import TrainingSet
-        from featurekit.timezones import zone
+        from featurekit.core.timezones import zone
+        from featurekit.offline.buckets import MOST_BUCKETS
+        from featurekit.offline.known_entities import known_entities
+        from featurekit.offline.training_set import TrainingSet
 
         zone(timezone)  # a misspelt zone is an error even where no instant is naive
         if (service is None) == (features is None):
@@ -497,9 +500,9 @@ class FeatureStore:
         entities: Sequence[Mapping[str, Any]] | None,
         progress: Progress | None,
     ) -> Materialization:
-        from featurekit.materialise import materialize_view
-        from featurekit.online.state import NEVER
-        from featurekit.selection import of_entities, of_names
+        from featurekit.core.status import NEVER
+        from featurekit.feed.materialise import materialize_view
+        from featurekit.feed.selection import of_entities, of_names
 
         store = self.online
         fed = self._fed()
@@ -611,7 +614,7 @@ class FeatureStore:
         they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
         order of arrival.
         """
-        from featurekit.pushing import take
+        from featurekit.feed.push import take
 
         return take(self, source, rows)
 
@@ -634,7 +637,7 @@ class FeatureStore:
         The registry keeps who asked for it, when, and a keyed hash of the keys. DefinitionError for
         an unknown entity, EntityFrameError for other keys or values of another type.
         """
-        from featurekit.forget import forget
+        from featurekit.feed.forget import forget
 
         return forget(
             self,
@@ -657,9 +660,9 @@ class FeatureStore:
         """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
         `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
 
-        `options` are those of `featurekit.consume.Consumer`: group, name, batch, idle_s and url.
+        `options` are those of `featurekit.feed.consume.Consumer`: group, name, batch, idle_s and url.
         """
-        from featurekit.consume import Consumer
+        from featurekit.feed.consume import Consumer
 
         made = Consumer(self, source, stream=stream, **options)
         return made.run(until_empty=until_empty, stop=stop, progress=progress)
@@ -713,7 +716,7 @@ class FeatureStore:
         or feature, EntityFrameError for a row that the service does not take; where online does not
         answer, as for an instant before its horizon, a note says why.
         """
-        from featurekit.parity.explain import explain
+        from featurekit.parity.diagnose.explain import explain
 
         return explain(self, self._service(service), feature, row, as_of)
 
@@ -778,7 +781,7 @@ class FeatureStore:
         if budget is not None and values is not None:
             raise DefinitionError("check_parity: give budget= or values=, not both")
         if mode == "operators":
-            from featurekit.parity.operators import check_operators
+            from featurekit.parity.modes.operators import check_operators
 
             if service is not None:
                 raise DefinitionError('check_parity: mode "operators" is about no service')
@@ -788,7 +791,7 @@ class FeatureStore:
             raise DefinitionError(f"check_parity: mode {mode!r} takes the name of a service")
         compiled = self._service(service)
         if mode == "fuzz":
-            from featurekit.parity.fuzz import fuzz
+            from featurekit.parity.modes.fuzz.fuzz import fuzz
 
             return fuzz(
                 compiled,
@@ -799,7 +802,7 @@ class FeatureStore:
                 progress=progress,
             )
         if mode == "replay":
-            from featurekit.parity.replay import replay
+            from featurekit.parity.modes.replay import replay
 
             limit = values if budget is None else budget
             (report,) = replay(
@@ -812,7 +815,7 @@ class FeatureStore:
             )
             return report
         if mode == "sample":
-            from featurekit.parity.sample import LiveCheck
+            from featurekit.parity.modes.sample import LiveCheck
 
             with closing(LiveCheck(self, service, seed=seed, workers=workers)) as check:
                 return check.run(
@@ -824,7 +827,7 @@ class FeatureStore:
                 'check_parity: mode is "history", "fuzz", "sample", "replay" or "operators", '
                 f"not {mode!r}"
             )
-        from featurekit.parity.history import check_parity
+        from featurekit.parity.modes.history import check_parity
 
         return check_parity(
             self,
@@ -834,10 +837,10 @@ class FeatureStore:
             progress=progress,
         )
 
-    def served(self, log: str | Path | None = None) -> Iterator[Block]:
+    def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
         """The serving log, block by block: the configured one, or `log`, a folder or a file, or
         stream:NAME, a stream of the online store's Redis."""
-        from featurekit.serving_log.open import read_log
+        from featurekit.project.served_log import read_log
 
         return read_log(
             self.config.featurekit.serving_log,
@@ -850,7 +853,7 @@ class FeatureStore:
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
         """As `get_historical_features`, of a version of a service, with full names and statuses."""
-        from featurekit.offline import TrainingSet
+        from featurekit.offline.training_set import TrainingSet
 
         return TrainingSet(
             service,
@@ -871,7 +874,7 @@ class FeatureStore:
         forgotten = self.forgotten(source)
         return forgotten.relation(con, relation) if forgotten else relation
 
-    def snapshot(self, con: Any, view: View) -> Events:
+    def snapshot(self, con: Any, view: View) -> EventRows:
         """The events of a view's source, for a DuckDB connection that `connect` gave."""
         return self._snapshot(con, view).events
 

@@ -14,9 +14,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from featurekit.aggregates import Aggregate
-from featurekit.define import EventSource, FeatureView
-from featurekit.durations import duration_us
-from featurekit.types import INSTANT_MAX, INSTANT_MIN, Type, from_hint, instant, micros
+from featurekit.core.durations import duration_us
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type, from_hint, instant, micros
+from featurekit.define.definitions import EventSource, FeatureView
 
 SCHEMA: dict[str, Any] = {
     "key": int | None,

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
 
 settings.register_profile(
     "featurekit",

@@ -40,8 +40,9 @@ from featurekit.aggregates import (
     Variance,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.define import EventSource, FeatureView, Transform
-from featurekit.types import Type, from_hint
+from featurekit.core.types import Type, from_hint
+from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.language.transform import Transform
 
 PRESENT, NULL_VALUE, NOT_FOUND = "PRESENT", "NULL_VALUE", "NOT_FOUND"
 OUTSIDE_MAX_AGE, ERROR = "OUTSIDE_MAX_AGE", "ERROR"

@@ -13,18 +13,24 @@ import oracle
 import pyarrow as pa
 import pytest
 
-from featurekit.compiled import Service, View, compile_service
-from featurekit.define import EventSource, FeatureSelection, FeatureService, FeatureView, Transform
-from featurekit.materialise import materialize_view
-from featurekit.online import blocks
-from featurekit.online.state import NEVER
-from featurekit.online.store import MemoryStore, OnlineStore
-from featurekit.point_in_time import Events, join_service, prepare
-from featurekit.push import prepare as prepare_push
-from featurekit.push import write
-from featurekit.serve import Plan, plan_bytes, read_plan
-from featurekit.to_duckdb import quote
-from featurekit.types import Type
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.core.types import Type
+from featurekit.define.compile_service import compile_service
+from featurekit.define.definitions import EventSource, FeatureSelection, FeatureService, FeatureView
+from featurekit.define.plan import Service, View
+from featurekit.define.published import plan_bytes, read_plan
+from featurekit.feed.events import prepare as prepare_push
+from featurekit.feed.materialise import materialize_view
+from featurekit.feed.settle import write
+from featurekit.language.transform import Transform
+from featurekit.offline.events import EventRows
+from featurekit.offline.join import make_join
+from featurekit.offline.session import prepare
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.state import blocks
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
 
 Row = dict[str, Any]
 Answers = list[list[tuple[Any, str]]]
@@ -48,14 +54,14 @@ def connect() -> duckdb.DuckDBPyConnection:
     return con
 
 
-_plans: dict[int, tuple[FeatureService, Plan]] = {}
+_plans: dict[int, tuple[FeatureService, Evaluator]] = {}
 
 
-def plan_of(definition: FeatureService) -> Plan:
+def plan_of(definition: FeatureService) -> Evaluator:
     """The compiled service, made once; it goes through its bytes, as to a serving process."""
     if id(definition) not in _plans:
         compiled = read_plan(plan_bytes(compile_service(definition)))
-        _plans[id(definition)] = definition, Plan("tests", compiled)
+        _plans[id(definition)] = definition, Evaluator("tests", compiled)
     return _plans[id(definition)][1]
 
 
@@ -81,7 +87,7 @@ class Paths:
         self.events = {v.name: self._events(v.source) for v in self.views.values()}
         self.made: list[str] = []
 
-    def _events(self, source: EventSource) -> Events:
+    def _events(self, source: EventSource) -> EventRows:
         name = f"events_{next(_numbers)}"
         rows = self.rows[source.name]
         columns = {n: column(t, [r[n] for r in rows]) for n, t in source.schema.items()}
@@ -93,7 +99,7 @@ class Paths:
             f"FROM {name}"
         )
         self.con.unregister(name)
-        return Events(f"{name}_typed", source.created_timestamp_column is None)
+        return EventRows(f"{name}_typed", source.created_timestamp_column is None)
 
     def close(self) -> None:
         """Drop the tables."""
@@ -148,9 +154,7 @@ class Paths:
         self.con.unregister(f"{name}_arrow")
         try:
             events = [self.events[v.name] for v in self.service.views]
-            joined = join_service(
-                self.con, self.service, events, name, statuses=True, buckets=buckets
-            )
+            joined = make_join(self.con, self.service, events, name, statuses=True, buckets=buckets)
             table = self.con.sql(f"SELECT * FROM {joined.sql} ORDER BY __rid").to_arrow_table()
         finally:
             self.con.execute(f"DROP TABLE {name}")

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 
 from featurekit import FeatureStore
 from featurekit.errors import AsOfTooOld
-from featurekit.online.server import scratch_redis
+from featurekit.log.segments import segments
+from featurekit.online.store.server import scratch_redis
 from featurekit.parity.bits import bits
-from featurekit.push_log import segments
 
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online_retail.parquet"
 LONDON = ZoneInfo("Europe/London")

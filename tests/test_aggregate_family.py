@@ -36,7 +36,7 @@ from test_paths_agree import (
     view,
 )
 
-from featurekit import aggregates, ir
+from featurekit import aggregates
 from featurekit.aggregates import (
     BY_NAME,
     Aggregate,
@@ -66,11 +66,24 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.base import Column
-from featurekit.compiled import compile_service, compile_view
-from featurekit.define import EventSource, FeatureView
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INT,
+    STR,
+    TIMEDELTA,
+    Type,
+    instant,
+)
+from featurekit.define.compile_service import compile_service
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.published import plan_bytes, read_plan
 from featurekit.errors import DefinitionError
-from featurekit.serve import plan_bytes, read_plan
-from featurekit.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type, instant
+from featurekit.language import wire as ir
 
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
 ERRED = "an error"

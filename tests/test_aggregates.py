@@ -22,8 +22,8 @@ from paths import column, connect
 
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum, exact
 from featurekit.aggregates.base import Column
+from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, Type, list_of
 from featurekit.errors import DefinitionError
-from featurekit.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, Type, list_of
 
 MAX, TINY, INF, NAN = 1.7976931348623157e308, 5e-324, math.inf, math.nan
 ERRED = "an error"

@@ -26,19 +26,25 @@ from featurekit.aggregates import (
     Variance,
 )
 from featurekit.aggregates.sums import sums_of
-from featurekit.compiled import Service, View, compile_service
-from featurekit.define import Entity, EventSource, FeatureView, feature
+from featurekit.core.keys import project_key
+from featurekit.core.types import FLOAT, INT, instant
+from featurekit.core.values import ERROR
+from featurekit.define.compile_service import compile_service
+from featurekit.define.definitions import Entity, EventSource, FeatureView
+from featurekit.define.plan import Service, View
+from featurekit.define.published import plan_bytes
 from featurekit.errors import AsOfTooOld, OnlineError
-from featurekit.online import blocks
-from featurekit.online.block_lookup import needed
-from featurekit.online.blocks import Head, Layout, is_head
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import Event
-from featurekit.online.states import add_events
-from featurekit.online.store import MemoryStore, OnlineStore
-from featurekit.serve import OnlineService, Plan, plan_bytes, project_key
-from featurekit.to_python import ERROR
-from featurekit.types import FLOAT, INT, instant
+from featurekit.language.transform import feature
+from featurekit.online.lookup.blocks import needed
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.state import blocks
+from featurekit.online.state.blocks import BlocksHead, Layout, is_head
+from featurekit.online.state.state import Event
+from featurekit.online.state.update import add_events
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
 
 SOURCE = EventSource(
     "events",
@@ -91,11 +97,11 @@ VIEWS = {
 }
 
 
-def plan_of(definition: FeatureView) -> Plan:
-    return Plan("tests", compile_service(service_of(definition)))
+def plan_of(definition: FeatureView) -> Evaluator:
+    return Evaluator("tests", compile_service(service_of(definition)))
 
 
-def key_of(plan: Plan) -> bytes:
+def key_of(plan: Evaluator) -> bytes:
     (((key,),)) = plan.state_keys({"key": [1]}, 1)
     assert key is not None
     return key
@@ -120,7 +126,7 @@ def events_of(plan: View, chance: random.Random, n: int, *, mild: bool) -> list[
     return sorted(made, key=lambda event: event[1])
 
 
-def asked(plan: Plan, store: OnlineStore, t: int) -> list[Any]:
+def asked(plan: Evaluator, store: OnlineStore, t: int) -> list[Any]:
     """What a lookup gives as of `t`, in bits, or that it is too late to ask."""
     key = key_of(plan)
     try:
@@ -199,7 +205,7 @@ def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.Monkey
     (compiled,), key, store = plan.service.views, key_of(plan), MemoryStore()
     events = events_of(compiled, random.Random(0), 3000, mild=True)
     add_events(store, [(compiled, key, events)])
-    head = Head(Layout(compiled), store.values[key])
+    head = BlocksHead(Layout(compiled), store.values[key])
     assert head.n > 200
     assert len(needed(head, head.newest_arrival)) <= 4
     # Of instants before the newest arrival, also blocks in which something had not arrived.

@@ -34,14 +34,14 @@ from test_paths_agree import (
     view,
 )
 
-from featurekit import point_in_time
 from featurekit.aggregates import Count
-from featurekit.buckets import bucket_of, bucket_sql, buckets_needed, memory_limit
-from featurekit.compiled import compile_view
-from featurekit.define import Entity, EventSource, FeatureView
+from featurekit.core.types import from_hint
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import Entity, EventSource, FeatureView
 from featurekit.errors import ConfigError, DataError
+from featurekit.offline import join as point_in_time
+from featurekit.offline.buckets import bucket_of, bucket_sql, buckets_needed, memory_limit
 from featurekit.store import FeatureStore
-from featurekit.types import from_hint
 
 COUNTS = (1, 2, 7, 64)
 OF_BUCKETS = {

@@ -18,13 +18,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from featurekit.cli import main, verbs
+from featurekit.cli import main
 from featurekit.cli.parser import parser
 from featurekit.cli.values import of_json, of_text
+from featurekit.cli.verbs import verbs
+from featurekit.core.screen import Screen, plain
+from featurekit.core.types import from_hint
 from featurekit.errors import FeaturekitError
-from featurekit.online.server import release, scratch_redis
-from featurekit.screen import Screen, plain
-from featurekit.types import from_hint
+from featurekit.online.store.server import release, scratch_redis
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
@@ -507,7 +508,7 @@ def test_a_mistyped_mode_of_parity_is_told_with_the_modes(served: Path, run: Run
 def test_a_service_that_cannot_be_sampled_does_not_lose_the_others(
     served: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from featurekit.parity.sample import LiveCheck
+    from featurekit.parity.modes.sample import LiveCheck
 
     around, calls = LiveCheck.run, iter((True, False))
 

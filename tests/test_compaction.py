@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurekit import EventSource, FeatureStore, compaction
-from featurekit.compaction import compact
+from featurekit import EventSource, FeatureStore
+from featurekit.log import compaction
+from featurekit.log.compaction import compact
+from featurekit.log.relation import log_sql
+from featurekit.log.segments import level, log_folder, segments, write_segment
+from featurekit.offline.session import prepare
 from featurekit.parity.bits import bits
-from featurekit.point_in_time import prepare
-from featurekit.push_log import level, log_folder, log_sql, segments, write_segment
 
 SOURCE = EventSource(
     "events",

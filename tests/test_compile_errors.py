@@ -14,9 +14,9 @@ import pytest
 from three_ways import module
 
 from featurekit import feature
-from featurekit.define import Transform
 from featurekit.errors import CompileError
-from featurekit.parse import parse
+from featurekit.language.parse import parse
+from featurekit.language.transform import Transform
 
 SNAPSHOTS = Path(__file__).parent / "snapshots" / "compile_errors.txt"
 

@@ -17,12 +17,13 @@ from paths import in_small_blocks, plan_of
 from test_equal_states import BLOCKS, SERVICES, STATES, hostile, states
 
 from featurekit import FeatureStore
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.store import MemoryStore
-from featurekit.push import prepare, write
-from featurekit.push_log import read_segment, segments
-from featurekit.repo import load_repo
-from featurekit.types import instant
+from featurekit.core.types import instant
+from featurekit.define.repo import load_repo
+from featurekit.feed.events import prepare
+from featurekit.feed.settle import write
+from featurekit.log.segments import read_segment, segments
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.redis import RedisStore
 
 WRITERS = 3
 S = 1_000_000

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.consume import Consumer, row_of
-from featurekit.define import EventSource
+from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DefinitionError, SourceError, StoreUnavailable
+from featurekit.feed.consume import Consumer, row_of
 from featurekit.parity.bits import bits
 
 MODULE = """

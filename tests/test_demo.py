@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from featurekit.cli import main
-from featurekit.demo.run import example_repo
-from featurekit.demo.sample_data import write_sample_data
+from featurekit.cli.demo.run import example_repo
+from featurekit.cli.demo.sample_data import write_sample_data
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "online_retail.parquet"
 

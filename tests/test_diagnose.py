@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from test_scenario import SCENARIO, SECOND, SERVICE, order
 
-from featurekit import ops
 from featurekit.aggregates import exact
+from featurekit.core.types import instant
 from featurekit.errors import ConfigError
+from featurekit.language import ops
 from featurekit.parity.bits import ulps
-from featurekit.parity.case import literal
-from featurekit.parity.causes import CAUSES
-from featurekit.parity.diagnose import diagnose, diagnose_report
-from featurekit.parity.junit import write_junit
+from featurekit.parity.diagnose.case import literal
+from featurekit.parity.diagnose.causes import CAUSES
+from featurekit.parity.diagnose.diagnose import diagnose, diagnose_report
+from featurekit.parity.diagnose.shrink import shrink
 from featurekit.parity.report import Report
+from featurekit.parity.reports.junit import write_junit
 from featurekit.parity.scenario import Scenario, bench
-from featurekit.parity.shrink import shrink
-from featurekit.types import instant
 
 HOUR = 3600 * SECOND
 

@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 from paths import connect, plan_of, service_of
 from test_paths_agree import source
 
-from featurekit.define import Entity, FeatureView
-from featurekit.materialise import materialize_view
-from featurekit.online import redis_store
-from featurekit.online.codec import entity_key
-from featurekit.online.encode_many import Many, entity_keys
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import Event, State
-from featurekit.online.store import MemoryStore, OnlineStore
-from featurekit.point_in_time import Events
-from featurekit.push import prepare, write
-from featurekit.to_python import ERROR
-from featurekit.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
+from featurekit.core.keys import entity_key
+from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
+from featurekit.core.values import ERROR
+from featurekit.define.definitions import Entity, FeatureView
+from featurekit.feed.events import prepare
+from featurekit.feed.materialise import materialize_view
+from featurekit.feed.settle import write
+from featurekit.offline.events import EventRows
+from featurekit.online.state.encode_many import Many, entity_keys
+from featurekit.online.state.state import Event, State
+from featurekit.online.store import redis as redis_store
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
 
 ints = st.integers(-(2**63), 2**63 - 1)
 odd = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0001))[0]
@@ -154,7 +156,7 @@ def test_a_push_that_is_faster_than_a_run_is_not_lost(
     con.execute("CREATE TEMP TABLE events AS SELECT * FROM given")
 
     def run() -> None:
-        materialize_view(con, online, "tests", view, Events("events", True), until=5)
+        materialize_view(con, online, "tests", view, EventRows("events", True), until=5)
 
     if again:
         run()

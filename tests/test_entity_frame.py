@@ -16,9 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurekit.entity_frame import EntityFrame, load_frame
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    EPOCH,
+    FLOAT,
+    INT,
+    MICROSECOND,
+    STR,
+    Type,
+)
 from featurekit.errors import EntityFrameError
-from featurekit.types import BOOL, BYTES, DATE, DATETIME, EPOCH, FLOAT, INT, MICROSECOND, STR, Type
+from featurekit.offline.frame import EntityFrame, load_frame
 
 T0 = dt.datetime(2011, 7, 1, 12)
 UTC = dt.UTC

@@ -36,11 +36,11 @@ from featurekit.aggregates import (
     TimeSince,
     ValueCounts,
 )
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import NEVER
-from featurekit.online.store import MemoryStore
+from featurekit.core.status import NEVER
+from featurekit.core.types import instant
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.redis import RedisStore
 from featurekit.parity.bits import bits
-from featurekit.types import instant
 
 SEEDS = (1, 2)
 HISTORY = "40d"  # longer than the events' days and their lateness: every instant can be asked

@@ -31,14 +31,14 @@ from test_paths_agree import (
 )
 
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
-from featurekit.compiled import compile_view
-from featurekit.define import FeatureService, FeatureView
+from featurekit.core.status import NEVER
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import FeatureService, FeatureView
 from featurekit.errors import DefinitionError, OnlineError
-from featurekit.ir import canonical
-from featurekit.materialise import materialize_view
-from featurekit.online.state import NEVER
-from featurekit.online.store import MemoryStore
-from featurekit.point_in_time import Events
+from featurekit.feed.materialise import materialize_view
+from featurekit.language.wire import canonical
+from featurekit.offline.events import EventRows
+from featurekit.online.store.memory import MemoryStore
 
 H, D = awkward.HOUR, awkward.DAY
 SCHEMA: dict[str, Any] = {
@@ -345,7 +345,7 @@ def test_a_backfill_of_some_entities_keeps_the_ends_that_were_pushed_since(con):
     for each in (wanted, store):
         paths.push(each, [old, moved], "corrected")
     compiled = paths.service.views[0]
-    events = Events(f"(SELECT * FROM {paths.events['v'].relation} WHERE __created < 5)", False)
+    events = EventRows(f"(SELECT * FROM {paths.events['v'].relation} WHERE __created < 5)", False)
     materialize_view(con, store, "tests", compiled, events, until=5, only=[(1,)])
     assert states(store) == states(wanted)
     paths.close()

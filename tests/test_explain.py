@@ -10,10 +10,10 @@ import pytest
 from paths import in_small_blocks
 
 from featurekit.cli import main
+from featurekit.core.values import ERROR
 from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.parity.bits import bits
 from featurekit.store import FeatureStore
-from featurekit.to_python import ERROR
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature

@@ -16,17 +16,17 @@ import pytest
 from paths import in_small_blocks
 
 from featurekit import FeatureStore
-from featurekit.compaction import compact
-from featurekit.deployment import fed_views
+from featurekit.core.types import Type
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
-from featurekit.forget import Forgot
-from featurekit.online.server import scratch_redis
-from featurekit.push_log import read_segment, segments
-from featurekit.registry import Tombstone
+from featurekit.feed.forget import Forgot
+from featurekit.log.compaction import compact
+from featurekit.log.segments import read_segment, segments
+from featurekit.log.tombstones import Forgotten, Secret
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import fed_views
+from featurekit.project.registry import Tombstone
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
-from featurekit.tombstones import Forgotten, Secret
-from featurekit.types import Type
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -494,7 +494,7 @@ def test_a_push_that_is_under_way_is_waited_for(repo: Repo) -> None:
 def test_what_arrives_while_the_rest_is_removed_stays(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featurekit import forget as module
+    from featurekit.feed import forget as module
 
     repo.deploy()
     settle = module._settle

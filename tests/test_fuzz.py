@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from featurekit import push
 from featurekit.cli import main
-from featurekit.compiled import Feature
-from featurekit.define import EventSource
+from featurekit.core.status import STATUSES
+from featurekit.define.definitions import EventSource
+from featurekit.define.plan import Feature
+from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import DefinitionError
-from featurekit.online.state import STATUSES
-from featurekit.online.store import MemoryStore
-from featurekit.parity import fuzz as fuzz_module
+from featurekit.feed import events as push
+from featurekit.online.store.memory import MemoryStore
 from featurekit.parity import workers
 from featurekit.parity.budget import Budget, parse_budget
-from featurekit.parity.fuzz import Fuzzer, fuzz
-from featurekit.parity.operators import check_operators
-from featurekit.parity.world import constants
-from featurekit.repo import Repo, load_repo
+from featurekit.parity.modes.fuzz import fuzz as fuzz_module
+from featurekit.parity.modes.fuzz.fuzz import Fuzzer, fuzz
+from featurekit.parity.modes.fuzz.world import constants
+from featurekit.parity.modes.operators import check_operators
 from featurekit.store import FeatureStore
 from tests.planted.catch import REPO, catch, repo
 from tests.planted.skews import SKEWS, everywhere
@@ -116,7 +116,7 @@ def test_literals_of_transforms_are_drawn() -> None:
 
 def test_every_instant_near_an_edge_is_asked() -> None:
     """Of a window of a day: events that are just in it, just out of it, just there, and not yet."""
-    from featurekit.parity.world import Course
+    from featurekit.parity.modes.fuzz.world import Course
 
     service = repo().compiled_services["sums"]
     fuzzer = Fuzzer(service, repo().sources, 0)
@@ -142,7 +142,7 @@ def test_every_instant_near_an_edge_is_asked() -> None:
 @pytest.fixture
 def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences as they are: shrinking takes a while, and has tests of its own."""
-    monkeypatch.setattr("featurekit.parity.diagnose.diagnose_report", lambda *_: None)
+    monkeypatch.setattr("featurekit.parity.diagnose.diagnose.diagnose_report", lambda *_: None)
 
 
 @pytest.mark.usefixtures("undiagnosed")
@@ -202,7 +202,7 @@ def test_keys_of_few_values_and_columns_of_odd_types(
 ) -> None:
     from featurekit import Entity, FeatureService, FeatureView
     from featurekit.aggregates import Count
-    from featurekit.compiled import compile_service
+    from featurekit.define.compile_service import compile_service
 
     source = EventSource("s", path="s.csv", schema=columns, timestamp_field="at")
     entity = Entity("e", {"key": columns["key"]})

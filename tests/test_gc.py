@@ -9,13 +9,14 @@ from paths import in_small_blocks
 from test_rollback import deploy, live_days
 from test_versions import Repo
 
-from featurekit.deployment import fed_views
+from featurekit.core.keys import project_key, state_prefix
 from featurekit.errors import OnlineError, RegistryError
-from featurekit.gc import collect
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.online.store import MemoryStore, OnlineStore
-from featurekit.serve import project_key, state_prefix
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import fed_views
+from featurekit.project.gc import collect
 
 
 @pytest.fixture

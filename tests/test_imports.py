@@ -146,7 +146,7 @@ def test_importing_featurekit_loads_nothing_heavy():
 
 def test_writing_definitions_loads_nothing_heavy():
     code = "from featurekit import Entity, EventSource, FeatureService, FeatureView, feature\n"
-    assert loaded_by(code + "import featurekit.aggregates, featurekit.compiled") == set()
+    assert loaded_by(code + "import featurekit.aggregates, featurekit.define.plan") == set()
 
 
 def test_the_command_line_s_own_modules_load_nothing_heavy():
@@ -154,14 +154,14 @@ def test_the_command_line_s_own_modules_load_nothing_heavy():
 
 
 SERVE = """
-import featurekit.serve as serve
+import featurekit.online.lookup.service as serve
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Last, Mean, Sum
-from featurekit.compiled import compile_service
-from featurekit.deployment import publish, set_materialized, promote
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.store import MemoryStore
-from featurekit.push import prepare, write
+from featurekit.define.definitions.compile_service import compile_service
+from featurekit.project.deployment import publish, set_materialized, promote
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.protocol.memory import MemoryStore
+from featurekit.feed.events import prepare; from featurekit.feed.settle import write
 
 source = EventSource("s", path="s.parquet", schema={"k": int, "x": float}, timestamp_field="at")
 view = FeatureView("v", entities=[Entity("e", {"k": int})], source=source,

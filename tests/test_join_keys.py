@@ -17,7 +17,7 @@ from test_paths_agree import source, view
 
 from featurekit import Entity
 from featurekit.aggregates import Count
-from featurekit.types import INT_MAX, INT_MIN
+from featurekit.core.types import INT_MAX, INT_MIN
 
 TYPES: tuple[Any, ...] = (int, str, bytes, bool, dt.datetime, dt.date)
 MORE: dict[Any, Any] = {int: st.integers(INT_MIN, INT_MAX), bytes: st.binary(max_size=12)}

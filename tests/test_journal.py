@@ -19,22 +19,25 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from featurekit import EventSource, FeatureStore, compaction, forget, journal, push_log
-from featurekit.compaction import compact
+from featurekit import EventSource, FeatureStore
+from featurekit.core.types import Vector
 from featurekit.errors import SourceError
-from featurekit.parity.bits import bits
-from featurekit.point_in_time import prepare
-from featurekit.push_log import (
-    PushLog,
+from featurekit.feed import forget
+from featurekit.log import compaction, journal, writer
+from featurekit.log import segments as segments_module
+from featurekit.log.compaction import compact
+from featurekit.log.relation import log_sql
+from featurekit.log.segments import (
     level,
     log_folder,
-    log_sql,
     put_journal,
     read_segment,
     segments,
     write_segment,
 )
-from featurekit.types import Vector
+from featurekit.log.writer import PushLog
+from featurekit.offline.session import prepare
+from featurekit.parity.bits import bits
 
 SOURCE = EventSource(
     "events", path="events.parquet", schema={"k": int, "x": float | None}, timestamp_field="ts"
@@ -354,7 +357,7 @@ def test_a_relation_stays_what_it_was_as_a_journal_grows(tmp_path: Path, log: Pu
 def test_a_full_journal_becomes_a_segment_that_stands_in_for_it(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_log, "_PUSHES", 4)
+    monkeypatch.setattr(segments_module, "PUSHES", 4)
     told = [log.keep(SOURCE, [row(n)]) for n in range(9)]
     assert told == [True, False, False, True, False, False, False, True, False]
     before = segments(tmp_path, "events")
@@ -463,7 +466,7 @@ def test_a_forked_process_writes_to_a_journal_of_its_own(tmp_path: Path, log: Pu
 
 
 def _pushing(folder: Path, first: int, n: int, start: Any) -> None:
-    push_log._PUSHES = 7  # type: ignore[misc]
+    segments_module.PUSHES = 7  # type: ignore[misc]
     mine = PushLog(folder)
     start.wait(30)
     for i in range(first, first + n):
@@ -569,7 +572,7 @@ def test_a_segment_that_cannot_be_written_leaves_no_file(
 def test_a_push_of_few_large_rows_is_a_segment(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_log, "_BYTES", 500)
+    monkeypatch.setattr(segments_module, "BYTES", 500)
     log.keep(SOURCE, [row(n) for n in range(100)])
     log.keep(SOURCE, pa.Table.from_pylist([row(n) for n in range(100, 200)]))
     assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2
@@ -597,7 +600,7 @@ def test_a_journal_that_is_taken_is_not_closed_by_another_thread(
     idle = log._idle["events"]
     idle.pop()  # as a thread does that has found the list, but not the journal
     log.close()
-    assert mine.append(push_log.columns_of(SOURCE).batch([row(2)]))
+    assert mine.append(segments_module.columns_of(SOURCE).batch([row(2)]))
     mine.close()
     assert logged(tmp_path) == wanted(1, 2)
 
@@ -605,7 +608,7 @@ def test_a_journal_that_is_taken_is_not_closed_by_another_thread(
 def test_a_process_keeps_few_journals_open(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_log, "_OPEN", 3)
+    monkeypatch.setattr(writer, "_OPEN", 3)
     many = [
         EventSource(f"s{i}", path="e.parquet", schema=SOURCE.schema, timestamp_field="ts")
         for i in range(8)

@@ -12,7 +12,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import DefinitionError, EntityFrameError
-from featurekit.manifest import ContentHash
+from featurekit.offline.manifest import ContentHash
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature

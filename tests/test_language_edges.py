@@ -9,9 +9,9 @@ from programs import columns
 from three_ways import Table, differences, module
 
 from featurekit import feature
+from featurekit.core.types import STR
 from featurekit.errors import CompileError
-from featurekit.parse import parse
-from featurekit.types import STR
+from featurekit.language.parse import parse
 
 AGREE: dict[str, str] = {
     "rows_grow_into_another_list": """

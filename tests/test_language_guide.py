@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from featurekit import ops
+from featurekit.language import ops
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "language.md").read_text(encoding="utf-8")
 # Rows that a sign, a slice or a call's own syntax stands for.

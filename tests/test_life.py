@@ -41,22 +41,18 @@ from hypothesis.stateful import (
 )
 from paths import connect, in_small_blocks
 
-from featurekit import (
-    FeatureStore,
-    compaction,
-    deployment,
-    entity_events,
-    materialise,
-    push,
-    remember,
-)
+from featurekit import FeatureStore
+from featurekit.core.keys import project_key
+from featurekit.core.types import instant, micros
 from featurekit.errors import StoreUnavailable
-from featurekit.online import redis_store
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
-from featurekit.push_log import read_segment, segments
-from featurekit.serve import project_key
-from featurekit.types import instant, micros
+from featurekit.feed import entity_events, materialise, remember
+from featurekit.feed import events as push
+from featurekit.log import compaction
+from featurekit.log.segments import read_segment, segments
+from featurekit.online.store import redis as redis_store
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.project import deployment
 
 STEPS = int(os.environ.get("FEATUREKIT_STEPS", "300"))
 SEED = os.environ.get("FEATUREKIT_SEED")
@@ -570,7 +566,7 @@ class Life(RuleBasedStateMachine):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What no life would reach otherwise: sizes from which work and states are split. This is the
     one place for them."""
-    monkeypatch.setattr(push, "_CHUNK", 2)
+    monkeypatch.setattr(push, "CHUNK", 2)
     monkeypatch.setattr(materialise, "_CHUNK", 2)
     monkeypatch.setattr(entity_events, "_FIRST", 1)
     monkeypatch.setattr(entity_events, "_BATCH", 2)

@@ -46,10 +46,10 @@ from featurekit.aggregates import (
     Variance,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.compiled import compile_view
-from featurekit.durations import LIFETIME_US
+from featurekit.core.durations import LIFETIME_US
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
+from featurekit.define.compile_view import compile_view
 from featurekit.errors import DefinitionError
-from featurekit.types import INSTANT_MAX, INSTANT_MIN
 
 EVER: dict[str, Any] = {"window": "lifetime"}
 FEATURES: dict[str, Aggregate] = {

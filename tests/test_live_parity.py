@@ -16,15 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from paths import in_small_blocks
 
-from featurekit import serve
 from featurekit.aggregates import Sum
+from featurekit.core import keys as keys_module
+from featurekit.core.keys import state_prefix
 from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineError
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import decode_state
-from featurekit.parity import sample as live_check
+from featurekit.online.lookup import service
+from featurekit.online.state.state import decode_state
+from featurekit.online.store.redis import RedisStore
 from featurekit.parity.budget import Budget
-from featurekit.parity.sample import LiveCheck
-from featurekit.serve import state_prefix
+from featurekit.parity.modes import sample as live_check
+from featurekit.parity.modes.sample import LiveCheck
 from featurekit.store import FeatureStore
 
 MODULE = """
@@ -374,7 +375,7 @@ def test_a_live_version_that_the_repo_has_left_behind_is_compared_by_its_own_def
 
 def test_what_is_not_live_is_no_result(open_store):
     store = open_store()
-    store.online.delete([serve.project_key("tests", "live", "service")])
+    store.online.delete([keys_module.project_key("tests", "live", "service")])
     with pytest.raises(NotServed, match="serves no service"):
         sample(store)
 
@@ -422,7 +423,7 @@ def test_what_was_served_before_materialize_brought_it_lags(open_store):
 
 
 def test_what_was_served_while_a_push_was_under_way_lags(open_store, monkeypatch):
-    from featurekit import push
+    from featurekit.feed import settle as push
 
     store = open_store()
     write = push.write
@@ -431,7 +432,7 @@ def test_what_was_served_while_a_push_was_under_way_lags(open_store, monkeypatch
         serve_all(store)  # the rows are stamped, and in the log, and not in the states
         return write(*args)
 
-    monkeypatch.setattr("featurekit.push.write", slow)
+    monkeypatch.setattr("featurekit.feed.settle.write", slow)
     store.push("orders", [{"customer": 1, "shop": "a", "amount": 5.0, "word": "x",
                            "at": NOW - HOUR}])  # fmt: skip
     report = replayed(store)
@@ -502,7 +503,7 @@ def test_rows_of_a_forgotten_entity_are_not_checked(open_store):
 def test_rows_of_another_platform_are_not_checked_unless_told_to(open_store, monkeypatch):
     store = open_store()
     with monkeypatch.context() as m:
-        m.setattr("featurekit.serving_log.log.numeric_fingerprint", lambda s: {"libm": "other"})
+        m.setattr("featurekit.log.served.log.numeric_fingerprint", lambda s: {"libm": "other"})
         serve_all(store)
         store.close()
     report = replayed(store)
@@ -538,8 +539,8 @@ def plant_fingerprint(store: FeatureStore) -> None:
     import json
 
     online = store.online
-    live = (online.read([serve.project_key("tests", "live", "service")])[0] or b"").decode()
-    key = serve.project_key("tests", "plan", "service", live)
+    live = (online.read([keys_module.project_key("tests", "live", "service")])[0] or b"").decode()
+    key = keys_module.project_key("tests", "plan", "service", live)
     plan = json.loads(online.read([key])[0] or b"")
     plan["numerics"]["libm exp(float)"] = "0123456789abcdef"
     online.write({key: json.dumps(plan).encode()})
@@ -550,7 +551,9 @@ ORDER = {"customer": 3, "shop": "a", "amount": 1.0, "word": None, "at": NOW - HO
 REFUND = {"refund": "new", "op": "upsert", "customer": 1, "amount": 1.0, "at": NOW - HOUR}
 READERS = {
     "get_online_features": lambda store: store.get_online_features("service", [ROW]),
-    "OnlineService": lambda store: serve.OnlineService(store.online, "tests", "service").get([ROW]),
+    "OnlineService": lambda store: service.OnlineService(store.online, "tests", "service").get(
+        [ROW]
+    ),
     "materialize": lambda store: store.materialize(),
     "push": lambda store: store.push("orders", ORDER),
     "consume": lambda store: store.consume("refunds", until_empty=True),

@@ -24,34 +24,32 @@ from test_paths_agree import ONE, late, source, view
 
 from featurekit import Entity
 from featurekit.aggregates import Sum
-from featurekit.compiled import View, compile_service, compile_view
-from featurekit.deployment import promote, publish, set_materialized
+from featurekit.core.keys import entity_key
+from featurekit.core.status import NEVER_VISIBLE, PRESENT
+from featurekit.core.types import INT
+from featurekit.core.values import ERROR
+from featurekit.define.compile_service import compile_service
+from featurekit.define.compile_view import compile_view
+from featurekit.define.plan import View
 from featurekit.errors import AsOfTooOld, EntityFrameError, OnlineError, StoreUnavailable
-from featurekit.online import round_trip
-from featurekit.online import row as row_module
-from featurekit.online import state as state_module
-from featurekit.online.codec import entity_key
-from featurekit.online.lookup import ViewLookup
-from featurekit.online.mget import Keys, NotPlain, Run, command
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.result import Batch
-from featurekit.online.round_trip import Reader, receiver
-from featurekit.online.server import scratch_redis
-from featurekit.online.state import (
-    NEVER_VISIBLE,
-    PRESENT,
-    Event,
-    State,
-    answer,
-    decode_state,
-    newest_arrival,
-)
-from featurekit.online.state import Reader as StateReader
-from featurekit.online.store import MemoryStore
-from featurekit.push import prepare, write
-from featurekit.serve import OnlineService, Plan
-from featurekit.to_python import ERROR
-from featurekit.types import INT
+from featurekit.feed.events import prepare
+from featurekit.feed.settle import write
+from featurekit.online.lookup.answer import answer
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.result import Batch
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.view import ViewLookup
+from featurekit.online.state import row as row_module
+from featurekit.online.state import state as state_module
+from featurekit.online.state.state import Event, State, decode_state, newest_arrival
+from featurekit.online.state.state import Reader as StateReader
+from featurekit.online.store import round_trip
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.replies import Keys, NotPlain, Run, command
+from featurekit.online.store.round_trip import Reader, receiver
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import promote, publish, set_materialized
 
 S = 1_000_000
 PLAIN = {"key": int, "x": float | None, "y": int | None, "flag": bool | None}
@@ -465,7 +463,7 @@ def test_the_command_names_each_key_with_its_length():
     "keys", [[0], [7, -7, 10, 99, 100, -100, 7], [2**63 - 1, -(2**63), 5], [None, 12], [3, None]]
 )
 def test_keys_of_many_entities_are_those_of_each(keys):
-    plan = Plan("tests", compile_service(service_of(view("numbers", ONE, plain, {"x": "x"}))))
+    plan = Evaluator("tests", compile_service(service_of(view("numbers", ONE, plain, {"x": "x"}))))
     expected = [
         None if k is None else plan.prefixes[0] + b"{" + entity_key([(INT, k)]) + b"}" for k in keys
     ]
@@ -486,7 +484,7 @@ def test_keys_that_are_sent_at_once_are_those_of_each(type_):
     thing = Entity("thing", {"key": type_})
     kinds = [source(f"s{i}", {"key": type_, "x": float}) for i in range(2)]
     views = [view(f"v{i}", thing, kind, {"x": "x"}) for i, kind in enumerate(kinds)]
-    plan = Plan("tests", compile_service(service_of(*views)))
+    plan = Evaluator("tests", compile_service(service_of(*views)))
     column = KEYED[type_]
     keys = plan.keys_at_once(b"live", {"key": column}, len(column))
     wanted = [b"live", *itertools.chain.from_iterable(plan.key_columns({"key": column}))]
@@ -679,9 +677,9 @@ def test_a_reader_keeps_one_connection_for_one_thread(redis_store):
 
 
 def test_a_plan_knows_which_services_are_read_at_once():
-    assert Plan("tests", compile_service(service_of(ORDERED))).batches
+    assert Evaluator("tests", compile_service(service_of(ORDERED))).batches
     windows = view("w", ONE, late, {"s": Sum("qty", window="1d")})
-    assert not Plan("tests", compile_service(service_of(ORDERED, windows))).batches
+    assert not Evaluator("tests", compile_service(service_of(ORDERED, windows))).batches
 
 
 # --- results and versions -------------------------------------------------------------------------

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from three_ways import Table, bits, differences, module
 
-from featurekit import FeatureStore, feature, ir
+from featurekit import FeatureStore, feature
+from featurekit.core.types import FLOAT, INT, STR, Type, as_float32, dict_of
+from featurekit.core.values import ERROR
 from featurekit.errors import (
     BadRowError,
     CompileError,
@@ -23,10 +25,9 @@ from featurekit.errors import (
     EntityFrameError,
     SourceError,
 )
-from featurekit.online.codec import decode_column, encode_column
-from featurekit.parse import parse
-from featurekit.to_python import ERROR
-from featurekit.types import FLOAT, INT, STR, Type, as_float32, dict_of
+from featurekit.language import wire as ir
+from featurekit.language.parse import parse
+from featurekit.online.state.codec import decode_column, encode_column
 
 MODULE = """
 from enum import IntEnum, StrEnum

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from featurekit import ops
-from featurekit.parity import operators
+from featurekit.language import ops
+from featurekit.parity.modes import operators
 
 
 @pytest.fixture(scope="module")

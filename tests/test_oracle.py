@@ -22,7 +22,8 @@ from oracle import (
 )
 
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum
-from featurekit.define import Entity, EventSource, FeatureView, Transform, feature
+from featurekit.define.definitions import Entity, EventSource, FeatureView
+from featurekit.language.transform import Transform, feature
 
 S = 1_000_000
 HOUR = 3600 * S

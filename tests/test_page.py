@@ -15,9 +15,9 @@ import pytest
 from featurekit.aggregates import exact
 from featurekit.cli import main
 from featurekit.parity.budget import Budget
-from featurekit.parity.operators import check_operators
-from featurekit.parity.page import operators_page, page
+from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference, Report
+from featurekit.parity.reports.page import operators_page, page
 from tests.planted.skews import SKEWS
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)

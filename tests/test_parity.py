@@ -20,13 +20,17 @@ import pyarrow.parquet as pq
 import pytest
 from paths import Paths, Question, connect
 
-from featurekit import push, serve, sources
+from featurekit import sources
+from featurekit.core import status as state
+from featurekit.core.types import micros
 from featurekit.errors import DefinitionError
-from featurekit.online import state
-from featurekit.online.store import MemoryStore
-from featurekit.parity import diagnose, history
+from featurekit.feed import events as events_module
+from featurekit.feed import settle
+from featurekit.online.lookup import evaluator as serve
+from featurekit.online.store.memory import MemoryStore
+from featurekit.parity.diagnose import diagnose
+from featurekit.parity.modes import history
 from featurekit.store import FeatureStore
-from featurekit.types import micros
 from tests.planted.skews import SKEWS
 
 MODULE = """
@@ -194,7 +198,7 @@ class Ordinary:
         which an entity waits for a late event, from a materialisation and pushes."""
         online, known, answers = MemoryStore(), state.NEVER, []
         paths = self.paths
-        paths.plan = serve.Plan("tests", paths.service)
+        paths.plan = serve.Evaluator("tests", paths.service)
         middle, filled = self.middle, False
         for question in self.questions:
             if question.t >= middle and not filled:
@@ -211,7 +215,7 @@ class Ordinary:
             known = question.t
             if rows:
                 taken = sources.read_rows(self.source, rows, state_dir=None).table.to_pylist()
-                push.write(online, push.prepare("tests", paths.service.views, taken))
+                settle.write(online, events_module.prepare("tests", paths.service.views, taken))
             answers += paths.online([question], online)
         return answers
 

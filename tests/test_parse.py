@@ -10,11 +10,14 @@ import pytest
 from programs import columns
 from three_ways import Table, differences, module
 
-from featurekit import feature, ir
+from featurekit import feature
+from featurekit.core.sql import quote
+from featurekit.core.values import ERROR
 from featurekit.errors import DefinitionError
-from featurekit.parse import parse
-from featurekit.to_duckdb import Lowering, Sql, Value, quote
-from featurekit.to_python import ERROR, to_python
+from featurekit.language import ir, walk, wire
+from featurekit.language.parse import parse
+from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_python import to_python
 
 HELPERS = """
 from typing import Literal, NamedTuple, TypedDict
@@ -573,7 +576,7 @@ def compiled(source: str, name: str = "f") -> ir.Function:
 
 
 def fingerprint(source: str) -> str:
-    return ir.fingerprint(ir.rename(compiled(source)))
+    return wire.fingerprint(walk.rename(compiled(source)))
 
 
 ORIGINAL = """
@@ -630,7 +633,7 @@ def test_changing_a_captured_table_changes_the_fingerprint() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_ir_survives_json(name: str) -> None:
     function = compiled(CASES[name])
-    assert ir.canonical(ir.from_json(ir.to_json(function))) == ir.canonical(function)
+    assert wire.canonical(wire.from_json(wire.to_json(function))) == wire.canonical(function)
 
 
 def sql_of(function: ir.Function) -> str:
@@ -787,7 +790,7 @@ def test_a_function_runs_as_it_stands_where_asked(table: Table) -> None:
 
 def test_a_verbatim_function_travels_as_json(table: Table) -> None:
     function = compiled(VERBATIM)
-    again = ir.from_json(ir.to_json(function))
+    again = wire.from_json(wire.to_json(function))
     assert to_python(again)("ab", 2.0, None) == to_python(function)("ab", 2.0, None)
 
 

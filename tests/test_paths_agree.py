@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from paths import Paths, Question, connect, in_small_blocks, service_of
 
 from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, Min, StdDev, Sum
-from featurekit.define import Entity, EventSource, FeatureService, FeatureView, feature
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import NEVER
-from featurekit.online.store import MemoryStore
+from featurekit.core.status import NEVER
+from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
+from featurekit.language.transform import feature
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.redis import RedisStore
 
 RICH: dict[str, Any] = {
     "key": int | None,

@@ -10,9 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, OutOfMemoryError
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online import pipelines
-from featurekit.online.pipelines import asked
-from featurekit.online.redis_store import RedisStore
+from featurekit.online.store import pipelines
+from featurekit.online.store.pipelines import asked
+from featurekit.online.store.redis import RedisStore
 
 REPLIES = (
     b"+OK\r\n*3\r\n$3\r\nabc\r\n$-1\r\n$4\r\n\r\n\r\n\r\n$5\r\n1-234\r\n"

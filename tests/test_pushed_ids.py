@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from featurekit import FeatureStore, push, push_log
+from featurekit import FeatureStore
 from featurekit.cli import main
-from featurekit.compiled import View
-from featurekit.define import EventSource
+from featurekit.define.definitions import EventSource
+from featurekit.define.plan import View
 from featurekit.errors import (
     AsOfTooOld,
     BadRowError,
@@ -25,8 +25,12 @@ from featurekit.errors import (
     OnlineError,
     StoreUnavailable,
 )
-from featurekit.online.redis_store import RedisStore
-from featurekit.parity import history
+from featurekit.feed import events as events_module
+from featurekit.feed import settle
+from featurekit.log import segments
+from featurekit.log import writer as writer_module
+from featurekit.online.store.redis import RedisStore
+from featurekit.parity.modes import history
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -181,7 +185,7 @@ def test_before_a_correction_arrived_the_old_value_is_answered(store, days, sums
 
 def logged(store: FeatureStore, source: str) -> int:
     """The rows in a source's log."""
-    tables = map(push_log.read_segment, push_log.segments(store.state_dir, source))
+    tables = map(segments.read_segment, segments.segments(store.state_dir, source))
     return sum(0 if table is None else table.num_rows for table in tables)
 
 
@@ -232,9 +236,9 @@ def test_a_push_that_died_is_pushed_again(store, redis_store, monkeypatch, sourc
 
     with monkeypatch.context() as patch:
         if where == "before the log":
-            patch.setattr(push_log.PushLog, "keep", die)
+            patch.setattr(writer_module.PushLog, "keep", die)
         else:
-            patch.setattr(push, "write", die)
+            patch.setattr(settle, "write", die)
         with pytest.raises(StoreUnavailable):
             store.push(source, row)
     store.push(source, row)
@@ -412,7 +416,9 @@ def forgetful(patch: pytest.MonkeyPatch) -> None:
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         prepared = around(project, views, rows)
-        lesser = [(push.ViewWriter(project, writer.view), rows) for writer, rows in prepared.rows]
+        lesser = [
+            (events_module.ViewWriter(project, writer.view), rows) for writer, rows in prepared.rows
+        ]
         for writer, _ in lesser:
             writer.ids.within //= 3
         return dataclasses.replace(prepared, rows=lesser)
@@ -430,17 +436,17 @@ def without_deletions(patch: pytest.MonkeyPatch) -> None:
 
 
 def staying(patch: pytest.MonkeyPatch) -> None:
-    counted = push._settled
+    counted = settle._settled
 
     def settled(writer: Any, rows: Any, entities: Any, events: Any, blobs: Any) -> Any:
-        class Staying(push.Events):
+        class Staying(events_module.RowEvents):
             def __call__(self, row: Any) -> Any:
                 key, event = super().__call__(row)
                 return (key if key in entities else None), event
 
         return counted(writer, rows, entities, Staying(writer), blobs)
 
-    patch.setattr(push, "_settled", settled)
+    patch.setattr(settle, "_settled", settled)
 
 
 @pytest.mark.parametrize("plant", [forgetful, without_deletions, staying])
@@ -508,11 +514,12 @@ def test_an_instant_before_the_horizon_is_too_old(store):
 def test_copies_of_rows_with_lists() -> None:
     """A list is no key of a dict, and what is remembered of an id is looked up by the whole row."""
     from featurekit.aggregates import Last
-    from featurekit.compiled import compile_view
-    from featurekit.define import Entity, EventSource, FeatureView
-    from featurekit.online.state import decode_state
-    from featurekit.online.store import MemoryStore
-    from featurekit.push import prepare, write
+    from featurekit.define.compile_view import compile_view
+    from featurekit.define.definitions import Entity, EventSource, FeatureView
+    from featurekit.feed.events import prepare
+    from featurekit.feed.settle import write
+    from featurekit.online.state.state import decode_state
+    from featurekit.online.store.memory import MemoryStore
 
     source = EventSource(
         "s",

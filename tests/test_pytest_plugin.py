@@ -13,8 +13,8 @@ from test_scenario import SERVICE, latest_visit, spending
 
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Sum, exact
+from featurekit.core import coerce as values
 from featurekit.errors import BadRowError, DefinitionError, EntityFrameError
-from featurekit.sources import values
 from featurekit.testing import ParityError, assert_parity
 
 pytest_plugins = "pytester"
@@ -130,7 +130,7 @@ def test_bad_input_is_refused(events, rows, error, said):
 # --- the plugin -----------------------------------------------------------------------------------
 
 INSTALLED = any(e.name == "featurekit" for e in importlib.metadata.entry_points(group="pytest11"))
-PLUGIN = () if INSTALLED else ("-p", "featurekit.pytest_plugin")
+PLUGIN = () if INSTALLED else ("-p", "featurekit.parity.pytest_plugin")
 
 TEST = """
 import datetime as dt
@@ -201,15 +201,15 @@ def test_the_marker_selects_what_takes_the_fixture(project):
 
 def test_loading_the_plugin_loads_nothing_more():
     code = (
-        "import sys, pytest\nbefore = set(sys.modules)\nimport featurekit.pytest_plugin\n"
+        "import sys, pytest\nbefore = set(sys.modules)\nimport featurekit.parity.pytest_plugin\n"
         "print(sorted(m for m in set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[1],
     )  # fmt: skip
-    assert "'featurekit.pytest_plugin'" in done.stdout
-    loaded = [m for m in ("featurekit.testing", "featurekit.parity", "featurekit.ops", "duckdb",
+    assert "'featurekit.parity.pytest_plugin'" in done.stdout
+    loaded = [m for m in ("featurekit.testing", "featurekit.parity", "featurekit.language.ops", "duckdb",
                           "pyarrow", "pandas") if f"'{m}'" in done.stdout]  # fmt: skip
     assert loaded == []
 

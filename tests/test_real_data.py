@@ -19,7 +19,7 @@ import pytest
 from oracle import bits
 from streaming import stream_all
 
-from featurekit.demo.sample_data import write_price_list
+from featurekit.cli.demo.sample_data import write_price_list
 from featurekit.store import FeatureStore
 
 ROOT = Path(__file__).parents[1]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from test_versions import Repo
 
-from featurekit.deployment import fed_views
+from featurekit.core.keys import state_prefix
 from featurekit.errors import RegistryError
-from featurekit.online.server import scratch_redis
-from featurekit.serve import state_prefix
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import fed_views
 
 DAY_US = 86_400_000_000
 

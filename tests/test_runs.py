@@ -17,17 +17,19 @@ from test_paths_agree import ONE, source, view
 
 from featurekit.aggregates import Count, CountDistinct, Max, Mean, Min, Sum, runs
 from featurekit.aggregates.runs import runs_of
-from featurekit.compiled import View, compile_view
-from featurekit.define import feature
+from featurekit.core.types import FLOAT
+from featurekit.core.values import ERROR
+from featurekit.define.compile_view import compile_view
+from featurekit.define.plan import View
 from featurekit.errors import AsOfTooOld
-from featurekit.online import state as state_module
-from featurekit.online.lookup import ViewLookup
-from featurekit.online.state import Reader, State, answer
-from featurekit.to_python import ERROR
-from featurekit.types import FLOAT
+from featurekit.language.transform import feature
+from featurekit.online.lookup import answer as state_module
+from featurekit.online.lookup.answer import answer
+from featurekit.online.lookup.view import ViewLookup
+from featurekit.online.state.state import Reader, State
 
 S = 1_000_000
-FIELDS: dict[runs.Field, Any] = {
+FIELDS: dict[runs.RunField, Any] = {
     "count": Count("x", window="1s"),
     "total": Sum("x", window="1s"),
     "mean": Mean("x", window="1s"),

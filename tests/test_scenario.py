@@ -8,17 +8,9 @@ import pytest
 
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
 from featurekit.aggregates import Count, Last, Sum, exact
-from featurekit.compiled import compile_service
-from featurekit.online.state import NEVER
-from featurekit.parity.scenario import (
-    Delivery,
-    Scenario,
-    bench,
-    both,
-    by_source,
-    differing,
-    narrow,
-)
+from featurekit.core.status import NEVER
+from featurekit.define.compile_service import compile_service
+from featurekit.parity.scenario import Delivery, Scenario, bench, both, by_source, differing, narrow
 
 SECOND = 1_000_000
 customer = Entity("customer", {"customer_id": int})

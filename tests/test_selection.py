@@ -9,10 +9,10 @@ from test_forget import Repo as Lines
 from test_forget import event, with_ids
 from test_versions import Repo, at
 
-from featurekit.deployment import fed_views, materialized_until
+from featurekit.core.keys import state_prefix
 from featurekit.errors import EntityFrameError, RegistryError
-from featurekit.online.server import scratch_redis
-from featurekit.serve import state_prefix
+from featurekit.online.store.server import scratch_redis
+from featurekit.project.deployment import fed_views, materialized_until
 
 
 @pytest.fixture

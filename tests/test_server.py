@@ -14,13 +14,13 @@ import pytest
 import redis
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online import server
+from featurekit.online.store import server
 
 # A process that uses the server of argv[1] until its standard input closes.
 USER = """
 import sys
 from pathlib import Path
-from featurekit.online.server import private_redis
+from featurekit.online.store.server import private_redis
 print(private_redis(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
@@ -306,7 +306,7 @@ def test_two_scratch_servers_know_nothing_of_each_other() -> None:
 
 SCRATCH = """
 import sys, time
-from featurekit.online.server import scratch_redis
+from featurekit.online.store.server import scratch_redis
 with scratch_redis() as url:
     print(url, flush=True)
     time.sleep(60)

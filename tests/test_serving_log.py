@@ -18,15 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from featurekit.errors import ConfigError, DataError
-from featurekit.online.redis_store import RedisStore
-from featurekit.parity.bits import bits
-from featurekit.serving_log import log as log_module
-from featurekit.serving_log.block import Block, Head, decode, encode
-from featurekit.serving_log.log import ServingLog
-from featurekit.serving_log.open import read_log
-from featurekit.store import FeatureStore
-from featurekit.types import (
+from featurekit.core.types import (
     BOOL,
     BYTES,
     DATE,
@@ -40,6 +32,14 @@ from featurekit.types import (
     list_of,
     micros,
 )
+from featurekit.errors import ConfigError, DataError
+from featurekit.log.served import log as log_module
+from featurekit.log.served.block import ServedBlock, ServedHead, decode, encode
+from featurekit.log.served.log import ServingLog
+from featurekit.online.store.redis import RedisStore
+from featurekit.parity.bits import bits
+from featurekit.project.served_log import read_log
+from featurekit.store import FeatureStore
 
 MODULE = """
 import datetime as dt
@@ -134,7 +134,7 @@ def ask(store: FeatureStore, users: list[Any], as_of: dt.datetime | None = NOW) 
     return store.get_online_features("service", asked, as_of)
 
 
-def logged(store: FeatureStore, log: str | None = None) -> list[Block]:
+def logged(store: FeatureStore, log: str | None = None) -> list[ServedBlock]:
     config = store.config.featurekit.serving_log
     return list(
         read_log(config, store.online, store.project, folder=store.path,
@@ -142,7 +142,7 @@ def logged(store: FeatureStore, log: str | None = None) -> list[Block]:
     )  # fmt: skip
 
 
-def of(block: Block, name: str) -> list[Any]:
+def of(block: ServedBlock, name: str) -> list[Any]:
     return list(block.values[list(block.head.outputs).index(name)])
 
 
@@ -220,13 +220,13 @@ TYPES: dict[Type, list[Any]] = {
 @pytest.mark.parametrize("type_", TYPES, ids=str)
 @pytest.mark.parametrize("absent", [(), (1,), (0, 1, 2)])
 def test_every_type_keeps_its_bits_both_ways(type_, absent):
-    from featurekit.serving_log.arrow import batch
+    from featurekit.log.served.arrow import batch
 
     values = [None if i in absent else v for i, v in enumerate(TYPES[type_])]
-    head = Head("p", "s", "f", {"libm": "1"}, ("v",), {"k": INT}, {}, {"o": type_.or_none()})
-    assert Head.from_json(head.to_json()) == head
+    head = ServedHead("p", "s", "f", {"libm": "1"}, ("v",), {"k": INT}, {}, {"o": type_.or_none()})
+    assert ServedHead.from_json(head.to_json()) == head
     statuses = ["NULL_VALUE" if v is None else "PRESENT" for v in values]
-    block = Block(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [], [values],
+    block = ServedBlock(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [], [values],
                   [statuses], [None], "p", 7)  # fmt: skip
     data = b"".join(encode(block))
     read = decode(head, data, block.about())
@@ -245,9 +245,9 @@ def test_every_type_keeps_its_bits_both_ways(type_, absent):
 
 def test_every_nan_is_one():
     odd = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_1234))[0]
-    head = Head("p", "s", "f", {}, (), {}, {}, {"o": FLOAT.or_none()})
+    head = ServedHead("p", "s", "f", {}, (), {}, {}, {"o": FLOAT.or_none()})
     data = [
-        b"".join(encode(Block(head, [1], [1], [1], [], [], [], [[x]], [["PRESENT"]], [])))
+        b"".join(encode(ServedBlock(head, [1], [1], [1], [], [], [], [[x]], [["PRESENT"]], [])))
         for x in (odd, math.nan)
     ]
     assert data[0] == data[1]
@@ -273,7 +273,7 @@ class Quiet:
         self.failures, self.blocks = failures, []  # type: ignore[var-annotated]
         self.finished: list[str] = []
 
-    def take(self, block: Block, data: bytes) -> None:
+    def take(self, block: ServedBlock, data: bytes) -> None:
         if self.failures:
             self.failures -= 1
             raise OSError(28, "No space left on device")
@@ -341,7 +341,7 @@ def test_a_lookup_never_waits_for_its_log(log_of):
     held = threading.Event()
 
     class Slow(Quiet):
-        def take(self, block: Block, data: bytes) -> None:
+        def take(self, block: ServedBlock, data: bytes) -> None:
             held.wait(60)
 
     store, log = log_of(Slow(), queue_rows=10)
@@ -436,10 +436,10 @@ def test_what_is_no_log_is_refused(open_store, tmp_path, redis_store):
 
 SERVE = """
 import sys, datetime as dt
-from featurekit.config import ServingLogConfig
-from featurekit.online.redis_store import RedisStore
-from featurekit.serve import OnlineService
-from featurekit.serving_log.open import open_log
+from featurekit.project.config import ServingLogConfig
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.lookup.service import OnlineService
+from featurekit.project.served_log import open_log
 store = RedisStore(sys.argv[1])
 log = open_log(ServingLogConfig(to="stream"), store, "tests")
 online = OnlineService(store, "tests", "service", log=log)

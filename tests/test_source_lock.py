@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from featurekit.deployment import locked
 from featurekit.errors import OnlineError
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.store import MemoryStore
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.redis import RedisStore
+from featurekit.project.deployment import locked
 
 HOUR_S = 3_600
 LOCK = b"fk:tests:lock:clicks"
@@ -88,7 +88,7 @@ def test_a_holder_whose_lock_was_taken_over_leaves_it_alone() -> None:
 
 
 def test_a_lock_is_renewed_by_the_store_s_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featurekit.deployment._RENEW_S", 0.005)
+    monkeypatch.setattr("featurekit.project.deployment._RENEW_S", 0.005)
     set_own_clock(monkeypatch, -5 * HOUR_S)
     store = Clocked()
     with locked(store, "tests", "clicks"):

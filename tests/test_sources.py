@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurekit import timezones
-from featurekit.define import EventSource
+from featurekit.core import timezones
+from featurekit.core.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND
+from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources import Events, events, read_events, read_rows
-from featurekit.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND
+from featurekit.sources import CheckedFiles, events, read_events, read_rows
 
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online_retail.parquet"
 T0 = dt.datetime(2011, 3, 1)
@@ -52,7 +52,7 @@ class Repo:
     def csv(self, text: str | bytes, name: str = "x.csv") -> None:
         (self.folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    def read(self, schema: dict[str, Any], path: str = "x.parquet", **options: Any) -> Events:
+    def read(self, schema: dict[str, Any], path: str = "x.parquet", **options: Any) -> CheckedFiles:
         options = {"timestamp_field": "ts", **options}
         source = EventSource("x", path=path, schema=schema, **options)
         return read_events(self.con, source, base=self.folder, state_dir=self.state)

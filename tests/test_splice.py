@@ -11,12 +11,13 @@ import pytest
 from featurekit import Entity, EventSource, FeatureView
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates import Count, Max, Sum
-from featurekit.compiled import View, compile_view
-from featurekit.online.blocks import SPLIT
-from featurekit.online.ids import Ids
-from featurekit.online.splice import splice_of
-from featurekit.online.state import State, decode_state
-from featurekit.to_python import ERROR
+from featurekit.core.values import ERROR
+from featurekit.define.compile_view import compile_view
+from featurekit.define.plan import View
+from featurekit.online.state.blocks import SPLIT
+from featurekit.online.state.ids import Ids
+from featurekit.online.state.splice import splice_of
+from featurekit.online.state.state import State, decode_state
 
 S = 1_000_000
 FLOATS = [0.0, -0.0, 1.5, -2.25, float("inf"), float("nan"), None, ERROR]

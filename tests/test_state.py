@@ -22,25 +22,19 @@ from paths import Paths, connect, in_small_blocks, service_of
 from test_paths_agree import EXAMPLES, ONE, PAIR, SERVICES, cases, late, ratio, view
 
 from featurekit.aggregates import Count, Last, Sum
-from featurekit.compiled import View, compile_view
+from featurekit.core.keys import entity_key, state_prefix
+from featurekit.core.status import NEVER, NOT_FOUND, NULL_VALUE, PRESENT
+from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, INT, STR, Type, from_hint, list_of
+from featurekit.core.values import ERROR
+from featurekit.define.compile_view import compile_view
+from featurekit.define.plan import View
 from featurekit.errors import AsOfTooOld, OnlineError
-from featurekit.online.blocks import open_state, written
-from featurekit.online.codec import decode_column, encode_column, entity_key
-from featurekit.online.state import (
-    NEVER,
-    NOT_FOUND,
-    NULL_VALUE,
-    PRESENT,
-    Event,
-    Reader,
-    State,
-    answer,
-)
-from featurekit.online.store import MemoryStore
-from featurekit.push import ViewWriter
-from featurekit.serve import state_prefix
-from featurekit.to_python import ERROR
-from featurekit.types import BOOL, BYTES, DATE, DATETIME, INT, STR, Type, from_hint, list_of
+from featurekit.feed.events import ViewWriter
+from featurekit.online.lookup.answer import answer
+from featurekit.online.state.blocks import open_state, written
+from featurekit.online.state.codec import decode_column, encode_column
+from featurekit.online.state.state import Event, Reader, State
+from featurekit.online.store.memory import MemoryStore
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 from oracle import bits
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online.redis_store import RedisStore
+from featurekit.online.store.redis import RedisStore
 from featurekit.store import FeatureStore
 
 MODULE = """

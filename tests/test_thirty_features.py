@@ -16,9 +16,9 @@ import thirty_features
 from three_ways import Table, bits, online, plainly, watched
 
 from featurekit import feature
-from featurekit.ops.table import EDGES
-from featurekit.parse import parse
-from featurekit.types import Type, from_hint
+from featurekit.core.types import Type, from_hint
+from featurekit.language.ops.table import EDGES
+from featurekit.language.parse import parse
 
 ROWS = 500
 HELPERS = ("safe_ratio", "digits_only", "reversed_list")

@@ -14,9 +14,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from featurekit import timezones
+from featurekit.core import timezones
+from featurekit.core.types import EPOCH, MICROSECOND
 from featurekit.errors import DefinitionError
-from featurekit.types import EPOCH, MICROSECOND
 
 EVERY_ZONE = sorted(timezones.zone_names())
 EARLY, LATE = dt.datetime(1830, 1, 1), dt.datetime(2045, 1, 1)
@@ -153,7 +153,7 @@ def test_the_zone_comes_from_the_package_and_not_from_the_system(tmp_path: Path)
     (tmp_path / "Europe" / "London").write_bytes(tzif("UTC"))
     code = (
         f"import zoneinfo; zoneinfo.reset_tzpath([{str(tmp_path)!r}]);"
-        "import datetime; from featurekit.timezones import zone, offset_us; "
+        "import datetime; from featurekit.core.timezones import zone, offset_us; "
         "print(offset_us(datetime.datetime(2011, 7, 1), 'Europe/London'))"
     )
     shown = subprocess.run(
@@ -185,8 +185,8 @@ def test_a_misspelt_zone_is_hinted_at() -> None:
 
 def test_importing_the_module_loads_neither_zoneinfo_nor_tzdata() -> None:
     code = (
-        "import sys; import featurekit.errors, featurekit.types; before = set(sys.modules);"
-        "import featurekit.timezones;"
+        "import sys; import featurekit.errors, featurekit.core.types; before = set(sys.modules);"
+        "import featurekit.core.timezones;"
         "new = set(sys.modules) - before; print(sorted(new & {'zoneinfo', 'tzdata', 'duckdb'}))"
     )
     shown = subprocess.run(

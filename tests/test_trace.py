@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from programs import MODULE, Writer, columns
 from three_ways import module
 
-from featurekit import feature, ops
+from featurekit import feature
+from featurekit.core.values import ERROR
+from featurekit.language import ops
+from featurekit.language.parse import parse
+from featurekit.language.to_python import to_python
+from featurekit.language.trace import first_parting, sql_call, trace
+from featurekit.offline.session import prepare
 from featurekit.parity.bits import bits
-from featurekit.parity.trace import first_parting, sql_call, trace
-from featurekit.parse import parse
-from featurekit.point_in_time import prepare
-from featurekit.to_python import ERROR, to_python
 
 ROWS = columns(40)
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featurekit import FeatureStore, push_log
+from featurekit import FeatureStore
 from featurekit.errors import SourceError
-from featurekit.online.server import scratch_redis
+from featurekit.log import writer as push_log
+from featurekit.online.store.server import scratch_redis
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView

@@ -26,7 +26,7 @@ from test_live_parity import (
     write_orders,
 )
 
-from featurekit.parity.metrics import Metrics, served
+from featurekit.monitor.metrics import Metrics, served
 from featurekit.parity.report import FeatureReport, Report
 
 __all__ = ["open_store"]

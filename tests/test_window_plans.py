@@ -31,7 +31,6 @@ from test_paths_agree import (
     view,
 )
 
-from featurekit import window_plans
 from featurekit.aggregates import (
     All,
     Any,
@@ -45,9 +44,10 @@ from featurekit.aggregates import (
     Sum,
     TimeSince,
 )
-from featurekit.compiled import compile_view
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
+from featurekit.define.compile_view import compile_view
 from featurekit.errors import DefinitionError
-from featurekit.types import INSTANT_MAX, INSTANT_MIN
+from featurekit.offline.window_plans import choose as window_plans
 
 ADDING = {
     **sums,

@@ -21,9 +21,10 @@ from test_paths_agree import (
 )
 
 from featurekit.aggregates import Count, Last, LastN, Sum, TopK, ValueCounts
-from featurekit.compiled import compile_service, compile_view
-from featurekit.define import feature
+from featurekit.define.compile_service import compile_service
+from featurekit.define.compile_view import compile_view
 from featurekit.errors import DefinitionError
+from featurekit.language.transform import feature
 
 MIXED = {
     "rows": Count(window="1h"),

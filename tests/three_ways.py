@@ -21,16 +21,18 @@ import duckdb
 import pyarrow as pa
 
 from featurekit import feature
-from featurekit.define import Transform
-from featurekit.ir import Function
-from featurekit.ops.table import MAX_SPAN, MIN_SPAN
-from featurekit.parse import parse
-from featurekit.point_in_time import prepare
-from featurekit.timezones import zone
-from featurekit.to_duckdb import Lowering, Sql, Value, quote
-from featurekit.to_python import ERROR, to_python
-from featurekit.types import INT_MAX, INT_MIN, Type
-from featurekit.vectorise import register_python_op
+from featurekit.core.sql import quote
+from featurekit.core.timezones import zone
+from featurekit.core.types import INT_MAX, INT_MIN, Type
+from featurekit.core.values import ERROR
+from featurekit.language.ir import Function
+from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
+from featurekit.language.parse import parse
+from featurekit.language.python_calls import register_python_op
+from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_python import to_python
+from featurekit.language.transform import Transform
+from featurekit.offline.session import prepare
 
 PRELUDE = """\
 import datetime as dt, enum, hashlib, math, re, typing
@@ -117,7 +119,7 @@ def _at_utc(value: Any) -> Any:
 
 def _add(values: Any, start: Any = 0) -> Any:
     """The builtin sum as the A-rules have it: floats exactly, ints held to int64 at the end."""
-    from featurekit.ops import NAMESPACE
+    from featurekit.language.ops import NAMESPACE
 
     values = list(values) or [start]
     if any(isinstance(v, float) for v in values):

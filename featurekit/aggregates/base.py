@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
 from featurekit.aggregates.exact import FloatColumn
-from featurekit.aggregates.sums import Field, Sums
-from featurekit.durations import LIFETIME, Duration, duration_text, duration_us, window_us
+from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
+from featurekit.core.types import Type
 from featurekit.errors import DefinitionError
-from featurekit.types import Type
 
 AGE_US = "(l.__t - e.__ts)"
 """The SQL of the microseconds from an event to the label's instant."""
@@ -153,11 +153,11 @@ class Aggregate:
     # Whether it is made of the instants of the events, in microseconds, not of its inputs.
     of_instants: ClassVar[bool] = False
     # The sums of parts of a window that are enough for `over_sums`.
-    adds: ClassVar[tuple[Field, ...]] = ()
+    adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can stand for all of the part's inputs in `over`.
     chooses: ClassVar[bool] = False
     # What of a run of inputs is the value: of rows "count", of doubles any.
-    of_run: ClassVar[runs.Field | None] = None
+    of_run: ClassVar[runs.RunField | None] = None
     # What its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms
-from featurekit.types import BOOL, Type
+from featurekit.core.types import BOOL, Type
 
 
 class _BoolState(State):

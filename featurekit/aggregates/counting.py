@@ -19,8 +19,8 @@ from featurekit.aggregates.base import (
     plain,
     present,
 )
-from featurekit.aggregates.sums import Field, Sums
-from featurekit.types import FLOAT, INT, Type, dict_of, list_of
+from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
 
 
 class _CountState(State):
@@ -42,8 +42,8 @@ class Count(Aggregate):
 
     __slots__ = ()
     counts_rows: ClassVar[bool] = True
-    adds: ClassVar[tuple[Field, ...]] = ("count",)
-    of_run: ClassVar[runs.Field | None] = "count"
+    adds: ClassVar[tuple[SumField, ...]] = ("count",)
+    of_run: ClassVar[runs.RunField | None] = "count"
 
     def result(self, item: Type | None) -> Type:
         return INT

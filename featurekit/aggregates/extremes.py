@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.base import (
-    Aggregate,
-    AggregateSql,
-    Column,
-    State,
-    Term,
-    of_terms,
-    plain,
-)
-from featurekit.types import FLOAT, Type
+from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms, plain
+from featurekit.core.types import FLOAT, Type
 
 
 class _ExtremeState(State):
@@ -96,7 +88,7 @@ class Min(_Extreme):
     __slots__ = ()
     sign: ClassVar[int] = -1
     function: ClassVar[Literal["min", "max"]] = "min"
-    of_run: ClassVar[runs.Field | None] = "low"
+    of_run: ClassVar[runs.RunField | None] = "low"
 
 
 class Max(_Extreme):
@@ -105,4 +97,4 @@ class Max(_Extreme):
     __slots__ = ()
     sign: ClassVar[int] = 1
     function: ClassVar[Literal["min", "max"]] = "max"
-    of_run: ClassVar[runs.Field | None] = "high"
+    of_run: ClassVar[runs.RunField | None] = "high"

@@ -25,7 +25,7 @@ from featurekit.aggregates.base import (
     present,
 )
 from featurekit.aggregates.counting import one_value, one_value_sql
-from featurekit.types import EPOCH, INT, MICROSECOND, Type
+from featurekit.core.types import EPOCH, INT, MICROSECOND, Type
 
 INDEX_BITS = 12
 REGISTERS = 1 << INDEX_BITS

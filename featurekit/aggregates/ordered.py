@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, present
-from featurekit.types import FLOAT, Type, list_of
+from featurekit.core.types import FLOAT, Type, list_of
 
 N_MAX = 999_999  # DuckDB's arg_max takes no more
 

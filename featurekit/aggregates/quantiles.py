@@ -10,7 +10,7 @@ from typing import Any
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, present
-from featurekit.types import FLOAT, INT, Type
+from featurekit.core.types import FLOAT, INT, Type
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-Field = Literal["count", "total", "mean", "low", "high"]
+RunField = Literal["count", "total", "mean", "low", "high"]
 """What is known of a run of inputs: how many, their exact sum, rounded once, the sum by how many,
 the least and the greatest."""
 
@@ -24,8 +24,8 @@ _SMALLEST, _LARGEST = 1e-200, 1e200
 
 
 def runs_of(
-    column: Any, spans: Sequence[tuple[int, int]], fields: Collection[Field]
-) -> dict[Field, list[Any]]:
+    column: Any, spans: Sequence[tuple[int, int]], fields: Collection[RunField]
+) -> dict[RunField, list[Any]]:
     """Of `fields`, at least, the values over the runs of a buffer of doubles from i up to j, for
     each of `spans`, of which none is empty.
 
@@ -36,7 +36,7 @@ def runs_of(
     import numpy as np
 
     unknown: list[Any] = [None] * len(spans)
-    found: dict[Field, list[Any]] = dict.fromkeys(fields, unknown)
+    found: dict[RunField, list[Any]] = dict.fromkeys(fields, unknown)
     if "count" in fields:
         found["count"] = [j - i for i, j in spans]
     first, last = min([i for i, _ in spans]), max([j for _, j in spans])

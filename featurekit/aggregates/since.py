@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.base import AGE_US, Aggregate, AggregateSql, Column, State, present
-from featurekit.types import FLOAT, Type
+from featurekit.core.types import FLOAT, Type
 
 
 class _SinceState(State):

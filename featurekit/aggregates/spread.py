@@ -19,8 +19,8 @@ from featurekit.aggregates.base import (
     of_terms,
     present,
 )
-from featurekit.aggregates.sums import Field, Sums
-from featurekit.types import BOOL, FLOAT, INT, Type
+from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core.types import BOOL, FLOAT, INT, Type
 
 
 def spread(
@@ -162,7 +162,7 @@ class _Spread(Aggregate):
     ddof: int = field(default=1, kw_only=True)
 
     root: ClassVar[bool]
-    adds: ClassVar[tuple[Field, ...]] = ("count", "total", "squares", "nans", "plus", "minus")
+    adds: ClassVar[tuple[SumField, ...]] = ("count", "total", "squares", "nans", "plus", "minus")
     finishers: ClassVar[tuple[Finisher, ...]] = (
         Finisher("fk_spread", ("DOUBLE[]", "VARCHAR"), "DOUBLE", _from_lists),
         Finisher("fk_spread_of_sums", ("BIGINT", "VARCHAR", "VARCHAR"), "DOUBLE", _from_sums),

@@ -19,8 +19,8 @@ from featurekit.aggregates.base import (
     of_terms,
     present,
 )
-from featurekit.aggregates.sums import Field, Sums
-from featurekit.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
+from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
 class _SumState(State):
@@ -164,7 +164,7 @@ def _total_sql(column: Column, keep: str) -> AggregateSql:
     return replace(sums, parts=(sums.parts[0], *listed, *sums.parts[1:]), terms=())
 
 
-_ADDS: tuple[Field, ...] = ("count", "total", "nans", "plus", "minus")
+_ADDS: tuple[SumField, ...] = ("count", "total", "nans", "plus", "minus")
 
 
 class Sum(Aggregate):
@@ -175,8 +175,8 @@ class Sum(Aggregate):
     """
 
     __slots__ = ()
-    adds: ClassVar[tuple[Field, ...]] = _ADDS
-    of_run: ClassVar[runs.Field | None] = "total"
+    adds: ClassVar[tuple[SumField, ...]] = _ADDS
+    of_run: ClassVar[runs.RunField | None] = "total"
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
@@ -214,8 +214,8 @@ class Mean(Aggregate):
     """float(exact sum) / n over the window; None when empty. NaN and infinities as in A1."""
 
     __slots__ = ()
-    adds: ClassVar[tuple[Field, ...]] = _ADDS
-    of_run: ClassVar[runs.Field | None] = "mean"
+    adds: ClassVar[tuple[SumField, ...]] = _ADDS
+    of_run: ClassVar[runs.RunField | None] = "mean"
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:

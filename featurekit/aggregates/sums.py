@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from featurekit.aggregates import exact
-from featurekit.types import FLOAT, Type
+from featurekit.core.types import FLOAT, Type
 
-Field = Literal["count", "total", "squares", "nans", "plus", "minus"]
+SumField = Literal["count", "total", "squares", "nans", "plus", "minus"]
 
 Scaled = tuple[int, int]
 """A whole number, odd or zero, and the power of two that it is to be multiplied by."""
@@ -67,7 +67,7 @@ class Sums:
         return sum(values) + (self.total[0] << self.total[1])
 
 
-def sums_of(values: Sequence[Any], item: Type | None, fields: Sequence[Field]) -> Sums:
+def sums_of(values: Sequence[Any], item: Type | None, fields: Sequence[SumField]) -> Sums:
     """The sums of some inputs that are not None; of those `fields` that are asked for."""
     found: dict[str, Scaled] = {"count": reduced(len(values), 0)}
     if "total" in fields and values:

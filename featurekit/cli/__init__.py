@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Any) -> int:
     import warnings
 
-    from featurekit.cli import verbs
-    from featurekit.screen import Screen
+    from featurekit.cli.verbs import verbs
+    from featurekit.core.screen import Screen
 
     def warn(message: Any, *_: Any, **__: Any) -> None:
         print(f"featurekit: warning: {message}", file=sys.stderr)

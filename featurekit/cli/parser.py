@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from featurekit import __version__
-from featurekit.durations import duration_us
+from featurekit.core.durations import duration_us
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, parse_budget
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from featurekit.core.texts import loads, of_json, of_text
+from featurekit.core.types import DATETIME, Type
 from featurekit.errors import DataError, DefinitionError, EntityFrameError
-from featurekit.texts import loads, of_json, of_text
-from featurekit.types import DATETIME, Type
 
 _HINTS = {
     "bool": "write true or false",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.compiled import Service
+from featurekit.core.types import instant
+from featurekit.define.plan import Service
 from featurekit.parity.columns import differing, differing_statuses
 from featurekit.parity.report import Difference, Report
-from featurekit.types import instant
 
 if TYPE_CHECKING:
     from featurekit.store import FeatureStore

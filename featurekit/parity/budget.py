@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from featurekit.durations import duration_us
+from featurekit.core.durations import duration_us
 from featurekit.errors import DefinitionError
 
 

@@ -10,8 +10,8 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+from featurekit.core.types import Type
 from featurekit.parity.bits import bits
-from featurekit.types import Type
 
 _CLASSES: dict[str, type] = {
     "bool": bool,

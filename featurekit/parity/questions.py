@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featurekit.compiled import Service, View
-from featurekit.to_duckdb import quote
-from featurekit.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
+from featurekit.core.sql import quote
+from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
+from featurekit.define.plan import Service, View
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
 _FLOATS = (0.0, -0.0, 1.0, 25.0, 0.1, -3.5, 1e-308, 1e308, math.inf, -math.inf, math.nan)

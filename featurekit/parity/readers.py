@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.errors import AsOfTooOld, FeaturekitError, StoreUnavailable
-from featurekit.ir import from_json, to_json
-from featurekit.online.blocks import Moved, Patience
-from featurekit.online.lookup import Columns
-from featurekit.online.redis_store import RedisStore
-from featurekit.online.state import newest_arrival
-from featurekit.online.store import OnlineStore
-from featurekit.serve import Plan
+from featurekit.language.wire import from_json, to_json
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.view import Columns
+from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.state.state import newest_arrival
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
 
 _READ = 200
 """States that one MGET reads: Redis answers lookups between them."""
@@ -43,7 +43,7 @@ class Found:
 
 
 def read(
-    store: OnlineStore, plan: Plan, rows: Sequence[dict[str, Any]], at: int, *, rate: float
+    store: OnlineStore, plan: Evaluator, rows: Sequence[dict[str, Any]], at: int, *, rate: float
 ) -> Found:
     """Answer rows as of `at` from the store, reading at most `rate` states a second. OnlineError
     for a state that is not whole."""
@@ -83,7 +83,7 @@ def read(
 
 def _answer(
     store: OnlineStore,
-    plan: Plan,
+    plan: Evaluator,
     keys: list[bytes | None],
     found: Mapping[bytes, bytes | None],
     request: dict[str, Any],
@@ -126,7 +126,7 @@ class Readers:
             process.communicate()
 
     def read(
-        self, plan: Plan, rows: Sequence[dict[str, Any]], at: int, *, rate: float
+        self, plan: Evaluator, rows: Sequence[dict[str, Any]], at: int, *, rate: float
     ) -> list[tuple[range, Found]]:
         """As `read`, each process a part of the rows; without the states."""
         n = len(self.processes)
@@ -161,7 +161,7 @@ def main() -> None:
     os.dup2(2, 1)  # what anybody prints is no answer
     url, project = pickle.load(sys.stdin.buffer)
     store = RedisStore(url)
-    plans: dict[str, Plan] = {}
+    plans: dict[str, Evaluator] = {}
     while True:
         try:
             service, rows, at, rate = pickle.load(sys.stdin.buffer)
@@ -169,7 +169,7 @@ def main() -> None:
             return
         try:
             made = from_json(service)
-            plan = plans.setdefault(made.fingerprint, Plan(project, made))
+            plan = plans.setdefault(made.fingerprint, Evaluator(project, made))
             found: Any = read(store, plan, rows, at, rate=rate)
             found.states = {}
         except FeaturekitError as error:

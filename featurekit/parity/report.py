@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.parity.bits import bits, shown, ulps
 
 if TYPE_CHECKING:
-    from featurekit.parity.diagnosis import Diagnosis
+    from featurekit.parity.diagnose.diagnosis import Diagnosis
 
 _KEPT, _KEPT_OF_FEATURE = 60, 3
 _PLOTTED = 2_000

@@ -13,14 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from featurekit import materialise, offline, push, serve
-from featurekit.compiled import Service, View
-from featurekit.online.state import NEVER
-from featurekit.online.store import MemoryStore, OnlineStore
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
+from featurekit.define import published
+from featurekit.define.plan import Service, View
+from featurekit.feed import events as events_module
+from featurekit.feed import materialise, settle
+from featurekit.offline import training_set as offline
+from featurekit.offline.events import EventRows
+from featurekit.offline.session import prepare
+from featurekit.online.lookup import evaluator
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
 from featurekit.parity.bits import bits
-from featurekit.point_in_time import Events, prepare
-from featurekit.to_duckdb import quote
-from featurekit.types import INSTANT_MAX, INSTANT_MIN, Type
 
 Stated = tuple[Any, str]
 """A value and its status."""
@@ -101,7 +107,7 @@ class Bench:
 
         self.con = duckdb.connect(config={"threads": 1})
         prepare(self.con)
-        self.plans: dict[int, tuple[Service, serve.Plan]] = {}
+        self.plans: dict[int, tuple[Service, evaluator.Evaluator]] = {}
 
     def close(self) -> None:
         """Let go of the database."""
@@ -158,10 +164,10 @@ class Bench:
         return pa.table(columns)
 
     @contextmanager
-    def tables(self, scenario: Scenario) -> Iterator[dict[str, Events]]:
+    def tables(self, scenario: Scenario) -> Iterator[dict[str, EventRows]]:
         """The rows of each source as a table, as reading its files gives them."""
         rows = by_source(scenario.deliveries if scenario.files is None else scenario.files)
-        made: dict[str, Events] = {}
+        made: dict[str, EventRows] = {}
         try:
             for view in scenario.service.views:
                 if view.source.name not in made:
@@ -170,7 +176,7 @@ class Bench:
         finally:
             _drop(self.con, [e.relation for e in made.values()])
 
-    def _table(self, view: View, rows: Sequence[Mapping[str, Any]]) -> Events:
+    def _table(self, view: View, rows: Sequence[Mapping[str, Any]]) -> EventRows:
         import pyarrow as pa
 
         schema = view.source.schema
@@ -185,7 +191,7 @@ class Bench:
         )
         self.con.unregister(f"{table}_arrow")
         prompt = all(r["__ts"] == r["__created"] for r in rows)
-        return Events(table, prompt and not view.arrival_known)
+        return EventRows(table, prompt and not view.arrival_known)
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -200,11 +206,11 @@ class Bench:
         stated = zip(values, statuses, strict=True)
         return {o.full_name: one for o, one in zip(outputs, stated, strict=True)}
 
-    def plan(self, service: Service) -> serve.Plan:
+    def plan(self, service: Service) -> evaluator.Evaluator:
         """The service made ready to answer; it goes through its bytes, as to a serving process."""
         known = self.plans.get(id(service))
         if known is None:
-            made = serve.Plan(PROJECT, serve.read_plan(serve.plan_bytes(service)))
+            made = evaluator.Evaluator(PROJECT, published.read_plan(published.plan_bytes(service)))
             self.plans[id(service)] = known = service, made
         return known[1]
 
@@ -228,11 +234,11 @@ class Bench:
                 and filled < created <= scenario.at + view.history_us
             ]
             if views:
-                push.write(store, push.prepare(PROJECT, views, [delivery.row]))
+                settle.write(store, events_module.prepare(PROJECT, views, [delivery.row]))
         return store
 
     def lookup(
-        self, plan: serve.Plan, store: OnlineStore, scenario: Scenario
+        self, plan: evaluator.Evaluator, store: OnlineStore, scenario: Scenario
     ) -> tuple[Sequence[Any], Sequence[str]]:
         """The outputs' values and statuses, from what a store holds."""
         entities, requests = plan.check_rows([scenario.row])

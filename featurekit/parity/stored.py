@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from featurekit.compiled import Service, View
-from featurekit.online.state import NEVER
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.define.plan import Service, View
 from featurekit.parity.bits import bits
-from featurekit.parity.diagnose import at_of
+from featurekit.parity.diagnose.diagnose import at_of
 from featurekit.parity.report import Difference
 from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed
-from featurekit.to_duckdb import quote
 
 if TYPE_CHECKING:
     from featurekit.store import FeatureStore

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.errors import FeaturekitError
 
 if TYPE_CHECKING:
-    from featurekit.parity.fuzz import Found
+    from featurekit.parity.modes.fuzz.fuzz import Found
 
 
 class Workers:
@@ -87,8 +87,8 @@ def _send(pipe: Any, message: Any) -> None:
 
 def main() -> None:
     """Plays what is asked on standard input, and answers on standard output, until that ends."""
-    from featurekit.online.store import MemoryStore
-    from featurekit.parity.fuzz import Fuzzer
+    from featurekit.online.store.memory import MemoryStore
+    from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints is no answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurekit.sources.events import Events, FileInfo, read_events
-from featurekit.sources.rows import Rows, read_rows
+from featurekit.sources.events import CheckedFiles, FileInfo, read_events
+from featurekit.sources.rows import TakenRows, read_rows
 
-__all__ = ["Events", "FileInfo", "Rows", "read_events", "read_rows"]
+__all__ = ["CheckedFiles", "FileInfo", "TakenRows", "read_events", "read_rows"]

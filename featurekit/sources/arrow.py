@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.types import Type
 from featurekit.sources.check import BadRow, shortened
 from featurekit.sources.parquet import text_faults
-from featurekit.sources.values import Misfit, canonical
-from featurekit.types import Type
 
 if TYPE_CHECKING:
     import pyarrow as pa

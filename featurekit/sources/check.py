@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.sources.values import not_among
-from featurekit.timezones import local_limits_us, utc_us_sql
-from featurekit.types import (
+from featurekit.core.coerce import not_among
+from featurekit.core.timezones import local_limits_us, utc_us_sql
+from featurekit.core.types import (
     BEYOND_FLOAT32,
     DATETIME,
     EPOCH,

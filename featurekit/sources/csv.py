@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
 from featurekit.errors import SourceError
 from featurekit.sources.check import (
     NAN,
@@ -24,7 +25,6 @@ from featurekit.sources.check import (
     quoted,
     shortened,
 )
-from featurekit.types import INSTANT_MAX, INSTANT_MIN, Type
 
 if TYPE_CHECKING:
     import duckdb

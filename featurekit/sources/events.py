@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featurekit.define import EventSource
+from featurekit.core.types import DATETIME, Type
+from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
 from featurekit.sources import csv, parquet
 from featurekit.sources.check import (
@@ -39,7 +40,6 @@ from featurekit.sources.check import (
     summarise,
     unreadable,
 )
-from featurekit.types import DATETIME, Type
 
 if TYPE_CHECKING:
     import duckdb
@@ -83,7 +83,7 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class CheckedFiles:
     """A source's good rows: a quoted TEMP VIEW, their number, and the rows set aside (S1)."""
 
     relation: str
@@ -119,7 +119,7 @@ _LOCK = Lock()
 
 def read_events(
     con: duckdb.DuckDBPyConnection, source: EventSource, *, base: Path, state_dir: Path | None
-) -> Events:
+) -> CheckedFiles:
     """The source's rows as a TEMP VIEW of `con`, after every one of them was checked (S1).
 
     Columns: the schema's in their canonical DuckDB types, NaN being one NaN; `__ts` and
@@ -141,7 +141,7 @@ def read_events(
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     relation = quoted(f"__events_{source.name}_{digest}")
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
-    return Events(relation, checked.rows, checked.quarantined, files)
+    return CheckedFiles(relation, checked.rows, checked.quarantined, files)
 
 
 def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:

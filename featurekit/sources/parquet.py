@@ -7,16 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.types import Type
 from featurekit.errors import SourceError
-from featurekit.sources.check import (
-    BadRow,
-    fetch,
-    first_line,
-    path_list,
-    reading,
-    shortened,
-)
-from featurekit.types import Type
+from featurekit.sources.check import BadRow, fetch, first_line, path_list, reading, shortened
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.define import EventSource
+from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.check import ROW, fetch
 from featurekit.sources.events import numbered_rows

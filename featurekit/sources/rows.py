@@ -8,15 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.define import EventSource
+from featurekit.core.coerce import Misfit, reader
+from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
+from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources.arrow import (
-    faults_of,
-    is_pandas,
-    pandas_column,
-    plain,
-    table_of,
-)
+from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, table_of
 from featurekit.sources.check import (
     NO_OP,
     OPS,
@@ -38,8 +34,6 @@ from featurekit.sources.check import (
     summarise,
 )
 from featurekit.sources.events import quarantine_dir, write_json_lines
-from featurekit.sources.values import Misfit, reader
-from featurekit.types import DATETIME, MICROSECOND, Type, instant, micros
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,7 +44,7 @@ _MOST = 256
 Row = dict[str, Any]
 
 
-class Rows:
+class TakenRows:
     """Pushed rows, checked, and how many were set aside. Rows that came as dicts are also there as
     `rows`: the schema's columns as Python values, `__ts` and `__created`."""
 
@@ -121,7 +115,7 @@ def stamped(source: EventSource, table: pa.Table, stamps: Sequence[int]) -> pa.T
     return table
 
 
-def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Rows:
+def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> TakenRows:
     """The rows of a push, each checked (S1): a dict, a list of dicts, or an Arrow stream.
 
     Columns: the schema's, then `__ts` and `__created`, int64 microseconds UTC. `__created` is null,
@@ -211,7 +205,7 @@ def _reading_of(source: EventSource) -> _Reading:
     return found[1]
 
 
-def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> Rows:
+def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> TakenRows:
     good: list[Row] = []
     aside: list[dict[str, Any]] = []
     reading = _reading_of(source)
@@ -238,9 +232,9 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
         reason = f"{fault.column}: {fault.reason}"
         aside.append({"row": number, "reason": reason, "values": dict(row)})
     if reading.plain:
-        taken = Rows(source, len(aside), rows=good)
+        taken = TakenRows(source, len(aside), rows=good)
     else:
-        taken = Rows(source, len(aside), table=_canonical_table(source, good))
+        taken = TakenRows(source, len(aside), table=_canonical_table(source, good))
     if aside:
         set_aside(source, state_dir, aside)
     return taken
@@ -308,7 +302,7 @@ def _scratch() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:")
 
 
-def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
+def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> TakenRows:
     raw = table_of(rows, refuse=_refused(source), objects_as_text=True)
     _check_names(source, raw.column_names)
     table, found, faults = _plain_table(source, rows, raw)
@@ -325,7 +319,7 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Rows:
     result = _checked(source, table, found, reasons, kept)
     if reasons:
         _write_aside(source, raw, reasons, state_dir)
-    return Rows(source, len(reasons), table=result)
+    return TakenRows(source, len(reasons), table=result)
 
 
 def _checked(

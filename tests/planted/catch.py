@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from featurekit.compiled import Service
-from featurekit.online.store import MemoryStore
+from featurekit.define.plan import Service
+from featurekit.define.repo import Repo, load_repo
+from featurekit.online.store.memory import MemoryStore
 from featurekit.parity.budget import Budget
-from featurekit.parity.diagnose import diagnose, scenario_of_case
-from featurekit.parity.fuzz import Fuzzer
-from featurekit.parity.operators import check_operators
+from featurekit.parity.diagnose.diagnose import diagnose, scenario_of_case
+from featurekit.parity.modes.fuzz.fuzz import Fuzzer
+from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
-from featurekit.repo import Repo, load_repo
 from tests.planted.skews import SKEWS, Skew
 
 REPO = Path(__file__).parent / "repo"

@@ -23,7 +23,6 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from featurekit import event_ids, offline, ops, point_in_time, push, serve, view_events
 from featurekit.aggregates import (
     CountDistinct,
     First,
@@ -41,14 +40,26 @@ from featurekit.aggregates import (
     spread,
 )
 from featurekit.aggregates.base import AggregateSql
-from featurekit.compiled import Feature, View
-from featurekit.materialise import materialize_view
-from featurekit.online import codec, ids, lookup, row, splice, state, states
-from featurekit.online.state import FOREVER
-from featurekit.point_in_time import Events
-from featurekit.sources import values
-from featurekit.to_python import ERROR
-from featurekit.types import FLOAT
+from featurekit.core import coerce as values
+from featurekit.core.status import FOREVER
+from featurekit.core.types import FLOAT
+from featurekit.core.values import ERROR
+from featurekit.define import published
+from featurekit.define.plan import Feature, View
+from featurekit.feed import events as push
+from featurekit.feed.materialise import materialize_view
+from featurekit.language import ops
+from featurekit.offline import counted_events as event_ids
+from featurekit.offline import join as join_module
+from featurekit.offline import latest as latest_module
+from featurekit.offline import training_set as offline
+from featurekit.offline import view_events, view_result, windows
+from featurekit.offline.events import EventRows
+from featurekit.online.lookup import answer
+from featurekit.online.lookup import service as service_module
+from featurekit.online.lookup import view as lookup
+from featurekit.online.state import codec, ids, row, splice, state
+from featurekit.online.state import update as states
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -124,12 +135,12 @@ def meaning(patch: Patch, key: str, **changes: Any) -> None:
 
 @skew("offline", "window edge", orders=True)
 def a_window_s_open_end_closed_offline(patch):
-    wrapped(patch, point_in_time, "_keep", lambda keep, f: keep(f).replace("__ts > ", "__ts >= "))
+    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace("__ts > ", "__ts >= "))
 
 
 @skew("offline", "window edge", orders=True)
 def a_window_s_closed_end_open_offline(patch):
-    wrapped(patch, point_in_time, "_keep", lambda keep, f: keep(f).replace("__ts <= ", "__ts < "))
+    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace("__ts <= ", "__ts < "))
 
 
 @skew("online", "window edge", orders=True)
@@ -152,20 +163,20 @@ def an_offset_ignored_online(patch):
 
 @skew("offline", "window edge")
 def an_offset_ignored_offline(patch):
-    wrapped(patch, point_in_time, "_keep",
+    wrapped(patch, view_result, "keep",
             lambda keep, f: keep(dataclasses.replace(f, offset_us=0)))  # fmt: skip
 
 
 @skew("offline", "hop", orders=True)
 def hops_not_aligned_offline(patch):
-    wrapped(patch, point_in_time, "_keep",
+    wrapped(patch, view_result, "keep",
             lambda keep, f: keep(dataclasses.replace(f, hop_us=0)))  # fmt: skip
 
 
 @skew("offline", "hop", orders=True)
 def hops_counted_from_noon_offline(patch):
     half = 12 * 3_600_000_000 // 5
-    wrapped(patch, point_in_time, "_keep", lambda keep, f: keep(f).replace(
+    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace(
         "fk_hop(l.__t", f"-{half} + fk_hop({half} + l.__t"))  # fmt: skip
 
 
@@ -192,26 +203,26 @@ def older(view: View) -> View:
 
 @skew("offline", "ttl", "rows", orders=True)
 def a_ttl_s_end_closed_offline(patch):
-    wrapped(patch, point_in_time, "latest_sql",
+    wrapped(patch, latest_module, "make_latest",
             lambda sql, con, view, *args, **kw: sql(con, older(view), *args, **kw))  # fmt: skip
 
 
 @skew("online", "ttl", "rows", orders=True)
 def a_ttl_s_end_closed_online(patch):
-    wrapped(patch, state, "_latest", lambda latest, view, read, t: latest(older(view), read, t))
+    wrapped(patch, answer, "_latest", lambda latest, view, read, t: latest(older(view), read, t))
     wrapped(patch, lookup.ViewLookup, "__init__", lambda init, self, view: init(self, older(view)))
 
 
 @skew("online", "ttl", "rows", orders=True)
 def an_expired_row_not_found_online(patch):
-    wrapped(patch, state, "_latest", lambda latest, *args: [
+    wrapped(patch, answer, "_latest", lambda latest, *args: [
         (v, "NOT_FOUND" if s == "OUTSIDE_MAX_AGE" else s) for v, s in latest(*args)
     ])  # fmt: skip
 
 
 @skew("online", "ttl", "rows")
 def a_ttl_ignored_online(patch):
-    wrapped(patch, state, "_latest", lambda latest, view, *args: latest(
+    wrapped(patch, answer, "_latest", lambda latest, view, *args: latest(
         dataclasses.replace(view, ttl_us=None), *args))  # fmt: skip
 
 
@@ -268,15 +279,15 @@ def milliseconds_in_pushes(patch):
 @skew("offline", "late event", orders=True)
 def a_late_event_counted_offline(patch):
     wrapped(patch, offline, "join_service", lambda join, con, service, events, *args, **kw: join(
-        con, service, [Events(e.relation, True) for e in events], *args, **kw))  # fmt: skip
+        con, service, [EventRows(e.relation, True) for e in events], *args, **kw))  # fmt: skip
 
 
 @skew("backfill", "late event", orders=True)
 def a_late_event_counted_by_a_backfill(patch):
-    def early(materialise: Any, con: Any, store: Any, project: str, view: View, events: Events,
+    def early(materialise: Any, con: Any, store: Any, project: str, view: View, events: EventRows,
               **kw: Any) -> Any:  # fmt: skip
         known = f"(SELECT * REPLACE (__ts AS __created) FROM {events.relation})"
-        return materialise(con, store, project, view, Events(known, True), **kw)
+        return materialise(con, store, project, view, EventRows(known, True), **kw)
 
     everywhere(patch, materialize_view, early)
 
@@ -364,7 +375,7 @@ def copies_of_an_id_counted_online(patch):
 
 @skew("offline", "duplicate event", "ids")
 def copies_of_an_id_counted_offline(patch):
-    wrapped(patch, point_in_time, "counted", lambda counted, con, view, relation: (
+    wrapped(patch, join_module, "counted", lambda counted, con, view, relation: (
         relation if view.source.op is None else counted(con, view, relation)))  # fmt: skip
 
 
@@ -582,13 +593,13 @@ def ints_made_floats_offline(patch):
 
 @skew("online", "type", orders=True)
 def ints_made_floats_online(patch):
-    wrapped(patch, state, "stated", lambda stated, v: stated(
+    wrapped(patch, answer, "stated", lambda stated, v: stated(
         float(v) if type(v) is int else v))  # fmt: skip
 
 
 @skew("online", "type", "sets")
 def bools_made_ints_online(patch):
-    wrapped(patch, state, "stated", lambda stated, v: stated(int(v) if type(v) is bool else v))
+    wrapped(patch, answer, "stated", lambda stated, v: stated(int(v) if type(v) is bool else v))
 
 
 @skew("online", "rounding", "rows")
@@ -649,12 +660,12 @@ def a_null_filled_with_zero_offline(patch):
         ]
         return sql(con, dataclasses.replace(view, features=tuple(features)), *args, **kw)
 
-    wrapped(patch, point_in_time, "windows_sql", filled)
+    wrapped(patch, windows, "make_windows", filled)
 
 
 @skew("online", "null fill", "rows", orders=True)
 def a_null_filled_with_zero_online(patch):
-    wrapped(patch, state, "stated", lambda stated, v: (0.0, "PRESENT") if v is None else stated(v))
+    wrapped(patch, answer, "stated", lambda stated, v: (0.0, "PRESENT") if v is None else stated(v))
 
 
 @skew("online", "null fill", "rows")
@@ -669,7 +680,7 @@ def the_last_value_that_is_no_null_online(patch):
                 found[i] = (old[-1], "PRESENT") if old else found[i]
         return found
 
-    wrapped(patch, state, "_latest", carried)
+    wrapped(patch, answer, "_latest", carried)
 
 
 @skew("push", "null fill", "rows")
@@ -689,7 +700,7 @@ def a_default_for_errors_online(patch):
             return feature.default, "PRESENT"
         return found
 
-    wrapped(patch, state, "_window", forgiving)
+    wrapped(patch, answer, "_window", forgiving)
 
 
 @skew("offline", "error", "rows", orders=True)
@@ -705,12 +716,12 @@ def an_error_swallowed_by_a_case_offline(patch):
         sql = f"(SELECT * REPLACE ({', '.join(whole)}) FROM {made.sql})" if whole else made.sql
         return dataclasses.replace(made, sql=sql, errors=(None,) * len(made.errors))
 
-    wrapped(patch, point_in_time, "view_events", swallowed)
+    wrapped(patch, join_module, "view_events", swallowed)
 
 
 @skew("offline", "error", "rows", orders=True)
 def an_error_read_as_none_offline(patch):
-    wrapped(patch, point_in_time, "view_events", lambda events, *args: dataclasses.replace(
+    wrapped(patch, join_module, "view_events", lambda events, *args: dataclasses.replace(
         events(*args), errors=(None,) * len(events(*args).errors)))  # fmt: skip
 
 
@@ -740,18 +751,18 @@ def an_error_read_as_zero_online(patch):
 
 @skew("online", "error", "rows", orders=True)
 def a_request_time_error_swallowed_online(patch):
-    wrapped(patch, serve, "to_python", without_errors({"float": 0.0}))
+    wrapped(patch, service_module, "to_python", without_errors({"float": 0.0}))
 
 
 @skew("offline", "condition")
 def a_where_of_none_taken_for_true_offline(patch):
-    wrapped(patch, point_in_time, "_keep", lambda keep, f: keep(f).replace(
+    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace(
         ", FALSE)", ", TRUE)"))  # fmt: skip
 
 
 @skew("online", "condition")
 def a_where_ignored_online(patch):
-    wrapped(patch, state, "_window", lambda window, view, feature, *args, **kw: window(
+    wrapped(patch, answer, "_window", lambda window, view, feature, *args, **kw: window(
         view, dataclasses.replace(feature, where=None), *args, **kw))  # fmt: skip
 
 
@@ -873,7 +884,7 @@ def a_version_before_with_a_shorter_window_online(patch):
         ]  # fmt: skip
         return dataclasses.replace(service, views=tuple(views))
 
-    wrapped(patch, serve, "read_plan", stale)
+    wrapped(patch, published, "read_plan", stale)
 
 
 @skew("online", "stale version", "rows")
@@ -885,4 +896,4 @@ def a_version_before_with_another_function_online(patch):
             for t in service.transforms[1:]
         ))  # fmt: skip
 
-    wrapped(patch, serve, "read_plan", stale)
+    wrapped(patch, published, "read_plan", stale)

@@ -6,8 +6,7 @@ import datetime as dt
 import random
 from typing import Any
 
-from featurekit.ops.table import EDGES
-from featurekit.types import (
+from featurekit.core.types import (
     BOOL,
     BYTES,
     DATE,
@@ -20,6 +19,7 @@ from featurekit.types import (
     dict_of,
     list_of,
 )
+from featurekit.language.ops.table import EDGES
 
 PARAMETERS: dict[str, str] = {
     "a": "int",

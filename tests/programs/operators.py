@@ -6,8 +6,8 @@ import datetime as dt
 from collections import defaultdict
 from typing import Any
 
-from featurekit.ops import TABLE, Op
-from featurekit.types import STR, dict_of
+from featurekit.core.types import STR, dict_of
+from featurekit.language.ops import TABLE, Op
 
 _INFIX = frozenset(("+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>"))
 _COMPARE = frozenset(("==", "!=", "<", "<=", ">", ">="))

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from featurekit.ir import Call, Function, children
-from featurekit.ops import TABLE
-from featurekit.to_python import ERROR
+from featurekit.core.values import ERROR
+from featurekit.language.ir import Call, Function
+from featurekit.language.ops import TABLE
+from featurekit.language.walk import children
 from programs.operators import UNREACHED
 
 _NODES: dict[str, type | tuple[type, ...]] = {

@@ -28,7 +28,7 @@ from featurekit.aggregates import (
     ValueCounts,
     Variance,
 )
-from featurekit.types import Vector
+from featurekit.core.types import Vector
 
 LONDON = ZoneInfo("Europe/London")
 

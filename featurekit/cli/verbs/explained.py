@@ -1,0 +1,107 @@
+"""Shows an explanation of a value to people."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from featurekit.core.screen import Screen, shown
+from featurekit.core.types import instant
+from featurekit.core.values import ERROR
+from featurekit.parity.bits import bits
+from featurekit.parity.bits import shown as in_full
+from featurekit.parity.diagnose.explain import Explanation, Seen
+from featurekit.parity.scenario import Stated
+
+
+def show_explanation(screen: Screen, made: Explanation) -> None:
+    """The value on both paths, its events, nodes and steps."""
+    row = ", ".join(f"{k} = {v!r}" for k, v in made.row.items())
+    screen.line(f"{made.service}: {made.feature} for {row}", style="bold")
+    screen.line(f"as of {_when(made.as_of)}: {made.definition}")
+    screen.table(
+        ("", "value", "status"),
+        [("offline", *_stated(made.offline)), ("online", *_stated(made.online))],
+    )
+    verdict = {True: "every bit agrees", False: "they differ", None: "not compared"}[made.agree]
+    screen.line(verdict, style={True: "green", False: "bold red", None: ""}[made.agree])
+    for note in made.notes:
+        screen.line(f"note: {note}", style="yellow")
+    if made.window is not None:
+        _show_events(screen, made)
+    if made.inputs:
+        screen.line("\nWhat it reads", style="bold")
+        screen.table(
+            ("parameter", "from", "offline", "online"),
+            [(name, kind, _pair(a), _pair(b)) for name, kind, a, b in made.inputs],
+        )
+    if made.steps:
+        screen.line("\nThe aggregate", style="bold")
+        screen.table(("step", "value"), [(name, shown(value)) for name, value in made.steps])
+    if made.nodes:
+        screen.line("\nThe transform, node by node", style="bold")
+        screen.table(
+            ("event", "node", "of", "offline", "online", ""),
+            [
+                (
+                    "" if n.event is None else str(n.event),
+                    n.text,
+                    ", ".join(f"{name} = {_cell(value)}" for name, value in n.inputs),
+                    _cell(n.offline),
+                    _cell(n.online),
+                    "" if bits(n.offline) == bits(n.online) else "differs",
+                )
+                for n in made.nodes
+            ],
+        )
+
+
+def _show_events(screen: Screen, made: Explanation) -> None:
+    assert made.window is not None
+    low, high = made.window
+    begin = "the beginning" if low is None else _when(low)
+    screen.line(f"\nEvents; those in ({begin}, {_when(high)}] count", style="bold")
+    if not made.events:
+        screen.line("none of this entity")
+        return
+    late = any(e.row["__ts"] != e.row["__created"] for e in made.events)
+    columns = [n for n in made.events[0].row if not n.startswith("__") and n not in made.row]
+    valued = any(e.value is not True for e in made.events)
+    head = ["", "happened", *(["arrived"] if late else []), *columns]
+    head += [*(["input"] if valued else []), "offline", "online", "why"]
+    rows = []
+    for number, event in enumerate(made.events, 1):
+        cells = [str(number), _when(instant(event.row["__ts"]))]
+        cells += [_when(instant(event.row["__created"]))] if late else []
+        cells += [_cell(event.row[n]) for n in columns]
+        cells += [_cell(event.value)] if valued else []
+        rows.append([*cells, _mark(event.offline), _held(event), event.why])
+    screen.table(head, rows)
+    if made.omitted:
+        screen.line(f"and {made.omitted} others further away (or beyond the first that count)")
+
+
+def _held(event: Seen) -> str:
+    if event.online is None:
+        return "?"
+    return "yes" if event.online else "no" if event.known or not event.counts else "not there"
+
+
+def _mark(counts: bool | None) -> str:
+    return "?" if counts is None else "yes" if counts else "no"
+
+
+def _when(at: dt.datetime) -> str:
+    return shown(at)
+
+
+def _stated(stated: Stated | None) -> tuple[str, str]:
+    return ("–", "–") if stated is None else (in_full(stated[0]), stated[1])
+
+
+def _pair(stated: Stated | None) -> str:
+    return "–" if stated is None else f"{_cell(stated[0])} {stated[1]}"
+
+
+def _cell(value: Any) -> str:
+    return "error" if value is ERROR else repr(value) if isinstance(value, str) else shown(value)

@@ -1,0 +1,50 @@
+"""SQL's identifiers and literals, in one spelling."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import Any
+
+from featurekit.core.types import Type
+
+
+def quote(identifier: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(value: Any, type_: Type) -> str:
+    """A typed SQL literal, exact to the bit."""
+    if value is None:
+        return f"NULL::{type_.duckdb}" if type_.name != "None" else "NULL"
+    match value:
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int():
+            return f"'{value}'::BIGINT" if value < 0 else f"{value}::BIGINT"
+        case float():
+            text = "nan" if math.isnan(value) else repr(value)
+            return f"'{text}'::DOUBLE"
+        case str():
+            return text_literal(value)
+        case bytes():
+            return "'" + "".join(f"\\x{b:02X}" for b in value) + "'::BLOB"
+        case dt.datetime():
+            return f"'{value.astimezone(dt.UTC).replace(tzinfo=None)}'::TIMESTAMP"
+        case dt.date():
+            return f"'{value}'::DATE"
+        case dt.timedelta():
+            return f"'{value // dt.timedelta(microseconds=1)}'::BIGINT"
+        case list() | tuple():
+            assert type_.item is not None
+            items = ", ".join(literal(v, type_.item) for v in value)
+            return f"CAST([{items}] AS {type_.duckdb})"  # x::T[][1] is a type, and no element
+        case _:
+            raise TypeError(f"{value!r} has no SQL literal")
+
+
+def text_literal(value: str) -> str:
+    """A VARCHAR literal; a NUL character cannot stand in the text of a query."""
+    pieces = ["'" + piece.replace("'", "''") + "'" for piece in value.split("\0")]
+    return pieces[0] if len(pieces) == 1 else "(" + " || chr(0) || ".join(pieces) + ")"

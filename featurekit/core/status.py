@@ -1,0 +1,11 @@
+"""The statuses of a value, and the ends of time."""
+
+from __future__ import annotations
+
+NEVER = -(2**63)
+NEVER_VISIBLE = 2**63 - 1
+NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
+OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
+STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS)
+FOREVER = 2**63 - 1
+"""The end of an event that no correction or deletion ends."""

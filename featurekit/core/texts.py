@@ -1,0 +1,95 @@
+"""What text and JSON say, as values of declared types."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from typing import Any
+
+from featurekit.core.durations import duration_us
+from featurekit.core.types import MICROSECOND, Type
+from featurekit.errors import DefinitionError
+
+_INT = re.compile(r"[+-]?[0-9]+")
+_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def of_text(text: str, type_: Type) -> Any:
+    """The value that `text` writes; an empty text is None, but for str. ValueError for another."""
+    if type_.name == "str":
+        return text
+    if text == "":
+        return None
+    match type_.name:
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "int":
+            if not _INT.fullmatch(text):
+                raise ValueError(text)
+            return int(text)
+        case "float":
+            if "_" in text:
+                raise ValueError(text)
+            return float(text)
+        case "bytes":
+            return bytes.fromhex(text)
+        case "datetime":
+            return dt.datetime.fromisoformat(text)
+        case "date":
+            return dt.date.fromisoformat(text)
+        case "timedelta":
+            return duration_us(text, what="a duration", zero=True) * MICROSECOND
+        case "list":
+            return of_json(loads(text), type_)
+        case name:
+            raise TypeError(f"{name} is no value type")
+
+
+def lenient(text: str | None, type_: Type) -> Any:
+    """As `of_text`, but what is no value stays text, for the source's own check to refuse or to
+    quarantine."""
+    if text is None:
+        return None
+    try:
+        return of_text(text, type_)
+    except (ValueError, KeyError, DefinitionError):
+        return text
+
+
+def of_json(value: Any, type_: Type) -> Any:
+    """The value that JSON can only write as a string or number; what is none of the type's stays as
+    it is, for whoever takes it to refuse."""
+    if type_.item is not None and isinstance(value, list):
+        return [of_json(v, type_.item) for v in value]
+    if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
+        return dt.timedelta(seconds=value)
+    if not isinstance(value, str):
+        return value
+    if type_.name == "float":
+        return _FLOATS.get(value, value)
+    return lenient(value, type_) if type_.name in ("bytes", "datetime", "date") else value
+
+
+def loads(text: str) -> Any:
+    """What JSON says; ValueError also for a name that stands twice, a number beyond the doubles,
+    and what is nested too deeply."""
+    try:
+        return json.loads(text, parse_float=_float, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f'{text} is beyond the doubles; write "Infinity" if that is meant')
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name stands twice")
+    return made

@@ -1,0 +1,32 @@
+"""The third state of a value, an error (R3), and the order of values (T6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def sort_value(value: Any) -> tuple[Any, ...]:
+    """A key that orders values of one type by T6: null, error, then by value; -0.0 before 0.0 and
+    NaN last."""
+    if value is None:
+        return (0,)
+    if value is ERROR:
+        return (1,)
+    if isinstance(value, float):
+        return (3,) if value != value else (2, value, math.copysign(1.0, value))
+    if isinstance(value, list):
+        return (2, [sort_value(v) for v in value])
+    return (2, value)
+
+
+class Err:
+    """The third state of R3, where values travel: one object, `ERROR`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ERROR"
+
+
+ERROR = Err()

@@ -1,0 +1,187 @@
+"""Turns a FeatureService into a compiled Service: bindings, outputs and a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import Type
+from featurekit.define.compile_view import ambiguous, check_fits, compile_view, parsed
+from featurekit.define.plan import Input, Output, RequestTransform, Service, View
+from featurekit.errors import DefinitionError
+from featurekit.language import ir, walk, wire
+
+if TYPE_CHECKING:
+    from featurekit.define.definitions import FeatureService, FeatureView
+    from featurekit.language.transform import Transform
+
+
+def compile_service(service: FeatureService) -> Service:
+    """The compiled service; DefinitionError or CompileError where names or types do not fit."""
+    return _ServiceCompiler(service).compile()
+
+
+class _ServiceCompiler:
+    def __init__(self, service: FeatureService) -> None:
+        self.service = service
+        self.views: list[View] = []
+        self.chosen: list[tuple[int, int]] = []
+        self.pending: dict[str, Transform] = {}
+        self.transforms: list[RequestTransform] = []
+        self.ready: dict[str, int] = {}
+        self.request: Mapping[str, Type] = service.request
+
+    def fail(self, feature: str | None, message: str) -> DefinitionError:
+        return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
+
+    def compile(self) -> Service:
+        from featurekit.define.definitions import FeatureSelection, FeatureView
+        from featurekit.language.transform import Transform
+
+        for item in self.service.features:
+            match item:
+                case FeatureView():
+                    self._choose(item, tuple(item.features))
+                case FeatureSelection(view, names):
+                    self._choose(view, names)
+                case Transform():
+                    if item.name in self.pending:
+                        raise self.fail(None, f"two features are named {item.name!r}")
+                    self.pending[item.name] = item
+        self._check_keys()
+        for name in list(self.pending):
+            self._transform(name, ())
+        compiled = Service(
+            self.service.name,
+            tuple(self.views),
+            tuple(self.transforms),
+            self._outputs(),
+            tuple(ir.Param(n, t) for n, t in self.request.items()),
+        )
+        identity = [
+            [v.fingerprint for v in compiled.views],
+            [t.fingerprint for t in compiled.transforms],
+            [(o.name, o.view, o.index) for o in compiled.outputs],
+            compiled.request,
+        ]
+        return replace(compiled, fingerprint=wire.fingerprint(identity))
+
+    def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
+        index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
+        if index is None:
+            self.views.append(compile_view(view))
+            index = len(self.views) - 1
+        of_view = [f.name for f in self.views[index].features]
+        for name in names:
+            if (index, of_view.index(name)) not in self.chosen:
+                self.chosen.append((index, of_view.index(name)))
+
+    def _check_keys(self) -> None:
+        keys: dict[str, tuple[Type, str]] = {}
+        for view in self.views:
+            for key in view.join_keys:
+                known = keys.setdefault(key.name, (key.type, view.name))
+                if known[0] != key.type:
+                    raise self.fail(
+                        None,
+                        f"the join key {key.name!r} is {known[0]} in view {known[1]!r} and "
+                        f"{key.type} in view {view.name!r}; name them apart",
+                    )
+                if key.name in self.request:
+                    raise self.fail(None, f"{key.name!r} is both a join key and a request field")
+        if "event_timestamp" in self.request:
+            raise self.fail(None, "'event_timestamp' names the instant, no request field")
+
+    def _transform(self, name: str, above: tuple[str, ...]) -> int:
+        if name in self.ready:
+            return self.ready[name]
+        if name in above:
+            cycle = " -> ".join((*above[above.index(name) :], name))
+            raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
+        function = parsed(self.pending[name])
+        for default in self.pending[name].defaults:
+            if self._known(default, name):
+                what = "a request field or a feature here"
+                raise self.fail(None, ambiguous(self.pending[name], default, what))
+        inputs = []
+        for param in function.params:
+            found, type_ = self._input(name, param.name, (*above, name))
+            what = {"request": "the request field", "feature": "the feature"}.get(
+                found.kind, "the feature"
+            )
+            hint_fail = self.fail
+            check_fits(f"@feature {name}", param, type_, what, hint_fail, name)
+            inputs.append(found)
+        identity = [walk.rename(function), [self._input_identity(i) for i in inputs]]
+        self.transforms.append(
+            RequestTransform(function, tuple(inputs), wire.fingerprint(identity))
+        )
+        self.ready[name] = len(self.transforms) - 1
+        return self.ready[name]
+
+    def _known(self, name: str, transform: str) -> bool:
+        """Whether a request field or a feature of the service has this name."""
+        return (
+            name in self.request
+            or (name in self.pending and name != transform)
+            or any(name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features)
+        )
+
+    def _input_identity(self, given: Input) -> Any:
+        if given.kind == "feature":
+            return self.views[given.view].features[given.index].fingerprint
+        if given.kind == "transform":
+            return self.transforms[given.index].fingerprint
+        return [given.name, self.request[given.name]]
+
+    def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
+        found: list[tuple[Input, Type]] = []
+        if name in self.request:
+            found.append((Input("request", name), self.request[name]))
+        if name in self.pending and name != transform:
+            index = self._transform(name, above)
+            type_ = self.transforms[index].function.returns
+            found.append((Input("transform", name, index=index), type_))
+        for v, view in enumerate(self.views):
+            for f, feature in enumerate(view.features):
+                if name in (feature.name, f"{view.name}__{feature.name}"):
+                    found.append((Input("feature", name, v, f), feature.type))
+        if not found:
+            known = [*self.request, *(f.name for v in self.views for f in v.features)]
+            raise self.fail(
+                None,
+                f"@feature {transform} takes {name!r}, which is no request field and no feature of "
+                f"this service; it has {', '.join(known)}",
+            )
+        if len(found) > 1:
+            raise self.fail(
+                None,
+                f"@feature {transform} takes {name!r}, which names {len(found)} things here; write "
+                "view__feature as the parameter's name, or rename the request field",
+            )
+        return found[0]
+
+    def _outputs(self) -> tuple[Output, ...]:
+        named: list[tuple[str, str, int, int, Type, str]] = []
+        for v, f in self.chosen:
+            view = self.views[v]
+            feature = view.features[f]
+            full = f"{view.name}__{feature.name}"
+            named.append((feature.name, full, v, f, feature.type, feature.fingerprint))
+        for name in self.pending:
+            index = self.ready[name]
+            transform = self.transforms[index]
+            type_ = transform.function.returns
+            named.append((name, name, -1, index, type_, transform.fingerprint))
+        counts: dict[str, int] = {}
+        for name, *_ in named:
+            counts[name] = counts.get(name, 0) + 1
+        taken = {*self.request, *(k.name for v in self.views for k in v.join_keys)}
+        outputs = []
+        for name, full, view_index, index, type_, fingerprint in named:
+            shown = full if counts[name] > 1 or name in taken else name
+            if shown in taken:
+                raise self.fail(None, f"{shown!r} is both a feature and a key or request field")
+            outputs.append(Output(shown, full, view_index, index, type_, fingerprint))
+        return tuple(outputs)

@@ -1,0 +1,352 @@
+"""Turns a FeatureView into a compiled View: slots, types and fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.durations import duration_us, window_us
+from featurekit.core.types import BOOL, FLOAT, INT, Type
+from featurekit.define.plan import Feature, Slot, Source, View
+from featurekit.errors import DefinitionError
+from featurekit.language import ir, walk, wire
+
+if TYPE_CHECKING:
+    from featurekit.aggregates import Aggregate
+    from featurekit.define.definitions import EventSource, FeatureView
+    from featurekit.language.transform import Transform
+
+
+def parsed(transform: Transform) -> ir.Function:
+    """The transform's IR; the parser is loaded by who compiles, not by who serves."""
+    from featurekit.language.parse import parse
+
+    return parse(transform)
+
+
+def compile_source(source: EventSource) -> Source:
+    """The part of a source that decides values."""
+    return Source(
+        source.name,
+        tuple(ir.Param(n, t) for n, t in source.schema.items()),
+        source.timestamp_field,
+        source.created_timestamp_column,
+        source.timezone,
+        source.sequence,
+        source.event_id,
+        source.op,
+    )
+
+
+def compile_view(view: FeatureView) -> View:
+    """The compiled view; DefinitionError or CompileError where names or types do not fit."""
+    return _ViewCompiler(view).compile()
+
+
+def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
+    """The columns that a source offers: an EventSource its own; a view its join keys and features,
+    each by what it is of a row of the EventSource."""
+    from featurekit.define.definitions import (
+        EventSource,  # what is written is not loaded by who serves
+    )
+
+    if isinstance(source, EventSource):
+        return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
+    compiled = compile_view(source)
+    keys = {key.name: Slot(key.type, column=key.name) for key in compiled.join_keys}
+    return keys | {f.name: compiled.slots[f.slot or 0] for f in compiled.features}
+
+
+def _bound(
+    function: ir.Function, columns: Mapping[str, Slot], schema: Mapping[str, Type]
+) -> ir.Function:
+    """The function of the EventSource's own columns, where some of its parameters are computed by
+    another view: each is a call, evaluated once, whose error is the whole's (R3).
+
+    DefinitionError where such a function runs as Python as a whole.
+    """
+    slots = [columns[p.name] for p in function.params]
+    if all(slot.column == p.name for slot, p in zip(slots, function.params, strict=True)):
+        return function
+    params: dict[str, ir.Param] = {}
+    arguments: list[ir.Expr] = []
+    for slot in slots:
+        inner = slot.transform
+        if inner is None:
+            assert slot.column is not None
+            params[slot.column] = ir.Param(slot.column, slot.type)
+            arguments.append(ir.Name(slot.column, slot.type.plain))
+            continue
+        params |= {p.name: ir.Param(p.name, schema[p.name]) for p in inner.params}
+        given = tuple(ir.Name(p.name, schema[p.name].plain) for p in inner.params)
+        arguments.append(ir.Apply(inner, given, inner.returns.plain))
+    for one in (function, *(slot.transform for slot in slots)):
+        if one is not None and any(isinstance(s, ir.Verbatim) for s in one.body):
+            raise DefinitionError(
+                f'@feature {one.name} is on_unsupported="python", and is not composed with the '
+                "features of another view; write both as one function"
+            )
+    whole = ir.Apply(function, tuple(arguments), function.returns.plain)
+    return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
+
+
+class _ViewCompiler:
+    def __init__(self, view: FeatureView) -> None:
+        self.view = view
+        self.source = view.event_source
+        self.columns = _columns(view.source)
+        self.slots: list[Slot] = []
+
+    def fail(self, feature: str | None, message: str) -> DefinitionError:
+        where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
+        return DefinitionError(f"{where}: {message}")
+
+    def compile(self) -> View:
+        from featurekit.aggregates import Aggregate
+
+        view = self.view
+        self._check_keys()
+        windows = view.aggregates
+        source = compile_source(self.source)
+        made = [
+            self._aggregate(name, f) if isinstance(f, Aggregate) else self._row(name, f)
+            for name, f in view.features.items()
+        ]
+        ordered = not windows or any(f.implementation().ordered for f in made)
+        if ordered:
+            for column, type_ in self.source.schema.items():
+                if column not in view.join_keys:
+                    self._place(Slot(type_, column=column))
+        if source.event_id is not None:
+            self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
+        memory = self._memory(made)
+        keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
+        features = tuple(
+            replace(f, fingerprint=wire.fingerprint(self._identity(f, keys, source, memory)))
+            for f in made
+        )
+        ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
+        compiled = View(
+            name=view.name,
+            kind="window" if windows else "latest",
+            join_keys=keys,
+            source=source,
+            slots=tuple(self.slots),
+            order=self._order(),
+            features=features,
+            ttl_us=ttl_us,
+            history_us=duration_us(view.history or "0s", what="history", zero=True),
+            retain_us=max(
+                [
+                    ttl_us if windows and ttl_us is not None else 0,
+                    *(f.window_us + f.offset_us + f.hop_us for f in made),
+                ]
+            ),
+            on_error=view.on_error,
+            dedupe_us=memory,
+        )
+        return replace(compiled, fingerprint=wire.fingerprint(_nameless(compiled)))
+
+    def _memory(self, features: Sequence[Feature]) -> int | None:
+        """How long ids are remembered, in microseconds; None for a source without them (T7)."""
+        source = self.source
+        if source.event_id is None:
+            return None
+        if source.dedupe_within is not None:
+            return duration_us(source.dedupe_within, what="dedupe_within")
+        if any(f.lifetime for f in features):
+            raise self.fail(
+                None,
+                f"a lifetime window does not say how long the ids of source {source.name!r} are to "
+                'be remembered; write dedupe_within="30d" at the source (T7)',
+            )
+        reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
+        if self.view.ttl is not None:
+            reach.append(duration_us(self.view.ttl, what="ttl"))
+        if not reach:
+            raise self.fail(
+                None,
+                f"it reads the latest row without a ttl, so nothing says how long the ids of "
+                f'source {source.name!r} are to be remembered; write dedupe_within="30d" at the '
+                "source, or a ttl here (T7)",
+            )
+        return max(reach)
+
+    def _identity(
+        self, feature: Feature, keys: tuple[ir.Param, ...], source: Source, memory: int | None
+    ) -> list[Any]:
+        slots = [
+            None if i is None else _nameless(self.slots[i]) for i in (feature.slot, feature.where)
+        ]
+        bare = replace(feature, slot=None, where=None)
+        ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
+        return [bare, slots, keys, source, ttl, *([] if memory is None else [memory])]
+
+    @property
+    def _from(self) -> str:
+        kind = "source" if self.view.source is self.source else "view"
+        return f"{kind} {self.view.source.name!r}"
+
+    def _check_keys(self) -> None:
+        for key, type_ in self.view.join_keys.items():
+            slot = self.columns.get(key)
+            if slot is None:
+                add = "the schema of" if self.view.source is self.source else "the features of"
+                raise self.fail(
+                    None, f"the join key {key!r} is not in {add} {self._from}; add it there"
+                )
+            if slot.column != key:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is computed in {self._from}; a key is a column of the "
+                    f"EventSource {self.source.name!r}, by its own name",
+                )
+            if slot.type.base != type_:
+                raise self.fail(
+                    None,
+                    f"the join key {key!r} is {type_} in its entity and {slot.type} in "
+                    f"{self._from}; declare one type (S2)",
+                )
+
+    def _order(self) -> tuple[int, ...]:
+        sequence = self.source.sequence
+        columns = list(self.source.schema)
+
+        def rank(i: int) -> tuple[int, int]:
+            column = self.slots[i].column
+            if column is None:
+                return 2, i
+            return (0, 0) if column == sequence else (1, columns.index(column))
+
+        return tuple(sorted(range(len(self.slots)), key=rank))
+
+    def _slot(self, value: str | Transform, feature: str | None) -> int:
+        """The index of the slot for a column or transform; one slot for equal ones."""
+        if isinstance(value, str):
+            if value not in self.columns:
+                raise self.fail(
+                    feature, f"{self._from} has no column {value!r}; it has {self._listed}"
+                )
+            return self._place(self.columns[value])
+        function = parsed(value)
+        for param in function.params:
+            self._check_param(function, param, feature)
+        for name in value.defaults:
+            if name in self.columns:
+                raise self.fail(feature, ambiguous(value, name, "a column"))
+        try:
+            bound = _bound(function, self.columns, self.source.schema)
+        except DefinitionError as error:
+            raise self.fail(feature, str(error)) from None
+        return self._place(Slot(function.returns, transform=bound))
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(self.columns)
+
+    def _place(self, slot: Slot) -> int:
+        # By their text: equality would take -0.0 for 0.0.
+        identity = wire.canonical(_nameless(slot))
+        for i, known in enumerate(self.slots):
+            if wire.canonical(_nameless(known)) == identity:
+                return i
+        self.slots.append(slot)
+        return len(self.slots) - 1
+
+    def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
+        slot = self.columns.get(param.name)
+        if slot is None:
+            raise self.fail(
+                feature,
+                f"@feature {function.name} takes {param.name!r}, which is no column of "
+                f"{self._from}; it has {self._listed}",
+            )
+        check_fits(f"@feature {function.name}", param, slot.type, "the column", self.fail, feature)
+
+    def _row(self, name: str, value: str | Transform) -> Feature:
+        index = self._slot(value, name)
+        return Feature(name, self.slots[index].type.or_none(), index)
+
+    def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
+        from featurekit.language.transform import Transform
+
+        what = type(aggregate).__name__
+        for role in ("input", "where"):
+            given = getattr(aggregate, role)
+            if given is not None and not isinstance(given, (str, Transform)):
+                raise self.fail(name, f"{what}'s {role} is a column's name or a @feature")
+        slot = None if aggregate.input is None else self._slot(aggregate.input, name)
+        where = None if aggregate.where is None else self._slot(aggregate.where, name)
+        if where is not None and self.slots[where].type.base != BOOL:
+            raise self.fail(name, f"{what}'s where is {self.slots[where].type}, not bool")
+        item = None if slot is None else self.slots[slot].type.base
+        try:
+            result = aggregate.result(item)
+        except DefinitionError as error:
+            raise self.fail(name, str(error)) from None
+        default = aggregate.default
+        if default is not None:
+            default = self._default(name, what, default, result.base)
+            result = result.base
+        if self.view.ttl is not None:
+            result = result.or_none()
+        return Feature(
+            name=name,
+            type=result,
+            slot=slot,
+            aggregate=what,
+            where=where,
+            window_us=window_us(aggregate.window, what="window"),
+            offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
+            hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
+            default=default,
+            params=aggregate.params,
+        )
+
+    def _default(self, name: str, what: str, default: Any, wanted: Type) -> Any:
+        found = type(default).__name__
+        if wanted.item is not None:
+            raise self.fail(name, f"{what} gives {wanted}, which takes no default; leave it out")
+        if wanted == FLOAT and found == "int" and abs(default) <= 2**53:
+            return float(default)
+        if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
+            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is {found}")
+        if wanted.choices is not None and default not in wanted.choices:
+            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is none of them")
+        return default
+
+
+def _nameless(value: Any) -> Any:
+    """A slot or view without the names that do not decide values: transforms', and the view's own
+    `on_error`, which decides what is raised."""
+    if isinstance(value, Slot):
+        return replace(value, transform=value.transform and walk.rename(value.transform))
+    assert isinstance(value, View)
+    return replace(value, slots=tuple(_nameless(s) for s in value.slots), on_error="")
+
+
+def ambiguous(transform: Transform, name: str, what: str) -> str:
+    return (
+        f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is "
+        f"also {what}; leave the default out to read it (for a missing value, take T | None and "
+        "test it), or rename the parameter"
+    )
+
+
+def check_fits(
+    who: str, param: ir.Param, found: Type, what: str, fail: Any, feature: str | None
+) -> None:
+    if not param.type.holds(found):
+        hint = ""
+        if param.type.base == found.base:
+            hint = "; declare it so there, and reading checks it (S1)"
+        raise fail(
+            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}{hint}"
+        )
+    if found.optional and not param.type.optional:
+        raise fail(
+            feature,
+            f"{who}: {param.name!r} is declared {param.type}, and {what} may be None ({found}); "
+            f"declare {param.name}: {found} and test it for None (R2)",
+        )

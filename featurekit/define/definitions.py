@@ -1,0 +1,319 @@
+"""What users write: entities, sources, features, views and services, all immutable and checked.
+
+Only what one definition can know of itself is checked here; names, types and transforms are
+checked against each other in `compiled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from featurekit.aggregates.base import Aggregate
+from featurekit.core.durations import Duration, duration_us
+from featurekit.core.types import Type, from_hint
+from featurekit.errors import DefinitionError
+from featurekit.language.transform import Transform, check_name
+
+_KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
+_RESERVED = {"event_timestamp"}
+
+
+def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
+    types = {}
+    for name, hint in hints.items():
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(f"{what}: {name!r} is not a column's name")
+        try:
+            types[name] = hint if isinstance(hint, Type) else from_hint(hint)
+        except DefinitionError as error:
+            raise DefinitionError(f"{what}, {name!r}: {error}") from None
+        if types[name].name == "dict":
+            raise DefinitionError(
+                f"{what}, {name!r}: {types[name]} is what ValueCounts gives, and no column's type; "
+                "write a column for each key, or list[T]"
+            )
+    return types
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What every definition may say for its readers; no part of any fingerprint (F1)."""
+
+    description: str = field(default="", kw_only=True)
+    owner: str = field(default="", kw_only=True)
+    tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity(Described):
+    """What features are about: a name and typed join keys, one or several (S2).
+
+    Key types: bool, int, str, bytes, date, datetime. Floats are refused: they are no identities.
+    """
+
+    name: str
+    join_keys: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_name(self.name, what="Entity")
+        what = f"Entity {self.name!r}"
+        if not isinstance(self.join_keys, Mapping) or not self.join_keys:
+            raise DefinitionError(f'{what}: write join_keys={{"customer_id": int}}')
+        keys = _types(self.join_keys, what=what)
+        for key, type_ in keys.items():
+            if type_.optional or type_.name not in _KEY_TYPES:
+                raise DefinitionError(
+                    f"{what}: join key {key!r} is {type_}; a key is one of {', '.join(_KEY_TYPES)}"
+                    ", never a float and never optional"
+                )
+        object.__setattr__(self, "join_keys", keys)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource(Described):
+    """Events in files: Parquet or CSV, one path or glob, with a declared schema (S1).
+
+    `path` is relative to the feature repo. `schema` names the columns that are read, with their
+    types; the columns of the two timestamps need not stand in it. `timestamp_field` is the instant
+    of the event; `created_timestamp_column` the instant at which the store came to know it (T3),
+    equal to the former where absent. `timezone` reads naive timestamps (T1). `sequence`, a column
+    of the schema, orders events of one instant (T6). `on_bad_row`: "error", or "quarantine" to set
+    bad rows aside, counted and kept.
+
+    `event_id`, a column of str, int or bytes without None, names an event: of its copies the first
+    known one counts (T7). `dedupe_within` is how long an id is remembered from that one's arrival;
+    a copy that arrives later is a new event. Without it, each view remembers ids for as long as its
+    own windows (with offset and hop) or its ttl reach: a copy of an event that happened before it
+    arrived is then never counted beside it, and what other views read changes no value of this one.
+    A latest row without a ttl, and whatever else reaches back without end, has to state it.
+
+    `op`, a column of str, makes rows versions of their event: "upsert" puts the row in the place of
+    the version before it, "delete" takes the event away, each from its own arrival on. A version
+    that arrives more than `dedupe_within` after the one before it finds the id forgotten: it is a
+    new event, or deletes nothing. Any other value is a bad row (S1).
+    """
+
+    name: str
+    path: str = field(kw_only=True)
+    schema: Mapping[str, Any] = field(kw_only=True)
+    timestamp_field: str = field(kw_only=True)
+    created_timestamp_column: str | None = field(default=None, kw_only=True)
+    timezone: str = field(default="UTC", kw_only=True)
+    sequence: str | None = field(default=None, kw_only=True)
+    event_id: str | None = field(default=None, kw_only=True)
+    dedupe_within: Duration | None = field(default=None, kw_only=True)
+    op: str | None = field(default=None, kw_only=True)
+    format: Literal["parquet", "csv"] | None = field(default=None, kw_only=True)
+    on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, what="EventSource")
+        what = f"EventSource {self.name!r}"
+        schema = _types(self.schema, what=f"{what}, schema")
+        if not schema:
+            raise DefinitionError(f"{what}: the schema is empty")
+        for column in schema:
+            if column.startswith("__"):
+                raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
+        object.__setattr__(self, "schema", schema)
+        if self.format is None:
+            ending = self.path.rsplit(".", 1)[-1].lower()
+            if ending not in ("parquet", "csv"):
+                raise DefinitionError(
+                    f"{what}: the path {self.path!r} ends in neither .parquet nor .csv; write "
+                    'format="parquet" or format="csv"'
+                )
+            object.__setattr__(self, "format", ending)
+        if self.format not in ("parquet", "csv"):
+            raise DefinitionError(f'{what}: format is "parquet" or "csv", not {self.format!r}')
+        if self.on_bad_row not in ("error", "quarantine"):
+            raise DefinitionError(
+                f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'
+            )
+        for instant in (self.timestamp_field, self.created_timestamp_column):
+            declared = schema.get(instant) if instant else None
+            if declared is not None and declared.name != "datetime":
+                raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
+        if self.sequence is not None and self.sequence not in schema:
+            raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
+        self._check_ids(what, schema)
+        from featurekit.core.timezones import zone
+
+        try:
+            zone(self.timezone)
+        except DefinitionError as error:
+            raise DefinitionError(f"{what}: {error}") from None
+
+    def _check_ids(self, what: str, schema: Mapping[str, Type]) -> None:
+        if self.event_id is None:
+            for name in ("dedupe_within", "op"):
+                if getattr(self, name) is not None:
+                    raise DefinitionError(
+                        f"{what}: {name} is about the ids of events; name their column with "
+                        'event_id="…"'
+                    )
+            return
+        wanted = {"event_id": ("str", "int", "bytes"), "op": ("str",)}
+        for role, names in wanted.items():
+            column = getattr(self, role)
+            if column is None:
+                continue
+            if column not in schema:
+                raise DefinitionError(
+                    f"{what}: {role} {column!r} is not in the schema; it has {', '.join(schema)}"
+                )
+            if schema[column].optional or schema[column].name not in names:
+                raise DefinitionError(
+                    f"{what}: {role} {column!r} is declared {schema[column]}; it is "
+                    f"{' or '.join(names)}, and never None"
+                )
+        if self.op == self.event_id:
+            raise DefinitionError(f"{what}: op and event_id are two columns, found {self.op!r}")
+        if self.dedupe_within is not None:
+            duration_us(self.dedupe_within, what=f"{what}, dedupe_within")
+
+
+def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """The features by name, with one for each window of an aggregate with `windows=`."""
+    made: dict[str, Any] = {}
+    for name, value in features.items():
+        each = value.each_window(name) if isinstance(value, Aggregate) else {name: value}
+        for one in made.keys() & each.keys():
+            raise DefinitionError(
+                f"{what}: {one!r} is named twice, once by the windows of {name!r}"
+            )
+        made |= each
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView(Described):
+    """Features of one entity (or several together) from one source.
+
+    `source` may be another view of columns and transforms: then its join keys and features are the
+    columns, row by row, and its events are this view's; its ttl is for its own latest row alone.
+    `features` maps names to columns, transforms or aggregates. Either all are columns and
+    transforms, read from the latest row (V1), or all are window aggregates. `ttl`: how old the
+    latest row may be (T4), of a window view how old the entity's latest event: one whose latest
+    event is older has the value None, with status OUTSIDE_MAX_AGE, for every feature of the view,
+    so that each of them may be None. `history`: how far back of the newest arrival online lookups
+    may ask (T8). `on_error`: "null" reads None with status ERROR, "fail" raises (R3).
+    """
+
+    name: str
+    entities: Sequence[Entity] = field(kw_only=True)
+    source: EventSource | FeatureView = field(kw_only=True)
+    features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
+    ttl: Duration | None = field(default=None, kw_only=True)
+    history: Duration | None = field(default=None, kw_only=True)
+    on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, what="FeatureView")
+        what = f"FeatureView {self.name!r}"
+        if not self.entities or not all(isinstance(e, Entity) for e in self.entities):
+            raise DefinitionError(f"{what}: write entities=[customer], a list of Entity")
+        if not isinstance(self.source, (EventSource, FeatureView)):
+            raise DefinitionError(
+                f"{what}: source is an EventSource or a FeatureView, found {self.source!r}"
+            )
+        if isinstance(self.source, FeatureView) and self.source.aggregates:
+            raise DefinitionError(
+                f"{what}: its source is view {self.source.name!r}, whose features are aggregates, "
+                "which are values as of an instant and no rows; take a view of columns and "
+                "transforms, or aggregate the EventSource itself"
+            )
+        if not isinstance(self.features, Mapping) or not self.features:
+            raise DefinitionError(f'{what}: write features={{"name": …}}, at least one')
+        object.__setattr__(self, "features", _each_window(self.features, what=what))
+        kinds = set()
+        for name, value in self.features.items():
+            check_name(name, what=f"{what}, a feature")
+            if name in _RESERVED:
+                raise DefinitionError(f"{what}: {name!r} names the instant of an entity frame")
+            if not isinstance(value, (str, Transform, Aggregate)):
+                raise DefinitionError(
+                    f"{what}, {name!r}: a feature is a column's name, a @feature or an aggregate, "
+                    f"found {value!r}"
+                )
+            kinds.add(isinstance(value, Aggregate))
+        if len(kinds) > 1:
+            raise DefinitionError(
+                f"{what}: it mixes window aggregates with columns of the latest row; write two "
+                'views, or Last("column", window=…) for the column'
+            )
+        if self.ttl is not None:
+            duration_us(self.ttl, what=f"{what}, ttl")
+        if self.history is not None:
+            duration_us(self.history, what=f"{what}, history", zero=True)
+        if self.on_error not in ("null", "fail"):
+            raise DefinitionError(f'{what}: on_error is "null" or "fail", not {self.on_error!r}')
+        seen: dict[str, str] = {}
+        for entity in self.entities:
+            for key in entity.join_keys:
+                if key in seen:
+                    raise DefinitionError(
+                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
+                    )
+                seen[key] = entity.name
+
+    def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
+        """Some of the view's features, for a service: `customer_orders[["spend_7d"]]`."""
+        chosen = (names,) if isinstance(names, str) else tuple(names)
+        for name in chosen:
+            if name not in self.features:
+                raise DefinitionError(
+                    f"FeatureView {self.name!r} has no feature {name!r}; it has "
+                    f"{', '.join(self.features)}"
+                )
+        return FeatureSelection(self, chosen)
+
+    @property
+    def aggregates(self) -> bool:
+        """Whether its features are window aggregates."""
+        return any(isinstance(f, Aggregate) for f in self.features.values())
+
+    @property
+    def event_source(self) -> EventSource:
+        """Where its events come from, through the views between."""
+        return self.source if isinstance(self.source, EventSource) else self.source.event_source
+
+    @property
+    def join_keys(self) -> dict[str, Type]:
+        """The join keys of all entities, in their order, with their types."""
+        return {key: type_ for e in self.entities for key, type_ in e.join_keys.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSelection:
+    """Some features of a view."""
+
+    view: FeatureView
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureService(Described):
+    """What one model reads: views, selections of views, and request-time transforms (Q1).
+
+    `request` maps the fields that a caller sends to their types; offline they are columns of the
+    entity frame.
+    """
+
+    name: str
+    features: Sequence[FeatureView | FeatureSelection | Transform] = field(kw_only=True)
+    request: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, what="FeatureService")
+        what = f"FeatureService {self.name!r}"
+        if not self.features:
+            raise DefinitionError(f"{what}: it has no features")
+        for item in self.features:
+            if not isinstance(item, (FeatureView, FeatureSelection, Transform)):
+                raise DefinitionError(
+                    f"{what}: features are views, view[[…]] or @features, found {item!r}"
+                )
+        object.__setattr__(self, "request", _types(self.request, what=f"{what}, request"))

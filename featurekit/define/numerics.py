@@ -1,0 +1,95 @@
+"""The numeric fingerprint: what of this platform could make two machines compute other bits (R6).
+
+libm's results on fixed probes, the time-zone database and the Unicode tables, each only where an
+operator in use depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import Type
+from featurekit.define.plan import Service
+from featurekit.language.ir import Call
+
+if TYPE_CHECKING:
+    from featurekit.language import ops
+
+_PROBES = tuple(
+    sign * math.ldexp(1.0 + k / 37.0, e)
+    for sign in (1, -1)
+    for k in range(37)
+    for e in range(-9, 9)
+)
+
+
+def numeric_fingerprint(service: Service) -> dict[str, str]:
+    """What the service's values depend on of this platform, by name; empty where nothing does."""
+    rows = _rows(sorted(_operators(service)))
+    found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
+    if any(op.platform == "unicode" for op in rows):
+        found["unicode"] = unicodedata.unidata_version
+    zoned = any(view.source.timezone != "UTC" for view in service.views)
+    if zoned or any(op.platform == "tzdata" for op in rows):
+        from featurekit.core.timezones import tzdata_version
+
+        found["tzdata"] = tzdata_version()
+    return found
+
+
+def _rows(keys: Sequence[str]) -> list[ops.Op]:
+    """The operators' rows; where there are none, their table is not loaded."""
+    if not keys:
+        return []
+    from featurekit.language import ops
+
+    return [ops.TABLE[key] for key in keys]
+
+
+def _probe(op: ops.Op) -> str:
+    """A hash of the operator's results on the probes, each standing for every argument."""
+    from featurekit.language import ops
+
+    body = op.body()
+    digest = hashlib.sha256()
+    for x in _PROBES:
+        try:
+            result = body(*(_argument(p, x) for p in op.params))
+        except ops.ERRORS:
+            result = math.nan
+        digest.update(struct.pack("<d", math.nan if result != result else float(result)))
+    return digest.hexdigest()[:16]
+
+
+def _argument(type_: Type, x: float) -> Any:
+    if type_.item is not None:
+        return [_argument(type_.item, x), _argument(type_.item, x / 3.0)]
+    return int(x) if type_.name == "int" else x
+
+
+def _operators(service: Service) -> set[str]:
+    transforms = [s.transform for v in service.views for s in v.slots if s.transform]
+    transforms += [t.function for t in service.transforms]
+    found: set[str] = set()
+    for transform in transforms:
+        found.update(operators(transform.body))
+    return found
+
+
+def operators(node: Any) -> Iterable[str]:
+    """The key of every operator in an IR node."""
+    if isinstance(node, tuple):
+        for child in node:
+            yield from operators(child)
+        return
+    if isinstance(node, Call):
+        yield node.op
+    for name in getattr(node, "__dataclass_fields__", ()):
+        child = getattr(node, name)
+        if isinstance(child, tuple) or hasattr(child, "__dataclass_fields__"):
+            yield from operators(child)

@@ -1,0 +1,187 @@
+"""Turns definitions into compiled views and services: slots, types, bindings and fingerprints.
+
+A compiled view or service is plain data with a JSON form: the offline and the online path read
+nothing else, and a serving process finds it in Redis, without the feature repo's code.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from featurekit import aggregates
+from featurekit.core.durations import LIFETIME_US
+from featurekit.core.types import OPTIONAL, Type
+from featurekit.language import ir, wire
+
+if TYPE_CHECKING:
+    from featurekit.aggregates import Aggregate
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What of a source decides values: names, types and how time is read, not where files lie.
+
+    `event_id` names the column of ids, `op` that of corrections and deletions (T7).
+    """
+
+    name: str
+    schema: tuple[ir.Param, ...]
+    timestamp_field: str
+    created_timestamp_column: str | None
+    timezone: str
+    sequence: str | None
+    event_id: str | None = field(default=None, metadata=OPTIONAL)
+    op: str | None = field(default=None, metadata=OPTIONAL)
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A value of each event that a view keeps: a column as it is, or a transform of the row."""
+
+    type: Type
+    column: str | None = None
+    transform: ir.Function | None = None
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of a view: its slot in the latest row, or an aggregate of it over a window.
+
+    `slot` is None where rows are counted; `aggregate` None in a view of latest rows. `params` are
+    the aggregate's own, by name.
+    """
+
+    name: str
+    type: Type
+    slot: int | None
+    aggregate: str | None = None
+    where: int | None = None
+    window_us: int = 0
+    offset_us: int = 0
+    hop_us: int = 0
+    default: Any = None
+    params: tuple[tuple[str, Any], ...] = ()
+    fingerprint: str = ""
+
+    def implementation(self) -> Aggregate:
+        """The aggregate that this feature names."""
+        assert self.aggregate is not None
+        return _implementation(self.aggregate, self.params)
+
+    @property
+    def lifetime(self) -> bool:
+        """Whether the window has no beginning."""
+        return self.window_us == LIFETIME_US
+
+    def bounds(self, t: int) -> tuple[int, int]:
+        """The window (low, high] in microseconds as of `t` (T4, T5)."""
+        low = t - self.offset_us - self.window_us
+        if self.hop_us:
+            low = low // self.hop_us * self.hop_us
+        return low, t - self.offset_us
+
+
+@functools.cache
+def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate:
+    return aggregates.by_name(name)(input="", window="1s", **dict(params))
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class View:
+    """A compiled view. `kind` "latest": features of the latest row (V1); "window": aggregates.
+
+    `order` names the slots by which events of one instant are ordered (T6): the sequence column,
+    then the row's own values. `retain_us` is how far back of an instant its windows reach, and, of
+    windows, its ttl. `dedupe_us` is how long the ids of a source with an `event_id` are remembered
+    (T7); such a view has a slot of the id.
+    """
+
+    name: str
+    kind: Literal["latest", "window"]
+    join_keys: tuple[ir.Param, ...]
+    source: Source
+    slots: tuple[Slot, ...]
+    order: tuple[int, ...]
+    features: tuple[Feature, ...]
+    ttl_us: int | None
+    history_us: int
+    retain_us: int
+    on_error: str
+    fingerprint: str = ""
+    dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def arrival_known(self) -> bool:
+        """Whether the source says when each row arrived (T3)."""
+        return self.source.created_timestamp_column is not None
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where a request-time transform's parameter comes from (Q1)."""
+
+    kind: Literal["request", "feature", "transform"]
+    name: str
+    view: int = -1
+    index: int = -1
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class RequestTransform:
+    """A transform that runs after retrieval, on both paths (Q1)."""
+
+    function: ir.Function
+    inputs: tuple[Input, ...]
+    fingerprint: str = ""
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A column of the result: a feature of a view, or a request-time transform (`view` is -1)."""
+
+    name: str
+    full_name: str
+    view: int
+    index: int
+    type: Type
+    fingerprint: str
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A compiled service."""
+
+    name: str
+    views: tuple[View, ...]
+    transforms: tuple[RequestTransform, ...]
+    outputs: tuple[Output, ...]
+    request: tuple[ir.Param, ...]
+    fingerprint: str = ""
+
+    @property
+    def join_keys(self) -> dict[str, Type]:
+        """Every join key that a row must bring, with its type."""
+        return {p.name: p.type for view in self.views for p in view.join_keys}
+
+
+def empty_value(feature: Feature) -> Any:
+    """A feature's value over no events."""
+    if feature.aggregate is None:
+        return None
+    value = feature.implementation().over([], _item(feature))
+    return feature.default if value is None else value
+
+
+def _item(feature: Feature) -> Any:
+    """The item type matters only to aggregates that branch on float; empty windows do not."""
+    return feature.type.base

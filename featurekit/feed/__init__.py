@@ -1,0 +1,1 @@
+"""Events become online states, and the log."""

@@ -1,0 +1,239 @@
+"""Takes events from a Redis stream, as a member of a consumer group: each counts once.
+
+Redis delivers an entry at least once: to another member, or to this one again, until it is
+acknowledged, which happens when its event is on both paths. The source's `event_id` makes what was
+delivered twice one event (T7), so that results are as if each entry had come exactly once.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.texts import lenient, loads, of_json
+from featurekit.core.types import DATETIME, Type
+from featurekit.errors import BadRowError, DataError, DefinitionError, SourceError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from featurekit.define.definitions import EventSource
+    from featurekit.store import FeatureStore
+
+_BLOCK_MS = 500
+Entry = tuple[bytes, dict[bytes, bytes] | None]
+"""An entry's id, and its fields; None where it was trimmed while it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What a consumer has done: `entries` acknowledged, of them `taken_over` from members that went
+    quiet, `set_aside` as bad, and `trimmed` from the stream before they were read."""
+
+    entries: int = 0
+    taken_over: int = 0
+    set_aside: int = 0
+    trimmed: int = 0
+
+
+class Consumer:
+    """A member of `group` that pushes a stream's entries to `source`.
+
+    An entry is a field for each column, written as text (a `bytes` column as it is, an absent
+    optional column None), or one field `json` with an object. `stream` is the source's name by
+    default; `url` another Redis than the online store's. `name` tells members apart: one that
+    starts again under its name goes on with what it had, and what another has left for `idle_s`
+    seconds is taken over. That must be less than the source's `dedupe_within`, after which a copy
+    is a new event.
+
+    DefinitionError for a source without an `event_id`.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        source: str,
+        *,
+        stream: str | None = None,
+        url: str | None = None,
+        group: str = "featurekit",
+        name: str | None = None,
+        batch: int = 500,
+        idle_s: float = 60.0,
+    ) -> None:
+        from featurekit.online.store.redis import connect
+
+        self.store, self.source = store, store.source(source)
+        if self.source.event_id is None:
+            raise DefinitionError(
+                f"source {source!r} has no event_id, and a stream delivers an entry again after a "
+                "crash, which would count twice; name the column that tells events apart with "
+                'event_id="…" (T7)'
+            )
+        self.stream, self.group = stream or source, group
+        self.name = name or socket.gethostname()
+        self.batch, self.idle_ms = batch, int(idle_s * 1000)
+        self.url = url or getattr(store.online, "url", None)
+        if self.url is None:
+            raise StoreUnavailable("this online store is no Redis; pass the stream's url")
+        self.client = connect(self.url)
+        self.done = Consumed()
+
+    def run(
+        self,
+        *,
+        until_empty: bool = False,
+        stop: threading.Event | None = None,
+        progress: Callable[[Consumed], None] = lambda done: None,
+    ) -> Consumed:
+        """Take entries until `stop` is set, or with `until_empty` until none is left that no other
+        member holds.
+
+        FingerprintMismatch, before any entry is taken, on a platform with other bits (R6).
+
+        Where an entry is refused and the source says on_bad_row="error", SourceError or BadRowError
+        names it: it stays with this member, unacknowledged, as does all that came after it.
+        """
+        stop = stop or threading.Event()
+        self.store.handshake()
+        self._join()
+        while not stop.is_set():
+            found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)
+            if found:
+                self._take(found)
+                progress(self.done)
+            elif until_empty:
+                break
+        return self.done
+
+    # --- what to take -----------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        from redis.exceptions import ResponseError
+
+        try:
+            self._ask("xgroup_create", self.stream, self.group, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):  # another member has made it
+                raise DataError(f"stream {self.stream!r}: {error}") from None
+        self._pending = True
+
+    def _ask(self, command: str, *args: Any, **kwargs: Any) -> Any:
+        from redis.exceptions import ConnectionError, TimeoutError
+
+        try:
+            return getattr(self.client, command)(*args, **kwargs)
+        except (ConnectionError, TimeoutError, OSError) as error:
+            raise StoreUnavailable(
+                f"the Redis of stream {self.stream!r} cannot be reached: {error}; what is not "
+                "acknowledged is delivered again"
+            ) from error
+
+    def _mine(self) -> list[Entry]:
+        """What was delivered to this name before it died."""
+        if not self._pending:
+            return []
+        found = self._read("0", block=None)
+        self._pending = bool(found)
+        return found
+
+    def _left_by_others(self) -> list[Entry]:
+        """What a member has held for too long."""
+        found = self._ask(
+            "xautoclaim", self.stream, self.group, self.name, self.idle_ms, count=self.batch
+        )
+        entries = [(id_, fields) for id_, fields in found[1] if fields is not None]
+        self.done = replace(self.done, taken_over=self.done.taken_over + len(entries))
+        return entries
+
+    def _new(self, *, wait: bool) -> list[Entry]:
+        return self._read(">", block=_BLOCK_MS if wait else None)
+
+    def _read(self, after: str, *, block: int | None) -> list[Entry]:
+        found = self._ask(
+            "xreadgroup", self.group, self.name, {self.stream: after}, count=self.batch, block=block
+        )
+        if isinstance(found, dict):  # RESP3
+            return [entry for part in found.values() for group in part for entry in group]
+        return [entry for _, entries in found for entry in entries]
+
+    # --- taking it --------------------------------------------------------------------------------
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        """Push the entries and acknowledge them; one by one where they are refused together."""
+        held = [(id_, fields) for id_, fields in entries if fields]
+        aside = 0
+        try:
+            rows = [row_of(self.source, fields) for _, fields in held if fields]
+            aside = self.store.push(self.source.name, rows).quarantined if rows else 0
+        except (SourceError, BadRowError) as error:
+            if len(held) > 1:
+                for entry in held:
+                    self._take([entry])
+                held = []
+            elif self.source.on_bad_row == "quarantine":
+                self._set_aside(held[0], error)
+                aside = 1
+            else:
+                raise type(error)(
+                    f"stream {self.stream!r}, entry {_text(held[0][0])}: {error}"
+                ) from (None)
+        gone = [id_ for id_, fields in entries if not fields]
+        finished = [id_ for id_, _ in held] + gone
+        if finished:
+            self._ask("xack", self.stream, self.group, *finished)
+        self.done = replace(
+            self.done,
+            entries=self.done.entries + len(held),
+            set_aside=self.done.set_aside + aside,
+            trimmed=self.done.trimmed + len(gone),
+        )
+
+    def _set_aside(self, entry: Entry, error: Exception) -> None:
+        from featurekit.sources.rows import set_aside
+
+        id_, fields = entry
+        shown = {_text(k): _text(v) for k, v in (fields or {}).items()}
+        set_aside(
+            self.source,
+            self.store.state_dir,
+            [{"entry": _text(id_), "reason": str(error), "values": shown}],
+        )
+
+
+def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
+    """The row that an entry's fields say; SourceError for what is no text or no JSON object.
+
+    What is no value of its column's type stays text, for the push to refuse or to set aside.
+    """
+    types: dict[str, Type] = dict(source.schema)
+    types[source.timestamp_field] = DATETIME
+    if source.created_timestamp_column is not None:
+        types[source.created_timestamp_column] = DATETIME.or_none()
+    if set(fields) == {b"json"}:
+        try:
+            found = loads(fields[b"json"].decode())
+        except ValueError as error:
+            raise SourceError(f"its field 'json' is not JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise SourceError("its field 'json' is no object; write an object of columns")
+        row = {k: of_json(v, types[k]) if k in types else v for k, v in found.items()}
+    else:
+        row = {}
+        for name, raw in fields.items():
+            column = _text(name)
+            type_ = types.get(column)
+            if type_ is not None and type_.name == "bytes":
+                row[column] = raw
+                continue
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError:
+                raise SourceError(f"its field {column!r} is not UTF-8") from None
+            row[column] = text if type_ is None else lenient(text, type_)
+    return {n: None for n, t in types.items() if t.optional and n not in row} | row
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")

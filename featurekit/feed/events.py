@@ -1,0 +1,184 @@
+"""Turns the rows of a push into changes of online states, one event at a time or many."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
+
+from featurekit.core.kept import PerView
+from featurekit.core.keys import (
+    floor_key,
+    ids_prefix,
+    joined_key,
+    key_encoder,
+    state_key,
+    state_prefix,
+)
+from featurekit.core.values import ERROR
+from featurekit.define.plan import View
+from featurekit.language.to_python import to_python
+from featurekit.online.state.ids import Ids, Row
+from featurekit.online.state.state import Event
+
+CHUNK = 500
+_T = TypeVar("_T")
+_NO_EVENT: Event = (0, 0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did: rows taken, entities whose states changed, rows without an entity in some
+    view (S2), rows with an erring slot (R3), rows set aside (S1), rows left out since their entity
+    was forgotten after they arrived."""
+
+    rows: int
+    entities: int
+    null_keys: int
+    erring: int
+    quarantined: int = 0
+    forgotten: int = 0
+
+
+class ViewWriter:
+    """A view, made ready to take events."""
+
+    def __init__(self, project: str, view: View) -> None:
+        self.view = view
+        self.prefix = state_prefix(project, view)
+        self.keys = [(key_encoder(p.type), p.name) for p in view.join_keys]
+        self.slots = [_slot_function(slot) for slot in view.slots]
+        columns = [slot.column for slot in view.slots if slot.transform is None]
+        whole = len(columns) == len(view.slots) > 1
+        self.columns: Any = itemgetter(*columns) if whole else None
+        self.ids = None if view.dedupe_us is None else Ids(view)
+        self.ids_prefix = ids_prefix(project, view)
+        self.floor_key = floor_key(project, view)
+
+    def key(self, row: Mapping[str, Any]) -> bytes | None:
+        """The key of the row's entity; None for a row that belongs to none."""
+        parts = []
+        for encode, name in self.keys:
+            value = row[name]
+            if value is None:
+                return None
+            parts.append(encode(value))
+        return state_key(self.prefix, joined_key(parts))
+
+    def event(self, row: Mapping[str, Any]) -> Event:
+        """The row as the view's states keep it, but for its end."""
+        if self.columns is not None:
+            return row["__ts"], row["__created"], self.columns(row)
+        return row["__ts"], row["__created"], tuple([slot(row) for slot in self.slots])
+
+    def ending(self, event: Event, end: int) -> Event:
+        """The event with the instant from which it counts no more, where the view keeps one."""
+        if self.view.source.op is None:
+            return event
+        return event[0], event[1], (*event[2], end)
+
+
+@functools.cache
+def _writers(project: str) -> PerView[ViewWriter]:
+    return PerView(partial(ViewWriter, project))
+
+
+def writer_of(project: str, view: View) -> ViewWriter:
+    """The view's writer, made once: its transforms are compiled."""
+    return _writers(project)(view)
+
+
+def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
+    if slot.transform is None:
+        column = slot.column
+        return lambda row: row[column]
+    function = to_python(slot.transform)
+    names = [p.name for p in slot.transform.params]
+    return lambda row: function(*[row[n] for n in names])
+
+
+class RowEvents:
+    """The entity and the event of each row, made once."""
+
+    def __init__(self, writer: ViewWriter) -> None:
+        self.writer = writer
+        self.made: dict[int, tuple[Row, bytes | None, Event]] = {}
+
+    def __call__(self, row: Row) -> tuple[bytes | None, Event]:
+        found = self.made.get(id(row))  # no row goes while this holds it
+        if found is None:
+            key = self.writer.key(row)
+            event = _NO_EVENT if key is None else self.writer.event(row)
+            found = self.made[id(row)] = row, key, event
+        return found[1], found[2]
+
+    def entities(self, rows: Iterable[Row]) -> set[bytes]:
+        """The entities that rows belong to."""
+        return {key for row in rows if (key := self(row)[0]) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The rows of a push as events of each view's entities: nothing is written yet."""
+
+    events: list[tuple[View, dict[bytes, list[Event]]]]
+    done: Pushed
+    rows: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = field(default_factory=list)
+    """For views whose source has an `event_id`: the rows of each id (T7)."""
+    made: list[RowEvents] = field(default_factory=list)
+    """Of each of `rows`, the events that were made of them."""
+
+
+def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
+    """The events that `rows` (a source's columns, `__ts`, `__created`) are to each of `views`."""
+    null_keys = erring = entities = 0
+    found: list[tuple[View, dict[bytes, list[Event]]]] = []
+    by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
+    made: list[RowEvents] = []
+    for view in views:
+        writer = writer_of(project, view)
+        events = RowEvents(writer)
+        grouped: dict[bytes, list[Event]] = {}
+        of_ids: dict[bytes, list[Row]] = {}
+        for row in rows:
+            if writer.ids is not None:
+                of_ids.setdefault(writer.ids_prefix + writer.ids.name(row), []).append(row)
+            key, event = events(row)
+            if key is None:
+                null_keys += 1
+                continue
+            erring += ERROR in event[2]
+            grouped.setdefault(key, []).append(event)
+        entities += len(grouped)
+        if writer.ids is None:
+            found.append((view, grouped))
+        else:
+            by_id.append((writer, of_ids))
+            made.append(events)
+    return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
+
+
+class Early(Generic[_T]):
+    """Something that may be found before it is asked for; its errors are raised where it is."""
+
+    def __init__(self, find: Callable[[], _T]) -> None:
+        self._find = find
+        self._found: tuple[_T] | Exception | None = None
+
+    def begin(self) -> None:
+        """Find it."""
+        try:
+            self._found = (self._find(),)
+        except Exception as error:
+            self._found = error
+
+    def get(self) -> _T:
+        """What was found."""
+        if self._found is None:
+            return self._find()
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found[0]

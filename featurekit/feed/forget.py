@@ -1,0 +1,455 @@
+"""Removes one entity's events and states everywhere, and keeps them from coming back.
+
+First a tombstone is recorded, from which on nothing reads the events that arrived until then. Then
+the states go, those of other views over the same events are made anew, the log of pushes is
+rewritten, and the source's files where that is asked for. A run that dies half way is run again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.keys import encode_key, project_key
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.status import NEVER, NEVER_VISIBLE
+from featurekit.core.types import Type, instant
+from featurekit.define.definitions import Entity, EventSource
+from featurekit.define.plan import View
+from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
+from featurekit.feed.materialise import materialize_view
+from featurekit.log import journal
+from featurekit.log.compaction import alone_in
+from featurekit.log.journal import SUFFIX
+from featurekit.log.segments import (
+    log_folder,
+    of_table,
+    put_journal,
+    put_segment,
+    read_segment,
+    segments,
+)
+from featurekit.log.tombstones import has_events, make_secret
+from featurekit.online.state.blocks import head_key, state_keys
+from featurekit.online.state.ids import Ids
+from featurekit.online.state.state import State, newest_arrival
+from featurekit.online.state.update import update_states
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import fed_views, locked
+from featurekit.project.registry import Tombstone
+from featurekit.sources.events import numbered_rows, source_files
+from featurekit.sources.rewrite import remove_rows
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+Progress = Callable[[str, int, int], None]
+
+_POLL_S, _PATIENCE_S = 0.05, 60.0
+_STEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """A file that held rows of the entity, and whether they are gone from it."""
+
+    path: str
+    rows: int
+    rewritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """What `forget` did. `until`: events that arrived until then are gone. `states`: removed, by
+    "view:fingerprint"; `repaired`: states of other views made anew without the events; `log_rows`:
+    removed from the log of pushes; `files`: source files that hold or held rows; `set_aside`: files
+    of quarantined rows that may hold some; `unknown`: versions with states whose keys nothing can
+    read, which `gc` removes."""
+
+    entity: str
+    until: dt.datetime
+    states: Mapping[str, int]
+    repaired: Mapping[str, int]
+    log_rows: int
+    files: tuple[FileRows, ...]
+    set_aside: tuple[FileRows, ...]
+    unknown: tuple[str, ...]
+
+
+def forget(
+    store: FeatureStore,
+    name: str,
+    keys: Mapping[str, Any],
+    *,
+    rewrite_files: bool,
+    progress: Progress = lambda what, done, total: None,
+) -> Forgot:
+    """See `FeatureStore.forget`."""
+    entity = _entity(store, name)
+    types = dict(entity.join_keys)
+    values = _checked(entity, keys)
+    views = store.repo.views.values()
+    sources = [s for s in store.repo.sources.values() if has_events(views, s, name, types)]
+    others = _others(store, sources, types)
+    online = store.online
+    with ExitStack() as stack:
+        for source in sorted(s.name for s in sources):
+            stack.enter_context(locked(online, store.project, source))
+        until = online.now_us()
+        secret = make_secret(store.state_dir)
+        digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
+        tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
+        number = store.registry.forget(tombstone)
+        # Also for one that has begun since: it may not have seen the record.
+        _settle(online, store.project, sources, online.now_us())
+        con = store.connect()
+        stack.callback(con.close)
+        mine = _Rows(con, types, values, until)
+        repaired = {
+            f"{view.name}:{view.fingerprint}": _repair(store, con, view, mine, until)
+            for view in others
+        }
+        states, unknown = _remove_states(store, name, types, values, until, progress)
+        log_rows = sum(mine.strip_log(store.state_dir, s.name) for s in sources)
+        files = tuple(
+            f for s in sources for f in _files(store, con, s, mine, rewrite=rewrite_files)
+        )
+        aside = tuple(f for s in sources for f in _set_aside(store, s, values))
+    removed = {
+        "states": sum(states.values()),
+        "repaired": sum(repaired.values()),
+        "log_rows": log_rows,
+        "file_rows": sum(f.rows for f in files if f.rewritten),
+    }
+    store.registry.forgot(number, removed)
+    return Forgot(name, instant(until), states, repaired, log_rows, files, aside, unknown)
+
+
+# --- who ------------------------------------------------------------------------------------------
+
+
+def _entity(store: FeatureStore, name: str) -> Entity:
+    known = {e.name: e for view in store.repo.views.values() for e in view.entities}
+    if name not in known:
+        raise DefinitionError(f"no view is of an entity {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The key's values as their types hold them."""
+    if keys.keys() != entity.join_keys.keys():
+        raise EntityFrameError(
+            f"entity {entity.name!r} is named by {', '.join(entity.join_keys)}, found "
+            f"{', '.join(map(str, keys)) or 'nothing'}"
+        )
+    values = {}
+    for name, type_ in entity.join_keys.items():
+        try:
+            values[name] = canonical(keys[name], type_, zone_name="UTC")
+        except Misfit as reason:
+            raise EntityFrameError(f"entity {entity.name!r}, {name!r}: {reason}") from None
+    return values
+
+
+def _others(
+    store: FeatureStore, sources: Sequence[EventSource], types: Mapping[str, Type]
+) -> list[View]:
+    """The views that are fed with the sources' events, but keyed by something else, and those that
+    remember ids (T7), whose memories hold the rows of all."""
+    names = {source.name for source in sources}
+    found = []
+    for view in fed_views(store.online, store.project):
+        apart = not _keyed_by(view, types) or view.dedupe_us is not None
+        if view.source.name in names and apart:
+            if not store.readable(view):
+                raise RegistryError(
+                    f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
+                    f"source {view.source.name!r} as it was defined before, so its states cannot "
+                    "be made anew; let its successor come to be live (`featurekit materialize`), "
+                    "and if it is retained, let go of it (`featurekit gc --retained`)"
+                )
+            found.append(view)
+    return found
+
+
+def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
+    keys = {p.name: p.type for p in view.join_keys}
+    return all(keys.get(name) == type_ for name, type_ in types.items())
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], until: int) -> None:
+    """Wait for the pushes that were under way: what they stamped before `until` is to go too."""
+    begun = time.monotonic()
+    for source in sources:
+        while online.settled_until(project_key(project, "pushes", source.name)) < until:
+            if time.monotonic() - begun > _PATIENCE_S:
+                raise OnlineError(
+                    f"a push to source {source.name!r} does not end, and may hold events of the "
+                    "entity; that it is forgotten is recorded, and holds for what is read: run "
+                    "this again for the states, a dead push is given up after ten minutes"
+                )
+            time.sleep(_POLL_S)
+
+
+class _Rows:
+    """The rows of the entity that arrived until an instant, wherever they are asked for."""
+
+    def __init__(
+        self, con: Any, types: Mapping[str, Type], values: Mapping[str, Any], until: int
+    ) -> None:
+        import pyarrow as pa
+
+        self.con, self.types, self.values, self.until = con, types, values, until
+        arrays = {n: pa.array([values[n]], type=t.arrow) for n, t in types.items()}
+        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in types.items())
+        con.register("__who_arrow", pa.table(arrays))
+        con.execute(f"CREATE TEMP TABLE __who AS SELECT {typed} FROM __who_arrow")
+        con.unregister("__who_arrow")
+
+    def sql(self, relation: str) -> str:
+        """Those of a relation with a source's columns and `__created`."""
+        names = ", ".join(map(quote, self.types))
+        return (
+            f"(SELECT * FROM {relation} SEMI JOIN __who USING ({names}) "
+            f"WHERE __created <= {self.until})"
+        )
+
+    def strip_log(self, state_dir: Path, source: str) -> int:
+        """Rewrite the segments of a source's log that hold some; how many rows went. Segments that
+        were joined into others and wait for their removal are rewritten with them."""
+        folder = log_folder(state_dir, source)
+        if not folder.is_dir():
+            return 0
+        with alone_in(folder, wait=True):
+            found = sorted(path for path in folder.iterdir() if path.suffix in (".parquet", SUFFIX))
+            for path in found:
+                if path.suffix == SUFFIX:
+                    journal.end(path)  # whoever appends to it goes on in another
+            counted = segments(state_dir, source)
+            gone = {path: self._strip(path) for path in found}
+        return sum(gone.get(path, 0) for path in counted)
+
+    def _strip(self, path: Path) -> int:
+        if path.suffix == SUFFIX:
+            table = read_segment(path)
+            if table is None:
+                return 0
+            relation, put = of_table(self.con, table), put_journal
+        else:
+            relation, put = f"read_parquet([{text_literal(str(path))}])", put_segment
+        columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+        if not {name for name, *_ in columns} >= self.types.keys():
+            return 0  # written before the source had such a column
+        same = " AND ".join(f"w.{quote(n)} = s.{quote(n)}" for n in self.types)
+        held = self.con.execute(
+            f"SELECT __row FROM (SELECT *, row_number() OVER () - 1 AS __row FROM {relation}) s "
+            f"SEMI JOIN __who w ON {same} WHERE __created <= {self.until}"
+        ).fetchall()
+        if held:
+            rows = {n for (n,) in held}
+            table = read_segment(path)
+            put(path, table.filter([i not in rows for i in range(table.num_rows)]))
+        return len(held)
+
+
+def _files(
+    store: FeatureStore, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
+) -> Iterator[FileRows]:
+    """The source's files that hold rows of the entity."""
+    for file in source_files(source, store.path):
+        found = mine.sql(numbered_rows(con, source, file.path))
+        rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
+        if rows:
+            if rewrite:
+                remove_rows(con, source, Path(file.path), rows)
+            yield FileRows(file.path, len(rows), rewritten=rewrite)
+
+
+def _set_aside(
+    store: FeatureStore, source: EventSource, values: Mapping[str, Any]
+) -> Iterator[FileRows]:
+    """The files of quarantined rows in which some have the texts of the entity's keys."""
+    import pyarrow.parquet as pq
+
+    wanted = {name: str(value) for name, value in values.items()}
+    for path in sorted((store.state_dir / "quarantine").glob(f"{source.name}.*")):
+        if path.suffix == ".jsonl":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line)["values"] for line in lines]
+        elif path.suffix == ".parquet":
+            rows = pq.read_table(path, partitioning=None).to_pylist()
+        else:
+            continue
+        count = sum(
+            all(_text(row.get(name)) == text for name, text in wanted.items()) for row in rows
+        )
+        if count:
+            yield FileRows(str(path), count, rewritten=False)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) -> int:
+    """Make the states that the entity's events are in anew, without them; how many there are.
+
+    Where ids are remembered all states are: without an event of the entity another one of its id
+    may count, for another entity (T7).
+    """
+    if view.dedupe_us is not None:
+        events = store.snapshot(con, view)
+        done = materialize_view(con, store.online, store.project, view, events, until=until)
+        return done.entities
+    names = [p.name for p in view.join_keys]
+    relation = store.with_forgotten(con, store.source(view.source.name))
+    known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in names)
+    table = con.sql(
+        f"SELECT DISTINCT {', '.join(map(quote, names))} FROM {mine.sql(relation)} WHERE {known}"
+    ).to_arrow_table()
+    columns = [table.column(i).cast(p.type.arrow).to_pylist() for i, p in enumerate(view.join_keys)]
+    entities = list(zip(*columns, strict=True))
+    if entities:
+        events = store.snapshot(con, view)
+        materialize_view(con, store.online, store.project, view, events, until=until, only=entities)
+    return len(entities)
+
+
+def _remove_states(
+    store: FeatureStore,
+    name: str,
+    types: Mapping[str, Type],
+    values: Mapping[str, Any],
+    until: int,
+    progress: Progress,
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Remove the entity's states of every version of every view; how many of which, and versions
+    that neither the registry nor the repo knows."""
+    online = store.online
+    known = {(v.name, v.fingerprint): v for v in _all_views(store)}
+    fed = {(v.name, v.fingerprint) for v in fed_views(online, store.project)}
+    wanted = {n: encode_key(types[n], values[n]) for n in types}
+    total, looked = online.count(), 0
+    removed: dict[str, int] = {}
+    unknown: dict[str, None] = {}
+    for keys in online.scan(project_key(store.project, "state") + b":"):
+        looked += _STEP
+        progress("states", min(looked, total), total)
+        for key in keys:
+            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            elif _is_of(store, view, name, types) and _parts(view, rest, types) == wanted:
+                _remove_state(online, view, key, until, fed=version in fed)
+                shown = ":".join(version)
+                removed[shown] = removed.get(shown, 0) + 1
+    for keys in online.scan(project_key(store.project, "block") + b":"):
+        for key in keys:
+            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            elif _is_of(store, view, name, types) and _parts(view, rest, types) == wanted:
+                _remove_left_block(online, view, key)
+    for keys in online.scan(project_key(store.project, "ids") + b":"):
+        for key in keys:
+            _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            elif version not in fed:  # what is fed was made anew
+                _remove_memory(online, view, key, types, wanted)
+    progress("states", total, total)
+    return removed, tuple(unknown)
+
+
+def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:
+    """Remove a block that no state has, as it is where a state's key alone was removed."""
+    head = head_key(key)
+    assert head is not None
+    while True:
+        (blob,) = online.read([head])
+        if blob is not None and key in state_keys(view, head, blob):
+            return
+        if online.delete_if([key], [head], [blob]):
+            return
+
+
+def _remove_memory(
+    online: OnlineStore,
+    view: View,
+    key: bytes,
+    types: Mapping[str, Type],
+    wanted: Mapping[str, bytes],
+) -> None:
+    """Remove what a version that is fed no more remembers of an id, if a row is the entity's."""
+    (blob,) = online.read([key])
+    for row in Ids(view).decode(blob):
+        values = {name: row.get(name) for name in types}
+        if None in values.values():
+            continue
+        if {n: encode_key(types[n], value) for n, value in values.items()} == wanted:
+            online.delete([key])
+            return
+
+
+def _all_views(store: FeatureStore) -> Iterator[View]:
+    registry = store.registry
+    for name in registry.names("view"):
+        for fingerprint, *_ in registry.versions("view", name):
+            found = registry.definition("view", name, fingerprint)
+            assert isinstance(found, View)
+            yield found
+    yield from fed_views(store.online, store.project)
+
+
+def _is_of(store: FeatureStore, view: View, name: str, types: Mapping[str, Type]) -> bool:
+    """Whether a version of a view is keyed by the entity; of two entities with one key, by the one
+    that the repo's view of that name has."""
+    written = store.repo.views.get(view.name)
+    named = written is None or any(e.name == name for e in written.entities)
+    return _keyed_by(view, types) and named
+
+
+def _parts(view: View, rest: bytes, types: Mapping[str, Type]) -> dict[str, bytes]:
+    """The encoded values of the given keys in the end of a state's key, `{2:i1…}`."""
+    parts, at = {}, 1
+    for param in view.join_keys:
+        colon = rest.index(b":", at)
+        end = colon + 1 + int(rest[at:colon])
+        if param.name in types:
+            parts[param.name] = rest[colon + 1 : end]
+        at = end
+    return parts
+
+
+def _remove_state(online: OnlineStore, view: View, key: bytes, until: int, *, fed: bool) -> None:
+    """Remove a state, or, where events arrived since, what it knew of the time before."""
+
+    def change(_: int, state: State) -> None:
+        state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
+
+    while True:
+        (blob,) = online.read([key])
+        if blob is not None and fed and newest_arrival(blob) > until:
+            update_states(online, view, [key], change, create=False)
+            return
+        if blob is None or online.delete_if(state_keys(view, key, blob), [key], [blob]):
+            return

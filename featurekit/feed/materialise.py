@@ -1,0 +1,224 @@
+"""Turns a source's events into the online states of a view: a backfill, whole or incremental.
+
+A run takes over an interval of arrivals, (after, until], and puts what the files and the log say of
+it in the place of what the states knew of it. So it may be repeated, or die half way and be run
+again, and pushes that arrive meanwhile are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featurekit.core.keys import entity_key, state_key, state_prefix
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER, NEVER_VISIBLE
+from featurekit.core.types import instant
+from featurekit.define.plan import View
+from featurekit.errors import OnlineError
+from featurekit.feed.entity_events import Group, count, found, remembering
+from featurekit.feed.remember import remember
+from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.events import EventRows
+from featurekit.offline.view_events import view_events
+from featurekit.online.state.blocks import is_head
+from featurekit.online.state.encode_many import state_keys
+from featurekit.online.state.state import State, newest_arrival
+from featurekit.online.state.update import update_states
+from featurekit.online.store.protocol import OnlineStore
+
+_CHUNK = 500
+_AHEAD = 2
+"""Groups that wait to be written."""
+
+Progress = Callable[[int, int], None]
+"""Called with entities done and entities in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """What a run did to one view: `events` read in the interval, `null_keys` of them without an
+    entity (S2), `erring` of them with an erring slot (R3), and states written."""
+
+    view: str
+    entities: int
+    events: int
+    null_keys: int
+    erring: int
+
+
+def materialize_view(
+    con: Any,
+    store: OnlineStore,
+    project: str,
+    view: View,
+    events: EventRows,
+    *,
+    after: int = NEVER,
+    until: int,
+    only: Sequence[Sequence[Any]] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Materialized:
+    """Write the states of every entity with an arrival in (after, until], and what is remembered of
+    their ids (T7); or the states of those entities of `only`, the values of the view's join keys,
+    alone."""
+    if view.dedupe_us is not None and after != NEVER:
+        # What arrives may end or replace what arrived so long before, and nothing older.
+        after = max(after - view.dedupe_us, NEVER + 1)
+    arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
+    since = f"__created > {after}" if after != NEVER else "TRUE"
+    relation = f"(SELECT * FROM {arrived} WHERE {since})"
+    counting = counted_rows(con, view, arrived)
+    made_of = f"(SELECT * FROM {counting} WHERE {since})"
+    if only is not None:
+        names = ", ".join(quote(p.name) for p in view.join_keys)
+        asked = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
+        relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
+    made = view_events(con, view, made_of)
+    prefix = state_prefix(project, view)
+    # What comes to be there from now on is of pushes that arrive later, and no leftover.
+    left: set[bytes] = set()
+    if after == NEVER:
+        left = set(store.keys(prefix) if only is None else _keys(view, prefix, only))
+    if view.dedupe_us is None:
+        counts, groups = found(con, view, relation, made)
+    else:
+        counts = count(con, view, relation, made)
+        groups = remembering(con, view, relation, made)
+    done = 0
+    for group in _written(_Run(store, view, prefix, after, until), groups, left):
+        done += len(group)
+        progress(done, counts.entities)
+    if not done:
+        progress(0, counts.entities)
+    _empty(store, view, sorted(left), until)
+    if view.dedupe_us is not None and only is None:
+        remember(con, store, project, view, arrived, counting, after=after, until=until)
+    return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
+
+
+def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
+    """The keys of entities' states."""
+    types = [p.type for p in view.join_keys]
+    return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
+
+
+def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
+    """A temporary table of entities, by the names of the view's join keys."""
+    import pyarrow as pa
+
+    table = quote(f"__only_{view.name}")
+    columns = {
+        p.name: pa.array([e[i] for e in entities], type=p.type.arrow)
+        for i, p in enumerate(view.join_keys)
+    }
+    typed = ", ".join(
+        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
+    )
+    con.register("__only_arrow", pa.table(columns))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM __only_arrow")
+    con.unregister("__only_arrow")
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Where a run writes to, and the interval that it takes over."""
+
+    store: OnlineStore
+    view: View
+    prefix: bytes
+    after: int
+    until: int
+
+
+def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
+    """Write the groups, and give back each that is written; their keys are taken out of `left`,
+    those that are known to be there.
+
+    While groups are on their way the next one is made. Two are written at a time, so that the store
+    has work while the bytes of one are put together.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        under_way: deque[tuple[Group, Future[None]]] = deque()
+        for group in groups:
+            keys = state_keys(run.prefix, group.keys)
+            known = [i for i, key in enumerate(keys.to_pylist()) if key in left] if left else []
+            left.difference_update(keys[i].as_py() for i in known)
+            # An incremental run finds most states there, and has to read them anyway.
+            absent = group.plain & (run.after == NEVER)
+            absent[known] = False
+            made = group.states if group.plain.any() else None
+            under_way.append((group, pool.submit(_write, run, group, keys, made, absent)))
+            if len(under_way) > _AHEAD:
+                yield _waited(*under_way.popleft())
+        while under_way:
+            yield _waited(*under_way.popleft())
+
+
+def _waited(group: Group, written: Future[None]) -> Group:
+    written.result()
+    return group
+
+
+def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
+    """Create the states of entities that are `absent`, where no push was faster; read and write all
+    others in transactions."""
+    others = np.flatnonzero(~absent)
+    if absent.any():
+        if others.size:
+            numbers = np.flatnonzero(absent)
+            there = numbers[run.store.create(keys.take(numbers), made.take(numbers))]
+        else:
+            there = np.array(run.store.create(keys, made), np.int64)
+        others = np.sort(np.concatenate([others, there]))
+    for first in range(0, len(others), _CHUNK):
+        _replace(run, group, keys, made, others[first : first + _CHUNK].tolist())
+
+
+def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) -> None:
+    view, after, until = run.view, run.after, run.until
+
+    def whole(i: int, blob: bytes | None) -> bytes | None:
+        """What the run says is all that is known of an entity without later arrivals."""
+        if not group.plain[numbers[i]]:
+            return None
+        known = blob is not None and (after != NEVER or is_head(blob))
+        if known or (blob is not None and newest_arrival(blob) > until):
+            return None
+        value: bytes = made[numbers[i]].as_py()
+        return value
+
+    def change(i: int, state: State) -> None:
+        entity = group.entities[numbers[i]]
+        _check_memory(view, state, until)
+        state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
+
+    update_states(run.store, view, [keys[i].as_py() for i in numbers], change, whole=whole)
+
+
+def _check_memory(view: View, state: State, until: int) -> None:
+    """Refuse to bring rows that a state has already let go of others without knowing (T7)."""
+    if view.dedupe_us is not None and state.newest_arrival - view.dedupe_us > until:
+        newest = instant(state.newest_arrival).isoformat()
+        raise OnlineError(
+            f"view {view.name!r}: rows that arrived up to {newest} were pushed, which is more than "
+            f"dedupe_within after {instant(until).isoformat()}, and ids that arrived before were "
+            "held against them; materialise up to a later instant (a push that died delays it by "
+            "ten minutes)"
+        )
+
+
+def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
+    """Let go of what the states of entities that left the files and the log knew of the past."""
+
+    def change(_: int, state: State) -> None:
+        state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
+
+    for first in range(0, len(keys), _CHUNK):
+        update_states(store, view, keys[first : first + _CHUNK], change, create=False)

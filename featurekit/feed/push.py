@@ -1,0 +1,108 @@
+"""Takes the rows of a push to both paths: announced, checked, kept in the log, then online."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.keys import project_key
+from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
+from featurekit.feed import events as events_module
+from featurekit.feed import settle
+from featurekit.feed.events import Early, Pushed
+from featurekit.log.compaction import compact
+from featurekit.log.tombstones import Forgotten
+from featurekit.project.deployment import locked, missed
+from featurekit.sources.rows import TakenRows, read_rows, stamped
+
+if TYPE_CHECKING:
+    from featurekit.define.definitions import EventSource
+    from featurekit.define.plan import View
+    from featurekit.store import FeatureStore
+
+
+def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
+    """See `FeatureStore.push`."""
+    definition = store.source(source)
+    taken = read_rows(definition, rows, state_dir=store.state_dir)
+    online, work = store.online, _Push(store, definition, taken)
+    own = work.own
+    with locked(online, store.project, source) if own else nullcontext():
+        pushes = project_key(store.project, "pushes", source)
+        asked = store.feeding.keys
+        # Rows that arrive now are after every tombstone of before, and a forgetting waits for this
+        # push where its own is later. Others are held against what is there from now on.
+        now_all = definition.event_id is None and not own
+        early = work.forgotten.begin if now_all else None
+        token, now, values = online.open_push(pushes, asked, meanwhile=early)
+        try:
+            # After the announcement: a version that is published later waits for this push.
+            fed = store.feeding.views(asked, values)
+            done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
+        except BaseException:
+            with suppress(StoreUnavailable):  # what went wrong first is the one to tell
+                online.close_push(pushes, token)
+            raise
+    if work.due:
+        # The push is done whether this is or not; a later one tries again, and who reads the log is
+        # told what is wrong with it.
+        with suppress(Exception):
+            compact(store.state_dir, source)
+    return done
+
+
+class _Push:
+    """A push that is under way. `due` says afterwards whether the log's files are to be joined."""
+
+    def __init__(self, store: FeatureStore, definition: EventSource, taken: TakenRows) -> None:
+        self.store, self.definition, self.taken = store, definition, taken
+        self.forgotten: Early[Forgotten] = Early(partial(store.forgotten, definition))
+        self.own = taken.own  # before the rows have their arrivals
+        self.kept: Any = None
+        self.logged = self.due = False
+
+    def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
+        """Take the rows, announced at `now` as `opened`, to the log and to those of the source's
+        views that can be fed."""
+        store, definition, taken = self.store, self.definition, self.taken
+        views = [v for v in of_source if store.readable(v)]
+        if not views:
+            raise RegistryError(
+                f"no applied service reads source {definition.name!r} as it is defined now; run "
+                "`featurekit apply` first"
+            )
+        events: Any = taken.arrived(now)
+        stamps = [now] * len(events)
+        if definition.event_id is not None and not self.own:
+            stamps, events = settle.claim(
+                store.online, store.project, views, events, now, meanwhile=self.forgotten.begin
+            )
+        arrived = len(events)
+        events = self.forgotten.get().left(events)
+        prepared = events_module.prepare(store.project, views, events)
+        if self.own:
+            settle.check(store.online, prepared)
+        missed(store.online, store.project, [v for v in of_source if v not in views])
+        self.kept = events
+        if taken.rows is None and len(events) == arrived:
+            self.kept = stamped(definition, taken.table, stamps)
+        try:
+            done = settle.write(store.online, prepared, opened, self._log)
+        except OnlineError as error:
+            if not self.logged:
+                raise
+            again = "do not push them again: " if definition.event_id is None else ""
+            raise type(error)(
+                f"{error}\nThe {len(events)} rows are in the offline log; {again}"
+                "`featurekit materialize` brings them online"
+            ) from error
+        left_out = arrived - len(events)
+        if not taken.quarantined and not left_out:
+            return done
+        return replace(done, quarantined=taken.quarantined, forgotten=left_out)
+
+    def _log(self) -> None:
+        self.due = self.store.push_log.keep(self.definition, self.kept)
+        self.logged = True

@@ -1,0 +1,134 @@
+"""Turns the rows of a source with an `event_id` into what a view's version remembers of ids (T7).
+
+It is the second half of materialising such a view: the states are written first, and the memories
+after them, which then put right whatever rows that were pushed meanwhile are held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.define.plan import View
+from featurekit.feed.events import ViewWriter
+from featurekit.feed.settle import settle_ids
+from featurekit.online.state.ids import Row
+from featurekit.online.store.protocol import OnlineStore
+
+_CHUNK = 500
+_BATCH = 50_000
+
+
+def remember(
+    con: Any,
+    store: OnlineStore,
+    project: str,
+    view: View,
+    arrived: str,
+    counting: str,
+    *,
+    after: int,
+    until: int,
+) -> None:
+    """Put the rows of `arrived` with an arrival in (after, until] in the place of those remembered.
+
+    `counting` are those of `arrived` that count. Where much time has passed, ids that no row can be
+    held against any more are let go, and the floor is moved.
+    """
+    writer = ViewWriter(project, view)
+    assert writer.ids is not None
+    assert view.dedupe_us is not None
+    known = store.read([writer.floor_key])[0]
+    floor = NEVER if known is None else int(known)
+    wanted = until - view.dedupe_us
+    whole = after == NEVER
+    sweep = whole or wanted - floor >= view.dedupe_us
+    if sweep:
+        floor = max(floor, wanted)
+    relation = f"(SELECT * FROM {arrived} WHERE __created > {after})"
+    if whole:
+        # Of what arrived before the floor, what rows after it are held against.
+        near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
+        columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
+        of = arrived if view.source.op is not None else counting
+        relation = (
+            f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} "
+            f"UNION ALL SELECT {columns} FROM {of} WHERE {near})"
+        )
+    written: set[bytes] = set()
+    for chunk in _chunks(_by_id(con, writer, relation)):
+        _replace(store, writer, chunk, after, until, floor)
+        written |= chunk.keys()
+    if sweep:
+        others = [key for key in store.keys(writer.ids_prefix) if key not in written]
+        for first in range(0, len(others), _CHUNK):
+            # In an incremental run rows that it did not find again stay as they are.
+            span = (after, until) if whole else (until, until)
+            names: dict[bytes, list[Row]] = {key: [] for key in others[first : first + _CHUNK]}
+            _replace(store, writer, names, *span, floor)
+        store.write({writer.floor_key: b"%d" % floor})
+
+
+def _by_id(con: Any, writer: ViewWriter, relation: str) -> Iterator[tuple[bytes, list[Row]]]:
+    """The rows of each id, by the key of its memory."""
+    ids, schema = writer.ids, writer.view.source.schema
+    assert ids is not None
+    columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
+    reader = con.sql(
+        f"SELECT {columns} FROM {relation} ORDER BY {quote(ids.event_id)}"
+    ).to_arrow_reader(_BATCH)
+
+    def rows() -> Iterator[Row]:
+        for batch in reader:
+            for i, param in enumerate(schema):
+                if batch.column(i).type != param.type.arrow:
+                    cast = batch.column(i).cast(param.type.arrow)
+                    batch = batch.set_column(i, param.name, cast)
+            yield from batch.to_pylist()
+
+    for _, group in groupby(rows(), key=lambda row: row[ids.event_id]):
+        found = list(group)
+        yield writer.ids_prefix + ids.name(found[0]), found
+
+
+def _chunks(named: Iterator[tuple[bytes, list[Row]]]) -> Iterator[dict[bytes, list[Row]]]:
+    chunk: dict[bytes, list[Row]] = {}
+    for key, rows in named:
+        chunk[key] = rows
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = {}
+    if chunk:
+        yield chunk
+
+
+def _replace(
+    store: OnlineStore,
+    writer: ViewWriter,
+    chunk: dict[bytes, list[Row]],
+    after: int,
+    until: int,
+    floor: int,
+) -> None:
+    """Put the rows of `chunk` in the place of those of their ids that arrived in (after, until],
+    and let go of what arrived before `floor`."""
+    ids = writer.ids
+    assert ids is not None
+    pushed: set[bytes] = set()
+
+    def change(blobs: list[bytes | None]) -> list[bytes | None]:
+        out: list[bytes | None] = []
+        for (key, rows), blob in zip(chunk.items(), blobs, strict=True):
+            others = [r for r in ids.decode(blob) if not after < r["__created"] <= until]
+            if any(row["__created"] > until for row in others):
+                pushed.add(key)
+            out.append(ids.encode(ids.kept(ids.merged(others, rows), floor)))
+        return out
+
+    store.update(list(chunk), change)
+    if pushed:
+        # What was pushed since was held against less, or against more, than is known now.
+        settle_ids(store, writer, {key: [] for key in sorted(pushed)})

@@ -1,0 +1,57 @@
+"""Turns the names of views and the keys of entities into what a materialisation is to fill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurekit.core.coerce import Misfit, canonical
+from featurekit.define.plan import View
+from featurekit.errors import EntityFrameError, RegistryError
+
+
+def of_names(views: Sequence[View], names: Sequence[str] | None) -> list[View]:
+    """The versions of the named views, all without names. RegistryError for an unknown name."""
+    if names is None:
+        return list(views)
+    known = dict.fromkeys(view.name for view in views)
+    for name in names:
+        if name not in known:
+            raise RegistryError(f"no applied view is named {name!r}; there are {', '.join(known)}")
+    return [view for view in views if view.name in names]
+
+
+def of_entities(
+    views: Sequence[View], entities: Sequence[Mapping[str, Any]]
+) -> list[list[tuple[Any, ...]]]:
+    """For each view, the entities that are named by its join keys: their values, in the order of
+    the keys. EntityFrameError for one that no view has, or a value of another type."""
+    found: list[dict[tuple[Any, ...], None]] = [{} for _ in views]
+    for number, entity in enumerate(entities):
+        where = f"entity {number} (the first is 0)"
+        if not isinstance(entity, Mapping):
+            raise EntityFrameError(f"{where} is {entity!r}; write a dict of its join keys")
+        fitting = [i for i, v in enumerate(views) if {p.name for p in v.join_keys} == entity.keys()]
+        if not fitting:
+            raise EntityFrameError(
+                f"{where} has {', '.join(map(str, entity)) or 'no keys'}, and no view has exactly "
+                f"these join keys; there are {_keys(views)}"
+            )
+        for i in fitting:
+            found[i][_values(views[i], entity, where)] = None
+    return [list(asked) for asked in found]
+
+
+def _keys(views: Sequence[View]) -> str:
+    shown = {f"{v.name} by {', '.join(p.name for p in v.join_keys)}": None for v in views}
+    return "; ".join(shown) or "no views"
+
+
+def _values(view: View, entity: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    values = []
+    for param in view.join_keys:
+        try:
+            values.append(canonical(entity[param.name], param.type, zone_name="UTC"))
+        except Misfit as reason:
+            raise EntityFrameError(f"{where}, {param.name!r}: {reason}") from None
+    return tuple(values)

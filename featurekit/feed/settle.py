@@ -1,0 +1,265 @@
+"""Writes the events of a push, and settles which rows of an id count (T7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from featurekit.core.types import instant
+from featurekit.define.plan import View
+from featurekit.errors import OnlineError
+from featurekit.feed.events import CHUNK, Prepared, Pushed, RowEvents, ViewWriter, writer_of
+from featurekit.online.state.ids import Row
+from featurekit.online.state.splice import splice_of
+from featurekit.online.state.state import Event, State, decode_state
+from featurekit.online.state.update import add_events
+from featurekit.online.store.protocol import OnlineStore
+
+
+def write(
+    store: OnlineStore,
+    prepared: Prepared,
+    closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> Pushed:
+    """Add the events to the states, each entity's at once and a small push's all at once (A2); then
+    the announced push `closing`, its key and token, is over. Before anything is written `meanwhile`
+    is called, as the store is waited for; nothing is where it raises."""
+    changes = [
+        (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
+    ]
+    works: list[Callable[..., None]] = [
+        partial(add_events, store, changes[first : first + CHUNK])
+        for first in range(0, len(changes), CHUNK)
+    ]
+    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
+        named = list(of_ids.items())
+        for first in range(0, len(named), CHUNK):
+            part = dict(named[first : first + CHUNK])
+            works.append(partial(settle_ids, store, writer, part, events=events))
+    for i, work in enumerate(works):
+        last = i == len(works) - 1
+        work(closing=closing if last else None, meanwhile=None if i else meanwhile)
+    if not works:
+        if meanwhile is not None:
+            meanwhile()
+        if closing is not None:
+            store.close_push(*closing)
+    return prepared.done
+
+
+def check(store: OnlineStore, prepared: Prepared) -> None:
+    """OnlineError where `write` would refuse the rows; nothing is written."""
+    for writer, of_ids in prepared.rows:
+        named = list(of_ids.items())
+        for first in range(0, len(named), CHUNK):
+            settle_ids(store, writer, dict(named[first : first + CHUNK]), write=False)
+
+
+def claim(
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    rows: Sequence[Row],
+    now: int,
+    *,
+    meanwhile: Callable[[], object] | None = None,
+) -> tuple[list[int], list[Row]]:
+    """The arrivals of rows that are pushed at `now` by the store's clock, and the rows with them;
+    they are noted, before anything else is written, in what the first of `views` remembers (T3,
+    T7). `rows` have `now` as their arrival.
+
+    An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
+    arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
+    the same rows, and leave no trace. `meanwhile` is called as the store is waited for.
+    """
+    writer = writer_of(project, views[0])
+    ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
+    assert ids is not None
+    named: dict[bytes, list[int]] = {}
+    for i, row in enumerate(rows):
+        named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
+    stamps, held = [now] * len(rows), list(rows)
+
+    def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
+        out: list[bytes | None] = []
+        for numbers, blob in zip(chunk, blobs, strict=True):
+            if blob is None and len(numbers) == 1:  # nearly all are new
+                (i,) = numbers
+                stamps[i], held[i] = now, rows[i]
+                out.append(ids.encode([rows[i]]))
+                continue
+            known = ids.decode(blob)
+            repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
+            for i, arrival in zip(numbers, repeated, strict=True):
+                stamps[i] = now if arrival is None else arrival
+                held[i] = rows[i] if arrival is None else ids.stamped(rows[i], arrival)
+            out.append(ids.encode(ids.merged(known, [held[i] for i in numbers])))
+        return out
+
+    keys = list(named)
+    if meanwhile is not None and not keys:
+        meanwhile()
+    for first in range(0, len(keys), CHUNK):
+        part = keys[first : first + CHUNK]
+        chunk = [named[key] for key in part]
+        store.update(part, partial(change, chunk=chunk), meanwhile=None if first else meanwhile)
+    return stamps, held
+
+
+class _OtherEntities(Exception):
+    """A memory has come to hold rows of entities whose states were not read: of all these."""
+
+    def __init__(self, entities: set[bytes]) -> None:
+        super().__init__()
+        self.entities = entities
+
+
+def settle_ids(
+    store: OnlineStore,
+    writer: ViewWriter,
+    rows: Mapping[bytes, list[Row]],
+    *,
+    write: bool = True,
+    events: RowEvents | None = None,
+    closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
+    """Add rows to what is remembered of their ids, and bring the states of every entity that those
+    ids have rows of to what then counts, all at once (T7).
+
+    `rows` has the rows by the keys of their ids' memories; an id without new rows is only brought
+    to its states. OnlineError where a row arrived so long before others that its id's memory, or
+    what it was held against, has been let go.
+    """
+    events = events or RowEvents(writer)
+    names = list(rows)
+    wanted = events.entities(row for new in rows.values() for row in new)
+    while True:
+        entities = sorted(wanted)
+        keys = [writer.floor_key, *names, *entities]
+        change = partial(_settled, writer, rows, entities, events)
+        try:
+            if write:
+                store.update(keys, change, closing=closing, meanwhile=meanwhile)
+            else:
+                change(store.read(keys))
+            return
+        except _OtherEntities as others:
+            wanted, meanwhile = others.entities, None
+
+
+def _settled(
+    writer: ViewWriter,
+    rows: Mapping[bytes, list[Row]],
+    entities: list[bytes],
+    events: RowEvents,
+    blobs: Sequence[bytes | None],
+) -> list[bytes | None]:
+    """The new values of the floor (None), the memories and the states."""
+    ids, view = writer.ids, writer.view
+    assert ids is not None
+    floor = None if blobs[0] is None else int(blobs[0])
+    memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
+    out: list[bytes | None] = [None]
+    merged: list[tuple[list[Row], list[Row]]] = []
+    changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
+    for new, blob in zip(rows.values(), memories, strict=True):
+        made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
+        if made is not None and (blob is None or blob == made):
+            # Nearly all are: an id that is new, or that the push itself has noted.
+            out.append(made if blob is None else None)
+            after = new
+        else:
+            before = ids.decode(blob)
+            after = ids.merged(before, new)
+            if len(after) > len(before):
+                merged.append((before, after))
+            out.append(ids.encode(after) if len(after) > len(before) else None)
+        for row in after:
+            key, event = events(row)
+            if key is not None:
+                changed.setdefault(key, ([], []))[0].append(event)
+        for row, end in ids.counting(after):
+            key, event = events(row)
+            if key is not None:
+                changed[key][1].append(writer.ending(event, end))
+    blob_of = dict(zip(entities, states, strict=True))
+    if not changed.keys() <= blob_of.keys():
+        raise _OtherEntities(set(changed))
+    open_: dict[bytes, State] = {}
+
+    def opened(key: bytes) -> State:
+        found = open_.get(key)
+        if found is None:
+            blob = blob_of[key]
+            found = open_[key] = State(view) if blob is None else decode_state(view, blob)
+        return found
+
+    for before, after in merged:
+        if floor is not None:
+            _check_floor(writer, before, after, floor)
+        _check_order(writer, events, opened, before, after)
+    splice = splice_of(view)
+    for key, blob in blob_of.items():
+        found = changed.get(key)
+        if found is None:
+            out.append(None)  # what was read is of nobody any more
+            continue
+        every, counting = found
+        if splice is not None and every == counting:
+            # All count, and where none stands at another's instant none is in another's place.
+            spliced = splice.added(blob, counting)
+            if spliced is not None:
+                out.append(spliced)
+                continue
+        state = opened(key)
+        state.settle(every, counting, max(event[1] for event in every))
+        out.append(state.encode())
+    return out
+
+
+def _since(floor: int | None, row: Row) -> bool:
+    """Whether a row arrived when ids are still remembered."""
+    return floor is None or bool(row["__created"] >= floor)
+
+
+def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor: int) -> None:
+    """Refuse new rows that arrived before the floor."""
+    assert writer.ids is not None
+    old = [row for row in merged if row["__created"] < floor]
+    remembered = [writer.ids.order(row) for row in known if row["__created"] < floor]
+    for row in old:
+        if writer.ids.order(row) not in remembered:
+            raise _too_late(writer, row, f"ids that arrived before {instant(floor).isoformat()}")
+
+
+def _check_order(
+    writer: ViewWriter,
+    events: RowEvents,
+    opened: Callable[[bytes], State],
+    known: list[Row],
+    merged: list[Row],
+) -> None:
+    """Refuse rows that end or take away an event that its state took to be settled."""
+    assert writer.ids is not None
+    if not known:
+        return
+    after = {writer.ids.order(row): end for row, end in writer.ids.counting(merged)}
+    for row, end in writer.ids.counting(known):
+        key, event = events(row)
+        if key is None or after.get(writer.ids.order(row)) == end:
+            continue
+        if opened(key).settled(writer.ending(event, end)):
+            raise _too_late(writer, row, "what it would change")
+
+
+def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:
+    view, name = writer.view, writer.view.source.event_id
+    assert name is not None
+    return OnlineError(
+        f"push to {view.source.name!r}: a row of {name} {row[name]!r} arrived too long before "
+        f"others that are known, and view {view.name!r} remembers no longer {what}; push rows in "
+        "the order of their arrival, or put them into the source's files and run `featurekit "
+        "materialize`; a longer dedupe_within remembers longer"
+    )

@@ -1,0 +1,228 @@
+"""Operators on lists, a row for each type of element; the sums of floats are exact (A1, A2).
+
+DuckDB takes what orders and compares alike; floats, where NaN and the zeros differ, Python does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INT,
+    STR,
+    TIMEDELTA,
+    Type,
+    list_of,
+)
+from featurekit.language.ops.table import NAMESPACE, Op, register
+
+
+def exact_sum(values: Iterable[float]) -> float:
+    """The sum, rounded once: zero is +0.0, both infinities make NaN, beyond doubles an error."""
+    values = list(values)
+    if not all(map(math.isfinite, values)):
+        return sum(v for v in values if not math.isfinite(v))
+    try:
+        return math.fsum(values) + 0.0
+    except OverflowError:  # fsum minds its partial sums, too
+        return float(sum(map(Fraction, values), Fraction()))
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    """The sum of the products, exact and rounded once; ValueError where lengths differ."""
+    if len(a) != len(b):
+        raise ValueError("lists of different lengths")
+    if not all(map(math.isfinite, a)) or not all(map(math.isfinite, b)):
+        return exact_sum(x * y for x, y in zip(a, b, strict=True))
+    products = (Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True))
+    return float(sum(products, Fraction()))
+
+
+def norm(values: list[float]) -> float:
+    """The Euclidean length, as `math.hypot` of all."""
+    return math.hypot(*values)
+
+
+# Python's own `in`, `==`, `count` and `index` take an object for equal to itself, so that a NaN
+# would be found or not by where it came from. Here it equals nothing, as everywhere (R4).
+
+
+def _among(value: Any, values: list[Any]) -> bool:
+    return any(value == v for v in values)
+
+
+def _equal(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(x == y for x, y in zip(a, b, strict=True))
+
+
+def _count(values: list[Any], value: Any) -> int:
+    return sum(v == value for v in values)
+
+
+def _index(values: list[Any], value: Any) -> int:
+    for i, v in enumerate(values):
+        if v == value:
+            return i
+    raise ValueError("not in the list")
+
+
+def _prod(values: list[float]) -> float:
+    return math.prod(values, start=1.0)
+
+
+NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "norm": norm, "among": _among}
+NAMESPACE |= {"float_product": _prod, "equal": _equal, "count": _count, "index": _index}
+
+_ELEMENTS = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
+_FAR = 2**31
+
+
+def _item_literal(values: Any, index: Any) -> str | None:
+    if index is None or not -_FAR < index < _FAR:
+        return None
+    return f"{{0}}[{index + 1 if index >= 0 else index}]"
+
+
+_ITEM = (
+    f"CASE WHEN {{1}} BETWEEN 0 AND {_FAR} THEN {{0}}[{{1}} + 1]"
+    f" WHEN {{1}} BETWEEN -{_FAR} AND -1 THEN {{0}}[{{1}}] END"
+)
+
+
+def _slice_literal(values: Any, start: Any, stop: Any) -> str | None:
+    if start is None or stop is None or not 0 <= start < _FAR or not 0 <= stop < _FAR:
+        return None
+    return f"list_slice({{0}}, {start + 1}, {max(stop, start)})" if stop > start else None
+
+
+def _of_set(values: Type) -> tuple[Op, ...]:
+    """`len(set(values))` and `sorted(set(values))`; of floats there is none, for a set finds a NaN
+    by its identity."""
+    distinct = "list_distinct({0})"
+    return (
+        Op("set.len", (values,), INT, "len(set({0}))", f"len({distinct})"),
+        Op("set.sorted", (values,), values, "sorted(set({0}))", f"list_sort({distinct})"),
+    )
+
+
+def _rows(item: Type) -> tuple[Op, ...]:
+    values = list_of(item)
+    plain = item != FLOAT
+    both = "{0} IS NOT NULL AND {1} IS NOT NULL"
+    return (
+        Op("len", (values,), INT, "len({0})", "len({0})"),
+        Op("bool", (values,), BOOL, "bool({0})", "(len({0}) > 0)"),
+        Op(
+            "getitem",
+            (values, INT),
+            item,
+            "{0}[{1}]",
+            _ITEM,
+            raises=True,
+            literal_sql=_item_literal,
+        ),
+        Op(
+            "slice",
+            (values, INT, INT),
+            values,
+            "{0}[{1}:{2}]",
+            literal_sql=_slice_literal,
+        ),
+        Op(
+            "slice.from",
+            (values, INT),
+            values,
+            "{0}[{1}:]",
+            literal_sql=lambda v, start: (
+                f"list_slice({{0}}, {start + 1}, -1)"
+                if start is not None and 0 <= start < _FAR
+                else None
+            ),
+        ),
+        Op("slice.to", (values, INT), values, "{0}[:{1}]"),
+        Op("slice.every", (values, INT), values, "{0}[::{1}]", raises=True),
+        Op("slice", (values, INT, INT, INT), values, "{0}[{1}:{2}:{3}]", raises=True),
+        *(_by_equality(item) if plain else ()),
+        Op(
+            "in",
+            (item, values),
+            BOOL,
+            "among({0}, {1})",
+            f"CASE WHEN {both} THEN list_contains({{1}}, {{0}})"
+            + ("" if plain else " AND NOT isnan({0})")
+            + " END",
+        ),
+        Op(
+            "+",
+            (values, values),
+            values,
+            "{0} + {1}",
+            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
+        ),
+        Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
+        Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
+        Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),
+        Op(
+            "sorted_reverse",
+            (values,),
+            values,
+            "sorted({0}, reverse=True)",
+            "list_sort({0}, 'DESC')" if plain else None,
+        ),
+        Op("reversed", (values,), values, "{0}[::-1]", "list_reverse({0})"),
+        *(_of_set(values) if plain else ()),
+    )
+
+
+def _by_equality(item: Type) -> tuple[Op, ...]:
+    """Not of floats: Python finds a NaN equal to itself by its identity, which no column keeps."""
+    values = list_of(item)
+    return (
+        Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})"),
+        Op("!=", (values, values), BOOL, "not equal({0}, {1})", "({0} <> {1})"),
+        Op("list.count", (values, item), INT, "count({0}, {1})"),
+        Op("list.index", (values, item), INT, "index({0}, {1})", raises=True),
+    )
+
+
+for _item in _ELEMENTS:
+    register(*_rows(_item))
+
+_FLOATS, _INTS, _BOOLS = list_of(FLOAT), list_of(INT), list_of(BOOL)
+_SUM = "CASE WHEN len({0}) = 0 THEN 0 ELSE TRY_CAST(list_sum({0}%s) AS BIGINT) END"
+_OFTEN: tuple[tuple[list[float], list[float]], ...] = (
+    ([0.1, 0.2], [3.0, 4.0]),
+    ([1e200], [1e200]),
+    ([1e308, 1e308], [1.0, -1.0]),
+    ([1.0], []),
+)
+
+register(
+    Op("sum", (_BOOLS,), INT, "sum({0})", _SUM % "::BIGINT[]"),
+    Op("sum", (_INTS,), INT, "sum({0})", _SUM % "", raises=True),
+    # Not the sum that Python 3.11 makes from the left, but the exact one.
+    Op("sum", (_FLOATS,), FLOAT, "exact_sum({0})", raises=True),
+    # Where its partial sums overflow, and of both infinities, fsum raises.
+    Op("math.fsum", (_FLOATS,), FLOAT, "math.fsum({0})", raises=True),
+    Op("any", (_BOOLS,), BOOL, "any({0})", "list_contains({0}, TRUE)"),
+    Op("all", (_BOOLS,), BOOL, "all({0})", "(NOT list_contains({0}, FALSE))"),
+    *(
+        Op(f"{name}", (values,), BOOL, f"{name}({{0}})")
+        for name in ("any", "all")
+        for values in (_INTS, _FLOATS, list_of(STR))
+    ),
+    Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
+    Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
+    Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
+    Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
+    Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
+    Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
+)

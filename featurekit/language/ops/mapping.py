@@ -1,0 +1,44 @@
+"""Operators on the dicts that ValueCounts gives: from values to how often each was seen.
+
+A dict keeps its order, by count and then by value. No key is a float, so that none is a NaN.
+"""
+
+from __future__ import annotations
+
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    INT,
+    STR,
+    TIMEDELTA,
+    Type,
+    dict_of,
+    list_of,
+)
+from featurekit.language.ops.table import Op, register
+
+
+def _rows(key: Type) -> tuple[Op, ...]:
+    counts = dict_of(key)
+    known = " AND ".join(f"{{{i}}} IS NOT NULL" for i in range(3))
+    return (
+        Op("len", (counts,), INT, "len({0})", "cardinality({0})::BIGINT"),
+        Op("bool", (counts,), BOOL, "bool({0})", "(cardinality({0}) > 0)"),
+        Op("getitem", (counts, key), INT, "{0}[{1}]", "{0}[{1}]", raises=True),
+        Op("in", (key, counts), BOOL, "({0} in {1})", "map_contains({1}, {0})"),
+        Op(
+            "dict.get",
+            (counts, key, INT),
+            INT,
+            "{0}.get({1}, {2})",
+            f"CASE WHEN {known} THEN coalesce({{0}}[{{1}}], {{2}}) END",
+        ),
+        Op("dict.keys", (counts,), list_of(key), "list({0})", "map_keys({0})"),
+        Op("dict.values", (counts,), list_of(INT), "list({0}.values())", "map_values({0})"),
+    )
+
+
+for _key in (BOOL, INT, STR, BYTES, DATETIME, DATE, TIMEDELTA):
+    register(*_rows(_key))

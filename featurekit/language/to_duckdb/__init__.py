@@ -1,0 +1,1 @@
+"""Lowers a transform's IR to DuckDB's SQL."""

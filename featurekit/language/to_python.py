@@ -1,0 +1,320 @@
+"""Lowers a transform's IR to Python source that the online path runs.
+
+The source is the function that was written, with its ints held to int64: each operator is its
+row's Python meaning, inlined, so that a call costs little more than the plain function.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import INT, INT_MAX, INT_MIN
+from featurekit.core.values import ERROR
+from featurekit.language.ir import (
+    Apply,
+    Assign,
+    Bind,
+    Both,
+    Break,
+    Call,
+    Choose,
+    Const,
+    Continue,
+    Each,
+    Either,
+    Evaluate,
+    Expr,
+    Fail,
+    For,
+    Function,
+    If,
+    IsNone,
+    Let,
+    ListOf,
+    Lookup,
+    Name,
+    Param,
+    Return,
+    Rows,
+    Statement,
+    Verbatim,
+    Zip,
+)
+from featurekit.language.walk import children, free
+
+if TYPE_CHECKING:
+    from featurekit.language import ops
+
+
+def to_python(function: Function) -> Callable[..., Any]:
+    """A callable of the parameters in their order; its value, or `ERROR` where it errs (R3)."""
+    match function.body:
+        case (Verbatim() as body,):
+            from featurekit.language.verbatim import run_verbatim
+
+            return run_verbatim(body, function, ERROR)
+    from featurekit.language import (
+        ops,  # where nothing is computed, the table of operators is not loaded
+    )
+
+    source, constants = python_source(function)
+    namespace = {**ops.NAMESPACE, **constants, **_HELPERS, "_ERRORS": ops.ERRORS}
+    exec(compile(source, f"<feature {function.name}>", "exec"), namespace)
+    evaluate: Callable[..., Any] = namespace["_feature"]
+    return evaluate
+
+
+def _overflow() -> Any:
+    raise OverflowError("an int outside int64")
+
+
+def _flat(lists: Iterable[list[Any]]) -> list[Any]:
+    return [item for one in lists for item in one]
+
+
+_HELPERS: dict[str, Any] = {
+    "_overflow": _overflow,
+    "_flat": _flat,
+    "_count": itertools.count,
+    "_ERROR": ERROR,
+}
+
+
+def python_source(function: Function) -> tuple[str, dict[str, Any]]:
+    """The source of `def _feature(…)`, and the constants it names."""
+    printer = _Printer()
+    head, *body = printer.function("_feature", function)
+    helpers = [line for lines in printer.helpers.values() for line in lines]
+    if printer.raises:
+        # In here rather than around the call: a try costs nothing, a call does.
+        body = [
+            "    try:",
+            *(f"    {b}" for b in body),
+            "    except _ERRORS:",
+            "        return _ERROR",
+        ]
+    return "\n".join([*helpers, head, *body]), printer.constants
+
+
+def identifier(name: str) -> str:
+    """A Python name for one of the IR: none meets a builtin or a helper, and the compiler's own,
+    which begin with a dot, meet no user's."""
+    return f"t_{name[1:]}" if name.startswith(".") else f"v_{name}"
+
+
+class _Printer:
+    """Prints nodes."""
+
+    def __init__(self) -> None:
+        from featurekit.language import ops
+
+        self.table = ops.TABLE
+        self.constants: dict[str, Any] = {}
+        # By identity: equality would take -0.0 for 0.0.
+        self.helpers: dict[int, list[str]] = {}
+        self.names: dict[int, str] = {}
+        self.heights: dict[int, int] = {}
+        # With the node, so that no other takes its id over.
+        self.calls: dict[int, tuple[Expr, Expr]] = {}
+        self.bare: dict[int, Expr] = {}
+        self.temporaries = 0
+        self.raises = False
+
+    def function(self, name: str, function: Function) -> list[str]:
+        parameters = ", ".join(identifier(p.name) for p in function.params)
+        body = self.block(function.body, "    ")
+        return [f"def {name}({parameters}):", *body]
+
+    def block(self, statements: tuple[Statement, ...], indent: str) -> list[str]:
+        lines = []
+        deeper = indent + "    "
+        for statement in statements:
+            match statement:
+                case Assign(name, value):
+                    lines.append(f"{indent}{identifier(name)} = {self.expr(value)}")
+                case Evaluate(value):
+                    lines.append(f"{indent}{self.expr(value)}")
+                case Return(value):
+                    lines.append(f"{indent}return {self.expr(value)}")
+                case If(test, then, orelse):
+                    lines.append(f"{indent}if {self.expr(test)}:")
+                    lines += self.block(then, deeper)
+                    # Python's own text nests no deeper than 100; a chain of elif may be longer.
+                    while len(orelse) == 1 and isinstance(orelse[0], If):
+                        test, then, orelse = orelse[0].test, orelse[0].then, orelse[0].orelse
+                        lines.append(f"{indent}elif {self.expr(test)}:")
+                        lines += self.block(then, deeper)
+                    if orelse:
+                        lines.append(f"{indent}else:")
+                        lines += self.block(orelse, deeper)
+                case For(names, over, body):
+                    target = ", ".join(identifier(n) for n in names)
+                    lines.append(f"{indent}for {target} in {self.over(over)}:")
+                    lines += self.block(body, deeper)
+                case Break():
+                    lines.append(f"{indent}break")
+                case Continue():
+                    lines.append(f"{indent}continue")
+                case Fail():
+                    self.raises = True
+                    lines.append(f"{indent}raise ValueError")
+                case Verbatim():
+                    raise TypeError("a verbatim function is never inlined")
+        return lines or [f"{indent}pass"]
+
+    def over(self, over: Zip | Rows) -> str:
+        match over:
+            case Rows(rows):
+                if all(isinstance(v, Const) for row in rows for v in row):
+                    values = [tuple(v.value for v in row) for row in rows]  # type: ignore[union-attr]
+                    alone = [row[0] if len(row) == 1 else row for row in values]
+                    return self.constant(tuple(alone))
+                shown = [", ".join(self.expr(v) for v in row) for row in rows]
+                pieces = [
+                    f"({s}), " if len(r) > 1 else f"{s}, " for s, r in zip(shown, rows, strict=True)
+                ]
+                return f"({''.join(pieces)})"
+            case Zip(sources, start):
+                lists = [self.expr(s) for s in sources]
+                if start is None:
+                    return lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
+                return f"zip(_count({start}), {', '.join(lists)})"
+
+    def expr(self, node: Expr) -> str:
+        if height(node, self.heights) % _DEEP == _DEEP - 1 and id(node) not in self.bare:
+            node = self.apart(node)
+        match node:
+            case Const(value, _):
+                return self.constant(value)
+            case Name(name, _):
+                return identifier(name)
+            case Call("float(int)", (Const(value, _),), _):
+                return self.constant(float(value))
+            case Call("**(float,float)", (base, exponent), _) if _whole(exponent):
+                self.raises = True
+                return f"({self.expr(base)} ** {self.expr(exponent)})"
+            case Call(key, args, _):
+                return self.call(
+                    self.table[key], [self.expr(a) for a in args], checked=_may_grow(node)
+                )
+            case Choose(test, then, orelse, _):
+                return f"({self.expr(then)} if {self.expr(test)} else {self.expr(orelse)})"
+            case Both(left, right, _):
+                return f"({self.expr(left)} and {self.expr(right)})"
+            case Either(left, right, _):
+                return f"({self.expr(left)} or {self.expr(right)})"
+            case IsNone(value, _):
+                return f"({self.expr(value)} is None)"
+            case Let(name, value, body, _):
+                # A tuple evaluates the binding first, whatever the body's own order.
+                return f"(({identifier(name)} := {self.expr(value)}), {self.expr(body)})[1]"
+            case Bind(name, value, _):
+                return f"({identifier(name)} := {self.expr(value)})"
+            case Lookup(key, table, default, _):
+                entries = self.constant(dict(table))
+                if default is None:
+                    self.raises = True
+                    return f"{entries}[{self.expr(key)}]"
+                return f"{entries}.get({self.expr(key)}, {self.expr(default)})"
+            case Apply(function, args, _):
+                return f"{self.helper(function)}({', '.join(self.expr(a) for a in args)})"
+            case ListOf(items, _):
+                return f"[{', '.join(self.expr(i) for i in items)}]"
+            case Each():
+                return self.each(node)
+
+    def each(self, node: Each) -> str:
+        """A comprehension; no walrus may stand in what it runs over, so that is an argument."""
+        target = ", ".join(identifier(n) for n in node.names)
+        test = "" if node.test is None else f" if {self.expr(node.test)}"
+        made = f"{self.expr(node.element)} for {target} in _s{test}"
+        made = f"[{made}]" if node.kind == "list" else f"{_EACH[node.kind]}({made})"
+        return f"(lambda _s: {made})({self.over(node.over)})"
+
+    def apart(self, node: Expr) -> Expr:
+        """A call of a function of its own for `node`: Python's text nests no more than 200
+        brackets. What binds a local stays where it is."""
+        if id(node) not in self.calls:
+            made = node
+            if not _binds(node):
+                same = replace(node)
+                params = tuple(Param(n, t) for n, t in free(node).items())
+                function = Function("", params, (Return(same),), node.type)
+                args = tuple(Name(p.name, p.type) for p in params)
+                made = Apply(function, args, node.type)
+                self.bare[id(same)] = same
+            self.calls[id(node)] = node, made
+        return self.calls[id(node)][1]
+
+    def helper(self, function: Function) -> str:
+        if id(function) not in self.names:
+            name = f"_f{len(self.names)}"
+            self.names[id(function)] = name
+            self.helpers[id(function)] = self.function(name, function)
+        return self.names[id(function)]
+
+    def constant(self, value: Any) -> str:
+        plain = type(value) in (bool, int, str, bytes, type(None))
+        if plain or (type(value) is float and math.isfinite(value)):
+            return f"({value!r})"  # a name costs a look-up
+        name = f"_c{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def call(self, op: ops.Op, args: list[str], *, checked: bool) -> str:
+        text = f"({op.python.format(*args)})"
+        self.raises |= op.raises
+        if op.result != INT or not op.raises or not checked:
+            return text
+        self.temporaries += 1
+        name = f"_i{self.temporaries}"
+        return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
+
+
+_DEEP = 30
+
+
+def height(node: Any, known: dict[int, int]) -> int:
+    """How deep expressions nest in `node`; a function that is called counts for nothing."""
+    if id(node) not in known:
+        below = [
+            height(c, known) for c in (node.args if isinstance(node, Apply) else children(node))
+        ]
+        known[id(node)] = max(below, default=0) + (not isinstance(node, tuple))
+    return known[id(node)]
+
+
+def _binds(node: Any) -> bool:
+    if isinstance(node, Apply):
+        return _binds(node.args)
+    return isinstance(node, Bind) or any(_binds(c) for c in children(node))
+
+
+def _may_grow(node: Call) -> bool:
+    """Whether an int may come out of int64 though its arguments lie within."""
+    match node:
+        case Call("//(int,int)", (_, Const(divisor, _)), _):
+            return not divisor > 0
+        case _:
+            return not node.op.startswith(_STAY_SMALL)
+
+
+_STAY_SMALL = ("%(int,int)", ">>(int,int)", "zoned.", "getitem(", "str.index(", "ord(")
+
+
+def _whole(exponent: Expr) -> bool:
+    """Whether a power is never complex: its exponent is a whole number."""
+    match exponent:
+        case Const(float(value), _):
+            return value.is_integer()
+        case Call("float(int)", (Const(),), _):
+            return True
+        case _:
+            return False
+
+
+_EACH = {"any": "any", "all": "all", "flat": "_flat"}

@@ -1,0 +1,135 @@
+"""The decorator `@feature`, and what a decorated function knows of itself (R1)."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, overload
+
+from featurekit.errors import DefinitionError
+from featurekit.language.results import field_of, result_fields
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def check_name(name: Any, *, what: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
+        raise DefinitionError(
+            f"{what}: {name!r} is not a name; write a letter, then letters, digits and single "
+            "underscores"
+        )
+
+
+class Transform:
+    """A feature written as a plain typed function (R1); calling it calls the function.
+
+    Of a function that returns several values (a NamedTuple or TypedDict), `transform["field"]` is
+    the feature of that name, and `transform.fields` holds them all.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        on_unsupported: str = "refuse",
+        field: str | None = None,
+    ) -> None:
+        self.function = function
+        self.field = field
+        self.on_unsupported = on_unsupported
+        self.name = field or function.__name__
+        self.description = description or (function.__doc__ or "").strip()
+        self.owner = owner
+        self.tags = dict(tags or {})
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.function(*args, **kwargs)
+        return result if self.field is None else field_of(result, self.field)
+
+    def __getitem__(self, field: str) -> Transform:
+        """The feature that is one field of the result."""
+        fields = self.fields
+        if field not in fields:
+            known = f"it has {', '.join(fields)}" if fields else "its result is one value"
+            raise DefinitionError(f"@feature {self.name} has no field {field!r}; {known}")
+        return fields[field]
+
+    @property
+    def fields(self) -> dict[str, Transform]:
+        """Each field of a result of several values as a feature; empty where it is one value."""
+        hints = typing.get_type_hints(self.function)
+        names = (self.field is None and result_fields(hints.get("return"))) or {}
+        return {
+            name: Transform(
+                self.function,
+                description=self.description,
+                owner=self.owner,
+                tags=self.tags,
+                on_unsupported=self.on_unsupported,
+                field=name,
+            )
+            for name in names
+        }
+
+    @property
+    def defaults(self) -> list[str]:
+        """The parameters that have a default: constants of the feature, never read from data."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return [p.name for p in parameters if p.default is not p.empty]
+
+    def __repr__(self) -> str:
+        return f"<feature {self.name}>"
+
+
+@overload
+def feature(function: Callable[..., Any], /) -> Transform: ...
+
+
+@overload
+def feature(
+    *,
+    description: str = "",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+    on_unsupported: Literal["refuse", "python"] = "refuse",
+) -> Callable[[Callable[..., Any]], Transform]: ...
+
+
+def feature(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    description: str = "",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+    on_unsupported: Literal["refuse", "python"] = "refuse",
+) -> Any:
+    """Make a plain typed function a feature; its parameters name columns, features or request
+    fields, and its return type is the feature's (R1).
+
+    `on_unsupported="python"` does not compile it: the function runs as it stands, row by row in
+    DuckDB and online, slower and never different. Its text travels with every published plan.
+    """
+    if on_unsupported not in ("refuse", "python"):
+        raise DefinitionError(f'on_unsupported is "refuse" or "python", not {on_unsupported!r}')
+
+    def decorate(function: Callable[..., Any]) -> Transform:
+        if not callable(function) or not hasattr(function, "__code__"):
+            raise DefinitionError(f"@feature stands above a def, found {function!r}")
+        check_name(function.__name__, what="@feature")
+        return Transform(
+            function,
+            description=description,
+            owner=owner,
+            tags=tags,
+            on_unsupported=on_unsupported,
+        )
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,123 @@
+"""Runs a function as its author wrote it, from its text, and checks what it gives (R3)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from featurekit.core.types import INT_MAX, INT_MIN, Type, as_float32
+from featurekit.errors import OnlineError
+from featurekit.language.ir import Function, Verbatim
+from featurekit.language.results import field_of
+
+_SCALARS = (type(None), bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
+
+
+def frozen(value: Any) -> Any:
+    """A constant as plain values that have a JSON form; TypeError for anything else."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return ("value", value)
+    if kind in (list, tuple):
+        return (kind.__name__, tuple(frozen(v) for v in value))
+    if kind in (set, frozenset):
+        return (kind.__name__, tuple(frozen(v) for v in sorted(value, key=repr)))
+    if kind is dict:
+        return ("dict", tuple((frozen(k), frozen(v)) for k, v in value.items()))
+    raise TypeError(f"{kind.__name__} is not plain")
+
+
+def _thawed(value: Any) -> Any:
+    kind, held = value
+    match kind:
+        case "value":
+            return held
+        case "dict":
+            return {_thawed(k): _thawed(v) for k, v in held}
+        case _:
+            maker: Callable[[Any], Any] = {
+                "list": list,
+                "tuple": tuple,
+                "set": set,
+                "frozenset": frozenset,
+            }[kind]
+            return maker(_thawed(v) for v in held)
+
+
+def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[..., Any]:
+    """A callable of the parameters; its checked value, or `error` where it raises or gives
+    something that its declared type does not hold."""
+    space: dict[str, Any] = {name: _thawed(value) for name, value in body.constants}
+    for alias, module, attribute in body.imports:
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split(".") if attribute else ():
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as failed:
+            raise OnlineError(
+                f"feature {function.name!r} runs as Python and needs {module}.{attribute}: {failed}"
+                "; install here what it imports"
+            ) from None
+        space[alias] = found
+    for source in body.sources:
+        text = f"from __future__ import annotations\n{source}"
+        exec(compile(text, f"<feature {function.name}>", "exec"), space)
+    plain = space[body.entry]
+    returns, field = function.returns, body.field
+
+    def evaluate(*args: Any) -> Any:
+        try:
+            result = plain(*args)
+            return checked(field_of(result, field) if field else result, returns)
+        except Exception:  # whatever it raises is its author's, and the third state (R3)
+            return error
+
+    return evaluate
+
+
+def checked(value: Any, type_: Type) -> Any:
+    """`value` as its declared type has it, TypeError or OverflowError where it is no such value."""
+    if value is None:
+        if type_.optional:
+            return None
+        raise TypeError("None")
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    kind = type(value)
+    if type_.item is not None:
+        if kind not in (list, tuple):
+            raise TypeError(kind.__name__)
+        items = [checked(v, type_.item) for v in value]
+        if type_.size is None:
+            return items
+        if len(items) != type_.size:
+            raise TypeError(f"{len(items)} numbers for {type_}")
+        return [as_float32(v) for v in items]
+    if type_.choices is not None:
+        made = checked(value, type_.plain)
+        if made not in type_.choices:
+            raise TypeError(f"{made!r} for {type_}")
+        return made
+    match type_.name:
+        case "int" if kind in (int, bool):
+            if not INT_MIN <= value <= INT_MAX:
+                raise OverflowError("an int outside int64")
+            return int(value)
+        case "float" if kind in (int, float, bool):
+            return float(value)
+        case "str" if isinstance(value, str):
+            value.encode()  # no lone surrogates
+            return str.__str__(value)
+        case "datetime" if kind is dt.datetime:
+            if value.tzinfo is None:
+                raise TypeError("a naive datetime")
+            return value.astimezone(dt.UTC)
+        case "timedelta" if kind is dt.timedelta:
+            if not INT_MIN <= value // dt.timedelta(microseconds=1) <= INT_MAX:
+                raise OverflowError("a timedelta outside int64")
+            return value
+        case name if kind.__name__ == name:
+            return value
+    raise TypeError(f"{kind.__name__} for {type_}")

@@ -1,0 +1,124 @@
+"""The IR as JSON, as canonical text and as a fingerprint (F1)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+from featurekit.core.types import EPOCH, MICROSECOND, Type
+from featurekit.language.ir import (
+    Apply,
+    Assign,
+    Bind,
+    Both,
+    Break,
+    Call,
+    Choose,
+    Const,
+    Continue,
+    Each,
+    Either,
+    Evaluate,
+    Fail,
+    For,
+    Function,
+    If,
+    IsNone,
+    Let,
+    ListOf,
+    Lookup,
+    Name,
+    Param,
+    Return,
+    Rows,
+    Verbatim,
+    Zip,
+)
+
+SEMANTICS_VERSION = 1
+"""The version of the rules in force; part of every fingerprint (F1)."""
+_Class = TypeVar("_Class", bound=type)
+CLASSES: dict[str, type] = {}
+
+
+def portable(cls: _Class) -> _Class:
+    """Let a frozen dataclass of these values be written to JSON and read back."""
+    CLASSES[cls.__name__] = cls
+    return cls
+
+
+_NODES: tuple[type, ...] = (
+    *(Type, Param, Function),
+    *(Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply, ListOf, Each),
+    *(Zip, Rows),
+    *(Assign, If, Return, Evaluate, For, Break, Continue, Fail, Verbatim),
+)
+for _node in _NODES:
+    portable(_node)
+
+
+def to_json(value: Any) -> Any:
+    """A JSON value that `from_json` turns back into an equal `value`, floats bit for bit."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return {"f": value.hex()}
+        case bytes():
+            return {"b": value.hex()}
+        case dt.datetime():
+            return {"t": (value - EPOCH) // MICROSECOND}
+        case dt.timedelta():
+            return {"d": value // MICROSECOND}
+        case dt.date():
+            return {"date": value.isoformat()}
+        case tuple() | list():
+            return [to_json(v) for v in value]
+        case dict():
+            return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
+        case _ if is_dataclass(value) and type(value).__name__ in CLASSES:
+            names = [
+                f.name
+                for f in fields(value)
+                if not (f.metadata.get("optional") and getattr(value, f.name) is None)
+            ]
+            return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
+        case _:
+            raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def from_json(value: Any) -> Any:
+    """What `to_json` was given; lists come back as tuples."""
+    match value:
+        case list():
+            return tuple(from_json(v) for v in value)
+        case {"f": str(text)}:
+            return float.fromhex(text)
+        case {"b": str(text)}:
+            return bytes.fromhex(text)
+        case {"t": int(us)}:
+            return EPOCH + us * MICROSECOND
+        case {"d": int(us)}:
+            return us * MICROSECOND
+        case {"date": str(text)}:
+            return dt.date.fromisoformat(text)
+        case {"m": list(pairs)}:
+            return {from_json(k): from_json(v) for k, v in pairs}
+        case {"c": str(name), **rest}:
+            return CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
+        case _:
+            return value
+
+
+def canonical(value: Any) -> str:
+    """The one text of a definition: JSON with sorted keys and no spaces (F1)."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def fingerprint(value: Any) -> str:
+    """32 hexadecimal digits that name a canonical form under the rules in force (F1)."""
+    text = f"{SEMANTICS_VERSION}:{canonical(value)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

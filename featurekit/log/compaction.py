@@ -1,0 +1,133 @@
+"""Joins the many small segments of a log of pushes into few, while others push and read.
+
+Sixty-four segments of one level become one of the next, so that n segments leave about
+64 · log64(n) files and every row is copied log64(n) times; a journal that has ended becomes one by
+itself. A joined segment names those in whose place it stands; a reader leaves these out, so that it
+sees each event once whenever it looks. They stay on disk for as long as a reader that began before
+may want them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from featurekit.log import journal
+from featurekit.log.journal import SUFFIX
+from featurekit.log.segments import (
+    REPLACES,
+    level,
+    log_folder,
+    put_segment,
+    read_segment,
+    replaced_by,
+    schema_of,
+    segment_names,
+)
+
+FAN = 64
+_BEGUN = 1 << 16
+"""Bytes of a journal that may hold no push yet: more than a schema's."""
+GRACE_S = 3600.0
+"""How long a reader may take that found a segment before it was joined into another."""
+
+
+def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GRACE_S) -> int:
+    """Join what is due; the number of segments that were joined into others.
+
+    Nothing is done while another process does it. The events and their order by T6 stay the same.
+    """
+    folder = log_folder(state_dir, source)
+    if not folder.is_dir():
+        return 0
+    joined = 0
+    with alone_in(folder) as alone:
+        if not alone:
+            return 0
+        _clean(folder, grace_s)
+        while due := _due(folder, fan):
+            _join(folder, due)
+            joined += len(due)
+    return joined
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether no other process rewrites the folder's segments; it is kept out meanwhile. With
+    `wait` it is, when the other one has ended."""
+    with (folder / ".rewriting").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _due(folder: Path, fan: int) -> list[str]:
+    """The names of segments of one level and one schema, `fan` of them or more; or of a journal
+    that has ended."""
+    by_level: dict[int, list[str]] = {}
+    for name in segment_names(folder):
+        if name.endswith(SUFFIX) and journal.has_ended(folder / name):
+            return [name]
+        by_level.setdefault(level(name), []).append(name)
+    for _, found in sorted(by_level.items()):
+        if len(found) < fan:
+            continue
+        alike: dict[str, list[str]] = {}
+        for name in found:
+            schema = schema_of(folder / name)
+            if schema is not None:
+                alike.setdefault(schema, []).append(name)
+        for same in alike.values():
+            if len(same) >= fan:
+                return same
+    return []
+
+
+def _join(folder: Path, names: list[str]) -> None:
+    import pyarrow as pa
+
+    for name in names:
+        if name.endswith(SUFFIX):
+            journal.end(folder / name)  # what is appended from now on would be in neither
+    read = [read_segment(folder / name) for name in names]
+    tables = [table.replace_schema_metadata() for table in read if table is not None]
+    if not tables:
+        for name in names:
+            (folder / name).unlink()
+        return
+    table = pa.concat_tables(tables)
+    # What they stand for may not have been removed yet.
+    gone = {n for name in names if level(name) for n in replaced_by(folder / name)}
+    replaced = {*names, *(n for n in gone if (folder / n).exists())}
+    table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(replaced))})
+    first = min(name.split("-")[0] for name in names)
+    put_segment(folder / f"{first}-{uuid.uuid4().hex}-L{level(names[0]) + 1}.parquet", table)
+
+
+def _clean(folder: Path, grace_s: float) -> None:
+    """Remove what has been joined into others for long enough, and what a lost process began."""
+    before = time.time() - grace_s
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found]
+    for path in (folder / name for name in names if name.endswith(".writing")):
+        with contextlib.suppress(FileNotFoundError):  # it has its name by now
+            if path.stat().st_mtime <= before:
+                path.unlink()
+    for path in (folder / name for name in names if name.endswith(SUFFIX)):
+        about = path.stat()
+        if about.st_mtime <= before and about.st_size <= _BEGUN:
+            journal.discard(path)
+    segments = [name for name in names if name.endswith(".parquet")]
+    joined = (folder / name for name in segments if "-L" in name and level(name))
+    old = [path for path in joined if path.stat().st_mtime <= before]
+    for name in {name for path in old for name in replaced_by(path)}:
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""The log of pushed events as a relation of DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.sql import quote
+from featurekit.define.definitions import EventSource
+from featurekit.log.segments import INSTANTS, looked, segment_column
+
+
+def log_sql(con: Any, paths: Sequence[Path], source: EventSource) -> str:
+    """The logged events as a relation of `con` with the source's columns, `__ts` and `__created`.
+
+    A column that came to the schema after a push is null in its rows. SourceError where the log
+    does not fit the schema of today: another type, or a null in a column that may not be None (S1).
+    What is read of a journal is what it holds now, however often the relation is.
+    """
+    parts = []
+    for path in paths:
+        found = looked(con, path)
+        if found is not None:
+            columns = [segment_column(found, source, name, t) for name, t in source.schema.items()]
+            parts.append(f"SELECT {', '.join([*columns, *INSTANTS])} FROM {found.relation}")
+    if not parts:
+        typed = [
+            *((n, t.duckdb) for n, t in source.schema.items()),
+            *((n, "BIGINT") for n in INSTANTS),
+        ]
+        return f"(SELECT {', '.join(f'NULL::{t} AS {quote(n)}' for n, t in typed)} WHERE FALSE)"
+    return f"({' UNION ALL '.join(parts)})"

@@ -1,0 +1,327 @@
+"""The offline log of pushed events, beside the repo, read with the source's files.
+
+Its segments are Parquet files, written whole under another name and then renamed, and journals to
+which small pushes are appended: either way a reader sees all of a push or nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import uuid
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.types import INT, Type
+from featurekit.define.definitions import EventSource
+from featurekit.errors import SourceError
+from featurekit.log import journal
+from featurekit.log.journal import SUFFIX, sync_folder
+
+REPLACES = b"featurekit.replaces"
+FEW = 1000
+"""Rows of a push that goes to a journal."""
+PUSHES, BYTES = 512, 1 << 20
+"""What a journal holds at most, but for its last push."""
+_MOST = 256
+
+
+def log_folder(state_dir: Path, source: str) -> Path:
+    """Where the segments of a source lie."""
+    return state_dir / "log" / source
+
+
+def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
+    """Keep the rows of a push as a segment of its own; the segment's path."""
+    table = columns_of(source).table(rows)
+    path = Path(new(state_dir, source.name, table, ".parquet"))
+    put_segment(path, table)
+    return path
+
+
+def new(state_dir: Path, source: str, rows: Any, suffix: str) -> str:
+    """A path for a new file of the log."""
+    # Names sort by time of writing; no result depends on it (T6).
+    first = min(rows["__created"].to_pylist(), default=0)
+    return f"{log_folder(state_dir, source)}{os.sep}{first:020d}-{uuid.uuid4().hex}{suffix}"
+
+
+def arrow_module() -> Any:
+    import pyarrow as pa
+
+    return pa
+
+
+def put_segment(path: Path, table: Any) -> None:
+    """Write a segment whole, to last through a power failure, before it has its name."""
+    import pyarrow.parquet as pq
+
+    made = arrow_module().BufferOutputStream()
+    # Of few rows statistics and dictionaries are most of the file, and of the work.
+    large = table.num_rows > FEW
+    pq.write_table(table, made, use_dictionary=large, write_statistics=large)
+    _put(path, made.getvalue())
+
+
+def put_journal(path: Path, table: Any) -> None:
+    """As `put_segment`, of a journal that has ended."""
+    _put(path, journal.encoded(table))
+
+
+def _put(path: Path, data: Any) -> None:
+    name = os.fspath(path)
+    hidden = name.removesuffix(path.suffix) + ".writing"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        file = os.open(hidden, flags, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(hidden, flags, 0o666)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(hidden)  # noqa: PTH108
+        raise
+    sync_folder(os.fspath(path.parent))
+
+
+INSTANTS = ("__ts", "__created")
+
+
+class Columns:
+    """How a source's rows are stored: in DuckDB's canonical types."""
+
+    def __init__(self, source: EventSource) -> None:
+        pa = arrow_module()
+        types = [*source.schema.items(), *((name, INT) for name in INSTANTS)]
+        self.given = pa.struct([(name, type_.arrow) for name, type_ in types])
+        self.schema = pa.schema([(name, _stored_type(type_)) for name, type_ in types])
+        self.as_given = pa.schema(self.given).equals(self.schema)
+
+    def table(self, rows: Any) -> Any:
+        """The rows, dicts or an Arrow table, as an Arrow table; columns may be in chunks."""
+        pa = arrow_module()
+        columns = []
+        for given, stored in zip(self.given, self.schema, strict=True):
+            if isinstance(rows, list):
+                column = pa.array([row[given.name] for row in rows], given.type)
+            else:
+                column = rows[given.name]
+            columns.append(column if column.type == stored.type else column.cast(stored.type))
+        return pa.table(columns, schema=self.schema)
+
+    def batch(self, rows: Any) -> Any:
+        """The rows as one RecordBatch; None where they are too large for one."""
+        pa = arrow_module()
+        if not isinstance(rows, list) and rows.nbytes > BYTES:
+            return None
+        if isinstance(rows, list):
+            # One call for all columns: one for each of them takes three times as long.
+            array = pa.array(rows, self.given)
+            if isinstance(array, pa.ChunkedArray):
+                return None
+            made = pa.RecordBatch.from_struct_array(array)
+            if self.as_given:
+                return made
+            columns = made.columns
+        else:
+            columns = [rows[name].combine_chunks() for name in self.schema.names]
+        stored = [
+            column if column.type == type_ else column.cast(type_)
+            for column, type_ in zip(columns, self.schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(stored, schema=self.schema)
+
+
+_columns: dict[int, tuple[EventSource, Columns]] = {}
+
+
+def columns_of(source: EventSource) -> Columns:
+    """How the source's rows are stored, found once."""
+    found = _columns.get(id(source))  # an id is another's only when its source is gone
+    if found is None or found[0] is not source:
+        if len(_columns) >= _MOST:
+            _columns.clear()
+        found = _columns[id(source)] = source, Columns(source)
+    return found[1]
+
+
+def _stored_type(type_: Type) -> Any:
+    pa = arrow_module()
+    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name, type_.arrow)
+
+
+def segments(state_dir: Path, source: str) -> list[Path]:
+    """Every whole segment of a source that no other stands in for, in the order of their names."""
+    folder = log_folder(state_dir, source)
+    return [folder / name for name in segment_names(folder)]
+
+
+def segment_names(folder: Path) -> list[str]:
+    """The names of the whole segments of a folder that no other stands in for, in order."""
+    try:
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found if entry.name.endswith((".parquet", SUFFIX))]
+    except FileNotFoundError:
+        return []
+    gone = {n for name in names if "-L" in name and level(name) for n in replaced_by(folder / name)}
+    return sorted(name for name in names if name not in gone)
+
+
+def level(segment: str | Path) -> int:
+    """How often a segment's rows were joined into a larger one; of its path, or its name."""
+    name = segment if isinstance(segment, str) else segment.name
+    _, dash, shown = name.removesuffix(".parquet").rpartition("-L")
+    return int(shown) if dash else 0
+
+
+@functools.cache  # a segment never changes
+def replaced_by(path: Path) -> tuple[str, ...]:
+    """The names of the segments in whose place a joined one stands."""
+    import pyarrow.parquet as pq
+
+    return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
+
+
+def read_segment(path: Path) -> Any:
+    """A segment's rows as an Arrow table; None of a journal that has none."""
+    import pyarrow.parquet as pq
+
+    if path.suffix == SUFFIX:
+        return journal.read(path).table
+    # By itself, since `read_table` first makes a data set of it.
+    with pq.ParquetFile(arrow_module().BufferReader(path.read_bytes())) as file:
+        return file.read(use_threads=False)
+
+
+def schema_of(path: Path) -> str | None:
+    """What segments that may be joined have in common; None of a journal that has not begun."""
+    if path.suffix != SUFFIX:
+        return _schema_text(path)
+    schema = journal.read(path).schema
+    return None if schema is None else str(schema.to_string())
+
+
+@functools.lru_cache(maxsize=4096)  # what a segment holds may change, its columns never
+def _schema_text(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    return str(pq.read_schema(path).remove_metadata().to_string())
+
+
+_tables = count()
+
+
+def of_table(con: Any, table: Any) -> str:
+    """An Arrow table's rows, in their order, in a temporary table of `con`."""
+    name = f"__journal_{next(_tables)}"
+    given = f"{name}_arrow"
+    # As DuckDB reads them of Parquet.
+    types = [_without_durations(type_) for type_ in table.schema.types]
+    if types != table.schema.types:
+        table = table.cast(arrow_module().schema(list(zip(table.column_names, types, strict=True))))
+    con.register(given, table)
+    # DuckDB has Arrow compare what it scans of it, to which NaN is not what it is to DuckDB (S1).
+    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {given}")
+    con.unregister(given)
+    return name
+
+
+def _without_durations(type_: Any) -> Any:
+    """The type with whole numbers in the place of durations, within lists too."""
+    pa = arrow_module()
+    if pa.types.is_list(type_):
+        return pa.list_(_without_durations(type_.value_type))
+    return pa.int64() if pa.types.is_duration(type_) else type_
+
+
+class _Looked:
+    """A segment as a relation: its columns, each with its Arrow type and its number of nulls."""
+
+    def __init__(self, path: Path, relation: str, held: dict[str, tuple[Any, int]]) -> None:
+        self.path, self.relation, self.held = path, relation, held
+
+    def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
+        """The values of a column outside the choices of its type."""
+        return _others(self.path, self.path.stat().st_mtime_ns, name, choices)
+
+
+class _LookedInto(_Looked):
+    """A journal's rows as they are now, in a table of a connection's own."""
+
+    def __init__(self, con: Any, path: Path, table: Any) -> None:
+        super().__init__(path, of_table(con, table), _held_by(table))
+        self.table = table
+
+    def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
+        """The values of a column outside the choices of its type."""
+        return _outside(self.table, name, choices)
+
+
+def looked(con: Any, path: Path) -> _Looked | None:
+    """A segment; None of a journal that holds no rows."""
+    if path.suffix == SUFFIX:
+        table = journal.read(path).table
+        return None if table is None else _LookedInto(con, path, table)
+    relation = f"read_parquet([{text_literal(str(path))}])"
+    return _Looked(path, relation, _held(path, path.stat().st_mtime_ns))
+
+
+def segment_column(segment: _Looked, source: EventSource, name: str, type_: Type) -> str:
+    if name not in segment.held:
+        if not type_.optional:
+            raise _misfit(segment, source, name, "there is no such column, and it may not be None")
+        return f"NULL::{type_.duckdb} AS {quote(name)}"
+    found, nulls = segment.held[name]
+    wanted = _stored_type(type_)
+    if found != wanted:
+        raise _misfit(segment, source, name, f"it holds {found}, and {type_} is {wanted}")
+    if nulls and not type_.optional:
+        raise _misfit(segment, source, name, f"{nulls} of its values are None")
+    if type_.choices is not None and (others := segment.others(name, type_.choices)):
+        raise _misfit(segment, source, name, f"{others[0]!r} is not among {type_.base}")
+    return f"{quote(name)}::{type_.duckdb} AS {quote(name)}" if type_.size else quote(name)
+
+
+def _misfit(segment: _Looked, source: EventSource, name: str, what: str) -> SourceError:
+    return SourceError(
+        f"source {source.name!r}, the log of pushed events {segment.path.name}, column {name!r}: "
+        f"{what}; give the changed column a new name that is optional, or declare it as it was"
+    )
+
+
+@functools.cache
+def _others(path: Path, mtime_ns: int, name: str, choices: tuple[Any, ...]) -> list[Any]:
+    del mtime_ns
+    import pyarrow.parquet as pq
+
+    return _outside(pq.read_table(path, columns=[name]), name, choices)
+
+
+def _outside(table: Any, name: str, choices: tuple[Any, ...]) -> list[Any]:
+    values = table[name].unique().to_pylist()
+    return [v for v in values if v is not None and v not in choices]
+
+
+@functools.cache  # a segment changes only where events are forgotten
+def _held(path: Path, mtime_ns: int) -> dict[str, tuple[Any, int]]:
+    del mtime_ns
+    import pyarrow.parquet as pq
+
+    return _held_by(pq.read_table(path))
+
+
+def _held_by(table: Any) -> dict[str, tuple[Any, int]]:
+    return {n: (table.schema.field(n).type, table[n].null_count) for n in table.column_names}

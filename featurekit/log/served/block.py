@@ -1,0 +1,207 @@
+"""Rows that were served, in columns, and their wire form: that of online states, column by column.
+
+A block holds rows of one version of one service. Values keep their bits (there is one NaN), their
+types and their statuses; a dict keeps its order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.core.status import STATUSES
+from featurekit.core.types import INT, Type, list_of
+from featurekit.define.plan import Service
+from featurekit.errors import DataError
+from featurekit.language.wire import from_json, to_json
+from featurekit.online.state.codec import decode_column, encode_column
+
+FORMAT = 1
+HEADER = struct.Struct("<BI")
+_CODES = {status: code for code, status in enumerate(STATUSES)}
+MIXED_STATUSES = 255
+_PLAIN = {"int": "q", "float": "d", "bool": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServedHead:
+    """What the rows of a version have in common: the service, its fingerprint and the numeric
+    fingerprint of the process that answered, and the names and types of the columns."""
+
+    project: str
+    service: str
+    fingerprint: str
+    numerics: dict[str, str]
+    views: tuple[str, ...]
+    keys: dict[str, Type]
+    request: dict[str, Type]
+    outputs: dict[str, Type]
+
+    @staticmethod
+    def of(project: str, service: Service, numerics: Mapping[str, str]) -> ServedHead:
+        """The head of what a compiled service answers."""
+        return ServedHead(
+            project,
+            service.name,
+            service.fingerprint,
+            dict(numerics),
+            tuple(v.name for v in service.views),
+            {name: type_.or_none() for name, type_ in service.join_keys.items()},
+            {p.name: p.type for p in service.request},
+            {o.full_name: o.type.or_none() for o in service.outputs},
+        )
+
+    def to_json(self) -> str:
+        """The head as text."""
+        named = {name: to_json(getattr(self, name)) for name in self.__dataclass_fields__}
+        return json.dumps({"format": FORMAT, **named}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str | bytes) -> ServedHead:
+        """What `to_json` wrote. DataError for a log of another format."""
+        found = json.loads(text)
+        if found.pop("format", None) != FORMAT:
+            raise DataError(f"a serving log of another format; this featurekit reads {FORMAT}")
+        return ServedHead(**{name: from_json(value) for name, value in found.items()})
+
+
+@dataclass(slots=True)
+class ServedBlock:
+    """Rows of one version, in columns of equal length.
+
+    `served_at` and `as_of` in microseconds; `request` numbers the requests of a process. `arrivals`
+    has for each view the newest arrival that the state of the row's entity had taken, None where
+    there was no state: whatever arrived later was not online yet. `until` has for each view between
+    which instants it was materialised up to when the rows were served, None where never.
+    `dropped` counts the rows that the process had to let go of before these.
+    """
+
+    head: ServedHead
+    served_at: list[int]
+    as_of: list[int]
+    request: list[int]
+    arrivals: Sequence[Sequence[int | None]]
+    keys: Sequence[Sequence[Any]]
+    fields: Sequence[Sequence[Any]]
+    values: Sequence[Sequence[Any]]
+    statuses: Sequence[Sequence[str]]
+    until: list[tuple[int, int] | None]
+    process: str = ""
+    dropped: int = 0
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.as_of)
+
+    def about(self) -> dict[str, Any]:
+        """What is said once of the block, for JSON."""
+        return {"process": self.process, "dropped": self.dropped, "until": self.until}
+
+
+def encode(block: ServedBlock) -> Iterator[bytes]:
+    """The block's bytes, column by column, so that the one who joins them may pause between."""
+    yield HEADER.pack(FORMAT, block.rows)
+    for instants in (block.served_at, block.as_of, block.request):
+        yield _encode(INT, instants)
+    for arrivals in block.arrivals:
+        yield _encode(INT, arrivals)
+    head = block.head
+    for types, columns in (
+        (head.keys, block.keys),
+        (head.request, block.fields),
+        (head.outputs, block.values),
+    ):
+        for type_, values in zip(types.values(), columns, strict=True):
+            yield _encode(type_, values)
+    for statuses in block.statuses:
+        yield _encode_statuses(statuses)
+
+
+def decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBlock:
+    """The block of `encode`. DataError where the bytes are no block of this head."""
+    try:
+        return _decode(head, data, about)
+    except (struct.error, IndexError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{len(data)} bytes are no block of a serving log: {error}") from None
+
+
+def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBlock:
+    version, n = HEADER.unpack_from(data)
+    if version != FORMAT:
+        raise DataError(f"a block of format {version}; this featurekit reads {FORMAT}")
+    view, at = memoryview(data), HEADER.size
+
+    def columns(types: Sequence[Type]) -> list[list[Any]]:
+        nonlocal at
+        found = []
+        for type_ in types:
+            values, at = _decode_column(type_, view, at, n)
+            found.append(values)
+        return found
+
+    served_at, as_of, request = columns([INT] * 3)
+    arrivals = columns([INT] * len(head.views))
+    keys, fields, values = (
+        columns(list(types.values())) for types in (head.keys, head.request, head.outputs)
+    )
+    statuses = []
+    for _ in head.outputs:
+        same, codes = view[at], view[at + 1 : at + 1 + n]
+        at += 1
+        if same == MIXED_STATUSES:
+            statuses.append([STATUSES[code] for code in codes])
+            at += n
+        else:
+            statuses.append([STATUSES[same]] * n)
+    if at != len(data):
+        raise ValueError("their length is another")
+    until = [None if u is None else (u[0], u[1]) for u in about["until"]]
+    return ServedBlock(
+        head, served_at, as_of, request, arrivals, keys, fields, values, statuses, until,
+        about["process"], about["dropped"],
+    )  # fmt: skip
+
+
+def _encode(type_: Type, values: Sequence[Any]) -> bytes:
+    """As `encode_column`, with the same bytes, but made for many values of the plain types."""
+    if type_.name == "dict":
+        # Only aggregates give dicts: as the column of their keys and that of their counts.
+        keys = [None if v is None else list(v) for v in values]
+        counts = [None if v is None else list(v.values()) for v in values]
+        return _encode(list_of(_item(type_)), keys) + _encode(list_of(INT), counts)
+    code = _PLAIN.get(type_.name)
+    if code is None or None in values:
+        return encode_column(type_, values)
+    if code == "d" and not math.isfinite(sum(values)):
+        return encode_column(type_, values)  # among them may be a NaN, of which there is one
+    return b"\0" + struct.pack(f"<{len(values)}{code}", *values)
+
+
+def _encode_statuses(statuses: Sequence[str]) -> bytes:
+    """One byte where all are the same, else one more for each."""
+    n = len(statuses)
+    if n and statuses.count(statuses[0]) == n:
+        return bytes((_CODES[statuses[0]],))
+    return bytes((MIXED_STATUSES, *map(_CODES.__getitem__, statuses)))
+
+
+def _decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[list[Any], int]:
+    if type_.name != "dict":
+        values, _, at = decode_column(type_, data, at, n)
+        if len(values) != n:
+            raise ValueError("they end too soon")
+        return list(values), at
+    keys, _, at = decode_column(list_of(_item(type_)), data, at, n)
+    counts, _, at = decode_column(list_of(INT), data, at, n)
+    pairs = zip(keys, counts, strict=True)
+    return [None if k is None else dict(zip(k, c, strict=True)) for k, c in pairs], at
+
+
+def _item(type_: Type) -> Type:
+    assert type_.item is not None
+    return type_.item

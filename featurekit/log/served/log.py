@@ -1,0 +1,319 @@
+"""Takes what lookups answered and has a thread write it, so that serving never waits for it.
+
+A lookup packs its rows into bytes and appends them to a queue. The thread turns many of them at
+once into columns. Where it cannot keep up, or its sink cannot be reached, the queue is full: rows
+are dropped then, and counted.
+
+Rows wait as bytes and not as objects: to pack a row takes less time than lookups lose where each
+leaves its objects behind, for fresh memory and the garbage collector (benchmarks/serving_log.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import marshal
+import os
+import pickle
+import threading
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from featurekit.define.numerics import numeric_fingerprint
+from featurekit.define.plan import Service, View
+from featurekit.errors import FeaturekitError
+from featurekit.log.served.block import ServedBlock, ServedHead, encode
+from featurekit.online.state.state import newest_arrival
+
+_POLL_S = 0.5
+# A lookup that comes back from Redis while the thread works waits for it. Many short waits would
+# show in the slowest hundredth of lookups, so rows are taken some hundred at a time, with pauses.
+_MOST, _PAUSE_S = 400, 0.005
+_GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
+
+Mark = Callable[[View], int | None]
+"""Up to which instant a view is materialised, None where it is not."""
+
+
+class Sink(Protocol):
+    """Where blocks go. Methods are called by one thread; OSError and FeaturekitError are failures,
+    after which the same block is given again."""
+
+    def take(self, block: ServedBlock, data: bytes) -> None:
+        """Keep a block, whose bytes are `data`."""
+        ...
+
+    def flush(self) -> None:
+        """Make what was taken readable by others, all that is old enough to be."""
+        ...
+
+    def close(self) -> None:
+        """Make all that was taken readable by others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What a log has done: rows `written` to its sink, rows `waiting`, rows `dropped` since the
+    queue was full, and the last failure of the sink, "" where the last write went well."""
+
+    written: int
+    waiting: int
+    dropped: int
+    failure: str
+
+
+class _Served(NamedTuple):
+    """A request: its number, when it was served, its join keys by column and request fields by row,
+    each row's values and statuses, its instant, and the newest arrivals in its states."""
+
+    number: int
+    at: int
+    entities: Mapping[str, Sequence[Any]]
+    requests: Sequence[Mapping[str, Any]]
+    answers: Sequence[tuple[Sequence[Any], Sequence[str]]]
+    instants: Sequence[int]
+    arrivals: Sequence[Sequence[int | None]]
+
+
+class ServingLog:
+    """A log of what was served. `sample` is the share of requests that it takes, spread evenly and
+    without chance: of the same requests in the same order the same ones.
+
+    `queue_rows` bounds what waits, in rows, that on its way to the sink included. What a crash
+    loses is what waits, and what the sink has not flushed; `close`, which is called at the exit of
+    the process, writes it all.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        project: str,
+        *,
+        sample: float = 1.0,
+        queue_rows: int = 20_000,
+        marks: Callable[[], Mark] = lambda: _unknown,
+    ) -> None:
+        self.sink, self.project = sink, project
+        self.queue_rows = queue_rows
+        self._marks = marks
+        self._before = self._read_marks()
+        self._below = int(sample * 2**64)
+        self._begin()
+        atexit.register(self.close)
+        again = weakref.WeakMethod(self._begin)
+        os.register_at_fork(after_in_child=lambda: (again() or (lambda: None))())
+
+    def _begin(self) -> None:
+        """Start empty: a forked process has none of its parent's rows, which the parent writes."""
+        self._lock = threading.Lock()
+        self._queue: dict[int, tuple[Service, list[bytes]]] = {}
+        self._waiting = self._dropped = self._written = 0
+        self._failure = ""
+        self._requests = itertools.count()
+        self._process = uuid.uuid4().hex
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._blocks: list[tuple[ServedBlock, bytes]] = []
+        self._heads: dict[int, tuple[Service, ServedHead]] = {}
+
+    @property
+    def done(self) -> Logged:
+        """What the log has done so far."""
+        with self._lock:
+            return Logged(self._written, self._waiting, self._dropped, self._failure)
+
+    # --- the lookup's side ------------------------------------------------------------------------
+
+    def wants(self) -> int | None:
+        """The number of the next request if it is to be logged, None if not."""
+        number = next(self._requests)
+        return number if (number * _GOLDEN) & _MASK < self._below else None
+
+    def take(
+        self,
+        number: int,
+        service: Service,
+        entities: Mapping[str, Sequence[Any]],
+        requests: Sequence[Mapping[str, Any]],
+        answers: Sequence[tuple[Sequence[Any], Sequence[str]]],
+        instants: Sequence[int],
+        keys: Sequence[Sequence[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+    ) -> None:
+        """Log a request of this `number`: its rows, what was answered, and from which states.
+        Nothing of it is kept but its bytes, so that the caller may change what it was given."""
+        arrivals = [
+            [None if k is None or (b := blobs[k]) is None else newest_arrival(b) for k in row]
+            for row in keys
+        ]
+        at = time.time_ns() // 1000
+        packed = _pack((number, at, entities, requests, answers, instants, arrivals))
+        n = len(instants)
+        with self._lock:
+            if self._waiting + n > self.queue_rows:
+                self._dropped += n
+                return
+            self._waiting += n
+            waiting = self._queue.get(id(service))
+            if waiting is None:
+                waiting = self._queue[id(service)] = service, []
+            waiting[1].append(packed)
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._over.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name="featurekit-serving-log", daemon=True
+                )
+                self._thread.start()
+
+    # --- the thread's side ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._over.wait(_POLL_S):
+            self._write(self.sink.flush)
+
+    def _write(self, finish: Callable[[], None]) -> None:
+        """Bring what waits to the sink. What fails is tried again by the next call."""
+        with self._lock:
+            found, self._queue = self._queue, {}
+            dropped = self._dropped
+        try:
+            for block, data in self._made(found, dropped):
+                self._blocks.append((block, data))
+            while self._blocks:
+                block, data = self._blocks[0]
+                self.sink.take(block, data)
+                del self._blocks[0]
+                with self._lock:
+                    self._waiting -= block.rows
+                    self._written += block.rows
+            finish()
+        except Exception as error:  # whatever it is, lookups go on, and it is said
+            first, self._failure = not self._failure, str(error) or repr(error)
+            if first:
+                warnings.warn(f"the serving log cannot be written: {error!r}", stacklevel=2)
+        else:
+            self._failure = ""
+
+    def _made(
+        self, found: Mapping[int, tuple[Service, list[bytes]]], dropped: int
+    ) -> Iterable[tuple[ServedBlock, bytes]]:
+        if not found:
+            return
+        # The rows were served after the one reading of the marks and before the other.
+        before, self._before = self._before, self._read_marks()
+        for service, packed in found.values():
+            head = self._head(service)
+            until = [_both(before(view), self._before(view)) for view in service.views]
+            for part in _parts(packed):
+                block = _block(head, part, until, self._process, dropped)
+                yield block, b"".join(encode(block))
+                time.sleep(_PAUSE_S)
+
+    def _head(self, service: Service) -> ServedHead:
+        known = self._heads.get(id(service))
+        if known is None:
+            head = ServedHead.of(self.project, service, numeric_fingerprint(service))
+            known = self._heads[id(service)] = service, head
+        return known[1]
+
+    def _read_marks(self) -> Mark:
+        try:
+            return self._marks()
+        except FeaturekitError:
+            return _unknown
+
+    def close(self) -> None:
+        """Write what waits. What cannot be written is dropped, counted, and warned of."""
+        atexit.unregister(self.close)
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._write(self.sink.close)
+        with self._lock:
+            lost, self._waiting = self._waiting, 0
+            self._dropped += lost
+            self._queue, self._blocks = {}, []
+        if lost:
+            warnings.warn(
+                f"the serving log lost {lost} rows at its end: {self._failure}", stacklevel=2
+            )
+
+
+def _unknown(view: View) -> int | None:
+    return None
+
+
+def _both(before: int | None, after: int | None) -> tuple[int, int] | None:
+    if after is None:
+        return None if before is None else (before, before)
+    return (after if before is None else before), after
+
+
+def _pack(served: tuple[Any, ...]) -> bytes:
+    """A request as bytes: marshal is the fastest for plain values, and keeps their bits and types;
+    it takes no datetime, nor what is not of a plain type itself."""
+    try:
+        return b"m" + marshal.dumps(served)
+    except ValueError:
+        return b"p" + pickle.dumps(served, pickle.HIGHEST_PROTOCOL)
+
+
+def _unpack(packed: bytes) -> _Served:
+    data = memoryview(packed)[1:]
+    return _Served(*(marshal.loads(data) if packed[:1] == b"m" else pickle.loads(data)))
+
+
+def _parts(packed: Sequence[bytes]) -> Iterable[list[_Served]]:
+    """Runs of requests with about `_MOST` rows, each with one at least."""
+    part: list[_Served] = []
+    rows = 0
+    for one in packed:
+        served = _unpack(one)
+        part.append(served)
+        rows += len(served.instants)
+        if rows >= _MOST:
+            yield part
+            part, rows = [], 0
+    if part:
+        yield part
+
+
+def _block(
+    head: ServedHead,
+    served: list[_Served],
+    until: list[tuple[int, int] | None],
+    process: str,
+    dropped: int,
+) -> ServedBlock:
+    lengths = [len(one.instants) for one in served]
+    repeated = itertools.chain.from_iterable
+    answers = list(repeated(one.answers for one in served))
+    requests = list(repeated(one.requests for one in served))
+    arrivals = repeated(one.arrivals for one in served)
+    none: list[Any] = []
+    return ServedBlock(
+        head,
+        list(repeated([one.at] * n for one, n in zip(served, lengths, strict=True))),
+        list(repeated(one.instants for one in served)),
+        list(repeated([one.number] * n for one, n in zip(served, lengths, strict=True))),
+        list(zip(*arrivals, strict=True)) or [none for _ in head.views],
+        [list(repeated(one.entities[name] for one in served)) for name in head.keys],
+        [[row[name] for row in requests] for name in head.request],
+        list(zip(*(values for values, _ in answers), strict=True)) or [none for _ in head.outputs],
+        list(zip(*(statuses for _, statuses in answers), strict=True))
+        or [none for _ in head.outputs],
+        until,
+        process,
+        dropped,
+    )

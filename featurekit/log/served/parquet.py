@@ -1,0 +1,164 @@
+"""The serving log as Parquet files, typed, so that DuckDB or pandas read it as well.
+
+A file holds rows of one version: `served_at`, `as_of`, `request`, and structs of the join keys, the
+request fields, the values, the statuses and the arrivals. It is written beside its name and
+renamed, so that whoever reads the folder sees whole files only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurekit.errors import DataError
+from featurekit.log.served.block import ServedBlock, ServedHead
+
+HEAD, ABOUT = b"featurekit.head", b"featurekit.about"
+
+
+@dataclass(slots=True)
+class _Open:
+    """The rows that the next file of a version will hold."""
+
+    head: ServedHead
+    since: float
+    first: int
+    blocks: list[bytes] = field(default_factory=list)
+    about: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+
+
+class ParquetSink:
+    """Files in `folder`, each of up to about `rows` rows or `seconds` of time.
+
+    What a crash loses is what no file holds yet: at most that.
+    """
+
+    def __init__(self, folder: Path, *, rows: int, seconds: float) -> None:
+        self.folder, self.rows, self.seconds = folder, rows, seconds
+        self._open: dict[str, _Open] = {}
+
+    def take(self, block: ServedBlock, data: bytes) -> None:
+        """Keep a block for the next file; one that is full is written before."""
+        name = block.head.to_json()
+        if self._full(self._open.get(name)):
+            self._put(name)
+        open_ = self._open.setdefault(
+            name, _Open(block.head, time.monotonic(), min(block.served_at, default=0))
+        )
+        open_.blocks.append(data)
+        open_.about.append({**block.about(), "rows": block.rows})
+        open_.rows += block.rows
+
+    def _full(self, open_: _Open | None) -> bool:
+        return open_ is not None and (
+            open_.rows >= self.rows or time.monotonic() - open_.since >= self.seconds
+        )
+
+    def flush(self) -> None:
+        """Write the files that are full or old enough."""
+        for name in [n for n, open_ in self._open.items() if self._full(open_)]:
+            self._put(name)
+
+    def close(self) -> None:
+        """Write all files."""
+        for name in list(self._open):
+            self._put(name)
+
+    def _put(self, name: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from featurekit.log.served.arrow import batch
+
+        open_ = self._open[name]
+        head = open_.head
+        path = self.folder / (
+            f"{open_.first:020d}-{head.service}-{head.fingerprint[:12]}-{uuid.uuid4().hex}.parquet"
+        )
+        hidden = path.with_suffix(".writing")
+        batches = []
+        for data in open_.blocks:
+            batches.append(batch(head, data))
+            time.sleep(0)  # lookups go on
+        table = pa.Table.from_batches(batches).replace_schema_metadata(
+            {HEAD: name.encode(), ABOUT: json.dumps(open_.about, separators=(",", ":")).encode()}
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with hidden.open("wb") as file:
+                pq.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
+            hidden.rename(path)
+        finally:
+            hidden.unlink(missing_ok=True)
+        del self._open[name]
+
+
+def read_parquet(folder: Path) -> Iterator[ServedBlock]:
+    """The blocks of every file in a folder, or of one file, in the order of their names.
+
+    DataError for a file that is no serving log, or cannot be read.
+    """
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.parquet"))
+    for path in files:
+        yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[ServedBlock]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}; move it out of the log") from None
+    metadata = table.schema.metadata or {}
+    if HEAD not in metadata or ABOUT not in metadata:
+        raise DataError(f"{path} is no file of a serving log; name the folder that serving writes")
+    head = ServedHead.from_json(metadata[HEAD])
+    at = 0
+    for about in json.loads(metadata[ABOUT]):
+        yield _block(head, table.slice(at, about["rows"]), about)
+        at += about["rows"]
+
+
+def _block(head: ServedHead, table: Any, about: Mapping[str, Any]) -> ServedBlock:
+    import pyarrow as pa
+
+    def columns(name: str, names: Sequence[str]) -> list[list[Any]]:
+        if not names:
+            return []
+        whole = table[name].combine_chunks()
+        return [_list(whole.field(n)) for n in names]
+
+    def instants(name: str) -> list[int]:
+        found: list[int] = table[name].cast(pa.int64()).to_pylist()
+        return found
+
+    return ServedBlock(
+        head,
+        instants("served_at"),
+        instants("as_of"),
+        table["request"].to_pylist(),
+        columns("newest_arrival", head.views),
+        columns("key", list(head.keys)),
+        columns("request_field", list(head.request)),
+        columns("value", list(head.outputs)),
+        columns("status", list(head.outputs)),
+        [None if u is None else (u[0], u[1]) for u in about["until"]],
+        about["process"],
+        about["dropped"],
+    )
+
+
+def _list(column: Any) -> list[Any]:
+    found: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    return found

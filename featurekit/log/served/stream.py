@@ -1,0 +1,81 @@
+"""The serving log in a Redis stream, capped by length: an entry is a block of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from featurekit.errors import DataError, StoreUnavailable
+from featurekit.log.served.block import ServedBlock, ServedHead, decode
+from featurekit.online.store.redis import connect
+
+_PAGE = 100
+
+
+class StreamSink:
+    """Adds blocks to the stream `key` of the Redis at `url`, of which about the last `entries`
+    stay. What it has taken is readable at once."""
+
+    def __init__(self, url: str, key: str, entries: int) -> None:
+        self.url, self.key, self.entries = url, key, entries
+        self._client: Any = None
+
+    def take(self, block: ServedBlock, data: bytes) -> None:
+        """XADD the block."""
+        fields = {
+            "head": block.head.to_json(),
+            "about": json.dumps(block.about(), separators=(",", ":")),
+            "rows": data,
+        }
+        try:
+            if self._client is None:  # by the thread that writes, after any fork
+                self._client = connect(self.url)
+            self._client.xadd(self.key, fields, maxlen=self.entries, approximate=True)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the Redis of stream {self.key!r}: {error}") from error
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def read_stream(url: str, key: str) -> Iterator[ServedBlock]:
+    """The blocks that the stream holds now, oldest first. DataError for an entry that is none."""
+    client = connect(url)
+    try:
+        after, last = b"-", _last(client, key)
+        while last is not None:
+            found = client.xrange(key, min=after, max=last, count=_PAGE)
+            for id_, fields in found:
+                yield _block(key, id_, fields)
+            if len(found) < _PAGE:
+                return
+            after = b"(" + found[-1][0]
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(f"the Redis of stream {key!r}: {error}") from error
+    finally:
+        client.close()
+
+
+def _last(client: Any, key: str) -> bytes | None:
+    found = client.xrevrange(key, count=1)
+    return found[0][0] if found else None
+
+
+def _block(key: str, id_: bytes, fields: dict[bytes, bytes]) -> ServedBlock:
+    try:
+        head = ServedHead.from_json(fields[b"head"])
+        return decode(head, fields[b"rows"], json.loads(fields[b"about"]))
+    except (KeyError, ValueError, TypeError, DataError) as error:
+        raise DataError(
+            f"stream {key!r}, entry {id_.decode()}: no block of a serving log ({error}); name the "
+            "stream that serving writes"
+        ) from None

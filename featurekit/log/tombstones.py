@@ -1,0 +1,201 @@
+"""Keeps the events of forgotten entities out of everything that is read.
+
+A tombstone does not hold the key of who is forgotten, which would be to remember it, but a keyed
+hash of it: HMAC-SHA256 under a secret that lies in the state folder, apart from the registry. Of a
+plain hash, or one with a public salt, a key could be found by trying all, which are few: customer
+numbers have six digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import os
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.keys import entity_key
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.types import Type
+from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.errors import RegistryError
+from featurekit.project.registry import Tombstone
+
+_BLOCK = 64
+_TABLES = itertools.count()
+_PART = {
+    "int": "encode('i' || {k}::VARCHAR)",
+    "str": "encode('s' || {k})",
+    "bool": "encode(CASE WHEN {k} THEN 'b1' ELSE 'b0' END)",
+    "bytes": "encode('x') || {k}",
+    "datetime": "encode('t' || epoch_us({k})::VARCHAR)",
+    "date": "encode('d' || {k}::VARCHAR)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The key of the hashes."""
+
+    value: bytes
+
+    @property
+    def name(self) -> str:
+        """What tells this secret from others, and says nothing of it."""
+        return hmac.new(self.value, b"featurekit", hashlib.sha256).hexdigest()[:16]
+
+    def digest(self, entity: str, keys: Mapping[str, tuple[Type, Any]]) -> str:
+        """The hash of one entity's keys, given with their types."""
+        message = entity.encode() + b"\0" + entity_key([keys[name] for name in sorted(keys)])
+        return hmac.new(self.value, message, hashlib.sha256).hexdigest()
+
+    def digest_sql(self, entity: str, keys: Mapping[str, Type]) -> tuple[str, list[bytes]]:
+        """The same hash of the columns that bear the keys' names, and the parameters of its SQL."""
+        message = f"encode({text_literal(entity)} || chr(0))"
+        for name in sorted(keys):
+            part = _PART[keys[name].name].format(k=quote(name))
+            message += f" || encode(octet_length({part})::VARCHAR || ':') || ({part})"
+        padded = self.value.ljust(_BLOCK, b"\0")
+        inner, outer = (bytes(b ^ pad for b in padded) for pad in (0x36, 0x5C))
+        return f"sha256(?::BLOB || unhex(sha256(?::BLOB || {message})))", [outer, inner]
+
+
+def _path(state_dir: Path) -> Path:
+    return state_dir / "forget.key"
+
+
+def make_secret(state_dir: Path) -> Secret:
+    """The secret of the state folder, made where there is none."""
+    path = _path(state_dir)
+    if not path.exists():
+        state_dir.mkdir(parents=True, exist_ok=True)
+        hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(hidden, path)  # of two that make one, one's holds
+        except FileExistsError:
+            pass
+        finally:
+            hidden.unlink()
+    return Secret(bytes.fromhex(path.read_text()))
+
+
+def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
+    """The secret under which the tombstones were made. RegistryError where it is lost: then nothing
+    may be read, for nobody could tell what was to be forgotten."""
+    path = _path(state_dir)
+    secret = Secret(bytes.fromhex(path.read_text())) if path.exists() else None
+    if secret is None or any(t.secret != secret.name for t in tombstones):
+        what = "is not the one" if secret else "is missing: it is the key"
+        raise RegistryError(
+            f"{path} {what} under which {len(tombstones)} forgotten entities are recorded, so "
+            "their events cannot be told from others and nothing is read; put it back from where "
+            "the registry was made"
+        )
+    return secret
+
+
+def has_events(
+    views: Iterable[FeatureView], source: EventSource, entity: str, keys: Mapping[str, Type]
+) -> bool:
+    """Whether events of a source are events of an entity: a view of that entity reads the source,
+    or the source has columns of the keys' names and types, which are keys of no other entity."""
+    if any(name not in source.schema or source.schema[name].base != keys[name] for name in keys):
+        return False
+    others: set[str] = set()
+    for view in views:
+        for known in view.entities:
+            if known.name == entity and view.event_source.name == source.name:
+                return True
+            if known.name != entity:
+                others |= known.join_keys.keys()
+    return not others & keys.keys()
+
+
+class Forgotten:
+    """The tombstones that hold for one source's events; `groups` has, for each entity and its keys,
+    the hashes with the instant until which each holds."""
+
+    def __init__(self, tombstones: Sequence[Tombstone], secret: Secret | None) -> None:
+        self.secret = secret
+        self.groups: dict[tuple[str, tuple[tuple[str, Type], ...]], dict[str, int]] = {}
+        for t in tombstones:
+            known = self.groups.setdefault((t.entity, t.keys), {})
+            known[t.digest] = max(t.until, known.get(t.digest, t.until))
+
+    def __bool__(self) -> bool:
+        return bool(self.groups)
+
+    def relation(self, con: Any, relation: str) -> str:
+        """The relation, a source's columns with `__created`, without forgotten events."""
+        assert self.secret is not None or not self.groups
+        for (entity, keys), digests in self.groups.items():
+            found = self._found(con, relation, entity, dict(keys), digests)
+            if found is not None:
+                same = " AND ".join(f"r.{quote(name)} = f.{quote(name)}" for name, _ in keys)
+                relation = (
+                    f"(SELECT * FROM {relation} r ANTI JOIN {found} f "
+                    f"ON {same} AND r.__created <= f.__until)"
+                )
+        return relation
+
+    def _found(
+        self,
+        con: Any,
+        relation: str,
+        entity: str,
+        keys: Mapping[str, Type],
+        digests: Mapping[str, int],
+    ) -> str | None:
+        """A temporary table of the keys in the relation that are forgotten, with `__until`."""
+        import pyarrow as pa
+
+        assert self.secret is not None
+        table = quote(f"__forgotten_{next(_TABLES)}")
+        registered = table.replace("__forgotten", "__digests")
+        known = pa.table({"__digest": list(digests), "__until": pa.array(digests.values())})
+        con.register(registered.strip('"'), known)
+        names = ", ".join(map(quote, keys))
+        digest, parameters = self.secret.digest_sql(entity, keys)
+        there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
+        con.execute(
+            f"CREATE TEMP TABLE {table} AS SELECT {names}, __until FROM "
+            f"(SELECT *, {digest} AS __digest FROM "
+            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {registered} "
+            "USING (__digest)",
+            parameters,
+        )
+        con.unregister(registered.strip('"'))
+        rows = con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+        return table if rows else None
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row, a source's columns with `__created`, is a forgotten event."""
+        for (entity, keys), digests in self.groups.items():
+            if row["__created"] > max(digests.values()):
+                continue
+            values = {name: (type_, row[name]) for name, type_ in keys}
+            if any(value is None for _, value in values.values()):
+                continue
+            assert self.secret is not None
+            if row["__created"] <= digests.get(self.secret.digest(entity, values), -(2**63)):
+                return True
+        return False
+
+    def left(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that are not forgotten, `rows` itself where all are left."""
+        if not self.groups or not rows:
+            return rows
+        last = max(until for digests in self.groups.values() for until in digests.values())
+        if min(row["__created"] for row in rows) > last:
+            return rows  # as live pushes are
+        kept = [row for row in rows if not self.holds(row)]
+        return rows if len(kept) == len(rows) else kept

@@ -1,0 +1,1 @@
+"""A live store, watched over time."""

@@ -1,0 +1,1 @@
+"""Labels and events become training rows."""

@@ -1,0 +1,113 @@
+"""Splits the entities of a point-in-time join into buckets, so that each fits into memory.
+
+An entity's bucket is the second half of the MD5 of its key's bytes (`online.codec.entity_key`), as
+a little-endian number, modulo the number of buckets: the same on every machine and in every engine.
+All events of an entity are in its bucket, so the buckets' results together are the whole result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from featurekit.core.keys import entity_key
+from featurekit.core.sql import quote
+from featurekit.core.types import Type
+from featurekit.define.plan import View
+from featurekit.errors import DataError
+
+MOST_BUCKETS = 4_096
+# What a join of windows holds at once, in multiples of its events: their table, the rows that it
+# sorts or hashes, and the sums (benchmarks/bounded_memory.py).
+_COPIES = 4
+# One of latest rows holds keys and instants of its events, and its labels' rows. With memory to
+# spare the process takes up 0.75 to 2.1 times their bytes (10 M x 100 M, 1 M x 20 M); with a limit
+# of 0.6 times it spills, and takes up to 2.3 times as long, like one that reads its files twice.
+_COPIES_OF_LATEST = 1
+_WIDTHS = {"str": 32, "bytes": 32, "list": 64, "bool": 1}
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def bucket_of(values: Sequence[tuple[Type, Any]], buckets: int) -> int:
+    """The bucket of an entity, by the types and values of its join keys."""
+    digest = hashlib.md5(entity_key(values), usedforsecurity=False).digest()
+    return int.from_bytes(digest[8:], "little") % buckets
+
+
+def bucket_sql(view: View, buckets: int) -> str:
+    """`bucket_of` over the view's join keys as columns; 0 where one is null, for no entity."""
+    parts = []
+    for param in view.join_keys:
+        key = _key_sql(quote(param.name), param.type)
+        parts.append(f"encode(octet_length({key}) || ':') || {key}")
+    return f"coalesce(md5_number_lower({' || '.join(parts)}) % {buckets}, 0)::BIGINT"
+
+
+def _key_sql(x: str, type_: Type) -> str:
+    """`online.codec.encode_key` of a column."""
+    return {
+        "bool": f"encode(CASE WHEN {x} THEN 'b1' WHEN NOT {x} THEN 'b0' END)",
+        "int": f"encode('i' || {x})",
+        "str": f"encode('s' || {x})",
+        "bytes": f"(encode('x') || {x})",
+        "datetime": f"encode('t' || epoch_us({x}))",
+        "date": f"encode('d' || strftime({x}, '%Y-%m-%d'))",
+    }[type_.name]
+
+
+def buckets_needed(
+    con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
+) -> int:
+    """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
+    is known, fit into DuckDB's memory limit, as far as their number and types tell."""
+    limit = memory_limit(con)
+    bare = 32 + sum(_WIDTHS.get(key.type.name, 8) for key in view.join_keys)
+    width = bare + sum(_width(slot.type) for slot in view.slots)
+
+    def needed(size: int) -> int:
+        return min(MOST_BUCKETS, -(-size // limit)) or 1
+
+    everything = f"SELECT count(*) FROM {relation}"
+    if rows is None:
+        rows = con.execute(everything).fetchall()[0][0]
+    if view.kind == "latest" and view.source.op is None:
+        # Of the events it sorts keys and instants alone; whole rows are those of the labels.
+        asked = con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
+        return needed((rows * bare + asked * width) * _COPIES_OF_LATEST)
+    most = needed(rows * width * _COPIES)
+    if most == 1 or view.kind == "latest":
+        return most
+    low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
+    if low is None:
+        return 1
+    within = f"{everything} WHERE __ts > {low - view.retain_us} AND __ts <= {high}"
+    return needed(con.execute(within).fetchall()[0][0] * width * _COPIES)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """DataError for work that did not fit into memory."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise DataError(
+            "the training set does not fit into the memory that DuckDB may use; raise memory_limit "
+            "under featurekit: in feature_store.yaml, or split it into more parts by buckets=: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _width(type_: Type) -> int:
+    """About the bytes of a value and of what sums make of it."""
+    return _WIDTHS.get(type_.name, 24)
+
+
+def memory_limit(con: Any) -> int:
+    """DuckDB's memory limit in bytes."""
+    shown = con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    number, unit = shown.split()
+    return int(float(number) * _UNITS[unit])

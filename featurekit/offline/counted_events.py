@@ -1,0 +1,119 @@
+"""Which rows of a source with an `event_id` are events that count, as one SQL relation (T7).
+
+The rule, of which `online/ids.py` is the other text: rows of one id are taken in the order in which
+they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
+`dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
+each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from featurekit.core.sql import quote
+from featurekit.core.status import FOREVER
+from featurekit.core.types import FLOAT
+from featurekit.define.plan import Service, Source, View
+from featurekit.offline.events import EventRows
+from featurekit.offline.view_events import order_key
+
+_numbers = itertools.count()
+
+
+def row_order_sql(source: Source) -> str:
+    """The ORDER BY of T6 among rows of a source that arrived at one instant."""
+    types = {p.name: p.type for p in source.schema}
+    first = [] if source.sequence is None else [source.sequence]
+    terms = ["__ts"]
+    for name in dict.fromkeys([*first, *types]):
+        terms.append(f"{order_key(quote(name), types[name])} ASC NULLS FIRST")
+        if types[name].base == FLOAT:
+            terms.append(f"signbit({quote(name)}) DESC")
+    return ", ".join(terms)
+
+
+def counted_rows(con: Any, view: View, relation: str) -> str:
+    """The rows of `relation` (a source's columns, __ts, __created) that count, with `__end` where
+    the source has an `op`; `relation` itself where it has no ids.
+
+    Only the rows of ids that come more than once are ordered; they are kept in temporary tables of
+    `con`, so that what reads the result often pays for them once.
+    """
+    source = view.source
+    if source.event_id is None:
+        return relation
+    event_id, name = quote(source.event_id), f"__ids_{next(_numbers)}"
+    repeated, kept = f"{name}_repeated", f"{name}_kept"
+    con.execute(
+        f"CREATE TEMP TABLE {repeated} AS SELECT {event_id} FROM {relation} "
+        f"GROUP BY {event_id} HAVING count(*) > 1"
+    )
+    rows = f"(SELECT * FROM {relation} SEMI JOIN {repeated} USING ({event_id}))"
+    columns = ", ".join([*(quote(p.name) for p in source.schema), "__ts", "__created"])
+    single = f"SELECT {columns} FROM {relation} ANTI JOIN {repeated} USING ({event_id})"
+    assert view.dedupe_us is not None
+    if source.op is None:
+        first_known = _first_known(con, source, rows, view.dedupe_us, name)
+        con.execute(f"CREATE TEMP TABLE {kept} AS {first_known}")
+        return f"({single} UNION ALL SELECT {columns} FROM {kept})"
+    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions(source, rows, view.dedupe_us)}")
+    upserts = f"SELECT *, {FOREVER} AS __end FROM ({single}) WHERE {quote(source.op)} = 'upsert'"
+    return f"({upserts} UNION ALL SELECT {columns}, __end FROM {kept})"
+
+
+def _first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
+    """Of each id the row that arrived first, and each that arrived when it was forgotten."""
+    event_id = quote(source.event_id or "")
+    over = f"OVER (PARTITION BY {event_id} ORDER BY __created, {row_order_sql(source)})"
+    # Whatever arrives long after the row before it is an event: mostly that is all there is to it.
+    long_after = f"(__created - lag(__created) {over} > {within}) IS NOT FALSE"
+    since = f"max(CASE WHEN __starts THEN __created END) {over}"
+    con.execute(
+        f"CREATE TEMP TABLE {name}_runs AS SELECT *, {since} AS __since "
+        f"FROM (SELECT *, {long_after} AS __starts FROM {rows})"
+    )
+    chained = f"(SELECT {event_id} FROM {name}_runs WHERE __created - __since > {within})"
+    later = f"CASE WHEN x[1] > a[len(a)] + {within} THEN list_concat(a, x) ELSE a END"
+    ordered = "list_transform(list_sort(list(DISTINCT __created)), lambda c: [c])"
+    of_chained = f"(SELECT * FROM {name}_runs SEMI JOIN {chained} USING ({event_id}))"
+    chain = (
+        f"(SELECT {event_id}, unnest(list_reduce({ordered}, lambda a, x: {later})) AS __created "
+        f"FROM {of_chained} GROUP BY {event_id})"
+    )
+    return (
+        f"SELECT * FROM {name}_runs ANTI JOIN {chained} USING ({event_id}) WHERE __starts "
+        f"UNION ALL SELECT * FROM {of_chained} SEMI JOIN {chain} USING ({event_id}, __created) "
+        f"QUALIFY row_number() OVER (PARTITION BY {event_id}, __created "
+        f"ORDER BY {row_order_sql(source)}) = 1"
+    )
+
+
+def _versions(source: Source, rows: str, within: int) -> str:
+    """Each upsert with the instant at which the next version of its id arrived."""
+    following = (
+        f"lead(__created) OVER (PARTITION BY {quote(source.event_id or '')} "
+        f"ORDER BY __created, {row_order_sql(source)})"
+    )
+    end = f"CASE WHEN __next - __created <= {within} THEN __next ELSE {FOREVER} END"
+    return (
+        f"SELECT * EXCLUDE (__next), {end} AS __end "
+        f"FROM (SELECT *, {following} AS __next FROM {rows}) "
+        f"WHERE {quote(source.op or '')} = 'upsert' AND __end > __created"
+    )
+
+
+def counted_events(con: Any, service: Service, events: Sequence[EventRows]) -> list[EventRows]:
+    """The events of each view that count (T7): found once for views that remember ids alike."""
+    found: dict[Any, EventRows] = {}
+    for view, rows in zip(service.views, events, strict=True):
+        key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
+        if key not in found:
+            # Copies are the fewer part: of all rows, their number is good enough to go by.
+            found[key] = replace(rows, relation=counted_rows(con, view, rows.relation))
+    return [
+        found[rows, view.source.event_id, view.source.op, view.dedupe_us]
+        for view, rows in zip(service.views, events, strict=True)
+    ]

@@ -1,0 +1,246 @@
+"""Turns a frame of entities and instants into a checked temporary table of DuckDB (S1, S2, T1)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import DATETIME, Type
+from featurekit.errors import EntityFrameError, SourceError
+from featurekit.sources import parquet
+from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, python_column
+from featurekit.sources.arrow import table_of as arrow_table_of
+from featurekit.sources.check import (
+    Column,
+    Summary,
+    column,
+    fetch,
+    first_bad,
+    first_line,
+    found_hint,
+    instant_column,
+    numbered,
+    quoted,
+    select_sql,
+    summarise,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+INSTANT = "event_timestamp"
+_FRAMES = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class EntityFrame:
+    """A frame in DuckDB: TEMP TABLE `table` (a quoted name) of `rows` rows, and what it came from.
+
+    The table holds `__rid` BIGINT, 0..rows-1 in the frame's order, `__t` BIGINT microseconds UTC,
+    the join keys and the request fields in their canonical types. `original` is the frame as given;
+    `arrow` all its columns in their own types, or None for a Parquet file, which is `path`.
+    """
+
+    table: str
+    rows: int
+    original: Any
+    arrow: pa.Table | None
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    sql: str
+    found: Mapping[str, str]
+    arrow: pa.Table | None = None
+    path: Path | None = None
+
+
+def load_frame(
+    con: duckdb.DuckDBPyConnection,
+    frame: Any,
+    *,
+    join_keys: Mapping[str, Type],
+    request: Mapping[str, Type],
+    timezone: str = "UTC",
+) -> EntityFrame:
+    """The frame as a TEMP TABLE of `con`, in its own order; see `EntityFrame`.
+
+    `frame` is a pandas or polars frame, anything with an Arrow stream, a DuckDB relation, a list of
+    dicts, or the path of a Parquet file. Naive instants are read in `timezone` (T1). A null key
+    keeps its row (S2). Raises `EntityFrameError` for a missing column, another type, a null or
+    impossible instant, and a row whose request field breaks S1.
+    """
+    wanted = {**{key: type_.or_none() for key, type_ in join_keys.items()}, **request}
+    name = f"__frame_{next(_FRAMES)}"
+    scan = _scan(con, frame, wanted, timezone, registered=f"{name}_arrow")
+    try:
+        columns = _columns(scan.found, wanted, timezone)
+        summary = _checked(con, scan, columns)
+        select = select_sql(
+            numbered(scan.sql),
+            columns,
+            span=summary.span,
+            drop_bad=False,
+            also='"__source_row"::BIGINT AS "__rid", ',
+        )
+        fetch(con, f"CREATE TEMP TABLE {quoted(name)} AS {select}")
+    finally:
+        if scan.path is None:
+            con.unregister(f"{name}_arrow")
+    return EntityFrame(quoted(name), summary.rows, frame, scan.arrow, scan.path)
+
+
+def _refuse(reason: str) -> EntityFrameError:
+    return EntityFrameError(f"entity frame: {reason}")
+
+
+def _scan(
+    con: duckdb.DuckDBPyConnection,
+    frame: Any,
+    wanted: Mapping[str, Type],
+    timezone: str,
+    *,
+    registered: str,
+) -> _Scan:
+    if isinstance(frame, (str, os.PathLike)):
+        return _parquet_scan(con, Path(frame), wanted)
+    if isinstance(frame, (list, tuple)):
+        table, arrow, found = _from_dicts(frame, wanted, timezone)
+    else:
+        if not is_pandas(frame) and not _streams(frame):
+            raise _refuse(
+                f"{type(frame).__name__} is no frame; give a pandas, polars or Arrow table, a "
+                "DuckDB relation, a list of dicts or the path of a Parquet file"
+            )
+        arrow = arrow_table_of(frame, refuse=_refuse)
+        table, found = _plain_table(frame, arrow, wanted, timezone)
+    con.register(registered, table)
+    sql = quoted(registered)
+    types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
+    return _Scan(sql, {**types, **found}, arrow=arrow)
+
+
+def _streams(frame: Any) -> bool:
+    return hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__")
+
+
+def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[str, Type]) -> _Scan:
+    if not path.is_file():
+        raise _refuse(f"there is no file {path}")
+    absolute = str(path.absolute())
+    try:
+        found = parquet.inspect(con, absolute, wanted)
+    except SourceError as error:
+        raise _refuse(str(error)) from None
+    return _Scan(parquet.scan([absolute], found), found, path=path)
+
+
+def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
+    """The columns to read; `EntityFrameError` where the frame lacks one."""
+    for name in (INSTANT, *wanted):
+        if name not in names:
+            what = "the instant of each row" if name == INSTANT else str(wanted[name].base)
+            raise _refuse(
+                f"there is no column {name!r} ({what}); it has {', '.join(names) or 'no columns'}"
+            )
+    return list(dict.fromkeys((INSTANT, *wanted)))
+
+
+def _plain_table(
+    frame: Any, arrow: pa.Table, wanted: Mapping[str, Type], timezone: str
+) -> tuple[pa.Table, dict[str, str]]:
+    import pyarrow as pa
+
+    arrays, found = [], {}
+    names = _needed(arrow.column_names, wanted)
+    for name in names:
+        type_ = wanted.get(name, DATETIME)
+        if is_pandas(frame):
+            array, kind, faults = pandas_column(frame[name], name, type_, zone_name=timezone)
+        else:
+            array, kind = plain(arrow[name])
+            faults = faults_of(arrow[name], name)
+        if faults:
+            raise _refuse(str(faults[0]))
+        arrays.append(array)
+        if kind is not None:
+            found[name] = kind
+    return pa.table(arrays, names=names), found
+
+
+def _from_dicts(
+    rows: Sequence[Any], wanted: Mapping[str, Type], timezone: str
+) -> tuple[pa.Table, pa.Table, dict[str, str]]:
+    import pyarrow as pa
+
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise _refuse(f"row {number} (the first is 0) is {type(row).__name__}, not a dict")
+        missing = [name for name in (INSTANT, *wanted) if name not in row]
+        if missing:
+            raise _refuse(f"row {number} (the first is 0) has no {missing[0]!r}")
+    read, plain_arrays, found = {}, {}, {}
+    for name in _needed((INSTANT, *wanted), wanted):
+        type_ = wanted.get(name, DATETIME)
+        values = [row[name] for row in rows]
+        array, faults = python_column(values, name, type_, zone_name=timezone)
+        if faults:
+            raise _refuse(str(faults[0]))
+        read[name] = array
+        plain_arrays[name], kind = plain(array)
+        if kind is not None:
+            found[name] = kind
+    names = dict.fromkeys(name for row in rows for name in row)
+    arrow = {name: read[name] if name in read else _inferred(rows, name) for name in names}
+    return pa.table(plain_arrays), pa.table(arrow or read), found
+
+
+def _inferred(rows: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array([row.get(name) for row in rows])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise _refuse(f"the column {name!r} has no Arrow type ({error})") from None
+
+
+def _columns(found: Mapping[str, str], wanted: Mapping[str, Type], timezone: str) -> list[Column]:
+    _needed(list(found), wanted)
+    instant = instant_column("__t", INSTANT, found[INSTANT], zone_name=timezone)
+    columns = [instant or _misfit(INSTANT, found[INSTANT], DATETIME)]
+    for name, type_ in wanted.items():
+        made = column(name, name, found[name], type_, zone_name=timezone)
+        columns.append(made or _misfit(name, found[name], type_))
+    return columns
+
+
+def _misfit(name: str, found: str, type_: Type) -> Column:
+    raise _refuse(
+        f"column {name!r}: expected {type_.base}, found {found}; cast the frame's column"
+        if not found.startswith("DECIMAL")
+        else f"column {name!r}: expected {type_.base}, found {found}; {found_hint(found, type_)}"
+    )
+
+
+def _checked(con: duckdb.DuckDBPyConnection, scan: _Scan, columns: Sequence[Column]) -> Summary:
+    import duckdb
+
+    try:
+        summary = summarise(con, scan.sql, columns)
+    except duckdb.Error as error:
+        if scan.path is None or not unreadable(error):
+            raise
+        faults = parquet.undecodable(con, str(scan.path), scan.found)
+        reason = str(faults[0][0]) if faults else f"cannot be read ({first_line(error)})"
+        raise _refuse(f"{scan.path}: {reason}") from None
+    if summary.bad:
+        fault = first_bad(con, scan.sql, columns)
+        raise _refuse(f"{fault}; mend the row or leave it out")
+    return summary

@@ -1,0 +1,138 @@
+"""Makes an entity frame where none is given: every entity that was known, at each of some instants.
+
+An entity is known while it has an event that is visible (T3) and was not deleted (T7). Rows are
+ordered by instant, then by the join keys, so the same events give the same frame.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.durations import Duration, duration_us
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.status import FOREVER
+from featurekit.core.timezones import to_utc_us
+from featurekit.core.types import Type
+from featurekit.define.plan import Service
+from featurekit.errors import EntityFrameError
+from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.events import EventRows
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEntities:
+    """A frame to be made: `instants` is SQL of a relation with one column, `t`, in microseconds;
+    `view` is the view whose events say which entities there are, None where all views do."""
+
+    instants: str
+    view: str | None
+
+    def write(self, con: Any, service: Service, events: Sequence[EventRows], path: Path) -> None:
+        """Write the frame as a Parquet file: the service's join keys and `event_timestamp`."""
+        keys = service.join_keys
+        names = ", ".join(map(quote, keys))
+        there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
+        of_views = {
+            (view.source.name, view.dedupe_us): counted_rows(con, view, read.relation)
+            for view, read in zip(service.views, events, strict=True)
+            if self.view in (None, view.name)
+        }
+        ended = {view.source.name for view in service.views if view.source.op is not None}
+        spans = " UNION ALL ".join(
+            f"SELECT {names}, min(greatest(__ts, __created)) AS v, "
+            f"{'__end' if source in ended else FOREVER} AS w "
+            f"FROM {relation} WHERE {there} GROUP BY ALL"
+            for (source, _), relation in of_views.items()
+        )
+        shown = ", ".join(_shown(name, type_) for name, type_ in keys.items())
+        con.execute(
+            f"COPY (SELECT {shown}, make_timestamp(t)::TIMESTAMPTZ AS event_timestamp FROM "
+            f"(SELECT DISTINCT {names}, t FROM ({spans}) JOIN {self.instants} ON v <= t AND w > t) "
+            f"ORDER BY t, {names}) TO {text_literal(str(path))} (FORMAT parquet)"
+        )
+
+
+def _shown(name: str, type_: Type) -> str:
+    return (
+        f"{quote(name)}::TIMESTAMPTZ AS {quote(name)}" if type_.name == "datetime" else quote(name)
+    )
+
+
+def known_entities(
+    service: Service,
+    *,
+    at: Sequence[dt.datetime] | None,
+    start: dt.datetime | None,
+    end: dt.datetime | None,
+    every: Duration | None,
+    view: str | None,
+    timezone: str,
+) -> KnownEntities:
+    """The frame of every entity at each instant of `at`, or at `start`, one `every` later, and so
+    on up to `end`. EntityFrameError where the service's rows need more than its join keys, or its
+    views disagree on who their entities are."""
+    if service.request:
+        names = ", ".join(p.name for p in service.request)
+        raise _refuse(
+            f"service {service.name!r} takes request fields ({names}), which no event tells; give "
+            "a frame that has them"
+        )
+    _check_view(service, view)
+    span = (start, end, every)
+    if (at is not None) == any(part is not None for part in span):
+        raise _refuse("give a frame, or at=[…], or start=, end= and every=")
+    if at is not None:
+        if isinstance(at, dt.datetime) or not at:
+            raise _refuse("at= is a list of instants, at least one")
+        micros = sorted({_us(t, "at", timezone) for t in at})
+        return KnownEntities(f"(SELECT unnest({micros}::BIGINT[]) AS t)", view)
+    if start is None or end is None or every is None:
+        raise _refuse("start=, end= and every= go together")
+    low, high = _us(start, "start", timezone), _us(end, "end", timezone)
+    if low > high:
+        raise _refuse(f"start {start.isoformat()} lies after end {end.isoformat()}")
+    step = duration_us(every, what="every")
+    return KnownEntities(f"(SELECT range AS t FROM range({low}, {high + 1}, {step}))", view)
+
+
+def _refuse(reason: str) -> EntityFrameError:
+    return EntityFrameError(f"entity frame: {reason}")
+
+
+def _us(value: Any, what: str, timezone: str) -> int:
+    if not isinstance(value, dt.datetime):
+        raise _refuse(f"{what}= takes instants, found {value!r}")
+    return to_utc_us(value, timezone)
+
+
+def _check_view(service: Service, name: str | None) -> None:
+    """The events that say who the entities are hold all of the service's join keys."""
+    keys = service.join_keys
+    if name is None:
+        if all({p.name for p in view.join_keys} == keys.keys() for view in service.views):
+            return
+        listed = "; ".join(
+            f"{v.name} by {', '.join(p.name for p in v.join_keys)}" for v in service.views
+        )
+        raise _refuse(
+            f"the views of service {service.name!r} are of different entities ({listed}); give a "
+            'frame, or say whose events tell which go together, as in entities="'
+            f'{service.views[0].name}"'
+        )
+    chosen = {view.name: view for view in service.views}.get(name)
+    if chosen is None:
+        raise _refuse(
+            f"entities={name!r} is no view of service {service.name!r}; it has "
+            f"{', '.join(v.name for v in service.views)}"
+        )
+    columns = {p.name: p.type.base for p in chosen.source.schema}
+    missing = [key for key, type_ in keys.items() if columns.get(key) != type_]
+    if missing:
+        raise _refuse(
+            f"source {chosen.source.name!r} of view {name!r} has no {', '.join(missing)}, so its "
+            "events do not tell which entities go together; give a frame, or another view"
+        )

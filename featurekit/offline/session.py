@@ -1,0 +1,31 @@
+"""A DuckDB connection in the session that every query here relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featurekit import aggregates
+from featurekit.aggregates import exact, since
+from featurekit.language.python_calls import create_function
+
+
+def prepare(con: Any) -> None:
+    """Give a connection the session that every query here relies on (T2) and the macros."""
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # it would write into a program's output
+    # For up to 64 labels DuckDB makes an ASOF join an arg_max, and that loses -0.0 inside lists.
+    con.execute("SET asof_loop_join_threshold = 0")
+    # Where a divisor is a constant 0, DuckDB divides while it plans, whatever branch it is in.
+    con.execute("SET error_on_division_by_zero = false")
+    # Running sums go over sorted rows in their order (window_plans).
+    con.execute("SET preserve_insertion_order = true")
+    for macro in (*exact.macros_sql(), *since.macros_sql()):
+        con.execute(macro)
+    con.execute(
+        "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
+    )  # DuckDB's % takes the dividend's sign
+    for finisher in {f for kind in aggregates.BY_NAME.values() for f in kind.finishers}:
+        create_function(
+            con, finisher.name, finisher.function, list(finisher.takes), finisher.gives,
+            type="arrow", null_handling="special",
+        )  # fmt: skip

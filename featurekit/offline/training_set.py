@@ -1,0 +1,419 @@
+"""Turns a service and a frame of entities and instants into a training set, by DuckDB.
+
+A `TrainingSet` is lazy: nothing is read until rows are asked for. Rows, order and extra columns of
+the frame come back exactly as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from featurekit import __version__
+from featurekit.core.types import instant
+from featurekit.define.numerics import numeric_fingerprint
+from featurekit.define.plan import Output, Service, View
+from featurekit.errors import DataError, EntityFrameError, TransformError
+from featurekit.offline.buckets import explained
+from featurekit.offline.events import EventRows
+from featurekit.offline.frame import load_frame
+from featurekit.offline.join import make_join
+from featurekit.offline.known_entities import KnownEntities
+from featurekit.offline.manifest import ContentHash
+from featurekit.offline.view_result import erring_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+_BATCH = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A source as it was read: its events, and the files they came from."""
+
+    events: EventRows
+    about: dict[str, Any]
+
+
+class TrainingSet:
+    """The features of a service for each row of an entity frame, as of the row's instant.
+
+    Computed when first asked for; each conversion computes it anew from the same snapshots of the
+    frame and, unless files change in between, of the sources.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        frame: Any,
+        *,
+        connect: Callable[[], Any],
+        snapshot: Callable[[Any, View], Snapshot],
+        full_names: bool,
+        statuses: bool,
+        timezone: str,
+        known_at: int | None = None,
+        buckets: int | None = None,
+    ) -> None:
+        self._service, self._frame = service, frame
+        self._connect, self._snapshot = connect, snapshot
+        self._statuses, self._timezone = statuses, timezone
+        self._known_at = known_at
+        self._buckets = buckets
+        self.names = [o.full_name if full_names else o.name for o in service.outputs]
+        """The names of the feature columns, in their order."""
+        self._statistics: dict[str, Any] | None = None
+        self._manifest: dict[str, Any] | None = None
+
+    # --- what comes out ---------------------------------------------------------------------------
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table: the frame's columns as they were, then the features (A3)."""
+        import pyarrow as pa
+
+        run = _Run(self)
+        with run:
+            batches = list(run.batches())
+        return pa.Table.from_batches(batches, schema=run.schema)
+
+    def to_polars(self) -> pl.DataFrame:
+        """A polars frame; a polars entity frame's own columns come back as they are."""
+        import polars as pl
+
+        table = self.to_arrow()
+        if isinstance(self._frame, pl.DataFrame):
+            made = pl.from_arrow(table.select(table.column_names[self._frame.width :]))
+            assert isinstance(made, pl.DataFrame)
+            return self._frame.hstack(made)
+        made = pl.from_arrow(table)
+        assert isinstance(made, pl.DataFrame)
+        return made
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas frame; a pandas entity frame's index and columns come back as they are.
+
+        A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so that
+        no int becomes a float and NaN stays apart from None (A3, S1).
+        """
+        import pandas as pd
+        import pyarrow as pa
+
+        table = self.to_arrow()
+        width = len(table.column_names) - self._width()
+        nullable: dict[Any, Any] = {
+            pa.int64(): pd.Int64Dtype(),
+            pa.bool_(): pd.BooleanDtype(),
+            pa.string(): pd.StringDtype(),
+        }
+        columns: dict[str, Any] = {}
+        for name in table.column_names[width:]:
+            column = table[name]
+            if pa.types.is_float64(column.type) and column.null_count:
+                columns[name] = _nullable_floats(column)
+            elif column.null_count or pa.types.is_string(column.type):
+                columns[name] = column.to_pandas(types_mapper=nullable.get)
+            else:
+                columns[name] = column.to_pandas()
+        made = pd.DataFrame(columns)
+        if isinstance(self._frame, pd.DataFrame):
+            made.index = self._frame.index
+            return pd.concat([self._frame, made], axis=1)
+        given = table.select(table.column_names[:width]).to_pandas()
+        return pd.concat([given, made], axis=1)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write a Parquet file, batch by batch, and `<path>.manifest.json` beside it (F2).
+
+        Both appear whole or not at all. Returns the manifest.
+        """
+        import pyarrow.parquet as pq
+
+        target = Path(path)
+        if target.is_dir() or not target.parent.is_dir():
+            raise DataError(f"{target} is no path for a file; write one in a folder that exists")
+        hidden = target.with_name(f".{target.name}.writing")
+        run = _Run(self)
+        try:
+            with run, pq.ParquetWriter(hidden, run.schema) as writer:
+                for batch in run.batches():
+                    writer.write_batch(batch)
+            manifest = self.manifest
+            beside = target.with_name(f"{target.name}.manifest.json")
+            beside_hidden = target.with_name(f".{target.name}.manifest.writing")
+            beside_hidden.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            hidden.rename(target)
+            beside_hidden.rename(beside)
+        finally:
+            hidden.unlink(missing_ok=True)
+        return manifest
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Features and fingerprints, sources, rows, content hash, numeric fingerprint (F2)."""
+        if self._manifest is None:
+            self._consume()
+        assert self._manifest is not None
+        return self._manifest
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """`features`: for each that erred in some row, how many rows and the first of them;
+        `transforms`: for each that erred on an event of a window view, how many events were left
+        out of its aggregates, and the first of them (R3)."""
+        if self._statistics is None:
+            self._consume()
+        assert self._statistics is not None
+        return self._statistics
+
+    def _consume(self) -> None:
+        run = _Run(self)
+        with run:
+            for _ in run.batches():
+                pass
+
+    def _width(self) -> int:
+        return len(self.names) * (2 if self._statuses else 1)
+
+
+def _nullable_floats(column: Any) -> Any:
+    """A Float64 array in which NaN is a value and None is missing; pandas' own conversion makes
+    both the same."""
+    import numpy as np
+    import pandas as pd
+
+    values = column.fill_null(0.0).to_numpy()
+    mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+    return pd.arrays.FloatingArray(values.copy(), mask.copy())
+
+
+class _Run:
+    """One computation of a training set: a connection, the frame's table, and the join."""
+
+    def __init__(self, owner: TrainingSet) -> None:
+        self.owner = owner
+        self.con = owner._connect()
+        self.scratch: TemporaryDirectory[str] | None = None
+        try:
+            with explained():
+                self._prepare()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.con.close()
+        if self.scratch is not None:
+            self.scratch.cleanup()
+
+    def _frame(self, events: Sequence[EventRows]) -> Any:
+        """The frame that was given, or the path of the one that was asked for."""
+        given = self.owner._frame
+        if not isinstance(given, KnownEntities):
+            return given
+        self.scratch = TemporaryDirectory(prefix="featurekit-")
+        path = Path(self.scratch.name) / "entities.parquet"
+        given.write(self.con, self.owner._service, events, path)
+        return path
+
+    def _prepare(self) -> None:
+        import pyarrow as pa
+
+        owner, service = self.owner, self.owner._service
+        self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
+        events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
+        self.frame = load_frame(
+            self.con,
+            self._frame(events),
+            join_keys=service.join_keys,
+            request={p.name: p.type for p in service.request},
+            timezone=owner._timezone,
+        )
+        self.joined = make_join(
+            self.con,
+            service,
+            events,
+            self.frame.table,
+            statuses=owner._statuses,
+            buckets=owner._buckets,
+        )
+        given = self._given_schema()
+        self._check_names(given.names)
+        fields = [
+            pa.field(n, o.type.arrow) for n, o in zip(owner.names, service.outputs, strict=True)
+        ]
+        if owner._statuses:
+            fields += [pa.field(f"{n}__status", pa.string()) for n in owner.names]
+        self.features = pa.schema(fields)
+        self.schema = pa.schema([*given, *fields], metadata=None)
+
+    def _known(self, events: EventRows) -> EventRows:
+        """The events that had arrived by `known_at`, before any of them is held against another."""
+        if self.owner._known_at is None:
+            return events
+        return EventRows(
+            f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
+            events.prompt,
+        )
+
+    def _given_schema(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.frame.arrow is not None:
+            return pa.schema(list(self.frame.arrow.schema))
+        assert self.frame.path is not None
+        fields = list(pq.read_schema(self.frame.path))
+        if self.scratch is not None:  # DuckDB may write that a key is never null, or not
+            fields = [field.with_nullable(True) for field in fields]
+        return pa.schema(fields)
+
+    def _check_names(self, given: list[str]) -> None:
+        made = {*self.owner.names}
+        if self.owner._statuses:
+            made |= {f"{n}__status" for n in self.owner.names}
+        clash = sorted(made & {*given})
+        if clash:
+            raise EntityFrameError(
+                f"entity frame: {', '.join(map(repr, clash))} is a column of the frame and a "
+                "feature (or its status) of the service; rename the column, or ask for "
+                "full_feature_names=True"
+            )
+
+    def batches(self) -> Iterator[Any]:
+        """The rows in the frame's order, as RecordBatches of `schema`; then the owner knows its
+        manifest and statistics."""
+        import pyarrow as pa
+
+        owner, service = self.owner, self.owner._service
+        digest = ContentHash(self.schema)
+        errors: dict[str, dict[str, int]] = {}
+        strict = _strict(service)
+        at = 0
+        for given, made in zip(self._given(), self._features(), strict=False):
+            for o in self.joined.erring:
+                self._count_errors(errors, strict, o, made.column(f"x{o}"), at)
+            columns = [made.column(f"o{o}") for o in range(len(service.outputs))]
+            if owner._statuses:
+                columns += [made.column(f"t{o}") for o in range(len(service.outputs))]
+            cast = [_cast(c, f.type) for c, f in zip(columns, self.features, strict=True)]
+            batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
+            digest.update(batch)
+            at += batch.num_rows
+            yield batch
+        if at != self.frame.rows:
+            raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
+        owner._statistics = {"features": errors, "transforms": self._erring_events()}
+        owner._manifest = self._manifest(digest)
+
+    def _count_errors(
+        self,
+        errors: dict[str, dict[str, int]],
+        strict: Mapping[int, str],
+        o: int,
+        flags: Any,
+        at: int,
+    ) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        count = pc.sum(flags.cast(pa.int64())).as_py() or 0
+        if not count:
+            return
+        output: Output = self.owner._service.outputs[o]
+        row = at + pc.index(flags, True).as_py()
+        if o in strict:
+            raise TransformError(
+                f"feature {output.full_name!r} erred for row {row} of the entity frame, and view "
+                f'{strict[o]!r} says on_error="fail"'
+            )
+        found = errors.setdefault(self.owner.names[o], {"rows": 0, "first_row": row})
+        found["rows"] += count
+
+    def _erring_events(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for view, made in zip(self.owner._service.views, self.joined.views, strict=True):
+            for name, facts in erring_events(self.con, view, made).items():
+                found[f"{view.name}: {name}"] = facts
+        return found
+
+    def _features(self) -> Iterator[Any]:
+        """The outputs by number, in the order of rows, in batches of `_BATCH`."""
+        sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
+        with explained():
+            yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
+
+    def _given(self) -> Iterator[list[Any]]:
+        """The frame's own columns, in batches of `_BATCH`."""
+        import pyarrow.parquet as pq
+
+        if self.frame.arrow is not None:
+            table = self.frame.arrow.combine_chunks()
+            batches: Any = table.to_batches(max_chunksize=_BATCH)
+        else:
+            batches = pq.ParquetFile(self.frame.path).iter_batches(batch_size=_BATCH)
+        return (batch.columns for batch in _even(batches))
+
+    def _manifest(self, digest: ContentHash) -> dict[str, Any]:
+        service, known_at = self.owner._service, self.owner._known_at
+        return {
+            "service": service.name,
+            "fingerprint": service.fingerprint,
+            "features": {
+                n: {"type": str(o.type), "fingerprint": o.fingerprint}
+                for n, o in zip(self.owner.names, service.outputs, strict=True)
+            },
+            "known_at": None if known_at is None else instant(known_at).isoformat(),
+            "sources": {n: s.about for n, s in sorted(self.snapshots.items())},
+            "rows": digest.rows,
+            "content_hash": digest.hexdigest(),
+            "errors": self.owner._statistics,
+            "numeric_fingerprint": numeric_fingerprint(service),
+            "featurekit": __version__,
+        }
+
+
+def _strict(service: Service) -> dict[int, str]:
+    """The outputs that may not err, with the view that says so."""
+    return {
+        o: service.views[output.view].name
+        for o, output in enumerate(service.outputs)
+        if output.view >= 0 and service.views[output.view].on_error == "fail"
+    }
+
+
+def _cast(column: Any, type_: Any) -> Any:
+    """DuckDB's naive UTC timestamps and microseconds as the types that leave featurekit."""
+    return column if column.type == type_ else column.cast(type_)
+
+
+def _even(batches: Any) -> Iterator[Any]:
+    """The same rows in batches of exactly `_BATCH`, but for the last; two streams stay in step."""
+    import pyarrow as pa
+
+    waiting: list[Any] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        while rows >= _BATCH:
+            table = pa.Table.from_batches(waiting)
+            yield _one(table.slice(0, _BATCH))
+            rest = table.slice(_BATCH)
+            waiting, rows = rest.to_batches(), rest.num_rows
+    if rows:
+        yield _one(pa.Table.from_batches(waiting))
+
+
+def _one(table: Any) -> Any:
+    return table.combine_chunks().to_batches()[0]

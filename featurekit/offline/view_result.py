@@ -1,0 +1,132 @@
+"""What a view's join gives: a value, an error and a status for each label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.aggregates import exact
+from featurekit.aggregates.base import Column
+from featurekit.core.sql import literal, quote
+from featurekit.core.types import FLOAT, instant
+from featurekit.define.plan import Feature, View, empty_value
+from featurekit.offline.view_events import keys_sql
+from featurekit.offline.window_plans.asked import high_sql, low_sql
+
+
+@dataclass(frozen=True, slots=True)
+class Erred:
+    """`events` on which a transform erred, and the first of them: its instant and keys."""
+
+    transform: str
+    events: int
+    first: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSql:
+    """A view's result, and the numbers of the features that have an `x` column.
+
+    `events` is the temporary table of the events that a window view read, with `errors` the columns
+    that say where its slots err; or, where buckets came and went, `erred` says what they found.
+    """
+
+    sql: str
+    erring: frozenset[int]
+    events: str | None = None
+    errors: tuple[str | None, ...] = ()
+    erred: tuple[Erred, ...] = ()
+
+
+def of_labels(view: View, relation: str, labels: str) -> str:
+    """The events whose entity some label asks about."""
+    keys = ", ".join(quote(k.name) for k in view.join_keys)
+    return f"(SELECT * FROM {relation} WHERE ({keys}) IN (SELECT DISTINCT {keys} FROM {labels}))"
+
+
+def asked_span(con: Any, labels: str) -> tuple[int, int]:
+    """The first and the last instant that is asked about; 0 where none is."""
+    low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
+    return low or 0, high or 0
+
+
+def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
+    """For each transform of a window view that erred on an event it read: how many such events the
+    aggregates left out, and the keys and instant of the first (R3)."""
+    found: dict[str, dict[str, Any]] = {}
+    for erred in made.erred or erred_slots(con, view, made):
+        at, *keys = erred.first
+        sample = dict(zip((p.name for p in view.join_keys), keys, strict=True))
+        found[erred.transform] = {
+            "events": erred.events,
+            "first": {
+                **{k: str(v) for k, v in sample.items()},
+                "event_timestamp": instant(at).isoformat(),
+            },
+        }
+    return found
+
+
+def erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
+    found = []
+    for slot, error in zip(view.slots, made.errors, strict=False):
+        if error is None or slot.transform is None:
+            continue
+        count = con.execute(f"SELECT count(*) FROM {made.events} WHERE {error}").fetchall()[0][0]
+        if count:
+            keys = keys_sql(view)
+            first = con.execute(
+                f"SELECT __ts, {keys} FROM {made.events} WHERE {error} "
+                f"ORDER BY __ts, {keys} LIMIT 1"
+            ).fetchall()[0]
+            found.append(Erred(slot.transform.name, count, first))
+    return tuple(found)
+
+
+def keep(feature: Feature) -> str:
+    """The predicate that an event of the join lies in the feature's window, and its `where`."""
+    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
+    if feature.where is not None:
+        terms.append(f"coalesce(e.s{feature.where}, FALSE)")
+    return " AND ".join(terms)
+
+
+def empty_sql(feature: Feature) -> str:
+    """The feature's value over no events."""
+    value = empty_value(feature)
+    if isinstance(value, (list, dict)):
+        assert not value
+        return f"{'[]' if isinstance(value, list) else 'MAP {}'}::{feature.type.duckdb}"
+    return literal(value, feature.type)
+
+
+def result_columns(con: Any, view: View, table: str) -> dict[int, Column]:
+    """The aggregates' inputs.
+
+    How doubles are added is chosen from the column's statistics: one scale for all where it makes
+    every value a whole number, else limbs by exponent.
+    """
+    used = sorted({f.slot for f in view.features if f.slot is not None})
+    floats = [i for i in used if view.slots[i].type.base == FLOAT]
+    chosen: dict[int, exact.FloatColumn] = {}
+    if floats:
+        asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
+        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
+        per = len(asked) // len(floats)
+        scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
+        fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
+        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
+        for n, i in enumerate(floats):
+            specials, minus_zero = facts[per * n + 2 : per * n + 4]
+            if fitting[n]:
+                half = exact.half_bits(facts[per * n + 1])
+                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero, half)
+                continue
+            index = exact.limb_index_sql(f"s{i}")
+            rows = con.execute(
+                f"SELECT DISTINCT {index} AS n FROM {table} "
+                f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
+            ).fetchall()
+            limbs = tuple(r[0] for r in rows)
+            chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
+    return {i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used}

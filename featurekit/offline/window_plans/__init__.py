@@ -1,0 +1,1 @@
+"""The plans by which windows are computed: each gives the same bits."""

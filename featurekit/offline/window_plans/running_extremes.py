@@ -1,0 +1,156 @@
+"""Running extremes: two running maxima of ranks from the borders of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from featurekit.core.durations import LIFETIME_US
+from featurekit.offline.window_plans.asked import Asked, with_helpers
+from featurekit.offline.window_plans.running_sums import Term
+
+# An entity's number, six bits for the level and one for the direction make a row's __code. That, a
+# tile's first instant, which is within 2**62, and a rank make one number: each has bits of its own.
+_LEVELS, _TILES, _RANKS = 64, 2**63, 2**32
+
+
+def running_extremes(asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
+    """For every label: __rid, the parts.
+
+    What is compared are ranks, whole numbers: those of the events' values, of each term.
+    """
+    terms: dict[Term, int] = {}
+    windows: dict[tuple[int, int, int], dict[str, int]] = {}
+    for a in asked:
+        f = a.feature
+        columns = windows.setdefault((f.offset_us, f.window_us, f.hop_us), {})
+        for name, s in zip(a.names, a.sql.terms, strict=True):
+            term = Term(s.function, s.sql, f.where)
+            columns[name] = terms.setdefault(term, len(terms))
+    values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
+    ranked = f"SELECT __n, __ts, __created, {values} FROM {with_helpers(asked, table)} e"
+    for i, term in enumerate(terms):
+        if term.function == "bool_or":
+            ranked = f"SELECT *, CASE WHEN q{i} THEN 1::BIGINT END AS r{i} FROM ({ranked})"
+            continue
+        order = f"q{i} DESC" if term.function == "min" else f"q{i}"
+        # Numbered in passing, as `_running` sums.
+        ranked = (
+            f"SELECT *, CASE WHEN q{i} IS NOT NULL THEN row_number() OVER () END AS r{i} "
+            f"FROM (SELECT * FROM ({ranked}) ORDER BY {order})"
+        )
+    named = [f"ranked AS MATERIALIZED ({ranked})"]
+    found, shown, decoded = [], [], []
+    of = list(terms)
+    for w, ((offset, length, hop), columns) in enumerate(windows.items()):
+        named.append(f"cut{w} AS MATERIALIZED ({_cut(columns, offset, length, hop, lateness)})")
+        several = lateness > 0 or hop > length
+        best = _running_best(f"cut{w}", columns, length, hop, labels, several=several)
+        found.append(f"{best} w{w}" + (" USING (__rid)" if w else ""))
+        for name, i in columns.items():
+            if of[i].function == "bool_or":
+                shown.append(f"{name} IS NOT NULL AS {name}")
+                continue
+            shown.append(f"v_{name}.q{i} AS {name}")
+            decoded.append(f" LEFT JOIN ranked v_{name} ON v_{name}.r{i} = {name}")
+    return (
+        f"(WITH {', '.join(named)} SELECT __rid, {', '.join(shown)} "
+        f"FROM {' JOIN '.join(found)}{''.join(decoded)})"
+    )
+
+
+def _cut(columns: dict[str, int], offset: int, length: int, hop: int, lateness: int) -> str:
+    """The events of `ranked` for a window: __n, __opens, __closes, __level and the ranks.
+
+    An event counts for t from __opens on, when it has arrived and lies no later than the window,
+    until __closes, when the open end has come to it. Of level 0 are those with a border of tiles of
+    `_width` within; that is all but those late by nearly the window, and some of hops that are
+    longer than it. Those are of the level of the greatest power of two that they are as long as:
+    tiles of that length have such a border, too, and it meets three of them at most.
+    """
+    ranks = ", ".join(f"r{i}" for i in sorted(set(columns.values())))
+    opens = f"__ts + {offset}"
+    if lateness > 0:
+        opens = f"greatest({opens}, __created)"
+    if length == LIFETIME_US:
+        return f"SELECT __n, {opens} AS __opens, 0 AS __level, {ranks} FROM ranked"
+    closes = f"-fk_hop(-__ts, {hop})" if hop else "__ts"
+    level = "0"
+    if lateness > 0 or hop > length:
+        wide = _width(length, hop)
+        lasting = "length(bin(greatest(__closes - __opens, 1)))"
+        border = f"fk_hop(__opens, {wide}) <> fk_hop(__closes, {wide})"
+        level = f"CASE WHEN {border} THEN 0 ELSE {lasting} END"
+    return (
+        f"SELECT *, {level} AS __level FROM (SELECT __n, {opens} AS __opens, "
+        f"{closes} + {offset + length} AS __closes, {ranks} FROM ranked) WHERE __opens < __closes"
+    )
+
+
+def _width(length: int, hop: int) -> int:
+    """How long the tiles of level 0 are, in microseconds: no event counts for longer than two."""
+    return max(length, hop)
+
+
+def _running_best(
+    cut: str, columns: dict[str, int], length: int, hop: int, labels: str, *, several: bool
+) -> str:
+    """For every label: __rid, and by name the greatest rank of the events of `cut` that count.
+
+    In the tile in which an event opens it counts from then on, in the one in which it closes until
+    then, and in one between all the time. So it stands in two orders, of which the second is by
+    time backwards; so do labels; and the ranks of those before a label in its tile are those of
+    the events that count. The best of all rows so far is the best of the tile, since each tile has
+    greater numbers than the one before, or it is of one before. `several`: there may be events of
+    several levels.
+    """
+    ever = length == LIFETIME_US
+    several = several and not ever
+    wide = f"CASE __level WHEN 0 THEN {_width(length, hop)} ELSE 1::BIGINT << (__level - 1) END"
+    width = "__width" if several else str(_width(length, hop))
+
+    def tile(at: str) -> str:
+        return "0" if ever else f"fk_hop({at}, {width})"
+
+    def segment(backwards: bool, first: str) -> str:
+        code = f"(__n * {_LEVELS} + __level) * 2 + {int(backwards)}"
+        return f"{code} AS __code, {'-' if backwards else ''}{first} AS __tile"
+
+    ranks = sorted(set(columns.values()))
+    of_event = ", ".join(["NULL::BIGINT AS __rid", *(f"r{i}" for i in ranks)])
+    of_label = ", ".join(["__rid", *("NULL" for _ in ranks)])
+    events = f"(SELECT *, {wide} AS __width FROM {cut})" if several else cut
+    asking = f"(SELECT *, 0 AS __level, {width} AS __width FROM {labels})"
+    if several:
+        # Of each entity the levels that it has: with those of all, labels would be many times more.
+        own = f"SELECT __n, 0 AS __level FROM {labels} UNION SELECT __n, __level FROM {cut}"
+        asking = f"(SELECT *, {wide} AS __width FROM {labels} JOIN ({own}) USING (__n))"
+    # Twice the instant, and one more for a label, so that it comes after the events that count.
+    rows = [
+        f"SELECT {segment(False, tile('__opens'))}, 2 * __opens AS __z, {of_event} FROM {events}",
+        f"SELECT {segment(False, tile('__t'))}, 2 * __t + 1, {of_label} FROM {asking}",
+    ]
+    if not ever:
+        rows += [
+            f"SELECT {segment(True, tile('__closes'))}, -2 * __closes, {of_event} FROM {events}",
+            f"SELECT {segment(True, tile('__t'))}, -2 * __t - 1, {of_label} FROM {asking}",
+        ]
+    if several or hop:  # no lifetime has a hop
+        between = f"({tile('__opens')} + {width})"
+        rows.append(
+            f"SELECT {segment(False, between)}, 2 * {between}, {of_event} FROM {events} "
+            f"WHERE {tile('__closes')} > {between}"
+        )
+    base = f"(__code::HUGEINT * {_TILES} + __tile) * {_RANKS} AS __base"
+    given = ", ".join(f"r{i}" for i in ranks)
+    best = ", ".join(f"max(__base + r{i}) OVER (ROWS UNBOUNDED PRECEDING) AS b{i}" for i in ranks)
+    shown = ", ".join(
+        f"max(b{i} - __base) FILTER (b{i} > __base) AS {name}" for name, i in columns.items()
+    )
+    # Within a code the tiles, too, are in the order of __z. DuckDB sorts by BIGINTs in a fifth of
+    # the time that it takes for HUGEINTs.
+    return (
+        f"(SELECT __rid, {shown} FROM (SELECT __rid, __base, {best} FROM "
+        f"(SELECT __rid, {base}, {given} FROM "
+        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY __code, __z))) "
+        "WHERE __rid IS NOT NULL GROUP BY __rid)"
+    )

@@ -1,0 +1,161 @@
+"""Running sums: the difference of two sums over an entity's events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featurekit.core.durations import LIFETIME_US
+from featurekit.core.sql import quote
+from featurekit.define.plan import View
+from featurekit.offline.window_plans.asked import (
+    Asked,
+    high_sql,
+    low_sql,
+    same_keys,
+    shortest,
+    with_helpers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What a running sum adds: of each event that `where`, a slot, keeps."""
+
+    function: str
+    sql: str
+    where: int | None
+
+    @property
+    def value(self) -> str:
+        """The summand of event `e`, NULL for none."""
+        if self.where is None:
+            return self.sql
+        return f"CASE WHEN e.s{self.where} THEN {self.sql} END"
+
+
+def running_sums(view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
+    """For every label: __rid, the parts.
+
+    Events in (low, high] that had arrived by t are those with greatest(ts + offset, created) <= t,
+    less those with ts <= low, plus those with ts <= low that had not arrived by t. The first two
+    are running sums, by the order of their own; the third are events later than their window is
+    long: few, if any. The sums run on from entity to entity, and what the earlier ones left in both
+    goes away in the difference: whole numbers lose nothing, and a column's scale has room for all
+    of its rows.
+    """
+    terms: dict[Term, int] = {}
+    for a in asked:
+        for s in a.sql.terms:
+            terms.setdefault(Term(s.function, s.sql, a.feature.where), len(terms))
+    late = lateness > 0
+    # An order of events, and the windows' ends that stand in it, numbered.
+    orders: dict[str, dict[str, int]] = {}
+    count = 0
+
+    def end(order: str, at: str) -> int:
+        nonlocal count
+        ends = orders.setdefault(order, {})
+        if at not in ends:
+            ends[at] = count
+            count += 1
+        return ends[at]
+
+    columns: list[str] = []
+    shown: list[str] = []
+    for a in asked:
+        f = a.feature
+        if late:
+            order, at = f"greatest(e.__ts + {f.offset_us}, e.__created)", "l.__t"
+        else:
+            order, at = "e.__ts", high_sql(f)
+        high = end(order, at)
+        # Before a lifetime there is nothing of its entity, whatever the order.
+        low = end(order, str(-LIFETIME_US)) if f.lifetime else end("e.__ts", low_sql(f))
+        for name, s in zip(a.names, a.sql.terms, strict=True):
+            term = terms[Term(s.function, s.sql, f.where)]
+            total = f"any_value(p{term}) FILTER (__end = {{}})"
+            value = " - ".join(f"coalesce({total.format(at)}, 0)" for at in (high, low))
+            columns.append(f"{value} AS {name}")
+            shown.append(name)
+    passes = " UNION ALL ".join(
+        _running(view, list(terms), asked, table, labels, order, ends)
+        for order, ends in orders.items()
+    )
+    sums = f"(SELECT __rid, {', '.join(columns)} FROM ({passes}) GROUP BY __rid)"
+    if lateness <= shortest(asked):
+        return sums
+    more = ", ".join(f"s.{name} + coalesce(c.{name}, 0) AS {name}" for name in shown)
+    awaited = _awaited(view, asked, table, labels)
+    return f"(SELECT s.__rid, {more} FROM {sums} s LEFT JOIN {awaited} c ON s.__rid = c.__rid)"
+
+
+def _running(
+    view: View,
+    terms: Sequence[Term],
+    asked: Sequence[Asked],
+    table: str,
+    labels: str,
+    order: str,
+    ends: dict[str, int],
+) -> str:
+    """For each label and window's end: __rid, __end, and for term i `p{i}`, its sum over all events
+    of the entities before, and those of its own that stand at or before the end in `order`.
+
+    Rows that are in order already need one pass without a partition (DuckDB's streaming window):
+    sorted and summed by partition they took twice the time, and a crowded key one thread.
+    """
+    keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
+    # Twice the instant, and one more for an end, so that it comes after the events of its instant.
+    values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
+    events = (
+        f"SELECT {keys}, 2 * ({order}) AS __z, NULL::BIGINT AS __rid, NULL::INTEGER AS __end, "
+        f"{values} FROM {with_helpers(asked, table)} e"
+    )
+    named = ", ".join(f"l.{quote(p.name)}" for p in view.join_keys)
+    nulls = ", ".join("NULL" for _ in terms)
+    rows = [events]
+    for at, number in ends.items():
+        rows.append(f"SELECT {named}, 2 * ({at}) + 1, l.__rid, {number}, {nulls} FROM {labels} l")
+    running = ", ".join(
+        f"{term.function}(q{i}) OVER (ROWS UNBOUNDED PRECEDING) AS p{i}"
+        for i, term in enumerate(terms)
+    )
+    return (
+        f"SELECT * FROM (SELECT __rid, __end, {running} FROM "
+        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY {keys}, __z)) "
+        "WHERE __rid IS NOT NULL"
+    )
+
+
+def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str:
+    """For a label with events that happened before a window of it, and had not arrived: __rid, and
+    the parts over those.
+
+    An event is awaited in [ts, created). That lies in at most two tiles of the next power of two,
+    and each instant in one; so labels meet the events of their tile, a join for all powers.
+    """
+    # DuckDB may compute it of prompt events, too, before it leaves them out.
+    width = "(1::BIGINT << length(bin(greatest(__created - __ts, 0))))"
+    late = with_helpers(asked, table, f"{width} AS __width")
+    late = f"(SELECT * FROM {late} WHERE __created - __ts > {shortest(asked)})"
+    first, last = "fk_hop(__ts, __width)", "fk_hop(__created - 1, __width)"
+    parts = []
+    for a in asked:
+        f = a.feature
+        keep = "FALSE" if f.lifetime else f"e.__ts <= {low_sql(f)}"
+        if f.where is not None:
+            keep += f" AND coalesce(e.s{f.where}, FALSE)"
+        for name, s in zip(a.names, a.sql.terms, strict=True):
+            parts.append(f"{s.function}({s.sql}) FILTER ({keep}) AS {name}")
+    on = [*same_keys(view), "l.__width = e.__width", "l.__tile = e.__tile"]
+    on += ["e.__ts <= l.__t", "e.__created > l.__t"]
+    return (
+        f"(WITH late AS MATERIALIZED {late}, "
+        f"tiled AS (SELECT *, {first} AS __tile FROM late UNION ALL "
+        f"SELECT *, {last} FROM late WHERE {last} <> {first}), "
+        f"asking AS (SELECT *, fk_hop(__t, __width) AS __tile FROM {labels} "
+        f"CROSS JOIN (SELECT DISTINCT __width FROM late)) "
+        f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {' AND '.join(on)} "
+        f"GROUP BY l.__rid)"
+    )

@@ -1,0 +1,1 @@
+"""States become the features of a row."""

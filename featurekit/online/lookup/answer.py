@@ -1,0 +1,219 @@
+"""What a state answers as of an instant (T3 to T8, V1, R3)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from featurekit.aggregates import Aggregate, runs
+from featurekit.core.kept import PerView
+from featurekit.core.status import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from featurekit.core.types import instant
+from featurekit.core.values import ERROR
+from featurekit.define.plan import Feature, View, empty_value
+from featurekit.errors import AsOfTooOld
+from featurekit.online.state.state import Reader
+
+Answer = list[tuple[Any, str]]
+"""A value and its status for each feature of a view."""
+
+
+def unknown(view: View) -> Answer:
+    """What an entity without any event has: empty windows, and no latest row (S2)."""
+    return [(empty_value(f), NOT_FOUND) for f in view.features]
+
+
+def answer(read: Reader | None, view: View, t: int) -> Answer:
+    """The view's values and statuses for one entity as of `t` (T3 to T8, V1, R3); `read` is None
+    for an entity without a state.
+
+    AsOfTooOld where `t` lies before the state's horizon.
+    """
+    if read is None:
+        return unknown(view)
+    check_age(view, read.newest_arrival, t)
+    if not read.known(t):
+        return unknown(view)
+    return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
+
+
+def check_age(view: View, newest_arrival: int, t: int) -> None:
+    """AsOfTooOld where `t` lies before the horizon (T8)."""
+    if t < newest_arrival - view.history_us:
+        horizon = instant(newest_arrival - view.history_us)
+        raise AsOfTooOld(
+            f"view {view.name!r} cannot answer as of {instant(t).isoformat()}: it knows this "
+            f"entity from {horizon.isoformat()} on; ask later, or declare history= on the view"
+        )
+
+
+def _latest(view: View, read: Reader, t: int) -> Answer:
+    row = next((k for k in range(read.n - 1, -1, -1) if read.counts(k, t)), None)
+    if row is None:
+        return unknown(view)
+    if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
+        return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
+    out: Answer = []
+    for feature in view.features:
+        assert feature.slot is not None
+        value = read.column(feature.slot)[row]
+        out.append(stated(value))
+    return out
+
+
+def stated(value: Any) -> tuple[Any, str]:
+    """A value with the status that it speaks for itself; ERROR reads None (R3)."""
+    if value is None:
+        return None, NULL_VALUE
+    return (None, ERROR_STATUS) if value is ERROR else (value, PRESENT)
+
+
+class _Asked:
+    """What the features of a view of windows ask of an entity's events.
+
+    `windows` has a feature of each distinct window; `of[f]` is the number of feature f's. `slots`
+    are those of doubles of whose runs features are fields. `places[f]` is where feature f stands
+    among what `_runs` gives; 0, where that has None, for a feature that is made of more.
+    """
+
+    def __init__(self, view: View) -> None:
+        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in view.features]
+        distinct = list(dict.fromkeys(bounds))
+        self.windows = [view.features[bounds.index(one)] for one in distinct]
+        self.of = [distinct.index(one) for one in bounds]
+        of_runs = [_of_runs(view, feature) for feature in view.features]
+        self.slots: dict[int, list[runs.RunField]] = {}
+        for slot, name in filter(None, of_runs):
+            if slot is not None and name not in self.slots.setdefault(slot, []):
+                self.slots[slot].append(name)
+        columns: list[tuple[int | None, runs.RunField] | None] = [(None, "count")]
+        columns += [(slot, name) for slot, names in self.slots.items() for name in names]
+        self.places = [
+            0 if found is None else 1 + columns.index(found) * len(distinct) + window
+            for found, window in zip(of_runs, self.of, strict=True)
+        ]
+
+
+def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] | None:
+    """The slot and the field of its runs that a feature is; None for one that is made of more."""
+    slot, name = feature.slot, feature.implementation().of_run
+    if name is None or feature.where is not None:
+        return None
+    return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
+
+
+_asked = PerView(_Asked)
+
+
+def _windows(view: View, read: Reader, t: int) -> Answer:
+    ts, late = read.ts, read.newest_arrival > t or read.ends is not None
+    if view.ttl_us is not None:
+        i, j = bisect_right(ts, t - view.ttl_us), bisect_right(ts, t)
+        if not any(not late or read.counts(k, t) for k in range(i, j)):
+            return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
+    asked = _asked(view)
+    spans = []
+    for low, high in [feature.bounds(t) for feature in asked.windows]:
+        spans.append((bisect_right(ts, low), bisect_right(ts, high)))
+    if late:
+        found: list[Any] = [None] * len(view.features)
+    else:
+        every = _runs(asked, read, spans)
+        found = [every[place] for place in asked.places]
+    out = [stated(value) for value in found]
+    if None in found:
+        left = [f for f, value in enumerate(found) if value is None]
+        _unpack(view, read, [(f, spans[asked.of[f]]) for f in left])
+        for f in left:
+            out[f] = _window(view, view.features[f], read, spans[asked.of[f]], t, late=late)
+    return out
+
+
+def _runs(asked: _Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list[Any]:
+    """None, how many events each window has, and the fields of `asked.slots` over each; None for
+    what has to be asked of the inputs themselves."""
+    counts = [j - i for i, j in spans]
+    some = [span for span in spans if span[0] < span[1]]
+    found: list[Any] = [None, *counts]
+    for slot, names in asked.slots.items():
+        column = read.column(slot) if max(counts) >= runs.WORTH else None
+        if isinstance(column, memoryview):
+            values = runs.runs_of(column, some, names)
+            for name in names:
+                each = iter(values[name])
+                found += [next(each) if many else None for many in counts]
+        else:  # few, or some are None or errs
+            found += [None] * (len(counts) * len(names))
+    return found
+
+
+def _unpack(view: View, read: Reader, asked: Sequence[tuple[int, tuple[int, int]]]) -> None:
+    """Make Python values of the columns that some features read more than once."""
+    taken: dict[int, int] = {}
+    for f, (i, j) in asked:
+        slot = view.features[f].slot
+        if slot is not None:
+            taken[slot] = taken.get(slot, 0) + j - i
+    for slot, many in taken.items():
+        if many > read.n:
+            read.unpack(slot)
+
+
+def _window(
+    view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int, *, late: bool
+) -> tuple[Any, str]:
+    """One aggregate over the events of a span; `late` where some may have arrived after `t`, or be
+    over by then."""
+    i, j = span
+    if i >= j:
+        return stated(empty_value(feature))
+    aggregate = feature.implementation()
+    values = inputs(feature, aggregate, read, i, j, t, late=late)
+    return finished(
+        feature, aggregate, t, aggregate.over, values, item_type(view, feature, aggregate)
+    )
+
+
+def inputs(
+    feature: Feature, aggregate: Aggregate, read: Reader, i: int, j: int, t: int, *, late: bool
+) -> Any:
+    """The inputs of a feature's aggregate among the events from i up to j."""
+    chosen: Any = range(i, j)
+    filtered = False
+    if late:
+        chosen, filtered = [k for k in chosen if read.counts(k, t)], True
+    if feature.where is not None:
+        keep = read.column(feature.where)
+        chosen, filtered = [k for k in chosen if keep[k] is True], True
+    if aggregate.of_instants:
+        if feature.slot is not None:
+            column = read.column(feature.slot)
+            chosen = [k for k in chosen if column[k] is not None and column[k] is not ERROR]
+        return [read.ts[k] for k in chosen]
+    if feature.slot is None:
+        return chosen
+    column = read.column(feature.slot)
+    values = [column[k] for k in chosen] if filtered else column[i:j]
+    if not read.complete(feature.slot):
+        values = [v for v in values if v is not None and v is not ERROR]
+    return values
+
+
+def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:
+    """The type of an aggregate's inputs; None where it takes rows or instants."""
+    if feature.slot is None or aggregate.of_instants:
+        return None
+    type_ = view.slots[feature.slot].type
+    return type_.base if type_.optional else type_
+
+
+def finished(
+    feature: Feature, aggregate: Aggregate, t: int, over: Callable[..., Any], *about: Any
+) -> tuple[Any, str]:
+    """The value that `over(*about)` gives as of `t`, and its status (R3, A4)."""
+    try:
+        value = aggregate.as_of(over(*about), t)
+    except ArithmeticError:
+        return None, ERROR_STATUS
+    return stated(feature.default if value is None else value)

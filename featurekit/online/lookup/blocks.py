@@ -1,0 +1,144 @@
+"""Answers from a state in blocks: the head for whole blocks, events for the ends of windows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from featurekit.aggregates import Aggregate
+from featurekit.aggregates.sums import Sums
+from featurekit.core.status import OUTSIDE_MAX_AGE
+from featurekit.define.plan import Feature, empty_value
+from featurekit.online.lookup.answer import (
+    Answer,
+    check_age,
+    finished,
+    inputs,
+    item_type,
+    stated,
+    unknown,
+)
+from featurekit.online.state.blocks import BlocksHead, checked
+from featurekit.online.state.state import Reader
+
+Piece = tuple[int, int, bool]
+"""Blocks from one up to another, and whether every event of theirs counts: else it is one block,
+of which some may."""
+
+
+@dataclass(slots=True)
+class Large:
+    """A state in blocks, as far as it was read: its head, and some blocks by their number."""
+
+    head: BlocksHead
+    blocks: dict[int, Reader] = field(default_factory=dict)
+
+    def take(self, key: bytes, k: int, blob: bytes | None) -> None:
+        """Take the bytes of a block of the state under `key`; Moved where they are not those of the
+        head."""
+        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, key, k, blob))
+
+
+def needed(head: BlocksHead, t: int) -> set[int]:
+    """The blocks that an answer as of `t` reads."""
+    layout = head.layout
+    view = layout.view
+    if head.first_visible > t or t < head.newest_arrival - view.history_us:
+        return set()
+    wanted: set[int] = set()
+    spans: dict[tuple[int, int], list[Piece]] = {}
+    if view.ttl_us is not None:
+        pieces = list(_pieces(head, t - view.ttl_us, t, t))
+        if not any(whole for _, _, whole in pieces):
+            wanted.update(i for i, _, _ in pieces)
+    for f, feature in enumerate(view.features):
+        bounds = feature.bounds(t)
+        if bounds not in spans:
+            spans[bounds] = list(_pieces(head, *bounds, t))
+        for i, j, whole in spans[bounds]:
+            if not whole or not layout.enough(f):
+                wanted.update(range(i, j))
+    return wanted
+
+
+def _pieces(head: BlocksHead, low: int, high: int, t: int) -> Iterator[Piece]:
+    """The blocks with events in (low, high], in their order, as of `t` (T3, T4)."""
+    i, j = bisect_right(head.last, low), bisect_right(head.first, high)
+    if head.newest_arrival <= t:
+        # All has arrived: only the first and the last block may stand across an end.
+        across = {k for k in (i, j - 1) if i <= k < j and not _whole(head, k, low, high, t)}
+    else:
+        across = {k for k in range(i, j) if not _whole(head, k, low, high, t)}
+    for k in sorted(across):
+        if i < k:
+            yield i, k, True
+        yield k, k + 1, False
+        i = k + 1
+    if i < j:
+        yield i, j, True
+
+
+def _whole(head: BlocksHead, k: int, low: int, high: int, t: int) -> bool:
+    return head.newest[k] <= t and head.first[k] > low and head.last[k] <= high
+
+
+def answer_large(large: Large, t: int) -> Answer:
+    """As `state.answer`; `large` has the blocks that `needed` names."""
+    head = large.head
+    view = head.layout.view
+    check_age(view, head.newest_arrival, t)
+    if head.first_visible > t:
+        return unknown(view)
+    spans: dict[tuple[int, int], list[Piece]] = {}
+    if view.ttl_us is not None and not _any(large, t - view.ttl_us, t):
+        return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
+    out: Answer = []
+    for f, feature in enumerate(view.features):
+        bounds = feature.bounds(t)
+        if bounds not in spans:
+            spans[bounds] = list(_pieces(head, *bounds, t))
+        out.append(_window(large, f, feature, spans[bounds], t))
+    return out
+
+
+def _any(large: Large, low: int, t: int) -> bool:
+    """Whether some event in (low, t] counts as of `t`."""
+    pieces = list(_pieces(large.head, low, t, t))
+    if any(whole for _, _, whole in pieces):
+        return True
+    for k, _, _ in pieces:
+        read = large.blocks[k]
+        i, j = bisect_right(read.ts, low), bisect_right(read.ts, t)
+        if any(read.counts(e, t) for e in range(i, j)):
+            return True
+    return False
+
+
+def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int) -> tuple[Any, str]:
+    """One aggregate over the events of a window's blocks."""
+    if not pieces:
+        return stated(empty_value(feature))
+    layout = large.head.layout
+    sums_of, choice_of = layout.sums_of[f], layout.choice_of[f]
+    aggregate, sums = feature.implementation(), Sums()
+    values: list[Any] = []
+    for i, j, whole in pieces:
+        if whole and sums_of is not None:
+            sums = sums + large.head.sums_between(sums_of, i, j)
+        elif whole and choice_of is not None:
+            values += [v for v in large.head.chosen(choice_of)[i:j] if v is not None]
+        else:
+            for k in range(i, j):
+                values += _inputs(large.blocks[k], feature, aggregate, t)
+    item = item_type(layout.view, feature, aggregate)
+    if sums_of is not None:
+        return finished(feature, aggregate, t, aggregate.over_sums, sums, values, item)
+    return finished(feature, aggregate, t, aggregate.over, values, item)
+
+
+def _inputs(read: Reader, feature: Feature, aggregate: Aggregate, t: int) -> Any:
+    low, high = feature.bounds(t)
+    i, j = bisect_right(read.ts, low), bisect_right(read.ts, high)
+    return inputs(feature, aggregate, read, i, j, t, late=read.newest_arrival > t)

@@ -1,0 +1,348 @@
+"""A compiled service, made ready to answer rows from states."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from featurekit.core.keys import encode_keys, entity_key, state_key, state_prefix
+from featurekit.core.status import ERROR_STATUS
+from featurekit.core.types import INT
+from featurekit.core.values import ERROR
+from featurekit.define.plan import Input, Service
+from featurekit.errors import EntityFrameError, TransformError
+from featurekit.language.to_python import to_python
+from featurekit.online.lookup.answer import stated
+from featurekit.online.lookup.blocks import Large, needed
+from featurekit.online.lookup.result import Batch, Shape
+from featurekit.online.lookup.rows import Row, typed
+from featurekit.online.lookup.steps import Answers, Steps, asked_at, each_row, now_of, run
+from featurekit.online.lookup.view import Columns, Packed, ViewLookup
+from featurekit.online.state.blocks import Read, block_key, is_head, splits
+from featurekit.online.store.replies import Heads, Keys, Values, sent
+
+
+class Evaluator:
+    """A compiled service, made ready to evaluate."""
+
+    def __init__(self, project: str, service: Service) -> None:
+        self.service = service
+        self.prefixes = [state_prefix(project, view) for view in service.views]
+        self.functions: list[Callable[..., Any]] = [
+            to_python(t.function) for t in service.transforms
+        ]
+        self.lookups = [ViewLookup(view) for view in service.views]
+        self.splitting = [v for v, view in enumerate(service.views) if splits(view)]
+        # A row's features stand side by side, view after view, then the transforms.
+        first = [0]
+        for view in service.views:
+            first.append(first[-1] + len(view.features))
+        self.places = [
+            first[o.view] + o.index if o.view >= 0 else first[-1] + o.index for o in service.outputs
+        ]
+        self.in_order = self.places == list(range(first[-1]))
+        self.batches = (
+            bool(self.lookups)
+            and not service.transforms
+            and all(lookup.whole is not None for lookup in self.lookups)
+        )
+        self.first = first
+        self.join_keys = service.join_keys
+        self.request = {p.name: p.type for p in service.request}
+        self.known = {*self.join_keys, *self.request}
+        self.shape = Shape(self.join_keys, {o.name: o.type for o in service.outputs})
+        self.strict = [
+            (o, view.name)
+            for o, output in enumerate(service.outputs)
+            if output.view >= 0 and (view := service.views[output.view]).on_error == "fail"
+        ]
+        self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
+        self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
+        # Of views with one join key: it, and what stands before it in the keys.
+        self._heads: list[tuple[str, Heads]] | None = None
+        if self.batches and all(len(names) == 1 for names in self._keyed):
+            names = itertools.chain.from_iterable(self._keyed)
+            self._heads = list(zip(names, map(Heads, self.prefixes), strict=True))
+        self._transform = _transforms(service, first, self.functions)
+
+    def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+        """The join keys by column and the request fields by row, each of its declared type (S2)."""
+        entities = self._plain_keys(rows)
+        if entities is None:
+            self._check_names(rows)
+            entities = {
+                name: [typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
+                for name, type_ in self.join_keys.items()
+            }
+        if not self.request:
+            return entities, [{}] * len(rows)
+        requests = [
+            {name: typed(row[name], type_, name, i) for name, type_ in self.request.items()}
+            for i, row in enumerate(rows)
+        ]
+        return entities, requests
+
+    def _plain_keys(self, rows: Sequence[Row]) -> dict[str, list[Any]] | None:
+        """The join keys of rows that are dicts of the right names, where all keys are ints: seen
+        without a look at each row. None for others, right or wrong."""
+        n = len(rows)
+        if not self._int_keys or list(map(type, rows)).count(dict) != n:
+            return None
+        if sum(map(len, rows)) != n * len(self.known):
+            return None
+        entities = {}
+        try:
+            for name in self.request:
+                for row in rows:
+                    row[name]
+            for name in self.join_keys:
+                column = list(map(itemgetter(name), rows))
+                if list(map(type, column)).count(int) != n:
+                    return None
+                struct.pack(f"{n}q", *column)  # an error where one leaves int64
+                entities[name] = column
+        except (KeyError, struct.error):
+            return None
+        return entities
+
+    def _check_names(self, rows: Sequence[Row]) -> None:
+        known = self.known
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
+            if row.keys() != known:
+                missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
+                what = f"lacks {_listed(missing)}" if missing else f"has {_listed(extra)}"
+                raise EntityFrameError(
+                    f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                )
+
+    def key_columns(self, entities: dict[str, list[Any]]) -> list[list[bytes | None]]:
+        """For each view, the key of each row's state; None where a join key is None."""
+        tags: dict[tuple[str, ...], list[bytes | None]] = {}
+        columns = []
+        for prefix, names in zip(self.prefixes, self._keyed, strict=True):
+            if names not in tags:
+                tags[names] = self._tags([entities[name] for name in names], names)
+            columns.append([tag and prefix + tag for tag in tags[names]])
+        return columns
+
+    def _tags(self, columns: list[list[Any]], names: tuple[str, ...]) -> list[bytes | None]:
+        """What names each entity at the end of its keys; None where a join key is None."""
+        types = [self.join_keys[name] for name in names]
+        if types == [INT]:
+            texts = [None if value is None else b"i%d" % value for value in columns[0]]
+            return [text and b"{%d:%b}" % (len(text), text) for text in texts]
+        return [
+            None if None in key else state_key(b"", entity_key(list(zip(types, key, strict=True))))
+            for key in zip(*columns, strict=True)
+        ]
+
+    def keys_at_once(self, live_key: bytes, entities: dict[str, list[Any]], n: int) -> Keys | None:
+        """`live_key` and the keys of each view's states, row by row; None where `n` rows are not to
+        be answered at once: most of them are of few entities, or a join key is None."""
+        if self._heads is None or n < 2:
+            return None
+        ends: dict[str, list[bytes]] = {}
+        parts = [sent([live_key])]
+        for name, heads in self._heads:
+            if name not in ends:
+                column = entities[name]
+                if None in column or 2 * len(set(column)) < n:
+                    return None
+                ends[name] = encode_keys(self.join_keys[name], column)
+            parts.append(heads.sent(ends[name]))
+        return Keys(b"".join(parts), 1 + n * len(self._heads), n)
+
+    def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
+        """For each of `n` rows, the key of each view's state; None where a join key is None."""
+        columns = self.key_columns(entities)
+        return [[column[i] for column in columns] for i in range(n)]
+
+    def evaluate(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+        read: Read,
+    ) -> tuple[list[Columns], list[int]]:
+        """Each row's outputs, values and statuses, and the instants they are as of.
+
+        `read` reads the blocks of large states; Moved where they have changed since `blobs`.
+        """
+        columns = [[row[v] for row in keys] for v in range(len(self.lookups))]
+        answers, resolved = run(self.evaluating(columns, blobs, requests, instants), read)
+        return each_row(answers), resolved
+
+    def evaluating(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+    ) -> Steps[tuple[Answers, list[int]]]:
+        """As `evaluate`, of keys by view: it yields the keys of the blocks of large states."""
+        n = len(requests)
+        states: Mapping[bytes, bytes | Large | None] = blobs
+        if self.batches and n > 1 and not any(None in column for column in keys):
+            states_of = [[blobs[key] for key in column if key is not None] for column in keys]
+            answered = self.at_once(states_of, instants)
+            if answered is not None:
+                return answered
+        if instants is None:
+            instants = now_of(blobs.values(), n)
+        if self.splitting:
+            states = yield from self._with_blocks(keys, blobs, instants)
+        given = [[None if key is None else states[key] for key in column] for column in keys]
+        return self._one_by_one(given, requests, instants), list(instants)
+
+    def answered(
+        self,
+        states: Sequence[Values],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int] | None,
+    ) -> tuple[Answers, list[int]]:
+        """The answers to rows, of each view whose states are those of all rows; of views none of
+        whose states lies in blocks."""
+        found = self.at_once(states, instants)
+        if found is not None:
+            return found
+        given = [list(blobs) for blobs in states]
+        if instants is None:
+            instants = now_of(itertools.chain.from_iterable(given), len(requests))
+        return self._one_by_one(given, requests, instants), list(instants)
+
+    def _one_by_one(
+        self,
+        states: Sequence[Sequence[bytes | Large | None]],
+        requests: list[dict[str, Any]],
+        instants: Sequence[int],
+    ) -> list[Columns]:
+        out = []
+        for i, at in enumerate(instants):
+            answers = [
+                lookup.answer(blobs[i], at)
+                for lookup, blobs in zip(self.lookups, states, strict=True)
+            ]
+            out.append(self.outputs(answers, requests[i], i))
+        return out
+
+    def at_once(
+        self, states: Sequence[Values], instants: Sequence[int] | None
+    ) -> tuple[Batch, list[int]] | None:
+        """The answers to rows whose states, of each view those of all rows, are read as columns;
+        None where they are not."""
+        n, packed = len(states[0]), list[Packed]()
+        if instants is not None and instants.count(instants[0]) != n:
+            return None
+        for lookup, blobs in zip(self.lookups, states, strict=True):
+            one = lookup.packed(blobs)
+            if one is None:
+                return None
+            packed.append(one)
+        if instants is None:
+            now = time.time_ns() // 1000
+            ahead = [view.arrived for view in packed if view.latest > now]
+            instants = [asked_at(now, ahead)] * n
+        if not all(view.counts(instants[0]) for view in packed):
+            return None
+        # The result lasts, and has no use for the rows' instants.
+        kept = [Packed(view.lookup, view.run, [], view.latest) for view in packed]
+        return Batch(kept, None if self.in_order else self.places), list(instants)
+
+    def _with_blocks(
+        self,
+        keys: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        instants: Sequence[int],
+    ) -> Steps[Mapping[bytes, bytes | Large | None]]:
+        """The states, those in blocks with the blocks that the instants need: one more round trip
+        where there are any."""
+        large: dict[bytes, Large] = {}
+        wanted: dict[tuple[bytes, int], None] = {}
+        for v in self.splitting:
+            lookup = self.lookups[v]
+            for at, key in zip(instants, keys[v], strict=True):
+                blob = None if key is None else blobs[key]
+                if key is None or not is_head(blob):
+                    continue
+                state = large.get(key) or large.setdefault(key, lookup.open(blob))
+                wanted |= dict.fromkeys((key, k) for k in needed(state.head, at))
+        if not large:
+            return blobs
+        names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
+        found = (yield names) if names else []
+        for (key, k), block in zip(wanted, found, strict=True):
+            large[key].take(key, k, block)
+        return {**blobs, **large}
+
+    def outputs(self, answers: list[Columns], request: dict[str, Any], row: int) -> Columns:
+        """The row's outputs: features, and the transforms over them (Q1)."""
+        if self.in_order and len(answers) == 1:
+            values, statuses = answers[0]
+        else:
+            flat = [value for answer in answers for value in answer[0]]
+            flat_statuses = [status for answer in answers for status in answer[1]]
+            self._transform(flat, flat_statuses, request)
+            values = [flat[p] for p in self.places]
+            statuses = [flat_statuses[p] for p in self.places]
+        for o, view in self.strict:
+            if statuses[o] == ERROR_STATUS:
+                raise TransformError(
+                    f"feature {self.service.outputs[o].full_name!r} erred for row {row}, and view "
+                    f'{view!r} says on_error="fail"'
+                )
+        return values, statuses
+
+
+def _transforms(
+    service: Service, first: Sequence[int], functions: Sequence[Callable[..., Any]]
+) -> Callable[[list[Any], list[str], Mapping[str, Any]], None]:
+    """What adds the values and statuses of the transforms to those of the features that stand side
+    by side, each view's from its place in `first` on (Q1).
+
+    One function is written for all, since what is looked up by name and asked again for each row
+    would cost more than most transforms do.
+    """
+    lines = ["def add(values, statuses, request):"]
+    ready: set[str] = set()
+
+    def argument(given: Input) -> str:
+        if given.kind == "request":
+            return f"request[{given.name!r}]"
+        if given.kind == "transform":
+            return f"m{given.index}"
+        at = first[given.view] + given.index
+        if f"a{at}" not in ready:
+            ready.add(f"a{at}")
+            lines.append(f"    a{at} = ERROR if statuses[{at}] == ERROR_STATUS else values[{at}]")
+        return f"a{at}"
+
+    for i, transform in enumerate(service.transforms):
+        arguments = [argument(given) for given in transform.inputs]
+        given = zip(arguments, transform.inputs, strict=True)
+        # Reading an erring feature errs (R3).
+        read = list(dict.fromkeys(text for text, of in given if of.kind != "request"))
+        erring = " or ".join(f"{text} is ERROR" for text in read)
+        call = f"f{i}({', '.join(arguments)})"
+        lines += [
+            f"    m{i} = {f'ERROR if {erring} else {call}' if erring else call}",
+            f"    value, status = stated(m{i})",
+            "    values.append(value)",
+            "    statuses.append(status)",
+        ]
+    lines.append("    return None")
+    names = {"ERROR": ERROR, "ERROR_STATUS": ERROR_STATUS, "stated": stated}
+    namespace: dict[str, Any] = names | {f"f{i}": f for i, f in enumerate(functions)}
+    exec(compile("\n".join(lines), f"<transforms of {service.name}>", "exec"), namespace)
+    add: Callable[[list[Any], list[str], Mapping[str, Any]], None] = namespace["add"]
+    return add
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(map(str, names)))

@@ -1,0 +1,210 @@
+"""A view, made ready to answer lookups: the common state is read by one precompiled struct.
+
+`state.answer` is the whole meaning and is what every other state is read by.
+"""
+
+from __future__ import annotations
+
+import copy
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.status import PRESENT
+from featurekit.define.plan import View
+from featurekit.online.lookup import answer as state
+from featurekit.online.lookup.answer import unknown
+from featurekit.online.lookup.blocks import Large, answer_large
+from featurekit.online.state import row
+from featurekit.online.state.blocks import BlocksHead, Layout
+from featurekit.online.state.row import row_form
+from featurekit.online.state.state import Reader
+from featurekit.online.store.replies import Run, Values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_AT_ONCE = 128
+"""Rows whose instants one struct reads."""
+
+Columns = tuple[Sequence[Any], Sequence[str]]
+"""A view's values and their statuses, in the order of its features."""
+
+
+class ViewLookup:
+    """Answers for one view."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.unknown = _split(unknown(view))
+        self.layout = Layout(view)
+        self.present = (PRESENT,) * len(view.features)
+        self.form = row_form(view)
+        # A row without flags whose features are numbers is read by its struct alone.
+        self.whole: struct.Struct | None = None
+        if self.form is not None:
+            self.slots = slots = [f.slot or 0 for f in view.features]
+            self.pick = _picked(slots)
+            self.every_slot = slots == list(range(self.form.slots))
+            codes = set(self.form.codes)
+            self.doubles, self.wide = codes == {"d"}, codes <= {"d", "q"}
+            if self.form.plain:
+                self.whole = self.form.whole
+                self._structs: dict[tuple[int, int], struct.Struct] = {}
+                self._whole_row = _picked([4 + slot for slot in slots])
+        # Without a ttl any row that counts is fresh.
+        self._oldest = -(2**80) if view.ttl_us is None else -view.ttl_us
+
+    def open(self, head: bytes) -> Large:
+        """The state in blocks that has this head."""
+        return Large(BlocksHead(self.layout, head))
+
+    def answer(self, blob: bytes | Large | None, t: int) -> Columns:
+        """The view's values and statuses for one entity as of `t`; see `state.answer`."""
+        if blob is None:
+            values, statuses = self.unknown
+            return copy.deepcopy(values), statuses  # an empty list or dict is the caller's own
+        if isinstance(blob, Large):
+            return _split(answer_large(blob, t))
+        if blob[0] == row.VERSION and self.form is not None:
+            whole = self.whole
+            if whole is not None and not blob[1]:
+                fields = whole.unpack(blob)
+                ts, created = fields[2], fields[3]
+                if ts <= t and created <= t and ts > t + self._oldest:
+                    return self._whole_row(fields), self.present
+            else:
+                found = self.form.decode(blob)
+                if self._counts(found, t):
+                    return _split([state.stated(value) for value in self.pick(found.values)])
+        return _split(state.answer(Reader(self.view, blob), self.view, t))
+
+    def _counts(self, found: row.OneRow, t: int) -> bool:
+        """Whether the row is the answer as of `t`: it is known, fresh, and `t` not too old."""
+        known = found.ts <= t and found.created <= t and t >= found.newest - self.view.history_us
+        return known and found.ts > t + self._oldest
+
+    def packed(self, blobs: Values) -> Packed | None:
+        """States of many entities, if all are rows of one layout without None, to be read as
+        columns."""
+        if self.whole is None:
+            return None
+        n, size = len(blobs), self.whole.size
+        if type(blobs) is not Run:
+            if None in blobs or set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
+                return None
+            blobs = Run(b"".join(blobs), 0, n, size, 0, size)  # type: ignore[arg-type]
+        elif blobs.size != size:
+            return None
+        data, stride = blobs.data, blobs.stride
+        first = blobs.at + blobs.before
+        last = first + (n - 1) * stride
+        versions, flags = data[first : last + 1 : stride], data[first + 1 : last + 2 : stride]
+        if versions.count(row.VERSION) != n or flags.count(0) != n:
+            return None
+        instants: list[int] = []
+        for k in range(0, n, _AT_ONCE):
+            read = self._heads(min(_AT_ONCE, n - k), blobs.before, stride)
+            instants += read.unpack_from(data, blobs.at + k * stride)
+        return Packed(self, blobs, instants, max(instants))
+
+    def _heads(self, n: int, before: int, stride: int) -> struct.Struct:
+        """What reads both instants of `n` rows that lie so."""
+        made = self._structs.get((n, stride))
+        if made is None:
+            one = f"{before + 2}xqq{stride - before - row.HEAD.size}x"
+            made = self._structs[n, stride] = struct.Struct("<" + n * one)
+        return made
+
+    def values(self, before: int, stride: int) -> struct.Struct:
+        """What reads the values of one row that lies so."""
+        made = self._structs.get((0, stride))
+        if made is None:
+            assert self.form is not None
+            assert self.whole is not None
+            after = stride - before - self.whole.size
+            one = f"<{before + row.HEAD.size}x{self.form.codes}{after}x"
+            made = self._structs[0, stride] = struct.Struct(one)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows of a view's entities, none with a None.
+
+    `instants` are those of each row, when it happened and when it arrived; `latest` is the last.
+    """
+
+    lookup: ViewLookup
+    run: Run
+    instants: list[int]
+    latest: int
+
+    @property
+    def n(self) -> int:
+        """How many they are."""
+        return len(self.run)
+
+    @property
+    def arrived(self) -> int:
+        """The newest arrival."""
+        return max(self.instants[1::2])
+
+    def counts(self, t: int) -> bool:
+        """Whether each row is its entity's answer as of `t`."""
+        if self.lookup.view.ttl_us is None:
+            return self.latest <= t
+        return self.latest <= t and min(self.instants[::2]) > t - self.lookup.view.ttl_us
+
+    def rows(self) -> list[Sequence[Any]]:
+        """The values of the features of each row."""
+        lookup, run = self.lookup, self.run
+        read = lookup.values(run.before, run.stride)
+        every = read.iter_unpack(memoryview(run.data)[run.at : run.at + self.n * run.stride])
+        return list(every) if lookup.every_slot else [lookup.pick(values) for values in every]
+
+    def columns(self) -> list[np.ndarray[Any, Any]]:
+        """The features' values as matrices, a row for each feature: float64, int64 or bool. Those
+        of one type that stand together are one matrix."""
+        import numpy as np
+
+        lookup, run = self.lookup, self.run
+        assert lookup.form is not None
+        if lookup.doubles:
+            return [self._matrix("<f8")]
+        first = run.at + run.before
+        table: Any = np.ndarray((self.n,), lookup.form.numpy(), run.data, first, (run.stride,))
+        return [table[f"f{slot}"].copy().reshape(1, -1) for slot in lookup.slots]
+
+    def parts(self) -> list[memoryview]:
+        """The bytes of the features' values, feature by feature."""
+        if self.lookup.wide:
+            return [self._matrix("<i8").data]
+        return [part.data for part in self.columns()]
+
+    def _matrix(self, dtype: str) -> np.ndarray[Any, Any]:
+        """The features' values as one matrix of this type, a row for each feature, where the slots
+        have 8 bytes each."""
+        import numpy as np
+
+        lookup, run = self.lookup, self.run
+        assert lookup.form is not None
+        shape, strides = (lookup.form.slots, self.n), (8, run.stride)
+        first = run.at + run.before + row.HEAD.size
+        found: np.ndarray[Any, Any] = np.ndarray(shape, dtype, run.data, first, strides)
+        return found.copy() if lookup.every_slot else found[lookup.slots].copy()
+
+
+def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What takes the values of some slots, in this order."""
+    first, n = slots[0], len(slots)
+    if list(slots) == list(range(first, first + n)):
+        return itemgetter(slice(first, first + n))
+    return itemgetter(*slots)
+
+
+def _split(pairs: list[tuple[Any, str]]) -> Columns:
+    values, statuses = zip(*pairs, strict=True)
+    return values, statuses

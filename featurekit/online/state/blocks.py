@@ -1,0 +1,446 @@
+"""A large state in blocks: a head under the state's key, the events in blocks under keys beside it.
+
+A block ends with the events of an instant that is a *boundary*, a fixed choice of one instant in
+`SIZE`. So which events share a block depends on them alone, as every byte of a state does (A2), and
+an event that comes or goes changes the head and the block where it stands. The head has of each
+block its instants and a digest, and over all blocks the running sums that the view's aggregates
+need: a lookup reads two blocks for a window, its ends, however many events lie between.
+
+States of window views are split; those of a source with ids hold what still may change, and are
+not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeGuard
+
+from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.core.kept import PerView
+from featurekit.core.status import NEVER_VISIBLE
+from featurekit.core.types import Type
+from featurekit.define.plan import Feature, View
+from featurekit.errors import OnlineError
+from featurekit.online.lookup.answer import inputs, item_type
+from featurekit.online.state.codec import decode_column, encode_column
+from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
+from featurekit.online.store.replies import Values
+
+VERSION = 2
+SPLIT = 1024
+"""States of more events lie in blocks."""
+SIZE = 256
+"""Events of a block, about."""
+
+_MASK = 2**64 - 1
+_COUNT = struct.Struct("<I")
+_RUNNING = struct.Struct("<hH")
+_DIGEST = 8
+_TRIES = 200
+
+Read = Callable[[Sequence[bytes]], Values]
+"""Reads keys of an online store."""
+
+
+class Moved(Exception):
+    """The blocks are no longer those of the head: another writer was faster. Read both again."""
+
+    def __init__(self, head: BlocksHead, key: bytes, name: bytes) -> None:
+        super().__init__(
+            f"view {head.layout.view.name!r}: block {name.decode()} of the state under "
+            f"{key.decode(errors='backslashreplace')} is not as its head says"
+        )
+        self.head = digest(head.data)
+
+
+class Patience:
+    """How long to read a state again whose blocks are not those of its head."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[bytes] = Counter()
+
+    def spend(self, moved: Moved) -> None:
+        """Once more; OnlineError where the head has stayed, so that no writer was faster."""
+        self.spent[moved.head] += 1
+        if self.spent[moved.head] == _TRIES:
+            raise OnlineError(
+                f"{moved}, though nobody changes it: it was removed or changed by something else, "
+                "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
+                "noeviction); remove the key of the state and run `featurekit materialize`"
+            ) from moved
+
+
+def splits(view: View) -> bool:
+    """Whether large states of the view lie in blocks."""
+    return view.kind == "window" and view.dedupe_us is None
+
+
+def is_head(blob: bytes | None) -> TypeGuard[bytes]:
+    """Whether a state's bytes are the head of one in blocks."""
+    return blob is not None and blob[0] == VERSION
+
+
+def block_key(key: bytes, name: bytes) -> bytes:
+    """The key of a block of the state under `key`, on the same cluster slot."""
+    feature_store, project, _, rest = key.split(b":", 3)
+    return b":".join((feature_store, project, b"block", rest)) + b"/" + name
+
+
+def head_key(key: bytes) -> bytes | None:
+    """The key of the state that the block under `key` belongs to; None where it is no block's."""
+    feature_store, project, kind, rest = key.split(b":", 3)
+    if kind != b"block":
+        return None
+    return b":".join((feature_store, project, b"state", rest.rpartition(b"/")[0]))
+
+
+def boundary(ts: int) -> bool:
+    """Whether a block ends after the events of an instant: pseudo-random, and the same always."""
+    mixed = (ts & _MASK) * 0xBF58476D1CE4E5B9 & _MASK
+    mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & _MASK
+    return (mixed ^ mixed >> 29) % SIZE == 0
+
+
+# --- what a head knows of a block -----------------------------------------------------------------
+
+
+class Layout:
+    """The sums and the chosen inputs that a view's heads hold of each block: of which slots, where
+    which slot is true, and for which features they are enough."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        # An input, and where: the fields that features ask for, and the first of those features.
+        fields: dict[tuple[int | None, int | None], set[SumField]] = {}
+        summed: dict[tuple[int | None, int | None], Feature] = {}
+        chosen: dict[tuple[str | None, int | None, int | None], Feature] = {}
+        self.sums_of: list[int | None] = []
+        self.choice_of: list[int | None] = []
+        for feature in view.features if splits(view) else ():
+            aggregate = feature.implementation()
+            of, choice = (feature.slot, feature.where), None
+            if aggregate.adds:
+                summed.setdefault(of, feature)
+                fields.setdefault(of, set()).update(aggregate.adds)
+            elif aggregate.chooses:
+                choice = (feature.aggregate, *of)
+                chosen.setdefault(choice, feature)
+            self.sums_of.append(list(summed).index(of) if aggregate.adds else None)
+            self.choice_of.append(None if choice is None else list(chosen).index(choice))
+        self.sums = [
+            (feature, tuple(f for f in _FIELDS if f in fields[of]))
+            for of, feature in summed.items()
+        ]
+        self.chosen = list(chosen.values())
+
+    def enough(self, feature: int) -> bool:
+        """Whether a head is enough for a feature over whole blocks."""
+        return self.sums_of[feature] is not None or self.choice_of[feature] is not None
+
+    def chosen_type(self, index: int) -> Type:
+        """The type of a chosen input."""
+        slot = self.chosen[index].slot
+        assert slot is not None
+        return self.view.slots[slot].type
+
+
+layout_of = PerView(Layout)
+
+_FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
+
+
+@dataclass(slots=True)
+class Block:
+    """What a head holds of a block: its first and last instant, its newest arrival, its number of
+    events, the digest of its bytes, the view's sums and chosen inputs; `blob` where it is new."""
+
+    first: int
+    last: int
+    newest: int
+    count: int
+    digest: bytes
+    sums: tuple[Sums, ...]
+    chosen: tuple[Any, ...]
+    blob: bytes | None = None
+
+
+def make_block(layout: Layout, events: list[Event]) -> Block:
+    """The block of some events in the order of T6."""
+    newest = max(e[1] for e in events)
+    blob = State(layout.view, NEVER_VISIBLE, newest, events).encode()
+    read = Reader(layout.view, blob)
+
+    def of(feature: Feature, over: Callable[[Any, Any], Any]) -> Any:
+        aggregate = feature.implementation()
+        values = inputs(feature, aggregate, read, 0, read.n, newest, late=False)
+        return over(values, item_type(layout.view, feature, aggregate))
+
+    sums = tuple(of(feature, partial(sums_of, fields=fields)) for feature, fields in layout.sums)
+    chosen = tuple(of(feature, feature.implementation().over) for feature in layout.chosen)
+    first, last = events[0][0], events[-1][0]
+    return Block(first, last, newest, len(events), digest(blob), sums, chosen, blob)
+
+
+def digest(blob: bytes | memoryview) -> bytes:
+    """What a head tells a block's bytes by."""
+    return hashlib.blake2b(blob, digest_size=_DIGEST).digest()
+
+
+def cut(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Events in the order of T6 by the blocks that they stand in."""
+    part: list[Event] = []
+    for ts, same in groupby(events, key=itemgetter(0)):
+        part += same
+        if boundary(ts):
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+# --- heads ----------------------------------------------------------------------------------------
+
+
+class Running:
+    """A column of running sums: `between(i, j)` is the sum over the blocks from i up to j."""
+
+    def __init__(self, data: memoryview, at: int, n: int) -> None:
+        self.exponent, self.width = _RUNNING.unpack_from(data, at)
+        at += _RUNNING.size
+        self.end = at + n * self.width
+        self.data = data[at : self.end]
+
+    def _until(self, k: int) -> int:
+        end = k * self.width
+        return int.from_bytes(self.data[end - self.width : end], "little", signed=True)
+
+    def between(self, i: int, j: int) -> Scaled:
+        """The sum over the blocks from i up to j."""
+        if not self.width:
+            return ZERO
+        whole = self._until(j) - (self._until(i) if i else 0)
+        return reduced(whole, self.exponent)
+
+
+def running(values: Sequence[Scaled]) -> bytes:
+    """The column of the running sums of `values`: each in as many bytes as the longest takes, times
+    one power of two."""
+    low = min((exponent for whole, exponent in values if whole), default=0)
+    total, totals = 0, []
+    for whole, exponent in values:
+        if whole:
+            total += whole << (exponent - low)
+        totals.append(total)
+    bits = max((t.bit_length() for t in totals), default=0)
+    width = bits // 8 + 1 if bits else 0
+    numbers = (t.to_bytes(width, "little", signed=True) for t in totals)
+    return _RUNNING.pack(low, width) + b"".join(numbers)
+
+
+class BlocksHead:
+    """The head of a state in blocks, read as a lookup needs it."""
+
+    def __init__(self, layout: Layout, blob: bytes) -> None:
+        self.layout = layout
+        self.data = memoryview(blob)
+        _, self.first_visible, self.newest_arrival, self.events = HEADER.unpack_from(blob)
+        (n,) = _COUNT.unpack_from(blob, HEADER.size)
+        self.n: int = n
+        at = HEADER.size + _COUNT.size
+        self.first = self.data[at : at + 8 * n].cast("q")
+        self.last = self.data[at + 8 * n : at + 16 * n].cast("q")
+        self.newest = self.data[at + 16 * n : at + 24 * n].cast("q")
+        at += 24 * n
+        self.counts = self.data[at : at + 4 * n].cast("I")
+        self.digests = self.data[at + 4 * n : at + (4 + _DIGEST) * n]
+        at += (4 + _DIGEST) * n
+        self.sums: list[list[tuple[SumField, Running]]] = []
+        for _, fields in layout.sums:
+            columns = []
+            for field in fields:
+                column = Running(self.data, at, n)
+                columns.append((field, column))
+                at = column.end
+            self.sums.append(columns)
+        self._chosen_at = at
+        self._chosen: list[Any] = []
+
+    def sums_between(self, index: int, i: int, j: int) -> Sums:
+        """The sums of some inputs over the blocks from i up to j."""
+        return Sums(**{field: column.between(i, j) for field, column in self.sums[index]})
+
+    def chosen(self, index: int) -> Any:
+        """What an aggregate chose of each block; None where a block has no input."""
+        while len(self._chosen) <= index:
+            type_ = self.layout.chosen_type(len(self._chosen))
+            column, _, self._chosen_at = decode_column(type_, self.data, self._chosen_at, self.n)
+            self._chosen.append(column)
+        return self._chosen[index]
+
+    def name(self, k: int) -> bytes:
+        """The name of a block: its last instant, or `open` where events may follow in it."""
+        last = self.last[k]
+        return b"%d" % last if k < self.n - 1 or boundary(last) else b"open"
+
+    def digest(self, k: int) -> bytes:
+        """The digest of a block."""
+        return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
+
+    def blocks(self) -> list[Block]:
+        """What the head holds of every block."""
+        chosen = [self.chosen(i) for i in range(len(self.layout.chosen))]
+        return [
+            Block(
+                self.first[k],
+                self.last[k],
+                self.newest[k],
+                self.counts[k],
+                self.digest(k),
+                tuple(self.sums_between(i, k, k + 1) for i in range(len(self.sums))),
+                tuple(column[k] for column in chosen),
+            )
+            for k in range(self.n)
+        ]
+
+
+def encode_head(
+    layout: Layout, first_visible: int, newest_arrival: int, blocks: Sequence[Block]
+) -> bytes:
+    """The head of a state in these blocks."""
+    n = len(blocks)
+    parts = [
+        HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
+        _COUNT.pack(n),
+        struct.pack(f"<{n}q", *(b.first for b in blocks)),
+        struct.pack(f"<{n}q", *(b.last for b in blocks)),
+        struct.pack(f"<{n}q", *(b.newest for b in blocks)),
+        struct.pack(f"<{n}I", *(b.count for b in blocks)),
+        *(b.digest for b in blocks),
+    ]
+    for i, (_, fields) in enumerate(layout.sums):
+        parts += (running([getattr(b.sums[i], field) for b in blocks]) for field in fields)
+    for i in range(len(layout.chosen)):
+        parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
+    return b"".join(parts)
+
+
+def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
+    """The bytes of a block of the state under `key`; Moved where they are not those that the head
+    has the digest of."""
+    if blob is None or digest(blob) != head.digest(k):
+        raise Moved(head, key, head.name(k))
+    return blob
+
+
+def read_blocks(read: Read, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
+    """The bytes of some blocks; Moved as in `checked`."""
+    found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
+    return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def open_state(view: View, key: bytes, blob: bytes | None, read: Read) -> State:
+    """The whole state of which `blob` is what stands under its key; Moved as in `read_blocks`."""
+    if blob is None:
+        return State(view)
+    if not is_head(blob):
+        return decode_state(view, blob)
+    head = BlocksHead(layout_of(view), blob)
+    blocks = read_blocks(read, key, head, range(head.n))
+    events = [event for b in blocks for event in decode_state(view, b).events]
+    return State(view, head.first_visible, head.newest_arrival, events)
+
+
+def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
+    """Every key of the state of which `blob` is what stands under the first of them."""
+    if not is_head(blob):
+        return [key]
+    head = BlocksHead(layout_of(view), blob)
+    return [key, *(block_key(key, head.name(k)) for k in range(head.n))]
+
+
+def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
+    """What is to be written where `state` takes the place of the state that `blob` stands for."""
+    view = state.view
+    blocks = None
+    large = splits(view) and len(state.events) > SPLIT
+    if not large and not is_head(blob):
+        return {key: state.encode()}
+    layout = layout_of(view)
+    if large:
+        blocks = [make_block(layout, part) for part in cut(state.events)]
+    old = BlocksHead(layout, blob) if is_head(blob) else None
+    return _written(state, key, layout, old, blocks)
+
+
+def _written(
+    state: State, key: bytes, layout: Layout, old: BlocksHead | None, blocks: list[Block] | None
+) -> dict[bytes, bytes]:
+    """The new values of the keys; of `state` only the instants where it lies in `blocks`."""
+    out: dict[bytes, bytes] = {}
+    known: dict[bytes, bytes] = {}
+    if old is not None:
+        known = {old.name(k): old.digest(k) for k in range(old.n)}
+    names: set[bytes] = set()
+    if blocks is None:
+        out[key] = state.encode()
+    else:
+        out[key] = encode_head(layout, state.first_visible, state.newest_arrival, blocks)
+        for block in blocks:
+            closed = block is not blocks[-1] or boundary(block.last)
+            name = b"%d" % block.last if closed else b"open"
+            names.add(name)
+            if known.get(name) != block.digest:
+                assert block.blob is not None
+                out[block_key(key, name)] = block.blob
+    return out | {block_key(key, name): b"" for name in known if name not in names}
+
+
+def add_to_blocks(
+    view: View, key: bytes, blob: bytes, events: Sequence[Event], read: Read
+) -> dict[bytes, bytes]:
+    """As `State.add` and `written`, for a state in blocks: only those that change are read."""
+    layout = layout_of(view)
+    head = BlocksHead(layout, blob)
+    order = event_order(view)
+    state = State(view, head.first_visible, head.newest_arrival)
+    for event in events:
+        state.note(event)
+    oldest = state.horizon - view.retain_us
+    blocks = head.blocks()
+    gone = bisect_right(head.last, oldest)
+    coming: dict[int, list[Event]] = {}
+    for event in events:
+        if event[0] > oldest:
+            coming.setdefault(max(gone, _place(head, event[0])), []).append(event)
+    if gone < head.n and head.first[gone] <= oldest:
+        coming.setdefault(gone, [])
+    touched = sorted(k for k in coming if k < head.n)
+    found = dict(zip(touched, read_blocks(read, key, head, touched), strict=True))
+    made: dict[int, list[Block]] = {}
+    for k, new in coming.items():
+        held = decode_state(view, found[k]).events if k in found else []
+        kept = sorted([*(e for e in held if e[0] > oldest), *new], key=order)
+        made[k] = [make_block(layout, part) for part in cut(kept)]
+    after = [b for k in range(gone, head.n + 1) for b in made.get(k, blocks[k : k + 1])]
+    if sum(b.count for b in after) > SPLIT:
+        return _written(state, key, layout, head, after)
+    whole = open_state(view, key, blob, read)
+    whole.add(events)
+    return written(whole, key, blob)
+
+
+def _place(head: BlocksHead, ts: int) -> int:
+    """The block that an event of an instant belongs to; `head.n` for a new one at the end."""
+    k = bisect_left(head.last, ts)
+    return head.n - 1 if k == head.n and not boundary(head.last[-1]) else k

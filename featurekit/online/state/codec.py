@@ -1,0 +1,180 @@
+"""Columns of values to bytes and back: the wire form of online states, versioned and canonical.
+
+A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
+value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
+two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a
+list is the column of its lengths and the column of its items, a vector 4 bytes for each of its
+numbers. Absent values are zero, and there is one NaN, so that equal columns have equal bytes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from featurekit.core.types import EPOCH, MICROSECOND, Type
+from featurekit.core.values import ERROR
+
+ALL_PRESENT, ALL_ABSENT, MIXED = 0, 1, 2
+_NAN, _NAN32 = struct.pack("<d", float("nan")), struct.pack("<f", float("nan"))
+FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
+    "int": "q",
+    "float": "d",
+    "bool": "?",
+    "datetime": "q",
+    "timedelta": "q",
+    "date": "i",
+}
+_SIZES = {code: struct.calcsize(code) for code in FORMATS.values()}
+EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+"""The number of the day from which dates count."""
+
+
+def encode_column(type_: Type, values: Sequence[Any]) -> bytes:
+    """The bytes of a column; `values` may hold None and `ERROR`."""
+    if len(values) == 1 and values[0] is not ERROR:
+        # The common state is one event: the same bytes, without the work that many need.
+        if values[0] is None:
+            return _ABSENT
+        one = _ONE.get(type_.name)
+        if one is not None:
+            return one(values[0])
+    marks = bytes(2 if v is ERROR else v is None for v in values)
+    if not any(marks):
+        return bytes((ALL_PRESENT,)) + _encode_values(type_, values)
+    if all(m == 1 for m in marks):
+        return bytes((ALL_ABSENT,))
+    zero = _zero(type_)
+    filled = [zero if mark else value for mark, value in zip(marks, values, strict=True)]
+    return bytes((MIXED,)) + marks + _encode_values(type_, filled)
+
+
+def _one_text(value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return b"\0" + len(raw).to_bytes(4, "little") + raw
+
+
+_ABSENT = bytes((ALL_ABSENT,))
+_pack_int, _pack_float = struct.Struct("<Bq").pack, struct.Struct("<Bd").pack
+_pack_float32 = struct.Struct("<f").pack
+_ONE: dict[str, Callable[[Any], bytes]] = {
+    "int": lambda v: _pack_int(ALL_PRESENT, v),
+    "float": lambda v: _pack_float(ALL_PRESENT, v) if v == v else b"\0" + _NAN,
+    "bool": lambda v: b"\0\1" if v else b"\0\0",
+    "str": _one_text,
+    "bytes": _one_text,
+    "datetime": lambda v: _pack_int(ALL_PRESENT, (v - EPOCH) // MICROSECOND),
+    "timedelta": lambda v: _pack_int(ALL_PRESENT, v // MICROSECOND),
+}
+
+
+def one_value(type_: Type) -> Callable[[Any], bytes]:
+    """As `encode_column`, of columns of one value."""
+    one = _ONE.get(type_.name)
+    if one is None:
+        return lambda value: encode_column(type_, [value])
+
+    def encode(value: Any, one: Callable[[Any], bytes] = one) -> bytes:
+        if value is None:
+            return _ABSENT
+        return one(value) if value is not ERROR else encode_column(type_, [value])
+
+    return encode
+
+
+def _zero(type_: Type) -> Any:
+    if type_.size is not None:
+        return [0.0] * type_.size
+    return {
+        "list": [],
+        "str": "",
+        "bytes": b"",
+        "datetime": EPOCH,
+        "timedelta": dt.timedelta(0),
+        "date": dt.date(1970, 1, 1),
+    }.get(type_.name, 0)
+
+
+def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
+    n = len(values)
+    match type_.name:
+        case "int" | "bool":
+            return struct.pack(f"<{n}{FORMATS[type_.name]}", *values)
+        case "float":
+            return b"".join(_NAN if v != v else struct.pack("<d", v) for v in values)
+        case "datetime":
+            return struct.pack(f"<{n}q", *((v - EPOCH) // MICROSECOND for v in values))
+        case "timedelta":
+            return struct.pack(f"<{n}q", *(v // MICROSECOND for v in values))
+        case "date":
+            return struct.pack(f"<{n}i", *(v.toordinal() - EPOCH_DAY for v in values))
+        case "str" | "bytes":
+            raw = [v.encode() if isinstance(v, str) else v for v in values]
+            return struct.pack(f"<{n}I", *map(len, raw)) + b"".join(raw)
+        case "list" if type_.size is not None:
+            numbers = (_NAN32 if v != v else _pack_float32(v) for value in values for v in value)
+            return b"".join(numbers)
+        case "list":
+            assert type_.item is not None
+            items = [item for value in values for item in value]
+            lengths = struct.pack(f"<{n}I", *map(len, values))
+            return lengths + encode_column(type_.item, items)
+        case name:
+            raise TypeError(f"{name} has no wire form")
+
+
+def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, Any, int]:
+    """The column's values, its marks (None where all are present) and where the next one begins.
+
+    The values are a sequence that may be a view of `data`: ints and floats as they are, other types
+    as Python values; None and `ERROR` stand in it where the marks say so.
+    """
+    kind = data[at]
+    at += 1
+    if kind == ALL_ABSENT:
+        return [None] * n, bytes((1,)) * n, at
+    marks = None
+    if kind == MIXED:
+        marks, at = data[at : at + n], at + n
+    values, at = _decode_values(type_, data, at, n)
+    if marks is not None:
+        absent = (None, None, ERROR)
+        values = [absent[m] if m else v for m, v in zip(marks, values, strict=True)]
+    return values, marks, at
+
+
+def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, int]:
+    name = type_.name
+    if name in FORMATS:
+        code = FORMATS[name]
+        end = at + n * _SIZES[code]
+        values: Any = data[at:end].cast(code)
+        if name == "datetime":
+            values = [EPOCH + v * MICROSECOND for v in values]
+        elif name == "timedelta":
+            values = [v * MICROSECOND for v in values]
+        elif name == "date":
+            values = [dt.date.fromordinal(v + EPOCH_DAY) for v in values]
+        return values, end
+    if type_.size is not None:
+        size, end = type_.size, at + 4 * type_.size * n
+        numbers = data[at:end].cast("f").tolist()
+        return [numbers[i : i + size] for i in range(0, size * n, size)], end
+    lengths = data[at : at + 4 * n].cast("I")
+    at += 4 * n
+    out: list[Any] = []
+    if name == "list":
+        assert type_.item is not None
+        items, _, at = decode_column(type_.item, data, at, sum(lengths))
+        first = 0
+        for length in lengths:
+            out.append(list(items[first : first + length]))
+            first += length
+        return out, at
+    for length in lengths:
+        raw = bytes(data[at : at + length])
+        out.append(raw.decode() if name == "str" else raw)
+        at += length
+    return out, at

@@ -1,0 +1,201 @@
+"""What is remembered of an id: its rows, and which of them are events that count (T7).
+
+The rule, of which `event_ids` is the other text: rows of one id are taken in the order in which
+they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
+`dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
+each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
+
+A memory is a function of the *set* of rows. Rows that arrived before its floor can be let go of,
+since none that arrived before it is pushed any more: the floor is moved where all rows are at hand,
+by materialising.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurekit.core.keys import key_encoder
+from featurekit.core.status import FOREVER
+from featurekit.core.types import instant
+from featurekit.core.values import sort_value
+from featurekit.define.plan import View
+from featurekit.errors import OnlineError
+from featurekit.online.state.codec import (
+    ALL_PRESENT,
+    FORMATS,
+    decode_column,
+    encode_column,
+    one_value,
+)
+
+VERSION = 1
+_HEADER = struct.Struct("<BI")
+_ONE_ROW = struct.Struct("<BIqq")
+
+Row = Mapping[str, Any]
+"""The columns of a source's schema, and `__ts` and `__created` in microseconds UTC."""
+
+
+class Ids:
+    """How the ids of a view's source are remembered; `view.dedupe_us` is not None."""
+
+    def __init__(self, view: View) -> None:
+        source = view.source
+        assert source.event_id is not None
+        assert view.dedupe_us is not None
+        self.view, self.within, self.op = view, view.dedupe_us, source.op
+        self.event_id = source.event_id
+        self.schema = [(p.name, p.type) for p in source.schema]
+        self.type_of = dict(self.schema)
+        self._one = [(name, one_value(type_)) for name, type_ in self.schema]
+        self._key = key_encoder(self.type_of[self.event_id])
+        codes = [FORMATS[t.name] for _, t in self.schema if t.name in ("int", "float", "bool")]
+        self._numbers: struct.Struct | None = None
+        if len(codes) == len(self.schema):
+            self._numbers = struct.Struct("<BIqq" + "".join(f"B{code}" for code in codes))
+        self._names = names = [name for name, _ in self.schema]
+        self.ordered = names if source.sequence is None else [source.sequence, *names]
+
+    def name(self, row: Row) -> bytes:
+        """The bytes that name the row's id."""
+        return self._key(row[self.event_id])
+
+    def order(self, row: Row) -> tuple[Any, ...]:
+        """The sort key of arrivals, ties by T6; equal for equal rows, and only those; hashable."""
+        return row["__created"], row["__ts"], *[_rank(row[name]) for name in self.ordered]
+
+    def merged(self, known: Sequence[Row], more: Sequence[Row]) -> list[Row]:
+        """The rows of both in the order of their arrival, equal ones once."""
+        if len(known) + len(more) == 1:
+            return [*known, *more]
+        found = {self.order(row): row for row in (*known, *more)}
+        return sorted(found.values(), key=self.order)
+
+    def content(self, row: Row) -> Any:
+        """What a row says but for when it arrived."""
+        return self.order(self.stamped(row, 0))
+
+    def stamped(self, row: Row, created: int) -> Row:
+        """The row with another arrival."""
+        column = self.view.source.created_timestamp_column
+        shown = {} if column not in self.type_of else {column: instant(created)}
+        return {**row, "__created": created, **shown}
+
+    def repeated(
+        self, known: list[Row], rows: list[Row], now: int, within: int
+    ) -> list[int | None]:
+        """The arrival that each of `rows`, new ones of one id, keeps as it repeats, but for its
+        arrival, a row of `known`; None for one that arrives now.
+
+        With an `op`, all of them must be known, and the newest known one be among them: a version
+        before it that comes alone takes effect once more.
+        """
+        if not known:
+            return [None] * len(rows)
+        if self.op is None:
+            since = self._first_known(known)[-1]["__created"]
+            held = [row for row in known if row["__created"] >= since]
+        else:
+            since, held = known[-1]["__created"], known
+        arrivals = {self.content(row): row["__created"] for row in held}
+        contents = [self.content(row) for row in rows]
+        found = [arrivals.get(content) for content in contents]
+        if not 0 <= now - since <= within:
+            return [None] * len(rows)
+        if self.op is not None and (None in found or self.content(known[-1]) not in contents):
+            return [None] * len(rows)
+        return found
+
+    def counting(self, rows: list[Row]) -> list[tuple[Row, int]]:
+        """The rows that are events, each with the instant from which it counts no more; `rows` are
+        all of an id, in the order of their arrival."""
+        if self.op is None:
+            first = rows if len(rows) == 1 else self._first_known(rows)
+            return [(row, FOREVER) for row in first]
+        found = []
+        for i, row in enumerate(rows):
+            end = rows[i + 1]["__created"] if i + 1 < len(rows) else FOREVER
+            if end - row["__created"] > self.within:
+                end = FOREVER
+            if row[self.op] == "upsert" and end > row["__created"]:
+                found.append((row, end))
+        return found
+
+    def _first_known(self, rows: list[Row]) -> list[Row]:
+        found: list[Row] = []
+        for row in rows:
+            if not found or row["__created"] > found[-1]["__created"] + self.within:
+                found.append(row)
+        return found
+
+    def kept(self, rows: list[Row], floor: int) -> list[Row]:
+        """What must be remembered where no row that arrived before `floor` comes any more: later
+        rows, and the one before it that they are held against."""
+        later = [row for row in rows if row["__created"] >= floor]
+        before = [row for row in rows if row["__created"] < floor]
+        held = before if self.op is not None else self._first_known(before)
+        near = [row for row in held[-1:] if row["__created"] >= floor - self.within]
+        return [*near, *later]
+
+    def encode(self, rows: list[Row]) -> bytes:
+        """The canonical bytes of rows in the order of their arrival; empty for none."""
+        if not rows:
+            return b""
+        n = len(rows)
+        if n == 1:
+            row = rows[0]
+            made = self._of_numbers(row)
+            if made is not None:
+                return made
+            head = _ONE_ROW.pack(VERSION, 1, row["__created"], row["__ts"])
+            return head + b"".join([encode(row[name]) for name, encode in self._one])
+        parts = [_HEADER.pack(VERSION, n)]
+        for name in ("__created", "__ts"):
+            parts.append(struct.pack(f"<{n}q", *(row[name] for row in rows)))
+        for name, type_ in self.schema:
+            parts.append(encode_column(type_, [row[name] for row in rows]))
+        return b"".join(parts)
+
+    def _of_numbers(self, row: Row) -> bytes | None:
+        """The bytes of a row of numbers, by one call; None for another."""
+        if self._numbers is None:
+            return None
+        values: list[Any] = []
+        for name in self._names:
+            value = row[name]
+            if value is None or value != value:  # NaN has one form
+                return None
+            values += (ALL_PRESENT, value)
+        return self._numbers.pack(VERSION, 1, row["__created"], row["__ts"], *values)
+
+    def decode(self, blob: bytes | None) -> list[Row]:
+        """The rows that `encode` wrote; none for None."""
+        if not blob:
+            return []
+        version, n = _HEADER.unpack_from(blob)
+        if version != VERSION:
+            raise OnlineError(
+                f"view {self.view.name!r}: ids of version {version}; this featurekit reads version "
+                f"{VERSION}; materialise the view again"
+            )
+        data, at = memoryview(blob), _HEADER.size
+        columns: dict[str, Any] = {}
+        for name in ("__created", "__ts"):
+            columns[name] = struct.unpack_from(f"<{n}q", blob, at)
+            at += 8 * n
+        for name, type_ in self.schema:
+            values, _, at = decode_column(type_, data, at, n)
+            columns[name] = values
+        return [{name: column[i] for name, column in columns.items()} for i in range(n)]
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """As `sort_value`, and hashable."""
+    rank = sort_value(value)
+    return _hashable(rank) if isinstance(value, list) else rank
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(v) for v in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,96 @@
+"""Changes of states in a store, whole or in blocks, each at once or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from featurekit.define.plan import View
+from featurekit.online.state.blocks import (
+    Moved,
+    Patience,
+    add_to_blocks,
+    is_head,
+    open_state,
+    written,
+)
+from featurekit.online.state.splice import splice_of
+from featurekit.online.state.state import Event, State
+from featurekit.online.store.protocol import Change, OnlineStore
+
+
+def update_states(
+    store: OnlineStore,
+    view: View,
+    keys: Sequence[bytes],
+    change: Callable[[int, State], None],
+    *,
+    create: bool = True,
+    whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+) -> None:
+    """Open each state, let `change` change it, and write them all at once; `change` is called with
+    the key's number, and again where another writer was faster. Without `create` a state that is
+    not there stays so. Where `whole` has the bytes to come, from those that are there, nothing is
+    opened."""
+
+    def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
+        out: dict[bytes, bytes] = {}
+        for i, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
+            if blob is None and not create:
+                continue
+            made = whole(i, blob)
+            if made is not None:
+                out[key] = made
+                continue
+            state = open_state(view, key, blob, store.read)
+            change(i, state)
+            out.update(written(state, key, blob))
+        there = dict(zip(keys, blobs, strict=True))
+        return {key: value for key, value in out.items() if there.get(key) != value}
+
+    _update(store, keys, changed)
+
+
+def add_events(
+    store: OnlineStore,
+    added: Sequence[tuple[View, bytes, list[Event]]],
+    *,
+    closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
+    """Add events to states, under their keys, all at once (A2); with it ends the push `closing`,
+    and before it `meanwhile` is called."""
+
+    def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
+        out: dict[bytes, bytes] = {}
+        for (view, key, events), blob in zip(added, blobs, strict=True):
+            splice = splice_of(view)
+            spliced = None if splice is None else splice.added(blob, events)
+            if spliced is not None:
+                out[key] = spliced
+                continue
+            if is_head(blob):
+                out |= add_to_blocks(view, key, blob, events, store.read)
+                continue
+            state = open_state(view, key, blob, store.read)
+            state.add(events)
+            out |= written(state, key, blob)
+        return out
+
+    _update(store, [key for _, key, _ in added], changed, closing, meanwhile)
+
+
+def _update(
+    store: OnlineStore,
+    keys: Sequence[bytes],
+    change: Change,
+    closing: tuple[bytes, bytes] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
+    patience = Patience()
+    while True:
+        try:
+            store.update(keys, change, closing=closing, meanwhile=meanwhile)
+            return
+        except Moved as moved:
+            meanwhile = None  # it came before the change that met this
+            patience.spend(moved)

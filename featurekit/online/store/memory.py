@@ -1,0 +1,124 @@
+"""An online store in memory, on which every test of a store runs too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from featurekit.online.store.protocol import Change, named
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class MemoryStore:
+    """The twin: a dict, for tests and for replays of the past."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.open: dict[tuple[bytes, bytes], int] = {}
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`."""
+        return [self.values.get(k) for k in keys]
+
+    async def read_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`."""
+        return self.read(keys)
+
+    def update(
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        *,
+        closing: tuple[bytes, bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """Change all of `keys`."""
+        if meanwhile is not None:
+            meanwhile()
+        for key, value in named(keys, change(self.read(keys))).items():
+            if value:
+                self.values[key] = value
+            else:
+                self.values.pop(key, None)
+        if closing is not None:
+            self.close_push(*closing)
+
+    def write(self, values: dict[bytes, bytes]) -> None:
+        """Set all of `values`."""
+        self.values.update(values)
+
+    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+        """Set keys that are absent."""
+        left = []
+        for i, (key, value) in enumerate(zip(keys.to_pylist(), values.to_pylist(), strict=True)):
+            if key in self.values:
+                left.append(i)
+            else:
+                self.values[key] = value
+        return left
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove keys."""
+        for key in keys:
+            self.values.pop(key, None)
+
+    def keys(self, prefix: bytes) -> Iterable[bytes]:
+        """Every key that begins with `prefix`."""
+        return [k for k in self.values if k.startswith(prefix)]
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`."""
+        yield list(self.keys(prefix))
+
+    def count(self) -> int:
+        """The number of all keys."""
+        return len(self.values)
+
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """The bytes of each key and its value."""
+        return [len(k) + len(self.values[k]) if k in self.values else 0 for k in keys]
+
+    def delete_if(
+        self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> bool:
+        """Remove `keys` if `guards` hold `values`."""
+        if self.read(guards) != list(values):
+            return False
+        self.delete(keys)
+        return True
+
+    def now_us(self) -> int:
+        """This machine's clock."""
+        return time.time_ns() // 1000
+
+    def open_push(
+        self,
+        key: bytes,
+        also: Sequence[bytes] = (),
+        *,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> tuple[bytes, int, list[bytes | None]]:
+        """Announce a push."""
+        if meanwhile is not None:
+            meanwhile()
+        now = self.now_us()
+        token = b"%d-%d" % (now, len(self.open))
+        self.open[key, token] = now
+        return token, now, self.read(also)
+
+    def close_push(self, key: bytes, token: bytes) -> None:
+        """The push of `token` is over."""
+        self.open.pop((key, token), None)
+
+    def settled_until(self, key: bytes) -> int:
+        """An instant that every open or later push of `key` is stamped after."""
+        return min([self.now_us(), *(t for (k, _), t in self.open.items() if k == key)]) - 1
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def close_async(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,368 @@
+"""The online store in Redis 6.2 or later: optimistic transactions over plain string keys."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import redis
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
+
+from featurekit.errors import StoreUnavailable
+from featurekit.online.store.pipelines import Connections, arguments, asked, command
+from featurekit.online.store.protocol import Change, named
+from featurekit.online.store.replies import Values
+from featurekit.online.store.round_trip import AsyncReader, Reader
+
+if TYPE_CHECKING:
+    import asyncio
+
+    import pyarrow as pa
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_CHUNK = 1000
+_GROUP, _AHEAD, _TOGETHER = 250, 64, 16
+"""Keys that one command sets, commands sent before a reply is read, and those handed to the socket
+at once: after each of these a thread waits for its turn to go on."""
+_CONNECT_S = 5
+_DEAD_MS = 600_000
+_GLOB = b"\\*?[]^"
+_MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
+_asked = asked
+
+
+def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(*args, **kwargs)
+        except (RedisError, OSError) as error:
+            store = cast(RedisStore, args[0])
+            raise StoreUnavailable(_explain(store.url, error)) from error
+        except _Meanwhile as other:
+            raise other.error from None
+
+    return call
+
+
+def _explain(url: str, error: Exception) -> str:
+    shown = url.split("@")[-1] if "@" in url else url  # never a password
+    if isinstance(error, AuthenticationError):
+        return f"Redis at {shown} refuses the password: {error}; put the right one into its URL"
+    if isinstance(error, (ConnectionError, OSError)):
+        return (
+            f"Redis at {shown} cannot be reached: {error}; start it, or correct redis_url / "
+            "connection_string, or leave both out for a private server"
+        )
+    return f"Redis at {shown} answered with an error: {error}"
+
+
+def connect(url: str) -> Any:
+    """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
+    try:
+        # No retries on a dead server: its error is to be seen at once.
+        return redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
+        ) from None
+
+
+def _connect_async(url: str) -> Any:
+    """A client of the Redis at `url` for coroutines."""
+    from redis.asyncio import Redis
+
+    return Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
+
+
+def _pattern(prefix: bytes) -> bytes:
+    """What SCAN matches every key against that begins with `prefix`."""
+    return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
+
+
+def _commit(
+    connection: Any, changed: dict[bytes, bytes], closing: tuple[bytes, bytes] | None
+) -> bool:
+    """Write what changed of the keys that are watched, and end the push `closing`; False where
+    another writer was faster, and nothing was written."""
+    values = [part for pair in changed.items() if pair[1] for part in pair]
+    gone = [key for key, value in changed.items() if not value]
+    writes = []
+    if values:
+        writes.append(command(b"MSET", *values))
+    if gone:
+        writes.append(command(b"UNLINK", *gone))
+    if closing is not None:
+        writes.append(command(b"XDEL", *closing))
+    if not writes:
+        _asked(connection, [_UNWATCH])
+        return True
+    *_, done = _asked(connection, [_MULTI, *writes, _EXEC])
+    for reply in done or ():
+        if isinstance(reply, RedisError):
+            raise reply
+    return done is not None
+
+
+class _Meanwhile(Exception):
+    """What was done while Redis was waited for went wrong, which is no fault of Redis."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _guarded(meanwhile: Callable[[], object] | None) -> Callable[[], object] | None:
+    """`meanwhile`, whose errors are its own."""
+    if meanwhile is None:
+        return None
+
+    def work() -> None:
+        try:
+            meanwhile()
+        except OSError as error:
+            raise _Meanwhile(error) from error
+
+    return work
+
+
+class RedisStore:
+    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = connect(url)
+        # A client of its own, since readers keep their connections.
+        self._reader = Reader(connect(url))
+        self._kept = Connections(connect(url))
+        # Connections belong to the event loop that they were made in.
+        self._readers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncReader]
+        self._readers = WeakKeyDictionary()
+
+    @_reached
+    def read(self, keys: Sequence[bytes]) -> Values:
+        """The values of `keys`: one MGET."""
+        return self._reader.read(keys) if keys else []
+
+    async def read_async(self, keys: Sequence[bytes]) -> Values:
+        """The values of `keys`: one MGET."""
+        if not keys:
+            return []
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        reader = self._readers.get(loop)
+        if reader is None:
+            reader = self._readers[loop] = AsyncReader(_connect_async(self.url))
+        try:
+            return await reader.read(keys)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(_explain(self.url, error)) from error
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        import asyncio
+
+        reader = self._readers.pop(asyncio.get_running_loop(), None)
+        if reader is not None:
+            await reader.close()
+
+    def update(
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        *,
+        closing: tuple[bytes, bytes] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """Change all of `keys` at once: WATCH and MGET; MULTI, MSET, XDEL, EXEC: two round trips,
+        and as many more where another writer was faster."""
+        if keys:
+            self._update(keys, change, closing, _guarded(meanwhile))
+            return
+        if meanwhile is not None:
+            meanwhile()
+        if closing is not None:
+            self.close_push(*closing)
+
+    @_reached
+    def _update(
+        self,
+        keys: Sequence[bytes],
+        change: Change,
+        closing: tuple[bytes, bytes] | None,
+        meanwhile: Callable[[], object] | None,
+    ) -> None:
+        n, sent = len(keys) + 1, arguments(keys)
+        look = [b"*%d\r\n$5\r\nWATCH\r\n%b" % (n, sent), b"*%d\r\n$4\r\nMGET\r\n%b" % (n, sent)]
+        with self._pushing() as connection:
+            done = False
+            while not done:
+                _, blobs = _asked(connection, look, meanwhile)
+                meanwhile = None
+                try:
+                    changed = named(keys, change(blobs))
+                except BaseException:
+                    _asked(connection, [_UNWATCH])
+                    raise
+                done = _commit(connection, changed, closing)
+
+    @_reached
+    def write(self, values: dict[bytes, bytes]) -> None:
+        """Set all of `values`: one MSET."""
+        if values:
+            self.client.mset(values)
+
+    @_reached
+    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+        """Set keys that are absent: one stream of MSETNX."""
+        from featurekit.online.state.encode_many import framed
+
+        stream, bounds = framed(keys, values)
+        groups = [range(n, min(n + _GROUP, len(keys))) for n in range(0, len(keys), _GROUP)]
+        left: list[int] = []
+        with self._connection() as connection:
+            sent = 0
+            for done, group in enumerate(groups):
+                if sent <= min(done + _AHEAD - _TOGETHER, len(groups) - 1):
+                    parts: list[Any] = []
+                    for pairs in groups[sent : sent + _TOGETHER]:
+                        parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
+                        parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
+                    connection.send_packed_command([b"".join(parts)], check_health=False)
+                    sent += _TOGETHER
+                if not connection.read_response():
+                    left += group
+        return left
+
+    @contextmanager
+    def _pushing(self) -> Iterator[Any]:
+        """As `_connection`, one that is kept for the next push."""
+        connection = self._kept.take()
+        try:
+            yield connection
+        except BaseException:
+            self._kept.drop(connection)
+            raise
+        self._kept.give(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection for commands that are sent together; what fails half way is closed, since
+        its replies would be taken for others'."""
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            yield connection
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    @_reached
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove keys."""
+        for first in range(0, len(keys), _CHUNK):
+            self.client.unlink(*keys[first : first + _CHUNK])
+
+    @_reached
+    def keys(self, prefix: bytes) -> Iterable[bytes]:
+        """Every key that begins with `prefix`: a SCAN."""
+        return sorted(set(self.client.scan_iter(match=_pattern(prefix), count=_CHUNK)))
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`, those of one SCAN at a time."""
+        cursor = 0
+        while True:
+            cursor, found = self._scan(cursor, prefix)
+            yield found
+            if not cursor:
+                return
+
+    @_reached
+    def _scan(self, cursor: int, prefix: bytes) -> tuple[int, list[bytes]]:
+        cursor, found = self.client.scan(cursor, match=_pattern(prefix), count=_CHUNK)
+        return int(cursor), list(found)
+
+    @_reached
+    def count(self) -> int:
+        """The number of all keys: DBSIZE."""
+        return int(self.client.dbsize())
+
+    @_reached
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """The bytes that each key takes up with its value: MEMORY USAGE."""
+        pipe = self.client.pipeline(transaction=False)
+        for key in keys:
+            pipe.memory_usage(key)
+        return [size or 0 for size in pipe.execute()]
+
+    @_reached
+    def delete_if(
+        self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
+    ) -> bool:
+        """Remove `keys` if `guards` hold `values`: WATCH, MGET, MULTI, UNLINK, EXEC."""
+        with self.client.pipeline(transaction=True) as pipe:
+            try:
+                pipe.watch(*guards)
+                if pipe.mget(guards) != list(values):
+                    return False
+                pipe.multi()
+                pipe.unlink(*keys)
+                pipe.execute()
+            except WatchError:
+                return False
+            return True
+
+    @_reached
+    def now_us(self) -> int:
+        """The server's clock."""
+        seconds, micros = self.client.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+    @_reached
+    def open_push(
+        self,
+        key: bytes,
+        also: Sequence[bytes] = (),
+        *,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> tuple[bytes, int, list[bytes | None]]:
+        """Announce a push: an entry in a stream, whose id is the server's clock, then its TIME and
+        the values of `also`, in one round trip."""
+        commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
+        if also:
+            commands.append(command(b"MGET", *also))
+        with self._pushing() as connection:
+            token, (seconds, micros), *values = _asked(connection, commands, meanwhile)
+        now = int(seconds) * 1_000_000 + int(micros)
+        return token, now, values[0] if values else []
+
+    @_reached
+    def close_push(self, key: bytes, token: bytes) -> None:
+        """The push of `token` is over: its entry goes."""
+        self.client.xdel(key, token)
+
+    @_reached
+    def settled_until(self, key: bytes) -> int:
+        """An instant that every open or later push of `key` is stamped after.
+
+        A push that announced itself and died counts for ten minutes; the log has what it kept.
+        """
+        now = self.now_us()
+        self.client.xtrim(key, minid=max(now // 1000 - _DEAD_MS, 0), approximate=False)
+        first = self.client.xrange(key, count=1)
+        opened = int(first[0][0].split(b"-")[0]) * 1000 if first else now
+        return min(now, opened) - 1
+
+    @_reached
+    def close(self) -> None:
+        """Close the connections."""
+        self._reader.close()
+        self._kept.close()
+        self.client.close()

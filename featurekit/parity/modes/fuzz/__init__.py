@@ -1,0 +1,1 @@
+"""Invented histories, played through both paths."""

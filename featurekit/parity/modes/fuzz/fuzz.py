@@ -1,0 +1,492 @@
+"""Plays invented histories through both paths and compares every answer, bit for bit.
+
+It needs no data: events are drawn from the schemas of the repo's sources, hostile on purpose (see
+`world`). They are written to Parquet and read, joined and computed by DuckDB as a training set is;
+online they are read row by row in Python as a push is, pushed in random order with late and
+repeated deliveries, in part materialised, and asked by lookups of the plan's bytes, as a serving
+process does. States lie in memory; the first world of a check goes through a real Redis.
+
+Worlds are numbered, and a number and the seed decide all of one. So they can be played by several
+processes, and the same seed and budget of values always give the same questions.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.keys import project_key
+from featurekit.core.status import NEVER
+from featurekit.core.types import INT, instant
+from featurekit.define.definitions import EventSource
+from featurekit.define.plan import Service, View
+from featurekit.define.published import plan_bytes
+from featurekit.errors import OnlineError, StoreUnavailable
+from featurekit.feed.events import prepare
+from featurekit.feed.materialise import materialize_view
+from featurekit.feed.settle import write
+from featurekit.offline.events import EventRows
+from featurekit.offline.session import prepare as prepare_duckdb
+from featurekit.offline.training_set import Snapshot, TrainingSet
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.parity.budget import Budget, Clock
+from featurekit.parity.columns import differing, differing_statuses, values
+from featurekit.parity.modes.fuzz.world import Course, Draft, Drafts, Row, Step
+from featurekit.parity.questions import Question
+from featurekit.parity.report import Difference, Report
+from featurekit.parity.workers import Workers
+from featurekit.sources import read_events, read_rows
+
+_PROJECT = "parity"
+_CELLS = 400
+_QUESTIONS = 96_000
+_FIRST_QUESTIONS = 3_000
+_KEPT = 3  # differences of each feature of a world
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a difference takes: the rows of its cell by source, in the order of their delivery, with
+    `__ts` and `__created` in microseconds, and the question. What had arrived by `filled_until`
+    came by a materialisation. `files` are the cell's rows as DuckDB read them, where that is not
+    what a push reads."""
+
+    deliveries: tuple[tuple[str, Row], ...]
+    row: Row
+    at: int
+    filled_until: int = NEVER
+    files: tuple[tuple[str, Row], ...] | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """What one world showed: for each output by number its values compared and differing and its
+    offline statuses; and the values of rows that were read, with those that were read otherwise."""
+
+    world: int
+    questions: int = 0
+    compared: Counter[int] = field(default_factory=Counter)
+    differing: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, Counter[str]] = field(default_factory=dict)
+    misread: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+
+class Fuzzer:
+    """Plays worlds of one service."""
+
+    def __init__(self, service: Service, sources: Mapping[str, EventSource], seed: int) -> None:
+        # A view that fails as a whole would end the world at its first error.
+        lenient = tuple(replace(view, on_error="null") for view in service.views)
+        self.service, self.seed = replace(service, views=lenient), seed
+        used = {view.source.name: sources[view.source.name] for view in service.views}
+        self.drafts = Drafts(self.service, used)
+        self.plan = plan_bytes(self.service)
+
+    def play(self, world: int, store: OnlineStore, *, questions: int = _QUESTIONS) -> Found:
+        """Play one world, with at most so many questions."""
+        rng = random.Random(f"{self.seed}:{self.service.name}:{world}")
+        cells = max(1, min(_CELLS, questions // 30))
+        with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
+            draft = self.drafts.draw(cells, rng)
+            sources = _written(Path(folder), self.drafts.sources, draft)
+            rows = {
+                name: _as_pushed(source, draft.tables[name]) for name, source in sources.items()
+            }
+            course = Course(
+                self.drafts,
+                draft,
+                rows,
+                questions=questions,
+                turns=rng.choice((0, 0, 1, 2)),
+                rng=rng,
+            )
+            play = _Play(self, course, sources, store, world)
+            return play.found(rows)
+
+
+class _Play:
+    """One world, played."""
+
+    def __init__(
+        self,
+        fuzzer: Fuzzer,
+        course: Course,
+        sources: Mapping[str, EventSource],
+        store: OnlineStore,
+        world: int,
+    ) -> None:
+        self.service, self.course, self.sources = fuzzer.service, course, sources
+        self.store = store
+        self.result = Found(world)
+        self.misread: dict[int, Row] = {}
+        self.failed = False
+        live = self.service.fingerprint or "live"
+        store.write({
+            project_key(_PROJECT, "plan", self.service.name, live): fuzzer.plan,
+            project_key(_PROJECT, "live", self.service.name): live.encode(),
+        })  # fmt: skip
+        self.lookups = OnlineService(store, _PROJECT, self.service.name)
+
+    def found(self, rows: Mapping[str, list[Row]]) -> Found:
+        """What both paths say to every question, compared."""
+        con = _connect()
+        try:
+            relations = {
+                name: read_events(con, source, base=Path(), state_dir=None).relation
+                for name, source in self.sources.items()
+            }
+            self._compare_rows(con, relations, rows)
+            with self._failing("online"):
+                online = self._online(con, relations)
+        finally:
+            con.close()
+        asked = [(s, c, q) for s, step in enumerate(self.course.steps) for c, q in step.questions]
+        if asked and not self.failed:
+            with self._failing("offline"):
+                offline = self._offline([q for _, _, q in asked])
+        if asked and not self.failed:
+            self.result.questions = len(asked)
+            self._compare(asked, offline, online)
+        return self.result
+
+    @contextmanager
+    def _failing(self, path: str) -> Iterator[None]:
+        """What a path raises is a difference, and the end of its world."""
+        try:
+            yield
+        except (OSError, MemoryError, StoreUnavailable):
+            raise  # says nothing of the path
+        except Exception as error:
+            self.failed = True
+            told = (None, f"{type(error).__name__}: {error}")
+            went_on = (None, "went on")
+            self.result.misread[f"{self.service.name}: {path}"] += 1
+            self.result.differences.append(
+                Difference(
+                    f"{self.service.name}: {path}",
+                    {},
+                    "",
+                    told if path == "offline" else went_on,
+                    told if path == "online" else went_on,
+                )
+            )
+
+    # --- online -----------------------------------------------------------------------------------
+
+    def _online(self, con: Any, relations: Mapping[str, str]) -> tuple[list[Any], list[Any]]:
+        """Every question's outputs: columns of values, and of statuses."""
+        answers: list[Any] = []
+        for step in self.course.steps:
+            if step.turn is not None:
+                self._materialize(con, relations, *step.turn)
+            for push in step.pushes:
+                self._push(push)
+            if step.questions:
+                answers += self._ask(step)
+        outputs = range(len(self.service.outputs))
+        if not answers:
+            return [[] for _ in outputs], [[] for _ in outputs]
+        made, statuses = zip(*answers, strict=True)
+        return list(zip(*made, strict=True)), list(zip(*statuses, strict=True))
+
+    def _push(self, push: Iterable[tuple[str, Row]]) -> None:
+        by_source: dict[str, list[Row]] = {}
+        for name, row in push:
+            by_source.setdefault(name, []).append(row)
+        for name, rows in by_source.items():
+            views = [view for view in self.service.views if view.source.name == name]
+            write(self.store, prepare(_PROJECT, views, rows))
+
+    def _materialize(self, con: Any, relations: Mapping[str, str], after: int, until: int) -> None:
+        for view in self.service.views:
+            events = self._events(view, relations)
+            materialize_view(con, self.store, _PROJECT, view, events, after=after, until=until)
+
+    def _events(self, view: View, relations: Mapping[str, str]) -> EventRows:
+        prompt = self.sources[view.source.name].created_timestamp_column is None
+        return EventRows(relations[view.source.name], prompt)
+
+    def _ask(self, step: Step) -> list[Any]:
+        rows = [question.row for _, question in step.questions]
+        instants = [question.at for _, question in step.questions]
+        try:
+            return self.lookups.lookup(rows, instants)[2]
+        except OnlineError:
+            return [self._ask_one(row, at) for row, at in zip(rows, instants, strict=True)]
+
+    def _ask_one(self, row: Row, at: int) -> Any:
+        """The answer to one of several questions, some of which are refused."""
+        try:
+            return self.lookups.lookup([row], [at])[2][0]
+        except OnlineError as error:
+            outputs = len(self.service.outputs)
+            return [None] * outputs, [type(error).__name__] * outputs
+
+    # --- offline ----------------------------------------------------------------------------------
+
+    def _offline(self, questions: list[Any]) -> Any:
+        """An Arrow table: each output's values, and its statuses."""
+        import pyarrow as pa
+
+        types = {**self.service.join_keys, **{p.name: p.type for p in self.service.request}}
+        frame = {
+            name: pa.array([q.row[name] for q in questions], type=type_.arrow)
+            for name, type_ in types.items()
+        }
+        frame["event_timestamp"] = pa.array(
+            [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
+        )
+
+        def snapshot(con: Any, view: View) -> Snapshot:
+            source = self.sources[view.source.name]
+            read = read_events(con, source, base=Path(), state_dir=None)
+            return Snapshot(self._events(view, {source.name: read.relation}), {})
+
+        training = TrainingSet(
+            self.service,
+            pa.table(frame),
+            connect=_connect,
+            snapshot=snapshot,
+            full_names=True,
+            statuses=True,
+            timezone="UTC",
+        )
+        return training.to_arrow().combine_chunks()
+
+    # --- comparison -------------------------------------------------------------------------------
+
+    def _compare(self, asked: list[Any], offline: Any, online: tuple[list[Any], list[Any]]) -> None:
+        import pyarrow.compute as pc
+
+        result = self.result
+        for o, output in enumerate(self.service.outputs):
+            name = output.full_name
+            column = offline.column(name).chunk(0)
+            status = offline.column(f"{name}__status").chunk(0)
+            result.compared[o] = len(asked)
+            result.statuses[o] = Counter(
+                {c["values"]: c["counts"] for c in pc.value_counts(status).to_pylist()}
+            )
+            places = {*differing(output.type, column, online[0][o])}
+            places |= {*differing_statuses(status, online[1][o])}
+            result.differing[o] = len(places)
+            for i in sorted(places)[:_KEPT]:
+                step, cell, question = asked[i]
+                result.differences.append(
+                    Difference(
+                        name,
+                        question.row,
+                        instant(question.at).isoformat(),
+                        (values(column.slice(i, 1))[0], status[i].as_py()),
+                        (online[0][o][i], online[1][o][i]),
+                        self._case(step, cell, question),
+                    )
+                )
+
+    def _case(self, step: int, cell: int, question: Question) -> Case:
+        delivered, until = self.course.before(step, cell)
+        files = None
+        if self.misread:
+            own = self.course.cells[cell]  # also what has arrived as DuckDB reads it only
+            files = tuple((name, self.misread.get(id(row), row)) for name, row in own)
+        return Case(tuple(delivered), question.row, question.at, until, files)
+
+    def _compare_rows(
+        self, con: Any, relations: Mapping[str, str], rows: Mapping[str, list[Row]]
+    ) -> None:
+        """Compare what DuckDB reads of the files with what Python reads of the same rows (S1, T1):
+        a difference there is one of reading, whatever it does to the features."""
+        for name, source in self.sources.items():
+            read = _canonical(con, source, relations[name])
+            wrong: set[int] = set()
+            for column in read.column_names:
+                type_ = source.schema.get(column, INT)
+                made = [row[column] for row in rows[name]]
+                places = differing(type_, read.column(column).chunk(0), made)
+                if not places:
+                    continue
+                wrong |= {*places}
+                i, feature = places[0], f"{name}: reading {_shown(source, column)}"
+                self.result.misread[feature] += len(places)
+                self.result.differences.append(
+                    Difference(
+                        feature,
+                        {k: v for k, v in rows[name][i].items() if not k.startswith("__")},
+                        "",
+                        (values(read.column(column).slice(i, 1))[0], "READ"),
+                        (made[i], "READ"),
+                    )
+                )
+            for i in wrong:
+                self.misread[id(rows[name][i])] = read.slice(i, 1).to_pylist()[0]
+
+
+def _shown(source: EventSource, column: str) -> str:
+    named = {"__ts": source.timestamp_field, "__created": source.created_timestamp_column}
+    return named.get(column) or column
+
+
+def _written(
+    folder: Path, sources: Mapping[str, EventSource], draft: Draft
+) -> dict[str, EventSource]:
+    """The sources, of files that hold the draft's rows."""
+    import pyarrow.parquet as pq
+
+    made = {}
+    for name, source in sources.items():
+        path = folder / f"{name}.parquet"
+        pq.write_table(draft.tables[name], path, compression="none")
+        made[name] = replace(source, path=str(path), format="parquet")
+    return made
+
+
+def _as_pushed(source: EventSource, table: Any) -> list[Row]:
+    """The rows of a file, read value by value as a push reads them."""
+    import pyarrow as pa
+
+    for i, column in enumerate(table.schema):
+        if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+            # An instant is one in any zone; the file's may be unknown to this machine.
+            utc = table.column(i).cast(pa.timestamp(column.type.unit, "UTC"))
+            table = table.set_column(i, column.name, utc)
+    rows: list[Row] = read_rows(source, table.to_pylist(), state_dir=None).pushed
+    if source.created_timestamp_column is None:
+        for row in rows:
+            row["__created"] = row["__ts"]
+    return rows
+
+
+def _canonical(con: Any, source: EventSource, relation: str) -> Any:
+    """What DuckDB reads of a file, in the types that a push's rows have, in the file's order."""
+    from featurekit.core.sql import quote
+
+    columns = ", ".join([*(quote(name) for name in source.schema), "__ts", "__created"])
+    table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table().combine_chunks()
+    for i, (name, type_) in enumerate(source.schema.items()):
+        if table.column(i).type != type_.arrow:
+            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
+    return table
+
+
+def _connect() -> Any:
+    """A DuckDB for one world: one thread, as there is a process for each processor."""
+    import duckdb
+
+    con = duckdb.connect(config={"threads": 1})
+    prepare_duckdb(con)
+    return con
+
+
+# --- many worlds ----------------------------------------------------------------------------------
+
+
+def fuzz(
+    service: Service,
+    sources: Mapping[str, EventSource],
+    *,
+    budget: Budget,
+    seed: int,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Play worlds until the budget is used up; `workers` processes play them, by default one for
+    each processor, or this one where there is little to do. Which ones changes no question."""
+    clock = budget.clock()
+    report = Report(service.name, seed, mode="fuzz")
+    fuzzer = Fuzzer(service, sources, seed)
+    sizes = _Sizes(clock, len(service.outputs))
+    found = [_through_redis(fuzzer, sizes.first())]
+
+    def take(one: Found) -> None:
+        found.append(one)
+        if progress is not None:
+            done = sum(sum(f.compared.values()) for f in found)
+            progress(done, budget.values or done)
+
+    number = workers or _processors()
+    if number == 1 or (budget.values is not None and budget.values <= _ALONE):
+        for world, questions in sizes:
+            take(fuzzer.play(world, MemoryStore(), questions=questions))
+    else:
+        with Workers(number, (service, dict(sources), seed)) as pool:
+            for one in pool.map(sizes):
+                take(one)
+    for one in sorted(found, key=lambda f: f.world):
+        _add(report, fuzzer.service, one)
+    if report.differences:
+        from featurekit.parity.diagnose.diagnose import diagnose_report, scenario_of_case
+
+        diagnose_report(report, partial(scenario_of_case, fuzzer.service))
+    report.seconds = clock.taken
+    return report
+
+
+_ALONE = 500_000
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _through_redis(fuzzer: Fuzzer, questions: int) -> Found:
+    with scratch_redis() as url:
+        store = RedisStore(url)
+        try:
+            return fuzzer.play(0, store, questions=questions)
+        finally:
+            store.close()
+
+
+class _Sizes:
+    """The worlds to play and their questions, until nothing is left of the budget."""
+
+    def __init__(self, clock: Clock, outputs: int) -> None:
+        self.clock, self.outputs = clock, outputs
+        self.asked, self.world = 0, 0
+
+    def first(self) -> int:
+        """The questions of the first world."""
+        return self._take(_FIRST_QUESTIONS)
+
+    def _take(self, most: int) -> int:
+        questions = most
+        if self.clock.budget.values is not None:
+            left = -(-self.clock.budget.values // self.outputs) - self.asked
+            questions = min(most, max(left, 1))
+        self.asked += questions
+        return questions
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        while self.clock.left(self.asked * self.outputs):
+            self.world += 1
+            # Small worlds first, of many kinds; large ones are quicker, each question for itself.
+            most = _FIRST_QUESTIONS << min(self.world // 4, 8)
+            yield self.world, self._take(min(most, _QUESTIONS))
+
+
+def _add(report: Report, service: Service, found: Found) -> None:
+    report.rows += found.questions
+    for o, output in enumerate(service.outputs):
+        report.count(
+            output.full_name,
+            compared=found.compared[o],
+            differing=found.differing[o],
+            statuses=found.statuses.get(o, {}),
+        )
+    for feature, places in found.misread.items():
+        report.count(feature, compared=places, differing=places)
+    for difference in found.differences:
+        report.keep(difference)

@@ -1,0 +1,466 @@
+"""Compares online with offline over many entities and instants, bit for bit.
+
+Offline answers all questions in one point-in-time join. Online answers them one by one from a
+scratch Redis, into which the past is replayed: before a question as of t, exactly what arrived by t
+is there, in part by materialisations up to instants between, in part pushed event by event. What is
+pushed is read from the files as a push is, row by row in Python; what is materialised, by DuckDB.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.core.types import instant
+from featurekit.core.values import sort_value
+from featurekit.define.plan import Service, View
+from featurekit.define.published import plan_bytes, read_plan
+from featurekit.feed.events import prepare
+from featurekit.feed.materialise import materialize_view
+from featurekit.feed.settle import write
+from featurekit.log.relation import log_sql
+from featurekit.log.segments import segments
+from featurekit.offline.events import EventRows
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
+from featurekit.parity.bits import bits
+from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose.diagnose import at_of, diagnose_report
+from featurekit.parity.questions import Question, draw
+from featurekit.parity.report import Difference, Report
+from featurekit.parity.scenario import Delivery, Scenario
+from featurekit.sources import read_events, read_rows
+
+if TYPE_CHECKING:
+    from featurekit.define.definitions import EventSource
+    from featurekit.store import FeatureStore
+
+_BATCH = 2_000
+_ROUND = 50_000
+_TURNS = (0.25, 0.5, 0.75)
+
+
+def check_parity(
+    store: FeatureStore,
+    service: Service,
+    *,
+    budget: Budget,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """See `FeatureStore.check_parity`. A budget of time is used up by rounds of `_ROUND` values,
+    each with questions of its own."""
+    clock = budget.clock()
+    report = Report(service.name, seed)
+    if budget.values is not None:
+        _round(store, service, report, budget.values, random.Random(seed), progress)
+    else:
+        rounds = itertools.count()
+        while clock.left(report.compared):
+            before = report.compared
+            rng = random.Random(f"{seed}:{next(rounds)}")
+            _round(store, service, report, _ROUND, rng, progress)
+            if report.compared == before:
+                break  # no source holds an event
+    report.seconds = clock.taken
+    return report
+
+
+def _round(
+    store: FeatureStore,
+    service: Service,
+    report: Report,
+    values: int,
+    rng: random.Random,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    con = store.connect()
+    try:
+        relations = [store.snapshot(con, view) for view in service.views]
+        rows = max(1, -(-values // len(service.outputs)))
+        questions = draw(con, service, [r.relation for r in relations], rows=rows, rng=rng)
+        questions.sort(key=lambda q: q.at)
+        offline = _offline(store, service, questions)
+        with scratch_redis() as url:
+            scratch = RedisStore(url)
+            replay = _Replay(con, store, scratch, service, relations, questions)
+            for i, online in enumerate(replay.answers()):
+                _compare(report, service, questions[i], next(offline), online)
+                if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
+                    progress(i + 1, len(questions))
+            scratch.close()
+        diagnose_report(report, replay.scenario)
+    finally:
+        con.close()
+    report.rows += len(questions)
+
+
+def _compare(
+    report: Report,
+    service: Service,
+    question: Question,
+    offline: Sequence[tuple[Any, str]],
+    online: Sequence[tuple[Any, str]],
+) -> None:
+    as_of = instant(question.at).isoformat()
+    for o, output in enumerate(service.outputs):
+        report.take(output.full_name, offline[o], online[o], row=question.row, as_of=as_of)
+
+
+def _offline(
+    store: FeatureStore, service: Service, questions: list[Question]
+) -> Iterator[list[tuple[Any, str]]]:
+    """Every question's outputs and statuses, from one training set."""
+    import pyarrow as pa
+
+    if not questions:
+        return
+    types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+    frame = {
+        name: pa.array([q.row[name] for q in questions], type=type_.arrow)
+        for name, type_ in types.items()
+    }
+    frame["event_timestamp"] = pa.array(
+        [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
+    )
+    training = store.get_historical_features(
+        pa.table(frame), service.name, full_feature_names=True, statuses=True
+    )
+    table = training.to_arrow().select([c for n in training.names for c in (n, f"{n}__status")])
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        columns = [c.to_pylist(maps_as_pydicts="strict") for c in batch.columns]
+        for row in zip(*columns, strict=True):
+            yield list(zip(row[::2], row[1::2], strict=True))
+
+
+class _Replay:
+    """The questions, answered online in the order of their instants."""
+
+    def __init__(
+        self,
+        con: Any,
+        repo: FeatureStore,
+        store: OnlineStore,
+        service: Service,
+        relations: Sequence[EventRows],
+        questions: list[Question],
+    ) -> None:
+        self.con, self.store, self.questions = con, store, questions
+        self.service = service
+        # The plan goes through its bytes, as it does to a serving process.
+        self.plan = Evaluator("parity", read_plan(plan_bytes(service)))
+        self.streams = [
+            _Stream(con, repo, view, relation, questions)
+            for view, relation in zip(service.views, relations, strict=True)
+        ]
+        self.turns = self._turns()
+
+    def _turns(self) -> list[int]:
+        """The instants at which states are materialised: about the quarters of the questions, each,
+        where there is one, that of a question whose entity waits for a late event."""
+        found = set()
+        for share in _TURNS:
+            n = len(self.questions)
+            middle, reach = int(n * share), n // (2 * (len(_TURNS) + 1))
+            near = sorted(range(max(middle - reach, 0), min(middle + reach + 1, n)),
+                          key=lambda i: abs(i - middle))  # fmt: skip
+            asked = [self.questions[i] for i in near]
+            waiting = (q for q in asked if any(s.awaits(q) for s in self.streams))
+            chosen = next(waiting, asked[0] if asked else None)
+            if chosen is not None:
+                found.add(chosen.at)
+        return sorted(found)
+
+    def scenario(self, difference: Difference) -> Scenario:
+        """The rows that decide a value that differs, and the question about it."""
+        question = Question(difference.row, at_of(difference))
+        deliveries: dict[str, list[dict[str, Any]]] = {}
+        files: dict[str, list[dict[str, Any]]] = {}
+        for stream in self.streams:
+            source = stream.view.source.name
+            _unite(deliveries.setdefault(source, []), stream.of_question(question))
+            _unite(files.setdefault(source, []), stream.read_offline(self.con, question))
+        turns = [turn for turn in self.turns if turn <= question.at]
+        pushed = sorted(_delivered(deliveries), key=lambda d: int(d.row["__created"]))
+        read = _delivered(files)
+        if len(pushed) == len(read):
+            # The same row beside each, however its instants are read.
+            by_values = sorted(range(len(pushed)), key=lambda i: _values(pushed[i]))
+            paired = dict(zip(by_values, sorted(read, key=_values), strict=True))
+            read = [paired[i] for i in range(len(pushed))]
+        same = [bits(d.row) for d in pushed] == [bits(d.row) for d in read]
+        return Scenario(
+            self.service,
+            tuple(pushed),
+            question.row,
+            question.at,
+            turns[-1] if turns else NEVER,
+            None if same else tuple(read),
+        )
+
+    def answers(self) -> Iterator[list[tuple[Any, str]]]:
+        """Each question's outputs."""
+        done = 0
+        for batch in self._batches():
+            while done < len(self.turns) and self.turns[done] <= batch[0].at:
+                self._materialize(done)
+                done += 1
+            for stream in self.streams:
+                stream.advance(self.store, batch)
+            yield from self._ask(batch)
+
+    def _ask(self, batch: list[Question]) -> list[list[tuple[Any, str]]]:
+        rows = [q.row for q in batch]
+        entities, requests = self.plan.check_rows(rows)
+        keys = self.plan.state_keys(entities, len(rows))
+        distinct = list({k for row in keys for k in row if k is not None})
+        found = dict(zip(distinct, self.store.read(distinct), strict=True))
+        answers, _ = self.plan.evaluate(
+            keys, found, requests, [q.at for q in batch], self.store.read
+        )
+        return [list(zip(*answer, strict=True)) for answer in answers]
+
+    def _batches(self) -> Iterator[list[Question]]:
+        """Runs of questions in which no state is asked at two instants, cut at the turns."""
+        batch: list[Question] = []
+        seen: dict[Any, int] = {}
+        for question in self.questions:
+            keys = [(v, stream.group(question)) for v, stream in enumerate(self.streams)]
+            crossing = batch and any(batch[0].at < turn <= question.at for turn in self.turns)
+            if crossing or any(seen.get(k, question.at) != question.at for k in keys):
+                yield batch
+                batch, seen = [], {}
+            batch.append(question)
+            seen.update((k, question.at) for k in keys)
+        if batch:
+            yield batch
+
+    def _materialize(self, turn: int) -> None:
+        """Put what arrived by a turn into the states, by turns into a fresh start of them, or, what
+        arrived since the last turn, in the place of what was pushed of it."""
+        after = NEVER if turn % 2 == 0 else self.turns[turn - 1]
+        if after == NEVER:
+            self.store.delete(list(self.store.keys(b"fk:parity:")))
+        for stream in self.streams:
+            stream.materialize(self.con, self.store, after, self.turns[turn])
+
+
+class _Stream:
+    """The rows of one view's asked entities, by arrival.
+
+    Of a source with ids, rows of other entities that share an id with them belong there too (T7):
+    such entities are one group, whose rows are pushed together.
+    """
+
+    def __init__(
+        self,
+        con: Any,
+        store: FeatureStore,
+        view: View,
+        events: EventRows,
+        questions: list[Question],
+    ) -> None:
+        self.view = view
+        self.names = [p.name for p in view.join_keys]
+        asked = {tuple(q.row[n] for n in self.names) for q in questions}
+        self.by = [(p.name, p.type) for p in view.join_keys]
+        self.asked = [key for key in asked if None not in key]
+        event_id = view.source.event_id
+        if event_id is not None:
+            of_asked = self._asked_events(con, events.relation)
+            found = con.execute(f"SELECT DISTINCT {quote(event_id)} FROM {of_asked}").fetchall()
+            self.by = [(p.name, p.type) for p in view.source.schema if p.name == event_id]
+            self.asked = found
+        self.sql = self._asked_events(con, events.relation)
+        self.events = EventRows(self.sql, events.prompt)
+        self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        fetched = sorted(self._fetch(con, store), key=lambda row: row["__created"])
+        self.groups = _groups(fetched, self.names, event_id)
+        for row in fetched:
+            self.rows.setdefault(self._group_of(row), []).append(row)
+        self.late = {
+            key: [(r["__ts"], r["__created"]) for r in rows if r["__ts"] < r["__created"]]
+            for key, rows in self.rows.items()
+        }
+        self.taken: dict[tuple[Any, ...], int] = {}
+
+    def _asked_events(self, con: Any, relation: str) -> str:
+        import pyarrow as pa
+
+        table = quote(f"__asked_{self.view.name}")
+        con.register(
+            table.strip('"') + "_arrow",
+            pa.table(
+                {
+                    name: pa.array([key[i] for key in self.asked], type=type_.arrow)
+                    for i, (name, type_) in enumerate(self.by)
+                }
+            ),
+        )
+        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in self.by)
+        arrow = quote(table.strip('"') + "_arrow")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
+        using = ", ".join(quote(name) for name, _ in self.by)
+        return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
+
+    def _fetch(self, con: Any, store: FeatureStore) -> list[dict[str, Any]]:
+        """The asked entities' events, those of the files as a push of them is read."""
+        source = store.repo.sources[self.view.source.name]
+        keys = [name for name, _ in self.by]
+        read = _read_as_pushed(con, store, source, keys, self.asked)
+        if read is None:
+            return self._canonical(con, self.sql)
+        logged = segments(store.state_dir, source.name)
+        if logged:
+            read += self._canonical(con, self._asked_events(con, log_sql(con, logged, source)))
+        forgotten = store.forgotten(source)
+        return [row for row in read if not forgotten.holds(row)]
+
+    def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
+        schema = self.view.source.schema
+        columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
+        table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table()
+        for i, param in enumerate(schema):
+            if table.column(i).type != param.type.arrow:
+                table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def group(self, question: Question) -> tuple[Any, ...]:
+        """What names the rows that decide what is answered to a question."""
+        return self._group_of(question.row)
+
+    def _group_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        key = tuple(row[n] for n in self.names)
+        if None in key and self.view.source.event_id in row:
+            key = ("of no entity", row[self.view.source.event_id])
+        while key in self.groups:
+            key = self.groups[key]
+        return key
+
+    def of_question(self, question: Question) -> list[dict[str, Any]]:
+        """The rows that decide what is answered to a question, as a push reads them."""
+        return list(self.rows.get(self.group(question), []))
+
+    def read_offline(self, con: Any, question: Question) -> list[dict[str, Any]]:
+        """The same rows as DuckDB reads them."""
+        key = self.group(question)
+        return [row for row in self._canonical(con, self.sql) if self._group_of(row) == key]
+
+    def advance(self, store: OnlineStore, batch: list[Question]) -> None:
+        """Push what arrived for the batch's entities up to their instants."""
+        arrived: list[dict[str, Any]] = []
+        for question in batch:
+            key = self.group(question)
+            rows, at = self.rows.get(key, []), self.taken.get(key, 0)
+            end = at
+            while end < len(rows) and rows[end]["__created"] <= question.at:
+                end += 1
+            arrived += rows[at:end]
+            self.taken[key] = end
+        write(store, prepare("parity", [self.view], arrived))
+
+    def materialize(self, con: Any, store: OnlineStore, after: int, until: int) -> None:
+        """Fill the states with what arrived in (after, until], from DuckDB."""
+        materialize_view(con, store, "parity", self.view, self.events, after=after, until=until)
+        for key, rows in self.rows.items():
+            self.taken[key] = sum(r["__created"] <= until for r in rows)
+
+    def awaits(self, question: Question) -> bool:
+        """Whether an event of the question's entity has happened and not arrived."""
+        key = self.group(question)
+        return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+
+
+def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Add the rows of another view of the source, but for those that are there."""
+    known = Counter(repr(row) for row in rows)
+    for row in more:
+        if known[repr(row)] > 0:
+            known[repr(row)] -= 1
+        else:
+            rows.append(row)
+
+
+def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:
+    return [Delivery(source, row) for source, of_source in rows.items() for row in of_source]
+
+
+def _values(delivery: Delivery) -> list[Any]:
+    """What orders the rows of a source by their values first."""
+    row = delivery.row
+    named = [sort_value(v) for n, v in row.items() if not n.startswith("__")]
+    return [delivery.source, *named, row["__created"], row["__ts"]]
+
+
+def _groups(
+    rows: list[dict[str, Any]], names: list[str], event_id: str | None
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """For entities that share an id with another: the one that stands for them, in steps."""
+    above: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    if event_id is None:
+        return above
+
+    def top(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        while key in above:
+            key = above[key]
+        return key
+
+    for row in rows:
+        key = tuple(row[n] for n in names)
+        # An id is a node beside the entities, and stands for rows that belong to none.
+        of_id, of_row = top(("of no entity", row[event_id])), top(key)
+        if None not in key and of_id != of_row:
+            above[of_id] = of_row
+    return above
+
+
+def _read_as_pushed(
+    con: Any,
+    store: FeatureStore,
+    source: EventSource,
+    keys: list[str],
+    asked: list[tuple[Any, ...]],
+) -> list[dict[str, Any]] | None:
+    """The rows of a source's files about some entities, read value by value as a push reads them:
+    local times, types and nulls by Python, where DuckDB read them for training.
+
+    None where the rows of the files are no rows of a push: CSV, which is text, and files of which
+    rows were set aside.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found = read_events(con, source, base=store.path, state_dir=store.state_dir)
+    if source.format != "parquet" or found.quarantined:
+        return None
+    arrival = source.created_timestamp_column
+    columns = dict.fromkeys(
+        [*source.schema, source.timestamp_field, arrival or source.timestamp_field]
+    )
+    rows: list[dict[str, Any]] = []
+    for file in found.files:
+        table = pq.ParquetFile(file.path).read(list(columns))
+        for i, key in enumerate(keys):
+            type_ = source.schema[key]
+            if type_.name != "datetime":  # a local time in the file, an instant in the question
+                values = pa.array([k[i] for k in asked], type=type_.arrow)
+                table = table.filter(pc.is_in(table[key].cast(type_.arrow), value_set=values))
+        for i, field in enumerate(table.schema):
+            if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+                # An instant is one in any zone; the file's may be unknown to this machine.
+                utc = table.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
+                table = table.set_column(i, field.name, utc)
+        rows += read_rows(source, table.to_pylist(), state_dir=None).pushed
+    wanted = set(asked)
+    if arrival is None:
+        rows = [row | {"__created": row["__ts"]} for row in rows]
+    return [row for row in rows if tuple(row[k] for k in keys) in wanted]

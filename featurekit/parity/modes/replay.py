@@ -1,0 +1,244 @@
+"""Recomputes offline what a serving log says was served, and compares the bits.
+
+Each row is asked about as of its own instant, by the version that answered it. Where offline gives
+something else now, the row is recomputed from what was online when it was served: if that is what
+was served, the difference is lag, and no skew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.status import NEVER
+from featurekit.define.numerics import numeric_fingerprint
+from featurekit.define.plan import Service
+from featurekit.errors import RegistryError
+from featurekit.log.served.block import ServedBlock, ServedHead
+from featurekit.parity.answers import (
+    Answers,
+    Asked,
+    count,
+    lenient,
+    offline_answers,
+    parting,
+    tell_apart,
+)
+from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose.diagnose import diagnose_report
+from featurekit.parity.modes.lag import Online, from_online
+from featurekit.parity.report import Report
+from featurekit.parity.stored import stored_scenario
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_ROWS = 100_000
+_EXPLAINED = 20_000
+_PUSHING_US = 600_000_000
+"""How long a push may be under way, and its events not online, before it is given up for dead."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of one version, from some blocks."""
+
+    head: ServedHead
+    blocks: list[ServedBlock] = field(default_factory=list)
+    rows: int = 0
+
+
+def replay(
+    store: FeatureStore,
+    services: Iterable[str],
+    blocks: Iterable[ServedBlock],
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Report]:
+    """A report for each service that the log names, or is among `services`; without a budget the
+    whole log is replayed, from its oldest rows on.
+
+    Rows of a version that cannot be recomputed here, or whose entity was forgotten since, are
+    counted as unchecked, with the reason.
+    """
+    wanted = list(services)
+    reports = {name: Report(name, seed, mode="replay") for name in wanted}
+    waiting: dict[str, _Rows] = {}
+    dropped: dict[str, int] = {}
+    versions = _Versions(store)
+    clock = None if budget is None else budget.clock()
+    done = 0
+
+    def flush(name: str) -> None:
+        nonlocal done
+        rows = waiting.pop(name)
+        report = reports.setdefault(rows.head.service, Report(rows.head.service, seed, "replay"))
+        began = time.monotonic()
+        _replay(store, versions, report, rows)
+        report.seconds += time.monotonic() - began
+        done += rows.rows
+        if progress is not None:
+            progress(done)
+
+    for block in blocks:
+        if wanted and block.head.service not in wanted:
+            continue
+        name = block.head.to_json()
+        dropped[block.process] = max(dropped.get(block.process, 0), block.dropped)
+        found = waiting.setdefault(name, _Rows(block.head))
+        found.blocks.append(block)
+        found.rows += block.rows
+        if found.rows >= _ROWS:
+            flush(name)
+        compared = sum(r.compared for r in reports.values())
+        ahead = sum(r.rows * len(r.head.outputs) for r in waiting.values())
+        if clock is not None and not clock.left(compared + ahead):
+            break
+    for name in list(waiting):
+        flush(name)
+    lost = sum(dropped.values())
+    for report in reports.values():
+        if lost:
+            report.notes.append(
+                f"serving let go of {lost} rows that its log could not take in time"
+            )
+    return list(reports.values())
+
+
+class _Versions:
+    """The versions of services that can be recomputed here."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.found: dict[str, Service | str] = {}
+
+    def of(self, head: ServedHead) -> Service | str:
+        """The version as it was compiled, or the reason for which it cannot be recomputed."""
+        name = head.to_json()
+        if name not in self.found:
+            self.found[name] = self._find(head)
+        return self.found[name]
+
+    def _find(self, head: ServedHead) -> Service | str:
+        short = head.fingerprint[:12]
+        if head.project != self.store.project:
+            return f"of project {head.project!r}"
+        service: Any = self.store.repo.compiled_services.get(head.service)
+        if service is None or service.fingerprint != head.fingerprint:
+            try:
+                service = self.store.registry.definition("service", head.service, head.fingerprint)
+            except RegistryError:
+                return f"of version {short}, which the registry does not have"
+        assert isinstance(service, Service)
+        unreadable = [v.source.name for v in service.views if not self.store.readable(v)]
+        if unreadable:
+            return f"of version {short}, which reads source {unreadable[0]!r} as it was before"
+        here = numeric_fingerprint(service)
+        if here != head.numerics and self.store.config.featurekit.numeric_mismatch != "warn":
+            parts = {*here.items()} ^ {*head.numerics.items()}
+            listed = ", ".join(sorted({what for what, _ in parts}))
+            return f"served on a platform that differs in {listed} (R6)"
+        return lenient(service)
+
+
+def _replay(store: FeatureStore, versions: _Versions, report: Report, rows: _Rows) -> None:
+    service = versions.of(rows.head)
+    if isinstance(service, str):
+        report.unchecked[service] += rows.rows
+        return
+    blocks = rows.blocks
+    head = rows.head
+
+    def joined(columns: Callable[[ServedBlock], Any], n: int) -> list[list[Any]]:
+        return [[v for b in blocks for v in columns(b)[i]] for i in range(n)]
+
+    keys = joined(lambda b: b.keys, len(head.keys))
+    fields = joined(lambda b: b.fields, len(head.request))
+    columns = dict(zip((*head.keys, *head.request), (*keys, *fields), strict=True))
+    asked = Asked(columns, [t for b in blocks for t in b.as_of])
+    n = len(head.outputs)
+    online = Answers(joined(lambda b: b.values, n), joined(lambda b: b.statuses, n))
+    offline = offline_answers(store, service, asked)
+    parted = parting(service, offline, online)
+    report.rows += rows.rows
+    count(report, service, offline)
+    if not any(parted):
+        return
+    forgotten = _forgotten_until(store, service)
+    for o, found in enumerate(parted):
+        since = [i for i in found if asked.at[i] <= forgotten]
+        if since:
+            report.unchecked["values of before an entity was forgotten"] += len(since)
+            report.features[service.outputs[o].full_name].compared -= len(since)
+            parted[o] = [i for i in found if asked.at[i] > forgotten]
+    explained = _explained(store, service, asked, online, parted, blocks)
+    tell_apart(report, service, asked, offline, online, parted, explained)
+    known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
+    filled = min(known, default=NEVER)
+    diagnose_report(report, partial(stored_scenario, store, service, filled_until=filled))
+
+
+def _forgotten_until(store: FeatureStore, service: Service) -> int:
+    """The last instant until which events of the service's sources were forgotten: what was served
+    before may have known them."""
+    found = [
+        until
+        for view in service.views
+        for digests in store.forgotten(store.source(view.source.name)).groups.values()
+        for until in digests.values()
+    ]
+    return max(found, default=NEVER)
+
+
+def _explained(
+    store: FeatureStore,
+    service: Service,
+    asked: Asked,
+    online: Answers,
+    parted: list[list[int]],
+    blocks: list[ServedBlock],
+) -> dict[tuple[int, int], int | None]:
+    """The differences that are lag, by output and row: when the oldest event arrived that was not
+    online."""
+    differing = sorted({i for rows in parted for i in rows})
+    served_at = [t for b in blocks for t in b.served_at]
+    arrivals = [[a for b in blocks for a in b.arrivals[v]] for v in range(len(service.views))]
+    untils = [u for b in blocks for u in [tuple(b.until)] * b.rows]
+    found: dict[tuple[int, int], int | None] = {}
+    for which in (0, 1):  # up to when the views were materialised at least, and at most
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i in differing:
+            until = tuple(NEVER if u is None else u[which] for u in untils[i])
+            groups.setdefault(until, []).append(i)
+        for until, of_group in groups.items():
+            for first in range(0, len(of_group), _EXPLAINED):
+                part = of_group[first : first + _EXPLAINED]
+                known = [
+                    Online(
+                        until[v],
+                        [
+                            max(NEVER if (a := arrivals[v][i]) is None else a,
+                                served_at[i] - _PUSHING_US)
+                            for i in part
+                        ],
+                    )
+                    for v in range(len(service.views))
+                ]  # fmt: skip
+                lag = from_online(store, service, asked.some(part), known)
+                served = Answers(
+                    [[column[i] for i in part] for column in online.values],
+                    [[column[i] for i in part] for column in online.statuses],
+                )
+                same = [set(range(len(part))) - {*p}
+                        for p in parting(service, lag.answers, served)]  # fmt: skip
+                for o, rows in enumerate(parted):
+                    lagging = {*rows}
+                    for k in same[o]:
+                        if part[k] in lagging:
+                            found[o, part[k]] = lag.oldest(service, o, k)
+    return found

@@ -1,0 +1,402 @@
+"""Compares the live online store with offline at one instant, and only reads.
+
+Half of the entities are found in the store, by a SCAN that goes on from where it was, half in the
+events offline, so that those which only one side knows are seen. The instant is one before which no
+push is under way. What differs is read again: a state that has changed meanwhile is asked about
+another time, not compared with what it was. See `lag` for how lag is told from skew.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.keys import entity_values, project_key, state_prefix
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.define.plan import Service, View
+from featurekit.errors import NotServed, OnlineError
+from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.service import OnlineService
+from featurekit.parity.answers import (
+    Answers,
+    Asked,
+    count,
+    lenient,
+    offline_answers,
+    parting,
+    tell_apart,
+)
+from featurekit.parity.budget import Budget
+from featurekit.parity.diagnose.diagnose import diagnose_report
+from featurekit.parity.modes.lag import Online, from_online, inputs
+from featurekit.parity.questions import request_fields
+from featurekit.parity.readers import Readers, read
+from featurekit.parity.report import Difference, Report
+from featurekit.parity.scenario import Scenario
+from featurekit.parity.stored import stored_scenario
+from featurekit.project.deployment import materialized_marks
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_READ = 200
+_ROWS, _MANY = 100_000, 5_000
+_EXPLAINED = 20_000
+_TRIES = 3
+_POLL_S, _PATIENCE_S, _DIAGNOSING_S = 0.05, 10.0, 20.0
+
+
+class LiveCheck:
+    """Checks of one live service, one after the other: each asks about other entities.
+
+    `rate` bounds how many states a second are read, by `workers` processes where there are many, by
+    default one for each processor. A feature that goes on differing is diagnosed once: to say why
+    takes longer than to check.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        service: str,
+        *,
+        seed: int = 0,
+        rate: int = 50_000,
+        workers: int | None = None,
+    ) -> None:
+        self.store, self.name, self.seed, self.rate = store, service, seed, rate
+        self.workers = workers or os.cpu_count() or 1
+        self.readers: Readers | None = None
+        self.rng = random.Random(seed)
+        mismatch = store.config.featurekit.numeric_mismatch
+        self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
+        self.scans: dict[str, Iterator[list[bytes]]] = {}
+        self._diagnosed: set[str] = set()
+
+    def run(
+        self,
+        budget: Budget,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Report:
+        """Compare about as many values as the budget says, fewer where there are no more entities
+        to ask about, or `stop` is set.
+
+        NotServed where the service is not live, FingerprintMismatch where the numeric fingerprint
+        of what is live differs from this platform's (R6), DefinitionError or OnlineError where the
+        repo defines its sources otherwise now.
+        """
+        plan = self.online.current()
+        service = lenient(plan.service)
+        report = Report(self.name, self.seed, mode="sample")
+        unreadable = [v.source.name for v in service.views if not self.store.readable(v)]
+        if unreadable:
+            raise OnlineError(
+                f"the live version of service {self.name!r} reads source {unreadable[0]!r} as the "
+                "repo does not define it any more, so it cannot be recomputed; materialise the new "
+                "version first"
+            )
+        here = self.store.repo.compiled_services.get(self.name)
+        if here is not None and here.fingerprint != service.fingerprint:
+            report.notes.append(
+                f"version {service.fingerprint[:12]} is live, and the repo defines "
+                f"{here.fingerprint[:12]}: the live one was compared, by its own definition"
+            )
+        clock = budget.clock()
+        outputs = len(service.outputs)
+        while True:
+            wanted = _ROWS
+            if budget.values is not None:
+                wanted = min(_ROWS, -(-(budget.values - report.compared) // outputs))
+            rows = self._draw(plan, max(wanted, 1))
+            if not rows:
+                break
+            before = report.compared
+            self._compare(report, Evaluator(self.store.project, service), rows)
+            if progress is not None:
+                progress(report.compared, budget.values or report.compared)
+            if len(rows) < wanted or report.compared == before or not clock.left(report.compared):
+                break
+            if stop is not None and stop.is_set():
+                break
+        differ = {name for name, found in report.features.items() if found.differing}
+        self._diagnosed &= differ
+        if report.differences:
+            diagnose_report(
+                report,
+                self._scenario_of(service),
+                seconds=_DIAGNOSING_S,
+                known=self._diagnosed,
+            )
+            self._diagnosed |= {d.feature for d in report.differences if d.diagnosis is not None}
+        report.seconds = clock.taken
+        return report
+
+    def _scenario_of(self, service: Service) -> Callable[[Difference], Scenario | None]:
+        until = {
+            view.name: NEVER if mark is None else mark
+            for view, mark in zip(service.views, self._marks(service), strict=True)
+        }
+        filled = min(until.values(), default=NEVER)
+        return partial(
+            stored_scenario, self.store, service, filled_until=filled, online_until=until
+        )
+
+    # --- whom to ask about ------------------------------------------------------------------------
+
+    def _draw(self, plan: Evaluator, wanted: int) -> list[dict[str, Any]]:
+        """Rows: half of them of entities with a state, half of entities with an event."""
+        service = plan.service
+        each = max(1, wanted // (2 * len(service.views)))
+        found: list[dict[str, Any]] = []
+        for view in service.views:
+            found += self._stated(view, each)
+        con = self.store.connect()
+        try:
+            for view in service.views:
+                found += self._known(con, service, view, each)
+        finally:
+            con.close()
+        pools = {
+            key: [row[key] for row in found if row.get(key) is not None]
+            for key in service.join_keys
+        }
+        rows = []
+        for row in found:
+            keys = {
+                key: row[key] if key in row else self.rng.choice(pool) if pool else None
+                for key, pool in pools.items()
+            }
+            rows.append({**keys, **request_fields(service, self.rng)})
+        self.rng.shuffle(rows)
+        return rows[:wanted]
+
+    def _stated(self, view: View, wanted: int) -> list[dict[str, Any]]:
+        """The keys of some entities that have a state, from where the last SCAN stopped on."""
+        prefix = state_prefix(self.store.project, view)
+        names, types = zip(*((p.name, p.type) for p in view.join_keys), strict=True)
+        found: dict[bytes, None] = {}
+        fresh = view.fingerprint not in self.scans
+        while len(found) < wanted:
+            scan = self.scans.setdefault(view.fingerprint, self.store.online.scan(prefix))
+            keys = next(scan, None)
+            if keys is None:
+                del self.scans[view.fingerprint]
+                if fresh:
+                    break  # that was all of them
+                fresh = True
+                continue
+            found |= dict.fromkeys(keys)
+            time.sleep(0)
+        return [
+            dict(zip(names, entity_values(types, key[len(prefix) + 1 : -1]), strict=True))
+            for key in found
+        ]
+
+    def _known(self, con: Any, service: Service, view: View, wanted: int) -> list[dict[str, Any]]:
+        """The keys of some entities that an event of the view names, all that its source knows."""
+        schema = {p.name for p in view.source.schema}
+        keys = [k for k in service.join_keys if k in schema]
+        own = ", ".join(quote(p.name) for p in view.join_keys)
+        there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
+        shown = ", ".join(quote(k) for k in keys)
+        seed = self.rng.getrandbits(32)
+        events = self.store.snapshot(con, view).relation
+        table = con.sql(
+            f"SELECT {shown} FROM (SELECT DISTINCT {shown} FROM {events} WHERE {there}) "
+            f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
+        ).to_arrow_table()
+        columns = [table[k].cast(service.join_keys[k].arrow).to_pylist() for k in keys]
+        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    # --- what they answer -------------------------------------------------------------------------
+
+    def _compare(self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]) -> None:
+        if len(rows) >= _MANY and self.workers > 1 and hasattr(self.store.online, "url"):
+            rows = self._agreeing(report, plan, rows)
+        for _ in range(_TRIES):
+            rows = self._once(report, plan, rows)
+            if not rows:
+                return
+        report.unchecked["of entities that changed while they were read"] += len(rows)
+
+    def _agreeing(
+        self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Count the rows on which both paths, asked at the same time, agree; all others, which are
+        to be asked one path after the other."""
+        service = plan.service
+        if self.readers is None:
+            url = self.store.online.url  # type: ignore[attr-defined]
+            self.readers = Readers(self.workers, url, self.store.project)
+        at = self._settled(service)
+        asked = _asked(service, rows, at)
+        with ThreadPoolExecutor(1) as other:
+            waiting = other.submit(offline_answers, self.store, service, asked)
+            found = self.readers.read(plan, rows, at, rate=self.rate)
+            offline = waiting.result()
+        suspects: set[int] = {*range(len(rows))}
+        for part, answer in found:
+            numbers = [part[k] for k in answer.kept]
+            of_part = _some(offline, numbers, arrow=True)
+            parted = parting(service, of_part, Answers(answer.values, answer.statuses))
+            odd = {k for o in parted for k in o}
+            agreed = [k for k in range(len(numbers)) if k not in odd]
+            suspects -= {numbers[k] for k in agreed}
+            report.rows += len(agreed)
+            count(report, service, _some(of_part, agreed, arrow=True) if odd else of_part)
+            self._freshness(report, service, answer.newest, at)
+        return [rows[i] for i in sorted(suspects)]
+
+    def _settled(self, service: Service) -> int:
+        """An instant that every push that is under way, or comes, is stamped after."""
+        online = self.store.online
+        return min([online.now_us(), *(online.settled_until(k) for k in self._pushes(service))])
+
+    def _pushes(self, service: Service) -> list[bytes]:
+        sources = {view.source.name for view in service.views}
+        return [project_key(self.store.project, "pushes", name) for name in sorted(sources)]
+
+    def _once(
+        self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Compare the rows at one instant; those that changed meanwhile, to be asked again."""
+        service = plan.service
+        at = self._settled(service)
+        marks = self._marks(service)
+        until = [mark for mark in marks if mark is not None]
+        if len(until) < len(marks):
+            raise NotServed(
+                f"a view of service {self.name!r} is not materialised any more; run `featurekit "
+                "materialize`"
+            )
+        answer = read(self.store.online, plan, rows, at, rate=self.rate)
+        again = [rows[i] for i in sorted({*range(len(rows))} - {*answer.kept})]
+        rows = [rows[i] for i in answer.kept]
+        if not rows:
+            return again
+        asked = _asked(service, rows, at)
+        served = Answers(answer.values, answer.statuses)
+        offline = offline_answers(self.store, service, asked)
+        parted = parting(service, offline, served)
+        moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), answer.states)
+        if self._marks(service) != marks:
+            moved = {i for o in parted for i in o}
+        if moved:
+            stay = [i for i in range(len(rows)) if i not in moved]
+            again += [rows[i] for i in sorted(moved)]
+            asked = asked.some(stay)
+            offline = _some(offline, stay, arrow=True)
+            served = _some(served, stay, arrow=False)
+            parted = parting(service, offline, served)
+        report.rows += len(asked.at)
+        count(report, service, offline)
+        self._freshness(report, service, answer.newest, at)
+        explained = self._explained(service, asked, served, parted, until, at)
+        tell_apart(report, service, asked, offline, served, parted, explained)
+        return again
+
+    def _marks(self, service: Service) -> list[int | None]:
+        mark = materialized_marks(self.store.online, self.store.project)
+        return [mark(view) for view in service.views]
+
+    def _read(self, keys: Any) -> dict[bytes, bytes | None]:
+        wanted = list(dict.fromkeys(keys))
+        return dict(zip(wanted, self.store.online.read(wanted), strict=True))
+
+    def _moved(
+        self,
+        plan: Evaluator,
+        asked: Asked,
+        rows: list[int],
+        states: Mapping[bytes, bytes | None],
+    ) -> set[int]:
+        """Those of the rows whose states are not what they were, once every push is over that may
+        have been in the log, and not in the states yet, when offline was asked."""
+        if not rows:
+            return set()
+        online, pushes = self.store.online, self._pushes(plan.service)
+        now, began = online.now_us(), time.monotonic()
+        while min(online.settled_until(key) for key in pushes) < now:
+            if time.monotonic() - began > _PATIENCE_S:
+                return {*rows}
+            time.sleep(_POLL_S)
+        some = asked.some(rows)
+        keys = plan.state_keys({k: list(v) for k, v in some.columns.items()}, len(rows))
+        moved = set()
+        for first in range(0, len(rows), _READ):
+            part = keys[first : first + _READ]
+            found = self._read(k for row in part for k in row if k is not None)
+            for i, row in zip(rows[first : first + _READ], part, strict=True):
+                if any(found[k] != states[k] for k in row if k is not None):
+                    moved.add(i)
+        return moved
+
+    def _explained(
+        self,
+        service: Service,
+        asked: Asked,
+        served: Answers,
+        parted: list[list[int]],
+        marks: Sequence[int],
+        at: int,
+    ) -> dict[tuple[int, int], int | None]:
+        """The differences that are lag, by output and row: when the oldest event arrived that is
+        not online."""
+        differing = sorted({i for rows in parted for i in rows})
+        found: dict[tuple[int, int], int | None] = {}
+        for first in range(0, len(differing), _EXPLAINED):
+            part = differing[first : first + _EXPLAINED]
+            known = [Online(mark, [at] * len(part)) for mark in marks]
+            lag = from_online(self.store, service, asked.some(part), known)
+            here = _some(served, part, arrow=False)
+            for o, still in enumerate(parting(service, lag.answers, here)):
+                lagging = {*parted[o]}
+                for k in {*range(len(part))} - {*still}:
+                    if part[k] in lagging:
+                        found[o, part[k]] = lag.oldest(service, o, k)
+        return found
+
+    def _freshness(
+        self, report: Report, service: Service, newest: Sequence[int | None], at: int
+    ) -> None:
+        """For each feature, how long ago the newest event arrived that its states have taken."""
+        for o, output in enumerate(service.outputs):
+            of_output = [n for v in inputs(service, o) if (n := newest[v]) is not None]
+            feature = report.features[output.full_name]
+            ages = [max(0, at - max(of_output))] if of_output else []
+            if feature.fresh_us is not None:
+                ages.append(feature.fresh_us)
+            feature.fresh_us = min(ages, default=None)
+
+    def close(self) -> None:
+        """End the processes that read; they are started again when they are needed."""
+        if self.readers is not None:
+            self.readers.close()
+            self.readers = None
+
+
+def _asked(service: Service, rows: Sequence[Mapping[str, Any]], at: int) -> Asked:
+    names = [*service.join_keys, *(p.name for p in service.request)]
+    return Asked({n: [row[n] for row in rows] for n in names}, [at] * len(rows))
+
+
+def _some(answers: Answers, rows: Sequence[int], *, arrow: bool) -> Answers:
+    if arrow:
+        import pyarrow as pa
+
+        kept = pa.array(rows, pa.int64())
+        values, statuses = ([c.take(kept) for c in a] for a in (answers.values, answers.statuses))
+        return Answers(values, statuses)
+
+    def picked(columns: Sequence[Any]) -> list[list[Any]]:
+        return [[column[i] for i in rows] for column in columns]
+
+    return Answers(picked(answers.values), picked(answers.statuses))

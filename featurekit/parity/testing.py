@@ -1,0 +1,271 @@
+"""Holds a service to parity in a test: literal events, some questions, and both paths' answers.
+
+The events go the two ways that events of a source go: through a Parquet file that DuckDB reads, and
+through the checks of a push. Nothing else is read, and no Redis is needed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.timezones import to_utc_us, zone
+from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
+from featurekit.define.compile_service import compile_service
+from featurekit.define.definitions import EventSource, FeatureService
+from featurekit.define.plan import Service
+from featurekit.errors import DefinitionError, EntityFrameError
+
+if TYPE_CHECKING:
+    from featurekit.parity.scenario import Bench, Delivery, Scenario
+
+ARRIVAL = "__created"
+"""The key under which a row of a source without a created_timestamp_column may bring the instant of
+its arrival, as a live push is stamped (T3)."""
+
+_ARRIVAL, _PLACE = "arrival_of_the_row", "place_of_the_row"
+
+
+class ParityError(AssertionError):
+    """Both paths were asked, and do not agree; `diagnosis` says where and why."""
+
+    def __init__(self, message: str, diagnosis: Any) -> None:
+        super().__init__(message)
+        self.diagnosis = diagnosis
+
+
+def assert_parity(
+    service: FeatureService | Service | str,
+    events: Mapping[str, Iterable[Mapping[str, Any]]],
+    entity_rows: Sequence[Mapping[str, Any]],
+    *,
+    features: Sequence[str] | None = None,
+    repo: str | Path | None = None,
+) -> None:
+    """Hold every feature of the service to the same type, bits and status on both paths.
+
+    `events` has the rows of each source by its name, in the order in which they are pushed: the
+    columns of its schema, and its timestamps, datetimes. Sources that are not named have none.
+    Each of `entity_rows` brings the join keys, `event_timestamp` and the request fields.
+    `features`, names or view__name, asks about those alone; then the request fields that they do
+    not read may be left out. `service` is a FeatureService, a compiled one, or the name of one that
+    the feature repo in `repo` defines (default: the folder, or its feature_repo).
+
+    ParityError, an AssertionError, with the diagnosis of the first value that differs. The errors
+    of bad rows are those of a push (S1) and of an entity frame (S2). The same input always gives
+    the same result.
+    """
+    from featurekit.parity.diagnose.diagnose import diagnose
+    from featurekit.parity.scenario import bench, differing
+
+    compiled = compiled_service(service, repo)
+    chosen = _outputs(compiled, features)
+    with bench() as opened:
+        pushed, files = _read(opened, compiled, events)
+        failing: list[tuple[Scenario, str]] = []
+        asked = 0
+        for number, row in enumerate(entity_rows):
+            for scenario, names in _scenarios(compiled, chosen, pushed, files, row, number):
+                found = [n for n in differing(opened.both(scenario)) if n in names]
+                failing += [(scenario, name) for name in found]
+                asked += len(names)
+    if not asked:
+        raise EntityFrameError("entity_rows is empty, so nothing would be compared; write a row")
+    if failing:
+        made = diagnose(*failing[0])
+        more = "" if len(failing) == 1 else f" ({len(failing)} of {asked} values differ)"
+        raise ParityError(f"{made.text()}{more}", made)
+
+
+def compiled_service(service: FeatureService | Service | str, repo: str | Path | None) -> Service:
+    """The compiled service; of a name, the one that a feature repo defines."""
+    if isinstance(service, FeatureService):
+        return compile_service(service)
+    if isinstance(service, Service):
+        return service
+    from featurekit.define.repo import load_repo
+
+    folder = Path(repo) if repo is not None else Path()
+    if repo is None and not (folder / "feature_store.yaml").is_file():
+        folder = folder / "feature_repo"
+    if not folder.is_dir():
+        raise DefinitionError(
+            f"there is no feature repo {folder} in {Path.cwd()} to look for service {service!r} "
+            "in; name one with repo=…, for the fixture as featurekit_repo in the ini file, or hand "
+            "over the FeatureService itself"
+        )
+    services = load_repo(folder).compiled_services
+    if service not in services:
+        raise DefinitionError(
+            f"{folder} defines no service {service!r}; there are: {', '.join(services) or 'none'}"
+        )
+    return services[service]
+
+
+def _outputs(service: Service, features: Sequence[str] | None) -> list[str]:
+    """The full names of the outputs that are meant."""
+    if features is None:
+        return [o.full_name for o in service.outputs]
+    by_name = {o.name: o.full_name for o in service.outputs}
+    by_name |= {o.full_name: o.full_name for o in service.outputs}
+    unknown = [f for f in features if f not in by_name]
+    if unknown:
+        raise DefinitionError(
+            f"service {service.name!r} has no feature {unknown[0]!r}; it has "
+            f"{', '.join(o.full_name for o in service.outputs)}"
+        )
+    return [by_name[f] for f in features]
+
+
+def _scenarios(
+    service: Service,
+    names: list[str],
+    pushed: tuple[Delivery, ...],
+    files: tuple[Delivery, ...] | None,
+    row: Mapping[str, Any],
+    number: int,
+) -> list[tuple[Scenario, list[str]]]:
+    """The questions that a row asks: one about the service, or where it leaves request fields out,
+    one about each feature."""
+    from featurekit.parity.scenario import Scenario, narrow
+
+    if "event_timestamp" not in row:
+        raise EntityFrameError(f"entity row {number} lacks event_timestamp, a datetime")
+    at = row["event_timestamp"]
+    if not isinstance(at, dt.datetime):
+        raise EntityFrameError(f"entity row {number}: event_timestamp is {at!r}, and no datetime")
+    given = {n: v for n, v in row.items() if n != "event_timestamp"}
+    scenario = Scenario(service, pushed, given, micros(at), files=files)
+    known = {*service.join_keys, *(p.name for p in service.request)}
+    extra = sorted(given.keys() - known)
+    if extra:
+        raise EntityFrameError(
+            f"entity row {number} has {', '.join(extra)}; service {service.name!r} takes "
+            f"{', '.join(sorted(known))}"
+        )
+    if given.keys() == known:
+        return [(scenario, names)]
+    made = []
+    for name in names:
+        one = narrow(scenario, name)
+        wanted = {*one.service.join_keys, *(p.name for p in one.service.request)}
+        missing = sorted(wanted - given.keys())
+        if missing:
+            raise EntityFrameError(
+                f"entity row {number} lacks {', '.join(missing)}, which {name} reads"
+            )
+        made.append((one, [name]))
+    return made
+
+
+# --- the events, read both ways -------------------------------------------------------------------
+
+
+def _read(
+    bench: Bench, service: Service, events: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> tuple[tuple[Delivery, ...], tuple[Delivery, ...] | None]:
+    """The rows as a push reads them, and as DuckDB reads them from a file; None where both are the
+    same."""
+    from featurekit.parity.bits import bits
+    from featurekit.parity.scenario import Delivery
+
+    sources = {v.source.name: v.source for v in service.views}
+    unknown = sorted(events.keys() - sources.keys())
+    if unknown:
+        raise DefinitionError(
+            f"service {service.name!r} reads no source {unknown[0]!r}; it reads "
+            f"{', '.join(sources)}"
+        )
+    pushed: list[Delivery] = []
+    files: list[Delivery] = []
+    with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
+        for name, rows in events.items():
+            source = _definition(sources[name], Path(folder) / f"{name}.parquet")
+            local = _written(source, [dict(row) for row in rows])
+            if local:
+                pushed += [Delivery(name, row) for row in _as_pushed(source, local)]
+                files += [Delivery(name, row) for row in _as_read(bench.con, source, local)]
+    same = [bits(d.row) for d in pushed] == [bits(d.row) for d in files]
+    return tuple(pushed), None if same else tuple(files)
+
+
+def _definition(source: Any, path: Path) -> EventSource:
+    """The EventSource of a compiled one, at another path."""
+    return EventSource(
+        source.name,
+        path=str(path),
+        schema={p.name: p.type for p in source.schema},
+        timestamp_field=source.timestamp_field,
+        created_timestamp_column=source.created_timestamp_column or _ARRIVAL,
+        timezone=source.timezone,
+        event_id=source.event_id,
+        op=source.op,
+    )
+
+
+def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with an arrival, their timestamps as local times of the source where all of them can
+    be told from one another so, as files have them; else as instants."""
+    fields = [source.timestamp_field, source.created_timestamp_column or _ARRIVAL]
+    named = zone(source.timezone)
+    local = True
+    for number, row in enumerate(rows):
+        if fields[1] == _ARRIVAL:
+            row[_ARRIVAL] = row.pop(ARRIVAL, row.get(fields[0]))
+        for name in fields:
+            at = row.get(name)
+            if not isinstance(at, dt.datetime):
+                raise EntityFrameError(
+                    f"event {number} of {source.name}: {name} is {at!r}, and no datetime"
+                )
+            if at.tzinfo is not None:
+                naive = at.astimezone(named).replace(tzinfo=None, fold=0)
+                local = local and to_utc_us(naive, source.timezone) == micros(at)
+    for row in rows:
+        for name in fields:
+            at = row[name]
+            if local and at.tzinfo is not None:
+                row[name] = at.astimezone(named).replace(tzinfo=None, fold=0)
+            elif not local and at.tzinfo is None:
+                row[name] = EPOCH + to_utc_us(at, source.timezone) * MICROSECOND
+    return rows
+
+
+def _as_pushed(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from featurekit.sources import read_rows
+
+    found: list[dict[str, Any]] = read_rows(source, rows, state_dir=None).pushed
+    return found
+
+
+def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a training set reads them from a Parquet file, in their order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from featurekit.core.sql import quote
+    from featurekit.sources import read_events
+
+    instants = (source.timestamp_field, source.created_timestamp_column or _ARRIVAL)
+    types = dict(source.schema) | dict.fromkeys(instants, DATETIME)
+    columns = {}
+    for name, type_ in types.items():
+        values = [row.get(name) for row in rows]
+        naive = any(isinstance(v, dt.datetime) and v.tzinfo is None for v in values)
+        arrow = pa.timestamp("us") if naive and type_.base == DATETIME else type_.arrow
+        columns[name] = pa.array(values, type=arrow)
+    columns[_PLACE] = pa.array(range(len(rows)), type=pa.int64())
+    pq.write_table(pa.table(columns), source.path)
+    numbered = replace(source, schema={**source.schema, _PLACE: INT})
+    relation = read_events(con, numbered, base=Path(), state_dir=None).relation
+    shown = ", ".join([*(quote(n) for n in source.schema), "__ts", "__created"])
+    table = con.sql(f"SELECT {shown} FROM {relation} ORDER BY {_PLACE}").to_arrow_table()
+    for i, (name, type_) in enumerate(source.schema.items()):
+        if table.column(i).type != type_.arrow:
+            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found

@@ -1,0 +1,321 @@
+"""Which versions of which services an online store serves, and which wait for their backfill.
+
+A service's new version is published beside the old one as `next`; pushes feed the states of both.
+Once every view of it is materialised it becomes `live`, by one write that readers notice within
+their next request (F1). The version that it takes over from is `retained`: fed as before, so that
+going back to it is one write too. There is one retained version a service, until `gc` lets go of
+it or another takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from featurekit.core.keys import project_key
+from featurekit.define.plan import Service, View
+from featurekit.define.published import differing, numerics_of, plan_bytes, read_plan
+from featurekit.errors import OnlineError, StoreUnavailable
+from featurekit.online.store.protocol import OnlineStore
+
+POINTERS = ("live", "next", "retained")
+"""What points to the versions of a service that are fed; "next" is "live" where none waits."""
+
+_LOCK_S, _RENEW_S = 60, 10
+_POLL_S, _PATIENCE_S = 0.05, 60.0
+
+
+def publish(store: OnlineStore, project: str, service: Service) -> None:
+    """Make a version known; it becomes live once its views are materialised, at once where they
+    are."""
+    # A run that ended after its version was let go of may have left a mark: it counts no more.
+    forget_unfed(store, project)
+    plan_key = project_key(project, "plan", service.name, service.fingerprint)
+    next_key = project_key(project, "next", service.name)
+    plan, before = plan_bytes(service), store.read([plan_key])[0]
+    store.write({plan_key: plan, next_key: service.fingerprint.encode()})
+    if before is not None and numerics_of(before) != numerics_of(plan):
+        missed(store, project, service.views)  # what is there has another platform's bits (R6)
+    _change(store, names_key(project), lambda names: {**names, service.name: 1})
+    published = b"%d" % store.now_us()
+    store.write({_published_key(project): published})
+    forget_unfed(store, project)
+    promote(store, project)
+
+
+def _published_key(project: str) -> bytes:
+    return project_key(project, "published")
+
+
+def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
+    """As the store's `settled_until` of a source's pushes, for views that were never materialised.
+
+    A push that announced itself before they were published may not feed them, so what it arrives
+    with has to lie in the interval of the run: it is waited for.
+    """
+    found = store.read([_published_key(project)])[0]
+    published = 0 if found is None else int(found)
+    begun = time.monotonic()
+    while True:
+        settled = store.settled_until(project_key(project, "pushes", source))
+        if settled >= published:
+            return settled
+        if time.monotonic() - begun > _PATIENCE_S:
+            raise OnlineError(
+                f"a push to source {source!r} has been under way since before a version was "
+                "published, which it does not feed; run this again when it is over (a dead push is "
+                "given up after ten minutes)"
+            )
+        time.sleep(_POLL_S)
+
+
+def withdraw(store: OnlineStore, project: str, name: str) -> None:
+    """Serve a service no longer."""
+    store.delete([project_key(project, kind, name) for kind in POINTERS])
+    _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
+    forget_unfed(store, project)
+
+
+def names_key(project: str) -> bytes:
+    """The key of the services' names: an index, since a SCAN would read every state's key."""
+    return project_key(project, "services")
+
+
+def _read(store: OnlineStore, key: bytes) -> dict[str, int]:
+    value = store.read([key])[0]
+    return {} if value is None else dict(json.loads(value))
+
+
+def _change(
+    store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
+) -> None:
+    """Change a small JSON object at once."""
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        known = {} if values[0] is None else dict(json.loads(values[0]))
+        return [json.dumps(change(known), sort_keys=True).encode()]
+
+    store.update([key], changed)
+
+
+def _services(
+    store: OnlineStore, project: str, *kinds: str, on_mismatch: str = "warn"
+) -> list[Service]:
+    """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
+    plans = list(_plans(store, project, *kinds).values())
+    return [read_plan(data, on_mismatch=on_mismatch) for data in plans if data is not None]
+
+
+def _plans(
+    store: OnlineStore, project: str, *kinds: str, seen: dict[bytes, bytes | None] | None = None
+) -> dict[bytes, bytes | None]:
+    """The plans that pointers of these kinds lead to, by key; every key that was read, with its
+    value, is put into `seen`."""
+    read: dict[bytes, bytes | None] = {} if seen is None else seen
+
+    def values(keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        found = store.read(keys)
+        read.update(zip(keys, found, strict=True))
+        return found
+
+    index = values([names_key(project)])[0]
+    names = sorted({} if index is None else json.loads(index))
+    places = [(kind, name) for kind in kinds for name in names]
+    found = values([project_key(project, kind, name) for kind, name in places])
+    versions = {(n, p.decode()): None for (_, n), p in zip(places, found, strict=True) if p}
+    keys = [project_key(project, "plan", *version) for version in versions]
+    return dict(zip(keys, values(keys), strict=True))
+
+
+def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
+    """The services that lookups are answered from."""
+    return {service.name: service for service in _services(store, project, "live")}
+
+
+def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
+    """The fingerprints of a service's versions that are fed, by pointer; absent ones are not in."""
+    values = store.read([project_key(project, kind, name) for kind in POINTERS])
+    return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
+
+
+def fed_views(store: OnlineStore, project: str, *, on_mismatch: str = "warn") -> list[View]:
+    """Every version of a view that pushes and materialisations must feed: of live services, of
+    those that wait and of those retained.
+
+    FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
+    `on_mismatch` is "warn" (R6).
+    """
+    return _views(_services(store, project, *POINTERS, on_mismatch=on_mismatch))
+
+
+def _views(services: Sequence[Service]) -> list[View]:
+    found: dict[str, View] = {}
+    for service in services:
+        for view in service.views:
+            found.setdefault(_version(view), view)
+    return list(found.values())
+
+
+class Fed:
+    """As `fed_views`, kept for as long as no byte of the names, pointers and plans in the store
+    changes: a push reads them as it announces itself, in the same round trip."""
+
+    def __init__(self, store: OnlineStore, project: str, *, on_mismatch: str) -> None:
+        self.store, self.project, self.on_mismatch = store, project, on_mismatch
+        self.known: tuple[dict[bytes, bytes | None], list[View]] | None = None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """What `views` is to be told the values of."""
+        return [] if self.known is None else list(self.known[0])
+
+    def views(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[View]:
+        """The views, where `keys` hold `values` now."""
+        known = self.known
+        if known is not None and known[0] == dict(zip(keys, values, strict=True)):
+            return known[1]
+        seen: dict[bytes, bytes | None] = {}
+        plans = [p for p in _plans(self.store, self.project, *POINTERS, seen=seen).values() if p]
+        views = _views([read_plan(plan, on_mismatch=self.on_mismatch) for plan in plans])
+        # Of a platform with other bits every push warns.
+        self.known = None if any(map(differing, plans)) else (seen, views)
+        return views
+
+
+def _version(view: View) -> str:
+    return f"{view.name}:{view.fingerprint}"
+
+
+def _until_key(project: str) -> bytes:
+    return project_key(project, "until")
+
+
+def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
+    """The instant up to which arrivals are in the view's states; None where never materialised, or
+    not since the view was last fed."""
+    return _read(store, _until_key(project)).get(_version(view))
+
+
+def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int | None]:
+    """As `materialized_until`, of every view as it is now."""
+    known = _read(store, _until_key(project))
+    return lambda view: known.get(_version(view))
+
+
+def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
+    """Every arrival up to `until` is in the view's states."""
+    version = _version(view)
+    _change(
+        store,
+        _until_key(project),
+        lambda known: {**known, version: max(until, known.get(version, until))},
+    )
+
+
+def forget_unfed(store: OnlineStore, project: str) -> None:
+    """A version that is fed no more misses pushes from now on: should it come back, it has to be
+    materialised anew before it serves."""
+    fed = {_version(view) for view in fed_views(store, project)}
+    _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
+
+
+def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
+    """These views were not fed with what others were: before one goes live it has to be
+    materialised anew."""
+    versions = {_version(view) for view in views}
+    if versions and versions & _read(store, _until_key(project)).keys():
+        _change(
+            store,
+            _until_key(project),
+            lambda known: {v: t for v, t in known.items() if v not in versions},
+        )
+
+
+def promote(store: OnlineStore, project: str) -> list[str]:
+    """Make live every waiting version whose views are all materialised; their names."""
+    waiting = _services(store, project, "next")
+    done = [service.name for service in waiting if _go_live(store, project, service)]
+    if done:
+        forget_unfed(store, project)
+    return done
+
+
+def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
+    """Make a waiting version live, in one write that also retains what was live, if its views are
+    all materialised as it happens: whatever was published or missed in between."""
+    needed = {_version(view) for view in service.views}
+    mine = service.fingerprint.encode()
+    turned = False
+
+    def turn(values: list[bytes | None]) -> list[bytes | None]:
+        nonlocal turned
+        live, waiting, _, until = values
+        known = {} if until is None else json.loads(until)
+        turned = waiting == mine != live and needed <= known.keys()
+        return [mine, None, live, None] if turned else [None] * 4
+
+    keys = [project_key(project, kind, service.name) for kind in POINTERS]
+    store.update([*keys, _until_key(project)], turn)
+    return turned
+
+
+def release_retained(store: OnlineStore, project: str) -> None:
+    """Retain no version any more."""
+    names = _read(store, names_key(project))
+    store.delete([project_key(project, "retained", name) for name in names])
+    forget_unfed(store, project)
+
+
+@contextmanager
+def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
+    """Hold a source's lock: a materialisation, and a push of rows that bring an arrival of their
+    own, must not overlap, or the one could overwrite what the other wrote. Live pushes need none.
+
+    When a lock ends is told by the store's clock alone, since clients' clocks may differ.
+    """
+    key = project_key(project, "lock", source)
+    token = uuid.uuid4().hex.encode()
+
+    def take() -> None:
+        now = store.now_us() / 1e6
+
+        def taken(values: list[bytes | None]) -> list[bytes | None]:
+            held = values[0] or b""
+            if held and not held.startswith(token) and float(held.split(b" ")[1]) > now:
+                return [None]
+            return [b"%s %.0f" % (token, now + _LOCK_S)]
+
+        store.update([key], taken)
+
+    def give(values: list[bytes | None]) -> list[bytes | None]:
+        mine = (values[0] or b"").startswith(token)
+        return [b"" if mine else None]
+
+    take()
+    if not (store.read([key])[0] or b"").startswith(token):
+        raise OnlineError(
+            f"source {source!r} is being materialised, or rows with an arrival of their own are "
+            f"being pushed to it; try again when that is over (a dead holder's lock ends by itself "
+            f"in {_LOCK_S} s)"
+        )
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW_S):
+            try:
+                take()
+            except StoreUnavailable:
+                return  # the work itself meets the same error and says so
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        store.update([key], give)

@@ -1,0 +1,189 @@
+"""Removes what no version of a service that is fed uses any more: states, plans, pointers.
+
+Each removal holds only if no version was published, made live or let go of since it was decided,
+which the store checks as it removes. So a version that is published meanwhile loses nothing: what
+goes was written before. A push that began while a version was fed may write states of it again
+after they went: the next run removes them, and no lookup reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from featurekit.core.keys import project_key
+from featurekit.define.published import read_plan
+from featurekit.errors import OnlineError, RegistryError
+from featurekit.online.state.blocks import head_key
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import POINTERS, forget_unfed, names_key, release_retained
+
+Progress = Callable[[int, int], None]
+"""Called with keys looked at and keys in all, about."""
+
+_STEP = 1000
+_Version = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The keys of one version in the online store: the states of a "view" and what it remembers of
+    ids (T7), or the plan of a "service". `used_by` says which versions of services need it; unused,
+    its keys are removed, and `bytes` is what they took up."""
+
+    kind: str
+    name: str
+    fingerprint: str
+    used_by: tuple[str, ...]
+    keys: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What `gc` found and removed, or would remove."""
+
+    versions: tuple[Collected, ...]
+    dry_run: bool
+
+    @property
+    def removed(self) -> tuple[Collected, ...]:
+        """The versions that nothing uses."""
+        return tuple(v for v in self.versions if not v.used_by)
+
+    @property
+    def keys(self) -> int:
+        """Keys removed."""
+        return sum(v.keys for v in self.removed)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes freed."""
+        return sum(v.bytes for v in self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What is used, and the keys and values that say so."""
+
+    guards: list[bytes]
+    values: Sequence[bytes | None]
+    names: frozenset[str]
+    by: dict[_Version, tuple[str, ...]]
+
+
+def collect(
+    store: OnlineStore,
+    project: str,
+    *,
+    only: Sequence[str] = (),
+    retained: bool = False,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Collection:
+    """See `FeatureStore.gc`."""
+    if only:
+        _refuse_used(_use(store, project, retained=retained), only)
+    if retained and not dry_run:
+        release_retained(store, project)
+        retained = False  # what is retained from here on was live until now, and stays
+    use = _use(store, project, retained=retained)
+    total, looked = store.count(), 0
+    found: dict[_Version, list[int]] = {}
+    for keys in store.scan(project_key(project) + b":"):
+        looked += _STEP
+        progress(min(looked, total), total)
+        versions = {key: v for key in keys if (v := _version(key, use.names)) is not None}
+        wanted = [k for k, v in versions.items() if v not in use.by and _is_asked(v, only)]
+        if not dry_run:
+            # With a block its head goes: a version that comes back finds no state without blocks.
+            heads = {h: versions[k] for k in wanted if (h := head_key(k)) is not None}
+            versions |= heads
+            wanted = list(dict.fromkeys([*wanted, *heads]))
+        sizes = dict(zip(wanted, store.sizes(wanted), strict=True)) if wanted else {}
+        while wanted and not dry_run and not store.delete_if(wanted, use.guards, use.values):
+            use = _use(store, project, retained=retained)
+            wanted = [k for k in wanted if versions[k] not in use.by]
+        for key, version in versions.items():
+            gone = key in wanted and sizes[key]
+            if gone or version in use.by:
+                counts = found.setdefault(version, [0, 0])
+                counts[0] += 1
+                counts[1] += sizes.get(key, 0)
+    progress(total, total)
+    if not dry_run:
+        forget_unfed(store, project)
+    for asked in only:
+        if not any(_is_asked(v, [asked]) for v in found):
+            raise RegistryError(
+                f"the online store holds no unused version {asked!r}; `featurekit gc --dry-run` "
+                "lists those that it holds"
+            )
+    made = [Collected(*v, use.by.get(v, ()), *counts) for v, counts in sorted(found.items())]
+    return Collection(tuple(made), dry_run)
+
+
+def _version(key: bytes, names: frozenset[str]) -> _Version | None:
+    """The version that a key belongs to; None for the project's own bookkeeping."""
+    kind, *rest = key.split(b":", 5)[2:]
+    match kind, [part.decode(errors="replace") for part in rest[:2]]:
+        case b"state" | b"block" | b"ids", [view, fingerprint] if len(rest) == 3:
+            return "view", view, fingerprint
+        case b"floor", [view, fingerprint]:
+            return "view", view, fingerprint
+        case b"plan", [service, fingerprint]:
+            return "service", service, fingerprint
+        case _, [service] if kind.decode() in POINTERS and service not in names:
+            return "pointer", service, kind.decode()
+    return None
+
+
+def _is_asked(version: _Version, only: Sequence[str]) -> bool:
+    """Whether a version is one of `only`, each a name, or a name and the beginning of a
+    fingerprint behind a colon; without any, all are."""
+    _, name, fingerprint = version
+    asked = (one.partition(":") for one in only)
+    return not only or any(n == name and fingerprint.startswith(f) for n, _, f in asked)
+
+
+def _refuse_used(use: _Use, only: Sequence[str]) -> None:
+    for asked in only:
+        for version, by in use.by.items():
+            if _is_asked(version, [asked]):
+                kind, name, fingerprint = version
+                raise RegistryError(
+                    f"{kind} {name}:{fingerprint[:12]} is used by {', '.join(by)}; apply and "
+                    "materialise definitions that do not use it first, and for a retained version "
+                    "write --retained"
+                )
+
+
+def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
+    """Which versions the live, the next and, unless they are to be let go of, the retained versions
+    of services use."""
+    while True:
+        (listed,) = store.read([names_key(project)])
+        names = sorted(json.loads(listed or b"{}"))
+        places = [(kind, name) for name in names for kind in POINTERS]
+        guards = [names_key(project), *(project_key(project, k, n) for k, n in places)]
+        values = store.read(guards)
+        if values[0] == listed:
+            break
+    by: dict[_Version, list[str]] = {}
+    pointed: dict[tuple[str, str], str] = {}  # the version and its first pointer
+    for (kind, name), pointer in zip(places, values[1:], strict=True):
+        if pointer and not (retained and kind == "retained"):
+            pointed.setdefault((name, pointer.decode()), kind)
+    plans = store.read([project_key(project, "plan", *version) for version in pointed])
+    for ((name, fingerprint), kind), plan in zip(pointed.items(), plans, strict=True):
+        if plan is None:
+            raise OnlineError(
+                f"the {kind} version {fingerprint[:12]} of service {name!r} has no plan in the "
+                "online store, so what it uses is unknown; run `featurekit apply` first"
+            )
+        user = f"{kind} {name}"
+        by.setdefault(("service", name, fingerprint), []).append(user)
+        for view in read_plan(plan, on_mismatch="warn").views:
+            by.setdefault(("view", view.name, view.fingerprint), []).append(user)
+    return _Use(guards, values, frozenset(names), {v: tuple(users) for v, users in by.items()})

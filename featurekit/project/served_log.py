@@ -1,0 +1,104 @@
+"""Turns the settings of a serving log into one: for writing, and for reading again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from featurekit.core.keys import project_key
+from featurekit.errors import ConfigError, DataError
+from featurekit.log.served.block import ServedBlock
+from featurekit.log.served.log import ServingLog, Sink
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.config import ServingLogConfig
+from featurekit.project.deployment import materialized_marks
+
+
+def open_log(
+    config: ServingLogConfig,
+    store: OnlineStore,
+    project: str,
+    *,
+    folder: Path = Path(),
+    state_dir: Path = Path(".featurekit"),
+) -> ServingLog:
+    """A log of what a process serves from `store`; relative paths are those of `folder`.
+
+    A process that serves without the repo makes one by itself: `ServingLogConfig(to="stream")`.
+    """
+    sink: Sink
+    if config.to == "parquet":
+        from featurekit.log.served.parquet import ParquetSink
+
+        where = log_folder(config, folder, state_dir)
+        sink = ParquetSink(where, rows=config.rotate_rows, seconds=config.rotate_seconds)
+    else:
+        from featurekit.log.served.stream import StreamSink
+
+        sink = StreamSink(
+            stream_url(config, store), stream_key(config, project), config.stream_entries
+        )
+
+    return ServingLog(
+        sink,
+        project,
+        sample=config.sample,
+        queue_rows=config.queue_rows,
+        marks=partial(materialized_marks, store, project),
+    )
+
+
+def log_folder(config: ServingLogConfig, folder: Path, state_dir: Path) -> Path:
+    """The folder of the files."""
+    return folder / config.folder if config.folder is not None else state_dir / "served"
+
+
+def stream_key(config: ServingLogConfig, project: str) -> str:
+    """The stream's key."""
+    return config.stream or project_key(project, "served").decode()
+
+
+def stream_url(config: ServingLogConfig, store: OnlineStore) -> str:
+    """The URL of the stream's Redis."""
+    url: str | None = config.redis_url or getattr(store, "url", None)
+    if url is None:
+        raise ConfigError("this online store is no Redis; give serving_log a redis_url")
+    return url
+
+
+def read_log(
+    config: ServingLogConfig | None,
+    store: OnlineStore,
+    project: str,
+    *,
+    folder: Path,
+    state_dir: Path,
+    log: str | os.PathLike[str] | None = None,
+) -> Iterator[ServedBlock]:
+    """The blocks of a log: the configured one, or `log`, a folder or file of it, or the name of a
+    stream as stream:NAME. DataError where there is none."""
+    given = None if log is None else os.fspath(log)
+    if given is not None and given.startswith("stream:"):
+        made = ServingLogConfig(to="stream", stream=given.removeprefix("stream:"))
+        if config is not None:
+            made.redis_url = config.redis_url
+        config = made
+    elif given is not None:
+        config = ServingLogConfig(to="parquet", folder=str(Path(given).resolve()))
+    if config is None:
+        raise ConfigError(
+            "this repo configures no serving log; write `serving_log: {to: parquet}` under "
+            "featurekit: in feature_store.yaml, or name a log"
+        )
+    if config.to == "stream":
+        from featurekit.log.served.stream import read_stream
+
+        return read_stream(stream_url(config, store), stream_key(config, project))
+    from featurekit.log.served.parquet import read_parquet
+
+    where = log_folder(config, folder, state_dir)
+    if not where.exists():
+        raise DataError(f"there is no serving log {where}: nothing was served with it, or flushed")
+    return read_parquet(where)

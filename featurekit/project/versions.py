@@ -1,0 +1,152 @@
+"""Which versions a service has had, and how an older one serves again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from featurekit.core.types import instant
+from featurekit.define.plan import Service, View
+from featurekit.errors import RegistryError
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import materialized_until, pointers, publish
+from featurekit.project.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a service. `state` "live": it answers; "next": it waits for `materialize`;
+    "retained": it was live and is still fed; "unfed": none of these. `materialized_until` is the
+    instant up to which all its views are, None where one is not."""
+
+    service: str
+    fingerprint: str
+    applied_at: str
+    applied_by: str
+    state: str
+    materialized_until: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What `rollback` did. `live`: whether `fingerprint` answers already; else it waits for its
+    `unfilled` views to be materialised, and `before` goes on answering. `withdrawn` is the version
+    that was waiting and does no more."""
+
+    service: str
+    fingerprint: str
+    before: str | None
+    live: bool
+    unfilled: tuple[str, ...]
+    withdrawn: str | None
+
+
+def versions(store: OnlineStore, project: str, registry: Registry, name: str) -> list[Version]:
+    """Every version of a service that was ever applied, oldest first. RegistryError where there is
+    none."""
+    known = _known(registry, name)
+    pointed = pointers(store, project, name)
+    found = []
+    for fingerprint, who, when in known:
+        kinds = (kind for kind, pointer in pointed.items() if pointer == fingerprint)
+        views = _service(registry, name, fingerprint).views
+        marks = [materialized_until(store, project, view) for view in views]
+        filled = [mark for mark in marks if mark is not None]
+        until = instant(min(filled)) if len(filled) == len(marks) else None
+        found.append(Version(name, fingerprint, when, who, next(kinds, "unfed"), until))
+    return found
+
+
+def rollback(
+    store: OnlineStore,
+    project: str,
+    registry: Registry,
+    name: str,
+    *,
+    to: str | None,
+    readable: Callable[[View], bool],
+) -> RolledBack:
+    """Serve an older version again; see `FeatureStore.rollback`. `readable` says whether the repo
+    defines a view's source as the view was compiled against it."""
+    known = [fingerprint for fingerprint, *_ in _known(registry, name)]
+    pointed = pointers(store, project, name)
+    before, waiting = pointed.get("live"), pointed.get("next")
+    withdrawn = waiting if waiting not in (before, None) else None
+    if to is None:
+        target = pointed.get("retained") or _previous(registry, name, before)
+    else:
+        target = _resolved(name, to, known)
+    service = _service(registry, name, target)
+    if target == before:
+        if withdrawn is None:
+            raise RegistryError(
+                f"service {name!r}: {_short(target)} is live already; its other versions are "
+                f"{_listed(f for f in known if f != target)}"
+            )
+    else:
+        _check_readable(service, readable)
+    publish(store, project, service)
+    registry.roll_back("service", name, target)
+    live = pointers(store, project, name).get("live") == target
+    unfilled = (v.name for v in service.views if materialized_until(store, project, v) is None)
+    gone = None if withdrawn == target else withdrawn
+    return RolledBack(name, target, before, live, tuple(unfilled), gone)
+
+
+def _known(registry: Registry, name: str) -> list[tuple[str, str, str]]:
+    known = registry.versions("service", name)
+    if not known:
+        names = ", ".join(registry.names("service")) or "none; run `featurekit apply`"
+        raise RegistryError(f"the registry knows no service {name!r}; it knows: {names}")
+    return known
+
+
+def _service(registry: Registry, name: str, fingerprint: str) -> Service:
+    found = registry.definition("service", name, fingerprint)
+    assert isinstance(found, Service)
+    return found
+
+
+def _previous(registry: Registry, name: str, live: str | None) -> str:
+    """What was in force before the live version came to be."""
+    past = registry.history("service", name)
+    if live is not None and live in past:
+        past = past[: len(past) - past[::-1].index(live)]
+    others = [fingerprint for fingerprint in past if fingerprint != live]
+    if not others:
+        raise RegistryError(
+            f"service {name!r} has no version before the one that is live; name a later one with "
+            f"--to: {_listed(f for f, *_ in _known(registry, name))}"
+        )
+    return others[-1]
+
+
+def _resolved(name: str, to: str, known: list[str]) -> str:
+    """The fingerprint that `to` is or begins."""
+    found = [fingerprint for fingerprint in known if to and fingerprint.startswith(to)]
+    if len(found) != 1:
+        what = "names several versions" if found else "is no version"
+        raise RegistryError(
+            f"service {name!r}: {to!r} {what} in the registry; there are {_listed(known)}"
+        )
+    return found[0]
+
+
+def _check_readable(service: Service, readable: Callable[[View], bool]) -> None:
+    """A version whose source changed since cannot be fed, so it must not come to serve."""
+    for view in service.views:
+        if not readable(view):
+            raise RegistryError(
+                f"service {service.name!r}: version {_short(service.fingerprint)} reads source "
+                f"{view.source.name!r} as it was defined then, and the repo defines it otherwise "
+                "now, so its states could not be fed; put the source's definition back first"
+            )
+
+
+def _short(fingerprint: str) -> str:
+    return fingerprint[:12]
+
+
+def _listed(fingerprints: Iterable[str]) -> str:
+    return ", ".join(_short(f) for f in fingerprints) or "none"
