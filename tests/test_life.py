@@ -45,8 +45,7 @@ from featurekit import FeatureStore
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
 from featurekit.errors import StoreUnavailable
-from featurekit.feed import entity_events, materialise, remember
-from featurekit.feed import events as push
+from featurekit.feed import entity_events, materialise, remember, settle
 from featurekit.log import compaction
 from featurekit.log.segments import read_segment, segments
 from featurekit.online.store import redis as redis_store
@@ -566,7 +565,7 @@ class Life(RuleBasedStateMachine):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What no life would reach otherwise: sizes from which work and states are split. This is the
     one place for them."""
-    monkeypatch.setattr(push, "CHUNK", 2)
+    monkeypatch.setattr(settle, "_CHUNK", 2)
     monkeypatch.setattr(materialise, "_CHUNK", 2)
     monkeypatch.setattr(entity_events, "_FIRST", 1)
     monkeypatch.setattr(entity_events, "_BATCH", 2)

@@ -24,7 +24,6 @@ from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
 from featurekit.online.state.state import Event
 
-CHUNK = 500
 _T = TypeVar("_T")
 _NO_EVENT: Event = (0, 0, ())
 
