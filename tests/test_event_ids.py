@@ -28,6 +28,7 @@ from test_paths_agree import (
     ratio,
     source,
     view,
+    worlds,
 )
 
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
@@ -134,8 +135,8 @@ def id_cases(draw: st.DrawFn, service: FeatureService, **options: Any) -> Any:
 def test_offline_is_what_the_oracle_says(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=EXAMPLES // 10)
-    @given(id_cases(service, instants=6, keys=3))
+    @settings(max_examples=EXAMPLES // 20)
+    @given(worlds(service, case=id_cases, instants=6, keys=3))
     def check(case):
         rows, questions, _ = case
         paths = Paths(con, service, rows)
