@@ -459,11 +459,13 @@ SERVICES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     online_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))

@@ -131,6 +131,7 @@ def id_cases(draw: st.DrawFn, service: FeatureService, **options: Any) -> Any:
     return rows, questions, shuffler
 
 
+@pytest.mark.thorough
 @every
 def test_offline_is_what_the_oracle_says(con, name):
     service = SERVICES[name]
@@ -180,6 +181,7 @@ ONE_SOURCE = [name for name in SERVICES if name != "two views and two memories"]
 of_one_source = pytest.mark.parametrize("name", ONE_SOURCE)
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     service = SERVICES[name]
@@ -210,6 +212,7 @@ def turns(paths: Paths, questions: list[Question], shuffler: random.Random) -> A
         return paths.by_materialising(questions)
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_any_order_and_grouping_and_repetition_of_pushes_gives_the_same_bytes(con, name):
     @settings(max_examples=EXAMPLES // 10)
@@ -226,6 +229,7 @@ def test_any_order_and_grouping_and_repetition_of_pushes_gives_the_same_bytes(co
     check()
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, name):
     @settings(max_examples=EXAMPLES // 10)
@@ -264,6 +268,7 @@ def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, nam
     check()
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_backfills_and_pushes_in_turns_give_the_bytes_of_the_pushes(con, name):
     @settings(max_examples=EXAMPLES // 10)

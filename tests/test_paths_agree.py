@@ -334,16 +334,19 @@ def online_agrees(con: Any, service: FeatureService, *, examples: int) -> None:
 EXAMPLES = settings().max_examples
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=EXAMPLES // 10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     online_agrees(con, SERVICES[name], examples=EXAMPLES // 25)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [n for n in SERVICES if "latest" not in n])
 def test_a_state_in_blocks_answers_what_the_oracle_says(con, name, monkeypatch):
     in_small_blocks(monkeypatch)
@@ -369,6 +372,7 @@ def in_turns(paths: Paths, questions: list[Question], shuffler: random.Random) -
     return answers
 
 
+@pytest.mark.thorough
 def test_a_redis_answers_what_the_oracle_says(con, redis_store: RedisStore):
     service = SERVICES["sums of late events"]
 
@@ -388,6 +392,7 @@ def test_a_redis_answers_what_the_oracle_says(con, redis_store: RedisStore):
     check()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("in_blocks", [False, True])
 def test_history_answers_earlier_instants_as_they_were(con, in_blocks, monkeypatch):
     if in_blocks:

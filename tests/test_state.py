@@ -81,6 +81,7 @@ def layout(request, monkeypatch):
         in_small_blocks(monkeypatch)
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name, layout):
     @settings(max_examples=EXAMPLES // 10)
@@ -101,6 +102,7 @@ def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name, layout
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_a_backfill_gives_the_bytes_of_the_pushes(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
@@ -118,6 +120,7 @@ def test_a_backfill_gives_the_bytes_of_the_pushes(con, name, layout):
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name, layout):
     @settings(max_examples=EXAMPLES // 25)
@@ -146,6 +149,7 @@ def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name, la
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_bytes_read_back_are_written_again_the_same(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
