@@ -358,6 +358,16 @@ KEYS = [
 ]
 
 
+def test_the_bytes_of_a_key_are_for_ever():
+    """Stores hold states under them, and training sets are parted by them."""
+    assert [entity_key([key]) for key in KEYS] == [
+        b"2:i1", b"3:i-1", b"2:b1", b"2:x1", b"1:x", b"11:d1970-01-02",
+        b"2:s1", b"3:s-1", b"1:s", b"3:sb1", b"3:si1", b"11:s1970-01-02", b"12:sd1970-01-02",
+        b"2:t0",
+    ]  # fmt: skip
+    assert entity_key([(INT, 12), (STR, "é")]) == b"3:i123:s\xc3\xa9"
+
+
 def test_keys_of_two_types_never_meet():
     assert len({entity_key([key]) for key in KEYS}) == len(KEYS)
 
