@@ -17,6 +17,7 @@ from featurekit.core.types import instant, micros
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
+from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import (
     ConfigError,
@@ -259,7 +260,9 @@ class FeatureStore:
     # --- versions ---------------------------------------------------------------------------------
 
     def plan(self) -> list[Change]:
-        """What `apply` would change: nothing is written."""
+        """What `apply` would change: nothing is written. UnprovenEngine warns of a DuckDB that was
+        not proven, here as in `get_historical_features` and `materialize`."""
+        warn_unproven(self.state_dir)
         return self.registry.plan(self._definitions())
 
     def apply(self) -> list[Change]:
@@ -416,6 +419,7 @@ class FeatureStore:
         from featurekit.offline.known_entities import known_entities
         from featurekit.offline.training_set import TrainingSet
 
+        warn_unproven(self.state_dir)
         zone(timezone)  # a misspelt zone is an error even where no instant is naive
         if (service is None) == (features is None):
             raise DefinitionError("name one service, as service= or as features=")
@@ -504,6 +508,7 @@ class FeatureStore:
         from featurekit.feed.materialise import materialize_view
         from featurekit.feed.selection import of_entities, of_names
 
+        warn_unproven(self.state_dir)
         store = self.online
         fed = self._fed()
         if not fed:
@@ -781,12 +786,14 @@ class FeatureStore:
         if budget is not None and values is not None:
             raise DefinitionError("check_parity: give budget= or values=, not both")
         if mode == "operators":
-            from featurekit.parity.modes.operators import check_operators
+            from featurekit.parity.modes.prove import keep_proof, prove
 
             if service is not None:
                 raise DefinitionError('check_parity: mode "operators" is about no service')
             every = as_budget(values if budget is None else budget, default=1_000_000)
-            return check_operators(budget=every, seed=seed, progress=progress)
+            found = prove(budget=every, seed=seed, progress=progress)
+            keep_proof(found, self.state_dir)
+            return found
         if service is None:
             raise DefinitionError(f"check_parity: mode {mode!r} takes the name of a service")
         compiled = self._service(service)

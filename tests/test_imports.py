@@ -27,7 +27,7 @@ LAYERS = [
     ["define"],
     ["parse"],
     ["compiled"],
-    ["to_python", "numerics"],
+    ["to_python", "numerics", "proven"],
     ["vectorise"],
     ["to_duckdb"],
     ["registry", "sources", "online"],

@@ -18,6 +18,7 @@ from featurekit import __version__
 from featurekit.core.types import instant
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
+from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, TransformError
 from featurekit.offline.buckets import explained
 from featurekit.offline.events import EventRows
@@ -379,6 +380,7 @@ class _Run:
             "content_hash": digest.hexdigest(),
             "errors": self.owner._statistics,
             "numeric_fingerprint": numeric_fingerprint(service),
+            "libraries": library_versions(),
             "featurekit": __version__,
         }
 
