@@ -39,6 +39,7 @@ from featurekit.errors import DefinitionError, OnlineError
 from featurekit.feed.materialise import materialize_view
 from featurekit.language.wire import canonical
 from featurekit.offline.events import EventRows
+from featurekit.online.state.state import State
 from featurekit.online.store.memory import MemoryStore
 
 H, D = awkward.HOUR, awkward.DAY
@@ -370,3 +371,11 @@ def test_a_backfill_of_what_pushes_were_wrongly_held_against_is_refused(con):
     assert states(store) == before
     paths.materialise(store, until=pushes[-1]["__created"])
     paths.close()
+
+
+def test_an_event_is_settled_from_the_microsecond_on_at_which_its_id_is_forgotten():
+    compiled = compile_view(SERVICES["copies soon forgotten"].features[0])
+    state = State(compiled)
+    state.newest_arrival = 10 * H
+    assert not state.settled((0, 9 * H, ()))
+    assert state.settled((0, 9 * H - 1, ()))
