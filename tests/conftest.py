@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from featurekit.online.redis_store import RedisStore
-from featurekit.online.server import scratch_redis
+from featurekit.online.server import find_binary, scratch_redis
 
 settings.register_profile(
     "featurekit",
@@ -34,7 +36,31 @@ online_store:
   type: redis
 """
 
+# What decides bits and bytes: a run says which of them it proves.
+TESTED = (
+    "duckdb",
+    "pyarrow",
+    "numpy",
+    "polars",
+    "pandas",
+    "redis",
+    "hiredis",
+    "pydantic",
+    "tzdata",
+)
+
 MakeRepo = Callable[..., Path]
+
+
+def pytest_report_header() -> list[str]:
+    """The versions that are tested, and the server."""
+    said = subprocess.run(
+        [find_binary(), "--version"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return [
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in TESTED),
+        said.stdout.split(" sha=")[0],
+    ]
 
 
 @pytest.fixture(scope="session")
