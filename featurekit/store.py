@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.define.plan import Service
+from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import DefinitionError
 from featurekit.online.lookup.result import OnlineResult
@@ -120,7 +121,9 @@ class FeatureStore:
     # --- versions ---------------------------------------------------------------------------------
 
     def plan(self) -> list[Change]:
-        """What `apply` would change, one `Change` a view or service; nothing is written."""
+        """What `apply` would change, one `Change` a view or service; nothing is written.
+        UnprovenEngine warns of a DuckDB that was not proven, here as in `get_historical_features`
+        and `materialize`."""
         return plan(self.parts)
 
     def apply(self) -> list[Change]:
@@ -219,6 +222,7 @@ class FeatureStore:
         """
         from featurekit.offline.historical import Grid, historical_features
 
+        warn_unproven(self.state_dir)
         if (service is None) == (features is None):
             raise DefinitionError("name one service, as service= or as features=")
         return historical_features(
@@ -442,7 +446,7 @@ class FeatureStore:
         if mode == "operators":
             if service is not None:
                 raise DefinitionError('check_parity: mode "operators" is about no service')
-            return check_operators(check)
+            return check_operators(self.parts, check)
         if service is None:
             raise DefinitionError(f"check_parity: mode {mode!r} takes the name of a service")
         return check_parity(self.parts, service, mode, check)

@@ -1,5 +1,5 @@
-"""Every aggregate of the table in semantics: its laws, its hand-worked values, and that the oracle,
-DuckDB and online states agree on hostile values, bit for bit."""
+"""Every aggregate of the table in docs/rules.md: its laws, its hand-worked values, and that the
+oracle, DuckDB and online states agree on hostile values, bit for bit."""
 
 from __future__ import annotations
 

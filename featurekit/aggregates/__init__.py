@@ -1,4 +1,4 @@
-"""The window aggregates (semantics, "Aggregates over a window"): one class each."""
+"""The window aggregates (rules, "Aggregates over a window"): one class each."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import View
+from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
 from featurekit.feed.remember import remember
@@ -87,6 +88,7 @@ def materialize(
 
     RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
     """
+    warn_unproven(project.state_dir)
     online = project.online
     chosen = _chosen(project, views)
     only: list[list[tuple[Any, ...]]] | None = None

@@ -17,6 +17,7 @@ from featurekit.core.types import instant
 from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
+from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, TransformError
 from featurekit.offline.buckets import explained
 from featurekit.offline.events import EventRows, Snapshot
@@ -374,6 +375,7 @@ class _Run:
             "content_hash": digest.hexdigest(),
             "errors": self.owner._statistics,
             "numeric_fingerprint": numeric_fingerprint(service),
+            "libraries": library_versions(),
             "featurekit": VERSION,
         }
 

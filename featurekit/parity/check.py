@@ -11,7 +11,8 @@ from featurekit.core.screen import Advance
 from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, as_budget
-from featurekit.parity.modes import operators
+from featurekit.parity.modes.operators import OperatorsReport
+from featurekit.parity.modes.prove import keep_proof, prove
 from featurekit.parity.report import Report
 from featurekit.project.project import Project
 
@@ -44,11 +45,12 @@ def check_parity(project: Project, service: str, mode: str, check: Check) -> Rep
     return run(project, compiled, check)
 
 
-def check_operators(check: Check) -> operators.OperatorsReport:
-    """Compare every row of the operator table three ways."""
-    return operators.check_operators(
-        budget=check.most(1_000_000), seed=check.seed, progress=check.progress
-    )
+def check_operators(project: Project, check: Check) -> OperatorsReport:
+    """Compare every row of the operator table three ways; that they agree is kept beside the repo
+    as a proof of this DuckDB."""
+    found = prove(budget=check.most(1_000_000), seed=check.seed, progress=check.progress)
+    keep_proof(found, project.state_dir)
+    return found
 
 
 def _history(project: Project, service: Service, check: Check) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from featurekit.define.plan import Service, View
+from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import RegistryError
 from featurekit.project.deployment import materialized_until, publish, withdraw
@@ -13,7 +14,8 @@ from featurekit.project.registry import Change, Definition
 
 
 def plan(project: Project) -> list[Change]:
-    """What `apply` would change; nothing is written."""
+    """What `apply` would change; nothing is written. Warns of a DuckDB that was not proven."""
+    warn_unproven(project.state_dir)
     return project.registry.plan(_definitions(project.repo))
 
 

@@ -58,7 +58,7 @@ def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
 
 def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     """The page of what `OperatorsReport.to_dict` gives."""
-    rows = found["operators"]
+    rows = {**found["operators"], **found["aggregates"]}
     lies = sum(not row["truthful"] for row in rows.values())
     verdict, said = _verdict(found["compared"], found["differing"], 0)
     if lies and verdict == "good":
@@ -66,7 +66,8 @@ def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     facts = [
         ("inputs compared", f"{found['compared']:,}"),
         ("differ", f"{found['differing']:,}"),
-        ("operators", f"{len(rows):,}"),
+        ("operators", f"{len(found['operators']):,}"),
+        ("aggregates", f"{len(found['aggregates']):,}"),
         ("took", f"{found['seconds']:.1f} s"),
         ("mode", found["mode"]),
         ("seed", str(found["seed"])),
