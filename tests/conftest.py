@@ -7,7 +7,9 @@ of a store longer: what is marked `thorough` repeats with few examples otherwise
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from featurekit.define import proven
 from featurekit.online.store.redis import RedisStore
-from featurekit.online.store.server import scratch_redis
+from featurekit.online.store.server import find_binary, scratch_redis
 
 THOROUGH = {"FEATUREKIT_EXAMPLES": "5", "FEATUREKIT_PROGRAMS": "1000", "FEATUREKIT_STEPS": "1000"}
 
@@ -51,6 +53,19 @@ online_store:
   type: redis
 """
 
+# What decides bits and bytes: a run says which of them it proves.
+TESTED = (
+    "duckdb",
+    "pyarrow",
+    "numpy",
+    "polars",
+    "pandas",
+    "redis",
+    "hiredis",
+    "pydantic",
+    "tzdata",
+)
+
 MakeRepo = Callable[..., Path]
 
 
@@ -62,6 +77,17 @@ def _proven() -> Iterator[None]:
         known = [*proven.proven_versions(), proven.duckdb_version()]
         patched.setattr(proven, "proven_versions", lambda: known)
         yield
+
+
+def pytest_report_header() -> list[str]:
+    """The versions that are tested, and the server."""
+    said = subprocess.run(
+        [find_binary(), "--version"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return [
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in TESTED),
+        said.stdout.split(" sha=")[0],
+    ]
 
 
 @pytest.fixture(scope="session")
