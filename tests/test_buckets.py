@@ -108,6 +108,7 @@ FOR_EVER = [958, 562, 835, 778]
 # --- the same bits --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_BUCKETS)
 def test_no_number_of_buckets_or_threads_changes_a_bit(con, name):
     service = OF_BUCKETS[name]

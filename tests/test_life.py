@@ -582,6 +582,7 @@ def kept_duckdb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept.end()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("small_limits", "kept_duckdb")
 def test_any_life_of_a_store_agrees_with_the_oracle(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
