@@ -129,7 +129,7 @@ class Zip:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Unrolled:
     """What a loop runs over: so many rows of values, known when it was compiled."""
 
     rows: tuple[tuple[Expr, ...], ...]
@@ -201,7 +201,7 @@ class For:
     """`for names in over: body`."""
 
     names: tuple[str, ...]
-    over: Zip | Rows
+    over: Zip | Unrolled
     body: tuple[Statement, ...]
 
 

@@ -39,8 +39,8 @@ from featurekit.language.ir import (
     Name,
     Param,
     Return,
-    Rows,
     Statement,
+    Unrolled,
     Verbatim,
     Zip,
 )
@@ -166,9 +166,9 @@ class _Printer:
                     raise TypeError("a verbatim function is never inlined")
         return lines or [f"{indent}pass"]
 
-    def over(self, over: Zip | Rows) -> str:
+    def over(self, over: Zip | Unrolled) -> str:
         match over:
-            case Rows(rows):
+            case Unrolled(rows):
                 if all(isinstance(v, Const) for row in rows for v in row):
                     values = [tuple(v.value for v in row) for row in rows]  # type: ignore[union-attr]
                     alone = [row[0] if len(row) == 1 else row for row in values]

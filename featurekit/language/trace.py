@@ -38,8 +38,8 @@ from featurekit.language.ir import (
     Name,
     Param,
     Return,
-    Rows,
     Statement,
+    Unrolled,
     Verbatim,
     Zip,
 )
@@ -201,7 +201,7 @@ class _Tracer:
     def loop(
         self,
         targets: tuple[str, ...],
-        over: Zip | Rows,
+        over: Zip | Unrolled,
         body: tuple[Statement, ...],
         names: dict[str, Any],
     ) -> None:
@@ -214,9 +214,9 @@ class _Tracer:
             except _Broken:
                 break
 
-    def rows(self, over: Zip | Rows, names: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def rows(self, over: Zip | Unrolled, names: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         match over:
-            case Rows(rows):
+            case Unrolled(rows):
                 for row in rows:
                     yield tuple(self.expr(v, names) for v in row)
             case Zip(sources, start):

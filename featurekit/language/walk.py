@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from featurekit.core.types import Type
@@ -19,7 +19,6 @@ from featurekit.language.ir import (
     Param,
     Verbatim,
 )
-from featurekit.language.wire import CLASSES
 
 
 def rename(function: Function) -> Function:
@@ -66,9 +65,9 @@ def _anonymous(function: Function, *, keep: bool) -> Any:
                 return Apply(inner, walk(args), type_)
             case tuple():
                 return tuple(walk(n) for n in node)
-            case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param, Verbatim)):
+            case _ if is_dataclass(node) and not isinstance(node, (type, Type, Const, Param, Verbatim)):
                 changed = {f.name: walk(getattr(node, f.name)) for f in fields(node)}
-                return CLASSES[type(node).__name__](**changed)
+                return replace(node, **changed)
             case _:
                 return node
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from featurekit.core.types import EPOCH, MICROSECOND, Type
@@ -33,7 +33,7 @@ from featurekit.language.ir import (
     Name,
     Param,
     Return,
-    Rows,
+    Unrolled,
     Verbatim,
     Zip,
 )
@@ -42,22 +42,27 @@ SEMANTICS_VERSION = 1
 """The version of the rules in force; part of every fingerprint (F1)."""
 _Class = TypeVar("_Class", bound=type)
 CLASSES: dict[str, type] = {}
+_NAMES: dict[type, str] = {}
 
 
-def portable(cls: _Class) -> _Class:
-    """Let a frozen dataclass of these values be written to JSON and read back."""
-    CLASSES[cls.__name__] = cls
+def portable(cls: _Class, *, name: str = "") -> _Class:
+    """Let a frozen dataclass of these values be written to JSON and read back, by its own name or
+    by the one under which it was first published."""
+    wire_name = name or cls.__name__
+    CLASSES[wire_name] = cls
+    _NAMES[cls] = wire_name
     return cls
 
 
 _NODES: tuple[type, ...] = (
     *(Type, Param, Function),
     *(Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply, ListOf, Each),
-    *(Zip, Rows),
+    Zip,
     *(Assign, If, Return, Evaluate, For, Break, Continue, Fail, Verbatim),
 )
 for _node in _NODES:
     portable(_node)
+portable(Unrolled, name="Rows")
 
 
 def to_json(value: Any) -> Any:
@@ -79,13 +84,13 @@ def to_json(value: Any) -> Any:
             return [to_json(v) for v in value]
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
-        case _ if is_dataclass(value) and type(value).__name__ in CLASSES:
+        case _ if (wire_name := _NAMES.get(type(value))) is not None:
             names = [
                 f.name
                 for f in fields(value)
                 if not (f.metadata.get("optional") and getattr(value, f.name) is None)
             ]
-            return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
+            return {"c": wire_name, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")
 

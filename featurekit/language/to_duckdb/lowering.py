@@ -43,8 +43,8 @@ from featurekit.language.ir import (
     Name,
     Param,
     Return,
-    Rows,
     Statement,
+    Unrolled,
     Verbatim,
     Zip,
 )
@@ -228,7 +228,7 @@ def _weight(body: tuple[Statement, ...]) -> float:
         match statement:
             case If(_, then, orelse):
                 total += 1 + _weight(then) + _weight(orelse)
-            case For(_, Rows(rows), inner):
+            case For(_, Unrolled(rows), inner):
                 total += len(rows) * _weight(inner) if rows else 0
             case For(_, Zip(), _):
                 return math.inf
@@ -378,7 +378,7 @@ class _Function:
                     if not end.alive:
                         return _End(False, guard, jumps)
                     guard = end.guard
-                case For(names, Rows(rows), body):
+                case For(names, Unrolled(rows), body):
                     if not self.loop(names, rows, body, guard):
                         return _End(False, guard, jumps)
                 case Break():
