@@ -17,9 +17,10 @@ from featurekit.core.values import ERROR
 from featurekit.language import ops
 from featurekit.language.parse import parse
 from featurekit.language.to_python import to_python
-from featurekit.language.trace import first_parting, sql_call, trace
+from featurekit.language.trace import trace
 from featurekit.offline.session import prepare
 from featurekit.parity.bits import bits
+from featurekit.parity.diagnose.parting import first_parting, sql_call
 
 ROWS = columns(40)
 

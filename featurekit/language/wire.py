@@ -5,43 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from featurekit.core.types import EPOCH, MICROSECOND, Type
-from featurekit.language.ir import (
-    Apply,
-    Assign,
-    Bind,
-    Both,
-    Break,
-    Call,
-    Choose,
-    Const,
-    Continue,
-    Each,
-    Either,
-    Evaluate,
-    Fail,
-    For,
-    Function,
-    If,
-    IsNone,
-    Let,
-    ListOf,
-    Lookup,
-    Name,
-    Param,
-    Return,
-    Unrolled,
-    Verbatim,
-    Zip,
-)
+from featurekit.language import ir
 
 SEMANTICS_VERSION = 1
 """The version of the rules in force; part of every fingerprint (F1)."""
 _Class = TypeVar("_Class", bound=type)
-CLASSES: dict[str, type] = {}
+_CLASSES: dict[str, type] = {}
 _NAMES: dict[type, str] = {}
 
 
@@ -49,20 +22,15 @@ def portable(cls: _Class, *, name: str = "") -> _Class:
     """Let a frozen dataclass of these values be written to JSON and read back, by its own name or
     by the one under which it was first published."""
     wire_name = name or cls.__name__
-    CLASSES[wire_name] = cls
+    _CLASSES[wire_name] = cls
     _NAMES[cls] = wire_name
     return cls
 
 
-_NODES: tuple[type, ...] = (
-    *(Type, Param, Function),
-    *(Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply, ListOf, Each),
-    Zip,
-    *(Assign, If, Return, Evaluate, For, Break, Continue, Fail, Verbatim),
-)
-for _node in _NODES:
-    portable(_node)
-portable(Unrolled, name="Rows")
+portable(Type)
+for _found in list(vars(ir).values()):
+    if is_dataclass(_found) and isinstance(_found, type) and _found.__module__ == ir.__name__:
+        portable(_found, name="Rows" if _found is ir.Unrolled else "")
 
 
 def to_json(value: Any) -> Any:
@@ -113,7 +81,7 @@ def from_json(value: Any) -> Any:
         case {"m": list(pairs)}:
             return {from_json(k): from_json(v) for k, v in pairs}
         case {"c": str(name), **rest}:
-            return CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
+            return _CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
         case _:
             return value
 
