@@ -51,21 +51,17 @@ if TYPE_CHECKING:
     from featurekit.language import ops
 
 
-Locals = dict[str, Callable[[], Any]]
-"""The names that a node reads: each gives its value, or raises NameError where it has none."""
-
-
 class Probe(Protocol):
     """Is told of the nodes of a call in the order of their evaluation, with the values of their
-    `inputs` but those that are constants, and the locals that they read."""
+    `inputs` but those that are constants, and of the locals that they read and do not bind."""
 
-    def began(self, node: Expr, given: tuple[Any, ...], names: Locals) -> None:
+    def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
         """A node that may err is evaluated now: an operator or a look-up."""
 
     def ended(self, value: Any) -> Any:
         """The node that began last gave this value, which is given back."""
 
-    def gave(self, node: Expr, given: tuple[Any, ...], names: Locals, value: Any) -> Any:
+    def gave(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any], value: Any) -> Any:
         """A node that cannot err itself gave this value, which is given back."""
 
 
@@ -246,7 +242,8 @@ class _Printer:
                 named.append(given[i])
         about = f"_n{len(self.constants)}"
         self.constants[about] = node
-        names = ", ".join(f"{n!r}: lambda: {identifier(n)}" for n in free(node))
+        own = _bound(node)
+        names = ", ".join(f"{n!r}: {identifier(n)}" for n in free(node) if n not in own)
         told = f"{about}, ({''.join(f'{n}, ' for n in named)}), {{{names}}}"
         if isinstance(node, (Call, Lookup)):
             parts = [*first, f"_probe.began({told})", f"_probe.ended({self.text(node, given)})"]
@@ -307,7 +304,7 @@ class _Printer:
         brackets. None of what binds a local, which stays where it is."""
         if id(node) not in self.calls:
             made = None
-            if not _binds(node):
+            if not _bound(node):
                 same = replace(node)
                 params = tuple(Param(n, t) for n, t in free(node).items())
                 function = Function("", params, (Return(same),), node.type)
@@ -358,10 +355,12 @@ def height(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _binds(node: Any) -> bool:
+def _bound(node: Any) -> set[str]:
+    """The locals that an expression binds from here on."""
     if isinstance(node, Apply):
-        return _binds(node.args)
-    return isinstance(node, Bind) or any(_binds(c) for c in children(node))
+        return _bound(node.args)
+    inner = set[str]().union(*(_bound(c) for c in children(node)))
+    return inner | {node.name} if isinstance(node, Bind) else inner
 
 
 def _may_grow(node: Call) -> bool:

@@ -29,7 +29,7 @@ from featurekit.language.ir import (
     Verbatim,
     Zip,
 )
-from featurekit.language.to_python import Locals, inputs, to_python
+from featurekit.language.to_python import inputs, to_python
 
 MOST_STEPS = 400
 
@@ -76,8 +76,8 @@ class _Recorder:
         self.whole = True
         self.begun: tuple[Expr, tuple[Any, ...], Mapping[str, Any]] | None = None
 
-    def began(self, node: Expr, given: tuple[Any, ...], names: Locals) -> None:
-        self.begun = node, given, _values(names)
+    def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
+        self.begun = node, given, names
 
     def ended(self, value: Any) -> Any:
         assert self.begun is not None
@@ -85,8 +85,8 @@ class _Recorder:
         self.begun = None
         return value
 
-    def gave(self, node: Expr, given: tuple[Any, ...], names: Locals, value: Any) -> Any:
-        self.keep(node, given, _values(names), value)
+    def gave(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any], value: Any) -> Any:
+        self.keep(node, given, names, value)
         return value
 
     def end(self) -> None:
@@ -104,17 +104,6 @@ class _Recorder:
         self.steps.append(
             Step(text(node), tuple(zip(asked, given, strict=True)), value, node, names)
         )
-
-
-def _values(names: Locals) -> dict[str, Any]:
-    """The locals that have a value; what is bound only in a branch that was not taken has none."""
-    found = {}
-    for name, read in names.items():
-        try:
-            found[name] = read()
-        except NameError:
-            continue
-    return found
 
 
 def text(node: Expr) -> str:

@@ -31,7 +31,7 @@ def sql_value(con: Any, node: Expr, names: Mapping[str, Any]) -> Any:
     """What DuckDB makes of a node over locals of these values; `ERROR` where it errs."""
     params = tuple(Param(name, type_) for name, type_ in free(node).items())
     function = Function("", params, (Return(node),), node.type)
-    # What has no value here is bound in a branch that was not taken, and is not read.
+    # What the node binds itself has no value before it, and is not read before it.
     return sql_call(con, function, [names.get(p.name) for p in params])
 
 
