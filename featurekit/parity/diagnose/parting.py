@@ -10,7 +10,7 @@ from featurekit.core.sql import quote
 from featurekit.core.values import ERROR
 from featurekit.language.ir import Expr, Function, Param, Return
 from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.trace import Step, Trace
 from featurekit.language.walk import free
 from featurekit.parity.bits import bits
@@ -53,7 +53,7 @@ def sql_call(con: Any, function: Function, arguments: Sequence[Any]) -> Any:
     con.execute(f"CREATE TEMP TABLE {table} AS SELECT __one{typed} FROM {table}_arrow")
     con.unregister(f"{table}_arrow")
     lowering = Lowering()
-    value = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    value = lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     register_python_ops(con, lowering.python_ops)
     error = "FALSE" if value.error is None else value.error.text
     made = con.sql(
