@@ -226,6 +226,12 @@ REFUSED: dict[str, str] = {
         "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"
     ),
     "yields": "def f(a: int) -> int:\n    yield a",
+    "annotation_that_is_no_python": "def f(a: '1 +') -> int:\n    return a",
+    "annotation_that_raises": "def f(a: int) -> int:\n    b: [][0] = a\n    return b",
+    "several_fields_differ": (
+        "def h(x: float) -> Two:\n    return Two(lo=x, height=x)\n\n"
+        "def f(x: float) -> float:\n    a, b = h(x)\n    return a + b"
+    ),
     "unicode_before_the_caret": "def f(s: str) -> int:\n    return 'äöü€😀' + s - 1",
 }
 

@@ -129,14 +129,15 @@ def _keep_promises(p: Parsing, params: dict[str, Type]) -> None:
 
 
 def hints_of(p: Parsing) -> dict[str, Any]:
+    """The annotations of the function, evaluated in the module that wrote them."""
     try:
-        # Evaluates postponed annotations, too, in the module that wrote them.
         return typing.get_type_hints(p.place.target)
-    except (NameError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever an annotation raises, which may be any expression
         p.fail(p.node, f"an annotation cannot be read: {error}", "import or define it")
 
 
 def hinted(p: Parsing, node: ast.AST, hint: Any) -> Type:
+    """The type that an annotation declares."""
     try:
         return from_hint(hint)
     except DefinitionError as error:
@@ -145,6 +146,7 @@ def hinted(p: Parsing, node: ast.AST, hint: Any) -> Type:
 
 
 def read_result(p: Parsing, hints: dict[str, Any]) -> None:
+    """Take the declared result, or the chosen field of it, for what the function returns."""
     if "return" not in hints:
         p.fail(p.node, "the result has no type", "write -> float, or what it is")
     fields = result_fields(hints["return"])

@@ -178,7 +178,7 @@ def _grow(p: Parsing, node: ast.stmt, env: Env) -> Made | None:
 def _annotated(p: Parsing, node: ast.expr) -> Any:
     try:
         return eval(compile(ast.Expression(node), p.place.filename, "eval"), p.captured.globals)
-    except (NameError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever it raises: it may be any expression
         p.fail(node, f"the annotation cannot be read: {error}", "write float, int, str …")
 
 
