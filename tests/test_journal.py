@@ -357,7 +357,7 @@ def test_a_relation_stays_what_it_was_as_a_journal_grows(tmp_path: Path, log: Pu
 def test_a_full_journal_becomes_a_segment_that_stands_in_for_it(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments_module, "PUSHES", 4)
+    monkeypatch.setattr(writer, "PUSHES", 4)
     told = [log.keep(SOURCE, [row(n)]) for n in range(9)]
     assert told == [True, False, False, True, False, False, False, True, False]
     before = segments(tmp_path, "events")
@@ -466,7 +466,7 @@ def test_a_forked_process_writes_to_a_journal_of_its_own(tmp_path: Path, log: Pu
 
 
 def _pushing(folder: Path, first: int, n: int, start: Any) -> None:
-    segments_module.PUSHES = 7  # type: ignore[misc]
+    writer.PUSHES = 7  # type: ignore[misc]
     mine = PushLog(folder)
     start.wait(30)
     for i in range(first, first + n):
@@ -572,7 +572,8 @@ def test_a_segment_that_cannot_be_written_leaves_no_file(
 def test_a_push_of_few_large_rows_is_a_segment(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments_module, "BYTES", 500)
+    for module in (segments_module, writer):
+        monkeypatch.setattr(module, "BYTES", 500)
     log.keep(SOURCE, [row(n) for n in range(100)])
     log.keep(SOURCE, pa.Table.from_pylist([row(n) for n in range(100, 200)]))
     assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2
@@ -674,7 +675,7 @@ def test_what_was_forgotten_goes_from_an_open_journal_and_later_pushes_stay(
     now = dt.datetime.now(dt.UTC)
     for key in (1, 2, 1):
         store.push("events", {"k": key, "x": 0.5, "ts": now})
-    with FeatureStore(store.path, redis_url=store._redis_url) as other:
+    with FeatureStore(store.path, redis_url=store.parts.redis_url) as other:
         assert other.forget("entity", {"k": 1}).log_rows == 2
     for path in files(store.state_dir):
         assert set(read_segment(path)["k"].to_pylist()) == {2}
@@ -698,7 +699,10 @@ def test_what_is_pushed_as_a_journal_is_rewritten_is_kept(
         store.push("events", {"k": 2, "x": 0.25, "ts": now})
         put(path, table)
 
-    with FeatureStore(store.path, redis_url=store._redis_url) as other, monkeypatch.context() as p:
+    with (
+        FeatureStore(store.path, redis_url=store.parts.redis_url) as other,
+        monkeypatch.context() as p,
+    ):
         p.setattr(forget, "put_journal", slowly)
         assert other.forget("entity", {"k": 1}).log_rows == 1
     assert answers(store, 2) == [(2, (0.75).hex())] * 2

@@ -226,8 +226,8 @@ def test_every_type_keeps_its_bits_both_ways(type_, absent):
     head = ServedHead("p", "s", "f", {"libm": "1"}, ("v",), {"k": INT}, {}, {"o": type_.or_none()})
     assert ServedHead.from_json(head.to_json()) == head
     statuses = ["NULL_VALUE" if v is None else "PRESENT" for v in values]
-    block = ServedBlock(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [], [values],
-                  [statuses], [None], "p", 7)  # fmt: skip
+    block = ServedBlock(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [],
+                        [values], [statuses], [None], "p", 7)  # fmt: skip
     data = b"".join(encode(block))
     read = decode(head, data, block.about())
     assert bits(list(read.values[0])) == bits(values)
@@ -293,8 +293,8 @@ def log_of(open_store, monkeypatch):
 
     def made(sink: Any, **options: Any) -> tuple[FeatureStore, ServingLog]:
         store = open_store("{to: stream}")
-        store._log = ServingLog(sink, "tests", **options)
-        return store, store._log
+        store.parts._serving_log = ServingLog(sink, "tests", **options)
+        return store, store.parts._serving_log
 
     return made
 
@@ -381,8 +381,8 @@ def test_a_forked_process_writes_what_it_served_itself(open_store):
     child = os.fork()
     if not child:
         try:
-            store._store = None
-            store._services = {}
+            store.parts._online = None
+            store.parts._services = {}
             ask(store, [1, 2])
             store.serving_log.close()
         finally:

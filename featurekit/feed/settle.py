@@ -8,12 +8,14 @@ from functools import partial
 from featurekit.core.types import instant
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
-from featurekit.feed.events import CHUNK, Prepared, Pushed, RowEvents, ViewWriter, writer_of
+from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.ids import Row
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
 from featurekit.online.state.update import add_events
 from featurekit.online.store.protocol import OnlineStore
+
+_CHUNK = 500
 
 
 def write(
@@ -29,13 +31,13 @@ def write(
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
     works: list[Callable[..., None]] = [
-        partial(add_events, store, changes[first : first + CHUNK])
-        for first in range(0, len(changes), CHUNK)
+        partial(add_events, store, changes[first : first + _CHUNK])
+        for first in range(0, len(changes), _CHUNK)
     ]
     for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
         named = list(of_ids.items())
-        for first in range(0, len(named), CHUNK):
-            part = dict(named[first : first + CHUNK])
+        for first in range(0, len(named), _CHUNK):
+            part = dict(named[first : first + _CHUNK])
             works.append(partial(settle_ids, store, writer, part, events=events))
     for i, work in enumerate(works):
         last = i == len(works) - 1
@@ -52,8 +54,8 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
     """OnlineError where `write` would refuse the rows; nothing is written."""
     for writer, of_ids in prepared.rows:
         named = list(of_ids.items())
-        for first in range(0, len(named), CHUNK):
-            settle_ids(store, writer, dict(named[first : first + CHUNK]), write=False)
+        for first in range(0, len(named), _CHUNK):
+            settle_ids(store, writer, dict(named[first : first + _CHUNK]), write=False)
 
 
 def claim(
@@ -100,8 +102,8 @@ def claim(
     keys = list(named)
     if meanwhile is not None and not keys:
         meanwhile()
-    for first in range(0, len(keys), CHUNK):
-        part = keys[first : first + CHUNK]
+    for first in range(0, len(keys), _CHUNK):
+        part = keys[first : first + _CHUNK]
         chunk = [named[key] for key in part]
         store.update(part, partial(change, chunk=chunk), meanwhile=None if first else meanwhile)
     return stamps, held
@@ -200,6 +202,18 @@ def _settled(
         if floor is not None:
             _check_floor(writer, before, after, floor)
         _check_order(writer, events, opened, before, after)
+    return out + _states(view, blob_of, changed, opened)
+
+
+def _states(
+    view: View,
+    blob_of: Mapping[bytes, bytes | None],
+    changed: Mapping[bytes, tuple[list[Event], list[Event]]],
+    opened: Callable[[bytes], State],
+) -> list[bytes | None]:
+    """The new values of the states: `changed` has an entity's events of the ids, all of them and
+    those that count."""
+    out: list[bytes | None] = []
     splice = splice_of(view)
     for key, blob in blob_of.items():
         found = changed.get(key)
