@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field, fields, is_dataclass
+
+import pytest
 
 from featurekit.core.types import FLOAT, INT, Type
 from featurekit.language import ir, walk, wire
 from featurekit.language.ir import Assign, Call, Const, Function, Name, Param, Return
+from featurekit.language.parse.handlers import EXPRESSIONS, handles
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,8 @@ def test_every_node_goes_over_the_wire_under_the_name_of_its_class_but_one():
 def test_a_whole_function_goes_there_and_back():
     function = Function("", (Param("x", FLOAT),), (Return(Name("x", FLOAT)),), FLOAT)
     assert wire.from_json(wire.to_json(function)) == function
+
+
+def test_a_class_of_syntax_has_one_handler():
+    with pytest.raises(ValueError, match="two handlers"):
+        handles(EXPRESSIONS, ast.Name)(lambda *_: None)
