@@ -226,6 +226,11 @@ REFUSED: dict[str, str] = {
         "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"
     ),
     "yields": "def f(a: int) -> int:\n    yield a",
+    "int_chosen_in_a_declared_list_of_floats": (
+        "def f(x: float, p: bool) -> str:\n"
+        "    v: list[float] = [0 if p else x]\n"
+        "    return str(v[0])"
+    ),
     "annotation_that_is_no_python": "def f(a: '1 +') -> int:\n    return a",
     "annotation_that_raises": "def f(a: int) -> int:\n    b: [][0] = a\n    return b",
     "several_fields_differ": (
