@@ -231,6 +231,9 @@ REFUSED: dict[str, str] = {
         "    v: list[float] = [0 if p else x]\n"
         "    return str(v[0])"
     ),
+    "bound_in_a_loop_that_may_not_turn": (
+        "def f(li: list[int]) -> int:\n    for v in li:\n        last = v\n    return last"
+    ),
     "annotation_that_is_no_python": "def f(a: '1 +') -> int:\n    return a",
     "annotation_that_raises": "def f(a: int) -> int:\n    b: [][0] = a\n    return b",
     "several_fields_differ": (
