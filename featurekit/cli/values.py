@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +33,17 @@ def read_text(text: str, type_: Type, *, what: str) -> Any:
         raise EntityFrameError(
             f"{what}: {text!r} is no {type_.base}; {_HINTS[type_.name]}"
         ) from None
+
+
+def one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict[str, Any]:
+    """A row of `key=value` pairs; what `types` does not name stays text. EntityFrameError where a
+    key is given twice, or where its text is no value of its type."""
+    row: dict[str, Any] = {}
+    for key, text in pairs:
+        if key in row:
+            raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
+        row[key] = read_text(text, types[key], what=key) if key in types else text
+    return row
 
 
 def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
