@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featurekit import __version__
 from featurekit.cli import verbs
 from featurekit.cli.arguments import Parser, add_global, add_verbs
+from featurekit.core.version import VERSION
 
 _EPILOG = (
     "exit codes: 0 done, 1 parity differs, 2 an error that the message explains, 64 a command line "
@@ -19,7 +19,7 @@ def parser() -> Parser:
         description="Features written once, the same bits in training and in serving.",
         epilog=_EPILOG,
     )
-    top.add_argument("--version", action="version", version=f"featurekit {__version__}")
+    top.add_argument("--version", action="version", version=f"featurekit {VERSION}")
     add_global(top, suppress=False)
     add_verbs(top, verbs.__name__, verbs.VERBS, dest="verb")
     return top

@@ -38,7 +38,7 @@ def replay(arguments: Namespace, screen: Screen) -> bool:
 
         with screen.progress() as move:
             reports = replayed(
-                store,
+                store.parts,
                 arguments.services,
                 store.served(arguments.log),
                 budget=arguments.budget,

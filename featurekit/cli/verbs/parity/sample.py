@@ -80,7 +80,9 @@ def sample(arguments: Namespace, screen: Screen) -> bool:
         if arguments.every is None and (arguments.keep_going or arguments.metrics_port is not None):
             raise UsageError("--keep-going and --metrics-port are for --every")
         names = service_names(store, arguments)
-        checks = [LiveCheck(store, n, seed=arguments.seed, rate=arguments.rate) for n in names]
+        checks = [
+            LiveCheck(store.parts, n, seed=arguments.seed, rate=arguments.rate) for n in names
+        ]
         for check in checks:
             stack.enter_context(closing(check))
         budget = budget_of_each(arguments, names)
