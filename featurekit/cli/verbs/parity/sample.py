@@ -27,6 +27,7 @@ from featurekit.errors import FeaturekitError
 from featurekit.parity.budget import Budget
 
 if TYPE_CHECKING:
+    from featurekit.monitor.metrics import Metrics
     from featurekit.monitor.watch import Watch
     from featurekit.parity.modes.sample import LiveCheck
     from featurekit.parity.report import Report
@@ -93,19 +94,27 @@ def sample(arguments: Namespace, screen: Screen) -> bool:
 
 
 def _watch(checks: list[LiveCheck], budget: Budget, arguments: Namespace) -> Watch:
-    from featurekit.monitor.metrics import Metrics
     from featurekit.monitor.watch import Watch
 
     return Watch(
         checks,
         budget,
         arguments.every or 0.0,
-        Metrics(),
+        _metrics(arguments),
         arguments.metrics_file,
         arguments.webhook,
         arguments.keep_going,
         warn=warn,
     )
+
+
+def _metrics(arguments: Namespace) -> Metrics | None:
+    """None, and nothing loaded, where nobody asked for metrics."""
+    if arguments.metrics_port is None and arguments.metrics_file is None:
+        return None
+    from featurekit.monitor.metrics import Metrics
+
+    return Metrics()
 
 
 def _once(watch: Watch, arguments: Namespace, screen: Screen) -> bool:
@@ -130,7 +139,6 @@ def _once(watch: Watch, arguments: Namespace, screen: Screen) -> bool:
 
 def _until_told(watch: Watch, arguments: Namespace, screen: Screen) -> bool:
     """Check until a signal, or the first skew."""
-    from featurekit.monitor.metrics import served
     from featurekit.parity.reports.show import show_report
 
     def show(reports: list[Report]) -> None:
@@ -153,7 +161,9 @@ def _until_told(watch: Watch, arguments: Namespace, screen: Screen) -> bool:
     before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         with ExitStack() as stack:
-            if arguments.metrics_port is not None:
+            if watch.metrics is not None and arguments.metrics_port is not None:
+                from featurekit.monitor.metrics import served
+
                 host = arguments.metrics_host
                 port = stack.enter_context(served(watch.metrics, host, arguments.metrics_port))
                 screen.line(f"metrics at http://{host}:{port}/metrics")
