@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from featurekit.cli.arguments import argument, positive, verb
+from featurekit.cli.arguments import UsageError, argument, positive, verb
 from featurekit.core.screen import Screen
 
 
@@ -37,11 +37,22 @@ from featurekit.core.screen import Screen
         metavar="N",
         help="values that the parity check compares (default: 100000)",
     ),
+    argument(
+        "--write-data",
+        type=Path,
+        metavar="FOLDER",
+        help="write the generated data to a folder, and do nothing else",
+    ),
 )
 def demo(arguments: Namespace, screen: Screen) -> bool:
     """Do all of it on the example shop."""
-    from featurekit.cli.demo.run import run_demo
+    from featurekit.cli.demo.run import run_demo, write_data
 
+    if arguments.write_data is not None:
+        if arguments.data is not None or arguments.folder is not None:
+            raise UsageError("--write-data does nothing else; leave out --data and --folder")
+        write_data(screen, arguments.write_data)
+        return True
     return run_demo(
         screen,
         folder=arguments.folder,
