@@ -1,4 +1,4 @@
-"""The command line: `featurekit VERB`, a file a verb, in `verbs`.
+"""Turns `featurekit VERB …` into what the verb does; each verb is a module of `verbs`.
 
 Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 64 a
 command line that is not understood; 70 a bug in featurekit; 130 interrupted; 141 the reader of the
@@ -18,7 +18,7 @@ DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; returns its exit code."""
     from featurekit.cli.arguments import UsageError
     from featurekit.cli.parser import parser
 

@@ -22,7 +22,8 @@ _FILES = ("feature_store.yaml", "shop.py")
 
 
 def example_repo() -> Path:
-    """The folder of the example: in the package where it is installed, beside it in a clone."""
+    """The folder of the example, which an installed package holds and a clone has beside the
+    package. ConfigError where it is in neither place."""
     inside = Path(__file__).parent / "feature_repo"
     beside = Path(__file__).parents[3] / "feature_repo"
     for folder in (inside, beside):
@@ -40,11 +41,12 @@ def run_demo(
     labels: int = 20_000,
     values: int = 100_000,
 ) -> bool:
-    """The main job in a copy of the example, in `folder` or one that is removed at the end; whether
-    online and offline agree.
+    """Do the main job in a copy of the example; returns whether online and offline agree.
 
-    `data`: order lines to use in the place of generated ones. Without `redis_url` a private server
-    in the copy, whatever the environment says.
+    The copy lies in `folder`, or in one that is removed at the end. `data` is a file of order lines
+    to use in the place of generated ones. Without `redis_url` a private server runs in the copy,
+    whatever the environment says. `labels` is the number of rows of each training set, `values` how
+    many values the parity check compares.
     """
     with _workplace(folder) as place:
         from featurekit.online.store.server import private_redis, release
@@ -91,8 +93,8 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the order lines say of themselves: their last instant, and a good customer with a
-    product that they buy."""
+    """What later steps ask about: the last instant of an order line, a customer with many lines,
+    and a product that they buy."""
 
     last: dt.datetime
     customer: int
@@ -413,8 +415,7 @@ class _Demo:
 
 
 def _check_lines(data: Path) -> None:
-    """DataError where the file has not the columns of Online Retail; types are the source's to
-    check."""
+    """DataError where the file lacks a column of Online Retail. The source checks their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import UsageError, argument, instant, positive, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import csv_frame
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError
+
+if TYPE_CHECKING:
+    from featurekit.results import TrainingSet
 
 
 @verb(
@@ -97,26 +100,34 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             buckets=arguments.buckets,
         )
         if arguments.output is not None:
-            try:
-                manifest = training.to_parquet(arguments.output)
-            except OSError as error:
-                raise DataError(
-                    f"{arguments.output} cannot be written: {error.strerror or error}"
-                ) from None
-            screen.document({"output": arguments.output, "manifest": manifest})
-            screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
+            manifest = _write(training, arguments.output, screen)
         else:
-            table = training.to_arrow()
-            manifest = training.manifest
-            first = table.slice(0, arguments.limit).to_pylist()
-            types = {field.name: str(field.type) for field in table.schema}
-            screen.document({"manifest": manifest, "types": types, "first_rows": first})
-            _show_rows(screen, table.column_names, first)
-            screen.line(
-                f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all."
-            )
-        screen.line(f"Content hash {manifest['content_hash']}")
-        _show_errors(screen, manifest["errors"])
+            manifest = _show(training, arguments.limit, screen)
+    screen.line(f"Content hash {manifest['content_hash']}")
+    _show_errors(screen, manifest["errors"])
+
+
+def _write(training: TrainingSet, output: Path, screen: Screen) -> dict[str, Any]:
+    """Write the training set and its manifest; returns the manifest."""
+    try:
+        manifest = training.to_parquet(output)
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {error.strerror or error}") from None
+    screen.document({"output": output, "manifest": manifest})
+    screen.line(f"Wrote {manifest['rows']} rows to {output}, with its manifest.")
+    return manifest
+
+
+def _show(training: TrainingSet, limit: int, screen: Screen) -> dict[str, Any]:
+    """Show the first rows of the training set; returns its manifest."""
+    table = training.to_arrow()
+    manifest = training.manifest
+    first = table.slice(0, limit).to_pylist()
+    types = {field.name: str(field.type) for field in table.schema}
+    screen.document({"manifest": manifest, "types": types, "first_rows": first})
+    _show_rows(screen, table.column_names, first)
+    screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
+    return manifest
 
 
 def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:

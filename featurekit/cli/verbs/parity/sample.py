@@ -97,13 +97,13 @@ def _watch(checks: list[LiveCheck], budget: Budget, arguments: Namespace) -> Wat
     from featurekit.monitor.watch import Watch
 
     return Watch(
-        checks,
-        budget,
-        arguments.every or 0.0,
-        _metrics(arguments),
-        arguments.metrics_file,
-        arguments.webhook,
-        arguments.keep_going,
+        checks=checks,
+        budget=budget,
+        every=arguments.every or 0.0,
+        metrics=_metrics(arguments),
+        metrics_file=arguments.metrics_file,
+        webhook=arguments.webhook,
+        keep_going=arguments.keep_going,
         warn=warn,
     )
 
