@@ -524,7 +524,8 @@ def test_parity_writes_a_junit_report(
 
 
 def test_a_mistyped_mode_of_parity_is_told_with_the_modes(served: Path, run: Run) -> None:
-    assert_explained(run("parity", "sampel"), "'sampel'", "neither a mode", "sample", "checkout")
+    modes = ", ".join(sorted(parity.MODES))
+    assert_explained(run("parity", "sampel"), "'sampel'", f"neither a mode ({modes})", "checkout")
 
 
 def test_a_service_that_cannot_be_sampled_does_not_lose_the_others(
