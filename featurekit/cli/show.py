@@ -61,7 +61,7 @@ def show_changes(screen: Screen, changes: Sequence[Change]) -> None:
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
     features with parts that DuckDB computes by calling Python (R5)."""
-    from featurekit.language.to_duckdb.lowering import python_parts
+    from featurekit.language.to_duckdb import python_parts
 
     repo = store.repo
     read = {v.source.name: v.source for v in repo.compiled_views.values()}
