@@ -175,7 +175,7 @@ def test_a_push_that_is_faster_than_a_run_is_not_lost(
 
         return call
 
-    name = "update" if again else "create"
+    name = "open_update" if again else "create"
     monkeypatch.setattr(online, name, faster(getattr(online, name)))
     run()
     once = MemoryStore()

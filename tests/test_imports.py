@@ -157,10 +157,10 @@ SERVE = """
 import featurekit.online.lookup.service as serve
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Last, Mean, Sum
-from featurekit.define.definitions.compile_service import compile_service
+from featurekit.define.compile_service import compile_service
 from featurekit.project.deployment import publish, set_materialized, promote
 from featurekit.online.store.redis import RedisStore
-from featurekit.online.store.protocol.memory import MemoryStore
+from featurekit.online.store.memory import MemoryStore
 from featurekit.feed.events import prepare; from featurekit.feed.settle import write
 
 source = EventSource("s", path="s.parquet", schema={"k": int, "x": float}, timestamp_field="at")

@@ -45,8 +45,7 @@ from featurekit import FeatureStore
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
 from featurekit.errors import StoreUnavailable
-from featurekit.feed import entity_events, materialise, remember
-from featurekit.feed import events as push
+from featurekit.feed import entity_events, materialise, remember, settle
 from featurekit.log import compaction
 from featurekit.log.segments import read_segment, segments
 from featurekit.online.store import redis as redis_store
@@ -140,9 +139,12 @@ class Dying:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def update(self, *args: Any, **options: Any) -> None:
+    def open_update(self, *args: Any, **options: Any) -> Any:
         self.live()
-        self.store.update(*args, **options)
+        return self.store.open_update(*args, **options)
+
+    def update(self, *args: Any, **options: Any) -> None:
+        self.open_update(*args, **options).result()
 
     def create(self, *args: Any) -> Any:
         self.live()
@@ -566,7 +568,7 @@ class Life(RuleBasedStateMachine):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What no life would reach otherwise: sizes from which work and states are split. This is the
     one place for them."""
-    monkeypatch.setattr(push, "CHUNK", 2)
+    monkeypatch.setattr(settle, "_CHUNK", 2)
     monkeypatch.setattr(materialise, "_CHUNK", 2)
     monkeypatch.setattr(entity_events, "_FIRST", 1)
     monkeypatch.setattr(entity_events, "_BATCH", 2)

@@ -47,6 +47,7 @@ from featurekit.core.values import ERROR
 from featurekit.define import published
 from featurekit.define.plan import Feature, View
 from featurekit.feed import events as push
+from featurekit.feed import settle
 from featurekit.feed.materialise import materialize_view
 from featurekit.language import ops
 from featurekit.offline import counted_events as event_ids
@@ -107,7 +108,7 @@ def in_writers(patch: Patch, name: str, around: Callable[..., Any]) -> None:
     """Put `around(original, …)` in the place of what a view's writer of pushes is made with; the
     writers that are kept were made before, and those made now are not to be kept."""
     wrapped(patch, push, name, around)
-    patch.setattr(push, "writer_of", push.ViewWriter)
+    everywhere(patch, push.writer_of, lambda _, project, view: push.ViewWriter(project, view))
 
 
 def everywhere(patch: Patch, original: Any, around: Callable[..., Any]) -> None:
@@ -314,7 +315,7 @@ def a_push_counted_twice_online(patch):
 
 def every_state_is_opened(patch):
     # Plain states take a shorter way to the same bytes, in which these faults are not.
-    for module in (push, states):
+    for module in (settle, states):
         patch.setattr(module, "splice_of", lambda view: None)
 
 

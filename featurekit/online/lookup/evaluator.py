@@ -23,7 +23,7 @@ from featurekit.online.lookup.rows import Row, typed
 from featurekit.online.lookup.steps import Answers, Steps, asked_at, each_row, now_of, run
 from featurekit.online.lookup.view import Columns, Packed, ViewLookup
 from featurekit.online.state.blocks import Read, block_key, is_head, splits
-from featurekit.online.store.replies import Heads, Keys, Values, sent
+from featurekit.online.store.replies import Heads, Keys, Values, arguments
 
 
 class Evaluator:
@@ -148,7 +148,7 @@ class Evaluator:
         if self._heads is None or n < 2:
             return None
         ends: dict[str, list[bytes]] = {}
-        parts = [sent([live_key])]
+        parts = [arguments([live_key])]
         for name, heads in self._heads:
             if name not in ends:
                 column = entities[name]
