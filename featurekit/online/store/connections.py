@@ -81,13 +81,8 @@ def _bytes_of(source: Any) -> bytes:
 
 
 def lives(connection: Any) -> bool:
-    """Whether an idle connection, of either of redis-py's kinds, is open and has nothing to read,
-    not even its end."""
-    writer = getattr(connection, "_writer", None)
-    if writer is None:
-        source = getattr(connection, "_sock", None)
-    else:
-        source = None if writer.is_closing() else writer.get_extra_info("socket")
+    """Whether an idle connection is open and has nothing to read, not even its end."""
+    source = getattr(connection, "_sock", None)
     if source is None:
         return False
     looked = select.poll()
@@ -164,11 +159,13 @@ class Connections:
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. Errors are redis-py's, or OSError."""
         try:
-            connection = self.take()
+            connection = self.idle.take()
+            if connection is None:
+                return self._mget(self.pool.get_connection(), keys)
             try:
                 return self._mget(connection, keys)
             except _LOST:
-                # It was lost while it was idle and did not say so: to ask again does no harm.
+                # Whether it lives was not asked first, since to read twice does no harm.
                 return self._mget(self.pool.get_connection(), keys)
         except NotPlain:
             found: Values = self.client.mget(list(keys))
@@ -197,37 +194,18 @@ class Connections:
 
 
 class AsyncConnections:
-    """As `Connections`, for the tasks of one event loop."""
+    """As `Connections`, for the tasks of one event loop, which only read."""
 
     def __init__(self, client: Any) -> None:
         self.client, self.pool = client, client.connection_pool
         self.idle = _Idle()
 
-    async def take(self) -> Any:
-        """As `Connections.take`."""
-        connection = self.idle.take()
-        if connection is not None:
-            if lives(connection):
-                return connection
-            await self.pool.release(connection)
-        return await self.pool.get_connection()
-
-    async def give(self, connection: Any) -> None:
-        """As `Connections.give`."""
-        if connection.should_reconnect():
-            await self.pool.release(connection)
-        else:
-            self.idle.keep(connection)
-
-    async def drop(self, connection: Any) -> None:
-        """As `Connections.drop`."""
-        await connection.disconnect(nowait=True)
-        await self.pool.release(connection)
-
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
         try:
-            connection = await self.take()
+            connection = self.idle.take()
+            if connection is None:
+                return await self._mget(await self.pool.get_connection(), keys)
             try:
                 return await self._mget(connection, keys)
             except _LOST:
@@ -254,9 +232,13 @@ class AsyncConnections:
                         raise RedisConnectionError(_CLOSED)
                     found = receive(data)
         except BaseException:
-            await self.drop(connection)
+            await connection.disconnect(nowait=True)
+            await self.pool.release(connection)
             raise
-        await self.give(connection)
+        if connection.should_reconnect():
+            await self.pool.release(connection)
+        else:
+            self.idle.keep(connection)
         return found
 
     async def close(self) -> None:
