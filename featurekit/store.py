@@ -100,7 +100,7 @@ class FeatureStore:
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
-                f"featurekit.project.registry {registry!r}: a registry is a SQLite file; write its path"
+                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
             )
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"
@@ -660,7 +660,7 @@ class FeatureStore:
         """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
         `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
 
-        `options` are those of `featurekit.feed.consume.Consumer`: group, name, batch, idle_s and url.
+        `options` are those of `feed.consume.Consumer`: group, name, batch, idle_s and url.
         """
         from featurekit.feed.consume import Consumer
 

@@ -357,7 +357,7 @@ def test_a_relation_stays_what_it_was_as_a_journal_grows(tmp_path: Path, log: Pu
 def test_a_full_journal_becomes_a_segment_that_stands_in_for_it(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments_module, "PUSHES", 4)
+    monkeypatch.setattr(writer, "PUSHES", 4)
     told = [log.keep(SOURCE, [row(n)]) for n in range(9)]
     assert told == [True, False, False, True, False, False, False, True, False]
     before = segments(tmp_path, "events")
@@ -466,7 +466,7 @@ def test_a_forked_process_writes_to_a_journal_of_its_own(tmp_path: Path, log: Pu
 
 
 def _pushing(folder: Path, first: int, n: int, start: Any) -> None:
-    segments_module.PUSHES = 7  # type: ignore[misc]
+    writer.PUSHES = 7  # type: ignore[misc]
     mine = PushLog(folder)
     start.wait(30)
     for i in range(first, first + n):
@@ -572,7 +572,8 @@ def test_a_segment_that_cannot_be_written_leaves_no_file(
 def test_a_push_of_few_large_rows_is_a_segment(
     tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments_module, "BYTES", 500)
+    for module in (segments_module, writer):
+        monkeypatch.setattr(module, "BYTES", 500)
     log.keep(SOURCE, [row(n) for n in range(100)])
     log.keep(SOURCE, pa.Table.from_pylist([row(n) for n in range(100, 200)]))
     assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2

@@ -226,8 +226,8 @@ def test_every_type_keeps_its_bits_both_ways(type_, absent):
     head = ServedHead("p", "s", "f", {"libm": "1"}, ("v",), {"k": INT}, {}, {"o": type_.or_none()})
     assert ServedHead.from_json(head.to_json()) == head
     statuses = ["NULL_VALUE" if v is None else "PRESENT" for v in values]
-    block = ServedBlock(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [], [values],
-                  [statuses], [None], "p", 7)  # fmt: skip
+    block = ServedBlock(head, [1] * 3, [2] * 3, [3] * 3, [[4, None, 5]], [[1, 2, None]], [],
+                        [values], [statuses], [None], "p", 7)  # fmt: skip
     data = b"".join(encode(block))
     read = decode(head, data, block.about())
     assert bits(list(read.values[0])) == bits(values)

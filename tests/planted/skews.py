@@ -50,14 +50,11 @@ from featurekit.feed import events as push
 from featurekit.feed import settle
 from featurekit.feed.materialise import materialize_view
 from featurekit.language import ops
-from featurekit.offline import counted_events as event_ids
-from featurekit.offline import join as join_module
+from featurekit.offline import counted_events, view_events, view_result, windows
 from featurekit.offline import latest as latest_module
 from featurekit.offline import training_set as offline
-from featurekit.offline import view_events, view_result, windows
 from featurekit.offline.events import EventRows
-from featurekit.online.lookup import answer
-from featurekit.online.lookup import service as service_module
+from featurekit.online.lookup import answer, evaluator
 from featurekit.online.lookup import view as lookup
 from featurekit.online.state import codec, ids, row, splice, state
 from featurekit.online.state import update as states
@@ -99,16 +96,21 @@ def skew(
 
 
 def wrapped(patch: Patch, owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Put `around(original, …)` in the place of a function of one module or class."""
+    """Put `around(original, …)` in the place of a function of a class, or of a module: wherever it
+    is used where the module defines it, and in that module alone where it imported it."""
     original = getattr(owner, name)
-    patch.setattr(owner, name, lambda *args, **kwargs: around(original, *args, **kwargs))
+    if getattr(original, "__module__", "") == getattr(owner, "__name__", None):
+        everywhere(patch, original, around)
+    else:
+        patch.setattr(owner, name, lambda *args, **kwargs: around(original, *args, **kwargs))
 
 
 def in_writers(patch: Patch, name: str, around: Callable[..., Any]) -> None:
     """Put `around(original, …)` in the place of what a view's writer of pushes is made with; the
     writers that are kept were made before, and those made now are not to be kept."""
     wrapped(patch, push, name, around)
-    everywhere(patch, push.writer_of, lambda _, project, view: push.ViewWriter(project, view))
+    for module in (push, settle):
+        patch.setattr(module, "writer_of", push.ViewWriter)
 
 
 def everywhere(patch: Patch, original: Any, around: Callable[..., Any]) -> None:
@@ -279,7 +281,7 @@ def milliseconds_in_pushes(patch):
 
 @skew("offline", "late event", orders=True)
 def a_late_event_counted_offline(patch):
-    wrapped(patch, offline, "join_service", lambda join, con, service, events, *args, **kw: join(
+    wrapped(patch, offline, "make_join", lambda join, con, service, events, *args, **kw: join(
         con, service, [EventRows(e.relation, True) for e in events], *args, **kw))  # fmt: skip
 
 
@@ -376,7 +378,7 @@ def copies_of_an_id_counted_online(patch):
 
 @skew("offline", "duplicate event", "ids")
 def copies_of_an_id_counted_offline(patch):
-    wrapped(patch, join_module, "counted", lambda counted, con, view, relation: (
+    wrapped(patch, counted_events, "counted_rows", lambda counted, con, view, relation: (
         relation if view.source.op is None else counted(con, view, relation)))  # fmt: skip
 
 
@@ -394,7 +396,7 @@ def a_deletion_ignored_online(patch):
 
 @skew("offline", "correction ignored", "ids")
 def corrections_beside_what_they_correct_offline(patch):
-    wrapped(patch, event_ids, "_versions", lambda versions, *args: (
+    wrapped(patch, counted_events, "_versions", lambda versions, *args: (
         f"SELECT * REPLACE ({FOREVER} AS __end) FROM ({versions(*args)})"))  # fmt: skip
 
 
@@ -502,7 +504,7 @@ def offline_values(patch: Patch, change: Callable[[str], str]) -> None:
         shown = ", ".join(f"{change(f'o{o}')} AS o{o}" for o in floats)
         return dataclasses.replace(joined, sql=f"(SELECT * REPLACE ({shown}) FROM {joined.sql})")
 
-    wrapped(patch, offline, "join_service", around)
+    wrapped(patch, offline, "make_join", around)
 
 
 def encoded(patch: Patch, change: Callable[[float], float]) -> None:
@@ -717,12 +719,12 @@ def an_error_swallowed_by_a_case_offline(patch):
         sql = f"(SELECT * REPLACE ({', '.join(whole)}) FROM {made.sql})" if whole else made.sql
         return dataclasses.replace(made, sql=sql, errors=(None,) * len(made.errors))
 
-    wrapped(patch, join_module, "view_events", swallowed)
+    wrapped(patch, windows, "view_events", swallowed)
 
 
 @skew("offline", "error", "rows", orders=True)
 def an_error_read_as_none_offline(patch):
-    wrapped(patch, join_module, "view_events", lambda events, *args: dataclasses.replace(
+    wrapped(patch, windows, "view_events", lambda events, *args: dataclasses.replace(
         events(*args), errors=(None,) * len(events(*args).errors)))  # fmt: skip
 
 
@@ -752,7 +754,7 @@ def an_error_read_as_zero_online(patch):
 
 @skew("online", "error", "rows", orders=True)
 def a_request_time_error_swallowed_online(patch):
-    wrapped(patch, service_module, "to_python", without_errors({"float": 0.0}))
+    wrapped(patch, evaluator, "to_python", without_errors({"float": 0.0}))
 
 
 @skew("offline", "condition")
