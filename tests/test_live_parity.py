@@ -24,7 +24,7 @@ from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.online.lookup import service
 from featurekit.online.state.state import decode_state
-from featurekit.online.store.protocol import Pending, Steps
+from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.online.store.redis import RedisStore
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes import sample as live_check
@@ -430,7 +430,7 @@ def test_what_was_served_while_a_push_was_under_way_lags(open_store, monkeypatch
     open_write = settle.open_write
 
     def slow(*args: Any) -> Pending[Pushed]:
-        def steps() -> Steps[Pushed]:
+        def steps() -> PendingSteps[Pushed]:
             with open_write(*args) as pending:
                 yield
                 serve_all(store)  # the rows are stamped, and in the log, and not in the states

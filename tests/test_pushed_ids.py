@@ -30,7 +30,7 @@ from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.log import segments
 from featurekit.log import writer as writer_module
-from featurekit.online.store.protocol import Pending, Steps
+from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.online.store.redis import RedisStore
 from featurekit.parity.modes import history
 
@@ -233,7 +233,7 @@ def test_a_push_that_died_is_pushed_again(store, redis_store, monkeypatch, sourc
     def die(*_: Any) -> Any:
         raise StoreUnavailable("gone")
 
-    def logged_and_dead(*_: Any) -> Steps[Pushed]:
+    def logged_and_dead(*_: Any) -> PendingSteps[Pushed]:
         yield
         assert logged(store, source) == 1
         raise StoreUnavailable("gone")

@@ -13,7 +13,7 @@ from featurekit.online.state.ids import Row
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
 from featurekit.online.state.update import adding_events
-from featurekit.online.store.protocol import OnlineStore, Pending, Steps, finish
+from featurekit.online.store.protocol import OnlineStore, Pending, PendingSteps, finish
 
 _CHUNK = 500
 """Keys that are changed at once."""
@@ -34,11 +34,11 @@ def open_write(
 
 def _writing(
     store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes] | None
-) -> Steps[Pushed]:
+) -> PendingSteps[Pushed]:
     changes = [
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
-    works: list[Callable[..., Steps[None]]] = [
+    works: list[Callable[..., PendingSteps[None]]] = [
         partial(adding_events, store, changes[first : first + _CHUNK])
         for first in range(0, len(changes), _CHUNK)
     ]
@@ -85,7 +85,7 @@ def open_claim(
 
 def _claiming(
     store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
-) -> Steps[tuple[list[int], list[Row]]]:
+) -> PendingSteps[tuple[list[int], list[Row]]]:
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
@@ -149,7 +149,7 @@ def _settling(
     *,
     write: bool = True,
     closing: tuple[bytes, bytes] | None = None,
-) -> Steps[None]:
+) -> PendingSteps[None]:
     names = list(rows)
     wanted = events.entities(row for new in rows.values() for row in new)
     while True:

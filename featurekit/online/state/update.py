@@ -15,7 +15,7 @@ from featurekit.online.state.blocks import (
 )
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
-from featurekit.online.store.protocol import Change, OnlineStore, Steps, finish
+from featurekit.online.store.protocol import Change, OnlineStore, PendingSteps, finish
 
 
 def update_states(
@@ -60,7 +60,7 @@ def adding_events(
     added: Sequence[tuple[View, bytes, list[Event]]],
     *,
     closing: tuple[bytes, bytes] | None = None,
-) -> Steps[None]:
+) -> PendingSteps[None]:
     """The steps of `add_events`, of which the first changes nothing; with the last one ends the
     push `closing`."""
 
@@ -88,7 +88,7 @@ def _updating(
     keys: Sequence[bytes],
     change: Change,
     closing: tuple[bytes, bytes] | None = None,
-) -> Steps[None]:
+) -> PendingSteps[None]:
     patience = Patience()
     while True:
         with store.open_update(keys, change, closing=closing) as pending:

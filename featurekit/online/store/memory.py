@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.online.store.protocol import Change, Pending, Steps, named
+from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +35,7 @@ class MemoryStore:
 
     def _update(
         self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
-    ) -> Steps[None]:
+    ) -> PendingSteps[None]:
         yield
         for key, value in named(keys, change(self.read(keys))).items():
             if value:
@@ -107,7 +107,7 @@ class MemoryStore:
 
     def _open_push(
         self, key: bytes, also: Sequence[bytes]
-    ) -> Steps[tuple[bytes, int, list[bytes | None]]]:
+    ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
         yield
         now = self.now_us()
         token = b"%d-%d" % (now, len(self.open))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _T = TypeVar("_T")
-Steps = Generator[None, None, _T]
+PendingSteps = Generator[None, None, _T]
 """A call in steps: it yields where it has asked the store for something and would wait for it."""
 
 
@@ -24,7 +24,7 @@ class Pending(Generic[_T]):
     with a reply that was not read is closed.
     """
 
-    def __init__(self, steps: Steps[_T]) -> None:
+    def __init__(self, steps: PendingSteps[_T]) -> None:
         self._steps = steps
         self._found: tuple[_T] | None = None
         self._failed: BaseException | None = None
@@ -56,7 +56,7 @@ class Pending(Generic[_T]):
             self._failed = RuntimeError("the result is asked for after its context was left")
 
 
-def finish(steps: Steps[_T]) -> _T:
+def finish(steps: PendingSteps[_T]) -> _T:
     """Do all steps that are left, and give what they come to."""
     try:
         while True:

@@ -18,7 +18,7 @@ from featurekit.online.store.connections import (
     received,
     send,
 )
-from featurekit.online.store.protocol import Change, Pending, Steps, named
+from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
 from featurekit.online.store.replies import Values, arguments, command, command_on
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def _steps_reached(steps: Steps[_R], url: str) -> Steps[_R]:
+def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
     try:
         return (yield from steps)
     except (RedisError, OSError) as error:
@@ -166,7 +166,7 @@ class RedisStore:
 
     def _update(
         self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
-    ) -> Steps[None]:
+    ) -> PendingSteps[None]:
         if not keys:
             yield
             if closing is not None:
@@ -294,7 +294,7 @@ class RedisStore:
 
     def _open_push(
         self, key: bytes, also: Sequence[bytes]
-    ) -> Steps[tuple[bytes, int, list[bytes | None]]]:
+    ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
         commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
         if also:
             commands.append(command(b"MGET", *also))
