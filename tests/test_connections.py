@@ -155,11 +155,13 @@ def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
 def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore) -> None:
     redis_store.update([b"a"], lambda _: [b"1"])
     (used,) = idle(redis_store)
-    for opened in (
+    opened = []
+    for call in (
         lambda: redis_store.open_update([b"a"], lambda _: [b"2"]),
         lambda: redis_store.open_push(b"pushes"),
     ):
-        with opened():
+        opened.append(call())  # and it stays
+        with opened[-1]:
             assert idle(redis_store) == []
         assert idle(redis_store) == []
         assert used._sock is None
