@@ -150,6 +150,8 @@ def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
     store.update([b"b"], lambda _: [b"3"])
     assert store.read([b"a", b"b"]) == [b"1", b"3"]
     assert store.settled_until(b"pushes") < now
+    store.update(keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token))
+    assert store.settled_until(b"pushes") >= now - 1
 
 
 def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore) -> None:
@@ -176,11 +178,31 @@ def test_a_change_that_fails_leaves_its_connection_as_it_was(redis_store: RedisS
     with pytest.raises(ZeroDivisionError):
         redis_store.update([b"a"], lambda _: [b"%d" % (1 // 0)])
     assert idle(redis_store) == kept
-    other = RedisStore(redis_store.url)
-    other.write({b"a": b"2"})  # nobody watches
-    other.close()
-    redis_store.update([b"a"], lambda values: [(values[0] or b"") + b"3"])
-    assert redis_store.read([b"a"]) == [b"23"]
+    redis_store.write({b"a": b"2"})
+    seen: list[Any] = []
+    redis_store.update([b"b"], lambda values: seen.append(values) or [b"3"])
+    assert seen == [[None]]  # once: it watches `a` no more
+    assert redis_store.read([b"a", b"b"]) == [b"2", b"3"]
+
+
+def test_a_connection_that_is_to_be_made_anew_is_not_kept(redis_store: RedisStore) -> None:
+    redis_store.update([b"a"], lambda _: [b"1"])
+    (used,) = idle(redis_store)
+    used.mark_for_reconnect()
+    assert redis_store.read([b"a"]) == [b"1"]
+    assert (idle(redis_store), used._sock) == ([], None)
+
+
+def test_a_store_that_is_closed_has_closed_its_connections(redis_store: RedisStore) -> None:
+    store = RedisStore(redis_store.url)
+    with store.open_push(b"pushes") as pending:
+        store.write({b"a": b"1"})
+        assert store.read([b"a"]) == [b"1"]
+        pending.result()
+    kept = idle(store)
+    store.close()
+    assert [connection._sock for connection in kept] == [None, None]
+    assert idle(store) == []
 
 
 @pytest.mark.parametrize("call", ["open_update", "open_push"])
@@ -214,9 +236,9 @@ def test_an_error_of_the_first_half_comes_before_own_work() -> None:
 def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
     redis_store: RedisStore,
 ) -> None:
+    pending = redis_store.open_push(b"pushes")
     redis_store.update([b"a"], lambda _: [b"1"])
     (mine,) = idle(redis_store)
-    pending = redis_store.open_push(b"pushes")
     child = os.fork()
     if not child:
         redis_store.update([b"b"], lambda _: [b"2"])
