@@ -201,7 +201,7 @@ def test_a_transaction_that_another_writer_overtakes_is_done_again(redis_store: 
 
 def test_a_push_ends_with_the_transaction_that_it_closes(online: OnlineStore) -> None:
     online.write({b"told": b"1"})
-    token, now, told = online.open_push(b"pushes", [b"told", b"untold"])
+    token, now, told = online.open_push(b"pushes", [b"told", b"untold"]).result()
     assert told == [b"1", None]
     assert online.settled_until(b"pushes") < now
     with pytest.raises(ZeroDivisionError):
