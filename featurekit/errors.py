@@ -15,6 +15,8 @@ FeaturekitError
     ├── NotServed            the service was never applied to this online store
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
+
+UnprovenEngine               a warning: this version of DuckDB was not proven to give Python's bits
 """
 
 from __future__ import annotations
@@ -89,3 +91,7 @@ class AsOfTooOld(OnlineError):
 
 class FingerprintMismatch(OnlineError):
     """The numeric fingerprint of this platform differs from the writer's (R6)."""
+
+
+class UnprovenEngine(UserWarning):
+    """The installed DuckDB was not proven to compute what Python computes, or was found not to."""

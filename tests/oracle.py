@@ -1,4 +1,4 @@
-"""Turns one view, all events and an instant into a feature's value, straight from the semantics.
+"""Turns one view, all events and an instant into a feature's value, straight from the rules.
 
 Naive on purpose, and never optimised: it reads every event for every value, calls transforms as
 plain functions and sums in fractions. Of featurekit it knows only what users write.

@@ -639,6 +639,11 @@ def test_a_setting_that_does_not_exist(repo: Path, run: Run) -> None:
     assert_explained(run("plan"), "featurekit.registri: no such setting; there are")
 
 
+def test_a_registry_that_is_no_file(repo: Path, run: Run) -> None:
+    edit(repo / "feature_store.yaml", "  registry: .featurekit/registry.db", "  registry: sql://x")
+    assert_explained(run("plan"), "featurekit.registry 'sql://x': a registry is a SQLite file")
+
+
 def test_a_module_with_a_syntax_error(repo: Path, run: Run) -> None:
     (repo / "features.py").write_text("customer = (\n", encoding="utf-8")
     assert_explained(run("plan"), "features.py:1", "SyntaxError")

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, OutOfMemoryError, ResponseError
+from redis.exceptions import InvalidResponse, OutOfMemoryError
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online.store.connections import AsyncConnections, Connections, asked, lives
+from featurekit.online.store.connections import AsyncConnections, asked
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.redis import RedisStore
-from featurekit.online.store.replies import command
 from featurekit.online.store.server import scratch_redis
 
 REPLIES = (
@@ -253,33 +252,6 @@ def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
     assert mine in idle(redis_store)
 
 
-def test_a_connection_without_a_socket_is_asked_by_redis_py(redis_store: RedisStore) -> None:
-    class Hidden:
-        """A connection of a redis-py that calls its socket something else."""
-
-        def __init__(self, connection: Any) -> None:
-            self.of = connection
-
-        def __getattr__(self, name: str) -> Any:
-            if name in ("_sock", "_writer"):
-                raise AttributeError(name)
-            return getattr(self.of, name)
-
-    redis_store.write({b"a": b"1"})
-    connections = Connections(redis_store.client)
-    with connections.one() as connection:
-        hidden = Hidden(connection)
-        assert asked(hidden, [command(b"GET", b"a"), command(b"PING")]) == [b"1", b"PONG"]
-        with pytest.raises(ResponseError):
-            asked(hidden, [command(b"INCR", b"a", b"b")])
-        assert not lives(hidden)
-    connections.pool.release(connection)
-    for _ in connections.idle:
-        pass
-    connections.idle.keep(hidden)
-    assert connections.mget([b"a", b"b"]) == [b"1", None]
-
-
 def test_connections_of_an_event_loop_are_kept_and_made_anew(redis_store: RedisStore) -> None:
     async def ask() -> None:
         connections = AsyncConnections(Redis.from_url(redis_store.url))
@@ -296,3 +268,83 @@ def test_connections_of_an_event_loop_are_kept_and_made_anew(redis_store: RedisS
 
     redis_store.write({b"a": b"1"})
     asyncio.run(ask())
+
+
+# --- a redis-py that keeps its socket elsewhere ---------------------------------------------------
+
+
+class Hidden:
+    """A connection of redis-py whose socket is not to be found under its name of today."""
+
+    def __init__(self, connection: Any) -> None:
+        self.hidden = connection
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_sock":
+            raise AttributeError(name)
+        return getattr(self.hidden, name)
+
+
+class Pool:
+    """A pool that hands such connections out."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool, self.handed = pool, 0
+
+    def get_connection(self) -> Hidden:
+        self.handed += 1
+        return Hidden(self.pool.get_connection())
+
+    def release(self, connection: Hidden) -> None:
+        self.pool.release(connection.hidden)
+
+
+@pytest.fixture(params=["2", "3"])
+def sockless(request: pytest.FixtureRequest, redis_store: RedisStore) -> Iterator[RedisStore]:
+    store = RedisStore(f"{redis_store.url}&protocol={request.param}")
+    store._connections.pool = Pool(store._connections.pool)
+    yield store
+    store.close()
+
+
+def test_without_the_socket_replies_are_those_that_redis_py_reads(sockless: RedisStore) -> None:
+    sockless.write({b"a": b"1", b"b": b"\r\n" * 40_000})
+    for _ in range(3):
+        assert list(sockless.read([b"a", b"b", b"c"])) == [b"1", b"\r\n" * 40_000, None]
+    assert sockless._connections.pool.handed == 1  # its connection is kept
+    sockless.update([b"a", b"c"], lambda values: [(values[0] or b"") + b"2", b"3"])
+    sockless.update([b"b", b"c"], lambda values: [None, b""])
+    assert list(sockless.read([b"a", b"c"])) == [b"12", None]
+    token, now, also = sockless.open_push(b"pushes", [b"a", b"c"]).result()
+    assert (token.count(b"-"), also) == (1, [b"12", None])
+    assert 0 <= sockless.now_us() - now < 60_000_000
+    sockless.update([b"a"], lambda _: [b"4"], closing=(b"pushes", token))
+    assert sockless.client.xlen(b"pushes") == 0
+
+
+def test_without_the_socket_a_writer_that_was_slower_looks_again(sockless: RedisStore) -> None:
+    sockless.write({b"a": b"1"})
+    seen = []
+
+    def change(values: list[bytes | None]) -> list[bytes | None]:
+        seen.append(values[0])
+        if len(seen) == 1:
+            sockless.client.set(b"a", b"other")
+        return [b"mine"]
+
+    sockless.update([b"a"], change)
+    assert (seen, sockless.read([b"a"])) == ([b"1", b"other"], [b"mine"])
+
+
+def test_without_the_socket_errors_and_closed_connections_are_met_as_with_it(
+    sockless: RedisStore,
+) -> None:
+    sockless.client.rpush(b"a list", b"1")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        sockless.open_push(b"a list").result()
+    sockless.write({b"a": b"1"})
+    sockless.update([b"a"], lambda _: [b"2"])
+    assert list(sockless.read([b"a"])) == [b"2"]
+    sockless.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    sockless.update([b"a"], lambda values: [(values[0] or b"") + b"3"])
+    assert list(sockless.read([b"a"])) == [b"23"]

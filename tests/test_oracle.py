@@ -1,4 +1,4 @@
-"""Examples worked out by hand from the semantics' sentences: the oracle itself is right."""
+"""Examples worked out by hand from the sentences of docs/rules.md: the oracle itself is right."""
 
 from __future__ import annotations
 

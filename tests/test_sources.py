@@ -670,6 +670,12 @@ def test_a_csv_header_that_names_a_column_twice_is_an_error(repo: Repo) -> None:
         repo.read({"v": int}, "x.csv")
 
 
+def test_csv_columns_that_differ_in_case_alone_are_an_error(repo: Repo) -> None:
+    repo.csv("v,x,V,ts\n1,2,3,2011-03-01\n")
+    with pytest.raises(SourceError, match="its columns 'v' and 'V' differ in case alone"):
+        repo.read({"v": int}, "x.csv")
+
+
 def test_bytes_cannot_be_read_from_csv(repo: Repo) -> None:
     repo.csv("v,ts\n1,2011-03-01\n")
     with pytest.raises(SourceError, match="CSV text has no form for bytes; use Parquet"):

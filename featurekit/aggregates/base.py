@@ -127,7 +127,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A window aggregate over a column or a transform (semantics, "Aggregates over a window").
+    """A window aggregate over a column or a transform (rules, "Aggregates over a window").
 
     `input`: a column's name, a `@feature`, or None where the aggregate counts rows. None inputs
     are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4),

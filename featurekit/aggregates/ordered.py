@@ -168,8 +168,8 @@ def _through_bits(x: str, type_: Type, depth: int = 0) -> tuple[str, str]:
     kept, read = _through_bits(item, type_.item, depth + 1)
     back = read.replace("{0}", item)
     return (
-        f"list_transform({x}, lambda {item}: {kept})",
-        f"list_transform({{0}}, lambda {item}: {back})",
+        f"CASE WHEN {x} IS NOT NULL THEN list_transform({x}, lambda {item}: {kept}) END",
+        f"CASE WHEN {{0}} IS NOT NULL THEN list_transform({{0}}, lambda {item}: {back}) END",
     )
 
 

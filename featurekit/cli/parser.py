@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from featurekit import __version__
 from featurekit.core.durations import duration_us
+from featurekit.core.version import VERSION
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, parse_budget
 
@@ -113,7 +113,7 @@ def parser() -> Parser:
         description="Features written once, the same bits in training and in serving.",
         epilog=_EPILOG,
     )
-    top.add_argument("--version", action="version", version=f"featurekit {__version__}")
+    top.add_argument("--version", action="version", version=f"featurekit {VERSION}")
     _common(top, suppress=False)
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -440,16 +440,17 @@ def parser() -> Parser:
 
     operators = mode(
         "operators",
-        "compare every row of the operator table three ways: Python, SQL, online",
-        "Needs no repo. Every row is tried on the edges of its types and on generated values, as "
-        "columns and as literals.",
+        "prove every operator and aggregate in the installed DuckDB: Python, SQL, online",
+        "Needs no repo; in one, the proof is kept in its state folder. Every row of the operator "
+        "table is tried on the edges of its types and on generated values, as columns and as "
+        "literals; every aggregate over windows of hostile events.",
     )
     _budget(operators, 1_000_000, "inputs to compare, shared out among the rows,")
     operators.add_argument(
         "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
     )
     _pages(operators)
-    _junit(operators, "a test case for each row of the table")
+    _junit(operators, "a test case for each row of the table and each aggregate")
     operators.add_argument(
         "--only", default="", metavar="TEXT", help="the rows whose name contains this"
     )

@@ -14,23 +14,23 @@ from featurekit.feed.events import Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
 from featurekit.project.deployment import locked, missed
+from featurekit.project.project import Project
 from featurekit.sources.rows import TakenRows, read_rows, stamped
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
     from featurekit.define.plan import View
-    from featurekit.store import FeatureStore
 
 
-def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
+def take(project: Project, source: str, rows: Any) -> Pushed:
     """See `FeatureStore.push`."""
-    definition = store.source(source)
-    taken = read_rows(definition, rows, state_dir=store.state_dir)
-    online, work = store.online, _Push(store, definition, taken)
+    definition = project.source(source)
+    taken = read_rows(definition, rows, state_dir=project.state_dir)
+    online, work = project.online, _Push(project, definition, taken)
     own = work.own
-    with locked(online, store.project, source) if own else nullcontext():
-        pushes = project_key(store.project, "pushes", source)
-        asked = store.feeding.keys
+    with locked(online, project.name, source) if own else nullcontext():
+        pushes = project_key(project.name, "pushes", source)
+        asked = project.feeding.keys
         opening = online.open_push(pushes, asked)
         try:
             if definition.event_id is None and not own:
@@ -40,7 +40,7 @@ def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
                 work.find_forgotten()
             token, now, values = opening.result()
             # After the announcement: a version that is published later waits for this push.
-            fed = store.feeding.views(asked, values)
+            fed = project.feeding.views(asked, values)
             done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
         except BaseException:
             with suppress(StoreUnavailable):  # what went wrong first is the one to tell
@@ -50,15 +50,15 @@ def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
         # The push is done whether this is or not; a later one tries again, and who reads the log is
         # told what is wrong with it.
         with suppress(Exception):
-            compact(store.state_dir, source)
+            compact(project.state_dir, source)
     return done
 
 
 class _Push:
     """A push that is under way. `due` says afterwards whether the log's files are to be joined."""
 
-    def __init__(self, store: FeatureStore, definition: EventSource, taken: TakenRows) -> None:
-        self.store, self.definition, self.taken = store, definition, taken
+    def __init__(self, project: Project, definition: EventSource, taken: TakenRows) -> None:
+        self.project, self.definition, self.taken = project, definition, taken
         self.forgotten: Forgotten | None = None
         self.own = taken.own  # before the rows have their arrivals
         self.kept: Any = None
@@ -67,8 +67,8 @@ class _Push:
     def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
         """Take the rows, announced at `now` as `opened`, to the log and to those of the source's
         views that can be fed."""
-        store, definition, taken = self.store, self.definition, self.taken
-        views = [v for v in of_source if store.readable(v)]
+        project, definition, taken = self.project, self.definition, self.taken
+        views = [v for v in of_source if project.readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {definition.name!r} as it is defined now; run "
@@ -77,22 +77,22 @@ class _Push:
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
-            with settle.open_claim(store.online, store.project, views, events, now) as claiming:
+            with settle.open_claim(project.online, project.name, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
         arrived = len(events)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
         events = forgotten.left(events)
-        prepared = events_module.prepare(store.project, views, events)
+        prepared = events_module.prepare(project.name, views, events)
         if self.own:
-            settle.check(store.online, prepared)
-        missed(store.online, store.project, [v for v in of_source if v not in views])
+            settle.check(project.online, prepared)
+        missed(project.online, project.name, [v for v in of_source if v not in views])
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
         try:
-            with settle.open_write(store.online, prepared, opened) as writing:
-                self.due = store.push_log.keep(definition, self.kept)
+            with settle.open_write(project.online, prepared, opened) as writing:
+                self.due = project.log.keep(definition, self.kept)
                 self.logged = True
                 done = writing.result()
         except OnlineError as error:
@@ -110,5 +110,5 @@ class _Push:
 
     def find_forgotten(self) -> Forgotten:
         """Who was forgotten of the source's entities, as it is known now."""
-        self.forgotten = self.store.forgotten(self.definition)
+        self.forgotten = self.project.forgotten(self.definition)
         return self.forgotten

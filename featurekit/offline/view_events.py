@@ -82,7 +82,9 @@ def order_key(x: str, type_: Type, depth: int = 0) -> str:
     fields = [f"'n': {item} IS NOT NULL", f"'v': {order_key(item, type_.item, depth + 1)}"]
     if type_.item.base == FLOAT:
         fields.append(f"'s': NOT signbit({item})")
-    return f"list_transform({x}, lambda {item}: {{{', '.join(fields)}}})"
+    # A null comes before [], whatever DuckDB makes of its items.
+    made = f"list_transform({x}, lambda {item}: {{{', '.join(fields)}}})"
+    return f"CASE WHEN {x} IS NOT NULL THEN {made} END"
 
 
 def keys_sql(view: View, alias: str = "") -> str:

@@ -379,7 +379,8 @@ def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
     wanted = type_.duckdb
 
     def value(span: Span | None) -> str:
-        return f"list_transform({expr}, lambda e: {item.value(span)})::{wanted}"
+        made = f"list_transform({expr}, lambda e: {item.value(span)})::{wanted}"
+        return f"CASE WHEN {expr} IS NOT NULL THEN {made} END"
 
     span = None
     if item.span is not None:
@@ -432,33 +433,29 @@ class Summary:
 
 
 def summary_sql(scan: str, columns: Sequence[Column]) -> str:
-    """One aggregate over the scan: rows, bad rows, least and greatest local time in µs."""
+    """One aggregate over the scan: rows, bad rows, and of each span the least and the greatest
+    local time in µs; then what only has to be read."""
     spans = dict.fromkeys(c.reading.span for c in columns if c.reading.span is not None)
     touches = dict.fromkeys(c.reading.touch for c in columns if c.reading.touch is not None)
-    low = [f"min({low})" for low, _ in spans] or ["NULL"]
-    high = [f"max({high})" for _, high in spans] or ["NULL"]
     items = [
         "count(*)",
         f"count(*) FILTER ({bad(columns)})",
-        _pick("least", low),
-        _pick("greatest", high),
+        *(f"{{'low': min({low}), 'high': max({high})}}" for low, high in spans),
         *(f"count(*) FILTER ({touch})" for touch in touches),
     ]
     return f"SELECT {', '.join(items)} FROM {prepared(scan, columns)}"
 
 
-def _pick(function: str, items: list[str]) -> str:
-    return items[0] if len(items) == 1 else f"{function}({', '.join(items)})"
-
-
 def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Column]) -> Summary:
     """Checks every row of the scan in one pass (S1)."""
-    rows, bad_rows, low, high, *_ = fetch(con, summary_sql(scan, columns))[0]
-    span = None
-    if low is not None:
-        start = EPOCH.replace(tzinfo=None)
-        span = (start + low * MICROSECOND, start + high * MICROSECOND)
-    return Summary(rows, bad_rows, span)
+    rows, bad_rows, *more = fetch(con, summary_sql(scan, columns))[0]
+    # A span of no local time is all null, and DuckDB is not asked what the least of nulls is.
+    spans = [s for s in more if isinstance(s, dict) and s["low"] is not None]
+    if not spans:
+        return Summary(rows, bad_rows, None)
+    start = EPOCH.replace(tzinfo=None)
+    low, high = min(s["low"] for s in spans), max(s["high"] for s in spans)
+    return Summary(rows, bad_rows, (start + low * MICROSECOND, start + high * MICROSECOND))
 
 
 def reason_sql(columns: Sequence[Column]) -> str:

@@ -61,6 +61,14 @@ def inspect(
     if not header or doubled:
         what = f"names {sorted(doubled)[0]!r} twice" if doubled else "is empty"
         raise SourceError(f"{path}: its first line {what}; write a header of distinct names")
+    seen: dict[bytes, str] = {}
+    for name in header:  # DuckDB cannot scan what differs in the case of ASCII letters alone
+        other = seen.setdefault(name.encode().lower(), name)
+        if other != name:
+            raise SourceError(
+                f"{path}: its columns {other!r} and {name!r} differ in case alone, and cannot be "
+                "read so; rename one of them"
+            )
     return dict.fromkeys(header, TEXT)
 
 

@@ -13,11 +13,13 @@ import sys
 import threading
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.parser import UsageError
 from featurekit.core.files import check_writable
 from featurekit.core.screen import Screen
+from featurekit.define.proven import duckdb_version
 from featurekit.errors import FeaturekitError
 from featurekit.language import ops
 from featurekit.parity.budget import Budget
@@ -76,7 +78,7 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
 
     with screen.progress() as move:
         reports = replayed(
-            store,
+            store.parts,
             arguments.services,
             store.served(arguments.log),
             budget=arguments.budget,
@@ -98,7 +100,7 @@ def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
     budget: Budget = arguments.budget
     if budget.seconds is not None:
         budget = Budget(seconds=budget.seconds / len(names))
-    checks = [LiveCheck(store, n, seed=arguments.seed, rate=arguments.rate) for n in names]
+    checks = [LiveCheck(store.parts, n, seed=arguments.seed, rate=arguments.rate) for n in names]
     with ExitStack() as stack:
         for check in checks:
             stack.enter_context(closing(check))
@@ -178,23 +180,25 @@ def _watch(watch: Watch, arguments: argparse.Namespace, screen: Screen) -> bool:
             signal.signal(number, handler)
 
 
-def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
-    """Compare every row of the operator table three ways."""
-    from featurekit.parity.modes.operators import check_operators
+def operators(arguments: argparse.Namespace, screen: Screen, state_dir: Path | None) -> bool:
+    """Compare every row of the operator table three ways, and every aggregate; the proof is kept in
+    the state folder, where there is one."""
+    from featurekit.parity.modes.prove import keep_proof, prove
 
     budget: Budget = arguments.budget
     if arguments.inputs is not None:
         rows = sum(arguments.only in key for key in ops.TABLE)
         budget = Budget(values=arguments.inputs * max(rows, 1))
     with screen.progress() as move:
-        report = check_operators(
+        report = prove(
             budget=budget,
             seed=arguments.seed,
             only=arguments.only,
             progress=partial(move, "operators"),
         )
-    if not report.rows:
+    if not report.all:
         raise FeaturekitError(f"no operator's name contains {arguments.only!r}")
+    kept = None if state_dir is None else keep_proof(report, state_dir, only=arguments.only)
     if arguments.html is not None:
         from featurekit.parity.reports.page import write_operators_page
 
@@ -205,6 +209,8 @@ def operators(arguments: argparse.Namespace, screen: Screen) -> bool:
         write_operators_junit(arguments.junit, report)
     screen.document(report.to_dict())
     show_operators(screen, report)
+    if kept is not None:
+        screen.line(f"DuckDB {duckdb_version()}: the proof is kept in {kept}")
     return report.ok
 
 

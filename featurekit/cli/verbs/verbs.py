@@ -481,7 +481,8 @@ def parity(arguments: argparse.Namespace, screen: Screen) -> bool:
 
     modes.check_files(arguments)
     if arguments.mode == "operators":
-        return modes.operators(arguments, screen)
+        folder = _repo_folder(arguments)
+        return modes.operators(arguments, screen, None if folder is None else _state_dir(folder))
     with _store(arguments) as store:
         agree: bool = getattr(modes, arguments.mode)(store, arguments, screen)
     return agree
@@ -507,9 +508,7 @@ def demo(arguments: argparse.Namespace, screen: Screen) -> bool:
 @contextmanager
 def _store(arguments: argparse.Namespace) -> Iterator[FeatureStore]:
     """The feature store of --repo, or of the folder that the shell is in."""
-    folder: Path | None = arguments.repo
-    if folder is None:
-        folder = next((p for p in (Path(), Path("feature_repo")) if (p / _FILE).is_file()), None)
+    folder = _repo_folder(arguments)
     if folder is None:
         raise ConfigError(
             f"no {_FILE} in this folder or in feature_repo; name the repo with --repo, or write "
@@ -519,6 +518,20 @@ def _store(arguments: argparse.Namespace) -> Iterator[FeatureStore]:
 
     with FeatureStore(folder, redis_url=arguments.redis_url) as store:
         yield store
+
+
+def _repo_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder of --repo, or the one that holds a repo where the shell is; None without one."""
+    folder: Path | None = arguments.repo
+    if folder is None:
+        folder = next((p for p in (Path(), Path("feature_repo")) if (p / _FILE).is_file()), None)
+    return folder
+
+
+def _state_dir(folder: Path) -> Path:
+    from featurekit.project.config import load_config
+
+    return folder / load_config(folder).featurekit.state_dir
 
 
 def short(fingerprint: str | None) -> str | None:

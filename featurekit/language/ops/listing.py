@@ -116,7 +116,6 @@ def _of_set(values: Type) -> tuple[Op, ...]:
 def _rows(item: Type) -> tuple[Op, ...]:
     values = list_of(item)
     plain = item != FLOAT
-    both = "{0} IS NOT NULL AND {1} IS NOT NULL"
     return (
         Op("len", (values,), INT, "len({0})", "len({0})"),
         Op("bool", (values,), BOOL, "bool({0})", "(len({0}) > 0)"),
@@ -156,16 +155,14 @@ def _rows(item: Type) -> tuple[Op, ...]:
             (item, values),
             BOOL,
             "among({0}, {1})",
-            f"CASE WHEN {both} THEN list_contains({{1}}, {{0}})"
-            + ("" if plain else " AND NOT isnan({0})")
-            + " END",
+            "list_contains({1}, {0})" + ("" if plain else " AND NOT isnan({0})"),
         ),
         Op(
             "+",
             (values, values),
             values,
             "{0} + {1}",
-            f"CASE WHEN {both} THEN list_concat({{0}}, {{1}}) END",
+            "list_concat({0}, {1})",
         ),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),

@@ -22,7 +22,6 @@ from featurekit.language.ops.table import Op, register
 
 def _rows(key: Type) -> tuple[Op, ...]:
     counts = dict_of(key)
-    known = " AND ".join(f"{{{i}}} IS NOT NULL" for i in range(3))
     return (
         Op("len", (counts,), INT, "len({0})", "cardinality({0})::BIGINT"),
         Op("bool", (counts,), BOOL, "bool({0})", "(cardinality({0}) > 0)"),
@@ -33,7 +32,7 @@ def _rows(key: Type) -> tuple[Op, ...]:
             (counts, key, INT),
             INT,
             "{0}.get({1}, {2})",
-            f"CASE WHEN {known} THEN coalesce({{0}}[{{1}}], {{2}}) END",
+            "coalesce({0}[{1}], {2})",
         ),
         Op("dict.keys", (counts,), list_of(key), "list({0})", "map_keys({0})"),
         Op("dict.values", (counts,), list_of(INT), "list({0}.values())", "map_values({0})"),

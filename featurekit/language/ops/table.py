@@ -6,12 +6,14 @@ calls the Python meaning, vectorised over distinct inputs (R5).
 
 Two rules hold for `sql`, and the tests hold every row to them: where Python raises it is NULL, and
 it is NULL when an argument is NULL. So, as no argument is ever None (R2), NULL *is* the error (R3).
+A row states the first; `Op.template` sees to the second where DuckDB may not.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,37 @@ NAMESPACE: dict[str, Any] = {"math": math, "dt": dt}
 
 # What a well-typed expression of the language can raise; anything else is a bug, not an error (R3).
 ERRORS = (ArithmeticError, ValueError, LookupError)
+
+
+STRICT = frozenset(
+    {
+        *("abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "chr"),
+        *("cos", "cosh", "day", "dayofyear", "encode", "ends_with", "epoch_us", "exp", "floor"),
+        *("gcd", "hex", "hour", "isfinite", "isinf", "isnan", "isodow", "isoyear", "left", "len"),
+        *("length", "ln", "log10", "log2", "lower", "ltrim", "make_date", "make_timestamp", "md5"),
+        *("md5_number_upper", "microsecond", "minute", "month", "nullif", "octet_length", "pow"),
+        *("regexp_full_match", "regexp_matches", "repeat", "replace", "right", "round"),
+        *("round_even", "rtrim", "second", "sha1", "sha256", "signbit", "sin", "sinh", "sqrt"),
+        *("starts_with", "strftime", "strlen", "strpos", "substring", "tan", "tanh", "trim"),
+        *("trunc", "unicode", "upper", "week", "xor", "year"),
+    }
+)
+"""DuckDB's functions that a row may give NULL, because they give NULL for it.
+
+These are of plain values and a fixed number of them, so that DuckDB itself passes NULL on before it
+calls them. Those of lists and maps, and of any number of arguments, have rules of their own, which
+changed from one release to the next: list_contains([], NULL) and map_contains(MAP {}, NULL) are
+NULL in DuckDB 2.0.0 and FALSE in 2.0.1.
+"""
+
+# Keywords are written in capitals; a bracket after a value is a call, too: of an item.
+_CALL = re.compile(r"\b([a-z_][a-z_0-9]*)\(|[\])}](\[)")
+
+
+def lenient_calls(sql: str) -> set[str]:
+    """The functions that a template calls and that are not `STRICT`; "[" for an item's."""
+    calls = _CALL.findall(re.sub(r"'[^']*'", "''", sql))
+    return {name or bracket for name, bracket in calls} - STRICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +119,20 @@ class Op:
     platform: str = ""
 
     def template(self, literals: Sequence[Any] = ()) -> str:
-        """The SQL of the row; `literals` are its literal arguments' values, None for the others."""
+        """The SQL of the row; `literals` are its literal arguments' values, None for the others.
+
+        It is NULL where an argument is, whatever DuckDB's functions give for NULL: where it calls
+        one that is not in `STRICT`, no argument reaches it that is NULL.
+        """
+        made = None
         if self.literal_sql is not None and any(v is not None for v in literals):
-            special = self.literal_sql(*literals)
-            if special is not None:
-                return special
-        return self.sql or "{python}"
+            made = self.literal_sql(*literals)
+        made = made or self.sql or "{python}"
+        if not lenient_calls("".join((made, *self.steps))):
+            return made
+        given = range(len(self.params))
+        tests = [f"{{{i}}} IS NOT NULL" for i in given if i >= len(literals) or literals[i] is None]
+        return f"CASE WHEN {' AND '.join(tests)} THEN {made} END" if tests else made
 
     @property
     def key(self) -> str:

@@ -125,10 +125,7 @@ def _slice_sql(
 ) -> str:
     a = _bound(start, length) if start else "0"
     b = _bound(stop, length) if stop else length
-    # least() skips a NULL.
-    given = " AND ".join(f"{place} IS NOT NULL" for place in (length, start, stop) if place)
-    shown = part.replace("{a}", f"({a})").replace("{n}", f"greatest(({b}) - ({a}), 0)")
-    return f"CASE WHEN {given} THEN {shown} END"
+    return part.replace("{a}", f"({a})").replace("{n}", f"greatest(({b}) - ({a}), 0)")
 
 
 def _near(*places: Any) -> bool:

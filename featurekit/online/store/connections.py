@@ -4,8 +4,8 @@ What a client of redis-py does around a command takes as long as the round trip 
 connection from its pool, asks the socket whether something waits, counts, and gives the connection
 back. So connections are kept between uses, and replies are read from the socket by hiredis. What
 the connections are (their addresses, passwords, timeouts and errors) is redis-py's, and so is a
-reply to MGET that is not plain (an error, a message that was pushed, a connection without such a
-socket): the connection is closed, and the client asks again.
+reply to MGET that is not plain (an error, a message that was pushed): the connection is closed, and
+the client asks again. A connection whose socket is not to be found is read by redis-py.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def received(connection: Any, n: int) -> list[Any]:
     """The next `n` replies. A status is bytes, an error within a reply is an object of redis-py's,
     and an error in the place of a reply is raised."""
     source = getattr(connection, "_sock", None)
-    if source is None:
-        return [connection.read_response() for _ in range(n)]
+    if source is None:  # a redis-py that keeps its socket elsewhere reads from it itself
+        return [connection.read_response(disable_decoding=True) for _ in range(n)]
     parser = hiredis.Reader(
         protocolError=InvalidResponse, replyError=_error_of, notEnoughData=_MORE
     )
@@ -175,9 +175,10 @@ class Connections:
         try:
             connection.send_packed_command([mget(keys)])
             source = getattr(connection, "_sock", None)
+            receive = receiver(keys)
+            found: Values | None = None
             if source is None:
-                raise NotPlain
-            receive, found = receiver(keys), None
+                (found,) = received(connection, 1)
             while found is None:
                 found = receive(_bytes_of(source))
         except BaseException:

@@ -1,4 +1,5 @@
-"""Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5).
+"""Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5);
+and, with them, every aggregate in DuckDB and in Python (`parity.aggregates`).
 
 Each row is asked on the edges of its types, on its own edges and on generated values, with its
 arguments as columns and as literals, and with NULL for each of them in turn.
@@ -36,9 +37,14 @@ _KEPT = 20
 
 @dataclass
 class RowReport:
-    """What one row showed; `differing` are inputs with the three answers: Python, online, SQL."""
+    """What one row of the operator table, or one aggregate, showed.
 
-    op: ops.Op
+    `runs_as` says how DuckDB computes it, `raises` whether it may err; `differing` are inputs with
+    the three answers: Python, online, SQL.
+    """
+
+    runs_as: str
+    raises: bool
     inputs: int = 0
     errors: int = 0
     differing: list[tuple[Row, Any, Any, Any]] = field(default_factory=list)
@@ -46,7 +52,7 @@ class RowReport:
     @property
     def truthful(self) -> bool:
         """Whether `raises` does not deny what was seen."""
-        return self.op.raises or not self.errors
+        return self.raises or not self.errors
 
     @property
     def ok(self) -> bool:
@@ -59,29 +65,50 @@ class RowReport:
         self.errors += other.errors
         self.differing += other.differing
 
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "runs_as": self.runs_as,
+            "inputs": self.inputs,
+            "errors": self.errors,
+            "differing": len(self.differing),
+            "truthful": self.truthful,
+        }
+
 
 @dataclass
 class OperatorsReport:
-    """The whole table; `inputs` are compared three ways, each."""
+    """The whole table, whose `inputs` are compared three ways, each, and the aggregates."""
 
     seed: int
     rows: dict[str, RowReport]
+    aggregates: dict[str, RowReport] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def all(self) -> dict[str, RowReport]:
+        """The rows and the aggregates."""
+        return {**self.rows, **self.aggregates}
 
     @property
     def compared(self) -> int:
         """Inputs compared."""
-        return sum(row.inputs for row in self.rows.values())
+        return sum(row.inputs for row in self.all.values())
 
     @property
     def differing(self) -> int:
-        """Inputs on which the three do not agree."""
-        return sum(len(row.differing) for row in self.rows.values())
+        """Inputs on which the opinions do not agree."""
+        return sum(len(row.differing) for row in self.all.values())
+
+    @property
+    def failed(self) -> list[str]:
+        """The rows and aggregates that do not mean one thing."""
+        return [key for key, row in self.all.items() if not row.ok]
 
     @property
     def ok(self) -> bool:
-        """Whether every row means one thing, and there are some."""
-        return self.compared > 0 and all(row.ok for row in self.rows.values())
+        """Whether all mean one thing, and there are some."""
+        return self.compared > 0 and not self.failed
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -92,16 +119,8 @@ class OperatorsReport:
             "compared": self.compared,
             "differing": self.differing,
             "seconds": round(self.seconds, 3),
-            "operators": {
-                key: {
-                    "runs_as": runs_as(row.op),
-                    "inputs": row.inputs,
-                    "errors": row.errors,
-                    "differing": len(row.differing),
-                    "truthful": row.truthful,
-                }
-                for key, row in self.rows.items()
-            },
+            "operators": {key: row.to_dict() for key, row in self.rows.items()},
+            "aggregates": {key: row.to_dict() for key, row in self.aggregates.items()},
             "differences": [
                 {
                     "operator": key,
@@ -110,7 +129,7 @@ class OperatorsReport:
                     "online": _answer(served),
                     "offline": _answer(sql),
                 }
-                for key, row in self.rows.items()
+                for key, row in self.all.items()
                 for given, wanted, served, sql in row.differing[:3]
             ][:_KEPT],
         }
@@ -127,11 +146,12 @@ def check_operators(
     only: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> OperatorsReport:
-    """Every row whose key contains `only`. So many values are shared out among the rows; with a
-    duration, all rows are gone through again and again, with other values each time."""
+    """The rows of the operator table whose key contains `only`. So many values are shared out among
+    the rows; with a duration, all rows are gone through again and again, with other values."""
     clock = budget.clock()
+    chosen = {key: op for key, op in ops.TABLE.items() if only in key}
     report = OperatorsReport(
-        seed, {key: RowReport(op) for key, op in ops.TABLE.items() if only in key}
+        seed, {key: RowReport(runs_as(op), op.raises) for key, op in chosen.items()}
     )
     if budget.values is not None:
         inputs, edges, groups = _shares(budget.values // max(len(report.rows), 1))
@@ -139,9 +159,9 @@ def check_operators(
         inputs, edges, groups = _ROUND, 1000, 20
     con = connection()
     for n in itertools.count():
-        for i, row in enumerate(report.rows.values()):
+        for i, (key, row) in enumerate(report.rows.items()):
             one = f"{seed}:{n}" if n else str(seed)
-            row.add(check(row.op, inputs, con=con, seed=one, edges=edges, groups=groups))
+            row.add(check(chosen[key], inputs, con=con, seed=one, edges=edges, groups=groups))
             if progress is not None:
                 progress(i + 1, len(report.rows))
             if budget.values is None and not clock.left(report.compared) and n:
@@ -172,7 +192,7 @@ def check(
     At most `edges` of the product of its types' edges are drawn, and `groups` of its literals.
     """
     con = con or connection()
-    report = RowReport(op)
+    report = RowReport(runs_as(op), op.raises)
     rng = random.Random(f"{seed}:{op.key}")
     chosen = list(_literal_groups(op, rng))
     if len(chosen) > groups:
@@ -180,7 +200,7 @@ def check(
     for literals in chosen:
         size = max(-(-inputs // len(chosen)), 60)
         rows = list(_rows(op, literals, size, edges // len(chosen) + 50, rng))
-        _compare(con, report, rows, literals)
+        _compare(con, op, report, rows, literals)
     return report
 
 
@@ -204,10 +224,11 @@ def connection() -> Any:
 # --- three ways -----------------------------------------------------------------------------------
 
 
-def _compare(con: Any, report: RowReport, rows: list[Row], literals: dict[int, Any]) -> None:
+def _compare(
+    con: Any, op: ops.Op, report: RowReport, rows: list[Row], literals: dict[int, Any]
+) -> None:
     import duckdb
 
-    op = report.op
     function = _function(op, literals)
     body, online = op.body(), to_python(function)
     columns = [i for i in range(len(op.params)) if i not in literals]
@@ -261,12 +282,12 @@ def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]
     register_python_ops(con, lowering.python_ops)
     arrays = {"n": pa.array(range(len(rows)), pa.int64())}
     for i, param in zip(columns, function.params, strict=True):
-        values = [_stored(row[i]) for row in rows]
-        arrays[param.name] = pa.array(values, _arrow(param.type))
+        values = [stored(row[i]) for row in rows]
+        arrays[param.name] = pa.array(values, arrow(param.type))
     con.register("inputs", pa.table(arrays))
     query = f"SELECT {made.sql.text} FROM {lowering.wrap('inputs')} ORDER BY n"
     found = con.execute(query).fetchall()
-    return [_read(value, function.returns) for (value,) in found]
+    return [read(value, function.returns) for (value,) in found]
 
 
 _CLASSES: dict[str, type] = {
@@ -300,36 +321,42 @@ def bits(value: Any) -> Any:
             return type(value).__name__, value
 
 
-def _arrow(type_: Type) -> Any:
+def arrow(type_: Type) -> Any:
+    """The Arrow type of a column of such values as a source is read into."""
     import pyarrow as pa
 
     if type_.item is not None:
-        item = _arrow(type_.item)
+        item = arrow(type_.item)
         return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
     if type_.name == "datetime":
         return pa.timestamp("us")
     return pa.int64() if type_.name == "timedelta" else type_.arrow
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
+    """A value as an `arrow` column takes it."""
     match value:
         case dt.datetime():
             return value.astimezone(dt.UTC).replace(tzinfo=None)
         case dt.timedelta():
             return value // MICROSECOND
         case list():
-            return [_stored(v) for v in value]
+            return [stored(v) for v in value]
         case dict():
-            return [(_stored(k), n) for k, n in value.items()]
+            return [(stored(k), n) for k, n in value.items()]
         case _:
             return value
 
 
-def _read(value: Any, type_: Type) -> Any:
+def read(value: Any, type_: Type) -> Any:
+    """A value of the type that DuckDB gave, as Python has it."""
     if value is None:
         return None
+    if type_.name == "dict":
+        assert type_.item is not None
+        return {read(k, type_.item): n for k, n in value.items()}
     if type_.item is not None:
-        return [_read(v, type_.item) for v in value]
+        return [read(v, type_.item) for v in value]
     if type_.name == "datetime":
         return value.replace(tzinfo=dt.UTC)
     return value * MICROSECOND if type_.name == "timedelta" else value
@@ -364,6 +391,13 @@ def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
     for row in rng.sample(op.edges, min(len(op.edges), 3)):
         if _plain(row):
             yield dict(enumerate(row))
+
+
+def literal_arguments(op: ops.Op) -> Iterator[Row]:
+    """Of each way in which a call may be written that the row is asked on: its arguments' values
+    where they are literals, None where they are not."""
+    for literals in _literal_groups(op, random.Random(op.key)):
+        yield tuple(literals.get(i) for i in range(len(op.params)))
 
 
 def _plain(values: Row) -> bool:

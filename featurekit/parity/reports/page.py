@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from featurekit import __version__
 from featurekit.core.files import write_whole
+from featurekit.core.version import VERSION
 
 Found = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
 
 def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     """The page of what `OperatorsReport.to_dict` gives."""
-    rows = found["operators"]
+    rows = {**found["operators"], **found["aggregates"]}
     lies = sum(not row["truthful"] for row in rows.values())
     verdict, said = _verdict(found["compared"], found["differing"], 0)
     if lies and verdict == "good":
@@ -66,7 +66,8 @@ def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     facts = [
         ("inputs compared", f"{found['compared']:,}"),
         ("differ", f"{found['differing']:,}"),
-        ("operators", f"{len(rows):,}"),
+        ("operators", f"{len(found['operators']):,}"),
+        ("aggregates", f"{len(found['aggregates']):,}"),
         ("took", f"{found['seconds']:.1f} s"),
         ("mode", found["mode"]),
         ("seed", str(found["seed"])),
@@ -128,7 +129,7 @@ def _document(
     kind, said = verdict
     body = [
         f'<header><h1>Parity <span class="badge {kind}">{said}</span></h1>',
-        f"<p>{_when(made_at)}, featurekit {_text(__version__)}. {told}</p>",
+        f"<p>{_when(made_at)}, featurekit {_text(VERSION)}. {told}</p>",
         "<dl class='facts'>",
         *(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts),
         f"</dl>{contents}</header><main id='main'>",

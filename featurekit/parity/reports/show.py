@@ -71,16 +71,17 @@ def _age(us: int | None) -> str | None:
 
 
 def show_operators(screen: Screen, report: OperatorsReport) -> None:
-    """A line for each row of the operator table, and what differs."""
+    """A line for each row of the operator table and each aggregate, and what differs."""
     found = report.to_dict()
+    rows = {**found["operators"], **found["aggregates"]}
     screen.table(
         ("operator", "runs as", "inputs", "errors", "differ"),
         [
             (key, row["runs_as"], row["inputs"], row["errors"], row["differing"])
-            for key, row in found["operators"].items()
+            for key, row in rows.items()
         ],
     )
-    for key, row in found["operators"].items():
+    for key, row in rows.items():
         if not row["truthful"]:
             screen.line(f"{key}: the table says that it never errs, and it does", style="bold red")
     for one in found["differences"]:
@@ -89,7 +90,8 @@ def show_operators(screen: Screen, report: OperatorsReport) -> None:
             screen.line(f"  {path:8} {one[path]}")
     verdict = "every bit agrees" if report.ok else f"{report.differing} differ"
     screen.line(
-        f"{len(report.rows)} operators, {report.compared} inputs three ways in "
+        f"{len(report.rows)} operators and {len(report.aggregates)} aggregates, "
+        f"{report.compared} inputs in "
         f"{report.seconds:.1f} s: {verdict}",
         style="green" if report.ok else "bold red",
     )

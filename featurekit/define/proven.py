@@ -1,0 +1,139 @@
+"""On which versions of DuckDB every operator and aggregate was proven: by the release, and here.
+
+What DuckDB gives, for NULL above all, changes even in its patch releases. `proven.json` is the
+release's list; `featurekit parity operators` proves another version on this machine, and the proof
+is kept in the state folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.timezones import tzdata_version
+from featurekit.core.types import FLOAT
+from featurekit.errors import UnprovenEngine
+
+LIST = Path(__file__).with_name("proven.json")
+
+_said: set[str] = set()
+_MOST_NAMED = 5
+
+
+def duckdb_version() -> str:
+    """The version of DuckDB that is installed; DuckDB is not loaded for it."""
+    return version("duckdb")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what computes training sets, for manifests: DuckDB, Arrow, tzdata (F2)."""
+    return {"duckdb": duckdb_version(), "arrow": version("pyarrow"), "tzdata": tzdata_version()}
+
+
+def machine() -> str:
+    """The platform for which a proof holds, as in "Linux x86_64 glibc 2.36, Python 3.11"."""
+    kind = " ".join(p for p in (platform.system(), platform.machine(), *platform.libc_ver()) if p)
+    return f"{kind}, Python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+def proven_versions() -> list[str]:
+    """The versions of DuckDB that this release was proven on."""
+    return list(json.loads(LIST.read_text(encoding="utf-8"))["duckdb"])
+
+
+def proof_path(state_dir: Path) -> Path:
+    """Where the proof of the installed DuckDB is kept in a state folder."""
+    return state_dir / "proofs" / f"duckdb-{duckdb_version()}.json"
+
+
+def proof(state_dir: Path) -> dict[str, Any] | None:
+    """The proof of the installed DuckDB that is kept in a state folder; None where there is none,
+    or none of these operators on this platform."""
+    try:
+        found: dict[str, Any] = json.loads(proof_path(state_dir).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = found.get("fingerprint") == fingerprint() and found.get("platform") == machine()
+    return found if same else None
+
+
+def warn_unproven(state_dir: Path) -> None:
+    """Warn, once a process, where the installed DuckDB was proven neither by the release nor here,
+    or failed here."""
+    message = _unproven(state_dir)
+    if message is not None and message not in _said:
+        _said.add(message)
+        warnings.warn(message, UnprovenEngine, stacklevel=3)
+
+
+def _unproven(state_dir: Path) -> str | None:
+    known, here = proven_versions(), proof(state_dir)
+    name = f"DuckDB {duckdb_version()}"
+    if here is not None and not here["ok"]:
+        failed = here["failed"]
+        more = f" and {len(failed) - _MOST_NAMED} more" if len(failed) > _MOST_NAMED else ""
+        return (
+            f"{name} FAILED its proof here: {', '.join(failed[:_MOST_NAMED])}{more} do not give "
+            "Python's bits, so that training data may differ from what is served; install DuckDB "
+            f"{' or '.join(known)} (`featurekit parity operators` shows what differs)"
+        )
+    if here is not None or duckdb_version() in known:
+        return None
+    return (
+        f"{name} is none of the versions that this featurekit was proven on ({', '.join(known)}); "
+        "run `featurekit parity operators`, which proves every operator and aggregate here"
+    )
+
+
+@functools.cache
+def fingerprint() -> str:
+    """A hash of the SQL of every operator and aggregate: a proof holds for these alone."""
+    digest = hashlib.sha256()
+    for text in (*_operators(), *_aggregates()):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _operators() -> Iterator[str]:
+    from featurekit.language.ops import TABLE
+    from featurekit.language.ops.table import EDGES
+
+    for key, op in TABLE.items():
+        yield repr((key, op.python, op.template(), op.steps))
+        if op.literal_sql is None:
+            continue
+        for row in (*op.edges, *zip(*(EDGES[t] for t in op.params), strict=False)):
+            for i in op.literals or range(len(op.params)):
+                literals = [v if j == i else None for j, v in enumerate(row)]
+                if op.check is None or op.check(*literals) is None:
+                    yield op.template(literals)
+
+
+def _aggregates() -> Iterator[str]:
+    from featurekit.aggregates import BY_NAME, exact
+    from featurekit.aggregates.base import Column
+    from featurekit.errors import DefinitionError
+    from featurekit.language.ops.table import EDGES
+
+    own: dict[str, Any] = {"n": 2, "k": 2, "q": 0.5}
+    floats = (exact.FloatColumn(10, (), True, True, 32), exact.FloatColumn(None, (1, 2), True))
+    lists = exact.FloatColumn(None, tuple(range(9)))
+    for name, kind in BY_NAME.items():
+        params = {p: v for p, v in own.items() if p in kind.__dataclass_fields__}
+        one = kind("x", window="1d", **params)
+        for type_ in EDGES:
+            try:
+                one.result(type_)
+            except DefinitionError:
+                continue
+            for column in (*floats, lists) if type_ == FLOAT else (None,):
+                sql = one.sql(Column("e.x", type_, "e.__o", column), "TRUE")
+                yield repr((name, str(type_), sql.parts, sql.value, sql.error, sql.helpers))
