@@ -38,18 +38,19 @@ def send(connection: Any, commands: Sequence[bytes]) -> None:
     connection.send_packed_command([b"".join(commands)], check_health=False)
 
 
-def received(connection: Any, n: int) -> list[Any]:
-    """The next `n` replies. A status is bytes, an error within a reply is an object of redis-py's,
-    and an error in the place of a reply is raised."""
+def incoming(connection: Any, n: int) -> Iterator[Any]:
+    """The next `n` replies, each as soon as it is there. A status is bytes, an error within a reply
+    is an object of redis-py's, and an error in the place of a reply is raised."""
     source = getattr(connection, "_sock", None)
     if source is None:  # a redis-py that keeps its socket elsewhere reads from it itself
-        return [connection.read_response(disable_decoding=True) for _ in range(n)]
+        for _ in range(n):
+            yield connection.read_response(disable_decoding=True)
+        return
     parser = hiredis.Reader(
         protocolError=InvalidResponse, replyError=_error_of, notEnoughData=_MORE
     )
-    found: list[Any] = []
     unasked = False
-    while len(found) < n:
+    while n:
         reply = parser.gets()
         if reply is _MORE:
             parser.feed(_bytes_of(source))
@@ -58,10 +59,15 @@ def received(connection: Any, n: int) -> list[Any]:
         elif isinstance(reply, RedisError):
             raise reply
         else:
-            found.append(reply)
-    if unasked or parser.has_data():
-        connection.mark_for_reconnect()  # redis-py knows what to do about such a message
-    return found
+            n -= 1
+            if not n and (unasked or parser.has_data()):
+                connection.mark_for_reconnect()  # redis-py knows what to do about such a message
+            yield reply
+
+
+def received(connection: Any, n: int) -> list[Any]:
+    """The next `n` replies, when all are there; see `incoming`."""
+    return list(incoming(connection, n))
 
 
 def asked(connection: Any, commands: Sequence[bytes]) -> list[Any]:

@@ -15,6 +15,7 @@ from featurekit.online.store.connections import (
     AsyncConnections,
     Connections,
     asked,
+    incoming,
     received,
     send,
 )
@@ -211,16 +212,16 @@ class RedisStore:
         groups = [range(n, min(n + _GROUP, len(keys))) for n in range(0, len(keys), _GROUP)]
         left: list[int] = []
         with self._connections.one() as connection:
-            sent = 0
+            sent, replies = 0, incoming(connection, len(groups))
             for done, group in enumerate(groups):
                 if sent <= min(done + _AHEAD - _TOGETHER, len(groups) - 1):
                     parts: list[Any] = []
                     for pairs in groups[sent : sent + _TOGETHER]:
                         parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
                         parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
-                    connection.send_packed_command([b"".join(parts)], check_health=False)
+                    send(connection, parts)
                     sent += _TOGETHER
-                if not connection.read_response():
+                if not next(replies):
                     left += group
         return left
 
