@@ -17,7 +17,7 @@ from featurekit.offline.events import EventRows
 from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
-from featurekit.online.lookup.view import Columns
+from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.parity.compare import Answers
@@ -141,7 +141,7 @@ class Online:
         """Fill the view's states with what arrived in (after, until], read by DuckDB."""
         materialize_view(con, self.store, PROJECT, view, events, after=after, until=until)
 
-    def ask(self, rows: Sequence[Mapping[str, Any]], instants: Sequence[int]) -> list[Columns]:
+    def ask(self, rows: Sequence[Mapping[str, Any]], instants: Sequence[int]) -> list[RowAnswer]:
         """Each row's outputs, values and statuses, as of its own instant. OnlineError where a row
         is refused."""
         return self._lookups.lookup(rows, instants)[2]
@@ -154,7 +154,7 @@ def answer_from(
     found: Mapping[bytes, bytes | None],
     request: dict[str, Any],
     at: int,
-) -> Columns:
+) -> RowAnswer:
     """A row's outputs from the states that were `found` in a live store, read again where a push
     was faster than the second read of a large state. AsOfTooOld where something arrived after
     `at`."""

@@ -17,13 +17,14 @@ from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, Service, View
 from featurekit.errors import DefinitionError, FeaturekitError, OnlineError
 from featurekit.language.ir import Function
-from featurekit.language.trace import sql_value, trace
+from featurekit.language.trace import trace
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.parity.bench import Bench, bench
 from featurekit.parity.compare import Stated
 from featurekit.parity.diagnose.counted import Counted, counted
 from featurekit.parity.diagnose.explanation import Explanation, Node, Seen
 from featurekit.parity.diagnose.known import KnownRows, held_online, identity
+from featurekit.parity.diagnose.parting import sql_value
 from featurekit.parity.diagnose.rules import interval, left_out, order, slot_of
 from featurekit.parity.diagnose.steps import definition, steps_of
 from featurekit.parity.paths import Asked, Offline

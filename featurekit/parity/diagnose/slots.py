@@ -8,11 +8,12 @@ from typing import Any
 from featurekit.define.plan import View
 from featurekit.language.ir import Function
 from featurekit.language.to_python import to_python
-from featurekit.language.trace import first_parting, trace
+from featurekit.language.trace import trace
 from featurekit.parity.compare import bits, parts, shown
 from featurekit.parity.diagnose.causes import OF_VALUES, of_node, of_stated, of_values, raw
 from featurekit.parity.diagnose.counted import slot_values
 from featurekit.parity.diagnose.diagnosis import FEW, said_of
+from featurekit.parity.diagnose.parting import first_parting
 from featurekit.parity.diagnose.trial import Told, Trial
 
 
