@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.types import instant
@@ -23,7 +24,7 @@ from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
-from featurekit.parity.budget import Budget
+from featurekit.parity.check import Check
 from featurekit.parity.compare import Stated, bits
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.paths import Asked, Offline, Online
@@ -41,25 +42,19 @@ _ROUND = 50_000
 _TURNS = (0.25, 0.5, 0.75)
 
 
-def check_parity(
-    project: Project,
-    service: Service,
-    *,
-    budget: Budget,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """See `FeatureStore.check_parity`. A budget of time is used up by rounds of `_ROUND` values,
-    each with questions of its own."""
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of a check. A budget of time is used up by rounds of `_ROUND` values, each with
+    questions of its own."""
+    budget, progress = check.most(100_000), check.progress
     clock = budget.clock()
-    report = Report(service.name, seed)
+    report = Report(service.name, check.seed)
     if budget.values is not None:
-        _round(project, service, report, budget.values, random.Random(seed), progress)
+        _round(project, service, report, budget.values, random.Random(check.seed), progress)
     else:
         rounds = itertools.count()
         while clock.left(report.compared):
             before = report.compared
-            rng = random.Random(f"{seed}:{next(rounds)}")
+            rng = random.Random(f"{check.seed}:{next(rounds)}")
             _round(project, service, report, _ROUND, rng, progress)
             if report.compared == before:
                 break  # no source holds an event
@@ -73,7 +68,7 @@ def _round(
     report: Report,
     values: int,
     rng: random.Random,
-    progress: Callable[[int, int], None] | None,
+    progress: Advance | None,
 ) -> None:
     con = project.connect()
     try:

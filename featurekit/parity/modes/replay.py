@@ -19,6 +19,7 @@ from featurekit.define.plan import Service
 from featurekit.errors import RegistryError
 from featurekit.log.served.block import ServedBlock, ServedHead
 from featurekit.parity.budget import Budget
+from featurekit.parity.check import Check
 from featurekit.parity.compare import Answers, parting
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.lag import KnownEvents, from_online
@@ -41,6 +42,20 @@ class _Rows:
     head: ServedHead
     blocks: list[ServedBlock] = field(default_factory=list)
     rows: int = 0
+
+
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of what the serving log holds of one service; without a budget, of all of it."""
+    progress = check.progress
+    (report,) = replay(
+        project,
+        [service.name],
+        project.served(check.log),
+        budget=None if check.budget is None else check.most(1),
+        seed=check.seed,
+        progress=None if progress is None else lambda done: progress(done, done),
+    )
+    return report
 
 
 def replay(

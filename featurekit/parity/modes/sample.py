@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from featurekit.errors import NotServed, OnlineError
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.parity.budget import Budget
+from featurekit.parity.check import Check
 from featurekit.parity.compare import Answers, parting
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.lag import KnownEvents, from_online, inputs
@@ -43,6 +45,13 @@ _ROWS, _MANY = 100_000, 5_000
 _EXPLAINED = 20_000
 _TRIES = 3
 _POLL_S, _PATIENCE_S, _DIAGNOSING_S = 0.05, 10.0, 20.0
+
+
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of one check of the version of a service that is live."""
+    live = LiveCheck(project, service.name, seed=check.seed, workers=check.workers)
+    with closing(live):
+        return live.run(check.most(100_000), progress=check.progress)
 
 
 class LiveCheck:

@@ -35,6 +35,7 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
 from featurekit.parity.budget import Budget, Clock
+from featurekit.parity.check import Check
 from featurekit.parity.compare import Answers, differing_values, parting, values
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.fuzz.world import Course, Draft, Drafts, Row, Step
@@ -43,6 +44,7 @@ from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, lenient
+from featurekit.project.project import Project
 from featurekit.sources import read_events
 from featurekit.sources.rows import as_pushed
 
@@ -323,6 +325,18 @@ def _connect() -> Any:
 
 
 # --- many worlds ----------------------------------------------------------------------------------
+
+
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of a check of one service, by the schemas of the repo's sources."""
+    return fuzz(
+        service,
+        project.repo.sources,
+        budget=check.most(1_000_000),
+        seed=check.seed,
+        workers=check.workers,
+        progress=check.progress,
+    )
 
 
 def fuzz(
