@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.sql import quote
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
@@ -24,7 +25,6 @@ from featurekit.sources.check import (
     found_hint,
     instant_column,
     numbered,
-    quoted,
     select_sql,
     summarise,
     unreadable,
@@ -90,11 +90,11 @@ def load_frame(
             drop_bad=False,
             also='"__source_row"::BIGINT AS "__rid", ',
         )
-        fetch(con, f"CREATE TEMP TABLE {quoted(name)} AS {select}")
+        fetch(con, f"CREATE TEMP TABLE {quote(name)} AS {select}")
     finally:
         if scan.path is None:
             con.unregister(f"{name}_arrow")
-    return EntityFrame(quoted(name), summary.rows, frame, scan.arrow, scan.path)
+    return EntityFrame(quote(name), summary.rows, frame, scan.arrow, scan.path)
 
 
 def _refuse(reason: str) -> EntityFrameError:
@@ -122,7 +122,7 @@ def _scan(
         arrow = arrow_table_of(frame, refuse=_refuse)
         table, found = _plain_table(frame, arrow, wanted, timezone)
     con.register(registered, table)
-    sql = quoted(registered)
+    sql = quote(registered)
     types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
     return _Scan(sql, {**types, **found}, arrow=arrow)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import not_among
+from featurekit.core.sql import quote, text_literal
 from featurekit.core.timezones import local_limits_us, utc_us_sql
 from featurekit.core.types import (
     BEYOND_FLOAT32,
@@ -83,14 +84,14 @@ class Column:
         """The select item of the canonical value."""
         build = self.reading.micros if self.as_micros else self.reading.value
         assert build is not None, self.name
-        return f"{build(span)} AS {quoted(self.name)}"
+        return f"{build(span)} AS {quote(self.name)}"
 
     @property
     def problems(self) -> tuple[tuple[str, str], ...]:
         """The reading's problems, and null where the type has none."""
         if self.type.optional:
             return self.reading.problems
-        return ((f"{quoted(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
+        return ((f"{quote(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +112,10 @@ def _null_reason(column: Column) -> str:
     return "null as an instant" if column.as_micros else f"null in a column declared {column.type}"
 
 
-def quoted(name: str) -> str:
-    """The identifier `name` in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """The string `text` in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def path_list(paths: Sequence[str]) -> str:
     """The paths as a DuckDB list, each a glob that matches only itself."""
     escaped = ("".join(f"[{c}]" if c in "*?[" else c for c in path) for path in paths)
-    return f"[{', '.join(map(literal, escaped))}]"
+    return f"[{', '.join(map(text_literal, escaped))}]"
 
 
 def first_line(error: Exception) -> str:
@@ -402,7 +393,7 @@ def _among(how: Reading, type_: Type) -> Reading:
     """The reading of a type with choices: any other value is bad."""
     if type_.choices is None:
         return how
-    shown = ", ".join(literal(c) if isinstance(c, str) else str(c) for c in type_.choices)
+    shown = ", ".join(text_literal(c) if isinstance(c, str) else str(c) for c in type_.choices)
     return replace(
         how, problems=(*how.problems, (f"{how.value(None)} NOT IN ({shown})", not_among(type_)))
     )
@@ -413,7 +404,7 @@ def prepared(scan: str, columns: Sequence[Column]) -> str:
     wanted = dict(pair for column in columns for pair in column.reading.prepared)
     if not wanted:
         return scan
-    items = ", ".join(f"{sql} AS {quoted(alias)}" for alias, sql in wanted.items())
+    items = ", ".join(f"{sql} AS {quote(alias)}" for alias, sql in wanted.items())
     return f"(SELECT *, {items} FROM {scan})"
 
 
@@ -461,7 +452,7 @@ def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Colum
 def reason_sql(columns: Sequence[Column]) -> str:
     """Why a row is bad: its first fault, as "column: reason"."""
     cases = " ".join(
-        f"WHEN {condition} THEN {literal(f'{column.origin}: {reason}')}"
+        f"WHEN {condition} THEN {text_literal(f'{column.origin}: {reason}')}"
         for column in columns
         for condition, reason in column.problems
     )
@@ -491,7 +482,7 @@ def first_bad(
     row, index = rows[0]
     origin, _, reason = faults[index]
     shown = fetch(
-        con, f"SELECT {quoted(origin)}::VARCHAR FROM {numbered(scan)} WHERE {ROW} = {row} LIMIT 1"
+        con, f"SELECT {quote(origin)}::VARCHAR FROM {numbered(scan)} WHERE {ROW} = {row} LIMIT 1"
     )[0][0]
     return BadRow(row, origin, reason, None if shown is None else shortened(repr(shown)))
 
@@ -520,13 +511,13 @@ def column(
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
     """The column `name` read from `origin`, or None where the found type does not fit."""
-    how = read(quoted(origin), found, type_, zone_name=zone_name)
+    how = read(quote(origin), found, type_, zone_name=zone_name)
     return None if how is None else Column(name, origin, type_, _among(how, type_))
 
 
 def op_column(made: Column) -> Column:
     """The column of ops, in which whatever is neither upsert nor delete is bad (T7)."""
-    wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(literal, OPS))})"
+    wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(text_literal, OPS))})"
     problems = (*made.reading.problems, (wrong, NO_OP))
     return replace(made, reading=replace(made.reading, problems=problems))
 
@@ -540,5 +531,5 @@ def instant_column(
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
     """The column `name` of microseconds UTC, never null, read from `origin`."""
-    how = read(quoted(origin), found, DATETIME, zone_name=zone_name)
+    how = read(quote(origin), found, DATETIME, zone_name=zone_name)
     return None if how is None else Column(name, origin, DATETIME, how, as_micros=True)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
 from featurekit.errors import SourceError
 from featurekit.sources.check import (
@@ -19,10 +20,8 @@ from featurekit.sources.check import (
     Reading,
     Span,
     fetch,
-    literal,
     naive,
     path_list,
-    quoted,
     shortened,
 )
 
@@ -78,7 +77,7 @@ def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
 
 
 def _scan(paths: Sequence[str], found: Mapping[str, str], *options: str) -> str:
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in found)
+    columns = ", ".join(f"{text_literal(name)}: 'VARCHAR'" for name in found)
     fixed = (
         "header=true, auto_detect=false, delim=',', quote='\"', escape='\"', nullstr='', "
         "allow_quoted_nulls=false, hive_partitioning=false, union_by_name=false"
@@ -96,18 +95,18 @@ def undecodable(
     options = (
         "ignore_errors=true",
         "store_rejects=true",
-        f"rejects_table={literal(errors)}",
-        f"rejects_scan={literal(scans)}",
+        f"rejects_table={text_literal(errors)}",
+        f"rejects_scan={text_literal(scans)}",
     )
-    every = " OR ".join(f"{quoted(name)} IS NULL" for name in found)
+    every = " OR ".join(f"{quote(name)} IS NULL" for name in found)
     fetch(con, f"SELECT count(*) FILTER ({every}) FROM {_scan([path], found, *options)}")
     rows = fetch(
         con,
-        f"SELECT line, column_name, error_message, csv_line FROM {quoted(errors)} "
+        f"SELECT line, column_name, error_message, csv_line FROM {quote(errors)} "
         "ORDER BY line, error_message",
     )
-    fetch(con, f"DROP TABLE {quoted(errors)}")
-    fetch(con, f"DROP TABLE {quoted(scans)}")
+    fetch(con, f"DROP TABLE {quote(errors)}")
+    fetch(con, f"DROP TABLE {quote(scans)}")
     faults: dict[int, tuple[BadRow, dict[str, Any]]] = {}
     for line, name, message, text in rows:
         shown = shortened(repr(text))
@@ -148,7 +147,7 @@ def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | 
 
 def _parsed(expr: str, pattern: str, value: str, reason: str) -> Reading:
     # The pattern is the rule: DuckDB's casts take '2.5' and '1_0' for ints.
-    fits = f"regexp_full_match({expr}, {literal(pattern)})"
+    fits = f"regexp_full_match({expr}, {text_literal(pattern)})"
     misfit = f"{expr} IS NOT NULL AND (NOT {fits} OR ({value}) IS NULL)"
     return Reading(lambda _: value, ((misfit, reason),))
 
@@ -160,7 +159,7 @@ def _instant(expr: str, zone_name: str) -> Reading:
     """
     inner = expr.strip('"')
     local, instant = f'"__local_{inner}"', f'"__instant_{inner}"'
-    parts = f"regexp_extract({expr}, {literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
+    parts = f"regexp_extract({expr}, {text_literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
     time = f"CASE WHEN {parts}.t = '' THEN '00:00' ELSE {parts}.t END"
     seconds = f"CASE WHEN {parts}.s = '' THEN '00' ELSE {parts}.s END"
     whole = f"TRY_CAST({parts}.d || ' ' || {time} || ':' || {seconds} AS TIMESTAMP)"

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
@@ -30,11 +31,9 @@ from featurekit.sources.check import (
     first_line,
     found_hint,
     instant_column,
-    literal,
     numbered,
     op_column,
     prepared,
-    quoted,
     reason_sql,
     select_sql,
     summarise,
@@ -139,7 +138,7 @@ def read_events(
             while len(_CACHE) > _CACHE_SIZE:
                 _CACHE.popitem(last=False)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    relation = quoted(f"__events_{source.name}_{digest}")
+    relation = quote(f"__events_{source.name}_{digest}")
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
     return CheckedFiles(relation, checked.rows, checked.quarantined, files)
 
@@ -456,7 +455,7 @@ def _keep(
         for part in faulty
         for path in part.paths
     )
-    fetch(con, f"COPY ({selects}) TO {literal(str(part_file))} (FORMAT parquet)")
+    fetch(con, f"COPY ({selects}) TO {text_literal(str(part_file))} (FORMAT parquet)")
     part_file.replace(target)
     return [str(target)]
 
@@ -468,8 +467,8 @@ def _folded(part: _Part) -> set[str]:
 def _bad_select(path: str, scan: str, columns: Sequence[Column], *, reason: str) -> str:
     """The bad rows of a file as they stand in it, with its path, their number and reason."""
     helpers = dict.fromkeys(alias for c in columns for alias, _ in c.reading.prepared)
-    hidden = f" EXCLUDE ({', '.join(map(quoted, helpers))})" if helpers else ""
+    hidden = f" EXCLUDE ({', '.join(map(quote, helpers))})" if helpers else ""
     return (
-        f'SELECT {literal(path)} AS "__source_file", *{hidden}, {reason_sql(columns)} '
-        f"AS {quoted(reason)} FROM {prepared(numbered(scan), columns)} WHERE {bad(columns)}"
+        f'SELECT {text_literal(path)} AS "__source_file", *{hidden}, {reason_sql(columns)} '
+        f"AS {quote(reason)} FROM {prepared(numbered(scan), columns)} WHERE {bad(columns)}"
     )
