@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.keys import entity_key
+from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import Type
 from featurekit.define.definitions import EventSource, FeatureView
@@ -28,14 +28,6 @@ from featurekit.project.registry import Tombstone
 
 _BLOCK = 64
 _TABLES = itertools.count()
-_PART = {
-    "int": "encode('i' || {k}::VARCHAR)",
-    "str": "encode('s' || {k})",
-    "bool": "encode(CASE WHEN {k} THEN 'b1' ELSE 'b0' END)",
-    "bytes": "encode('x') || {k}",
-    "datetime": "encode('t' || epoch_us({k})::VARCHAR)",
-    "date": "encode('d' || {k}::VARCHAR)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +48,8 @@ class Secret:
 
     def digest_sql(self, entity: str, keys: Mapping[str, Type]) -> tuple[str, list[bytes]]:
         """The same hash of the columns that bear the keys' names, and the parameters of its SQL."""
-        message = f"encode({text_literal(entity)} || chr(0))"
-        for name in sorted(keys):
-            part = _PART[keys[name].name].format(k=quote(name))
-            message += f" || encode(octet_length({part})::VARCHAR || ':') || ({part})"
+        key = entity_key_sql({name: keys[name] for name in sorted(keys)})
+        message = f"encode({text_literal(entity)} || chr(0)) || {key}"
         padded = self.value.ljust(_BLOCK, b"\0")
         inner, outer = (bytes(b ^ pad for b in padded) for pad in (0x36, 0x5C))
         return f"sha256(?::BLOB || unhex(sha256(?::BLOB || {message})))", [outer, inner]
