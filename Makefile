@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench ci
+.PHONY: help demo test lint types format bench lock ci
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ format: ## Rewrite the code in the house's format
 
 bench: ## Measure beside peers and write benchmarks.html
 	@./run bench --html benchmarks.html
+
+lock: ## Write locks/ anew, with the newest versions that pyproject.toml allows
+	@./run lock
 
 ci: ## What the build server runs: the tests in a fresh environment
 	@.ci/run

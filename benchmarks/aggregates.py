@@ -16,7 +16,8 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.measure import OURS, Result, arguments, seconds, show
+from benchmarks.measure import OURS, Result, arguments, seconds
+from benchmarks.report import show
 from featurekit import aggregates
 from featurekit.aggregates import (
     Aggregate,

@@ -87,7 +87,7 @@ def checked(customers: int, runs: int) -> list[Report]:
             store.apply()
             store.materialize()
             budget = Budget(values=customers * 19)
-            with closing(LiveCheck(store, "shop", rate=10**9)) as check:
+            with closing(LiveCheck(store.parts, "shop", rate=10**9)) as check:
                 reports = [check.run(budget) for _ in range(runs)]
     assert all(report.ok and not report.lagging for report in reports)
     return reports

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -157,15 +156,3 @@ def arguments(description: str, sizes: dict[str, int]) -> argparse.Namespace:
     parsed = parser.parse_args()
     parsed.rows = sizes[parsed.size]
     return parsed
-
-
-def show(results: Sequence[Result], *, as_json: bool) -> None:
-    """Print the results of a benchmark that is run alone."""
-    if as_json:
-        print(json.dumps([r.document() for r in results], indent=2))
-        return
-    from rich.console import Console
-
-    from benchmarks.report import table
-
-    Console().print(table(results))

@@ -48,6 +48,16 @@ def table(results: Sequence[Result]) -> Table:
     return made
 
 
+def show(results: Sequence[Result], *, as_json: bool) -> None:
+    """Print the results of a benchmark that is run alone."""
+    if as_json:
+        print(json.dumps([r.document() for r in results], indent=2))
+        return
+    from rich.console import Console
+
+    Console().print(table(results))
+
+
 def curves(found: Sequence[Curve]) -> Iterable[Table]:
     """For a terminal, a table each."""
     from rich.table import Table

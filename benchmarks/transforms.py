@@ -20,7 +20,8 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from benchmarks.measure import OURS, Result, arguments, interleaved, show
+from benchmarks.measure import OURS, Result, arguments, interleaved
+from benchmarks.report import show
 from featurekit.core.sql import quote
 from featurekit.language.parse import parse
 from featurekit.language.python_calls import register_python_ops

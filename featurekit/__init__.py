@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from featurekit.core.names import Names
+from featurekit.core.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector
@@ -20,29 +23,9 @@ if TYPE_CHECKING:
     from featurekit.language.ops.listing import dot as dot
     from featurekit.language.ops.listing import norm as norm
     from featurekit.language.transform import feature as feature
+    from featurekit.online.lookup.service import OnlineService as OnlineService
     from featurekit.store import FeatureStore as FeatureStore
-
-_HOMES = {
-    "Entity": "define.definitions",
-    "EventSource": "define.definitions",
-    "FeatureService": "define.definitions",
-    "FeatureView": "define.definitions",
-    "feature": "language.transform",
-    "FeaturekitError": "errors",
-    "FeatureStore": "store",
-    "Vector": "core.types",
-    "bucket": "language.ops.binary",
-    "dot": "language.ops.listing",
-    "norm": "language.ops.listing",
-}
-__all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name: str) -> Any:
+else:
     # Lazy, so that a serving process loads neither DuckDB nor Arrow.
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'featurekit' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"featurekit.{home}"), name)
+    _names = Names(__name__)
+    __getattr__, __dir__ = _names.get, _names.dir

@@ -1,11 +1,15 @@
 """What every test shares: how long Hypothesis searches, a scratch Redis, and small feature repos.
 
-`FEATUREKIT_EXAMPLES=20 pytest` makes every generated test try twenty times as much.
+`pytest --thorough` makes every generated test try five times as much, and random programs and lives
+of a store longer: what is marked `thorough` repeats with few examples otherwise. With
+`FEATUREKIT_EXAMPLES=20 pytest` it is twenty times as much.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,15 +22,29 @@ from hypothesis import HealthCheck, settings
 
 from featurekit.define import proven
 from featurekit.online.store.redis import RedisStore
-from featurekit.online.store.server import scratch_redis
+from featurekit.online.store.server import find_binary, scratch_redis
 
-settings.register_profile(
-    "featurekit",
-    deadline=None,  # a shared machine has slow moments, and no test asserts a time
-    max_examples=100 * int(os.environ.get("FEATUREKIT_EXAMPLES", "1")),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("featurekit")
+THOROUGH = {"FEATUREKIT_EXAMPLES": "5", "FEATUREKIT_PROGRAMS": "1000", "FEATUREKIT_STEPS": "1000"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "try more examples of everything generated: for nights, and before a release"
+    parser.addoption("--thorough", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how much is tried, which the tests' modules read as they are loaded."""
+    if config.getoption("--thorough"):
+        for name, value in THOROUGH.items():
+            os.environ.setdefault(name, value)
+    settings.register_profile(
+        "featurekit",
+        deadline=None,  # a shared machine has slow moments, and no test asserts a time
+        max_examples=100 * int(os.environ.get("FEATUREKIT_EXAMPLES", "1")),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    settings.load_profile("featurekit")
+
 
 CONFIG = """
 project: tests
@@ -34,6 +52,19 @@ provider: local
 online_store:
   type: redis
 """
+
+# What decides bits and bytes: a run says which of them it proves.
+TESTED = (
+    "duckdb",
+    "pyarrow",
+    "numpy",
+    "polars",
+    "pandas",
+    "redis",
+    "hiredis",
+    "pydantic",
+    "tzdata",
+)
 
 MakeRepo = Callable[..., Path]
 
@@ -46,6 +77,17 @@ def _proven() -> Iterator[None]:
         known = [*proven.proven_versions(), proven.duckdb_version()]
         patched.setattr(proven, "proven_versions", lambda: known)
         yield
+
+
+def pytest_report_header() -> list[str]:
+    """The versions that are tested, and the server."""
+    said = subprocess.run(
+        [find_binary(), "--version"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return [
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in TESTED),
+        said.stdout.split(" sha=")[0],
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,11 @@ class Question:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A connection in the session that featurekit's SQL relies on."""
-    con = duckdb.connect()
+    """A connection in the session that featurekit's SQL relies on.
+
+    Of one thread: rows are few, and there is a worker for each processor.
+    """
+    con = duckdb.connect(config={"threads": 1})
     prepare(con)
     return con
 

@@ -1,4 +1,4 @@
-"""Proves featurekit on versions of DuckDB, and writes the release's list, featurekit/proven.json.
+"""Proves featurekit on versions of DuckDB, and writes the release's list, define/proven.json.
 
 python -m tests.prove [VERSION …]
 

@@ -357,13 +357,13 @@ def test_registers_are_the_same_bits_in_duckdb(con, type_):
     check()
 
 
-@given(st.lists(st.floats() | st.sampled_from(awkward._FLOATS), min_size=1))
-def test_buckets_are_the_same_bits_in_duckdb(values):
-    with connect() as con:
-        con.register("given", pa.table({"x": column(FLOAT, values)}))
-        bucket = quantiles.bucket_sql("x")
-        sql = f"SELECT n, {quantiles.middle_sql('n')} FROM (SELECT {bucket} AS n FROM given)"
-        found = con.execute(sql).fetchall()
+@given(values=st.lists(st.floats() | st.sampled_from(awkward._FLOATS), min_size=1))
+def test_buckets_are_the_same_bits_in_duckdb(con, values):
+    con.register("given", pa.table({"x": column(FLOAT, values)}))
+    bucket = quantiles.bucket_sql("x")
+    sql = f"SELECT n, {quantiles.middle_sql('n')} FROM (SELECT {bucket} AS n FROM given)"
+    found = con.execute(sql).fetchall()
+    con.unregister("given")
     expected = [quantiles.bucket(v) for v in values]
     assert [n for n, _ in found] == expected
     assert [bits(x) for _, x in found] == [bits(quantiles.middle(n)) for n in expected]
@@ -459,11 +459,13 @@ SERVICES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     online_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))

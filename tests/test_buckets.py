@@ -108,6 +108,7 @@ FOR_EVER = [958, 562, 835, 778]
 # --- the same bits --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_BUCKETS)
 def test_no_number_of_buckets_or_threads_changes_a_bit(con, name):
     service = OF_BUCKETS[name]
@@ -278,21 +279,21 @@ def test_a_wrong_setting_is_refused(make_repo, settings_):
 
 def test_memory_that_does_not_suffice_says_what_to_write(make_repo, monkeypatch):
     store = repo_with(make_repo)
-    connect_ = store._connect
+    connect_ = store.parts.connect
 
     def small() -> Any:
         con = connect_()
         con.execute("SET memory_limit = '1MB'; SET temp_directory = ''")
         return con
 
-    monkeypatch.setattr(store, "_connect", small)
+    monkeypatch.setattr(store.parts, "connect", small)
     with pytest.raises(DataError, match=r"raise memory_limit under featurekit: .*buckets="):
         store.get_historical_features(labels(), "service").to_arrow()
 
 
 def test_nothing_that_was_spilled_stays(make_repo):
     store = repo_with(make_repo, memory_limit="200MB")
-    con = store.connect()
+    con = store.parts.connect()
     con.execute("CREATE TEMP TABLE big AS SELECT i, hash(i) AS h FROM range(20_000_000) t(i)")
     assert list(store.state_dir.glob("spill-*"))
     con.close()

@@ -115,7 +115,7 @@ def test_an_entry_that_comes_twice_counts_once(store: FeatureStore) -> None:
 def test_another_s_entries_are_taken_over_when_it_is_quiet(store: FeatureStore) -> None:
     clicks = [click(n) for n in range(10)]
     add(store, clicks)
-    lost = Consumer(store, "clicks", name="lost", batch=6)
+    lost = Consumer(store.parts, "clicks", name="lost", batch=6)
     lost._join()
     assert len(lost._new(wait=False)) == 6  # and then it dies
     assert store.consume("clicks", until_empty=True, name="other").entries == 4

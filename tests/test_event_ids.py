@@ -28,6 +28,7 @@ from test_paths_agree import (
     ratio,
     source,
     view,
+    worlds,
 )
 
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
@@ -38,6 +39,7 @@ from featurekit.errors import DefinitionError, OnlineError
 from featurekit.feed.materialise import materialize_view
 from featurekit.language.wire import canonical
 from featurekit.offline.events import EventRows
+from featurekit.online.state.state import State
 from featurekit.online.store.memory import MemoryStore
 
 H, D = awkward.HOUR, awkward.DAY
@@ -130,12 +132,13 @@ def id_cases(draw: st.DrawFn, service: FeatureService, **options: Any) -> Any:
     return rows, questions, shuffler
 
 
+@pytest.mark.thorough
 @every
 def test_offline_is_what_the_oracle_says(con, name):
     service = SERVICES[name]
 
-    @settings(max_examples=EXAMPLES // 10)
-    @given(id_cases(service, instants=6, keys=3))
+    @settings(max_examples=EXAMPLES // 20)
+    @given(worlds(service, case=id_cases, instants=6, keys=3))
     def check(case):
         rows, questions, _ = case
         paths = Paths(con, service, rows)
@@ -179,6 +182,7 @@ ONE_SOURCE = [name for name in SERVICES if name != "two views and two memories"]
 of_one_source = pytest.mark.parametrize("name", ONE_SOURCE)
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
     service = SERVICES[name]
@@ -209,6 +213,7 @@ def turns(paths: Paths, questions: list[Question], shuffler: random.Random) -> A
         return paths.by_materialising(questions)
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_any_order_and_grouping_and_repetition_of_pushes_gives_the_same_bytes(con, name):
     @settings(max_examples=EXAMPLES // 10)
@@ -225,6 +230,7 @@ def test_any_order_and_grouping_and_repetition_of_pushes_gives_the_same_bytes(co
     check()
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, name):
     @settings(max_examples=EXAMPLES // 10)
@@ -263,6 +269,7 @@ def test_a_backfill_gives_the_bytes_of_the_pushes_and_goes_on_from_them(con, nam
     check()
 
 
+@pytest.mark.thorough
 @of_one_source
 def test_backfills_and_pushes_in_turns_give_the_bytes_of_the_pushes(con, name):
     @settings(max_examples=EXAMPLES // 10)
@@ -364,3 +371,11 @@ def test_a_backfill_of_what_pushes_were_wrongly_held_against_is_refused(con):
     assert states(store) == before
     paths.materialise(store, until=pushes[-1]["__created"])
     paths.close()
+
+
+def test_an_event_is_settled_from_the_microsecond_on_at_which_its_id_is_forgotten():
+    compiled = compile_view(SERVICES["copies soon forgotten"].features[0])
+    state = State(compiled)
+    state.newest_arrival = 10 * H
+    assert not state.settled((0, 9 * H, ()))
+    assert state.settled((0, 9 * H - 1, ()))

@@ -21,10 +21,9 @@ from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, 
 from featurekit.feed.forget import Forgot
 from featurekit.log.compaction import compact
 from featurekit.log.segments import read_segment, segments
-from featurekit.log.tombstones import Forgotten, Secret
+from featurekit.log.tombstones import Forgotten, Secret, Tombstone
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
-from featurekit.project.registry import Tombstone
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
 
@@ -399,7 +398,7 @@ def test_a_file_that_would_read_otherwise_is_left_as_it_is(
     path = repo.folder / "data" / "lines_1.parquet"
     before = path.read_bytes()
     with repo.store() as store:
-        con, source = store.connect(), store.source("lines")
+        con, source = store.parts.connect(), store.parts.source("lines")
         numbered_rows(con, source, str(path))
         monkeypatch.setattr(
             "featurekit.sources.rewrite._write_parquet",

@@ -7,7 +7,7 @@ import json
 import random
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import DefinitionError
 from featurekit.feed import events as push
 from featurekit.online.store.memory import MemoryStore
+from featurekit.parity import workers
 from featurekit.parity.budget import Budget, parse_budget
+from featurekit.parity.modes.fuzz import fuzz as fuzz_module
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer, fuzz
 from featurekit.parity.modes.fuzz.world import constants
 from featurekit.parity.modes.operators import check_operators
@@ -51,29 +53,51 @@ def test_the_paths_agree_on_invented_histories(whole: Repo) -> None:
     assert {*seen} >= {*STATUSES} - {"ERROR"}  # errors are few in the shop
 
 
-def test_the_same_seed_plays_the_same_whoever_plays_it() -> None:
-    service = repo().compiled_services["ids"]
-    budget = Budget(values=40_000)
-    alone, others = (
-        fuzz(service, repo().sources, budget=budget, seed=3, workers=n).to_dict() for n in (1, 2)
-    )
-    assert alone | {"seconds": 0} == others | {"seconds": 0}
-    assert alone["compared"] >= 35_000
-    other = fuzz(service, repo().sources, budget=Budget(values=20_000), seed=4).to_dict()
-    assert other["features"] != alone["features"]
+@dataclasses.dataclass
+class Played:
+    """Which worlds this process played, and which it sent to other processes, by their pipes."""
+
+    here: list[int] = dataclasses.field(default_factory=list)
+    sent: dict[Any, list[int]] = dataclasses.field(default_factory=lambda: defaultdict(list))
 
 
-def test_processes_play_worlds_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from featurekit.parity.modes.fuzz import fuzz as module
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    """Small worlds, which processes are given however few there are; who plays which is noted."""
+    monkeypatch.setattr(fuzz_module, "_ALONE", 0)
+    monkeypatch.setattr(fuzz_module, "_QUESTIONS", 1_000)
+    monkeypatch.setattr(fuzz_module, "_FIRST_QUESTIONS", 300)
+    noted, play, send = Played(), Fuzzer.play, workers._send
 
-    monkeypatch.setattr(module, "_ALONE", 0)
-    monkeypatch.setattr(module, "_QUESTIONS", 1_000)
-    monkeypatch.setattr(module, "_FIRST_QUESTIONS", 300)
-    service = repo().compiled_services["instants"]
-    budget = Budget(values=12_000)
-    one, two = (fuzz(service, repo().sources, budget=budget, seed=0, workers=n) for n in (1, 2))
+    def noted_play(fuzzer: Fuzzer, world: int, *args: Any, **options: Any) -> Any:
+        noted.here.append(world)
+        return play(fuzzer, world, *args, **options)
+
+    def noted_send(pipe: Any, message: Any) -> None:
+        if len(message) == 2:  # a world and its questions
+            noted.sent[pipe].append(message[0])
+        send(pipe, message)
+
+    monkeypatch.setattr(Fuzzer, "play", noted_play)
+    monkeypatch.setattr(workers, "_send", noted_send)
+    return noted
+
+
+def test_the_same_seed_plays_the_same_whoever_plays_it(played: Played) -> None:
+    service, budget = repo().compiled_services["instants"], Budget(values=3_600)
+    one = fuzz(service, repo().sources, budget=budget, seed=3, workers=1)
+    worlds = played.here.copy()
+    assert (worlds, played.sent) == ([*range(len(worlds))], {})
+    played.here.clear()
+    two = fuzz(service, repo().sources, budget=budget, seed=3, workers=2)
+    assert played.here == [0]  # the one that goes through Redis
+    assert len(played.sent) == 2
+    assert sorted(w for sent in played.sent.values() for w in sent) == worlds[1:]
     assert two.ok
     assert one.to_dict() | {"seconds": 0} == two.to_dict() | {"seconds": 0}
+    assert one.compared >= 3_600
+    other = fuzz(service, repo().sources, budget=Budget(values=900), seed=4, workers=1)
+    assert other.to_dict()["features"] != one.to_dict()["features"]
 
 
 def test_a_budget_of_time_ends() -> None:

@@ -675,7 +675,7 @@ def test_what_was_forgotten_goes_from_an_open_journal_and_later_pushes_stay(
     now = dt.datetime.now(dt.UTC)
     for key in (1, 2, 1):
         store.push("events", {"k": key, "x": 0.5, "ts": now})
-    with FeatureStore(store.path, redis_url=store._redis_url) as other:
+    with FeatureStore(store.path, redis_url=store.parts.redis_url) as other:
         assert other.forget("entity", {"k": 1}).log_rows == 2
     for path in files(store.state_dir):
         assert set(read_segment(path)["k"].to_pylist()) == {2}
@@ -699,7 +699,10 @@ def test_what_is_pushed_as_a_journal_is_rewritten_is_kept(
         store.push("events", {"k": 2, "x": 0.25, "ts": now})
         put(path, table)
 
-    with FeatureStore(store.path, redis_url=store._redis_url) as other, monkeypatch.context() as p:
+    with (
+        FeatureStore(store.path, redis_url=store.parts.redis_url) as other,
+        monkeypatch.context() as p,
+    ):
         p.setattr(forget, "put_journal", slowly)
         assert other.forget("entity", {"k": 1}).log_rows == 1
     assert answers(store, 2) == [(2, (0.75).hex())] * 2

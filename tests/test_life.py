@@ -52,6 +52,7 @@ from featurekit.online.store import redis as redis_store
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
 from featurekit.project import deployment
+from featurekit.project.project import Project
 
 STEPS = int(os.environ.get("FEATUREKIT_STEPS", "300"))
 SEED = os.environ.get("FEATUREKIT_SEED")
@@ -281,7 +282,7 @@ class Life(RuleBasedStateMachine):
     def open(self) -> None:
         self.store = FeatureStore(self.folder, redis_url=self.url)
         self.dying = Dying(self.store.online)  # type: ignore[arg-type]
-        self.store._store = self.dying  # type: ignore[assignment]
+        self.store.parts._online = self.dying  # type: ignore[assignment]
 
     def apply(self) -> None:
         self.store.apply()
@@ -576,11 +577,12 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kept_duckdb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = Kept()
-    monkeypatch.setattr(FeatureStore, "_connect", lambda store: kept.opened())
+    monkeypatch.setattr(Project, "connect", lambda project: kept.opened())
     yield
     kept.end()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("small_limits", "kept_duckdb")
 def test_any_life_of_a_store_agrees_with_the_oracle(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

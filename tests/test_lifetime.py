@@ -109,6 +109,7 @@ def test_every_aggregate_has_a_lifetime_here():
     assert {type(one) for one in FEATURES.values()} == {*aggregates.BY_NAME.values()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))

@@ -183,7 +183,7 @@ def test_a_sample_finds_nothing_where_the_paths_agree(open_store):
 def test_many_rows_are_read_by_processes_with_the_same_answer(open_store, monkeypatch):
     monkeypatch.setattr(live_check, "_MANY", 10)
     store = open_store()
-    with closing(LiveCheck(store, "service", workers=2)) as check:
+    with closing(LiveCheck(store.parts, "service", workers=2)) as check:
         agreeing = check.run(Budget(values=1_000))
         assert check.readers is not None
         assert agreeing.ok
@@ -236,7 +236,7 @@ def test_an_event_that_the_states_lost_is_skew_whatever_lags(open_store, lagging
 def test_a_feature_that_goes_on_differing_is_diagnosed_once(open_store):
     store = open_store()
     lose_an_event(store)
-    with closing(LiveCheck(store, "service")) as check:
+    with closing(LiveCheck(store.parts, "service")) as check:
         reports = [check.run(Budget(values=2_000)) for _ in range(2)]
     assert all(r.features["of_customer__orders"].differing for r in reports)
     told = [{d.feature for d in r.differences if d.diagnosis is not None} for r in reports]
@@ -308,7 +308,7 @@ def test_another_arithmetic_on_one_path_is_skew(open_store, monkeypatch):
 
 def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
     store = open_store()
-    check = LiveCheck(store, "service")
+    check = LiveCheck(store.parts, "service")
     ask, pushed = live_check.read, 0
 
     def pushing(*args: Any, **kwargs: Any) -> Any:
@@ -357,7 +357,7 @@ def test_a_state_that_is_not_whole_is_an_error_and_not_left_out(open_store, monk
 
 def test_checks_one_after_the_other_see_every_entity(open_store):
     store = open_store()
-    check = LiveCheck(store, "service")
+    check = LiveCheck(store.parts, "service")
     lose_an_event(store, "of_both")
     assert any(not check.run(Budget(values=100)).ok for _ in range(20))
 

@@ -203,9 +203,9 @@ class Ordinary:
         for question in self.questions:
             if question.t >= middle and not filled:
                 online, filled, known = MemoryStore(), True, middle
-                events = store.connect()
+                events = store.parts.connect()
                 for view in paths.service.views:
-                    found = store.snapshot(events, view)
+                    found = store.parts.events(events, view)
                     # As the check imports it, for skews that are planted there.
                     history.materialize_view(events, online, "tests", view, found, until=middle)
                 events.close()

@@ -104,3 +104,84 @@ def test_what_goes_wrong_meanwhile_is_raised_as_it_is_and_nothing_is_written(
     assert not isinstance(caught.value, StoreUnavailable)
     redis_store.update([b"b"], lambda _: [b"3"])
     assert redis_store.read([b"a", b"b"]) == [b"1", b"3"]
+
+
+# --- a redis-py that keeps its socket elsewhere ---------------------------------------------------
+
+
+class Hidden:
+    """A connection of redis-py whose socket is not to be found under its name of today."""
+
+    def __init__(self, connection: Any) -> None:
+        self.hidden = connection
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_sock":
+            raise AttributeError(name)
+        return getattr(self.hidden, name)
+
+
+class Pool:
+    """A pool that hands such connections out."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool, self.handed = pool, 0
+
+    def get_connection(self) -> Hidden:
+        self.handed += 1
+        return Hidden(self.pool.get_connection())
+
+    def release(self, connection: Hidden) -> None:
+        self.pool.release(connection.hidden)
+
+
+@pytest.fixture(params=["2", "3"])
+def sockless(request: pytest.FixtureRequest, redis_store: RedisStore) -> Iterator[RedisStore]:
+    store = RedisStore(f"{redis_store.url}&protocol={request.param}")
+    store._kept.pool = Pool(store._kept.pool)
+    store._reader.pool = Pool(store._reader.pool)
+    yield store
+    store.close()
+
+
+def test_without_the_socket_replies_are_those_that_redis_py_reads(sockless: RedisStore) -> None:
+    sockless.write({b"a": b"1", b"b": b"\r\n" * 40_000})
+    for _ in range(3):
+        assert list(sockless.read([b"a", b"b", b"c"])) == [b"1", b"\r\n" * 40_000, None]
+    sockless.update([b"a", b"c"], lambda values: [(values[0] or b"") + b"2", b"3"])
+    sockless.update([b"b", b"c"], lambda values: [None, b""])
+    assert list(sockless.read([b"a", b"c"])) == [b"12", None]
+    token, now, also = sockless.open_push(b"pushes", [b"a", b"c"])
+    assert (token.count(b"-"), also) == (1, [b"12", None])
+    assert 0 <= sockless.now_us() - now < 60_000_000
+    sockless.update([b"a"], lambda _: [b"4"], closing=(b"pushes", token))
+    assert sockless.client.xlen(b"pushes") == 0
+    assert sockless._reader.pool.handed == 1  # its connection is kept
+
+
+def test_without_the_socket_a_writer_that_was_slower_looks_again(sockless: RedisStore) -> None:
+    sockless.write({b"a": b"1"})
+    seen = []
+
+    def change(values: list[bytes | None]) -> list[bytes | None]:
+        seen.append(values[0])
+        if len(seen) == 1:
+            sockless.client.set(b"a", b"other")
+        return [b"mine"]
+
+    sockless.update([b"a"], change)
+    assert (seen, sockless.read([b"a"])) == ([b"1", b"other"], [b"mine"])
+
+
+def test_without_the_socket_errors_and_closed_connections_are_met_as_with_it(
+    sockless: RedisStore,
+) -> None:
+    sockless.client.rpush(b"a list", b"1")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        sockless.open_push(b"a list")
+    sockless.write({b"a": b"1"})
+    sockless.update([b"a"], lambda _: [b"2"])
+    assert list(sockless.read([b"a"])) == [b"2"]
+    sockless.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    sockless.update([b"a"], lambda values: [(values[0] or b"") + b"3"])
+    assert list(sockless.read([b"a"])) == [b"23"]

@@ -31,6 +31,7 @@ def programs(draw: st.DrawFn) -> tuple[str, int]:
     return source, draw(st.integers(0, ROWS - ASKED))
 
 
+@pytest.mark.thorough
 def test_random_programs_agree_three_ways(table: Table, capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
 

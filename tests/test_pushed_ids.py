@@ -211,7 +211,7 @@ def test_rows_that_two_push_at_once_are_pushed_once(store, redis_store, source):
     rows = [row | {name: row[name] * n, "customer": n % 3} for n in range(1, 40)]
 
     def pushes(seed: int) -> None:
-        with FeatureStore(store.path, redis_url=store._redis_url) as own:
+        with FeatureStore(store.path, redis_url=store.parts.redis_url) as own:
             for first in range(seed, len(rows), 7):
                 own.push(source, rows[first : first + 7])
             own.push(source, rows[:seed])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from test_scenario import SERVICE, latest_visit, spending
 
+import featurekit
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Sum, exact
 from featurekit.core import coerce as values
@@ -212,6 +215,45 @@ def test_loading_the_plugin_loads_nothing_more():
     heavy = ("featurekit.testing", "featurekit.language.ops", "duckdb", "pyarrow", "pandas")
     loaded = [m for m in heavy if f"'{m}'" in done.stdout]
     assert loaded == []
+
+
+def install(folder: Path) -> None:
+    """Lay featurekit into `folder` as pip lays a wheel: the package, and what pyproject says."""
+    root = Path(featurekit.__file__).parents[1]
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "featurekit", folder / "featurekit", ignore=ignored)
+    said = folder / "featurekit-0.1.0.dist-info"
+    said.mkdir()
+    (said / "METADATA").write_text("Metadata-Version: 2.1\nName: featurekit\nVersion: 0.1.0\n")
+    plugins = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"{name} = {module}\n" for name, module in plugins["pytest11"].items()]
+    (said / "entry_points.txt").write_text("[pytest11]\n" + "".join(lines))
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    (said / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+
+
+def test_an_installed_featurekit_is_not_rewritten(pytester, monkeypatch):
+    site = pytester.mkdir("site")
+    install(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    pytester.makeconftest("import featurekit.store\n")
+    pytester.makepyfile("import featurekit.testing\n\ndef test_it(parity):\n    assert parity")
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    cached = [path.name for path in site.rglob("*.pyc")]
+    rewritten = {name.split(".")[0] for name in cached if "-pytest-" in name}
+    assert rewritten == {"__init__", "pytest_plugin"}  # before and while the plugin is loaded
+    assert {"store", "testing"} <= {name.split(".")[0] for name in cached}
+
+
+def test_no_distribution_is_listed_twice_while_pytest_runs(pytester):
+    pytester.makepyfile(
+        "import importlib.metadata as m\nfrom collections import Counter\n\n"
+        "def test_it(parity):\n"
+        "    found = Counter(str(d._path) for d in m.distributions())\n"
+        "    assert max(found.values()) == 1"
+    )
+    pytester.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=1)
 
 
 def test_a_service_by_name_needs_a_repo(tmp_path, monkeypatch):

@@ -293,8 +293,8 @@ def log_of(open_store, monkeypatch):
 
     def made(sink: Any, **options: Any) -> tuple[FeatureStore, ServingLog]:
         store = open_store("{to: stream}")
-        store._log = ServingLog(sink, "tests", **options)
-        return store, store._log
+        store.parts._serving_log = ServingLog(sink, "tests", **options)
+        return store, store.parts._serving_log
 
     return made
 
@@ -381,8 +381,8 @@ def test_a_forked_process_writes_what_it_served_itself(open_store):
     child = os.fork()
     if not child:
         try:
-            store._store = None
-            store._services = {}
+            store.parts._online = None
+            store.parts._services = {}
             ask(store, [1, 2])
             store.serving_log.close()
         finally:

@@ -81,6 +81,7 @@ def layout(request, monkeypatch):
         in_small_blocks(monkeypatch)
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name, layout):
     @settings(max_examples=EXAMPLES // 10)
@@ -101,6 +102,7 @@ def test_any_order_and_grouping_of_pushes_gives_the_same_bytes(con, name, layout
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_a_backfill_gives_the_bytes_of_the_pushes(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
@@ -118,6 +120,7 @@ def test_a_backfill_gives_the_bytes_of_the_pushes(con, name, layout):
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name, layout):
     @settings(max_examples=EXAMPLES // 25)
@@ -146,6 +149,7 @@ def test_backfills_and_pushes_may_overlap_repeat_and_come_in_parts(con, name, la
     check()
 
 
+@pytest.mark.thorough
 @of_every_kind
 def test_bytes_read_back_are_written_again_the_same(con, name, layout):
     @settings(max_examples=EXAMPLES // 12)
@@ -352,6 +356,16 @@ KEYS = [
     *[(STR, text) for text in ("1", "-1", "", "b1", "i1", "1970-01-02", "d1970-01-02")],
     (DATETIME, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)),
 ]
+
+
+def test_the_bytes_of_a_key_are_for_ever():
+    """Stores hold states under them, and training sets are parted by them."""
+    assert [entity_key([key]) for key in KEYS] == [
+        b"2:i1", b"3:i-1", b"2:b1", b"2:x1", b"1:x", b"11:d1970-01-02",
+        b"2:s1", b"3:s-1", b"1:s", b"3:sb1", b"3:si1", b"11:s1970-01-02", b"12:sd1970-01-02",
+        b"2:t0",
+    ]  # fmt: skip
+    assert entity_key([(INT, 12), (STR, "é")]) == b"3:i123:s\xc3\xa9"
 
 
 def test_keys_of_two_types_never_meet():

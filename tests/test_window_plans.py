@@ -100,6 +100,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window_plans, "_crowded", lambda *_: "TRUE")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("crowded")
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
@@ -265,6 +266,7 @@ OF_IDS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_IDS)
 def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypatch, name):
     service = OF_IDS[name]

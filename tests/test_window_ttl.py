@@ -63,6 +63,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SERVICES)
 def test_offline_is_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 10))

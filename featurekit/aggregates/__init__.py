@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import typing
+
+from featurekit.core.names import Names
 
 if typing.TYPE_CHECKING:
     from featurekit.aggregates.base import Aggregate as Aggregate
@@ -31,47 +32,21 @@ if typing.TYPE_CHECKING:
     BY_NAME: dict[str, type[Aggregate]]
     """Every aggregate by its name."""
 
-_HOMES = {
-    "Aggregate": "base",
-    "All": "booleans",
-    "Any": "booleans",
-    "Count": "counting",
-    "CountDistinct": "counting",
-    "TopK": "counting",
-    "ValueCounts": "counting",
-    "Max": "extremes",
-    "Min": "extremes",
-    "ApproxCountDistinct": "hyperloglog",
-    "First": "ordered",
-    "FirstN": "ordered",
-    "Last": "ordered",
-    "LastN": "ordered",
-    "ApproxQuantile": "quantiles",
-    "Quantile": "quantiles",
-    "TimeSince": "since",
-    "StdDev": "spread",
-    "Variance": "spread",
-    "Mean": "summing",
-    "Sum": "summing",
-}
-__all__ = list(_HOMES)
+_names = Names(__name__)
 
 
 def by_name(name: str) -> type[Aggregate]:
     """The aggregate of a name, for plans read back from JSON; a serving process loads those of its
     plan alone."""
-    module = importlib.import_module(f"featurekit.aggregates.{_HOMES[name]}")
-    found: type[Aggregate] = getattr(module, name)
+    found: type[Aggregate] = _names.get(name)
     return found
 
 
-def __getattr__(name: str) -> typing.Any:
-    if name == "BY_NAME":
-        return {kind: by_name(kind) for kind in _HOMES if kind != "Aggregate"}
-    if name not in _HOMES:
-        raise AttributeError(f"module 'featurekit.aggregates' has no attribute {name!r}")
-    return by_name(name)
+if not typing.TYPE_CHECKING:
 
+    def __getattr__(name: str) -> typing.Any:
+        if name == "BY_NAME":
+            return {kind: by_name(kind) for kind in _names.homes if kind != "Aggregate"}
+        return _names.get(name)
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    __dir__ = _names.dir

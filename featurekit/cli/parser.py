@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from featurekit import __version__
 from featurekit.core.durations import duration_us
+from featurekit.core.version import VERSION
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, parse_budget
 
@@ -113,7 +113,7 @@ def parser() -> Parser:
         description="Features written once, the same bits in training and in serving.",
         epilog=_EPILOG,
     )
-    top.add_argument("--version", action="version", version=f"featurekit {__version__}")
+    top.add_argument("--version", action="version", version=f"featurekit {VERSION}")
     _common(top, suppress=False)
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 

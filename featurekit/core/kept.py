@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from featurekit.define.plan import View
-
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-class PerView(Generic[T]):
-    """What is made of a view once, and then found by the view itself: to hash all that it holds
-    takes longer than most of what is asked for."""
+class Kept(Generic[K, T]):
+    """What is made of an object once, and then found by the object itself: to hash all that a view
+    holds takes longer than most of what is asked of it. At `most` objects all are let go of."""
 
-    def __init__(self, make: Callable[[View], T], *, most: int = 256) -> None:
+    def __init__(self, make: Callable[[K], T], *, most: int = 256) -> None:
         self._make, self._most = make, most
-        self._made: dict[int, tuple[View, T]] = {}
+        self._made: dict[int, tuple[K, T]] = {}
 
-    def __call__(self, view: View) -> T:
-        found = self._made.get(id(view))  # an id is another's only when its view is gone
-        if found is not None and found[0] is view:
+    def __call__(self, key: K) -> T:
+        found = self._made.get(id(key))  # an id is another's only when its object is gone
+        if found is not None and found[0] is key:
             return found[1]
-        made = self._make(view)
+        made = self._make(key)
         if len(self._made) >= self._most:
             self._made.clear()
-        self._made[id(view)] = view, made
+        self._made[id(key)] = key, made
         return made

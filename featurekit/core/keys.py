@@ -5,11 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, MICROSECOND, Type
-from featurekit.define.plan import View
+
+
+class Version(Protocol):
+    """A version of a view, as keys of a store name it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,7 @@ def project_key(project: str, *parts: str) -> bytes:
     return ":".join(("fk", project, *parts)).encode()
 
 
-def state_prefix(project: str, view: View) -> bytes:
+def state_prefix(project: str, view: Version) -> bytes:
     """What the keys of every state of a view's version begin with."""
     return project_key(project, "state", view.name, view.fingerprint) + b":"
 
@@ -120,11 +129,11 @@ def state_key(prefix: bytes, entity: bytes) -> bytes:
     return prefix + b"{" + entity + b"}"
 
 
-def ids_prefix(project: str, view: View) -> bytes:
+def ids_prefix(project: str, view: Version) -> bytes:
     """What the keys of all that a view's version remembers of ids begin with (T7)."""
     return project_key(project, "ids", view.name, view.fingerprint) + b":"
 
 
-def floor_key(project: str, view: View) -> bytes:
+def floor_key(project: str, view: Version) -> bytes:
     """The key of the instant before whose arrivals a view's version has let go of ids."""
     return project_key(project, "floor", view.name, view.fingerprint)

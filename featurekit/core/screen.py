@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+Advance = Callable[[int, int], None]
+"""Called with how much is done, and how much there is."""
 
 _PIPE_WIDTH = 120
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from featurekit import __version__
+from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service
 from featurekit.errors import FingerprintMismatch, OnlineError
@@ -18,7 +18,7 @@ def plan_bytes(service: Service) -> bytes:
     """What a serving process needs of a service, with the numeric fingerprint (R6)."""
     plan = {
         "format": 1,
-        "featurekit": __version__,
+        "featurekit": VERSION,
         "service": to_json(service),
         "numerics": numeric_fingerprint(service),
     }

@@ -11,15 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.core.types import DATETIME, Type
+from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DataError, DefinitionError, SourceError, StoreUnavailable
-
-if TYPE_CHECKING:
-    from featurekit.define.definitions import EventSource
-    from featurekit.store import FeatureStore
+from featurekit.feed.push import take
+from featurekit.project.project import Project
 
 _BLOCK_MS = 500
 Entry = tuple[bytes, dict[bytes, bytes] | None]
@@ -52,7 +51,7 @@ class Consumer:
 
     def __init__(
         self,
-        store: FeatureStore,
+        project: Project,
         source: str,
         *,
         stream: str | None = None,
@@ -64,7 +63,7 @@ class Consumer:
     ) -> None:
         from featurekit.online.store.redis import connect
 
-        self.store, self.source = store, store.source(source)
+        self.project, self.source = project, project.source(source)
         if self.source.event_id is None:
             raise DefinitionError(
                 f"source {source!r} has no event_id, and a stream delivers an entry again after a "
@@ -74,7 +73,7 @@ class Consumer:
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()
         self.batch, self.idle_ms = batch, int(idle_s * 1000)
-        self.url = url or getattr(store.online, "url", None)
+        self.url = url or getattr(project.online, "url", None)
         if self.url is None:
             raise StoreUnavailable("this online store is no Redis; pass the stream's url")
         self.client = connect(self.url)
@@ -96,7 +95,7 @@ class Consumer:
         names it: it stays with this member, unacknowledged, as does all that came after it.
         """
         stop = stop or threading.Event()
-        self.store.handshake()
+        self.project.fed()
         self._join()
         while not stop.is_set():
             found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)
@@ -166,7 +165,7 @@ class Consumer:
         aside = 0
         try:
             rows = [row_of(self.source, fields) for _, fields in held if fields]
-            aside = self.store.push(self.source.name, rows).quarantined if rows else 0
+            aside = take(self.project, self.source.name, rows).quarantined if rows else 0
         except (SourceError, BadRowError) as error:
             if len(held) > 1:
                 for entry in held:
@@ -197,7 +196,7 @@ class Consumer:
         shown = {_text(k): _text(v) for k, v in (fields or {}).items()}
         set_aside(
             self.source,
-            self.store.state_dir,
+            self.project.state_dir,
             [{"entry": _text(id_), "reason": str(error), "values": shown}],
         )
 

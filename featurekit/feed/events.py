@@ -9,7 +9,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.keys import (
     floor_key,
     ids_prefix,
@@ -81,8 +81,8 @@ class ViewWriter:
 
 
 @functools.cache
-def _writers(project: str) -> PerView[ViewWriter]:
-    return PerView(partial(ViewWriter, project))
+def _writers(project: str) -> Kept[View, ViewWriter]:
+    return Kept(partial(ViewWriter, project))
 
 
 def writer_of(project: str, view: View) -> ViewWriter:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import encode_key, project_key
+from featurekit.core.screen import Progress
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.types import Type, instant
@@ -36,21 +37,16 @@ from featurekit.log.segments import (
     read_segment,
     segments,
 )
-from featurekit.log.tombstones import has_events, make_secret
+from featurekit.log.tombstones import Tombstone, has_events, make_secret
 from featurekit.online.state.blocks import head_key, state_keys
 from featurekit.online.state.ids import Ids
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, locked
-from featurekit.project.registry import Tombstone
+from featurekit.project.project import Project
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.rewrite import remove_rows
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
-
-Progress = Callable[[str, int, int], None]
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _STEP = 1000
@@ -84,59 +80,60 @@ class Forgot:
 
 
 def forget(
-    store: FeatureStore,
+    project: Project,
     name: str,
     keys: Mapping[str, Any],
     *,
     rewrite_files: bool,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | None = None,
 ) -> Forgot:
     """See `FeatureStore.forget`."""
-    entity = _entity(store, name)
+    entity = _entity(project, name)
     types = dict(entity.join_keys)
     values = _checked(entity, keys)
-    views = store.repo.views.values()
-    sources = [s for s in store.repo.sources.values() if has_events(views, s, name, types)]
-    others = _others(store, sources, types)
-    online = store.online
+    views = project.repo.views.values()
+    sources = [s for s in project.repo.sources.values() if has_events(views, s, name, types)]
+    others = _others(project, sources, types)
+    online = project.online
     with ExitStack() as stack:
         for source in sorted(s.name for s in sources):
-            stack.enter_context(locked(online, store.project, source))
+            stack.enter_context(locked(online, project.name, source))
         until = online.now_us()
-        secret = make_secret(store.state_dir)
+        secret = make_secret(project.state_dir)
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
         tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
-        number = store.registry.forget(tombstone)
+        number = project.registry.forget(tombstone)
         # Also for one that has begun since: it may not have seen the record.
-        _settle(online, store.project, sources, online.now_us())
-        con = store.connect()
+        _settle(online, project.name, sources, online.now_us())
+        con = project.connect()
         stack.callback(con.close)
         mine = _Rows(con, types, values, until)
         repaired = {
-            f"{view.name}:{view.fingerprint}": _repair(store, con, view, mine, until)
+            f"{view.name}:{view.fingerprint}": _repair(project, con, view, mine, until)
             for view in others
         }
-        states, unknown = _remove_states(store, name, types, values, until, progress)
-        log_rows = sum(mine.strip_log(store.state_dir, s.name) for s in sources)
+        tell = progress or (lambda what, done, total: None)
+        states, unknown = _remove_states(project, name, types, values, until, tell)
+        log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
         files = tuple(
-            f for s in sources for f in _files(store, con, s, mine, rewrite=rewrite_files)
+            f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
-        aside = tuple(f for s in sources for f in _set_aside(store, s, values))
+        aside = tuple(f for s in sources for f in _set_aside(project, s, values))
     removed = {
         "states": sum(states.values()),
         "repaired": sum(repaired.values()),
         "log_rows": log_rows,
         "file_rows": sum(f.rows for f in files if f.rewritten),
     }
-    store.registry.forgot(number, removed)
+    project.registry.forgot(number, removed)
     return Forgot(name, instant(until), states, repaired, log_rows, files, aside, unknown)
 
 
 # --- who ------------------------------------------------------------------------------------------
 
 
-def _entity(store: FeatureStore, name: str) -> Entity:
-    known = {e.name: e for view in store.repo.views.values() for e in view.entities}
+def _entity(project: Project, name: str) -> Entity:
+    known = {e.name: e for view in project.repo.views.values() for e in view.entities}
     if name not in known:
         raise DefinitionError(f"no view is of an entity {name!r}; there are {', '.join(known)}")
     return known[name]
@@ -159,16 +156,16 @@ def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _others(
-    store: FeatureStore, sources: Sequence[EventSource], types: Mapping[str, Type]
+    project: Project, sources: Sequence[EventSource], types: Mapping[str, Type]
 ) -> list[View]:
     """The views that are fed with the sources' events, but keyed by something else, and those that
     remember ids (T7), whose memories hold the rows of all."""
     names = {source.name for source in sources}
     found = []
-    for view in fed_views(store.online, store.project):
+    for view in fed_views(project.online, project.name):
         apart = not _keyed_by(view, types) or view.dedupe_us is not None
         if view.source.name in names and apart:
-            if not store.readable(view):
+            if not project.readable(view):
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
                     f"source {view.source.name!r} as it was defined before, so its states cannot "
@@ -263,10 +260,10 @@ class _Rows:
 
 
 def _files(
-    store: FeatureStore, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
+    project: Project, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
 ) -> Iterator[FileRows]:
     """The source's files that hold rows of the entity."""
-    for file in source_files(source, store.path):
+    for file in source_files(source, project.path):
         found = mine.sql(numbered_rows(con, source, file.path))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
         if rows:
@@ -276,13 +273,13 @@ def _files(
 
 
 def _set_aside(
-    store: FeatureStore, source: EventSource, values: Mapping[str, Any]
+    project: Project, source: EventSource, values: Mapping[str, Any]
 ) -> Iterator[FileRows]:
     """The files of quarantined rows in which some have the texts of the entity's keys."""
     import pyarrow.parquet as pq
 
     wanted = {name: str(value) for name, value in values.items()}
-    for path in sorted((store.state_dir / "quarantine").glob(f"{source.name}.*")):
+    for path in sorted((project.state_dir / "quarantine").glob(f"{source.name}.*")):
         if path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line)["values"] for line in lines]
@@ -304,18 +301,18 @@ def _text(value: Any) -> str:
 # --- states ---------------------------------------------------------------------------------------
 
 
-def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) -> int:
+def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> int:
     """Make the states that the entity's events are in anew, without them; how many there are.
 
     Where ids are remembered all states are: without an event of the entity another one of its id
     may count, for another entity (T7).
     """
     if view.dedupe_us is not None:
-        events = store.snapshot(con, view)
-        done = materialize_view(con, store.online, store.project, view, events, until=until)
+        events = project.events(con, view)
+        done = materialize_view(con, project.online, project.name, view, events, until=until)
         return done.entities
     names = [p.name for p in view.join_keys]
-    relation = store.with_forgotten(con, store.source(view.source.name))
+    relation = project.all_events(con, project.source(view.source.name))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in names)
     table = con.sql(
         f"SELECT DISTINCT {', '.join(map(quote, names))} FROM {mine.sql(relation)} WHERE {known}"
@@ -323,13 +320,15 @@ def _repair(store: FeatureStore, con: Any, view: View, mine: _Rows, until: int) 
     columns = [table.column(i).cast(p.type.arrow).to_pylist() for i, p in enumerate(view.join_keys)]
     entities = list(zip(*columns, strict=True))
     if entities:
-        events = store.snapshot(con, view)
-        materialize_view(con, store.online, store.project, view, events, until=until, only=entities)
+        events = project.events(con, view)
+        materialize_view(
+            con, project.online, project.name, view, events, until=until, only=entities
+        )
     return len(entities)
 
 
 def _remove_states(
-    store: FeatureStore,
+    project: Project,
     name: str,
     types: Mapping[str, Type],
     values: Mapping[str, Any],
@@ -338,14 +337,14 @@ def _remove_states(
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Remove the entity's states of every version of every view; how many of which, and versions
     that neither the registry nor the repo knows."""
-    online = store.online
-    known = {(v.name, v.fingerprint): v for v in _all_views(store)}
-    fed = {(v.name, v.fingerprint) for v in fed_views(online, store.project)}
+    online = project.online
+    known = {(v.name, v.fingerprint): v for v in _all_views(project)}
+    fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
     wanted = {n: encode_key(types[n], values[n]) for n in types}
     total, looked = online.count(), 0
     removed: dict[str, int] = {}
     unknown: dict[str, None] = {}
-    for keys in online.scan(project_key(store.project, "state") + b":"):
+    for keys in online.scan(project_key(project.name, "state") + b":"):
         looked += _STEP
         progress("states", min(looked, total), total)
         for key in keys:
@@ -354,20 +353,20 @@ def _remove_states(
             view = known.get(version)
             if view is None:
                 unknown[":".join(version)] = None
-            elif _is_of(store, view, name, types) and _parts(view, rest, types) == wanted:
+            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
                 _remove_state(online, view, key, until, fed=version in fed)
                 shown = ":".join(version)
                 removed[shown] = removed.get(shown, 0) + 1
-    for keys in online.scan(project_key(store.project, "block") + b":"):
+    for keys in online.scan(project_key(project.name, "block") + b":"):
         for key in keys:
             _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
             version = (view_name.decode(), fingerprint.decode())
             view = known.get(version)
             if view is None:
                 unknown[":".join(version)] = None
-            elif _is_of(store, view, name, types) and _parts(view, rest, types) == wanted:
+            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
                 _remove_left_block(online, view, key)
-    for keys in online.scan(project_key(store.project, "ids") + b":"):
+    for keys in online.scan(project_key(project.name, "ids") + b":"):
         for key in keys:
             _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
             version = (view_name.decode(), fingerprint.decode())
@@ -410,20 +409,20 @@ def _remove_memory(
             return
 
 
-def _all_views(store: FeatureStore) -> Iterator[View]:
-    registry = store.registry
+def _all_views(project: Project) -> Iterator[View]:
+    registry = project.registry
     for name in registry.names("view"):
         for fingerprint, *_ in registry.versions("view", name):
             found = registry.definition("view", name, fingerprint)
             assert isinstance(found, View)
             yield found
-    yield from fed_views(store.online, store.project)
+    yield from fed_views(project.online, project.name)
 
 
-def _is_of(store: FeatureStore, view: View, name: str, types: Mapping[str, Type]) -> bool:
+def _is_of(project: Project, view: View, name: str, types: Mapping[str, Type]) -> bool:
     """Whether a version of a view is keyed by the entity; of two entities with one key, by the one
     that the repo's view of that name has."""
-    written = store.repo.views.get(view.name)
+    written = project.repo.views.get(view.name)
     named = written is None or any(e.name == name for e in written.entities)
     return _keyed_by(view, types) and named
 

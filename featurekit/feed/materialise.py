@@ -1,4 +1,4 @@
-"""Turns a source's events into the online states of a view: a backfill, whole or incremental.
+"""Turns the events of sources into the online states of views: a backfill, whole or incremental.
 
 A run takes over an interval of arrivals, (after, until], and puts what the files and the log say of
 it in the place of what the states knew of it. So it may be repeated, or die half way and be run
@@ -7,22 +7,28 @@ again, and pushes that arrive meanwhile are kept.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from featurekit.core.keys import entity_key, state_key, state_prefix
+from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
+from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
-from featurekit.core.types import instant
+from featurekit.core.types import instant, micros
 from featurekit.define.plan import View
-from featurekit.errors import OnlineError
+from featurekit.define.proven import warn_unproven
+from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
 from featurekit.feed.remember import remember
+from featurekit.feed.selection import of_entities, of_names
 from featurekit.offline.counted_events import counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import view_events
@@ -31,13 +37,18 @@ from featurekit.online.state.encode_many import state_keys
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import (
+    locked,
+    materialized_until,
+    promote,
+    set_materialized,
+    settled_for_first,
+)
+from featurekit.project.project import Project
 
 _CHUNK = 500
 _AHEAD = 2
 """Groups that wait to be written."""
-
-Progress = Callable[[int, int], None]
-"""Called with entities done and entities in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,96 @@ class Materialized:
     erring: int
 
 
+@dataclass(frozen=True, slots=True)
+class Materialization:
+    """What `materialize` did: each view's numbers, the instant, and the services that went live."""
+
+    until: dt.datetime
+    views: tuple[Materialized, ...]
+    live: tuple[str, ...]
+
+
+def materialize(
+    project: Project,
+    end: dt.datetime | None,
+    *,
+    incremental: bool = False,
+    views: Sequence[str] | None = None,
+    entities: Sequence[Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> Materialization:
+    """Fill the states of every applied view, or of those named, with all that arrived up to `end`,
+    now by default; `incremental`, with what arrived since the last time. With `entities` the states
+    of these alone are filled, and no view counts as filled by it. Services whose views are all
+    filled go live.
+
+    RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
+    """
+    warn_unproven(project.state_dir)
+    online = project.online
+    chosen = _chosen(project, views)
+    only: list[list[tuple[Any, ...]]] | None = None
+    if entities is not None:
+        asked = [one for one in zip(chosen, of_entities(chosen, entities), strict=True) if one[1]]
+        chosen, only = [view for view, _ in asked], [found for _, found in asked]
+    until = online.now_us() if end is None else micros(end)
+    tell = progress or (lambda view, done, total: None)
+    done: list[Materialized] = []
+    with ExitStack() as stack:
+        for name in sorted({v.source.name for v in chosen}):
+            stack.enter_context(locked(online, project.name, name))
+            of_source = [v for v in chosen if v.source.name == name]
+            until = min(until, _settled(project, name, of_source, waiting=end is None))
+        con = stack.enter_context(closing(project.connect()))
+        for i, view in enumerate(chosen):
+            known = materialized_until(online, project.name, view)
+            after = known if incremental and view.arrival_known and known is not None else NEVER
+            if after >= until:
+                continue
+            events = project.events(con, view)
+            done.append(
+                materialize_view(
+                    con,
+                    online,
+                    project.name,
+                    view,
+                    events,
+                    after=after,
+                    until=until,
+                    only=None if only is None else only[i],
+                    progress=partial(tell, view.name),
+                )
+            )
+            if only is None:
+                set_materialized(online, project.name, view, until)
+    return Materialization(instant(until), tuple(done), tuple(promote(online, project.name)))
+
+
+def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
+    """The versions that are to be filled: all that are fed and can be, or those of the names."""
+    fed = project.fed()
+    if not fed:
+        raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
+    named = of_names(fed, names)
+    chosen = [v for v in named if project.readable(v)]
+    if names is not None and (lost := {v.name for v in named} - {v.name for v in chosen}):
+        raise RegistryError(
+            f"{', '.join(sorted(lost))}: no applied version reads its source as the repo "
+            "defines it now; run `featurekit apply` first"
+        )
+    return chosen
+
+
+def _settled(project: Project, source: str, views: Sequence[View], *, waiting: bool) -> int:
+    """Up to which arrival no push to the source is under way. Where a view was never materialised,
+    one that was begun before is waited for, if there is to be `waiting`."""
+    online = project.online
+    first = any(materialized_until(online, project.name, view) is None for view in views)
+    if first and waiting:
+        return settled_for_first(online, project.name, source)
+    return online.settled_until(project_key(project.name, "pushes", source))
+
+
 def materialize_view(
     con: Any,
     store: OnlineStore,
@@ -62,7 +163,7 @@ def materialize_view(
     after: int = NEVER,
     until: int,
     only: Sequence[Sequence[Any]] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
     their ids (T7); or the states of those entities of `only`, the values of the view's join keys,

@@ -15,23 +15,23 @@ from featurekit.feed.events import Early, Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
 from featurekit.project.deployment import locked, missed
+from featurekit.project.project import Project
 from featurekit.sources.rows import TakenRows, read_rows, stamped
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
     from featurekit.define.plan import View
-    from featurekit.store import FeatureStore
 
 
-def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
+def take(project: Project, source: str, rows: Any) -> Pushed:
     """See `FeatureStore.push`."""
-    definition = store.source(source)
-    taken = read_rows(definition, rows, state_dir=store.state_dir)
-    online, work = store.online, _Push(store, definition, taken)
+    definition = project.source(source)
+    taken = read_rows(definition, rows, state_dir=project.state_dir)
+    online, work = project.online, _Push(project, definition, taken)
     own = work.own
-    with locked(online, store.project, source) if own else nullcontext():
-        pushes = project_key(store.project, "pushes", source)
-        asked = store.feeding.keys
+    with locked(online, project.name, source) if own else nullcontext():
+        pushes = project_key(project.name, "pushes", source)
+        asked = project.feeding.keys
         # Rows that arrive now are after every tombstone of before, and a forgetting waits for this
         # push where its own is later. Others are held against what is there from now on.
         now_all = definition.event_id is None and not own
@@ -39,7 +39,7 @@ def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
         token, now, values = online.open_push(pushes, asked, meanwhile=early)
         try:
             # After the announcement: a version that is published later waits for this push.
-            fed = store.feeding.views(asked, values)
+            fed = project.feeding.views(asked, values)
             done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
         except BaseException:
             with suppress(StoreUnavailable):  # what went wrong first is the one to tell
@@ -49,16 +49,16 @@ def take(store: FeatureStore, source: str, rows: Any) -> Pushed:
         # The push is done whether this is or not; a later one tries again, and who reads the log is
         # told what is wrong with it.
         with suppress(Exception):
-            compact(store.state_dir, source)
+            compact(project.state_dir, source)
     return done
 
 
 class _Push:
     """A push that is under way. `due` says afterwards whether the log's files are to be joined."""
 
-    def __init__(self, store: FeatureStore, definition: EventSource, taken: TakenRows) -> None:
-        self.store, self.definition, self.taken = store, definition, taken
-        self.forgotten: Early[Forgotten] = Early(partial(store.forgotten, definition))
+    def __init__(self, project: Project, definition: EventSource, taken: TakenRows) -> None:
+        self.project, self.definition, self.taken = project, definition, taken
+        self.forgotten: Early[Forgotten] = Early(partial(project.forgotten, definition))
         self.own = taken.own  # before the rows have their arrivals
         self.kept: Any = None
         self.logged = self.due = False
@@ -66,8 +66,8 @@ class _Push:
     def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
         """Take the rows, announced at `now` as `opened`, to the log and to those of the source's
         views that can be fed."""
-        store, definition, taken = self.store, self.definition, self.taken
-        views = [v for v in of_source if store.readable(v)]
+        project, definition, taken = self.project, self.definition, self.taken
+        views = [v for v in of_source if project.readable(v)]
         if not views:
             raise RegistryError(
                 f"no applied service reads source {definition.name!r} as it is defined now; run "
@@ -77,19 +77,19 @@ class _Push:
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
             stamps, events = settle.claim(
-                store.online, store.project, views, events, now, meanwhile=self.forgotten.begin
+                project.online, project.name, views, events, now, meanwhile=self.forgotten.begin
             )
         arrived = len(events)
         events = self.forgotten.get().left(events)
-        prepared = events_module.prepare(store.project, views, events)
+        prepared = events_module.prepare(project.name, views, events)
         if self.own:
-            settle.check(store.online, prepared)
-        missed(store.online, store.project, [v for v in of_source if v not in views])
+            settle.check(project.online, prepared)
+        missed(project.online, project.name, [v for v in of_source if v not in views])
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
         try:
-            done = settle.write(store.online, prepared, opened, self._log)
+            done = settle.write(project.online, prepared, opened, self._log)
         except OnlineError as error:
             if not self.logged:
                 raise
@@ -104,5 +104,5 @@ class _Push:
         return replace(done, quarantined=taken.quarantined, forgotten=left_out)
 
     def _log(self) -> None:
-        self.due = self.store.push_log.keep(self.definition, self.kept)
+        self.due = self.project.log.keep(self.definition, self.kept)
         self.logged = True

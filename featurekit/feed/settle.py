@@ -202,6 +202,18 @@ def _settled(
         if floor is not None:
             _check_floor(writer, before, after, floor)
         _check_order(writer, events, opened, before, after)
+    return out + _states(view, blob_of, changed, opened)
+
+
+def _states(
+    view: View,
+    blob_of: Mapping[bytes, bytes | None],
+    changed: Mapping[bytes, tuple[list[Event], list[Event]]],
+    opened: Callable[[bytes], State],
+) -> list[bytes | None]:
+    """The new values of the states: `changed` has an entity's events of the ids, all of them and
+    those that count."""
+    out: list[bytes | None] = []
     splice = splice_of(view)
     for key, blob in blob_of.items():
         found = changed.get(key)

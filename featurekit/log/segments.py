@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.kept import Kept
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
@@ -27,7 +28,6 @@ FEW = 1000
 """Rows of a push that goes to a journal."""
 PUSHES, BYTES = 512, 1 << 20
 """What a journal holds at most, but for its last push."""
-_MOST = 256
 
 
 def log_folder(state_dir: Path, source: str) -> Path:
@@ -145,17 +145,8 @@ class Columns:
         return pa.RecordBatch.from_arrays(stored, schema=self.schema)
 
 
-_columns: dict[int, tuple[EventSource, Columns]] = {}
-
-
-def columns_of(source: EventSource) -> Columns:
-    """How the source's rows are stored, found once."""
-    found = _columns.get(id(source))  # an id is another's only when its source is gone
-    if found is None or found[0] is not source:
-        if len(_columns) >= _MOST:
-            _columns.clear()
-        found = _columns[id(source)] = source, Columns(source)
-    return found[1]
+columns_of = Kept(Columns)
+"""How the rows of a source are stored."""
 
 
 def _stored_type(type_: Type) -> Any:

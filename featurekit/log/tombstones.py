@@ -24,10 +24,25 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import Type
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.errors import RegistryError
-from featurekit.project.registry import Tombstone
 
 _BLOCK = 64
 _TABLES = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """An entity that is forgotten: its name, its join keys' names and types, a keyed hash of their
+    values, the name of that hash's secret, and the instant, in microseconds, until which its events
+    are gone. Who recorded it and when, and what was removed, None where that did not end."""
+
+    entity: str
+    keys: tuple[tuple[str, Type], ...]
+    digest: str
+    secret: str
+    until: int
+    applied_by: str = ""
+    applied_at: str = ""
+    removed: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,17 @@
-"""A source's events in DuckDB."""
+"""Turns a source, its files and its log of pushes, into a relation of its events in DuckDB."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurekit.core.sql import quote
+from featurekit.define.definitions import EventSource
+from featurekit.log.relation import log_sql
+from featurekit.log.segments import segments
+from featurekit.log.tombstones import Forgotten
+from featurekit.sources import read_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +25,46 @@ class EventRows:
     relation: str
     prompt: bool
     rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A source as it was read: its events, and the files they came from."""
+
+    events: EventRows
+    about: dict[str, Any]
+
+
+def source_events(
+    con: Any,
+    source: EventSource,
+    *,
+    base: Path,
+    state_dir: Path,
+    forgotten: Forgotten | None = None,
+    marked: bool = False,
+) -> Snapshot:
+    """The events of a source's files and log of pushes, without those of entities that are
+    `forgotten`. Where they are `marked`, a column `__pushed` says of each whether it was pushed."""
+    read = read_events(con, source, base=base, state_dir=state_dir)
+    logged = segments(state_dir, source.name)
+    relation = read.relation
+    if logged or marked:
+        columns = ", ".join([*map(quote, source.schema), "__ts", "__created"])
+        no, yes = (", FALSE AS __pushed", ", TRUE") if marked else ("", "")
+        relation = f"SELECT {columns}{no} FROM {relation}"
+        if logged:
+            relation += f" UNION ALL SELECT {columns}{yes} FROM {log_sql(con, logged, source)}"
+        relation = f"({relation})"
+    about: dict[str, Any] = {
+        "files": [{"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files],
+        "rows": read.rows,
+        "quarantined": read.quarantined,
+        "pushed_segments": len(logged),
+    }
+    if forgotten:
+        relation = forgotten.relation(con, relation)
+        about["forgotten"] = sum(map(len, forgotten.groups.values()))
+    prompt = source.created_timestamp_column is None and not logged
+    rows = None if forgotten or logged else read.rows
+    return Snapshot(EventRows(relation, prompt, rows), about)

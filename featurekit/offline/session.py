@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import uuid
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
+from featurekit.core.sql import text_literal
 from featurekit.language.python_calls import create_function
+
+
+def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
+    """A DuckDB of its own for one piece of work, in the session that every query here relies on.
+    What does not fit into memory, or into `memory_limit` as in "4GB", goes to `state_dir`.
+
+    Never a cursor: a function that one cursor registered is freed when that cursor closes, while
+    the others still find its name.
+    """
+    import duckdb
+
+    con = duckdb.connect()
+    prepare(con)
+    with suppress(OSError):  # a repo that may only be read can spill nothing
+        state_dir.mkdir(parents=True, exist_ok=True)
+    # What does not fit into memory goes beside the repo: /tmp may be memory, too.
+    spill = str(state_dir / f"spill-{uuid.uuid4().hex}")
+    con.execute(f"SET temp_directory = {text_literal(spill)}")
+    if memory_limit is not None:
+        con.execute(f"SET memory_limit = {text_literal(memory_limit)}")
+    return con
 
 
 def prepare(con: Any) -> None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from featurekit import __version__
 from featurekit.core.types import instant
+from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, TransformError
 from featurekit.offline.buckets import explained
-from featurekit.offline.events import EventRows
+from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
@@ -34,14 +33,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A source as it was read: its events, and the files they came from."""
-
-    events: EventRows
-    about: dict[str, Any]
+Connect = Callable[[], Any]
+"""Gives a DuckDB connection for one piece of work."""
+TakeSnapshot = Callable[[Any, View], Snapshot]
+"""Reads the events of a view's source, for a connection."""
 
 
 class TrainingSet:
@@ -56,8 +51,8 @@ class TrainingSet:
         service: Service,
         frame: Any,
         *,
-        connect: Callable[[], Any],
-        snapshot: Callable[[Any, View], Snapshot],
+        connect: Connect,
+        snapshot: TakeSnapshot,
         full_names: bool,
         statuses: bool,
         timezone: str,
@@ -381,7 +376,7 @@ class _Run:
             "errors": self.owner._statistics,
             "numeric_fingerprint": numeric_fingerprint(service),
             "libraries": library_versions(),
-            "featurekit": __version__,
+            "featurekit": VERSION,
         }
 
 

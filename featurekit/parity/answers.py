@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.types import instant
 from featurekit.define.plan import Service
 from featurekit.parity.columns import differing, differing_statuses
 from featurekit.parity.report import Difference, Report
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 
 @dataclass(slots=True)
@@ -53,9 +51,9 @@ class Answers:
     statuses: Sequence[Any]
 
 
-def offline_answers(store: FeatureStore, service: Service, asked: Asked) -> Answers:
+def offline_answers(project: Project, service: Service, asked: Asked) -> Answers:
     """What offline says of the rows, each as of its own instant."""
-    return answers_of(service, store.training_set(service, asked.frame(service)).to_arrow())
+    return answers_of(service, project.training_set(service, asked.frame(service)).to_arrow())
 
 
 def answers_of(service: Service, table: Any) -> Answers:

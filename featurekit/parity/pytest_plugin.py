@@ -5,10 +5,36 @@ Loading it imports nothing of featurekit but this file; what a test needs is imp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+
+class _AsItIs:
+    """Finds featurekit's modules before pytest does, so that Python loads them from their caches.
+
+    pytest rewrites the asserts of every module of a distribution that brings a plugin. featurekit's
+    modules are no tests: rewriting them gives nothing, and costs a cold run their compilation.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The module as Python finds it; None for all that is not within featurekit."""
+        if not fullname.startswith("featurekit."):
+            return None
+        return PathFinder.find_spec(fullname, path, target)
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Take featurekit out of the rewriting, before a conftest imports it, until pytest ends."""
+    finder = _AsItIs()
+    sys.meta_path.insert(0, finder)
+    early_config.add_cleanup(lambda: sys.meta_path.remove(finder))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

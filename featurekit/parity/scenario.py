@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featurekit.core.kept import Kept
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
@@ -20,9 +21,9 @@ from featurekit.define import published
 from featurekit.define.plan import Service, View
 from featurekit.feed import events as events_module
 from featurekit.feed import materialise, settle
-from featurekit.offline import training_set as offline
-from featurekit.offline.events import EventRows
+from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare
+from featurekit.offline.training_set import TrainingSet
 from featurekit.online.lookup import evaluator
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
@@ -107,7 +108,7 @@ class Bench:
 
         self.con = duckdb.connect(config={"threads": 1})
         prepare(self.con)
-        self.plans: dict[int, tuple[Service, evaluator.Evaluator]] = {}
+        self.plan = Kept(_through_bytes)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -126,11 +127,11 @@ class Bench:
         """Each output by the point-in-time join, as `get_historical_features` has it."""
         service = scenario.service
         with self.tables(scenario) as events:
-            made = offline.TrainingSet(
+            made = TrainingSet(
                 service,
                 self.frame(scenario),
                 connect=lambda: _Lent(self.con),
-                snapshot=lambda con, view: offline.Snapshot(events[view.source.name], {}),
+                snapshot=lambda con, view: Snapshot(events[view.source.name], {}),
                 full_names=True,
                 statuses=True,
                 timezone="UTC",
@@ -206,14 +207,6 @@ class Bench:
         stated = zip(values, statuses, strict=True)
         return {o.full_name: one for o, one in zip(outputs, stated, strict=True)}
 
-    def plan(self, service: Service) -> evaluator.Evaluator:
-        """The service made ready to answer; it goes through its bytes, as to a serving process."""
-        known = self.plans.get(id(service))
-        if known is None:
-            made = evaluator.Evaluator(PROJECT, published.read_plan(published.plan_bytes(service)))
-            self.plans[id(service)] = known = service, made
-        return known[1]
-
     def states(self, scenario: Scenario) -> MemoryStore:
         """A store that knows what had arrived, of each view as late as it can be asked (T8)."""
         store = MemoryStore()
@@ -247,6 +240,11 @@ class Bench:
         found = dict(zip(known, store.read(known), strict=True))
         answers, _ = plan.evaluate(keys, found, requests, [scenario.at], store.read)
         return answers[0]
+
+
+def _through_bytes(service: Service) -> evaluator.Evaluator:
+    """The service made ready to answer; it goes through its bytes, as to a serving process."""
+    return evaluator.Evaluator(PROJECT, published.read_plan(published.plan_bytes(service)))
 
 
 def narrowed(service: Service, feature: str) -> Service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
@@ -14,16 +14,14 @@ from featurekit.parity.bits import bits
 from featurekit.parity.diagnose.diagnose import at_of
 from featurekit.parity.report import Difference
 from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 _MOST = 2_000
 """A scenario of more rows takes too long to play again and again."""
 
 
 def stored_scenario(
-    store: FeatureStore,
+    project: Project,
     service: Service,
     difference: Difference,
     *,
@@ -37,13 +35,13 @@ def stored_scenario(
     view up to when its files are online: what arrived later lags, and is left out.
     """
     of_sources: dict[str, list[dict[str, Any]]] = {}
-    con = store.connect()
+    con = project.connect()
     try:
         for view in narrowed(service, difference.feature).views:
             keys = {p.name: difference.row[p.name] for p in view.join_keys}
             if None in keys.values():
                 continue  # no entity (S2)
-            relation = store.marked_events(con, view)
+            relation = project.snapshot(con, view, marked=True).events.relation
             if online_until is not None:
                 upto = online_until[view.name]
                 relation = f"(SELECT * FROM {relation} WHERE __pushed OR __created <= {upto})"

@@ -274,21 +274,28 @@ def release_retained(store: OnlineStore, project: str) -> None:
 def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
     """Hold a source's lock: a materialisation, and a push of rows that bring an arrival of their
     own, must not overlap, or the one could overwrite what the other wrote. Live pushes need none.
+
+    When a lock ends is told by the store's clock alone, since clients' clocks may differ.
     """
     key = project_key(project, "lock", source)
     token = uuid.uuid4().hex.encode()
 
-    def take(values: list[bytes | None]) -> list[bytes | None]:
-        held = values[0] or b""
-        if held and not held.startswith(token) and float(held.split(b" ")[1]) > time.time():
-            return [None]
-        return [b"%s %.0f" % (token, time.time() + _LOCK_S)]
+    def take() -> None:
+        now = store.now_us() / 1e6
+
+        def taken(values: list[bytes | None]) -> list[bytes | None]:
+            held = values[0] or b""
+            if held and not held.startswith(token) and float(held.split(b" ")[1]) > now:
+                return [None]
+            return [b"%s %.0f" % (token, now + _LOCK_S)]
+
+        store.update([key], taken)
 
     def give(values: list[bytes | None]) -> list[bytes | None]:
         mine = (values[0] or b"").startswith(token)
         return [b"" if mine else None]
 
-    store.update([key], take)
+    take()
     if not (store.read([key])[0] or b"").startswith(token):
         raise OnlineError(
             f"source {source!r} is being materialised, or rows with an arrival of their own are "
@@ -300,7 +307,7 @@ def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
     def renew() -> None:
         while not over.wait(_RENEW_S):
             try:
-                store.update([key], take)
+                take()
             except StoreUnavailable:
                 return  # the work itself meets the same error and says so
 

@@ -9,18 +9,16 @@ after they went: the next run removes them, and no lookup reads them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featurekit.core.keys import project_key
+from featurekit.core.screen import Advance
 from featurekit.define.published import read_plan
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import POINTERS, forget_unfed, names_key, release_retained
-
-Progress = Callable[[int, int], None]
-"""Called with keys looked at and keys in all, about."""
 
 _STEP = 1000
 _Version = tuple[str, str, str]
@@ -80,7 +78,7 @@ def collect(
     only: Sequence[str] = (),
     retained: bool = False,
     dry_run: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = lambda done, total: None,
 ) -> Collection:
     """See `FeatureStore.gc`."""
     if only:

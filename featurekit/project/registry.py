@@ -23,6 +23,7 @@ from featurekit.core.types import Type
 from featurekit.define.plan import Service, View
 from featurekit.errors import RegistryError
 from featurekit.language.wire import from_json, to_json
+from featurekit.log.tombstones import Tombstone
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -72,22 +73,6 @@ class Change:
     old: str | None
     new: str | None
     details: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """An entity that is forgotten: its name, its join keys' names and types, a keyed hash of their
-    values, the name of that hash's secret, and the instant, in microseconds, until which its events
-    are gone. Who recorded it and when, and what was removed, None where that did not end."""
-
-    entity: str
-    keys: tuple[tuple[str, Type], ...]
-    digest: str
-    secret: str
-    until: int
-    applied_by: str = ""
-    applied_at: str = ""
-    removed: dict[str, int] | None = None
 
 
 class Registry:

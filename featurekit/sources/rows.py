@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, reader
+from featurekit.core.kept import Kept
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_MOST = 256
 Row = dict[str, Any]
 
 
@@ -193,16 +193,7 @@ class _Reading:
         return values
 
 
-_readings: dict[int, tuple[EventSource, _Reading]] = {}
-
-
-def _reading_of(source: EventSource) -> _Reading:
-    found = _readings.get(id(source))  # an id is another's only when its source is gone
-    if found is None or found[0] is not source:
-        if len(_readings) >= _MOST:
-            _readings.clear()
-        found = _readings[id(source)] = source, _Reading(source)
-    return found[1]
+_reading_of = Kept(_Reading)
 
 
 def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> TakenRows:

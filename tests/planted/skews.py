@@ -719,13 +719,15 @@ def an_error_swallowed_by_a_case_offline(patch):
         sql = f"(SELECT * REPLACE ({', '.join(whole)}) FROM {made.sql})" if whole else made.sql
         return dataclasses.replace(made, sql=sql, errors=(None,) * len(made.errors))
 
-    wrapped(patch, windows, "view_events", swallowed)
+    for module in (windows, latest_module):
+        wrapped(patch, module, "view_events", swallowed)
 
 
 @skew("offline", "error", "rows", orders=True)
 def an_error_read_as_none_offline(patch):
-    wrapped(patch, windows, "view_events", lambda events, *args: dataclasses.replace(
-        events(*args), errors=(None,) * len(events(*args).errors)))  # fmt: skip
+    for module in (windows, latest_module):
+        wrapped(patch, module, "view_events", lambda events, *args: dataclasses.replace(
+            events(*args), errors=(None,) * len(events(*args).errors)))  # fmt: skip
 
 
 def without_errors(instead: Any) -> Callable[..., Any]:

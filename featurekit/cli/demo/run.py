@@ -160,14 +160,14 @@ class _Demo:
     def check_types(self) -> None:
         """Read the order lines as their source declares them: an error names column and row."""
         views = self.store.repo.compiled_views.values()
-        con = self.store.connect()
+        con = self.store.parts.connect()
         try:
-            self.store.snapshot(con, next(v for v in views if v.source.name == "order_lines"))
+            self.store.parts.events(con, next(v for v in views if v.source.name == "order_lines"))
         finally:
             con.close()
 
     def ask(self, sql: str, *, path: Path | None = None, **values: Any) -> list[Any]:
-        con = self.store.connect()
+        con = self.store.parts.connect()
         try:
             found: list[Any] = con.execute(
                 sql, {"path": str(path or self.lines), **values}

@@ -78,7 +78,7 @@ def replay(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
 
     with screen.progress() as move:
         reports = replayed(
-            store,
+            store.parts,
             arguments.services,
             store.served(arguments.log),
             budget=arguments.budget,
@@ -100,7 +100,7 @@ def sample(store: FeatureStore, arguments: argparse.Namespace, screen: Screen) -
     budget: Budget = arguments.budget
     if budget.seconds is not None:
         budget = Budget(seconds=budget.seconds / len(names))
-    checks = [LiveCheck(store, n, seed=arguments.seed, rate=arguments.rate) for n in names]
+    checks = [LiveCheck(store.parts, n, seed=arguments.seed, rate=arguments.rate) for n in names]
     with ExitStack() as stack:
         for check in checks:
             stack.enter_context(closing(check))

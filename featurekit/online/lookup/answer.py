@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from featurekit.aggregates import Aggregate, runs
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.status import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurekit.core.types import instant
 from featurekit.core.values import ERROR
@@ -103,7 +103,7 @@ def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] |
     return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
 
 
-_asked = PerView(_Asked)
+_asked = Kept(_Asked)
 
 
 def _windows(view: View, read: Reader, t: int) -> Answer:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
+from featurekit.define.plan import Service
 from featurekit.define.published import read_plan
 from featurekit.errors import NotServed
 from featurekit.online.lookup.evaluator import Evaluator
@@ -24,14 +25,35 @@ from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
 
-if TYPE_CHECKING:
-    from featurekit.log.served.log import ServingLog
+
+class AnswersLog(Protocol):
+    """Who takes down what lookups answer."""
+
+    def wants(self) -> int | None:
+        """The number of the next request if it is to be logged, None if not."""
+        ...
+
+    def take(
+        self,
+        number: int,
+        service: Service,
+        entities: Mapping[str, Sequence[Any]],
+        requests: Sequence[Mapping[str, Any]],
+        answers: Sequence[tuple[Sequence[Any], Sequence[str]]],
+        instants: Sequence[int],
+        keys: Sequence[Sequence[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+    ) -> None:
+        """Log a request of this `number`: its rows, what was answered, and from which states."""
+        ...
 
 
 class OnlineService:
     """A service in an online store; follows it when another version goes live (F1).
 
-    `log` takes what `get` answers; see `featurekit.project.served_log.open_log`.
+    `connect` gives one to a serving process. `log` takes what `get` answers; see
+    `featurekit.project.served_log.open_log`. It may be asked by many threads and event loops at
+    once. It is a context manager, which closes it.
     """
 
     def __init__(
@@ -41,7 +63,7 @@ class OnlineService:
         name: str,
         *,
         on_mismatch: str = "refuse",
-        log: ServingLog | None = None,
+        log: AnswersLog | None = None,
     ) -> None:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
@@ -49,6 +71,41 @@ class OnlineService:
         # The version that was last seen to be live and its plan, always both at once: a lookup in
         # another thread or task may follow a switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        project: str,
+        service: str,
+        *,
+        on_mismatch: Literal["refuse", "warn"] = "refuse",
+    ) -> OnlineService:
+        """The service of a project in the Redis at `url`: all that a serving process needs.
+
+        It loads neither DuckDB nor Arrow, and reads no feature repo. `url` is redis://, rediss://
+        or unix://. Nothing is asked of Redis before the first `get`. `on_mismatch` says what is
+        done where the plan was published on a platform that computes other floats: "refuse" raises
+        FingerprintMismatch, "warn" warns and answers (R6).
+        """
+        from featurekit.online.store.redis import RedisStore
+
+        return cls(RedisStore(url), project, service, on_mismatch=on_mismatch)
+
+    def __enter__(self) -> OnlineService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store's connections. Those that `get_async` made belong to the event loop
+        in which it was awaited: `close_async` lets go of them."""
+        self.store.close()
+
+    async def close_async(self) -> None:
+        """Let go of the connections that this event loop's lookups have made."""
+        await self.store.close_async()
 
     def current(self) -> Evaluator:
         """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
@@ -59,10 +116,12 @@ class OnlineService:
         return run(self._load(live), self.store.read)[1]
 
     def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
-        """The features of each row as of one instant, now by default (T8).
+        """The features of each row as of one instant, now by default (T8): an `OnlineResult`.
 
         A row brings every join key (None for an unknown entity) and request field, and nothing
-        else. EntityFrameError for a row that does not, AsOfTooOld, NotServed, StoreUnavailable.
+        else. A feature without a value is None, and its status says why. EntityFrameError for a
+        row with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where
+        the service is not live, StoreUnavailable where Redis cannot be reached.
         """
         return run(self._get(rows, as_of), self.store.read)
 

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, TypeGuard
 
 from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.core.types import Type
 from featurekit.define.plan import Feature, View
@@ -152,7 +152,7 @@ class Layout:
         return self.view.slots[slot].type
 
 
-layout_of = PerView(Layout)
+layout_of = Kept(Layout)
 
 _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.types import EPOCH, MICROSECOND
 from featurekit.core.values import ERROR
 from featurekit.define.plan import View
@@ -156,5 +156,5 @@ def _row_form(view: View) -> RowForm | None:
     return RowForm(view) if fits else None
 
 
-row_form = PerView(_row_form)
+row_form = Kept(_row_form)
 """The form of the view's rows; None for a view of windows, of corrections or of lists."""

@@ -11,7 +11,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.define.plan import View
 from featurekit.online.state.blocks import SPLIT, splits
@@ -123,5 +123,5 @@ def _splice(view: View) -> Splice | None:
     return None if plain is None else Splice(view, plain.codes)
 
 
-splice_of = PerView(_splice)
+splice_of = Kept(_splice)
 """The view's, None where its states are not plain."""

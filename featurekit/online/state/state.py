@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from featurekit.core.kept import PerView
+from featurekit.core.kept import Kept
 from featurekit.core.status import FOREVER, NEVER, NEVER_VISIBLE
 from featurekit.core.values import ERROR, sort_value
 from featurekit.define.plan import View
@@ -45,7 +45,7 @@ def _event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
     return key
 
 
-event_order = PerView(_event_order)
+event_order = Kept(_event_order)
 """The sort key of T6 for events of a view."""
 
 
@@ -343,7 +343,7 @@ def _plain_states(view: View) -> PlainStates | None:
     return PlainStates(codes) if whole else None
 
 
-plain_states = PerView(_plain_states)
+plain_states = Kept(_plain_states)
 
 
 def newest_arrival(blob: bytes) -> int:

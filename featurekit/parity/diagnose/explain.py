@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.keys import entity_key, state_key, state_prefix
 from featurekit.core.status import ERROR_STATUS, FOREVER
@@ -28,9 +28,7 @@ from featurekit.parity.bits import bits
 from featurekit.parity.diagnose.counted import counted
 from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, bench, narrow, parts
 from featurekit.parity.stored import of_entity, rows_of
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 MOST_COUNTED, MOST_NEAR, _MOST_READ, _TRACED = 50, 20, 5_000, 3
 
@@ -146,7 +144,7 @@ def _dict(stated: Stated | None) -> dict[str, Any] | None:
 
 
 def explain(
-    store: FeatureStore,
+    project: Project,
     service: Service,
     feature: str,
     row: Mapping[str, Any],
@@ -156,16 +154,16 @@ def explain(
     name = full_name(service, feature)
     made = Explanation(service.name, name, dict(row), as_of or dt.datetime.now(dt.UTC))
     # Of the repo's own definition: a row that it does not take is an error of the caller's.
-    Evaluator(store.project, service).check_rows([row])
-    live = _online(store, service, made, as_of)
-    made.offline = _offline(store, service, name, row, made.as_of)
+    Evaluator(project.name, service).check_rows([row])
+    live = _online(project, service, made, as_of)
+    made.offline = _offline(project, service, name, row, made.as_of)
     output = next(o for o in service.outputs if o.full_name == name)
     with bench() as opened:
         if output.view >= 0:
             view = service.views[output.view]
-            _of_view(store, opened, service, live, made, view, view.features[output.index])
+            _of_view(project, opened, service, live, made, view, view.features[output.index])
         else:
-            _of_transform(store, opened, service, made, output.index)
+            _of_transform(project, opened, service, made, output.index)
     return made
 
 
@@ -181,14 +179,11 @@ def full_name(service: Service, feature: str) -> str:
 
 
 def _offline(
-    store: FeatureStore, service: Service, name: str, row: Mapping[str, Any], as_of: dt.datetime
+    project: Project, service: Service, name: str, row: Mapping[str, Any], as_of: dt.datetime
 ) -> Stated:
     """The value that a training set has."""
     frame = _frame(service, row, as_of)
-    training = store.get_historical_features(
-        frame, service.name, full_feature_names=True, statuses=True
-    )
-    table = training.to_arrow().select([name, f"{name}__status"])
+    table = project.training_set(service, frame).to_arrow().select([name, f"{name}__status"])
     value, status = (c.to_pylist(maps_as_pydicts="strict")[0] for c in table.columns)
     return value, status
 
@@ -203,13 +198,13 @@ def _frame(service: Service, row: Mapping[str, Any], as_of: dt.datetime) -> Any:
 
 
 def _online(
-    store: FeatureStore, service: Service, made: Explanation, as_of: dt.datetime | None
+    project: Project, service: Service, made: Explanation, as_of: dt.datetime | None
 ) -> Service | None:
     """Ask the live store, and settle the instant; the version that is live, where one is."""
     live: Service | None = None
     try:
-        live = store.live().get(service.name)
-        found = store.get_online_features(service.name, [made.row], as_of=as_of)
+        live = project.live().get(service.name)
+        found = project.online_service(service.name).get([made.row], as_of)
     except FeaturekitError as error:
         made.notes.append(f"online does not answer: {error}")
         return live
@@ -232,7 +227,7 @@ def _online(
 
 
 def _of_view(
-    store: FeatureStore,
+    project: Project,
     opened: Bench,
     service: Service,
     live: Service | None,
@@ -248,10 +243,10 @@ def _of_view(
     if None in keys.values():
         made.notes.append("a join key is None, so the row belongs to no entity (S2)")
         return
-    read = _Read(store, view, keys)
+    read = _Read(project, view, keys)
     held = None
     try:
-        held = _held(store, live, view, keys)
+        held = _held(project, live, view, keys)
     except OnlineError as error:
         made.notes.append(f"the live state cannot be read: {error}")
     else:
@@ -299,14 +294,14 @@ def _of_view(
 class _Read:
     """The entity's rows in files and log, and which of them rule T7 leaves out."""
 
-    def __init__(self, store: FeatureStore, view: View, keys: Mapping[str, Any]) -> None:
+    def __init__(self, project: Project, view: View, keys: Mapping[str, Any]) -> None:
         self.view = view
-        source = store.repo.sources[view.source.name]
-        con = store.connect()
+        source = project.repo.sources[view.source.name]
+        con = project.connect()
         try:
-            relation = store.snapshot(con, view).relation
+            relation = project.events(con, view).relation
             self.rows = rows_of(con, view, of_entity(con, view, relation, keys), most=_MOST_READ)
-            everything = of_entity(con, view, store.with_forgotten(con, source), keys)
+            everything = of_entity(con, view, project.all_events(con, source), keys)
             total = con.execute(f"SELECT count(*) FROM {everything}").fetchall()[0][0]
             present = con.execute(
                 f"SELECT count(*) FROM {of_entity(con, view, relation, keys)}"
@@ -336,7 +331,7 @@ class _Read:
 
 
 def _held(
-    store: FeatureStore, live: Service | None, view: View, keys: Mapping[str, Any]
+    project: Project, live: Service | None, view: View, keys: Mapping[str, Any]
 ) -> set[Any] | None:
     """The events that the live state of the entity holds; None where there is no state of it.
     OnlineError for one that is not whole."""
@@ -344,14 +339,14 @@ def _held(
     if fed is None or fed.fingerprint != view.fingerprint:
         return None
     entity = entity_key([(p.type, keys[p.name]) for p in fed.join_keys])
-    key = state_key(state_prefix(store.project, fed), entity)
+    key = state_key(state_prefix(project.name, fed), entity)
     patience = Patience()
     while True:
-        blob = store.online.read([key])[0]
+        blob = project.online.read([key])[0]
         if blob is None:
             return None
         try:
-            events = open_state(fed, key, blob, store.online.read).events
+            events = open_state(fed, key, blob, project.online.read).events
         except Moved as moved:
             patience.spend(moved)  # a push was faster than the second read of a large state
             continue
@@ -551,7 +546,7 @@ def _decimal(value: Fraction) -> str:
 
 
 def _of_transform(
-    store: FeatureStore, opened: Bench, service: Service, made: Explanation, index: int
+    project: Project, opened: Bench, service: Service, made: Explanation, index: int
 ) -> None:
     """A request-time transform: what it reads, on each path, and its nodes."""
     transform = service.transforms[index]
@@ -568,8 +563,8 @@ def _of_transform(
         if name is None:
             made.notes.append(f"{param.name} is no output of the service, and is not shown")
             return
-        one = _offline(store, service, name, made.row, made.as_of)
-        other = _live_value(store, service, name, made)
+        one = _offline(project, service, name, made.row, made.as_of)
+        other = _live_value(project, service, name, made)
         made.inputs.append((param.name, f"feature {name}", one, other))
         arguments.append(ERROR if one[1] == ERROR_STATUS else one[0])
     if any(a is ERROR for a in arguments):
@@ -583,12 +578,10 @@ def _input_name(service: Service, view: int, index: int, kind: str) -> str | Non
     return next((o.full_name for o in service.outputs if (o.view, o.index) == wanted), None)
 
 
-def _live_value(
-    store: FeatureStore, service: Service, name: str, made: Explanation
-) -> Stated | None:
+def _live_value(project: Project, service: Service, name: str, made: Explanation) -> Stated | None:
     own = next(o.name for o in service.outputs if o.full_name == name)
     try:
-        found = store.get_online_features(service.name, [made.row], as_of=made.as_of)
+        found = project.online_service(service.name).get([made.row], made.as_of)
     except FeaturekitError:
         return None  # a note says so already
     return (found.columns[own][0], found.status[own][0]) if own in found.columns else None

@@ -36,11 +36,11 @@ from featurekit.parity.diagnose.diagnose import at_of, diagnose_report
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario
+from featurekit.project.project import Project
 from featurekit.sources import read_events, read_rows
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
-    from featurekit.store import FeatureStore
 
 _BATCH = 2_000
 _ROUND = 50_000
@@ -48,7 +48,7 @@ _TURNS = (0.25, 0.5, 0.75)
 
 
 def check_parity(
-    store: FeatureStore,
+    project: Project,
     service: Service,
     *,
     budget: Budget,
@@ -60,13 +60,13 @@ def check_parity(
     clock = budget.clock()
     report = Report(service.name, seed)
     if budget.values is not None:
-        _round(store, service, report, budget.values, random.Random(seed), progress)
+        _round(project, service, report, budget.values, random.Random(seed), progress)
     else:
         rounds = itertools.count()
         while clock.left(report.compared):
             before = report.compared
             rng = random.Random(f"{seed}:{next(rounds)}")
-            _round(store, service, report, _ROUND, rng, progress)
+            _round(project, service, report, _ROUND, rng, progress)
             if report.compared == before:
                 break  # no source holds an event
     report.seconds = clock.taken
@@ -74,23 +74,23 @@ def check_parity(
 
 
 def _round(
-    store: FeatureStore,
+    project: Project,
     service: Service,
     report: Report,
     values: int,
     rng: random.Random,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    con = store.connect()
+    con = project.connect()
     try:
-        relations = [store.snapshot(con, view) for view in service.views]
+        relations = [project.events(con, view) for view in service.views]
         rows = max(1, -(-values // len(service.outputs)))
         questions = draw(con, service, [r.relation for r in relations], rows=rows, rng=rng)
         questions.sort(key=lambda q: q.at)
-        offline = _offline(store, service, questions)
+        offline = _offline(project, service, questions)
         with scratch_redis() as url:
             scratch = RedisStore(url)
-            replay = _Replay(con, store, scratch, service, relations, questions)
+            replay = _Replay(con, project, scratch, service, relations, questions)
             for i, online in enumerate(replay.answers()):
                 _compare(report, service, questions[i], next(offline), online)
                 if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
@@ -115,7 +115,7 @@ def _compare(
 
 
 def _offline(
-    store: FeatureStore, service: Service, questions: list[Question]
+    project: Project, service: Service, questions: list[Question]
 ) -> Iterator[list[tuple[Any, str]]]:
     """Every question's outputs and statuses, from one training set."""
     import pyarrow as pa
@@ -130,9 +130,7 @@ def _offline(
     frame["event_timestamp"] = pa.array(
         [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
     )
-    training = store.get_historical_features(
-        pa.table(frame), service.name, full_feature_names=True, statuses=True
-    )
+    training = project.training_set(service, pa.table(frame))
     table = training.to_arrow().select([c for n in training.names for c in (n, f"{n}__status")])
     for batch in table.to_batches(max_chunksize=_BATCH):
         columns = [c.to_pylist(maps_as_pydicts="strict") for c in batch.columns]
@@ -146,7 +144,7 @@ class _Replay:
     def __init__(
         self,
         con: Any,
-        repo: FeatureStore,
+        project: Project,
         store: OnlineStore,
         service: Service,
         relations: Sequence[EventRows],
@@ -157,7 +155,7 @@ class _Replay:
         # The plan goes through its bytes, as it does to a serving process.
         self.plan = Evaluator("parity", read_plan(plan_bytes(service)))
         self.streams = [
-            _Stream(con, repo, view, relation, questions)
+            _Stream(con, project, view, relation, questions)
             for view, relation in zip(service.views, relations, strict=True)
         ]
         self.turns = self._turns()
@@ -262,7 +260,7 @@ class _Stream:
     def __init__(
         self,
         con: Any,
-        store: FeatureStore,
+        project: Project,
         view: View,
         events: EventRows,
         questions: list[Question],
@@ -281,7 +279,7 @@ class _Stream:
         self.sql = self._asked_events(con, events.relation)
         self.events = EventRows(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        fetched = sorted(self._fetch(con, store), key=lambda row: row["__created"])
+        fetched = sorted(self._fetch(con, project), key=lambda row: row["__created"])
         self.groups = _groups(fetched, self.names, event_id)
         for row in fetched:
             self.rows.setdefault(self._group_of(row), []).append(row)
@@ -310,17 +308,17 @@ class _Stream:
         using = ", ".join(quote(name) for name, _ in self.by)
         return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
-    def _fetch(self, con: Any, store: FeatureStore) -> list[dict[str, Any]]:
+    def _fetch(self, con: Any, project: Project) -> list[dict[str, Any]]:
         """The asked entities' events, those of the files as a push of them is read."""
-        source = store.repo.sources[self.view.source.name]
+        source = project.repo.sources[self.view.source.name]
         keys = [name for name, _ in self.by]
-        read = _read_as_pushed(con, store, source, keys, self.asked)
+        read = _read_as_pushed(con, project, source, keys, self.asked)
         if read is None:
             return self._canonical(con, self.sql)
-        logged = segments(store.state_dir, source.name)
+        logged = segments(project.state_dir, source.name)
         if logged:
             read += self._canonical(con, self._asked_events(con, log_sql(con, logged, source)))
-        forgotten = store.forgotten(source)
+        forgotten = project.forgotten(source)
         return [row for row in read if not forgotten.holds(row)]
 
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
@@ -424,7 +422,7 @@ def _groups(
 
 def _read_as_pushed(
     con: Any,
-    store: FeatureStore,
+    project: Project,
     source: EventSource,
     keys: list[str],
     asked: list[tuple[Any, ...]],
@@ -439,7 +437,7 @@ def _read_as_pushed(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    found = read_events(con, source, base=store.path, state_dir=store.state_dir)
+    found = read_events(con, source, base=project.path, state_dir=project.state_dir)
     if source.format != "parquet" or found.quarantined:
         return None
     arrival = source.created_timestamp_column

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
@@ -18,12 +18,10 @@ from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
 from featurekit.offline.counted_events import counted_rows
-from featurekit.offline.events import EventRows
-from featurekit.offline.training_set import Snapshot, TrainingSet
+from featurekit.offline.events import EventRows, Snapshot
+from featurekit.offline.training_set import TrainingSet
 from featurekit.parity.answers import Answers, Asked, answers_of
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 _ROW = "__row"
 
@@ -67,9 +65,7 @@ def _inputs(service: Service, transform: int) -> set[int]:
     return views
 
 
-def from_online(
-    store: FeatureStore, service: Service, asked: Asked, online: Sequence[Online]
-) -> Lag:
+def from_online(project: Project, service: Service, asked: Asked, online: Sequence[Online]) -> Lag:
     """What offline answers to the rows from no more than what was `online` of each view."""
     numbered = Asked({**asked.columns, _ROW: range(len(asked.at))}, asked.at)
     views = tuple(_numbered(view) for view in service.views)
@@ -80,7 +76,7 @@ def from_online(
         v = number[view.source.name]
         original, known = service.views[v], online[v]
         rows = _rows(con, original, v, asked, known)
-        marked = store.marked_events(con, original)
+        marked = project.snapshot(con, original, marked=True).events.relation
         there = f"(NOT __pushed AND __created <= {known.until})"
         waiting[v] = _waiting(con, original, marked, rows, there)
         counting = counted_rows(
@@ -99,7 +95,7 @@ def from_online(
     training = TrainingSet(
         replace(service, views=views),
         numbered.frame(replace(service, views=views)),
-        connect=store.connect,
+        connect=project.connect,
         snapshot=snapshot,
         full_names=True,
         statuses=True,

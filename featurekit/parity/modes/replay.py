@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.status import NEVER
 from featurekit.define.numerics import numeric_fingerprint
@@ -32,9 +32,7 @@ from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.lag import Online, from_online
 from featurekit.parity.report import Report
 from featurekit.parity.stored import stored_scenario
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 _ROWS = 100_000
 _EXPLAINED = 20_000
@@ -52,7 +50,7 @@ class _Rows:
 
 
 def replay(
-    store: FeatureStore,
+    project: Project,
     services: Iterable[str],
     blocks: Iterable[ServedBlock],
     *,
@@ -70,7 +68,7 @@ def replay(
     reports = {name: Report(name, seed, mode="replay") for name in wanted}
     waiting: dict[str, _Rows] = {}
     dropped: dict[str, int] = {}
-    versions = _Versions(store)
+    versions = _Versions(project)
     clock = None if budget is None else budget.clock()
     done = 0
 
@@ -79,7 +77,7 @@ def replay(
         rows = waiting.pop(name)
         report = reports.setdefault(rows.head.service, Report(rows.head.service, seed, "replay"))
         began = time.monotonic()
-        _replay(store, versions, report, rows)
+        _replay(project, versions, report, rows)
         report.seconds += time.monotonic() - began
         done += rows.rows
         if progress is not None:
@@ -113,8 +111,8 @@ def replay(
 class _Versions:
     """The versions of services that can be recomputed here."""
 
-    def __init__(self, store: FeatureStore) -> None:
-        self.store = store
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self.found: dict[str, Service | str] = {}
 
     def of(self, head: ServedHead) -> Service | str:
@@ -126,27 +124,28 @@ class _Versions:
 
     def _find(self, head: ServedHead) -> Service | str:
         short = head.fingerprint[:12]
-        if head.project != self.store.project:
+        if head.project != self.project.name:
             return f"of project {head.project!r}"
-        service: Any = self.store.repo.compiled_services.get(head.service)
+        service: Any = self.project.repo.compiled_services.get(head.service)
         if service is None or service.fingerprint != head.fingerprint:
             try:
-                service = self.store.registry.definition("service", head.service, head.fingerprint)
+                registry = self.project.registry
+                service = registry.definition("service", head.service, head.fingerprint)
             except RegistryError:
                 return f"of version {short}, which the registry does not have"
         assert isinstance(service, Service)
-        unreadable = [v.source.name for v in service.views if not self.store.readable(v)]
+        unreadable = [v.source.name for v in service.views if not self.project.readable(v)]
         if unreadable:
             return f"of version {short}, which reads source {unreadable[0]!r} as it was before"
         here = numeric_fingerprint(service)
-        if here != head.numerics and self.store.config.featurekit.numeric_mismatch != "warn":
+        if here != head.numerics and self.project.config.featurekit.numeric_mismatch != "warn":
             parts = {*here.items()} ^ {*head.numerics.items()}
             listed = ", ".join(sorted({what for what, _ in parts}))
             return f"served on a platform that differs in {listed} (R6)"
         return lenient(service)
 
 
-def _replay(store: FeatureStore, versions: _Versions, report: Report, rows: _Rows) -> None:
+def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) -> None:
     service = versions.of(rows.head)
     if isinstance(service, str):
         report.unchecked[service] += rows.rows
@@ -163,40 +162,40 @@ def _replay(store: FeatureStore, versions: _Versions, report: Report, rows: _Row
     asked = Asked(columns, [t for b in blocks for t in b.as_of])
     n = len(head.outputs)
     online = Answers(joined(lambda b: b.values, n), joined(lambda b: b.statuses, n))
-    offline = offline_answers(store, service, asked)
+    offline = offline_answers(project, service, asked)
     parted = parting(service, offline, online)
     report.rows += rows.rows
     count(report, service, offline)
     if not any(parted):
         return
-    forgotten = _forgotten_until(store, service)
+    forgotten = _forgotten_until(project, service)
     for o, found in enumerate(parted):
         since = [i for i in found if asked.at[i] <= forgotten]
         if since:
             report.unchecked["values of before an entity was forgotten"] += len(since)
             report.features[service.outputs[o].full_name].compared -= len(since)
             parted[o] = [i for i in found if asked.at[i] > forgotten]
-    explained = _explained(store, service, asked, online, parted, blocks)
+    explained = _explained(project, service, asked, online, parted, blocks)
     tell_apart(report, service, asked, offline, online, parted, explained)
     known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
     filled = min(known, default=NEVER)
-    diagnose_report(report, partial(stored_scenario, store, service, filled_until=filled))
+    diagnose_report(report, partial(stored_scenario, project, service, filled_until=filled))
 
 
-def _forgotten_until(store: FeatureStore, service: Service) -> int:
+def _forgotten_until(project: Project, service: Service) -> int:
     """The last instant until which events of the service's sources were forgotten: what was served
     before may have known them."""
     found = [
         until
         for view in service.views
-        for digests in store.forgotten(store.source(view.source.name)).groups.values()
+        for digests in project.forgotten(project.source(view.source.name)).groups.values()
         for until in digests.values()
     ]
     return max(found, default=NEVER)
 
 
 def _explained(
-    store: FeatureStore,
+    project: Project,
     service: Service,
     asked: Asked,
     online: Answers,
@@ -229,7 +228,7 @@ def _explained(
                     )
                     for v in range(len(service.views))
                 ]  # fmt: skip
-                lag = from_online(store, service, asked.some(part), known)
+                lag = from_online(project, service, asked.some(part), known)
                 served = Answers(
                     [[column[i] for i in part] for column in online.values],
                     [[column[i] for i in part] for column in online.statuses],

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.keys import entity_values, project_key, state_prefix
 from featurekit.core.sql import quote
@@ -42,9 +42,7 @@ from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Scenario
 from featurekit.parity.stored import stored_scenario
 from featurekit.project.deployment import materialized_marks
-
-if TYPE_CHECKING:
-    from featurekit.store import FeatureStore
+from featurekit.project.project import Project
 
 _READ = 200
 _ROWS, _MANY = 100_000, 5_000
@@ -63,19 +61,19 @@ class LiveCheck:
 
     def __init__(
         self,
-        store: FeatureStore,
+        project: Project,
         service: str,
         *,
         seed: int = 0,
         rate: int = 50_000,
         workers: int | None = None,
     ) -> None:
-        self.store, self.name, self.seed, self.rate = store, service, seed, rate
+        self.project, self.name, self.seed, self.rate = project, service, seed, rate
         self.workers = workers or os.cpu_count() or 1
         self.readers: Readers | None = None
         self.rng = random.Random(seed)
-        mismatch = store.config.featurekit.numeric_mismatch
-        self.online = OnlineService(store.online, store.project, service, on_mismatch=mismatch)
+        mismatch = project.config.featurekit.numeric_mismatch
+        self.online = OnlineService(project.online, project.name, service, on_mismatch=mismatch)
         self.scans: dict[str, Iterator[list[bytes]]] = {}
         self._diagnosed: set[str] = set()
 
@@ -96,14 +94,14 @@ class LiveCheck:
         plan = self.online.current()
         service = lenient(plan.service)
         report = Report(self.name, self.seed, mode="sample")
-        unreadable = [v.source.name for v in service.views if not self.store.readable(v)]
+        unreadable = [v.source.name for v in service.views if not self.project.readable(v)]
         if unreadable:
             raise OnlineError(
                 f"the live version of service {self.name!r} reads source {unreadable[0]!r} as the "
                 "repo does not define it any more, so it cannot be recomputed; materialise the new "
                 "version first"
             )
-        here = self.store.repo.compiled_services.get(self.name)
+        here = self.project.repo.compiled_services.get(self.name)
         if here is not None and here.fingerprint != service.fingerprint:
             report.notes.append(
                 f"version {service.fingerprint[:12]} is live, and the repo defines "
@@ -119,7 +117,7 @@ class LiveCheck:
             if not rows:
                 break
             before = report.compared
-            self._compare(report, Evaluator(self.store.project, service), rows)
+            self._compare(report, Evaluator(self.project.name, service), rows)
             if progress is not None:
                 progress(report.compared, budget.values or report.compared)
             if len(rows) < wanted or report.compared == before or not clock.left(report.compared):
@@ -146,7 +144,7 @@ class LiveCheck:
         }
         filled = min(until.values(), default=NEVER)
         return partial(
-            stored_scenario, self.store, service, filled_until=filled, online_until=until
+            stored_scenario, self.project, service, filled_until=filled, online_until=until
         )
 
     # --- whom to ask about ------------------------------------------------------------------------
@@ -158,7 +156,7 @@ class LiveCheck:
         found: list[dict[str, Any]] = []
         for view in service.views:
             found += self._stated(view, each)
-        con = self.store.connect()
+        con = self.project.connect()
         try:
             for view in service.views:
                 found += self._known(con, service, view, each)
@@ -180,12 +178,12 @@ class LiveCheck:
 
     def _stated(self, view: View, wanted: int) -> list[dict[str, Any]]:
         """The keys of some entities that have a state, from where the last SCAN stopped on."""
-        prefix = state_prefix(self.store.project, view)
+        prefix = state_prefix(self.project.name, view)
         names, types = zip(*((p.name, p.type) for p in view.join_keys), strict=True)
         found: dict[bytes, None] = {}
         fresh = view.fingerprint not in self.scans
         while len(found) < wanted:
-            scan = self.scans.setdefault(view.fingerprint, self.store.online.scan(prefix))
+            scan = self.scans.setdefault(view.fingerprint, self.project.online.scan(prefix))
             keys = next(scan, None)
             if keys is None:
                 del self.scans[view.fingerprint]
@@ -208,7 +206,7 @@ class LiveCheck:
         there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
         shown = ", ".join(quote(k) for k in keys)
         seed = self.rng.getrandbits(32)
-        events = self.store.snapshot(con, view).relation
+        events = self.project.events(con, view).relation
         table = con.sql(
             f"SELECT {shown} FROM (SELECT DISTINCT {shown} FROM {events} WHERE {there}) "
             f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
@@ -219,7 +217,7 @@ class LiveCheck:
     # --- what they answer -------------------------------------------------------------------------
 
     def _compare(self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]) -> None:
-        if len(rows) >= _MANY and self.workers > 1 and hasattr(self.store.online, "url"):
+        if len(rows) >= _MANY and self.workers > 1 and hasattr(self.project.online, "url"):
             rows = self._agreeing(report, plan, rows)
         for _ in range(_TRIES):
             rows = self._once(report, plan, rows)
@@ -234,12 +232,12 @@ class LiveCheck:
         to be asked one path after the other."""
         service = plan.service
         if self.readers is None:
-            url = self.store.online.url  # type: ignore[attr-defined]
-            self.readers = Readers(self.workers, url, self.store.project)
+            url = self.project.online.url  # type: ignore[attr-defined]
+            self.readers = Readers(self.workers, url, self.project.name)
         at = self._settled(service)
         asked = _asked(service, rows, at)
         with ThreadPoolExecutor(1) as other:
-            waiting = other.submit(offline_answers, self.store, service, asked)
+            waiting = other.submit(offline_answers, self.project, service, asked)
             found = self.readers.read(plan, rows, at, rate=self.rate)
             offline = waiting.result()
         suspects: set[int] = {*range(len(rows))}
@@ -257,12 +255,12 @@ class LiveCheck:
 
     def _settled(self, service: Service) -> int:
         """An instant that every push that is under way, or comes, is stamped after."""
-        online = self.store.online
+        online = self.project.online
         return min([online.now_us(), *(online.settled_until(k) for k in self._pushes(service))])
 
     def _pushes(self, service: Service) -> list[bytes]:
         sources = {view.source.name for view in service.views}
-        return [project_key(self.store.project, "pushes", name) for name in sorted(sources)]
+        return [project_key(self.project.name, "pushes", name) for name in sorted(sources)]
 
     def _once(
         self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]
@@ -277,14 +275,14 @@ class LiveCheck:
                 f"a view of service {self.name!r} is not materialised any more; run `featurekit "
                 "materialize`"
             )
-        answer = read(self.store.online, plan, rows, at, rate=self.rate)
+        answer = read(self.project.online, plan, rows, at, rate=self.rate)
         again = [rows[i] for i in sorted({*range(len(rows))} - {*answer.kept})]
         rows = [rows[i] for i in answer.kept]
         if not rows:
             return again
         asked = _asked(service, rows, at)
         served = Answers(answer.values, answer.statuses)
-        offline = offline_answers(self.store, service, asked)
+        offline = offline_answers(self.project, service, asked)
         parted = parting(service, offline, served)
         moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), answer.states)
         if self._marks(service) != marks:
@@ -304,12 +302,12 @@ class LiveCheck:
         return again
 
     def _marks(self, service: Service) -> list[int | None]:
-        mark = materialized_marks(self.store.online, self.store.project)
+        mark = materialized_marks(self.project.online, self.project.name)
         return [mark(view) for view in service.views]
 
     def _read(self, keys: Any) -> dict[bytes, bytes | None]:
         wanted = list(dict.fromkeys(keys))
-        return dict(zip(wanted, self.store.online.read(wanted), strict=True))
+        return dict(zip(wanted, self.project.online.read(wanted), strict=True))
 
     def _moved(
         self,
@@ -322,7 +320,7 @@ class LiveCheck:
         have been in the log, and not in the states yet, when offline was asked."""
         if not rows:
             return set()
-        online, pushes = self.store.online, self._pushes(plan.service)
+        online, pushes = self.project.online, self._pushes(plan.service)
         now, began = online.now_us(), time.monotonic()
         while min(online.settled_until(key) for key in pushes) < now:
             if time.monotonic() - began > _PATIENCE_S:
@@ -355,7 +353,7 @@ class LiveCheck:
         for first in range(0, len(differing), _EXPLAINED):
             part = differing[first : first + _EXPLAINED]
             known = [Online(mark, [at] * len(part)) for mark in marks]
-            lag = from_online(self.store, service, asked.some(part), known)
+            lag = from_online(self.project, service, asked.some(part), known)
             here = _some(served, part, arrow=False)
             for o, still in enumerate(parting(service, lag.answers, here)):
                 lagging = {*parted[o]}

@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from featurekit import __version__
 from featurekit.core.files import write_whole
+from featurekit.core.version import VERSION
 
 Found = Mapping[str, Any]
 
@@ -129,7 +129,7 @@ def _document(
     kind, said = verdict
     body = [
         f'<header><h1>Parity <span class="badge {kind}">{said}</span></h1>',
-        f"<p>{_when(made_at)}, featurekit {_text(__version__)}. {told}</p>",
+        f"<p>{_when(made_at)}, featurekit {_text(VERSION)}. {told}</p>",
         "<dl class='facts'>",
         *(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts),
         f"</dl>{contents}</header><main id='main'>",

@@ -33,9 +33,9 @@ from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.feed.events import prepare
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
-from featurekit.offline.events import EventRows
+from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare as prepare_duckdb
-from featurekit.offline.training_set import Snapshot, TrainingSet
+from featurekit.offline.training_set import TrainingSet
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore

@@ -1,0 +1,56 @@
+"""Turns the imports that a module shows to type checkers into names that are loaded when they are
+asked for."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from functools import cached_property
+from typing import Any
+
+
+class Names:
+    """The public names of a module, each loaded when it is first asked for.
+
+    They stand in the module once: as imports, `from featurekit.x import Name as Name`, under
+    `if TYPE_CHECKING:`. A type checker reads these as they are, and this class reads them from the
+    module's source. The module's `__getattr__` and `__dir__` are `get` and `dir`.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    @cached_property
+    def homes(self) -> dict[str, str]:
+        """The module that each name comes from, in the order in which they stand."""
+        spec = sys.modules[self.module].__spec__
+        source = None if spec is None else spec.loader.get_source(self.module)  # type: ignore[union-attr]
+        if source is None:
+            raise ImportError(f"{self.module}: its source, in which its names stand, is not there")
+        return homes(ast.parse(source))
+
+    def get(self, name: str) -> Any:
+        """What the name means. AttributeError for a name that the module does not have."""
+        if name == "__all__":
+            return list(self.homes)
+        if name.startswith("__") or name not in self.homes:
+            raise AttributeError(f"module {self.module!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(self.homes[name]), name)
+        setattr(sys.modules[self.module], name, found)
+        return found
+
+    def dir(self) -> list[str]:
+        """All names of the module."""
+        return sorted({*vars(sys.modules[self.module]), *self.homes})
+
+
+def homes(tree: ast.Module) -> dict[str, str]:
+    """The names that a module imports for type checkers, and the module that each comes from."""
+    found: dict[str, str] = {}
+    for block in tree.body:
+        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING"):
+            for node in block.body:
+                if isinstance(node, ast.ImportFrom) and node.module is not None:
+                    found |= {alias.name: node.module for alias in node.names}
+    return found

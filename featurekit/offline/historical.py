@@ -1,0 +1,96 @@
+"""Turns what a caller asks of the past, checked, into a lazy training set."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.core.durations import Duration
+from featurekit.core.timezones import zone
+from featurekit.core.types import micros
+from featurekit.define.plan import Service
+from featurekit.errors import ConfigError, DataError, EntityFrameError
+from featurekit.offline.buckets import MOST_BUCKETS
+from featurekit.offline.known_entities import known_entities
+from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The instants at which every known entity is asked about, where there is no entity frame; see
+    `FeatureStore.get_historical_features`."""
+
+    at: Sequence[dt.datetime] | None = None
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+    every: Duration | None = None
+    entities: str | None = None
+
+
+def historical_features(
+    service: Service,
+    frame: Any,
+    grid: Grid,
+    *,
+    connect: Connect,
+    snapshot: TakeSnapshot,
+    full_names: bool,
+    statuses: bool,
+    timezone: str,
+    known_at: dt.datetime | None,
+    buckets: int | None,
+    default_buckets: int | None,
+) -> TrainingSet:
+    """The features of a service for each row of the frame, or without one for every entity that is
+    known at each instant of the grid; see `FeatureStore.get_historical_features`."""
+    zone(timezone)  # a misspelt zone is an error even where no instant is naive
+    if known_at is not None:
+        _check_arrivals(service)
+    if frame is None:
+        frame = known_entities(
+            service,
+            at=grid.at,
+            start=grid.start,
+            end=grid.end,
+            every=grid.every,
+            view=grid.entities,
+            timezone=timezone,
+        )
+    else:
+        _check_no_grid(grid)
+    if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
+        raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
+    return TrainingSet(
+        service,
+        frame,
+        connect=connect,
+        snapshot=snapshot,
+        full_names=full_names,
+        statuses=statuses,
+        timezone=timezone,
+        known_at=None if known_at is None else micros(known_at),
+        buckets=buckets or default_buckets,
+    )
+
+
+def _check_no_grid(grid: Grid) -> None:
+    names = ("at", "start", "end", "every", "entities")
+    given = [f"{name}=" for name in names if getattr(grid, name) is not None]
+    if given:
+        raise EntityFrameError(
+            "entity frame: it says which entities and instants are meant; leave out "
+            f"{', '.join(given)}"
+        )
+
+
+def _check_arrivals(service: Service) -> None:
+    for view in service.views:
+        if not view.arrival_known:
+            raise DataError(
+                f"known_at: view {view.name!r} reads source {view.source.name!r}, whose files do "
+                "not say when each row arrived, so what was known at an instant cannot be told; "
+                "name the column that says it with created_timestamp_column=… at the source, or "
+                "leave known_at out"
+            )

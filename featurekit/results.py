@@ -1,0 +1,27 @@
+"""What the methods of a `FeatureStore` return, by name, for annotations; nobody makes one.
+
+`from featurekit.results import OnlineResult, TrainingSet`
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from featurekit.core.names import Names
+
+if TYPE_CHECKING:
+    from featurekit.feed.consume import Consumed as Consumed
+    from featurekit.feed.events import Pushed as Pushed
+    from featurekit.feed.forget import Forgot as Forgot
+    from featurekit.feed.materialise import Materialization as Materialization
+    from featurekit.offline.training_set import TrainingSet as TrainingSet
+    from featurekit.online.lookup.result import OnlineResult as OnlineResult
+    from featurekit.parity.diagnose.explain import Explanation as Explanation
+    from featurekit.parity.report import Report as Report
+    from featurekit.project.gc import Collection as Collection
+    from featurekit.project.registry import Change as Change
+    from featurekit.project.versions import RolledBack as RolledBack
+    from featurekit.project.versions import Version as Version
+else:
+    _names = Names(__name__)
+    __getattr__, __dir__ = _names.get, _names.dir
