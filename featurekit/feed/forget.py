@@ -21,6 +21,7 @@ from featurekit.core.keys import encode_key, project_key
 from featurekit.core.screen import Progress
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import NEVER, NEVER_VISIBLE
+from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.plan import View
@@ -30,8 +31,8 @@ from featurekit.log import journal
 from featurekit.log.compaction import alone_in
 from featurekit.log.journal import SUFFIX
 from featurekit.log.segments import (
+    journal_table,
     log_folder,
-    of_table,
     put_journal,
     put_segment,
     read_segment,
@@ -204,14 +205,8 @@ class _Rows:
     def __init__(
         self, con: Any, types: Mapping[str, Type], values: Mapping[str, Any], until: int
     ) -> None:
-        import pyarrow as pa
-
-        self.con, self.types, self.values, self.until = con, types, values, until
-        arrays = {n: pa.array([values[n]], type=t.arrow) for n, t in types.items()}
-        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in types.items())
-        con.register("__who_arrow", pa.table(arrays))
-        con.execute(f"CREATE TEMP TABLE __who AS SELECT {typed} FROM __who_arrow")
-        con.unregister("__who_arrow")
+        self.con, self.types, self.until = con, types, until
+        temp_table(con, "__who", types, [[values[name] for name in types]])
 
     def sql(self, relation: str) -> str:
         """Those of a relation with a source's columns and `__created`."""
@@ -241,7 +236,7 @@ class _Rows:
             table = read_segment(path)
             if table is None:
                 return 0
-            relation, put = of_table(self.con, table), put_journal
+            relation, put = journal_table(self.con, table), put_journal
         else:
             relation, put = f"read_parquet([{text_literal(str(path))}])", put_segment
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
@@ -311,14 +306,11 @@ def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> 
         events = project.events(con, view)
         done = materialize_view(con, project.online, project.name, view, events, until=until)
         return done.entities
-    names = [p.name for p in view.join_keys]
+    types = {p.name: p.type for p in view.join_keys}
     relation = project.all_events(con, project.source(view.source.name))
-    known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in names)
-    table = con.sql(
-        f"SELECT DISTINCT {', '.join(map(quote, names))} FROM {mine.sql(relation)} WHERE {known}"
-    ).to_arrow_table()
-    columns = [table.column(i).cast(p.type.arrow).to_pylist() for i, p in enumerate(view.join_keys)]
-    entities = list(zip(*columns, strict=True))
+    known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
+    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.sql(relation)})"
+    entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]
     if entities:
         events = project.events(con, view)
         materialize_view(

@@ -17,6 +17,7 @@ from typing import Any
 
 from featurekit.core.kept import Kept
 from featurekit.core.sql import quote, text_literal
+from featurekit.core.tables import arrow_table
 from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
@@ -215,27 +216,9 @@ def _schema_text(path: Path) -> str:
 _tables = count()
 
 
-def of_table(con: Any, table: Any) -> str:
-    """An Arrow table's rows, in their order, in a temporary table of `con`."""
-    name = f"__journal_{next(_tables)}"
-    given = f"{name}_arrow"
-    # As DuckDB reads them of Parquet.
-    types = [_without_durations(type_) for type_ in table.schema.types]
-    if types != table.schema.types:
-        table = table.cast(arrow_module().schema(list(zip(table.column_names, types, strict=True))))
-    con.register(given, table)
-    # DuckDB has Arrow compare what it scans of it, to which NaN is not what it is to DuckDB (S1).
-    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {given}")
-    con.unregister(given)
-    return name
-
-
-def _without_durations(type_: Any) -> Any:
-    """The type with whole numbers in the place of durations, within lists too."""
-    pa = arrow_module()
-    if pa.types.is_list(type_):
-        return pa.list_(_without_durations(type_.value_type))
-    return pa.int64() if pa.types.is_duration(type_) else type_
+def journal_table(con: Any, table: Any) -> str:
+    """A journal's rows, in their order, in a temporary table of `con`."""
+    return arrow_table(con, f"__journal_{next(_tables)}", table)
 
 
 class _Looked:
@@ -253,7 +236,7 @@ class _LookedInto(_Looked):
     """A journal's rows as they are now, in a table of a connection's own."""
 
     def __init__(self, con: Any, path: Path, table: Any) -> None:
-        super().__init__(path, of_table(con, table), _held_by(table))
+        super().__init__(path, journal_table(con, table), _held_by(table))
         self.table = table
 
     def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:

@@ -21,7 +21,8 @@ from typing import Any
 
 from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.sql import quote, text_literal
-from featurekit.core.types import Type
+from featurekit.core.tables import temp_table
+from featurekit.core.types import INT, STR, Type
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.errors import RegistryError
 
@@ -161,24 +162,23 @@ class Forgotten:
         digests: Mapping[str, int],
     ) -> str | None:
         """A temporary table of the keys in the relation that are forgotten, with `__until`."""
-        import pyarrow as pa
-
         assert self.secret is not None
-        table = quote(f"__forgotten_{next(_TABLES)}")
-        registered = table.replace("__forgotten", "__digests")
-        known = pa.table({"__digest": list(digests), "__until": pa.array(digests.values())})
-        con.register(registered.strip('"'), known)
+        number = next(_TABLES)
+        table = quote(f"__forgotten_{number}")
+        known = temp_table(
+            con, f"__digests_{number}", {"__digest": STR, "__until": INT}, digests.items()
+        )
         names = ", ".join(map(quote, keys))
         digest, parameters = self.secret.digest_sql(entity, keys)
         there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
         con.execute(
             f"CREATE TEMP TABLE {table} AS SELECT {names}, __until FROM "
             f"(SELECT *, {digest} AS __digest FROM "
-            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {registered} "
+            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {known} "
             "USING (__digest)",
             parameters,
         )
-        con.unregister(registered.strip('"'))
+        con.execute(f"DROP TABLE {known}")
         rows = con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         return table if rows else None
 

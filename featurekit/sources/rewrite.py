@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.tables import temp_table
+from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.check import ROW, fetch
@@ -51,11 +53,7 @@ def _compare(
     rows: Collection[int],
 ) -> None:
     """Every other row stands in the new file with the values it had."""
-    import pyarrow as pa
-
-    con.register("__removed_arrow", pa.table({"n": pa.array(rows, pa.int64())}))
-    fetch(con, "CREATE OR REPLACE TEMP TABLE __removed AS SELECT n FROM __removed_arrow")
-    con.unregister("__removed_arrow")
+    temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
     old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
     shown = f"SELECT * EXCLUDE ({ROW}), row_number() OVER (ORDER BY {ROW}) FROM"
