@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +16,19 @@ from featurekit.errors import ConfigError
 
 WRITING = ".writing"
 """How the names of files end that are being written; they begin with a dot, so that no glob finds
-them. One that is old was left by a process that died."""
+them."""
+_LOST_S = 86_400.0
+"""A file that nobody has written to for so long is of a process that died."""
 
 
 @contextlib.contextmanager
-def whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A path to write to, beside `path`, whose file takes the place of what is there when the block
-    ends. Where it raises nothing stays but what was there. A `durable` file's bytes last through a
-    power failure before it has its name; `sync_folder` makes the name last."""
+    ends. Where it raises nothing stays but what was there."""
+    _remove_lost(path)
     hidden = Path(_hidden(os.fspath(path)))
     try:
         yield hidden
-        if durable:
-            sync_file(hidden)
         hidden.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # what went wrong first is the one to tell
@@ -34,17 +36,34 @@ def whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: str | Path, data: bytes | memoryview, *, durable: bool = False) -> None:
-    """As `whole`, of a file of these bytes; its folder is made where there is none."""
-    # Of strings and descriptors: a Path takes as long as the calls, of which a push waits for.
+def _remove_lost(path: Path) -> None:
+    """Remove what writers of `path` left that died half way."""
+    before = time.time() - _LOST_S
+    with contextlib.suppress(OSError), os.scandir(path.parent) as found:
+        for entry in found:
+            mine = entry.name.startswith(f".{path.name}.") and entry.name.endswith(WRITING)
+            if mine and entry.stat().st_mtime < before:
+                Path(entry.path).unlink()
+
+
+def write_whole(
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    durable: bool = False,
+    replace: bool = True,
+    mode: int = 0o666,
+) -> None:
+    """Write a file beside its name, and give it the name: in the place of what is there, or, where
+    not `replace`, if nothing is there.
+
+    The bytes of a `durable` file last through a power failure before it has its name; `sync_folder`
+    makes the name last. Where it raises what was there stays, and nothing else does.
+    """
+    # By strings and descriptors: a Path takes as long as the call, and pushes wait for this.
     name = os.fspath(path)
     hidden = _hidden(name)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        file = os.open(hidden, flags, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(name), exist_ok=True)  # noqa: PTH103, PTH120
-        file = os.open(hidden, flags, 0o666)
+    file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
             view = memoryview(data)
@@ -54,7 +73,12 @@ def write_whole(path: str | Path, data: bytes | memoryview, *, durable: bool = F
                 os.fsync(file)
         finally:
             os.close(file)
-        os.replace(hidden, name)  # noqa: PTH105
+        if replace:
+            os.rename(hidden, name)  # noqa: PTH104
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(hidden, name)
+            os.unlink(hidden)  # noqa: PTH108
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(hidden)  # noqa: PTH108
@@ -104,6 +128,9 @@ def write_named(path: Path, data: bytes, option: str) -> None:
 def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:
     """Take the exclusive lock of an open file, which others may hold for `wait_s` yet; whether that
     could be done."""
+    if wait_s == math.inf:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return True
 
     def taken() -> bool:
         try:

@@ -15,18 +15,18 @@ def until(
     holds: Callable[[T], object] = bool,
     within_s: float,
     every_s: float,
-    or_say: Callable[[], Exception] | None = None,
+    or_say: Callable[[T], Exception] | None = None,
 ) -> T:
     """Ask again, every so often, until an answer holds; that answer.
 
-    After `within_s` what `or_say` makes is raised; without it the last answer, which does not hold,
-    is given back.
+    After `within_s` what `or_say` makes of the last answer is raised; without it that answer, which
+    does not hold, is given back.
     """
     begun = time.monotonic()
     while not holds(answer := ask()):
         if time.monotonic() - begun > within_s:
             if or_say is None:
                 return answer
-            raise or_say()
+            raise or_say(answer)
         time.sleep(every_s)
     return answer

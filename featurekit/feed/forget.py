@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
+from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
@@ -187,16 +187,18 @@ def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
 
 def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], until: int) -> None:
     """Wait for the pushes that were under way: what they stamped before `until` is to go too."""
-    begun = time.monotonic()
-    for source in sources:
-        while online.settled_until(project_key(project, "pushes", source.name)) < until:
-            if time.monotonic() - begun > _PATIENCE_S:
-                raise OnlineError(
-                    f"a push to source {source.name!r} does not end, and may hold events of the "
-                    "entity; that it is forgotten is recorded, and holds for what is read: run "
-                    "this again for the states, a dead push is given up after ten minutes"
-                )
-            time.sleep(_POLL_S)
+    pushes = {source.name: project_key(project, "pushes", source.name) for source in sources}
+    wait_until(
+        lambda: [name for name, key in pushes.items() if online.settled_until(key) < until],
+        holds=lambda under_way: not under_way,
+        within_s=_PATIENCE_S,
+        every_s=_POLL_S,
+        or_say=lambda under_way: OnlineError(
+            f"a push to source {under_way[0]!r} does not end, and may hold events of the entity; "
+            "that it is forgotten is recorded, and holds for what is read: run this again for the "
+            "states, a dead push is given up after ten minutes"
+        ),
+    )
 
 
 class _Rows:

@@ -6,7 +6,6 @@ which small pushes are appended: either way a reader sees all of a push or nothi
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -15,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.kept import Kept
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import arrow_table
@@ -22,7 +22,7 @@ from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.log import journal
-from featurekit.log.journal import SUFFIX, sync_folder
+from featurekit.log.journal import SUFFIX
 
 REPLACES = b"featurekit.replaces"
 FEW = 1000
@@ -74,27 +74,11 @@ def put_journal(path: Path, table: Any) -> None:
 
 
 def _put(path: Path, data: Any) -> None:
-    name = os.fspath(path)
-    hidden = name.removesuffix(path.suffix) + ".writing"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        file = os.open(hidden, flags, 0o666)
+        write_whole(path, data, durable=True)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(hidden, flags, 0o666)
-    try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file, view) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(hidden)  # noqa: PTH108
-        raise
+        write_whole(path, data, durable=True)
     sync_folder(os.fspath(path.parent))
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
-import os
 import secrets
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import write_whole
 from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import temp_table
@@ -80,17 +79,9 @@ def make_secret(state_dir: Path) -> Secret:
     path = _path(state_dir)
     if not path.exists():
         state_dir.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(hidden, path)  # of two that make one, one's holds
-        except FileExistsError:
-            pass
-        finally:
-            hidden.unlink()
+        made = secrets.token_hex(32).encode()
+        # Of two that make one, one's holds.
+        write_whole(path, made, durable=True, replace=False, mode=0o600)
     return Secret(bytes.fromhex(path.read_text()))
 
 

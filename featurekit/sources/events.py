@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from featurekit.core.files import whole, write_whole
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
@@ -402,11 +402,8 @@ def quarantine_dir(name: str, state_dir: Path | None) -> Path:
 
 def write_json_lines(target: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Replaces the file by the lines; what JSON has not is written as Python shows it."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, default=repr) + "\n")
-    part.replace(target)
+    text = "".join(json.dumps(line, default=repr) + "\n" for line in lines)
+    write_whole(target, text.encode())
 
 
 def _bad_row_error(
@@ -448,15 +445,14 @@ def _keep(
             (Path(state_dir) / "quarantine" / f"{source.name}.parquet").unlink(missing_ok=True)
         return []
     target = quarantine_dir(source.name, state_dir) / f"{source.name}.parquet"
-    part_file = target.with_name(f"{target.name}.{os.getpid()}.part")
     reason = "reason" if all("reason" not in _folded(part) for part in faulty) else "__reason"
     selects = " UNION ALL BY NAME ".join(
         _bad_select(path, _scan_of(format_, part, path), part.columns, reason=reason)
         for part in faulty
         for path in part.paths
     )
-    fetch(con, f"COPY ({selects}) TO {text_literal(str(part_file))} (FORMAT parquet)")
-    part_file.replace(target)
+    with whole(target) as hidden:
+        fetch(con, f"COPY ({selects}) TO {text_literal(str(hidden))} (FORMAT parquet)")
     return [str(target)]
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import whole
 from featurekit.core.types import Type
 from featurekit.errors import SourceError
 from featurekit.sources.check import BadRow, fetch, first_line, path_list, reading, shortened
@@ -110,13 +111,15 @@ def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: P
     import pyarrow.parquet as pq
 
     start, dropped = 0, np.asarray(rows)
-    part = copy.with_name(copy.name + ".part")
-    with pq.ParquetFile(path) as file, pq.ParquetWriter(part, file.schema_arrow) as writer:
+    with (
+        whole(copy) as hidden,
+        pq.ParquetFile(path) as file,
+        pq.ParquetWriter(hidden, file.schema_arrow) as writer,
+    ):
         for batch in file.iter_batches():
             keep = ~np.isin(np.arange(start, start + len(batch)), dropped)
             writer.write_batch(batch.filter(keep))
             start += len(batch)
-    part.replace(copy)
     return scan([str(copy)], found)
 
 

@@ -6,12 +6,12 @@ line stays as it is, byte for byte.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import sync_file, whole
 from featurekit.core.tables import temp_table
 from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
@@ -29,20 +29,14 @@ def remove_rows(
     """Take rows, by their numbers in the file, out of it, atomically. SourceError, and the file is
     as it was, where it changed meanwhile or the other rows would not read as they did."""
     before = path.stat()
-    # Hidden, so that no glob of a source finds it.
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.rewriting")
-    try:
+    with whole(path) as hidden:
         (_write_csv if source.format == "csv" else _write_parquet)(path, hidden, rows)
         _compare(con, source, path, hidden, rows)
         shutil.copymode(path, hidden)
-        with hidden.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(hidden)
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise SourceError(f"{path} changed while it was rewritten; it is as it was, try again")
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 def _compare(
