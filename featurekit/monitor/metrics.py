@@ -5,6 +5,7 @@ Counters add up over the life of the process, gauges are those of the last check
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import write_whole
 from featurekit.errors import ConfigError
 from featurekit.parity.report import Report
 
@@ -113,8 +113,10 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write them for node_exporter's textfile collector, which sees the whole file."""
-        write_whole(path, self.text().encode())
+        """Write them for node_exporter's textfile collector: beside the name, and renamed."""
+        hidden = path.with_name(f".{path.name}.{os.getpid()}")
+        hidden.write_text(self.text(), encoding="utf-8")
+        hidden.replace(path)
 
 
 def _escaped(text: str) -> str:
