@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from featurekit.core.types import Type
@@ -61,3 +62,14 @@ def text_literal(value: str, *, apart: str = "\0") -> str:
 
 def _quoted_text(plain: str) -> str:
     return "'" + plain.replace("'", "''") + "'"
+
+
+def paths_sql(paths: Sequence[str]) -> str:
+    """The paths as a DuckDB list, each a glob that matches only itself."""
+    escaped = ("".join(f"[{c}]" if c in "*?[" else c for c in path) for path in paths)
+    return f"[{', '.join(map(text_literal, escaped))}]"
+
+
+def parquet_sql(paths: Sequence[str]) -> str:
+    """A FROM item over Parquet files of equal columns. No folder, such as `a=1`, is a column."""
+    return f"read_parquet({paths_sql(paths)}, hive_partitioning=false, union_by_name=false)"

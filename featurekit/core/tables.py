@@ -57,6 +57,19 @@ def rows(con: Any, relation: str, types: Mapping[str, Type], *, then: str = "") 
     return found
 
 
+def fetch(con: Any, sql: str) -> list[Any]:
+    """All rows of `sql`; after an error the connection is free for the next statement."""
+    import duckdb
+
+    try:
+        found: list[Any] = con.execute(sql).fetchall()
+    except duckdb.Error:
+        # DuckDB 2.0 keeps a result open whose fetch failed, and refuses the next statement.
+        con.abort()
+        raise
+    return found
+
+
 def in_types(table: Any, types: Mapping[str, Type]) -> Any:
     """An Arrow table or batch of DuckDB's, with the columns `types` in the Arrow types in which
     their values leave featurekit."""

@@ -18,7 +18,7 @@ from typing import Any
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import encode_key, project_key
 from featurekit.core.screen import Progress
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import parquet_sql, quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
@@ -240,7 +240,7 @@ class _Rows:
                 return 0
             relation, put = journal_table(self.con, table), put_journal
         else:
-            relation, put = f"read_parquet([{text_literal(str(path))}])", put_segment
+            relation, put = parquet_sql([str(path)]), put_segment
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         if not {name for name, *_ in columns} >= self.types.keys():
             return 0  # written before the source had such a column

@@ -16,7 +16,7 @@ from typing import Any
 
 from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.kept import Kept
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import parquet_sql, quote
 from featurekit.core.tables import arrow_table
 from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
@@ -233,7 +233,7 @@ def looked(con: Any, path: Path) -> _Looked | None:
     if path.suffix == SUFFIX:
         table = journal.read(path).table
         return None if table is None else _LookedInto(con, path, table)
-    relation = f"read_parquet([{text_literal(str(path))}])"
+    relation = parquet_sql([str(path)])
     return _Looked(path, relation, _held(path, path.stat().st_mtime_ns))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.sql import quote
+from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
@@ -19,16 +20,15 @@ from featurekit.sources.check import (
     Column,
     Summary,
     column,
-    fetch,
     first_bad,
     first_line,
-    found_hint,
     instant_column,
     numbered,
     select_sql,
     summarise,
     unreadable,
 )
+from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
     import duckdb
@@ -136,7 +136,7 @@ def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[st
         raise _refuse(f"there is no file {path}")
     absolute = str(path.absolute())
     try:
-        found = parquet.inspect(con, absolute, wanted)
+        found = parquet.columns(con, absolute, wanted)
     except SourceError as error:
         raise _refuse(str(error)) from None
     return _Scan(parquet.scan([absolute], found), found, path=path)
@@ -237,7 +237,7 @@ def _checked(con: duckdb.DuckDBPyConnection, scan: _Scan, columns: Sequence[Colu
     except duckdb.Error as error:
         if scan.path is None or not unreadable(error):
             raise
-        faults = parquet.undecodable(con, str(scan.path), scan.found)
+        faults = parquet.rejected(con, str(scan.path), scan.found)
         reason = str(faults[0][0]) if faults else f"cannot be read ({first_line(error)})"
         raise _refuse(f"{scan.path}: {reason}") from None
     if summary.bad:

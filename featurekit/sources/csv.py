@@ -11,24 +11,18 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import paths_sql, quote, text_literal
+from featurekit.core.tables import fetch
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
 from featurekit.errors import SourceError
-from featurekit.sources.check import (
-    NAN,
-    BadRow,
-    Reading,
-    Span,
-    fetch,
-    naive,
-    path_list,
-    shortened,
-)
+from featurekit.sources.check import BadRow, shortened
+from featurekit.sources.files import snapshot
+from featurekit.sources.readings import NAN, Reading, Span, naive
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["inspect", "reading", "scan", "undecodable", "without"]
+__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
 
 TEXT = "CSV text"
 _REJECTS = count()
@@ -43,7 +37,7 @@ _INSTANT = (
 )
 
 
-def inspect(
+def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, str]:
     """The columns that the file's header names, each of which holds text."""
@@ -82,11 +76,11 @@ def _scan(paths: Sequence[str], found: Mapping[str, str], *options: str) -> str:
         "header=true, auto_detect=false, delim=',', quote='\"', escape='\"', nullstr='', "
         "allow_quoted_nulls=false, hive_partitioning=false, union_by_name=false"
     )
-    listed = ", ".join([path_list(paths), f"columns={{{columns}}}", fixed, *options])
+    listed = ", ".join([paths_sql(paths), f"columns={{{columns}}}", fixed, *options])
     return f"read_csv({listed})"
 
 
-def undecodable(
+def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The lines that are not UTF-8 or have too few or too many fields, as DuckDB rejects them."""

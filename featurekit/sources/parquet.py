@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
+from featurekit.core.sql import parquet_sql
+from featurekit.core.tables import fetch
 from featurekit.core.types import Type
 from featurekit.errors import SourceError
-from featurekit.sources.check import BadRow, fetch, first_line, path_list, reading, shortened
+from featurekit.sources.check import BadRow, first_line, shortened
+from featurekit.sources.files import snapshot
+from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["inspect", "reading", "scan", "undecodable", "without"]
+__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
 
 _INSTANT_S = 2**63 // 1_000_000
 
 
-def inspect(
+def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, str]:
     """The columns of a file with their DuckDB types; an Arrow duration is DURATION_<unit>.
@@ -76,12 +80,12 @@ def duration_name(type_: pa.DataType) -> str | None:
 
 
 def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
-    """A FROM item over files of equal columns. Folder names such as `a=1` are no columns."""
+    """A FROM item over files of equal columns."""
     del found
-    return f"read_parquet({path_list(paths)}, hive_partitioning=false, union_by_name=false)"
+    return parquet_sql(paths)
 
 
-def undecodable(
+def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops there.

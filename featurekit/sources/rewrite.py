@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import sync_file, whole
-from featurekit.core.tables import temp_table
+from featurekit.core.tables import fetch, temp_table
 from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
-from featurekit.sources.check import ROW, fetch
+from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
 
 if TYPE_CHECKING:

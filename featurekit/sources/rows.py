@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, reader
 from featurekit.core.kept import Kept
+from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
@@ -22,9 +22,7 @@ from featurekit.sources.check import (
     Column,
     bad,
     column,
-    fetch,
     first_bad,
-    found_hint,
     instant_column,
     numbered,
     op_column,
@@ -34,7 +32,8 @@ from featurekit.sources.check import (
     shortened,
     summarise,
 )
-from featurekit.sources.events import quarantine_dir, write_json_lines
+from featurekit.sources.quarantine import fresh, set_aside
+from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
     import duckdb
@@ -265,26 +264,6 @@ def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
     )
 
 
-def set_aside(
-    source: EventSource, state_dir: Path | None, lines: Sequence[Mapping[str, Any]]
-) -> None:
-    """Keep what could not become a row, as JSON lines beside the rows that were set aside."""
-    write_json_lines(_fresh(source, state_dir, "jsonl"), lines)
-
-
-def _fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:
-    """A new file of rows set aside, made empty so that no other push takes its name."""
-    folder = quarantine_dir(source.name, state_dir)
-    for number in itertools.count(len(list(folder.glob(f"{source.name}.pushed-*")))):
-        path = folder / f"{source.name}.pushed-{number}.{suffix}"
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("itertools.count has no end")
-
-
 @lru_cache(maxsize=1)
 def _scratch() -> duckdb.DuckDBPyConnection:
     """An empty database whose cursors check pushes; what a cursor registers is its own."""
@@ -429,4 +408,4 @@ def _write_aside(
 
     rows = sorted(reasons)
     aside = raw.take(rows).append_column("reason", pa.array([reasons[row] for row in rows]))
-    pq.write_table(aside, _fresh(source, state_dir, "parquet"))
+    pq.write_table(aside, fresh(source, state_dir, "parquet"))
