@@ -125,6 +125,17 @@ def test_another_s_entries_are_taken_over_when_it_is_quiet(store: FeatureStore) 
     check(store, clicks)
 
 
+def test_entries_that_were_trimmed_away_are_acknowledged(store: FeatureStore) -> None:
+    client = store.online.client  # type: ignore[attr-defined]
+    add(store, [click(n) for n in range(5)])
+    client.xgroup_create("clicks", "featurekit", id="0")
+    client.xreadgroup("featurekit", "me", {"clicks": ">"}, count=3)  # and then it died
+    client.xtrim("clicks", maxlen=3, approximate=False)
+    done = store.consume("clicks", name="me", until_empty=True)
+    assert (done.trimmed, done.entries) == (2, 3)
+    assert client.xpending("clicks", "featurekit")["pending"] == 0
+
+
 def test_a_push_that_is_not_acknowledged_is_done_again(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

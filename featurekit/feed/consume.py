@@ -95,7 +95,7 @@ class Consumer:
         names it: it stays with this member, unacknowledged, as does all that came after it.
         """
         stop = stop or threading.Event()
-        self.project.fed()
+        self.project.fed()  # which refuses a platform with other bits
         self._join()
         while not stop.is_set():
             found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)
