@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -335,42 +337,42 @@ def _remove_states(
     known = {(v.name, v.fingerprint): v for v in _all_views(project)}
     fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
     wanted = {n: encode_key(types[n], values[n]) for n in types}
-    total, looked = online.count(), 0
-    removed: dict[str, int] = {}
+    total = online.count()
+    removed: Counter[str] = Counter()
     unknown: dict[str, None] = {}
-    for keys in online.scan(project_key(project.name, "state") + b":"):
-        looked += _STEP
-        progress("states", min(looked, total), total)
-        for key in keys:
-            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
+
+    def stored(kind: str) -> Iterator[list[tuple[bytes, View, bytes]]]:
+        """The keys of a kind, in batches, each with its view and what of it names the entity."""
+        for keys in online.scan(project_key(project.name, kind) + b":"):
+            batch = []
+            for key in keys:
+                _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+                version = (view_name.decode(), fingerprint.decode())
+                view = known.get(version)
+                if view is None:
+                    unknown[":".join(version)] = None
+                else:
+                    batch.append((key, view, rest))
+            yield batch
+
+    def is_mine(view: View, rest: bytes) -> bool:
+        return _is_of(project, view, name, types) and _parts(view, rest, types) == wanted
+
+    for number, batch in enumerate(stored("state"), 1):
+        progress("states", min(number * _STEP, total), total)
+        for key, view, rest in batch:
+            if is_mine(view, rest):
+                version = (view.name, view.fingerprint)
                 _remove_state(online, view, key, until, fed=version in fed)
-                shown = ":".join(version)
-                removed[shown] = removed.get(shown, 0) + 1
-    for keys in online.scan(project_key(project.name, "block") + b":"):
-        for key in keys:
-            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
-                _remove_left_block(online, view, key)
-    for keys in online.scan(project_key(project.name, "ids") + b":"):
-        for key in keys:
-            _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif version not in fed:  # what is fed was made anew
-                _remove_memory(online, view, key, types, wanted)
+                removed[":".join(version)] += 1
+    for key, view, rest in chain.from_iterable(stored("block")):
+        if is_mine(view, rest):
+            _remove_left_block(online, view, key)
+    for key, view, _ in chain.from_iterable(stored("ids")):
+        if (view.name, view.fingerprint) not in fed:  # what is fed was made anew
+            _remove_memory(online, view, key, types, wanted)
     progress("states", total, total)
-    return removed, tuple(unknown)
+    return dict(removed), tuple(unknown)
 
 
 def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:

@@ -14,7 +14,7 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
-from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, python_column
+from featurekit.sources.arrow import is_pandas, plain, plain_table, python_column
 from featurekit.sources.arrow import table_of as arrow_table_of
 from featurekit.sources.check import (
     Column,
@@ -120,7 +120,10 @@ def _scan(
                 "DuckDB relation, a list of dicts or the path of a Parquet file"
             )
         arrow = arrow_table_of(frame, refuse=_refuse)
-        table, found = _plain_table(frame, arrow, wanted, timezone)
+        needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
+        table, found, faults = plain_table(frame, arrow, needed, zone_name=timezone)
+        if faults:
+            raise _refuse(str(faults[0]))
     con.register(registered, table)
     sql = quote(registered)
     types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
@@ -151,28 +154,6 @@ def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
                 f"there is no column {name!r} ({what}); it has {', '.join(names) or 'no columns'}"
             )
     return list(dict.fromkeys((INSTANT, *wanted)))
-
-
-def _plain_table(
-    frame: Any, arrow: pa.Table, wanted: Mapping[str, Type], timezone: str
-) -> tuple[pa.Table, dict[str, str]]:
-    import pyarrow as pa
-
-    arrays, found = [], {}
-    names = _needed(arrow.column_names, wanted)
-    for name in names:
-        type_ = wanted.get(name, DATETIME)
-        if is_pandas(frame):
-            array, kind, faults = pandas_column(frame[name], name, type_, zone_name=timezone)
-        else:
-            array, kind = plain(arrow[name])
-            faults = faults_of(arrow[name], name)
-        if faults:
-            raise _refuse(str(faults[0]))
-        arrays.append(array)
-        if kind is not None:
-            found[name] = kind
-    return pa.table(arrays, names=names), found
 
 
 def _from_dicts(

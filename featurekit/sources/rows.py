@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, reader
 from featurekit.core.kept import Kept
-from featurekit.core.tables import fetch
+from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, table_of
+from featurekit.sources.arrow import plain_table, table_of
 from featurekit.sources.check import (
     NO_OP,
     OPS,
@@ -38,9 +38,6 @@ from featurekit.sources.readings import found_hint
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-
-Row = dict[str, Any]
 
 
 class TakenRows:
@@ -275,7 +272,9 @@ def _scratch() -> duckdb.DuckDBPyConnection:
 def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> TakenRows:
     raw = table_of(rows, refuse=_refused(source), objects_as_text=True)
     _check_names(source, raw.column_names)
-    table, found, faults = _plain_table(source, rows, raw)
+    types = _types(source)
+    given = {name: types[name] for name in raw.column_names}
+    table, found, faults = plain_table(rows, raw, given, zone_name=source.timezone)
     if faults and source.on_bad_row == "error":
         raise _row_error(source, min(faults, key=lambda fault: fault.row))
     reasons: dict[int, str] = {}
@@ -311,28 +310,6 @@ def _checked(
         raise
     finally:
         con.close()
-
-
-def _plain_table(
-    source: EventSource, rows: Any, raw: pa.Table
-) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
-    """The columns as DuckDB reads them, the types they had, and rows of which it knows nothing."""
-    import pyarrow as pa
-
-    arrays, found, faults = [], {}, []
-    for name in raw.column_names:
-        if is_pandas(rows):
-            array, kind, wrong = pandas_column(
-                rows[name], name, _types(source)[name], zone_name=source.timezone
-            )
-        else:
-            array, kind = plain(raw[name])
-            wrong = faults_of(raw[name], name)
-        arrays.append(array)
-        faults += wrong
-        if kind is not None:
-            found[name] = kind
-    return pa.table(arrays, names=raw.column_names), found, faults
 
 
 def _read_plain(
