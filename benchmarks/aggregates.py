@@ -37,7 +37,7 @@ from featurekit.aggregates import (
     ValueCounts,
     Variance,
 )
-from featurekit.aggregates.base import AggregateSql, Column
+from featurekit.aggregates.sql import AggregateSql, Column
 from featurekit.core.types import FLOAT, Type
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureView

@@ -6,25 +6,9 @@ import typing
 from collections.abc import Sequence
 from typing import ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import AggregateSql, Column, Term, of_terms
 from featurekit.core.types import BOOL, Type
-
-
-class _BoolState(State):
-    def __init__(self, decisive: bool) -> None:
-        self.decisive = decisive
-        self.value: bool | None = None
-
-    def add(self, value: typing.Any, order: typing.Any = None) -> None:
-        if self.value is not self.decisive:
-            self.value = value
-
-    def merge(self, other: _BoolState) -> None:
-        if other.value is not None:
-            self.add(other.value)
-
-    def finish(self) -> bool | None:
-        return self.value
 
 
 class _OfBools(Aggregate):
@@ -35,9 +19,6 @@ class _OfBools(Aggregate):
         if item != BOOL:
             raise self.refuse(item, "bool")
         return BOOL.or_none()
-
-    def state(self, item: Type | None) -> State:
-        return _BoolState(self.decisive)
 
     def over(self, values: Sequence[typing.Any], item: Type | None) -> bool | None:
         if not values:

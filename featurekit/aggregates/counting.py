@@ -9,32 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.base import (
-    Aggregate,
-    AggregateSql,
-    Column,
-    State,
-    Term,
-    of_terms,
-    plain,
-    present,
-)
+from featurekit.aggregates.base import Aggregate, plain
+from featurekit.aggregates.sql import AggregateSql, Column, Term, of_terms, present
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
-
-
-class _CountState(State):
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.count += 1
-
-    def merge(self, other: _CountState) -> None:
-        self.count += other.count
-
-    def finish(self) -> int:
-        return self.count
 
 
 class Count(Aggregate):
@@ -47,9 +25,6 @@ class Count(Aggregate):
 
     def result(self, item: Type | None) -> Type:
         return INT
-
-    def state(self, item: Type | None) -> State:
-        return _CountState()
 
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(values)
@@ -76,20 +51,6 @@ def one_value_sql(column: Column) -> str:
     return f"CASE WHEN {x} = 0 THEN 0.0::DOUBLE ELSE {x} END" if column.type == FLOAT else x
 
 
-class _DistinctState(State):
-    def __init__(self) -> None:
-        self.seen: set[Any] = set()
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.seen.add(one_value(value))
-
-    def merge(self, other: _DistinctState) -> None:
-        self.seen |= other.seen
-
-    def finish(self) -> int:
-        return len(self.seen)
-
-
 class CountDistinct(Aggregate):
     """Distinct non-None inputs; -0.0 and 0.0 are one value, all NaNs are one; 0 when empty."""
 
@@ -99,9 +60,6 @@ class CountDistinct(Aggregate):
         plain(self, item)
         return INT
 
-    def state(self, item: Type | None) -> State:
-        return _DistinctState()
-
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(set(map(one_value, values) if item == FLOAT else values))
 
@@ -110,29 +68,6 @@ class CountDistinct(Aggregate):
         # DuckDB, too, counts -0.0 and 0.0 as one and all NaNs as one.
         part = f"count(DISTINCT {column.sql}) FILTER ({keep})"
         return AggregateSql((part,), "coalesce({0}, 0)")
-
-
-class _ValuesState(State):
-    def __init__(self) -> None:
-        self.counts: Counter[Any] = Counter()
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.counts[one_value(value)] += 1
-
-    def merge(self, other: _ValuesState) -> None:
-        self.counts.update(other.counts)
-
-    def finish(self) -> Any:
-        return _ranked(self.counts)
-
-
-class _TopState(_ValuesState):
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-
-    def finish(self) -> Any:
-        return list(_ranked(self.counts))[: self.k]
 
 
 def _ranked(counts: Counter[Any]) -> dict[Any, int]:
@@ -168,9 +103,6 @@ class ValueCounts(Aggregate):
     def result(self, item: Type | None) -> Type:
         return dict_of(plain(self, item))
 
-    def state(self, item: Type | None) -> State:
-        return _ValuesState()
-
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
         return _ranked(_counts(values, item))
 
@@ -197,9 +129,6 @@ class TopK(Aggregate):
 
     def result(self, item: Type | None) -> Type:
         return list_of(plain(self, item))
-
-    def state(self, item: Type | None) -> State:
-        return _TopState(self.k)
 
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(_ranked(_counts(values, item)))[: self.k]

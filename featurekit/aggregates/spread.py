@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import (
-    Aggregate,
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import (
     AggregateSql,
     Column,
     Finisher,
-    State,
     Term,
     each_list,
     of_terms,
@@ -70,38 +69,6 @@ def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
     exponent, wholes = exact.as_wholes(values) if isinstance(values[0], float) else (0, values)
     total, squares = sum(wholes), sum(whole * whole for whole in wholes)
     return spread(len(values), total, squares, exponent=exponent, ddof=ddof, root=root)
-
-
-class _SpreadState(State):
-    """Exact sums of the inputs and their squares, floats in units of 2**-1074 and 2**-2148, and how
-    many inputs are no finite numbers."""
-
-    def __init__(self, item: Type, ddof: int, root: bool) -> None:
-        self.is_float, self.ddof, self.root = item == FLOAT, ddof, root
-        self.count = self.total = self.squares = self.specials = 0
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.count += 1
-        if self.is_float and not math.isfinite(value):
-            self.specials += 1
-            return
-        whole = exact.units(value) if self.is_float else int(value)
-        self.total += whole
-        self.squares += whole * whole
-
-    def merge(self, other: _SpreadState) -> None:
-        self.count += other.count
-        self.total += other.total
-        self.squares += other.squares
-        self.specials += other.specials
-
-    def finish(self) -> float | None:
-        if self.specials and self.count > self.ddof:
-            return math.nan
-        exponent = -exact.UNIT_EXPONENT if self.is_float else 0
-        return spread(
-            self.count, self.total, self.squares, exponent=exponent, ddof=self.ddof, root=self.root
-        )
 
 
 def _from_lists(lists: Any, asked: Any) -> Any:
@@ -176,10 +143,6 @@ class _Spread(Aggregate):
         if item in (INT, BOOL, FLOAT):
             return FLOAT.or_none()
         raise self.refuse(item, "int, float or bool")
-
-    def state(self, item: Type | None) -> State:
-        assert item is not None
-        return _SpreadState(item, self.ddof, self.root)
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return spread_of(values, ddof=self.ddof, root=self.root)

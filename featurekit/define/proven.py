@@ -119,7 +119,7 @@ def _operators() -> Iterator[str]:
 
 def _aggregates() -> Iterator[str]:
     from featurekit.aggregates import BY_NAME, exact
-    from featurekit.aggregates.base import Column
+    from featurekit.aggregates.sql import Column
     from featurekit.errors import DefinitionError
     from featurekit.language.ops.table import EDGES
 

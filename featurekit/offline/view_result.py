@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import Column
+from featurekit.aggregates.sql import Column
 from featurekit.core.sql import literal, quote
 from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value

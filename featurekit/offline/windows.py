@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from featurekit.aggregates.base import Column
+from featurekit.aggregates.sql import Column
 from featurekit.core.sql import literal, quote
 from featurekit.core.status import (
     ERROR_STATUS,

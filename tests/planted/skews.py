@@ -39,7 +39,7 @@ from featurekit.aggregates import (
     runs,
     spread,
 )
-from featurekit.aggregates.base import AggregateSql
+from featurekit.aggregates.sql import AggregateSql
 from featurekit.core import coerce as values
 from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurekit.aggregates.base import AggregateSql
+from featurekit.aggregates.sql import AggregateSql
 from featurekit.core.sql import quote
 from featurekit.define.plan import Feature, View
 
