@@ -1,6 +1,6 @@
 """Splits the entities of a point-in-time join into buckets, so that each fits into memory.
 
-An entity's bucket is the second half of the MD5 of its key's bytes (`online.codec.entity_key`), as
+An entity's bucket is the second half of the MD5 of its key's bytes (`core.keys.entity_key`), as
 a little-endian number, modulo the number of buckets: the same on every machine and in every engine.
 All events of an entity are in its bucket, so the buckets' results together are the whole result.
 """
@@ -46,7 +46,7 @@ def bucket_sql(view: View, buckets: int) -> str:
 
 
 def _key_sql(x: str, type_: Type) -> str:
-    """`online.codec.encode_key` of a column."""
+    """`core.keys.encode_key` of a column."""
     return {
         "bool": f"encode(CASE WHEN {x} THEN 'b1' WHEN NOT {x} THEN 'b0' END)",
         "int": f"encode('i' || {x})",
@@ -57,12 +57,12 @@ def _key_sql(x: str, type_: Type) -> str:
     }[type_.name]
 
 
-def buckets_needed(
+def count_buckets(
     con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
 ) -> int:
-    """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
-    is known, fit into DuckDB's memory limit, as far as their number and types tell."""
-    limit = memory_limit(con)
+    """Count the buckets that make the join of `labels` with the events of `relation`, `rows` where
+    that is known, fit into DuckDB's memory limit, as far as their number and types tell."""
+    limit = read_memory_limit(con)
     bare = 32 + sum(_WIDTHS.get(key.type.name, 8) for key in view.join_keys)
     width = bare + sum(_width(slot.type) for slot in view.slots)
 
@@ -87,7 +87,7 @@ def buckets_needed(
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explaining_memory() -> Iterator[None]:
     """DataError for work that did not fit into memory."""
     import duckdb
 
@@ -106,7 +106,7 @@ def _width(type_: Type) -> int:
     return _WIDTHS.get(type_.name, 24)
 
 
-def memory_limit(con: Any) -> int:
+def read_memory_limit(con: Any) -> int:
     """DuckDB's memory limit in bytes."""
     shown = con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
     number, unit = shown.split()

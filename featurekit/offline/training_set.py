@@ -19,13 +19,13 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, TransformError
-from featurekit.offline.buckets import explained
+from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.manifest import ContentHash
-from featurekit.offline.view_result import erring_events
+from featurekit.offline.view_result import report_erring_events
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ class _Run:
         self.con = owner._connect()
         self.scratch: TemporaryDirectory[str] | None = None
         try:
-            with explained():
+            with explaining_memory():
                 self._prepare()
         except BaseException:
             self.__exit__()
@@ -339,14 +339,14 @@ class _Run:
     def _erring_events(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for view, made in zip(self.owner._service.views, self.joined.views, strict=True):
-            for name, facts in erring_events(self.con, view, made).items():
+            for name, facts in report_erring_events(self.con, view, made).items():
                 found[f"{view.name}: {name}"] = facts
         return found
 
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        with explained():
+        with explaining_memory():
             yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:
