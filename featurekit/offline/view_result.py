@@ -1,4 +1,4 @@
-"""What a view's join gives, a value, an error and a status for each label, and what it is made of."""
+"""What a view's join gives, a value, an error and a status for each label, and how it is found."""
 
 from __future__ import annotations
 
