@@ -67,7 +67,7 @@ from featurekit.aggregates import (
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.hyperloglog import HyperLogLog
 from featurekit.aggregates.quantiles import BucketCounts
-from featurekit.aggregates.sql import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.aggregates.sums import sums_of
 from featurekit.core.types import (
     BOOL,
@@ -182,7 +182,7 @@ def test_the_table_says_how_each_aggregate_is_computed():
     for one in (*(one for one, _ in FAMILY), TimeSince(**W)):
         types = {type(o): types for o, types in FAMILY}
         type_ = types.get(type(one), (INT,))[-1]
-        made = one.sql(Column("e.x", type_, "e.__o"), "TRUE")
+        made = one.sql(InputColumn("e.x", type_, "e.__o"), "TRUE")
         crowded = "tiled join"
         if made.terms:
             crowded = "running sums" if made.terms[0].adds else "running extremes"
@@ -357,7 +357,7 @@ def test_registers_are_the_same_bits_in_duckdb(con, type_):
     @given(st.lists(awkward.values(HINTS[type_]), min_size=1, max_size=30))
     def check(values):
         con.register("given", pa.table({"x": column(type_, values), "o": range(len(values))}))
-        code = hyperloglog.code_sql(Column("x", type_, "o"))
+        code = hyperloglog.code_sql(InputColumn("x", type_, "o"))
         typed = f"(SELECT x::{type_.duckdb} AS x, o FROM given)"
         found = con.execute(f"SELECT {code} FROM {typed} ORDER BY o").fetchall()
         con.unregister("given")

@@ -21,7 +21,7 @@ from oracle import bits
 from paths import column, connect
 
 from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum, exact
-from featurekit.aggregates.sql import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, Type, list_of
 from featurekit.errors import DefinitionError
 
@@ -208,7 +208,7 @@ def by_duckdb(
             floats = exact.FloatColumn(None, limbs, *facts[2:])
             extra = [f"{exact.limb_sql('x', k)} AS x__limb{k}" for k in limbs]
             relation = f"(SELECT {', '.join(['*', *extra])} FROM t)"
-    sql = made(kind).sql(Column("x", type_, "o", floats), "TRUE")
+    sql = made(kind).sql(InputColumn("x", type_, "o", floats), "TRUE")
     names = [f"a{i}" for i in range(len(sql.parts))]
     parts = ", ".join(f"{p} AS {n}" for p, n in zip(sql.parts, names, strict=True))
     error = (sql.error or "FALSE").format(*names)

@@ -249,13 +249,13 @@ def test_latest_rows_are_split_where_keys_and_instants_alone_do_not_fit():
 
 def test_the_setting_and_the_argument_say_how_many(make_repo, monkeypatch):
     asked: list[int] = []
-    by_bucket = point_in_time._by_bucket
+    by_bucket = point_in_time._join_by_bucket
 
     def noted(*args: Any, **kw: Any) -> Any:
         asked.append(kw["buckets"])
         return by_bucket(*args, **kw)
 
-    monkeypatch.setattr(point_in_time, "_by_bucket", noted)
+    monkeypatch.setattr(point_in_time, "_join_by_bucket", noted)
     store = repo_with(make_repo, buckets=3, memory_limit="1GB")
     store.get_historical_features(labels(), "service").to_arrow()
     store.get_historical_features(labels(), "service", buckets=5).to_arrow()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.sql import AggregateSql, Column, Finisher
+from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.types import Type
@@ -128,7 +128,7 @@ class Aggregate:
         since then."""
         return found
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         """The aggregate in DuckDB over the rows where the predicate `keep` holds; `column` is None
         where it counts rows."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from featurekit.aggregates.base import Aggregate
-from featurekit.aggregates.sql import AggregateSql, Column, Term, of_terms
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms
 from featurekit.core.types import BOOL, Type
 
 
@@ -25,7 +25,7 @@ class _OfBools(Aggregate):
             return None
         return any(values) if self.decisive else all(values)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         decided = column.sql if self.decisive else f"NOT {column.sql}"
         terms = [

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
 from featurekit.aggregates.base import Aggregate, plain
-from featurekit.aggregates.sql import AggregateSql, Column, Term, of_terms, present
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms, present
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
 
@@ -32,7 +32,7 @@ class Count(Aggregate):
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> int:
         return sums.number + len(values)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         counted = Term("count", "1" if column is None else column.sql)
         return of_terms([counted], keep, "coalesce({0}, 0)")
 
@@ -45,7 +45,7 @@ def one_value(value: Any) -> Any:
     return value
 
 
-def one_value_sql(column: Column) -> str:
+def one_value_sql(column: InputColumn) -> str:
     """`one_value` over the event's own column; a source's NaNs are one already (S1)."""
     x = column.name
     return f"CASE WHEN {x} = 0 THEN 0.0::DOUBLE ELSE {x} END" if column.type == FLOAT else x
@@ -63,7 +63,7 @@ class CountDistinct(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(set(map(one_value, values) if item == FLOAT else values))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         # DuckDB, too, counts -0.0 and 0.0 as one and all NaNs as one.
         part = f"count(DISTINCT {column.sql}) FILTER ({keep})"
@@ -85,7 +85,7 @@ def _counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
     return Counter(map(one_value, values) if item == FLOAT else values)
 
 
-def _entries_sql(column: Column, keep: str) -> AggregateSql:
+def _entries_sql(column: InputColumn, keep: str) -> AggregateSql:
     """One part: the list of {n: -count, v: value} in rank, NULL where the window is empty."""
     one, helper = column.helper("one", one_value_sql(column))
     counted = f"map_entries(histogram({one}) FILTER ({present(column, keep)}))"
@@ -106,7 +106,7 @@ class ValueCounts(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
         return _ranked(_counts(values, item))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         sql = _entries_sql(column, keep)
         pairs = "list_transform({0}, lambda __y: struct_pack(k := __y.v, v := -__y.n))"
@@ -133,7 +133,7 @@ class TopK(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(_ranked(_counts(values, item)))[: self.k]
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         sql = _entries_sql(column, keep)
         values = f"list_transform({{0}}[1:{self.k}], lambda __y: __y.v)"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
 from featurekit.aggregates.base import Aggregate, plain
-from featurekit.aggregates.sql import AggregateSql, Column, Term, of_terms
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms
 from featurekit.core.types import FLOAT, Type
 
 
@@ -42,7 +42,7 @@ class _Extreme(Aggregate):
             return functools.reduce(functools.partial(_better, self.sign), values)
         return best
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         x = column.sql
         terms, value = [Term(self.function, x)], "{0}"

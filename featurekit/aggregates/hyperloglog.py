@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.counting import one_value, one_value_sql
-from featurekit.aggregates.sql import AggregateSql, Column, Finisher, present
+from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn, present
 from featurekit.core.types import EPOCH, INT, MICROSECOND, Type
 
 INDEX_BITS = 12
@@ -53,7 +53,7 @@ def canonical_bytes(value: Any) -> bytes:
             raise TypeError(f"{value!r} has no canonical bytes")
 
 
-def canonical_sql(column: Column) -> str:
+def canonical_sql(column: InputColumn) -> str:
     """`canonical_bytes` over the event's own column."""
     x = column.name
     return {
@@ -76,7 +76,7 @@ def code(value: Any) -> int:
     return (hashed >> RANK_BITS) * _CODE + rank
 
 
-def code_sql(column: Column) -> str:
+def code_sql(column: InputColumn) -> str:
     """`code` over the event's own column; NULL for NULL."""
     hashed = f"md5_number_lower({canonical_sql(column)})"
     low = f"({hashed} & {(1 << RANK_BITS) - 1}::UBIGINT)"
@@ -205,7 +205,7 @@ class ApproxCountDistinct(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return HyperLogLog(values).estimate()
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         read, helper = column.helper("code", code_sql(column))
         part = f"list({read}) FILTER ({present(column, keep)})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from featurekit.aggregates.base import Aggregate
-from featurekit.aggregates.sql import AggregateSql, Column, present
+from featurekit.aggregates.sql import AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, Type, list_of
 
 N_MAX = 999_999  # DuckDB's arg_max takes no more
@@ -29,7 +29,7 @@ class _End(Aggregate):
             return None
         return values[-1] if self.sign > 0 else values[0]
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         kept, read = column.sql, "{0}"
         if column.type.item is not None:
@@ -72,7 +72,7 @@ class _Ends(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(values[-self.n :] if self.sign > 0 else values[: self.n])
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         kept, read = column.sql, "{0}"
         if column.type.item is not None:

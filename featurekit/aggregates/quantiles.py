@@ -11,7 +11,7 @@ from typing import Any
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate
-from featurekit.aggregates.sql import AggregateSql, Column, present
+from featurekit.aggregates.sql import AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, INT, Type
 
 
@@ -61,7 +61,7 @@ class Quantile(_OfRank):
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         floats = column.floats
         h = f"((len({{0}}) - 1)::DOUBLE * {self.q!r}::DOUBLE)"
@@ -182,7 +182,7 @@ class ApproxQuantile(_OfRank):
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return BucketCounts(map(float, values)).quantile(self.q)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         read, helper = column.helper("bucket", bucket_sql(f"{column.name}::DOUBLE"))
         rank = f"floor((len(__y) - 1)::DOUBLE * {self.q!r}::DOUBLE)::BIGINT"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.base import Aggregate
-from featurekit.aggregates.sql import AGE_US, AggregateSql, Column, present
+from featurekit.aggregates.sql import AGE_US, AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, Type
 
 
@@ -40,7 +40,7 @@ class TimeSince(Aggregate):
     def as_of(self, found: Any, t: int) -> float | None:
         return None if found is None else (t - found) / 1_000_000
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         function = "min" if self.since == "last" else "max"
         kept = keep if column is None else present(column, keep)
         return AggregateSql((f"{function}({AGE_US}) FILTER ({kept})",), "fk_seconds({0})")

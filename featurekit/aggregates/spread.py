@@ -11,8 +11,8 @@ from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import (
     AggregateSql,
-    Column,
     Finisher,
+    InputColumn,
     Term,
     each_list,
     of_terms,
@@ -107,7 +107,7 @@ def _from_sums(counts: Any, sums: Any, asked: Any) -> Any:
     return pa.array([one(count, text) for count, text in pairs], type=pa.float64())
 
 
-def _halves(column: Column, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
+def _halves(column: InputColumn, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
     """How parts read an event's whole number and the products of its halves, and those helpers.
 
     A whole number is high * 2**half + low but for its sign, so that its square is the sum of three
@@ -161,7 +161,7 @@ class _Spread(Aggregate):
         squares += sum(whole * whole for whole in wholes) << (2 * up)
         return spread(count, total, squares, exponent=low, ddof=self.ddof, root=self.root)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         floats = column.floats
         enough = f"coalesce({{0}}, 0) > {self.ddof}"

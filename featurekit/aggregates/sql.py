@@ -14,7 +14,7 @@ AGE_US = "(l.__t - e.__ts)"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class InputColumn:
     """An aggregate's input in DuckDB: the SQL of the column where labels (`l`) and events (`e`) are
     joined, and how its doubles add.
 
@@ -84,7 +84,7 @@ def of_terms(
     return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 
-def present(column: Column, keep: str) -> str:
+def present(column: InputColumn, keep: str) -> str:
     """The predicate that a row is kept and its input is neither None nor an error."""
     return f"{keep} AND {column.sql} IS NOT NULL"
 

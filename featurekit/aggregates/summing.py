@@ -10,8 +10,8 @@ from featurekit.aggregates import exact, runs
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import (
     AggregateSql,
-    Column,
     Finisher,
+    InputColumn,
     Term,
     each_list,
     of_terms,
@@ -60,7 +60,7 @@ _FINISHERS = (
 )
 
 
-def _total_sql(column: Column, keep: str) -> AggregateSql:
+def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
     """The exact total: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too) where
     there are any, and `error` a predicate that is never NULL."""
     floats = column.floats
@@ -147,7 +147,7 @@ class Sum(Aggregate):
             return None
         return sums.real(values) if item == FLOAT else _int64(sums.whole(values))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         total = _total_sql(column, keep)
         if column.type != FLOAT:
@@ -183,7 +183,7 @@ class Mean(Aggregate):
         total = sums.real(values) if item == FLOAT else float(sums.whole(values))
         return total / count
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         total = _total_sql(column, keep)
         mean = f"CASE WHEN {{0}} > 0 THEN {total.value} / {{0}}::DOUBLE END"

@@ -75,7 +75,7 @@ class TrainingSet:
         """An Arrow table: the frame's columns as they were, then the features (A3)."""
         import pyarrow as pa
 
-        run = _Run(self)
+        run = _TrainingRun(self)
         with run:
             batches = list(run.batches())
         return pa.Table.from_batches(batches, schema=run.schema)
@@ -136,7 +136,7 @@ class TrainingSet:
         if target.is_dir() or not target.parent.is_dir():
             raise DataError(f"{target} is no path for a file; write one in a folder that exists")
         hidden = target.with_name(f".{target.name}.writing")
-        run = _Run(self)
+        run = _TrainingRun(self)
         try:
             with run, pq.ParquetWriter(hidden, run.schema) as writer:
                 for batch in run.batches():
@@ -170,7 +170,7 @@ class TrainingSet:
         return self._statistics
 
     def _consume(self) -> None:
-        run = _Run(self)
+        run = _TrainingRun(self)
         with run:
             for _ in run.batches():
                 pass
@@ -190,7 +190,7 @@ def _nullable_floats(column: Any) -> Any:
     return pd.arrays.FloatingArray(values.copy(), mask.copy())
 
 
-class _Run:
+class _TrainingRun:
     """One computation of a training set: a connection, the frame's table, and the join."""
 
     def __init__(self, owner: TrainingSet) -> None:
@@ -204,7 +204,7 @@ class _Run:
             self.__exit__()
             raise
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> _TrainingRun:
         return self
 
     def __exit__(self, *_: object) -> None:

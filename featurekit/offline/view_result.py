@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.sql import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value
@@ -101,7 +101,7 @@ def empty_sql(feature: Feature) -> str:
     return literal(value, feature.type)
 
 
-def choose_columns(con: Any, view: View, table: str) -> dict[int, Column]:
+def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
     """Choose how the aggregates' inputs are read, by slot.
 
     How doubles are added is chosen from the column's statistics: one scale for all where it makes
@@ -130,4 +130,6 @@ def choose_columns(con: Any, view: View, table: str) -> dict[int, Column]:
             ).fetchall()
             limbs = tuple(r[0] for r in rows)
             chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
-    return {i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used}
+    return {
+        i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
+    }

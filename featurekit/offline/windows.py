@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.aggregates.sql import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.status import (
     ERROR_STATUS,
@@ -77,7 +77,7 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
     )
 
 
-def _parts(view: View, columns: Mapping[int, Column]) -> list[WindowParts]:
+def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
     """The view's aggregates in DuckDB, in their order; after them, where the view has a ttl, how
     many events are no older."""
     asked = []
@@ -90,7 +90,7 @@ def _parts(view: View, columns: Mapping[int, Column]) -> list[WindowParts]:
     return asked
 
 
-def _parts_of(feature: Feature, column: Column | None, name: str) -> WindowParts:
+def _parts_of(feature: Feature, column: InputColumn | None, name: str) -> WindowParts:
     sql = feature.implementation().sql(column, in_window_sql(feature))
     return WindowParts(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
 

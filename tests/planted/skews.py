@@ -400,7 +400,7 @@ def a_deletion_ignored_online(patch):
 
 @skew("offline", "correction ignored", "ids")
 def corrections_beside_what_they_correct_offline(patch):
-    wrapped(patch, counted_events, "_versions", lambda versions, *args: (
+    wrapped(patch, counted_events, "_versions_sql", lambda versions, *args: (
         f"SELECT * REPLACE ({FOREVER} AS __end) FROM ({versions(*args)})"))  # fmt: skip
 
 
