@@ -72,7 +72,14 @@ class TrainingSet:
     # --- what comes out ---------------------------------------------------------------------------
 
     def to_arrow(self) -> pa.Table:
-        """An Arrow table: the frame's columns as they were, then the features (A3)."""
+        """An Arrow table of the frame's rows in their order: its columns as they were, then one for
+        each of `names` in its declared type (A3), then, where statuses were asked for, one for each
+        `<name>__status`.
+
+        A value is null where it is None, was not found or erred; NaN is a value (S1).
+        TransformError where a feature errs whose view says on_error="fail", DataError where the
+        work does not fit into memory.
+        """
         import pyarrow as pa
 
         run = _TrainingRun(self)
@@ -81,7 +88,8 @@ class TrainingSet:
         return pa.Table.from_batches(batches, schema=run.schema)
 
     def to_polars(self) -> pl.DataFrame:
-        """A polars frame; a polars entity frame's own columns come back as they are."""
+        """As `to_arrow`, a polars frame; a polars entity frame's own columns come back as they
+        are."""
         import polars as pl
 
         table = self.to_arrow()
@@ -94,7 +102,8 @@ class TrainingSet:
         return made
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas frame; a pandas entity frame's index and columns come back as they are.
+        """As `to_arrow`, a pandas frame; a pandas entity frame's index and columns come back as
+        they are.
 
         A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so that
         no int becomes a float and NaN stays apart from None (A3, S1).
@@ -126,9 +135,10 @@ class TrainingSet:
         return pd.concat([given, made], axis=1)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Write a Parquet file, batch by batch, and `<path>.manifest.json` beside it (F2).
+        """Write what `to_arrow` gives to a Parquet file, batch by batch, and
+        `<path>.manifest.json` beside it (F2). Returns the manifest.
 
-        Both appear whole or not at all. Returns the manifest.
+        Both appear whole or not at all. DataError where `path` is no path for a file.
         """
         import pyarrow.parquet as pq
 
@@ -153,7 +163,8 @@ class TrainingSet:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Features and fingerprints, sources, rows, content hash, numeric fingerprint (F2)."""
+        """Features and fingerprints, sources, rows, content hash, errors, numeric fingerprint, and
+        the versions of libraries (F2). The rows are computed for it where they were not yet."""
         if self._manifest is None:
             self._consume()
         assert self._manifest is not None
