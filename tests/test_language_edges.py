@@ -87,6 +87,12 @@ def f(s: str) -> list[str]:
     parts = s.split(None, 1) + s.split(maxsplit=0) + s.rsplit(maxsplit=1) + s.split(None)
     return parts + s.split(sep=None, maxsplit=-1)
 """,
+    "bound_in_a_loop_that_turns": """
+def f(a: int) -> int:
+    for i in range(3):
+        last = a + i
+    return last
+""",
     "sub_with_count_and_flags": """
 P = re.compile("a")
 def f(s: str) -> str:

@@ -25,7 +25,7 @@ from featurekit.language.ops.table import (
     Op,
     Own,
     register,
-    text_literal,
+    template_literal,
 )
 
 UTC = dt.UTC
@@ -292,7 +292,7 @@ _PLAIN_DAY = "(1[6-9]|20)[0-9][0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
 
 def _iso_sql(offset: str) -> str:
     """Plain texts of a day that every month has; Python reads the rest."""
-    shown = text_literal(f"{_PLAIN_DAY}[T ]{_TIME}{offset}")
+    shown = template_literal(f"{_PLAIN_DAY}[T ]{_TIME}{offset}")
     return (
         f"CASE WHEN regexp_full_match({{0}}, {shown}) THEN TRY_CAST(left({{0}}, 19) AS TIMESTAMP)"
         " WHEN {0} IS NOT NULL THEN {python} END"
@@ -336,7 +336,7 @@ def strftime_sql(value: str, format_: str) -> str | None:
         or any(d not in _DIRECTIVES for d in _directives(format_))
     ):
         return None
-    return f"strftime({value}, {text_literal(format_)})"
+    return f"strftime({value}, {template_literal(format_)})"
 
 
 def _strftime(value: Any, format_: Any) -> str | None:

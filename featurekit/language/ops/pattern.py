@@ -12,7 +12,7 @@ import re._parser as parser  # type: ignore[import-not-found]
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
-from featurekit.language.ops.table import NAMESPACE, Op, register, text_literal
+from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 from featurekit.language.ops.text import ASCII
 
 
@@ -142,7 +142,7 @@ def _matches_sql(method: str) -> Any:
         if found is None:
             return None
         shown, ascii_only = found
-        plain = f"regexp_matches({{1}}, {text_literal(shown)})"
+        plain = f"regexp_matches({{1}}, {template_literal(shown)})"
         if not ascii_only:
             return plain
         ascii_text = ASCII.replace("{0}", "{1}")

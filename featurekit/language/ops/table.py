@@ -202,7 +202,7 @@ def _step(found: Type, wanted: Type) -> tuple[int, str | None] | None:
     return None
 
 
-def text_literal(value: str) -> str:
+def template_literal(value: str) -> str:
     """A VARCHAR literal for a template: neither a brace nor a NUL stands in it as itself."""
     pieces, plain = [], ""
     for character in value:

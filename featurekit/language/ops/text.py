@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
-from featurekit.language.ops.table import NAMESPACE, Op, register, text_literal
+from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 
 LONGEST = 2**24
 """No operator makes a longer text: the error that Python meets when its memory ends (R3)."""
@@ -103,7 +103,7 @@ def _strip(method: str, sql: str) -> Op:
         STR,
         f"{{0}}.{method}()",
         f"CASE WHEN {clean('{1}')} THEN {{1}} WHEN {solid} THEN {{1}}"
-        f" ELSE {sql}({{0}}, {text_literal(SPACES)}) END",
+        f" ELSE {sql}({{0}}, {template_literal(SPACES)}) END",
         steps=(f"CASE WHEN {clean('{0}')} THEN {{0}} ELSE {sql}({{0}}) END",),
         platform="unicode",
         edges=tuple((f"{c}a{c}",) for c in SPACES + "\x7f\u1681\u200b\u3001\U0001f600"),
@@ -168,10 +168,6 @@ _ITEM = (
 )
 
 
-def _step_check(text: Any, *places: Any) -> str | None:
-    return "a step of zero" if places[-1] == 0 else None
-
-
 # --- building -------------------------------------------------------------------------------------
 
 _REPEAT = (
@@ -232,7 +228,7 @@ def _join_sql(separator: Any, parts: Any) -> str | None:
     """Of no parts DuckDB joins NULL."""
     if separator is None:
         return None
-    joined = f"array_to_string({{1}}, {text_literal(separator)})"
+    joined = f"array_to_string({{1}}, {template_literal(separator)})"
     return f"coalesce({joined}, CASE WHEN len({{1}}) = 0 THEN '' END)"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from featurekit.core.types import FLOAT, INT, INT_MAX, INT_MIN, Type, as_float32, instant, micros
 from featurekit.errors import EntityFrameError
 
-Row = Mapping[str, Any]
+EntityRow = Mapping[str, Any]
 _PLAIN: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
