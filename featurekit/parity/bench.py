@@ -14,6 +14,7 @@ from typing import Any
 from featurekit.core.kept import Kept
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
+from featurekit.core.tables import temp_table
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.published import plan_bytes
@@ -22,7 +23,7 @@ from featurekit.offline.session import prepare
 from featurekit.online.store.memory import MemoryStore
 from featurekit.parity.compare import Stated, parts
 from featurekit.parity.paths import Asked, Offline, Online
-from featurekit.parity.scenario import Scenario, by_source, canonical
+from featurekit.parity.scenario import Scenario, by_source, column_types
 
 Opinions = dict[str, tuple[Stated, Stated]]
 """For each output, by its full name, what offline and what online says."""
@@ -105,19 +106,9 @@ class Bench:
             _drop(self.con, [e.relation for e in made.values()])
 
     def _table(self, view: View, rows: Sequence[Mapping[str, Any]]) -> EventRows:
-        import pyarrow as pa
-
-        schema = view.source.schema
-        columns = {p.name: canonical(p.type, [r[p.name] for r in rows]) for p in schema}
-        for name in ("__ts", "__created"):
-            columns[name] = pa.array([r[name] for r in rows], pa.int64())
-        table = f"__scenario_{next(_numbers)}"
-        typed = ", ".join(f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in schema)
-        self.con.register(f"{table}_arrow", pa.table(columns))
-        self.con.execute(
-            f"CREATE TEMP TABLE {table} AS SELECT {typed}, __ts, __created FROM {table}_arrow"
-        )
-        self.con.unregister(f"{table}_arrow")
+        types = column_types(view)
+        named = f"__scenario_{next(_numbers)}"
+        table = temp_table(self.con, named, types, [[r[n] for n in types] for r in rows])
         prompt = all(r["__ts"] == r["__created"] for r in rows)
         return EventRows(table, prompt and not view.arrival_known)
 
@@ -189,7 +180,7 @@ class _Lent:
         return getattr(self.con, name)
 
     def close(self) -> None:
-        _drop(self.con, sorted(_temporary(self.con) - self.before))
+        _drop(self.con, map(quote, sorted(_temporary(self.con) - self.before)))
 
 
 def _temporary(con: Any) -> set[str]:
@@ -199,4 +190,4 @@ def _temporary(con: Any) -> set[str]:
 
 def _drop(con: Any, tables: Iterable[str]) -> None:
     for table in tables:
-        con.execute(f"DROP TABLE IF EXISTS {quote(table)}")
+        con.execute(f"DROP TABLE IF EXISTS {table}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.core.status import NEVER
-from featurekit.core.types import Type
-from featurekit.define.plan import Service
+from featurekit.core.types import INT, Type
+from featurekit.define.plan import Service, View
 from featurekit.parity.compare import bits
 
 
@@ -127,6 +126,12 @@ def narrow(scenario: Scenario, feature: str) -> Scenario:
     )
 
 
+def column_types(view: View) -> dict[str, Type]:
+    """The columns of a row of the view's source, as a push reads it."""
+    types = {p.name: p.type for p in view.source.schema}
+    return types | {"__ts": INT, "__created": INT}
+
+
 def by_source(deliveries: Iterable[Delivery]) -> dict[str, list[dict[str, Any]]]:
     """The rows of each source."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -176,19 +181,3 @@ def partners(scenario: Scenario) -> list[int | None]:
     return [
         alike.get(values(d)) if i is None else i for d, i in zip(deliveries, found, strict=True)
     ]
-
-
-def canonical(type_: Type, values: Sequence[Any]) -> Any:
-    """An Arrow array as DuckDB's canonical columns have it: naive UTC, durations as integers, and
-    the one NaN (S1)."""
-    import pyarrow as pa
-
-    made = pa.array([_one_nan(v) for v in values], type=type_.arrow)
-    stored = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name)
-    return made if stored is None else made.cast(stored)
-
-
-def _one_nan(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_one_nan(v) for v in value]
-    return math.nan if value != value else value

@@ -242,7 +242,7 @@ def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from featurekit.core.sql import quote
+    from featurekit.core import tables
     from featurekit.sources import read_events
 
     instants = (source.timestamp_field, source.created_timestamp_column or _ARRIVAL)
@@ -257,10 +257,5 @@ def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})
     relation = read_events(con, numbered, base=Path(), state_dir=None).relation
-    shown = ", ".join([*(quote(n) for n in source.schema), "__ts", "__created"])
-    table = con.sql(f"SELECT {shown} FROM {relation} ORDER BY {_PLACE}").to_arrow_table()
-    for i, (name, type_) in enumerate(source.schema.items()):
-        if table.column(i).type != type_.arrow:
-            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
-    found: list[dict[str, Any]] = table.to_pylist()
-    return found
+    shown = {**source.schema, "__ts": INT, "__created": INT}
+    return tables.rows(con, relation, shown, then=f"ORDER BY {_PLACE}")

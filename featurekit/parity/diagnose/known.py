@@ -9,7 +9,7 @@ from featurekit.core.keys import entity_key, state_key, state_prefix
 from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
-from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.counted_events import make_counted_rows
 from featurekit.online.state.blocks import Moved, Patience, open_state
 from featurekit.parity.compare import bits
 from featurekit.parity.stored import of_entity, rows_of
@@ -36,7 +36,7 @@ class KnownRows:
             self.forgotten: int = total - present
             self.ends: dict[Any, list[int]] | None = None
             if view.source.event_id is not None:
-                counting = of_entity(con, view, counted_rows(con, view, relation), keys)
+                counting = of_entity(con, view, make_counted_rows(con, view, relation), keys)
                 self.ends = {}
                 deletes = view.source.op is not None
                 for row in rows_of(con, view, counting, most=_MOST, end=deletes):

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core import tables
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
@@ -30,7 +31,7 @@ from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario, unite
+from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.project.project import Project
 from featurekit.sources import read_events
 from featurekit.sources.rows import as_pushed
@@ -252,21 +253,7 @@ class _Stream:
         self.taken: dict[tuple[Any, ...], int] = {}
 
     def _asked_events(self, con: Any, relation: str) -> str:
-        import pyarrow as pa
-
-        table = quote(f"__asked_{self.view.name}")
-        con.register(
-            table.strip('"') + "_arrow",
-            pa.table(
-                {
-                    name: pa.array([key[i] for key in self.asked], type=type_.arrow)
-                    for i, (name, type_) in enumerate(self.by)
-                }
-            ),
-        )
-        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in self.by)
-        arrow = quote(table.strip('"') + "_arrow")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
+        table = tables.temp_table(con, f"__asked_{self.view.name}", dict(self.by), self.asked)
         using = ", ".join(quote(name) for name, _ in self.by)
         return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
@@ -284,14 +271,7 @@ class _Stream:
         return [row for row in read if not forgotten.holds(row)]
 
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
-        schema = self.view.source.schema
-        columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
-        table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table()
-        for i, param in enumerate(schema):
-            if table.column(i).type != param.type.arrow:
-                table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+        return tables.rows(con, relation, column_types(self.view))
 
     def group(self, question: Question) -> tuple[Any, ...]:
         """What names the rows that decide what is answered to a question."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
+from featurekit.core.tables import temp_table
 from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
-from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.parity.compare import Answers
 from featurekit.parity.paths import Asked, Offline
@@ -81,7 +82,7 @@ def from_online(
         marked = project.snapshot(con, original, marked=True).events.relation
         there = f"(NOT __pushed AND __created <= {known.until})"
         waiting[v] = _waiting(con, original, marked, rows, there)
-        counting = counted_rows(
+        counting = make_counted_rows(
             con, original, f"(SELECT * FROM {marked} WHERE __pushed OR {there})"
         )
         keys = ", ".join(quote(p.name) for p in original.join_keys)
@@ -113,23 +114,11 @@ def _numbered(view: View) -> View:
 def _rows(con: Any, view: View, v: int, asked: Asked, known: KnownEvents) -> str:
     """A temporary table of the rows: their number, the view's keys, their instant, and up to which
     arrival they are known (`__n`: of all events; no file's event is later than `until`)."""
-    import pyarrow as pa
-
-    name = f"__rows_{v}"
-    columns = {p.name: pa.array(asked.columns[p.name], p.type.arrow) for p in view.join_keys}
+    types = {p.name: p.type for p in view.join_keys} | dict.fromkeys((_ROW, "__at", "__n"), INT)
+    keys = [asked.columns[p.name] for p in view.join_keys]
     upto = [max(n, known.until) for n in known.pushed]
-    columns |= {
-        _ROW: pa.array(range(len(asked.at)), pa.int64()),
-        "__at": pa.array(asked.at, pa.int64()),
-        "__n": pa.array(upto, pa.int64()),
-    }
-    con.register(f"{name}_arrow", pa.table(columns))
-    typed = ", ".join(
-        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
-    )
-    con.execute(f"CREATE TEMP TABLE {name} AS SELECT {typed}, {_ROW}, __at, __n FROM {name}_arrow")
-    con.unregister(f"{name}_arrow")
-    return name
+    rows = zip(*keys, range(len(asked.at)), asked.at, upto, strict=True)
+    return temp_table(con, f"__rows_{v}", types, rows)
 
 
 def _waiting(con: Any, view: View, marked: str, rows: str, there: str) -> dict[int, int]:

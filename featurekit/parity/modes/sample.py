@@ -18,6 +18,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from featurekit.core import tables
 from featurekit.core.keys import entity_values, project_key, state_prefix
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
@@ -209,14 +210,12 @@ class LiveCheck:
         own = ", ".join(quote(p.name) for p in view.join_keys)
         there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
         shown = ", ".join(quote(k) for k in keys)
+        types = {k: service.join_keys[k] for k in keys}
         seed = self.rng.getrandbits(32)
         events = self.project.events(con, view).relation
-        table = con.sql(
-            f"SELECT {shown} FROM (SELECT DISTINCT {shown} FROM {events} WHERE {there}) "
-            f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
-        ).to_arrow_table()
-        columns = [table[k].cast(service.join_keys[k].arrow).to_pylist() for k in keys]
-        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        known = f"(SELECT DISTINCT {shown} FROM {events} WHERE {there})"
+        chosen = f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
+        return tables.rows(con, known, types, then=chosen)
 
     # --- what they answer -------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.sql import quote
+from featurekit.core.tables import in_types
 from featurekit.core.types import INT, instant
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
@@ -309,10 +310,7 @@ def _canonical(con: Any, source: EventSource, relation: str) -> Any:
     """What DuckDB reads of a file, in the types that a push's rows have, in the file's order."""
     columns = ", ".join([*(quote(name) for name in source.schema), "__ts", "__created"])
     table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table().combine_chunks()
-    for i, (name, type_) in enumerate(source.schema.items()):
-        if table.column(i).type != type_.arrow:
-            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
-    return table
+    return in_types(table, source.schema)
 
 
 def _connect() -> Any:

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import write_named
 from featurekit.core.version import VERSION
 from featurekit.parity.reports.page.operators import operators_section
 from featurekit.parity.reports.page.service import service_section
@@ -72,13 +72,13 @@ def write_page(path: Path, reports: Iterable[Found]) -> None:
     """Write the page of some reports into a file, whole or not at all. ConfigError where it cannot
     be written."""
     text = page(list(reports), made_at=dt.datetime.now(dt.UTC))
-    write_whole(path, text.encode(), "--html")
+    write_named(path, text.encode(), "--html")
 
 
 def write_operators_page(path: Path, found: Found) -> None:
     """As `write_page`, of the operator table."""
     text = operators_page(found, made_at=dt.datetime.now(dt.UTC))
-    write_whole(path, text.encode(), "--html")
+    write_named(path, text.encode(), "--html")
 
 
 def _document(
