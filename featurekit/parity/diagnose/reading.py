@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from featurekit.core.tables import Row
 from featurekit.core.types import instant
 from featurekit.parity.compare import bits, shown
 from featurekit.parity.diagnose.causes import of_values
@@ -13,8 +12,6 @@ from featurekit.parity.scenario import partners
 
 _DAY = 86_400_000_000
 _TIMES = {"__ts": "the event's instant", "__created": "its arrival"}
-
-Row = dict[str, Any]
 
 
 def of_reading(trial: Trial) -> Told:

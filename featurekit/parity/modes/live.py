@@ -25,7 +25,7 @@ _READ = 200
 
 
 @dataclass(slots=True)
-class Found:
+class LiveAnswers:
     """What was answered to the rows of the numbers `kept`; the others are to be asked at a later
     instant. `states` are those that were read, `newest` is for each view the newest arrival among
     them."""
@@ -38,7 +38,7 @@ class Found:
 
 def read(
     store: OnlineStore, plan: Evaluator, rows: Sequence[dict[str, Any]], at: int, *, rate: float
-) -> Found:
+) -> LiveAnswers:
     """Answer rows as of `at` from the store, reading at most `rate` states a second. OnlineError
     for a state that is not whole."""
     entities, requests = plan.check_rows(rows)
@@ -66,7 +66,7 @@ def read(
     for v in range(len(plan.prefixes)):
         blobs = (states[key] for row in keys if (key := row[v]) is not None)
         newest.append(max((newest_arrival(b) for b in blobs if b is not None), default=None))
-    return Found(
+    return LiveAnswers(
         kept,
         Answers(
             list(zip(*(values for values, _ in answered), strict=True)) or [()] * outputs,
@@ -84,7 +84,7 @@ def readers(number: int, url: str, project: str) -> Processes:
 
 def read_by(
     processes: Processes, plan: Evaluator, rows: Sequence[dict[str, Any]], at: int, *, rate: float
-) -> list[tuple[range, Found]]:
+) -> list[tuple[range, LiveAnswers]]:
     """As `read`, each process a part of the rows; without the states."""
     n = len(processes)
     step = -(-len(rows) // n)
@@ -99,7 +99,7 @@ def _reader(url: str, project: str) -> Work:
     store = RedisStore(url)
     plans: dict[str, Evaluator] = {}
 
-    def work(task: Any) -> Found:
+    def work(task: Any) -> LiveAnswers:
         service, rows, at, rate = task
         made = from_json(service)
         plan = plans.get(made.fingerprint) or Evaluator(project, made)

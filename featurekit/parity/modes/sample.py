@@ -20,6 +20,7 @@ from typing import Any
 
 from featurekit.core import tables
 from featurekit.core.keys import entity_values, project_key, state_prefix
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.define.plan import Service, View
@@ -86,7 +87,7 @@ class LiveCheck:
         self,
         budget: Budget,
         *,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
         stop: threading.Event | None = None,
     ) -> Report:
         """Compare about as many values as the budget says, fewer where there are no more entities

@@ -16,14 +16,15 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
-from featurekit.core.tables import in_types
+from featurekit.core.tables import Row, in_types
 from featurekit.core.types import INT, instant
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
@@ -39,7 +40,7 @@ from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.check import Check
 from featurekit.parity.compare import Answers, differing_values, parting, values
 from featurekit.parity.diagnose.diagnose import diagnose_report
-from featurekit.parity.modes.fuzz.world import Course, Draft, Drafts, Row, Step
+from featurekit.parity.modes.fuzz.world import Course, CourseStep, Draft, Drafts
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
@@ -192,7 +193,7 @@ class _Play:
         prompt = self.sources[view.source.name].created_timestamp_column is None
         return EventRows(relations[view.source.name], prompt)
 
-    def _ask(self, step: Step) -> list[Any]:
+    def _ask(self, step: CourseStep) -> list[Any]:
         rows = [question.row for _, question in step.questions]
         instants = [question.at for _, question in step.questions]
         try:
@@ -344,7 +345,7 @@ def fuzz(
     budget: Budget,
     seed: int,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> Report:
     """Play worlds until the budget is used up; `workers` processes play them, by default one for
     each processor, or this one where there is little to do. Which ones changes no question."""

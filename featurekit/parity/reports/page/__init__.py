@@ -15,10 +15,10 @@ from featurekit.core.version import VERSION
 from featurekit.parity.reports.page.operators import operators_section
 from featurekit.parity.reports.page.service import service_section
 from featurekit.parity.reports.page.template import Html, asset, fill, joined
-from featurekit.parity.reports.page.verdict import Found, Verdict, verdict, verdict_of
+from featurekit.parity.reports.page.verdict import Counts, Verdict, verdict, verdict_of
 
 
-def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
+def page(reports: Sequence[Counts], *, made_at: dt.datetime) -> str:
     """The page of some services' reports."""
     compared = sum(r["compared"] for r in reports)
     differing = sum(r["differing"] for r in reports)
@@ -42,7 +42,7 @@ def page(reports: Sequence[Found], *, made_at: dt.datetime) -> str:
     )
 
 
-def operators_page(found: Found, *, made_at: dt.datetime) -> str:
+def operators_page(found: Counts, *, made_at: dt.datetime) -> str:
     """The page of what `OperatorsReport.to_dict` gives."""
     rows = {**found["operators"], **found["aggregates"]}
     lies = sum(not row["truthful"] for row in rows.values())
@@ -68,14 +68,14 @@ def operators_page(found: Found, *, made_at: dt.datetime) -> str:
     )
 
 
-def write_page(path: Path, reports: Iterable[Found]) -> None:
+def write_page(path: Path, reports: Iterable[Counts]) -> None:
     """Write the page of some reports into a file, whole or not at all. ConfigError where it cannot
     be written."""
     text = page(list(reports), made_at=dt.datetime.now(dt.UTC))
     write_named(path, text.encode(), "--html")
 
 
-def write_operators_page(path: Path, found: Found) -> None:
+def write_operators_page(path: Path, found: Counts) -> None:
     """As `write_page`, of the operator table."""
     text = operators_page(found, made_at=dt.datetime.now(dt.UTC))
     write_named(path, text.encode(), "--html")
@@ -106,7 +106,7 @@ def _document(
     )
 
 
-def _contents(reports: Sequence[Found]) -> Html:
+def _contents(reports: Sequence[Counts]) -> Html:
     links = []
     for number, report in enumerate(reports):
         told = verdict_of(report)

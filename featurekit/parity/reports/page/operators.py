@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from featurekit.parity.reports.page.template import Html, fill, joined
-from featurekit.parity.reports.page.verdict import Found, Verdict, verdict
+from featurekit.parity.reports.page.verdict import Counts, Verdict, verdict
 
 _PATHS = ("python", "online", "offline")
 
 
-def operators_section(found: Found, rows: Mapping[str, Found]) -> Html:
+def operators_section(found: Counts, rows: Mapping[str, Counts]) -> Html:
     """A row for each of `rows`, and some of the inputs on which the three do not agree."""
     table = fill("operator-table", rows=joined(_operator(n, row) for n, row in rows.items()))
     return fill(
@@ -20,7 +20,7 @@ def operators_section(found: Found, rows: Mapping[str, Found]) -> Html:
     )
 
 
-def _operator(name: str, row: Found) -> Html:
+def _operator(name: str, row: Counts) -> Html:
     told = verdict(row["inputs"], row["differing"], 0)
     if told.kind == "good" and not row["truthful"]:
         told = Verdict("bad", "raises, and its row says that it does not")
@@ -37,7 +37,7 @@ def _operator(name: str, row: Found) -> Html:
     )
 
 
-def _inputs(found: Found) -> Html:
+def _inputs(found: Counts) -> Html:
     rows = joined(
         fill(
             "operator-input",

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 
 from featurekit.parity.reports.page.template import Html, fill, joined
-from featurekit.parity.reports.page.verdict import Found
+from featurekit.parity.reports.page.verdict import Counts
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 260, 64, 34, 16
 _OTHER_BAND = 30
@@ -15,7 +15,7 @@ _SERIES = 6
 """So many marks and colours there are."""
 
 
-def plot(report: Found) -> Html:
+def plot(report: Counts) -> Html:
     """Differences by the instant asked about and by how many doubles they are apart; nothing where
     there are none."""
     points = report.get("points", [])
@@ -31,7 +31,7 @@ def plot(report: Found) -> Html:
         share = 0.5 if high == low else (t - low) / (high - low)
         return _LEFT + 8 + share * (_WIDTH - _LEFT - 24)
 
-    def point(found: Found, t: float) -> Html:
+    def point(found: Counts, t: float) -> Html:
         return fill(
             "point",
             series=names.index(found["feature"]) % _SERIES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featurekit.parity.reports.page.plot import plot
 from featurekit.parity.reports.page.template import Html, fill, joined
-from featurekit.parity.reports.page.verdict import Found, verdict_of
+from featurekit.parity.reports.page.verdict import Counts, verdict_of
 
 _SHARES = {
     "PRESENT": ("present", "a value"),
@@ -15,7 +15,7 @@ _SHARES = {
 }
 
 
-def service_section(report: Found, number: int) -> Html:
+def service_section(report: Counts, number: int) -> Html:
     """The section of one service, the `number`-th of the page."""
     told = verdict_of(report)
     features = report["features"]
@@ -41,7 +41,7 @@ def service_section(report: Found, number: int) -> Html:
     )
 
 
-def _feature(name: str, found: Found) -> Html:
+def _feature(name: str, found: Counts) -> Html:
     told = verdict_of(found)
     statuses = found["statuses"]
     total = sum(statuses.values())
@@ -73,7 +73,7 @@ def _percent(share: float) -> str:
 # --- differences ----------------------------------------------------------------------------------
 
 
-def _differences(report: Found) -> Html:
+def _differences(report: Counts) -> Html:
     found = report["differences"]
     if not found:
         return Html()
@@ -86,7 +86,7 @@ def _differences(report: Found) -> Html:
     return fill("differences", shown=joined(shown))
 
 
-def _difference(found: Found, *, opened: bool) -> Html:
+def _difference(found: Counts, *, opened: bool) -> Html:
     diagnosis = found.get("diagnosis")
     pair = joined(fill("pair-row", path=path, **found[path]) for path in ("offline", "online"))
     return fill(
@@ -101,7 +101,7 @@ def _difference(found: Found, *, opened: bool) -> Html:
     )
 
 
-def _diagnosis(found: Found) -> Html:
+def _diagnosis(found: Counts) -> Html:
     apart = found.get("ulps")
     case = Html()
     if found["case"]:
@@ -121,7 +121,7 @@ def _diagnosis(found: Found) -> Html:
     )
 
 
-def _events(events: list[Found]) -> Html:
+def _events(events: list[Counts]) -> Html:
     if not events:
         return fill("no-events")
     columns = list(dict.fromkeys(c for e in events for c in e))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-Found = Mapping[str, Any]
+Counts = Mapping[str, Any]
 """What a report, or a part of it, is for `--json`."""
 
 
@@ -27,6 +27,6 @@ def verdict(compared: int, differing: int, lagging: int) -> Verdict:
     return Verdict("good", "every bit agrees")
 
 
-def verdict_of(found: Found) -> Verdict:
+def verdict_of(found: Counts) -> Verdict:
     """What a report, or a feature of it, says."""
     return verdict(found["compared"], found["differing"], found.get("lagging", 0))
