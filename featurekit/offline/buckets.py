@@ -1,6 +1,6 @@
 """Splits the entities of a point-in-time join into buckets, so that each fits into memory.
 
-An entity's bucket is the second half of the MD5 of its key's bytes (`online.codec.entity_key`), as
+An entity's bucket is the second half of the MD5 of its key's bytes (`core.keys.entity_key`), as
 a little-endian number, modulo the number of buckets: the same on every machine and in every engine.
 All events of an entity are in its bucket, so the buckets' results together are the whole result.
 """
@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from featurekit.core.keys import entity_key
-from featurekit.core.sql import quote
+from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.errors import DataError
@@ -38,31 +37,16 @@ def bucket_of(values: Sequence[tuple[Type, Any]], buckets: int) -> int:
 
 def bucket_sql(view: View, buckets: int) -> str:
     """`bucket_of` over the view's join keys as columns; 0 where one is null, for no entity."""
-    parts = []
-    for param in view.join_keys:
-        key = _key_sql(quote(param.name), param.type)
-        parts.append(f"encode(octet_length({key}) || ':') || {key}")
-    return f"coalesce(md5_number_lower({' || '.join(parts)}) % {buckets}, 0)::BIGINT"
+    key = entity_key_sql({param.name: param.type for param in view.join_keys})
+    return f"coalesce(md5_number_lower({key}) % {buckets}, 0)::BIGINT"
 
 
-def _key_sql(x: str, type_: Type) -> str:
-    """`online.codec.encode_key` of a column."""
-    return {
-        "bool": f"encode(CASE WHEN {x} THEN 'b1' WHEN NOT {x} THEN 'b0' END)",
-        "int": f"encode('i' || {x})",
-        "str": f"encode('s' || {x})",
-        "bytes": f"(encode('x') || {x})",
-        "datetime": f"encode('t' || epoch_us({x}))",
-        "date": f"encode('d' || strftime({x}, '%Y-%m-%d'))",
-    }[type_.name]
-
-
-def buckets_needed(
+def count_buckets(
     con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
 ) -> int:
-    """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
-    is known, fit into DuckDB's memory limit, as far as their number and types tell."""
-    limit = memory_limit(con)
+    """Count the buckets that make the join of `labels` with the events of `relation`, `rows` where
+    that is known, fit into DuckDB's memory limit, as far as their number and types tell."""
+    limit = read_memory_limit(con)
     bare = 32 + sum(_WIDTHS.get(key.type.name, 8) for key in view.join_keys)
     width = bare + sum(_width(slot.type) for slot in view.slots)
 
@@ -87,7 +71,7 @@ def buckets_needed(
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explaining_memory() -> Iterator[None]:
     """DataError for work that did not fit into memory."""
     import duckdb
 
@@ -106,7 +90,7 @@ def _width(type_: Type) -> int:
     return _WIDTHS.get(type_.name, 24)
 
 
-def memory_limit(con: Any) -> int:
+def read_memory_limit(con: Any) -> int:
     """DuckDB's memory limit in bytes."""
     shown = con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
     number, unit = shown.split()
