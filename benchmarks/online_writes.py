@@ -369,26 +369,29 @@ class Pushing:
 
     def watched(self, n: int) -> Sent:
         """What a push of `n` events sends."""
+        from featurekit.online.store import connections
         from featurekit.online.store import redis as redis_store
 
-        asked = redis_store._asked
+        send = connections.send
         trips: list[bytes] = []
 
         before = self.log()
         first = 0
 
-        def noted(connection: Any, commands: Sequence[bytes], *also: Any) -> list[Any]:
+        def noted(connection: Any, commands: Sequence[bytes]) -> None:
             nonlocal first
             if before == self.log():
                 first = len(trips) + 1
             trips.append(b"".join(commands))
-            return asked(connection, commands, *also)
+            send(connection, commands)
 
-        redis_store._asked = noted
+        for module in (connections, redis_store):
+            module.send = noted
         try:
             self.store.push("orders", self.batch(n))
         finally:
-            redis_store._asked = asked
+            for module in (connections, redis_store):
+                module.send = send
         ((path, size),) = self.log().items() - before.items()
         record = path.read_bytes()[before.get(path, 0) : size]
         assert first == (4 if self.with_ids else 2) or n > 500

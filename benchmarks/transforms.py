@@ -25,7 +25,7 @@ from benchmarks.report import show
 from featurekit.core.sql import quote
 from featurekit.language.parse import parse
 from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import Transform, feature
 from featurekit.offline.session import prepare
@@ -300,7 +300,7 @@ def data(rows: int, transform: Transform | None = None) -> duckdb.DuckDBPyConnec
 def sql_of(con: duckdb.DuckDBPyConnection, transform: Transform) -> str:
     function = parse(transform)
     lowering = Lowering()
-    value = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    value = lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     register_python_ops(con, lowering.python_ops)
     error = "FALSE" if value.error is None else value.error.text
     return f"(SELECT {value.sql.text} AS v, {error} AS e FROM {lowering.wrap('t')})"
@@ -359,7 +359,7 @@ def compiling(transform: Transform, runs: int) -> Result:
 
     def work() -> None:
         function = parse(transform)
-        Lowering().lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+        lower(Lowering(), function, [Value(Sql(quote(p.name))) for p in function.params])
         to_python(function)
 
     other = "compile() of x = 1"

@@ -1,8 +1,9 @@
 """The features of an online shop: its customers, its products, and a customer with a product.
 
 The order lines are those of "Online Retail" (UCI Machine Learning Repository, D. Chen, 2015), or
-generated ones with the same columns. Everything below is ordinary Python: a @feature can be called,
-stepped through and tested like the function that it is.
+generated ones with the same columns: `featurekit demo --write-data data` in this folder writes
+them. Everything below is ordinary Python: a @feature can be called, stepped through and tested like
+the function that it is.
 """
 
 import math

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,10 +19,12 @@ from xml.etree import ElementTree
 import pytest
 
 from featurekit.cli import main
+from featurekit.cli.arguments import Parser, load
 from featurekit.cli.parser import parser
-from featurekit.cli.values import of_json, of_text
-from featurekit.cli.verbs import verbs
+from featurekit.cli.verbs import VERBS as SUMMARIES
+from featurekit.cli.verbs import parity, plan
 from featurekit.core.screen import Screen, plain
+from featurekit.core.texts import of_json, of_text
 from featurekit.core.types import from_hint
 from featurekit.errors import FeaturekitError
 from featurekit.online.store.server import release, scratch_redis
@@ -119,19 +121,38 @@ def assert_explained(done: Done, *parts: str, code: int = 2) -> None:
 # --- help and documentation -----------------------------------------------------------------------
 
 
-def verbs_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parser of each verb."""
+def verbs_of(top: Parser) -> dict[str, Parser]:
+    """The parser of each verb, with its options."""
     (found,) = (a for a in top._actions if isinstance(a, argparse._SubParsersAction))
+    for made in found.choices.values():
+        made.fill()
     return dict(found.choices)
 
 
+def modules_of(package: Path) -> set[str]:
+    """The names that the modules of a package would have on the command line."""
+    found = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/*.py")}
+    return {name.replace("_", "-") for name in found - {"__init__"}}
+
+
 def test_the_parser_has_exactly_the_verbs_of_the_design() -> None:
-    assert tuple(verbs_of(parser())) == VERBS
+    assert tuple(verbs_of(parser())) == VERBS == tuple(SUMMARIES)
+
+
+def test_every_module_of_a_verb_is_in_the_table() -> None:
+    folder = ROOT / "featurekit" / "cli" / "verbs"
+    assert modules_of(folder) == {*VERBS}
+    assert modules_of(folder / "parity") == {*parity.MODES, "checking"}
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_is_a_documented_function(name: str) -> None:
-    assert getattr(verbs, name.replace("-", "_")).__doc__
+    assert load("featurekit.cli.verbs", name).run.__doc__
+
+
+@pytest.mark.parametrize("name", parity.MODES)
+def test_every_mode_is_a_documented_function(name: str) -> None:
+    assert load("featurekit.cli.verbs.parity", name).run.__doc__
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -140,6 +161,7 @@ def test_every_verb_and_every_option_says_what_it_does(name: str) -> None:
     modes = verbs_of(made).values() if name == "parity" else ()
     for of_verb in (made, *modes):
         assert of_verb.description
+        assert len(of_verb._actions) > 1, "the options of the verb are there"
         assert all(action.help for action in of_verb._actions)
 
 
@@ -502,7 +524,8 @@ def test_parity_writes_a_junit_report(
 
 
 def test_a_mistyped_mode_of_parity_is_told_with_the_modes(served: Path, run: Run) -> None:
-    assert_explained(run("parity", "sampel"), "'sampel'", "neither a mode", "sample", "checkout")
+    modes = ", ".join(sorted(parity.MODES))
+    assert_explained(run("parity", "sampel"), "'sampel'", f"neither a mode ({modes})", "checkout")
 
 
 def test_a_service_that_cannot_be_sampled_does_not_lose_the_others(
@@ -827,7 +850,7 @@ def test_a_shell_gets_the_exit_code_and_the_message(tmp_path: Path) -> None:
 def test_an_unexpected_exception_is_told_apart_from_a_parity_that_differs(
     repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "plan", lambda *_: 1 // 0)
+    monkeypatch.setattr(plan, "plan", replace(plan.plan, run=lambda *_: 1 // 0))
     done = run("plan")
     assert (done.code, "this is a bug in featurekit" in done.err) == (70, True)
 

@@ -226,6 +226,20 @@ REFUSED: dict[str, str] = {
         "def f(s: str) -> date:\n    return datetime.strptime(s, '%d/%m/%Y').date()"
     ),
     "yields": "def f(a: int) -> int:\n    yield a",
+    "int_chosen_in_a_declared_list_of_floats": (
+        "def f(x: float, p: bool) -> str:\n"
+        "    v: list[float] = [0 if p else x]\n"
+        "    return str(v[0])"
+    ),
+    "bound_in_a_loop_that_may_not_turn": (
+        "def f(li: list[int]) -> int:\n    for v in li:\n        last = v\n    return last"
+    ),
+    "annotation_that_is_no_python": "def f(a: '1 +') -> int:\n    return a",
+    "annotation_that_raises": "def f(a: int) -> int:\n    b: [][0] = a\n    return b",
+    "several_fields_differ": (
+        "def h(x: float) -> Two:\n    return Two(lo=x, height=x)\n\n"
+        "def f(x: float) -> float:\n    a, b = h(x)\n    return a + b"
+    ),
     "unicode_before_the_caret": "def f(s: str) -> int:\n    return 'äöü€😀' + s - 1",
 }
 

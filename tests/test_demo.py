@@ -71,6 +71,23 @@ def test_the_demo_keeps_away_from_the_store_of_the_environment(
     assert demo_json(capsys, "--values", 100, "--labels", 50)["ok"] is True
 
 
+def test_the_data_that_the_demo_generates_may_be_had_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = demo_json(capsys, "--write-data", tmp_path / "alone")
+    assert sorted(made["files"]) == ["order_lines", "price_list"]
+    again = write_sample_data(tmp_path / "again")
+    for name, path in made["files"].items():
+        assert Path(path).parent == tmp_path / "alone"
+        assert Path(path).read_bytes() == again[name].read_bytes()
+    code, _, err = run(capsys, "--write-data", tmp_path / "again")
+    assert (code, "order_lines.parquet is there already; remove it" in err) == (2, True)
+    for option in ("--data", "--folder"):
+        code, _, err = run(capsys, "--write-data", tmp_path / "other", option, tmp_path / "x")
+        assert (code, "--write-data does nothing else" in err) == (64, True)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_demo_overwrites_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
     code, _, err = run(capsys, "--folder", tmp_path)

@@ -175,7 +175,7 @@ def test_a_push_that_is_faster_than_a_run_is_not_lost(
 
         return call
 
-    name = "update" if again else "create"
+    name = "open_update" if again else "create"
     monkeypatch.setattr(online, name, faster(getattr(online, name)))
     run()
     once = MemoryStore()
@@ -201,7 +201,7 @@ def test_a_transaction_that_another_writer_overtakes_is_done_again(redis_store: 
 
 def test_a_push_ends_with_the_transaction_that_it_closes(online: OnlineStore) -> None:
     online.write({b"told": b"1"})
-    token, now, told = online.open_push(b"pushes", [b"told", b"untold"])
+    token, now, told = online.open_push(b"pushes", [b"told", b"untold"]).result()
     assert told == [b"1", None]
     assert online.settled_until(b"pushes") < now
     with pytest.raises(ZeroDivisionError):

@@ -463,15 +463,15 @@ def test_a_push_that_is_under_way_is_waited_for(repo: Repo) -> None:
 
     def push() -> None:
         with repo.store() as store:
-            real = store.online.update
+            real = store.online.open_update
 
-            def slow(keys: Any, change: Any, **options: Any) -> None:
+            def slow(keys: Any, change: Any, **options: Any) -> Any:
                 if any(b":state:" in k for k in keys):
                     begun.set()
                     assert go_on.wait(30)
-                real(keys, change, **options)
+                return real(keys, change, **options)
 
-            store.online.update = slow  # type: ignore[method-assign]
+            store.online.open_update = slow  # type: ignore[method-assign]
             store.push("lines", event(17850, "a", 9.0))
 
     pushing = threading.Thread(target=push)

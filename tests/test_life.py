@@ -140,9 +140,12 @@ class Dying:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def update(self, *args: Any, **options: Any) -> None:
+    def open_update(self, *args: Any, **options: Any) -> Any:
         self.live()
-        self.store.update(*args, **options)
+        return self.store.open_update(*args, **options)
+
+    def update(self, *args: Any, **options: Any) -> None:
+        self.open_update(*args, **options).result()
 
     def create(self, *args: Any) -> Any:
         self.live()

@@ -20,8 +20,11 @@ from featurekit.aggregates import Sum
 from featurekit.core import keys as keys_module
 from featurekit.core.keys import state_prefix
 from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineError
+from featurekit.feed import settle
+from featurekit.feed.events import Pushed
 from featurekit.online.lookup import service
 from featurekit.online.state.state import decode_state
+from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.online.store.redis import RedisStore
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes import sample as live_check
@@ -423,16 +426,19 @@ def test_what_was_served_before_materialize_brought_it_lags(open_store):
 
 
 def test_what_was_served_while_a_push_was_under_way_lags(open_store, monkeypatch):
-    from featurekit.feed import settle as push
-
     store = open_store()
-    write = push.write
+    open_write = settle.open_write
 
-    def slow(*args: Any) -> Any:
-        serve_all(store)  # the rows are stamped, and in the log, and not in the states
-        return write(*args)
+    def slow(*args: Any) -> Pending[Pushed]:
+        def steps() -> PendingSteps[Pushed]:
+            with open_write(*args) as pending:
+                yield
+                serve_all(store)  # the rows are stamped, and in the log, and not in the states
+                return pending.result()
 
-    monkeypatch.setattr("featurekit.feed.settle.write", slow)
+        return Pending(steps())
+
+    monkeypatch.setattr(settle, "open_write", slow)
     store.push("orders", [{"customer": 1, "shop": "a", "amount": 5.0, "word": "x",
                            "at": NOW - HOUR}])  # fmt: skip
     report = replayed(store)

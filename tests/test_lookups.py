@@ -43,11 +43,10 @@ from featurekit.online.state import row as row_module
 from featurekit.online.state import state as state_module
 from featurekit.online.state.state import Event, State, decode_state, newest_arrival
 from featurekit.online.state.state import Reader as StateReader
-from featurekit.online.store import round_trip
+from featurekit.online.store.connections import Connections
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.redis import RedisStore
-from featurekit.online.store.replies import Keys, NotPlain, Run, command
-from featurekit.online.store.round_trip import Reader, receiver
+from featurekit.online.store.replies import Keys, NotPlain, Run, mget, receiver
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import promote, publish, set_materialized
 
@@ -287,7 +286,7 @@ def test_wrong_rows_are_refused_among_many(row):
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-def test_coroutines_answer_as_threads_do(kind, redis_store, parser):
+def test_coroutines_answer_as_threads_do(kind, redis_store):
     store = MemoryStore() if kind == "memory" else redis_store
     online = filled(store, ORDERED, rows={"plain": [event(k) for k in range(50)]})
 
@@ -350,7 +349,7 @@ def sent(values: list[bytes | None], null: bytes = b"$-1\r\n") -> bytes:
 
 
 def taken(n: int, pieces: list[bytes], each: int = 0) -> Any:
-    receive = receiver(n, each)
+    receive = receiver(Keys(b"", n, each) if each else [b""] * n)
     for piece in pieces:
         found = receive(piece)
         if found is not None:
@@ -358,21 +357,12 @@ def taken(n: int, pieces: list[bytes], each: int = 0) -> Any:
     return "more"
 
 
-@pytest.fixture(params=["python", "hiredis"])
-def parser(request, monkeypatch):
-    """What parses replies."""
-    if request.param == "python":
-        monkeypatch.setattr(round_trip, "hiredis", None)
-    else:
-        assert round_trip.hiredis is not None, "install featurekit[dev]"
-
-
 @given(
     st.lists(st.none() | st.binary(max_size=90) | st.just(b"0123456789\r\n$10\r\n"), max_size=6),
     st.lists(st.integers(1, 400), max_size=12),
     st.sampled_from([b"$-1\r\n", b"_\r\n"]),
 )
-def check_any_reply(values, cuts, null):
+def test_a_reply_is_the_same_however_it_comes(values, cuts, null):
     whole = sent(values, null)
     edges = sorted({0, len(whole), *(c for c in cuts if c < len(whole))})
     pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
@@ -382,10 +372,6 @@ def check_any_reply(values, cuts, null):
         assert taken(len(values), pieces[:-1]) == "more"
 
 
-def test_a_reply_is_the_same_however_it_comes(parser):
-    check_any_reply()
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -393,7 +379,7 @@ def test_a_reply_is_the_same_however_it_comes(parser):
         b"*2\r\n$1\r\na\r\n$1\r\nb\r\n>1\r\n+x\r\n", b"*2\r\n$x\r\n",
     ],
 )  # fmt: skip
-def test_what_is_no_plain_reply_is_left_to_the_client(data, parser):
+def test_what_is_no_plain_reply_is_left_to_the_client(data):
     with pytest.raises(NotPlain):
         taken(2, [data])
 
@@ -456,7 +442,7 @@ def test_a_reply_in_groups_with_something_else_in_it_is_left_to_the_client(at, o
 
 def test_the_command_names_each_key_with_its_length():
     wanted = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
-    assert command([b"a", b"\r\n"]) == wanted
+    assert mget([b"a", b"\r\n"]) == wanted
 
 
 @pytest.mark.parametrize(
@@ -490,7 +476,7 @@ def test_keys_that_are_sent_at_once_are_those_of_each(type_):
     wanted = [b"live", *itertools.chain.from_iterable(plan.key_columns({"key": column}))]
     assert list(keys) == wanted
     assert len(keys) == len(wanted)
-    assert command(keys) == command(wanted)
+    assert mget(keys) == mget(wanted)
     assert keys.groups(wanted) == plan.key_columns({"key": column})
     again = column * 2  # twice each is few enough, more often is not
     assert list(plan.keys_at_once(b"live", {"key": again}, len(again)))[1:3] == wanted[1:3]
@@ -625,7 +611,7 @@ def test_many_rows_over_a_socket_are_those_of_each(redis_store, n):
     assert online.get(more, AT).status["x"][-1] == "NOT_FOUND"
 
 
-def test_large_values_come_whole(redis_store, parser):
+def test_large_values_come_whole(redis_store):
     values = {b"k%d" % i: struct.pack("<I", i) * 200_000 for i in range(5)}
     redis_store.write(values)
     assert redis_store.read([*values, b"none"]) == [*values.values(), None]
@@ -655,6 +641,7 @@ def test_an_error_is_the_client_s(redis_store):
     store = RedisStore(url)
     with pytest.raises(StoreUnavailable, match="answered with an error"):
         store.read([b"a"])
+    assert list(store._connections.idle) == []
     redis_store.client.execute_command("ACL", "DELUSER", "blind")
     store.close()
 
@@ -670,10 +657,10 @@ def test_a_forked_process_reads_over_a_connection_of_its_own(redis_store):
 
 
 def test_a_reader_keeps_one_connection_for_one_thread(redis_store):
-    reader = Reader(redis_store.client)
+    connections = Connections(redis_store.client)
     for _ in range(5):
-        reader.read([b"a"])
-    assert len(reader._idle) == 1
+        connections.mget([b"a"])
+    assert len(list(connections.idle)) == 1
 
 
 def test_a_plan_knows_which_services_are_read_at_once():

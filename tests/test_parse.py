@@ -16,7 +16,7 @@ from featurekit.core.values import ERROR
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, walk, wire
 from featurekit.language.parse import parse
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
 
 HELPERS = """
@@ -638,7 +638,7 @@ def test_ir_survives_json(name: str) -> None:
 
 def sql_of(function: ir.Function) -> str:
     lowering = Lowering()
-    value = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    value = lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     return f"SELECT {value.sql.text} FROM {lowering.wrap('t')}"
 
 
@@ -681,7 +681,9 @@ def test_overflow_in_one_of_many_sums_that_share_parts_is_an_error_of_those_alon
         sources = [f"def f(a: int, b: int) -> int:\n    return {written(3)}" for _ in range(8)]
         functions = [compiled(s) for s in sources]
         lowering = Lowering()
-        made = [lowering.lower(f, [Value(Sql(quote(p.name))) for p in f.params]) for f in functions]
+        made = [
+            lower(lowering, f, [Value(Sql(quote(p.name))) for p in f.params]) for f in functions
+        ]
         shown = ", ".join(m.sql.text for m in made)
         found = con.execute(f"SELECT {shown} FROM {lowering.wrap('t')} ORDER BY i").fetchall()
         for source, function, column in zip(
@@ -703,7 +705,7 @@ def f(lf: list[float]) -> float:
     return total
 """)
     lowering = Lowering()
-    lowering.lower(function, [Value(Sql("lf"))])
+    lower(lowering, function, [Value(Sql("lf"))])
     assert [name.split("_")[1] for name in lowering.python_ops] == ["fn"]
 
 

@@ -27,8 +27,10 @@ from featurekit.errors import (
 )
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
+from featurekit.feed.events import Pushed
 from featurekit.log import segments
 from featurekit.log import writer as writer_module
+from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.online.store.redis import RedisStore
 from featurekit.parity.modes import history
 
@@ -228,17 +230,19 @@ def test_rows_that_two_push_at_once_are_pushed_once(store, redis_store, source):
 @pytest.mark.parametrize("where", ["before the log", "before the states"])
 @pytest.mark.parametrize(("source", "row"), [("orders", ORDER), ("lines", LINE)])
 def test_a_push_that_died_is_pushed_again(store, redis_store, monkeypatch, source, row, where):
-    def die(*args: Any) -> Any:
-        if where == "before the states":
-            args[-1]()  # the log has the rows then
-            assert logged(store, source) == 1
+    def die(*_: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    def logged_and_dead(*_: Any) -> PendingSteps[Pushed]:
+        yield
+        assert logged(store, source) == 1
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as patch:
         if where == "before the log":
             patch.setattr(writer_module.PushLog, "keep", die)
         else:
-            patch.setattr(settle, "write", die)
+            patch.setattr(settle, "open_write", lambda *_: Pending(logged_and_dead()))
         with pytest.raises(StoreUnavailable):
             store.push(source, row)
     store.push(source, row)

@@ -38,7 +38,10 @@ def in_copy(tmp_path: Path) -> dict[str, object]:
 
 def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     example = next(b for b in blocks("python") if "FeatureStore" in b)
-    done = subprocess.run([sys.executable, "-c", example], **in_copy(tmp_path))  # type: ignore[call-overload]
+    (data,) = re.findall(r"`\.venv/bin/(featurekit demo --write-data [^`]+)`", README)
+    copy = in_copy(tmp_path)
+    subprocess.run(["sh", "-euc", data], check=True, **copy)  # type: ignore[call-overload]
+    done = subprocess.run([sys.executable, "-c", example], **copy)  # type: ignore[call-overload]
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 

@@ -17,7 +17,7 @@ def store(request: pytest.FixtureRequest, redis_store: RedisStore) -> OnlineStor
 
 
 def test_an_open_push_holds_it_back_until_it_is_over(store: OnlineStore) -> None:
-    token, stamped, _ = store.open_push(KEY)
+    token, stamped, _ = store.open_push(KEY).result()
     for _ in range(20):
         assert store.settled_until(KEY) < stamped
     store.close_push(KEY, token)
@@ -30,12 +30,12 @@ def test_a_push_of_the_same_microsecond_is_after_it(
     now = store.now_us()
     monkeypatch.setattr(store, "now_us", lambda: now)
     assert store.settled_until(KEY) == now - 1
-    token, _, _ = store.open_push(KEY)
+    token, _, _ = store.open_push(KEY).result()
     assert store.settled_until(KEY) <= now - 1
     store.close_push(KEY, token)
 
 
 def test_another_source_s_push_is_of_no_consequence(store: OnlineStore) -> None:
-    token, stamped, _ = store.open_push(KEY)
+    token, stamped, _ = store.open_push(KEY).result()
     assert store.settled_until(b"fk:tests:pushes:orders") >= stamped - 1
     store.close_push(KEY, token)

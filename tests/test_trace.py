@@ -17,9 +17,10 @@ from featurekit.core.values import ERROR
 from featurekit.language import ops
 from featurekit.language.parse import parse
 from featurekit.language.to_python import to_python
-from featurekit.language.trace import first_parting, sql_call, trace
+from featurekit.language.trace import trace
 from featurekit.offline.session import prepare
 from featurekit.parity.bits import bits
+from featurekit.parity.diagnose.parting import first_parting, sql_call
 
 ROWS = columns(40)
 
@@ -122,3 +123,42 @@ def test_loops_and_lists_are_walked(con):
     made = trace(parse(strange), [[" b", "", "a", "c", "stop"], at, 4])
     assert made.value == ["a", "b", "c", "stop", "a"]
     assert first_parting(con, made) is None
+
+
+@feature
+def twice(x: float, doubled: bool) -> float:
+    return (held := x) + held if doubled else 0.0
+
+
+@pytest.mark.parametrize("doubled", [True, False])
+def test_a_name_that_a_node_binds_itself_is_none_of_its_locals(con, doubled):
+    made = trace(parse(twice), [1.5, doubled])
+    assert made.value == (3.0 if doubled else 0.0)
+    assert [set(s.names) for s in made.steps] == [{"x"}] * doubled + [{"x", "doubled"}]
+    assert first_parting(con, made) is None
+
+
+def test_what_nests_too_deep_for_one_text_is_told_node_by_node(con):
+    sums = " + ".join(["x"] * 100)
+    made = trace(
+        parse(module(f"@feature\ndef f(x: float) -> float:\n    return {sums}")["f"]), [1.0]
+    )
+    assert [s.value for s in made.steps] == [float(n) for n in range(2, 101)]
+    assert made.value == 100.0
+    assert first_parting(con, made) is None
+
+
+RATES = {"a": 0.5, "b": 1.5}
+
+
+@pytest.mark.parametrize(("key", "x", "erring"), [("b", 0.0, "RATES / x"), ("z", 1.0, "look-up")])
+def test_the_node_that_errs_is_the_last_one(key, x, erring):
+    made = trace(parse(rate), [key, x])
+    assert made.value is ERROR
+    assert [s.value for s in made.steps if s.value is ERROR] == [ERROR]
+    assert made.steps[-1].text == {"RATES / x": "{…}[key] / x", "look-up": "{…}[key]"}[erring]
+
+
+@feature
+def rate(key: str, x: float) -> float:
+    return RATES[key] / x

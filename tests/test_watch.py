@@ -31,6 +31,30 @@ from featurekit.parity.report import FeatureReport, Report
 
 __all__ = ["open_store"]
 LINE = re.compile(r'^([a-z_]+)\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\} (-?[0-9.e+-]+)$')
+EMPTY = """\
+# HELP featurekit_parity_compared_values_total Values compared online with offline.
+# TYPE featurekit_parity_compared_values_total counter
+# HELP featurekit_parity_differing_values_total Values that differ: skew.
+# TYPE featurekit_parity_differing_values_total counter
+# HELP featurekit_parity_lagging_values_total Values that differ only because events are not online yet.
+# TYPE featurekit_parity_lagging_values_total counter
+# HELP featurekit_parity_unchecked_rows_total Rows that could not be compared.
+# TYPE featurekit_parity_unchecked_rows_total counter
+# HELP featurekit_parity_checks_total Checks by their outcome: agrees, differs or failed.
+# TYPE featurekit_parity_checks_total counter
+# HELP featurekit_parity_last_success_timestamp_seconds When a check last ended without skew.
+# TYPE featurekit_parity_last_success_timestamp_seconds gauge
+# HELP featurekit_parity_last_check_timestamp_seconds When a check last ended.
+# TYPE featurekit_parity_last_check_timestamp_seconds gauge
+# HELP featurekit_parity_check_duration_seconds How long the last check took.
+# TYPE featurekit_parity_check_duration_seconds gauge
+# HELP featurekit_parity_lag_seconds Age of the oldest event that a value lagged for; 0 where none did.
+# TYPE featurekit_parity_lag_seconds gauge
+# HELP featurekit_feature_freshness_seconds Age of the newest event that the states of a feature have taken.
+# TYPE featurekit_feature_freshness_seconds gauge
+# HELP featurekit_feature_null_ratio The share of values that are None.
+# TYPE featurekit_feature_null_ratio gauge
+"""  # noqa: E501
 
 
 def parsed(text: str) -> dict[str, dict[str, float]]:
@@ -120,9 +144,9 @@ def test_metrics_are_what_prometheus_reads():
     metrics.take(report())
     metrics.take(report())
     metrics.failed("other")
-    found = parsed(metrics.text())
+    found = parsed(metrics.text().decode())
     service = 'service="a \\"quoted\\"\\n\\\\name"'
-    of_x = f'{service},feature="v__x"'
+    of_x = f'feature="v__x",{service}'
     assert found["featurekit_parity_compared_values_total"] == {of_x: 8}
     assert found["featurekit_parity_differing_values_total"] == {of_x: 2}
     assert found["featurekit_parity_lagging_values_total"] == {of_x: 4}
@@ -132,15 +156,67 @@ def test_metrics_are_what_prometheus_reads():
     assert found["featurekit_feature_null_ratio"] == {of_x: 0.25}
     assert found["featurekit_parity_check_duration_seconds"] == {service: 0.5}
     checks = found["featurekit_parity_checks_total"]
-    assert checks[f'{service},outcome="differs"'] == 2
-    assert checks[f'{service},outcome="agrees"'] == 0
-    assert checks['service="other",outcome="failed"'] == 1
-    assert "featurekit_parity_last_success_timestamp_seconds" not in found
+    assert checks[f'outcome="differs",{service}'] == 2
+    assert checks[f'outcome="agrees",{service}'] == 0
+    assert checks['outcome="failed",service="other"'] == 1
+    success = "featurekit_parity_last_success_timestamp_seconds"
+    assert {*found} == {*re.findall(r"^# TYPE (\w+)", EMPTY, re.M)} - {success}
     good = report()
     good.features["v__x"].differing = 0
     metrics.take(good)
-    (at,) = parsed(metrics.text())["featurekit_parity_last_success_timestamp_seconds"].values()
+    found = parsed(metrics.text().decode())
+    (at,) = found["featurekit_parity_last_success_timestamp_seconds"].values()
     assert abs(at - time.time()) < 600
+
+
+def test_a_process_that_has_checked_nothing_names_all_metrics():
+    assert Metrics().text().decode() == EMPTY
+
+
+def test_docs_list_every_metric_with_its_type_and_labels():
+    page = (Path(__file__).parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(featurekit_\w+)` \| (\w+) \| ([a-z, ]+?)(?::.*)? \|$", page, re.M)
+    order = ["service", "feature", "outcome"]
+    metrics = Metrics()
+    metrics.take(report())
+    good = report()
+    good.features["v__x"].differing = 0
+    metrics.take(good)
+    assert sorted(listed) == sorted(
+        (
+            metric.name + ("_total" if metric.type == "counter" else ""),
+            metric.type,
+            ", ".join(sorted(metric.samples[0].labels, key=order.index)),
+        )
+        for metric in metrics.collect()
+    )
+
+
+def test_a_report_is_read_as_a_whole():
+    """Scrapes that come while a report is taken see all of its counts, or none of them."""
+    metrics, one = Metrics(), report()
+    name = "featurekit_parity_compared_values_total"
+    one.features |= {f"v__{i}": FeatureReport(compared=4) for i in range(200)}
+    taking = threading.Thread(target=lambda: [metrics.take(one) for _ in range(40)])
+    taking.start()
+    seen = []
+    while taking.is_alive():
+        seen.append(parsed(metrics.text().decode()).get(name, {}))
+    taking.join()
+    assert all(len({*counts.values()}) <= 1 for counts in seen)
+    assert {*parsed(metrics.text().decode())[name].values()} == {160.0}
+
+
+def test_prometheus_s_client_is_loaded_only_where_metrics_are_asked_for():
+    code = (
+        "import sys; from argparse import Namespace\n"
+        "import featurekit.monitor.watch\n"
+        "from featurekit.cli.verbs.parity.sample import sample, _metrics\n"
+        "assert _metrics(Namespace(metrics_port=None, metrics_file=None)) is None\n"
+        "assert 'prometheus_client' not in sys.modules\n"
+        "assert _metrics(Namespace(metrics_port=0, metrics_file=None)).text()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_metrics_are_answered_at_their_path_only():
@@ -164,7 +240,7 @@ def test_a_long_running_check_answers_prometheus_and_ends_cleanly(open_store, tm
     assert sum(found["featurekit_parity_compared_values_total"].values()) >= 400
     assert sum(found["featurekit_parity_differing_values_total"].values()) == 0
     assert found["featurekit_parity_lag_seconds"][
-        'service="service",feature="of_customer__spend"'
+        'feature="of_customer__spend",service="service"'
     ] > 0  # fmt: skip
     assert len(found["featurekit_feature_null_ratio"]) == 9
     assert parsed(file.read_text())["featurekit_parity_checks_total"]
@@ -208,7 +284,7 @@ def test_a_redis_that_is_away_for_a_while_is_no_end(open_store, redis_store):
     redis_store.client.delete(live)
     for _ in range(200):
         checks = parsed(get(address))["featurekit_parity_checks_total"]
-        if checks['service="service",outcome="failed"']:
+        if checks['outcome="failed",service="service"']:
             break
         time.sleep(0.05)
     else:

@@ -29,7 +29,7 @@ from featurekit.language.ir import Function
 from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
 from featurekit.language.parse import parse
 from featurekit.language.python_calls import register_python_op
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import Transform
 from featurekit.offline.session import prepare
@@ -246,7 +246,7 @@ class Table:
         """DuckDB's value of the function for these rows, ERROR where it errs."""
         lowering = Lowering()
         arguments = [Value(Sql(quote(p.name))) for p in function.params]
-        value = lowering.lower(function, arguments)
+        value = lower(lowering, function, arguments)
         for key, call in lowering.python_ops.items():
             if key not in self.known:
                 register_python_op(self.con, key, call)

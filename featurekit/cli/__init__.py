@@ -1,4 +1,4 @@
-"""The command line: `featurekit VERB`, one function a verb, in `verbs`.
+"""Turns `featurekit VERB …` into what the verb does; each verb is a module of `verbs`.
 
 Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 64 a
 command line that is not understood; 70 a bug in featurekit; 130 interrupted; 141 the reader of the
@@ -18,8 +18,9 @@ DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
-    from featurekit.cli.parser import UsageError, parser
+    """Run one command; returns its exit code."""
+    from featurekit.cli.arguments import UsageError
+    from featurekit.cli.parser import parser
 
     try:
         arguments = parser().parse_args(argv)
@@ -53,15 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Any) -> int:
     import warnings
 
-    from featurekit.cli.verbs import verbs
+    from featurekit.cli import verbs
+    from featurekit.cli.arguments import load
     from featurekit.core.screen import Screen
 
     def warn(message: Any, *_: Any, **__: Any) -> None:
         print(f"featurekit: warning: {message}", file=sys.stderr)
 
-    verb = getattr(verbs, arguments.verb.replace("-", "_"))
+    verb = load(verbs.__name__, arguments.verb)
     with warnings.catch_warnings():
         warnings.showwarning = warn
-        code = verb(arguments, Screen(as_json=arguments.json))
+        code = verb.run(arguments, Screen(as_json=arguments.json))
     sys.stdout.flush()
     return DIFFERS if code is False else 0

@@ -1,4 +1,4 @@
-"""Writes a small feature repo that works as it stands."""
+"""Turns a folder and an instant into a small feature repo that works as it stands."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ _ORDERS = [
 
 
 def write_starter(folder: Path, now: dt.datetime) -> list[Path]:
-    """Write the repo, its orders of the weeks before `now`; the files. ConfigError where the folder
-    holds anything."""
+    """Write the repo, with orders of the weeks before `now`; returns its files. ConfigError where
+    the folder holds anything, or cannot be written."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not empty; name a new folder")
     project = re.sub(r"\W+", "_", folder.resolve().name, flags=re.ASCII).strip("_") or "features"

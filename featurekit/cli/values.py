@@ -1,10 +1,10 @@
-"""Turns what a shell and a file can say, text and JSON, into values of declared types."""
+"""Turns the text and the JSON of a command line and of files into values of declared types."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,8 @@ _HINTS = {
 
 
 def read_text(text: str, type_: Type, *, what: str) -> Any:
-    """As `of_text`; EntityFrameError, naming `what`, where the text is no value of the type."""
+    """The value that a text has in a type. EntityFrameError, which names `what`, where there is
+    none."""
     try:
         return of_text(text, type_)
     except (ValueError, KeyError, DefinitionError):
@@ -35,8 +36,23 @@ def read_text(text: str, type_: Type, *, what: str) -> Any:
         ) from None
 
 
+def one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict[str, Any]:
+    """A row of `key=value` pairs; what `types` does not name stays text. EntityFrameError where a
+    key is given twice, or where its text is no value of its type."""
+    row: dict[str, Any] = {}
+    for key, text in pairs:
+        if key in row:
+            raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
+        row[key] = read_text(text, types[key], what=key) if key in types else text
+    return row
+
+
 def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
-    """The JSON lines of a file, or of standard input for "-"; empty lines are skipped."""
+    """A row for each JSON line of a file, or of standard input for "-"; empty lines are skipped.
+
+    A column of `types` has its type's value; the others stay as JSON has them. DataError, which
+    names the line, where it is no object.
+    """
     rows = []
     with _lines(where) as (shown, file):
         for number, line in enumerate(file, 1):
@@ -70,8 +86,12 @@ def _lines(where: str) -> Iterator[tuple[str, IO[str]]]:
 
 
 def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
-    """A CSV file as an Arrow table in which the columns of `types` are text as written, null where
-    an unquoted field is empty; other columns have the types that their values suggest."""
+    """A CSV file as an Arrow table.
+
+    The columns of `types` hold the text as it is written, and null where an unquoted field is
+    empty; Arrow chooses the types of the others by their values. DataError where the file cannot be
+    read, or has two columns of one name.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
@@ -93,7 +113,11 @@ def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
 
 
 def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
-    """An entity frame in a CSV file: the columns of `types` and event_timestamp typed, exactly."""
+    """The entity frame that a CSV file holds, as an Arrow table.
+
+    The columns of `types` and event_timestamp have the values that their texts say; none is rounded
+    or guessed. EntityFrameError where a text is no value of its type.
+    """
     import pyarrow as pa
 
     wanted = {**types, "event_timestamp": DATETIME}

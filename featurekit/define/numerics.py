@@ -10,12 +10,13 @@ import hashlib
 import math
 import struct
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.types import Type
 from featurekit.define.plan import Service
 from featurekit.language.ir import Call
+from featurekit.language.walk import nodes
 
 if TYPE_CHECKING:
     from featurekit.language import ops
@@ -75,21 +76,5 @@ def _argument(type_: Type, x: float) -> Any:
 def _operators(service: Service) -> set[str]:
     transforms = [s.transform for v in service.views for s in v.slots if s.transform]
     transforms += [t.function for t in service.transforms]
-    found: set[str] = set()
-    for transform in transforms:
-        found.update(operators(transform.body))
-    return found
-
-
-def operators(node: Any) -> Iterable[str]:
-    """The key of every operator in an IR node."""
-    if isinstance(node, tuple):
-        for child in node:
-            yield from operators(child)
-        return
-    if isinstance(node, Call):
-        yield node.op
-    for name in getattr(node, "__dataclass_fields__", ()):
-        child = getattr(node, name)
-        if isinstance(child, tuple) or hasattr(child, "__dataclass_fields__"):
-            yield from operators(child)
+    bodies = tuple(transform.body for transform in transforms)
+    return {node.op for node in nodes(bodies) if isinstance(node, Call)}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from featurekit.core.kept import Kept
 from featurekit.core.keys import (
@@ -24,7 +24,6 @@ from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
 from featurekit.online.state.state import Event
 
-_T = TypeVar("_T")
 _NO_EVENT: Event = (0, 0, ())
 
 
@@ -158,26 +157,3 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
             by_id.append((writer, of_ids))
             made.append(events)
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
-
-
-class Early(Generic[_T]):
-    """Something that may be found before it is asked for; its errors are raised where it is."""
-
-    def __init__(self, find: Callable[[], _T]) -> None:
-        self._find = find
-        self._found: tuple[_T] | Exception | None = None
-
-    def begin(self) -> None:
-        """Find it."""
-        try:
-            self._found = (self._find(),)
-        except Exception as error:
-            self._found = error
-
-    def get(self) -> _T:
-        """What was found."""
-        if self._found is None:
-            return self._find()
-        if isinstance(self._found, Exception):
-            raise self._found
-        return self._found[0]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import project_key
 from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
-from featurekit.feed.events import Early, Pushed
+from featurekit.feed.events import Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
 from featurekit.project.deployment import locked, missed
@@ -32,18 +31,20 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     with locked(online, project.name, source) if own else nullcontext():
         pushes = project_key(project.name, "pushes", source)
         asked = project.feeding.keys
-        # Rows that arrive now are after every tombstone of before, and a forgetting waits for this
-        # push where its own is later. Others are held against what is there from now on.
-        now_all = definition.event_id is None and not own
-        early = work.forgotten.begin if now_all else None
-        token, now, values = online.open_push(pushes, asked, meanwhile=early)
+        opening = online.open_push(pushes, asked)
         try:
+            if definition.event_id is None and not own:
+                # Rows that arrive now are after every tombstone of before, and a forgetting waits
+                # for this push where its own is later. Others are held against what is there once
+                # the push is announced.
+                work.find_forgotten()
+            token, now, values = opening.result()
             # After the announcement: a version that is published later waits for this push.
             fed = project.feeding.views(asked, values)
             done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
         except BaseException:
             with suppress(StoreUnavailable):  # what went wrong first is the one to tell
-                online.close_push(pushes, token)
+                online.close_push(pushes, opening.result()[0])
             raise
     if work.due:
         # The push is done whether this is or not; a later one tries again, and who reads the log is
@@ -58,7 +59,7 @@ class _Push:
 
     def __init__(self, project: Project, definition: EventSource, taken: TakenRows) -> None:
         self.project, self.definition, self.taken = project, definition, taken
-        self.forgotten: Early[Forgotten] = Early(partial(project.forgotten, definition))
+        self.forgotten: Forgotten | None = None
         self.own = taken.own  # before the rows have their arrivals
         self.kept: Any = None
         self.logged = self.due = False
@@ -76,11 +77,12 @@ class _Push:
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
-            stamps, events = settle.claim(
-                project.online, project.name, views, events, now, meanwhile=self.forgotten.begin
-            )
+            with settle.open_claim(project.online, project.name, views, events, now) as claiming:
+                self.find_forgotten()
+                stamps, events = claiming.result()
         arrived = len(events)
-        events = self.forgotten.get().left(events)
+        forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
+        events = forgotten.left(events)
         prepared = events_module.prepare(project.name, views, events)
         if self.own:
             settle.check(project.online, prepared)
@@ -89,7 +91,10 @@ class _Push:
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
         try:
-            done = settle.write(project.online, prepared, opened, self._log)
+            with settle.open_write(project.online, prepared, opened) as writing:
+                self.due = project.log.keep(definition, self.kept)
+                self.logged = True
+                done = writing.result()
         except OnlineError as error:
             if not self.logged:
                 raise
@@ -103,6 +108,7 @@ class _Push:
             return done
         return replace(done, quarantined=taken.quarantined, forgotten=left_out)
 
-    def _log(self) -> None:
-        self.due = self.project.log.keep(self.definition, self.kept)
-        self.logged = True
+    def find_forgotten(self) -> Forgotten:
+        """Who was forgotten of the source's entities, as it is known now."""
+        self.forgotten = self.project.forgotten(self.definition)
+        return self.forgotten

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from featurekit.core.types import instant
@@ -12,69 +12,80 @@ from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writ
 from featurekit.online.state.ids import Row
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
-from featurekit.online.state.update import add_events
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.state.update import adding_events
+from featurekit.online.store.protocol import OnlineStore, Pending, PendingSteps, finish
 
 _CHUNK = 500
+"""Keys that are changed at once."""
 
 
-def write(
-    store: OnlineStore,
-    prepared: Prepared,
-    closing: tuple[bytes, bytes] | None = None,
-    meanwhile: Callable[[], object] | None = None,
-) -> Pushed:
-    """Add the events to the states, each entity's at once and a small push's all at once (A2); then
-    the announced push `closing`, its key and token, is over. Before anything is written `meanwhile`
-    is called, as the store is waited for; nothing is where it raises."""
+def write(store: OnlineStore, prepared: Prepared) -> Pushed:
+    """Add the events to the states, each entity's at once and a small push's all at once (A2)."""
+    return finish(_writing(store, prepared, None))
+
+
+def open_write(
+    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes]
+) -> Pending[Pushed]:
+    """`write` in two halves, and with its end the announced push `closing`, its key and token, is
+    over. Nothing is written where the result is not asked for."""
+    return Pending(_writing(store, prepared, closing))
+
+
+def _writing(
+    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes] | None
+) -> PendingSteps[Pushed]:
     changes = [
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
     ]
-    works: list[Callable[..., None]] = [
-        partial(add_events, store, changes[first : first + _CHUNK])
+    works: list[Callable[..., PendingSteps[None]]] = [
+        partial(adding_events, store, changes[first : first + _CHUNK])
         for first in range(0, len(changes), _CHUNK)
     ]
     for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
-        named = list(of_ids.items())
-        for first in range(0, len(named), _CHUNK):
-            part = dict(named[first : first + _CHUNK])
-            works.append(partial(settle_ids, store, writer, part, events=events))
-    for i, work in enumerate(works):
-        last = i == len(works) - 1
-        work(closing=closing if last else None, meanwhile=None if i else meanwhile)
-    if not works:
-        if meanwhile is not None:
-            meanwhile()
+        works += [partial(_settling, store, writer, part, events) for part in _parts(of_ids)]
+    for work in works[:-1]:
+        yield from work()
+    if works:
+        yield from works[-1](closing=closing)
+    else:
+        yield
         if closing is not None:
             store.close_push(*closing)
     return prepared.done
 
 
+def _parts(of_ids: Mapping[bytes, list[Row]]) -> Iterator[dict[bytes, list[Row]]]:
+    """The rows of ids, those of so many ids at a time."""
+    named = list(of_ids.items())
+    for first in range(0, len(named), _CHUNK):
+        yield dict(named[first : first + _CHUNK])
+
+
 def check(store: OnlineStore, prepared: Prepared) -> None:
     """OnlineError where `write` would refuse the rows; nothing is written."""
-    for writer, of_ids in prepared.rows:
-        named = list(of_ids.items())
-        for first in range(0, len(named), _CHUNK):
-            settle_ids(store, writer, dict(named[first : first + _CHUNK]), write=False)
+    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
+        for part in _parts(of_ids):
+            finish(_settling(store, writer, part, events, write=False))
 
 
-def claim(
-    store: OnlineStore,
-    project: str,
-    views: Sequence[View],
-    rows: Sequence[Row],
-    now: int,
-    *,
-    meanwhile: Callable[[], object] | None = None,
-) -> tuple[list[int], list[Row]]:
+def open_claim(
+    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+) -> Pending[tuple[list[int], list[Row]]]:
     """The arrivals of rows that are pushed at `now` by the store's clock, and the rows with them;
     they are noted, before anything else is written, in what the first of `views` remembers (T3,
     T7). `rows` have `now` as their arrival.
 
     An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
     arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
-    the same rows, and leave no trace. `meanwhile` is called as the store is waited for.
+    the same rows, and leave no trace. Nothing is noted where the result is not asked for.
     """
+    return Pending(_claiming(store, project, views, rows, now))
+
+
+def _claiming(
+    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+) -> PendingSteps[tuple[list[int], list[Row]]]:
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
@@ -100,12 +111,14 @@ def claim(
         return out
 
     keys = list(named)
-    if meanwhile is not None and not keys:
-        meanwhile()
+    if not keys:
+        yield
     for first in range(0, len(keys), _CHUNK):
         part = keys[first : first + _CHUNK]
         chunk = [named[key] for key in part]
-        store.update(part, partial(change, chunk=chunk), meanwhile=None if first else meanwhile)
+        with store.open_update(part, partial(change, chunk=chunk)) as pending:
+            yield
+            pending.result()
     return stamps, held
 
 
@@ -117,16 +130,7 @@ class _OtherEntities(Exception):
         self.entities = entities
 
 
-def settle_ids(
-    store: OnlineStore,
-    writer: ViewWriter,
-    rows: Mapping[bytes, list[Row]],
-    *,
-    write: bool = True,
-    events: RowEvents | None = None,
-    closing: tuple[bytes, bytes] | None = None,
-    meanwhile: Callable[[], object] | None = None,
-) -> None:
+def settle_ids(store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list[Row]]) -> None:
     """Add rows to what is remembered of their ids, and bring the states of every entity that those
     ids have rows of to what then counts, all at once (T7).
 
@@ -134,7 +138,18 @@ def settle_ids(
     to its states. OnlineError where a row arrived so long before others that its id's memory, or
     what it was held against, has been let go.
     """
-    events = events or RowEvents(writer)
+    finish(_settling(store, writer, rows, RowEvents(writer)))
+
+
+def _settling(
+    store: OnlineStore,
+    writer: ViewWriter,
+    rows: Mapping[bytes, list[Row]],
+    events: RowEvents,
+    *,
+    write: bool = True,
+    closing: tuple[bytes, bytes] | None = None,
+) -> PendingSteps[None]:
     names = list(rows)
     wanted = events.entities(row for new in rows.values() for row in new)
     while True:
@@ -142,13 +157,14 @@ def settle_ids(
         keys = [writer.floor_key, *names, *entities]
         change = partial(_settled, writer, rows, entities, events)
         try:
-            if write:
-                store.update(keys, change, closing=closing, meanwhile=meanwhile)
-            else:
+            if not write:
                 change(store.read(keys))
-            return
+                return
+            with store.open_update(keys, change, closing=closing) as pending:
+                yield
+                return pending.result()
         except _OtherEntities as others:
-            wanted, meanwhile = others.entities, None
+            wanted = others.entities
 
 
 def _settled(

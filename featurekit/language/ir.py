@@ -1,22 +1,37 @@
-"""The typed IR of a transform: a few frozen node kinds, their printing, and their JSON form.
+"""The typed IR of a transform: a few frozen node kinds, and nothing else.
 
-Every node knows its type. Statements keep the structure of the Python that was written, so that
-`to_python` can print it again and `to_duckdb` can turn it into columns.
+Every expression knows its type. Statements keep the structure of the Python that was written, so
+that `to_python` can print it again and `to_duckdb` can turn it into columns.
+
+A new node is a class here, a handler in `parse`, a case in `to_python` and one in
+`to_duckdb.function`, where mypy misses none. The fields of the class tell the rest: `wire` writes
+any dataclass of this module, `walk` looks into every field but those marked as `DATA`, and takes
+one marked by `names` for what the node binds, and `trace` shows the steps of the code that
+`to_python` prints.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.core.types import Type
+
+DATA = {"data": True}
+"""Marks a field that holds plain values, and no nodes."""
+
+
+def names(*within: str) -> dict[str, Any]:
+    """Marks a field that holds a name, or several, which the node binds after its other fields were
+    evaluated; they hold in the fields `within` it, and, where there are none, from here on."""
+    return {"within": within}
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
     """A literal; `value` is of `type`, None included."""
 
-    value: Any
+    value: Any = field(metadata=DATA)
     type: Type
 
 
@@ -77,7 +92,7 @@ class IsNone:
 class Let:
     """`value`, evaluated once under a name of its own, in `body`."""
 
-    name: str
+    name: str = field(metadata=names("body"))
     value: Expr
     body: Expr
     type: Type
@@ -87,7 +102,7 @@ class Let:
 class Bind:
     """`(name := value)`: a local that holds from here on, where this is evaluated."""
 
-    name: str
+    name: str = field(metadata=names())
     value: Expr
     type: Type
 
@@ -98,7 +113,7 @@ class Lookup:
     Name, `table.get(key, default)`."""
 
     key: Expr
-    table: tuple[tuple[Any, Any], ...]
+    table: tuple[tuple[Any, Any], ...] = field(metadata=DATA)
     default: Expr | None
     type: Type
 
@@ -129,7 +144,7 @@ class Zip:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Unrolled:
     """What a loop runs over: so many rows of values, known when it was compiled."""
 
     rows: tuple[tuple[Expr, ...], ...]
@@ -141,7 +156,7 @@ class Each:
     which stop at the one that decides, or "flat", which joins elements that are lists."""
 
     kind: str
-    names: tuple[str, ...]
+    names: tuple[str, ...] = field(metadata=names("test", "element"))
     over: Zip
     test: Expr | None
     element: Expr
@@ -169,7 +184,7 @@ Expr = (
 class Assign:
     """`name = value`."""
 
-    name: str
+    name: str = field(metadata=names())
     value: Expr
 
 
@@ -200,8 +215,8 @@ class Evaluate:
 class For:
     """`for names in over: body`."""
 
-    names: tuple[str, ...]
-    over: Zip | Rows
+    names: tuple[str, ...] = field(metadata=names("body"))
+    over: Zip | Unrolled
     body: tuple[Statement, ...]
 
 

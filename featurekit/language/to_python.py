@@ -1,16 +1,17 @@
 """Lowers a transform's IR to Python source that the online path runs.
 
 The source is the function that was written, with its ints held to int64: each operator is its
-row's Python meaning, inlined, so that a call costs little more than the plain function.
+row's Python meaning, inlined, so that a call costs little more than the plain function. With a
+probe, the same source also tells what each node was given and gave.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from featurekit.core.types import INT, INT_MAX, INT_MIN
 from featurekit.core.values import ERROR
@@ -39,8 +40,8 @@ from featurekit.language.ir import (
     Name,
     Param,
     Return,
-    Rows,
     Statement,
+    Unrolled,
     Verbatim,
     Zip,
 )
@@ -50,8 +51,23 @@ if TYPE_CHECKING:
     from featurekit.language import ops
 
 
-def to_python(function: Function) -> Callable[..., Any]:
-    """A callable of the parameters in their order; its value, or `ERROR` where it errs (R3)."""
+class Probe(Protocol):
+    """Is told of the nodes of a call in the order of their evaluation, with the values of their
+    `inputs` but those that are constants, and of the locals that they read and do not bind."""
+
+    def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
+        """A node that may err is evaluated now: an operator or a look-up."""
+
+    def ended(self, value: Any) -> Any:
+        """The node that began last gave this value, which is given back."""
+
+    def gave(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any], value: Any) -> Any:
+        """A node that cannot err itself gave this value, which is given back."""
+
+
+def to_python(function: Function, probe: Probe | None = None) -> Callable[..., Any]:
+    """A callable of the parameters in their order; its value, or `ERROR` where it errs (R3). A
+    `probe` is told of every node; it makes the call slower and changes nothing else."""
     match function.body:
         case (Verbatim() as body,):
             from featurekit.language.verbatim import run_verbatim
@@ -61,8 +77,8 @@ def to_python(function: Function) -> Callable[..., Any]:
         ops,  # where nothing is computed, the table of operators is not loaded
     )
 
-    source, constants = python_source(function)
-    namespace = {**ops.NAMESPACE, **constants, **_HELPERS, "_ERRORS": ops.ERRORS}
+    source, constants = python_source(function, probed=probe is not None)
+    namespace = {**ops.NAMESPACE, **constants, **_HELPERS, "_ERRORS": ops.ERRORS, "_probe": probe}
     exec(compile(source, f"<feature {function.name}>", "exec"), namespace)
     evaluate: Callable[..., Any] = namespace["_feature"]
     return evaluate
@@ -84,9 +100,9 @@ _HELPERS: dict[str, Any] = {
 }
 
 
-def python_source(function: Function) -> tuple[str, dict[str, Any]]:
+def python_source(function: Function, *, probed: bool = False) -> tuple[str, dict[str, Any]]:
     """The source of `def _feature(…)`, and the constants it names."""
-    printer = _Printer()
+    printer = _Printer(probed=probed)
     head, *body = printer.function("_feature", function)
     helpers = [line for lines in printer.helpers.values() for line in lines]
     if printer.raises:
@@ -106,20 +122,38 @@ def identifier(name: str) -> str:
     return f"t_{name[1:]}" if name.startswith(".") else f"v_{name}"
 
 
-class _Printer:
-    """Prints nodes."""
+def inputs(node: Expr) -> tuple[Expr, ...]:
+    """The nodes whose values a step of a trace is computed from."""
+    match node:
+        case Call(_, args, _) | Apply(_, args, _):
+            return args
+        case Choose(test, _, _, _):
+            return (test,)
+        case Lookup(key, _, _, _):
+            return (key,)
+        case _:
+            return ()
 
-    def __init__(self) -> None:
+
+_STEPS = (Call, Choose, Lookup, Apply, Each)
+"""The nodes of which a probe is told: others only put values together or name them."""
+
+
+class _Printer:
+    """Prints nodes; `probed`, with calls of the probe at each step."""
+
+    def __init__(self, *, probed: bool = False) -> None:
         from featurekit.language import ops
 
         self.table = ops.TABLE
+        self.probed = probed
         self.constants: dict[str, Any] = {}
         # By identity: equality would take -0.0 for 0.0.
         self.helpers: dict[int, list[str]] = {}
         self.names: dict[int, str] = {}
         self.heights: dict[int, int] = {}
         # With the node, so that no other takes its id over.
-        self.calls: dict[int, tuple[Expr, Expr]] = {}
+        self.calls: dict[int, tuple[Expr, Apply | None]] = {}
         self.bare: dict[int, Expr] = {}
         self.temporaries = 0
         self.raises = False
@@ -166,9 +200,9 @@ class _Printer:
                     raise TypeError("a verbatim function is never inlined")
         return lines or [f"{indent}pass"]
 
-    def over(self, over: Zip | Rows) -> str:
+    def over(self, over: Zip | Unrolled) -> str:
         match over:
-            case Rows(rows):
+            case Unrolled(rows):
                 if all(isinstance(v, Const) for row in rows for v in row):
                     values = [tuple(v.value for v in row) for row in rows]  # type: ignore[union-attr]
                     alone = [row[0] if len(row) == 1 else row for row in values]
@@ -186,7 +220,39 @@ class _Printer:
 
     def expr(self, node: Expr) -> str:
         if height(node, self.heights) % _DEEP == _DEEP - 1 and id(node) not in self.bare:
-            node = self.apart(node)
+            apart = self.apart(node)
+            if apart is not None:
+                return self.text(apart, [self.expr(a) for a in apart.args])
+        given = [self.expr(n) for n in inputs(node)]
+        if self.probed and isinstance(node, _STEPS):
+            return self.step(node, given)
+        return self.text(node, given)
+
+    def step(self, node: Expr, given: list[str]) -> str:
+        """The node over names of its inputs, which were evaluated before it, told to the probe.
+
+        A tuple evaluates its elements in their order, and its last one is the node's value.
+        """
+        first: list[str] = []
+        named: list[str] = []
+        for i, argument in enumerate(inputs(node)):
+            if not isinstance(argument, Const):
+                first.append(f"({self.temporary()} := {given[i]})")
+                given[i] = f"_i{self.temporaries}"
+                named.append(given[i])
+        about = f"_n{len(self.constants)}"
+        self.constants[about] = node
+        own = _bound(node)
+        names = ", ".join(f"{n!r}: {identifier(n)}" for n in free(node) if n not in own)
+        told = f"{about}, ({''.join(f'{n}, ' for n in named)}), {{{names}}}"
+        if isinstance(node, (Call, Lookup)):
+            parts = [*first, f"_probe.began({told})", f"_probe.ended({self.text(node, given)})"]
+        else:
+            parts = [*first, f"_probe.gave({told}, {self.text(node, given)})"]
+        return f"({', '.join(parts)},)[-1]"
+
+    def text(self, node: Expr, given: Sequence[str]) -> str:
+        """The node, `given` the texts of its inputs."""
         match node:
             case Const(value, _):
                 return self.constant(value)
@@ -194,15 +260,13 @@ class _Printer:
                 return identifier(name)
             case Call("float(int)", (Const(value, _),), _):
                 return self.constant(float(value))
-            case Call("**(float,float)", (base, exponent), _) if _whole(exponent):
+            case Call("**(float,float)", (_, exponent), _) if _whole(exponent):
                 self.raises = True
-                return f"({self.expr(base)} ** {self.expr(exponent)})"
-            case Call(key, args, _):
-                return self.call(
-                    self.table[key], [self.expr(a) for a in args], checked=_may_grow(node)
-                )
-            case Choose(test, then, orelse, _):
-                return f"({self.expr(then)} if {self.expr(test)} else {self.expr(orelse)})"
+                return f"({given[0]} ** {given[1]})"
+            case Call(key, _, _):
+                return self.call(self.table[key], given, checked=_may_grow(node))
+            case Choose(_, then, orelse, _):
+                return f"({self.expr(then)} if {given[0]} else {self.expr(orelse)})"
             case Both(left, right, _):
                 return f"({self.expr(left)} and {self.expr(right)})"
             case Either(left, right, _):
@@ -214,14 +278,14 @@ class _Printer:
                 return f"(({identifier(name)} := {self.expr(value)}), {self.expr(body)})[1]"
             case Bind(name, value, _):
                 return f"({identifier(name)} := {self.expr(value)})"
-            case Lookup(key, table, default, _):
+            case Lookup(_, table, default, _):
                 entries = self.constant(dict(table))
                 if default is None:
                     self.raises = True
-                    return f"{entries}[{self.expr(key)}]"
-                return f"{entries}.get({self.expr(key)}, {self.expr(default)})"
-            case Apply(function, args, _):
-                return f"{self.helper(function)}({', '.join(self.expr(a) for a in args)})"
+                    return f"{entries}[{given[0]}]"
+                return f"{entries}.get({given[0]}, {self.expr(default)})"
+            case Apply(function, _, _):
+                return f"{self.helper(function)}({', '.join(given)})"
             case ListOf(items, _):
                 return f"[{', '.join(self.expr(i) for i in items)}]"
             case Each():
@@ -235,12 +299,12 @@ class _Printer:
         made = f"[{made}]" if node.kind == "list" else f"{_EACH[node.kind]}({made})"
         return f"(lambda _s: {made})({self.over(node.over)})"
 
-    def apart(self, node: Expr) -> Expr:
+    def apart(self, node: Expr) -> Apply | None:
         """A call of a function of its own for `node`: Python's text nests no more than 200
-        brackets. What binds a local stays where it is."""
+        brackets. None of what binds a local, which stays where it is."""
         if id(node) not in self.calls:
-            made = node
-            if not _binds(node):
+            made = None
+            if not _bound(node):
                 same = replace(node)
                 params = tuple(Param(n, t) for n, t in free(node).items())
                 function = Function("", params, (Return(same),), node.type)
@@ -265,13 +329,16 @@ class _Printer:
         self.constants[name] = value
         return name
 
-    def call(self, op: ops.Op, args: list[str], *, checked: bool) -> str:
+    def temporary(self) -> str:
+        self.temporaries += 1
+        return f"_i{self.temporaries}"
+
+    def call(self, op: ops.Op, args: Sequence[str], *, checked: bool) -> str:
         text = f"({op.python.format(*args)})"
         self.raises |= op.raises
         if op.result != INT or not op.raises or not checked:
             return text
-        self.temporaries += 1
-        name = f"_i{self.temporaries}"
+        name = self.temporary()
         return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
 
 
@@ -288,10 +355,12 @@ def height(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _binds(node: Any) -> bool:
+def _bound(node: Any) -> set[str]:
+    """The locals that an expression binds from here on."""
     if isinstance(node, Apply):
-        return _binds(node.args)
-    return isinstance(node, Bind) or any(_binds(c) for c in children(node))
+        return _bound(node.args)
+    inner = set[str]().union(*(_bound(c) for c in children(node)))
+    return inner | {node.name} if isinstance(node, Bind) else inner
 
 
 def _may_grow(node: Call) -> bool:

@@ -1,54 +1,35 @@
-"""Evaluates a transform node by node, in Python and in DuckDB: what each node was given and gave.
+"""Turns one call of a transform into its steps: what each node was given and gave, and its text.
 
-Operators run as the online path runs them (`to_python`), SQL is that of the offline path
-(`to_duckdb`); this module only walks the nodes, and shows them as text.
+The steps are told by the code that runs online: `to_python` prints it with a probe at every node.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from featurekit.core.sql import quote
 from featurekit.core.values import ERROR
 from featurekit.language.ir import (
     Apply,
-    Assign,
     Bind,
     Both,
-    Break,
     Call,
     Choose,
     Const,
-    Continue,
     Each,
     Either,
-    Evaluate,
     Expr,
-    Fail,
-    For,
     Function,
-    If,
     IsNone,
     Let,
     ListOf,
     Lookup,
     Name,
-    Param,
-    Return,
-    Rows,
-    Statement,
     Verbatim,
     Zip,
 )
-from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
-from featurekit.language.to_python import to_python
-from featurekit.language.walk import free
-from featurekit.parity.bits import bits
-from featurekit.parity.scenario import canonical
+from featurekit.language.to_python import inputs, to_python
 
 MOST_STEPS = 400
 
@@ -81,241 +62,48 @@ def trace(function: Function, arguments: Sequence[Any]) -> Trace:
     match function.body:
         case (Verbatim(),):
             return Trace(function, (), to_python(function)(*arguments))
-    tracer = _Tracer()
-    names = {p.name: a for p, a in zip(function.params, arguments, strict=True)}
-    try:
-        value = tracer.function(function, names)
-    except _Erred:
-        value = ERROR
-    return Trace(function, tuple(tracer.steps[:MOST_STEPS]), value, tracer.whole)
+    recorder = _Recorder()
+    value = to_python(function, recorder)(*arguments)
+    recorder.end()
+    return Trace(function, tuple(recorder.steps), value, recorder.whole)
 
 
-def first_parting(con: Any, found: Trace) -> tuple[Step, Any] | None:
-    """The first step whose node DuckDB gives another value, with that value; None where all of them
-    agree. DuckDB is given the locals that Python had."""
-    for step in found.steps:
-        value = sql_value(con, step.node, step.names)
-        if bits(value) != bits(step.value):
-            return step, value
-    return None
-
-
-def sql_value(con: Any, node: Expr, names: Mapping[str, Any]) -> Any:
-    """What DuckDB makes of a node over locals of these values; `ERROR` where it errs."""
-    params = tuple(Param(name, type_) for name, type_ in free(node).items())
-    function = Function("", params, (Return(node),), node.type)
-    return sql_call(con, function, [names[p.name] for p in params])
-
-
-_numbers = itertools.count()
-
-
-def sql_call(con: Any, function: Function, arguments: Sequence[Any]) -> Any:
-    """What DuckDB makes of a call; `ERROR` where it errs."""
-    import pyarrow as pa
-
-    table = f"__traced_{next(_numbers)}"
-    columns = {"__one": pa.array([1])}
-    for param, argument in zip(function.params, arguments, strict=True):
-        columns[param.name] = canonical(param.type, [argument])
-    typed = "".join(
-        f", {quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in function.params
-    )
-    con.register(f"{table}_arrow", pa.table(columns))
-    con.execute(f"CREATE TEMP TABLE {table} AS SELECT __one{typed} FROM {table}_arrow")
-    con.unregister(f"{table}_arrow")
-    lowering = Lowering()
-    value = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
-    register_python_ops(con, lowering.python_ops)
-    error = "FALSE" if value.error is None else value.error.text
-    made = con.sql(
-        f"SELECT {value.sql.text} AS v, {error} AS e FROM {lowering.wrap(table)}"
-    ).to_arrow_table()
-    con.execute(f"DROP TABLE {table}")
-    column = made.column("v")
-    if function.returns.name != "None":
-        column = column.cast(function.returns.arrow)
-    result = column.to_pylist(maps_as_pydicts="strict")[0]
-    if made.column("e").to_pylist()[0] or (result is None and not function.returns.optional):
-        return ERROR
-    return result
-
-
-class _Erred(Exception):
-    """The call has erred (R3)."""
-
-
-class _Broken(Exception):
-    """`break`."""
-
-
-class _Continued(Exception):
-    """`continue`."""
-
-
-class _Returned(Exception):
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class _Tracer:
-    """Walks statements and expressions; `steps` grows."""
+class _Recorder:
+    """The probe that keeps steps."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.whole = True
-        self.operators: dict[int, tuple[Expr, Callable[..., Any]]] = {}
+        self.begun: tuple[Expr, tuple[Any, ...], Mapping[str, Any]] | None = None
 
-    def function(self, function: Function, names: dict[str, Any]) -> Any:
-        try:
-            self.block(function.body, names)
-        except _Returned as returned:
-            return returned.value
-        return None
+    def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
+        self.begun = node, given, names
 
-    def block(self, statements: Sequence[Statement], names: dict[str, Any]) -> None:
-        for statement in statements:
-            self.statement(statement, names)
-
-    def statement(self, statement: Statement, names: dict[str, Any]) -> None:
-        match statement:
-            case Assign(name, value):
-                names[name] = self.expr(value, names)
-            case Evaluate(value):
-                self.expr(value, names)
-            case Return(value):
-                raise _Returned(self.expr(value, names))
-            case If(test, then, orelse):
-                self.block(then if self.expr(test, names) else orelse, names)
-            case For(targets, over, body):
-                self.loop(targets, over, body, names)
-            case Break():
-                raise _Broken
-            case Continue():
-                raise _Continued
-            case Fail():
-                raise _Erred
-            case Verbatim():
-                raise TypeError("a verbatim function has no nodes")
-
-    def loop(
-        self,
-        targets: tuple[str, ...],
-        over: Zip | Rows,
-        body: tuple[Statement, ...],
-        names: dict[str, Any],
-    ) -> None:
-        for row in list(self.rows(over, names)):
-            names.update(zip(targets, row, strict=True))
-            try:
-                self.block(body, names)
-            except _Continued:
-                continue
-            except _Broken:
-                break
-
-    def rows(self, over: Zip | Rows, names: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        match over:
-            case Rows(rows):
-                for row in rows:
-                    yield tuple(self.expr(v, names) for v in row)
-            case Zip(sources, start):
-                lists = [self.expr(s, names) for s in sources]
-                numbered = [] if start is None else [itertools.count(start)]
-                yield from zip(*numbered, *lists, strict=False)
-
-    def expr(self, node: Expr, names: dict[str, Any]) -> Any:
-        match node:
-            case Const(value, _):
-                return list(value) if isinstance(value, tuple) else value
-            case Name(name, _):
-                return names[name]
-            case Call(_, args, _):
-                return self.call(node, [self.expr(a, names) for a in args], names)
-            case Choose(test, then, orelse, _):
-                given = self.expr(test, names)
-                value = self.expr(then if given else orelse, names)
-                return self.step(node, [(test, given)], value, names)
-            case Both(left, right, _):
-                return self.expr(left, names) and self.expr(right, names)
-            case Either(left, right, _):
-                return self.expr(left, names) or self.expr(right, names)
-            case IsNone(value, _):
-                return self.expr(value, names) is None
-            case Let(name, value, body, _):
-                names[name] = self.expr(value, names)
-                return self.expr(body, names)
-            case Bind(name, value, _):
-                names[name] = self.expr(value, names)
-                return names[name]
-            case Lookup():
-                return self.lookup(node, names)
-            case Apply(function, args, _):
-                given = [self.expr(a, names) for a in args]
-                inner = {p.name: v for p, v in zip(function.params, given, strict=True)}
-                value = self.function(function, inner)
-                return self.step(node, list(zip(args, given, strict=True)), value, names)
-            case ListOf(items, _):
-                return [self.expr(i, names) for i in items]
-            case Each():
-                return self.step(node, [], self.each(node, names), names)
-
-    def call(self, node: Call, given: list[Any], names: dict[str, Any]) -> Any:
-        """One operator, as it is printed for the online path."""
-        known = self.operators.get(id(node))
-        if known is None:
-            params: list[Param] = []
-            args: list[Expr] = []
-            for i, arg in enumerate(node.args):
-                if isinstance(arg, Const):
-                    args.append(arg)
-                else:
-                    params.append(Param(f"a{i}", arg.type))
-                    args.append(Name(f"a{i}", arg.type))
-            body = (Return(Call(node.op, tuple(args), node.type)),)
-            function = Function("", tuple(params), body, node.type)
-            self.operators[id(node)] = known = node, to_python(function)
-        values = [v for a, v in zip(node.args, given, strict=True) if not isinstance(a, Const)]
-        result = known[1](*values)
-        return self.step(node, list(zip(node.args, given, strict=True)), result, names)
-
-    def lookup(self, node: Lookup, names: dict[str, Any]) -> Any:
-        key = self.expr(node.key, names)
-        table = dict(node.table)
-        if key in table:
-            value = table[key]
-        else:
-            value = ERROR if node.default is None else self.expr(node.default, names)
-        return self.step(node, [(node.key, key)], value, names)
-
-    def each(self, node: Each, names: dict[str, Any]) -> Any:
-        made: list[Any] = []
-        for row in list(self.rows(node.over, names)):
-            inner = {**names, **dict(zip(node.names, row, strict=True))}
-            if node.test is not None and not self.expr(node.test, inner):
-                continue
-            element = self.expr(node.element, inner)
-            if node.kind == "any" and element:
-                return True
-            if node.kind == "all" and not element:
-                return False
-            made += element if node.kind == "flat" else [element]
-        return node.kind == "all" if node.kind in ("any", "all") else made
-
-    def step(
-        self, node: Expr, given: list[tuple[Expr, Any]], value: Any, names: dict[str, Any]
-    ) -> Any:
-        if len(self.steps) < MOST_STEPS:
-            inputs = tuple((text(n), v) for n, v in given if not isinstance(n, Const))
-            self.steps.append(Step(text(node), inputs, value, node, dict(names)))
-        else:
-            self.whole = False
-        if value is ERROR:
-            raise _Erred
+    def ended(self, value: Any) -> Any:
+        assert self.begun is not None
+        self.keep(*self.begun, value)
+        self.begun = None
         return value
 
+    def gave(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any], value: Any) -> Any:
+        self.keep(node, given, names, value)
+        return value
 
-# --- text -----------------------------------------------------------------------------------------
+    def end(self) -> None:
+        """The call is over: a node that began and did not end has erred."""
+        if self.begun is not None:
+            self.keep(*self.begun, ERROR)
+
+    def keep(
+        self, node: Expr, given: tuple[Any, ...], names: Mapping[str, Any], value: Any
+    ) -> None:
+        if len(self.steps) == MOST_STEPS:
+            self.whole = False
+            return
+        asked = [text(n) for n in inputs(node) if not isinstance(n, Const)]
+        self.steps.append(
+            Step(text(node), tuple(zip(asked, given, strict=True)), value, node, names)
+        )
 
 
 def text(node: Expr) -> str:

@@ -1,90 +1,62 @@
-"""Walks an IR: children, depth, free names, and names taken out."""
+"""Walks an IR by the fields of its classes: what a node holds, which names it reads and binds."""
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from featurekit.core.types import Type
-from featurekit.language.ir import (
-    Apply,
-    Assign,
-    Bind,
-    Const,
-    Each,
-    For,
-    Function,
-    Let,
-    Name,
-    Param,
-    Verbatim,
-)
-from featurekit.language.wire import CLASSES
+from featurekit.language.ir import Apply, Function, Name, Param
+
+_Shape = tuple[tuple[str, ...], str, tuple[str, ...]]
+_SHAPES: dict[type, _Shape] = {}
 
 
-def rename(function: Function) -> Function:
-    """The function with its own name and its locals' names taken out, for its fingerprint.
+def _shape(node: Any) -> _Shape:
+    """Of a node's class: the fields that may hold nodes, the one that holds the names that it binds
+    ("" where there is none), and the fields within which these hold."""
+    found = _SHAPES.get(type(node))
+    if found is None:
+        held, bound, within = [], "", ()
+        for one in fields(node):
+            if "within" in one.metadata:
+                bound, within = one.name, one.metadata["within"]
+            elif not one.metadata.get("data"):
+                held.append(one.name)
+        found = _SHAPES[type(node)] = tuple(held), bound, within
+    return found
 
-    Parameters keep theirs: they say which columns and features are read.
-    """
-    return Function("", function.params, _anonymous(function, keep=True), function.returns)
 
-
-def _anonymous(function: Function, *, keep: bool) -> Any:
-    """The body with its locals numbered, and its parameters too unless they are kept."""
-    names: dict[str, str] = {}
-    for param in function.params:
-        names[param.name] = param.name if keep else f"_{len(names)}"
-
-    def new(name: str) -> str:
-        return names.setdefault(name, f"_{len(names)}")
-
-    def walk(node: Any) -> Any:
-        match node:
-            case Name(name, type_):
-                return Name(new(name), type_)
-            case Let(name, value, body, type_):
-                value = walk(value)
-                return Let(new(name), value, walk(body), type_)
-            case Assign(name, value):
-                value = walk(value)
-                return Assign(new(name), value)
-            case Bind(name, value, type_):
-                value = walk(value)
-                return Bind(new(name), value, type_)
-            case For(loop_names, over, body):
-                over = walk(over)
-                return For(tuple(new(n) for n in loop_names), over, walk(body))
-            case Each(kind, loop_names, over, test, element, type_):
-                over = walk(over)
-                renamed = tuple(new(n) for n in loop_names)
-                return Each(kind, renamed, over, walk(test), walk(element), type_)
-            case Apply(callee, args, type_):
-                # A helper's parameters are names of its own.
-                params = tuple(Param(f"_{i}", p.type) for i, p in enumerate(callee.params))
-                inner = Function("", params, _anonymous(callee, keep=False), callee.returns)
-                return Apply(inner, walk(args), type_)
-            case tuple():
-                return tuple(walk(n) for n in node)
-            case _ if is_dataclass(node) and not isinstance(node, (Type, Const, Param, Verbatim)):
-                changed = {f.name: walk(getattr(node, f.name)) for f in fields(node)}
-                return CLASSES[type(node).__name__](**changed)
-            case _:
-                return node
-
-    return walk(function.body)
+def _names(node: Any, field: str) -> tuple[str, ...]:
+    found = getattr(node, field)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def children(node: Any) -> list[Any]:
-    """The nodes right below a node or a tuple of them, constants and types left out."""
+    """The nodes right below a node or a tuple of them, plain values and types left out."""
     if isinstance(node, tuple):
         return [n for n in node if isinstance(n, tuple) or is_dataclass(n)]
-    if isinstance(node, (Const, Type, Param, Verbatim)):
+    if isinstance(node, (Type, Param)):
         return []
-    below = [getattr(node, f.name) for f in fields(node) if f.name != "table"]
+    below = [getattr(node, name) for name in _shape(node)[0]]
     return [
         n for n in below if isinstance(n, tuple) or (is_dataclass(n) and not isinstance(n, Type))
     ]
+
+
+def nodes(node: Any) -> Iterator[Any]:
+    """The node and all below it, in the functions that it calls too, each of which counts once."""
+    todo, called = [node], set()
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Function):
+            if id(one) in called:
+                continue
+            called.add(id(one))
+        if not isinstance(one, tuple):
+            yield one
+        todo += children(one)
 
 
 def depth(node: Any) -> int:
@@ -110,23 +82,68 @@ def free(node: Any) -> dict[str, Type]:
     found: dict[str, Type] = {}
 
     def read(node: Any, bound: frozenset[str]) -> None:
-        match node:
-            case Name(name, type_):
-                if name not in bound:
-                    known = found.get(name, type_)
-                    found[name] = known if known.optional else type_
-            case Let(name, value, body, _):
-                read(value, bound)
-                read(body, bound | {name})
-            case Each(_, names, over, test, element, _):
-                read(over, bound)
-                for inner in (test, element):
-                    read(inner, bound | set(names))
-            case Apply(_, args, _):
-                read(args, bound)
-            case _ if isinstance(node, tuple) or is_dataclass(node):
-                for child in children(node):
-                    read(child, bound)
+        if isinstance(node, Name):
+            if node.name not in bound:
+                known = found.get(node.name, node.type)
+                found[node.name] = known if known.optional else node.type
+            return
+        if isinstance(node, Apply):
+            read(node.args, bound)
+            return
+        within: tuple[str, ...] = ()
+        if not isinstance(node, tuple):
+            _, field, within = _shape(node)
+        if not within:
+            for child in children(node):
+                read(child, bound)
+            return
+        inner = bound | set(_names(node, field))
+        for name in _shape(node)[0]:
+            child = getattr(node, name)
+            if isinstance(child, tuple) or (is_dataclass(child) and not isinstance(child, Type)):
+                read(child, inner if name in within else bound)
 
     read(node, frozenset())
     return found
+
+
+def rename(function: Function) -> Function:
+    """The function with its own name and its locals' names taken out, for its fingerprint.
+
+    Parameters keep theirs: they say which columns and features are read.
+    """
+    return Function("", function.params, _anonymous(function, keep=True), function.returns)
+
+
+def _anonymous(function: Function, *, keep: bool) -> Any:
+    """The body with its locals numbered, and its parameters too unless they are kept."""
+    known: dict[str, str] = {}
+    for param in function.params:
+        known[param.name] = param.name if keep else f"_{len(known)}"
+
+    def new(name: str) -> str:
+        return known.setdefault(name, f"_{len(known)}")
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, tuple):
+            return tuple(walk(n) for n in node)
+        if isinstance(node, Name):
+            return Name(new(node.name), node.type)
+        if isinstance(node, Apply):
+            callee = node.function
+            # A helper's parameters are names of its own.
+            params = tuple(Param(f"_{i}", p.type) for i, p in enumerate(callee.params))
+            inner = Function("", params, _anonymous(callee, keep=False), callee.returns)
+            return Apply(inner, walk(node.args), node.type)
+        if not is_dataclass(node) or isinstance(node, (type, Type, Param)):
+            return node
+        held, field, within = _shape(node)
+        # Names count from where they are bound: after what they do not hold in.
+        changed = {n: walk(getattr(node, n)) for n in held if n not in within}
+        if field:
+            bound = tuple(new(n) for n in _names(node, field))
+            changed[field] = bound if isinstance(getattr(node, field), tuple) else bound[0]
+            changed |= {n: walk(getattr(node, n)) for n in within}
+        return replace(node, **changed)
+
+    return walk(function.body)

@@ -9,55 +9,28 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from featurekit.core.types import EPOCH, MICROSECOND, Type
-from featurekit.language.ir import (
-    Apply,
-    Assign,
-    Bind,
-    Both,
-    Break,
-    Call,
-    Choose,
-    Const,
-    Continue,
-    Each,
-    Either,
-    Evaluate,
-    Fail,
-    For,
-    Function,
-    If,
-    IsNone,
-    Let,
-    ListOf,
-    Lookup,
-    Name,
-    Param,
-    Return,
-    Rows,
-    Verbatim,
-    Zip,
-)
+from featurekit.language import ir
 
 SEMANTICS_VERSION = 1
 """The version of the rules in force; part of every fingerprint (F1)."""
 _Class = TypeVar("_Class", bound=type)
-CLASSES: dict[str, type] = {}
+_CLASSES: dict[str, type] = {}
+_NAMES: dict[type, str] = {}
 
 
-def portable(cls: _Class) -> _Class:
-    """Let a frozen dataclass of these values be written to JSON and read back."""
-    CLASSES[cls.__name__] = cls
+def portable(cls: _Class, *, name: str = "") -> _Class:
+    """Let a frozen dataclass of these values be written to JSON and read back, by its own name or
+    by the one under which it was first published."""
+    wire_name = name or cls.__name__
+    _CLASSES[wire_name] = cls
+    _NAMES[cls] = wire_name
     return cls
 
 
-_NODES: tuple[type, ...] = (
-    *(Type, Param, Function),
-    *(Const, Name, Call, Choose, Both, Either, IsNone, Let, Bind, Lookup, Apply, ListOf, Each),
-    *(Zip, Rows),
-    *(Assign, If, Return, Evaluate, For, Break, Continue, Fail, Verbatim),
-)
-for _node in _NODES:
-    portable(_node)
+portable(Type)
+for _found in list(vars(ir).values()):
+    if is_dataclass(_found) and isinstance(_found, type) and _found.__module__ == ir.__name__:
+        portable(_found, name="Rows" if _found is ir.Unrolled else "")
 
 
 def to_json(value: Any) -> Any:
@@ -79,13 +52,13 @@ def to_json(value: Any) -> Any:
             return [to_json(v) for v in value]
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
-        case _ if is_dataclass(value) and type(value).__name__ in CLASSES:
+        case _ if (wire_name := _NAMES.get(type(value))) is not None:
             names = [
                 f.name
                 for f in fields(value)
                 if not (f.metadata.get("optional") and getattr(value, f.name) is None)
             ]
-            return {"c": type(value).__name__, **{n: to_json(getattr(value, n)) for n in names}}
+            return {"c": wire_name, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")
 
@@ -108,7 +81,7 @@ def from_json(value: Any) -> Any:
         case {"m": list(pairs)}:
             return {from_json(k): from_json(v) for k, v in pairs}
         case {"c": str(name), **rest}:
-            return CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
+            return _CLASSES[name](**{str(k): from_json(v) for k, v in rest.items()})
         case _:
             return value
 

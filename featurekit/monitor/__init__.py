@@ -1,1 +1,1 @@
-"""A live store, watched over time."""
+"""Turns checks of a live store, made over time, into metrics and alarms."""

@@ -1,11 +1,10 @@
-"""What parity checks of a live store found, as Prometheus reads it: text exposition, version 0.0.4.
+"""Turns what checks of a live store found into metrics that Prometheus reads: text, version 0.0.4.
 
 Counters add up over the life of the process, gauges are those of the last check.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -14,73 +13,96 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Metric,
+    generate_latest,
+    write_to_textfile,
+)
+from prometheus_client.registry import Collector
+
 from featurekit.errors import ConfigError
 from featurekit.parity.report import Report
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_METRICS = {
-    "featurekit_parity_compared_values_total": ("counter", "Values compared online with offline."),
-    "featurekit_parity_differing_values_total": ("counter", "Values that differ: skew."),
+_SERVICE = ("service",)
+_FEATURE = ("service", "feature")
+_OUTCOMES = ("agrees", "differs", "failed")
+_COUNTERS = {
+    "featurekit_parity_compared_values_total": (_FEATURE, "Values compared online with offline."),
+    "featurekit_parity_differing_values_total": (_FEATURE, "Values that differ: skew."),
     "featurekit_parity_lagging_values_total": (
-        "counter",
+        _FEATURE,
         "Values that differ only because events are not online yet.",
     ),
-    "featurekit_parity_unchecked_rows_total": ("counter", "Rows that could not be compared."),
+    "featurekit_parity_unchecked_rows_total": (_SERVICE, "Rows that could not be compared."),
     "featurekit_parity_checks_total": (
-        "counter",
+        ("service", "outcome"),
         "Checks by their outcome: agrees, differs or failed.",
     ),
+}
+_GAUGES = {
     "featurekit_parity_last_success_timestamp_seconds": (
-        "gauge",
+        _SERVICE,
         "When a check last ended without skew.",
     ),
-    "featurekit_parity_last_check_timestamp_seconds": ("gauge", "When a check last ended."),
-    "featurekit_parity_check_duration_seconds": ("gauge", "How long the last check took."),
+    "featurekit_parity_last_check_timestamp_seconds": (_SERVICE, "When a check last ended."),
+    "featurekit_parity_check_duration_seconds": (_SERVICE, "How long the last check took."),
     "featurekit_parity_lag_seconds": (
-        "gauge",
+        _FEATURE,
         "Age of the oldest event that a value lagged for; 0 where none did.",
     ),
     "featurekit_feature_freshness_seconds": (
-        "gauge",
+        _FEATURE,
         "Age of the newest event that the states of a feature have taken.",
     ),
-    "featurekit_feature_null_ratio": ("gauge", "The share of values that are None."),
+    "featurekit_feature_null_ratio": (_FEATURE, "The share of values that are None."),
 }
 
 
-class Metrics:
-    """The metrics of one process; `take` may be called while others are read."""
+class Metrics(Collector):
+    """The metrics of one process; `take` may be called while others read them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        self._registry = registry = CollectorRegistry()
+        self._counters = {
+            name: Counter(name, about, labels, registry=registry)
+            for name, (labels, about) in _COUNTERS.items()
+        }
+        self._gauges = {
+            name: Gauge(name, about, labels, registry=registry)
+            for name, (labels, about) in _GAUGES.items()
+        }
 
     def take(self, report: Report) -> None:
         """Add a check's counts, and show what it found last."""
         now = time.time()
         name = report.service
         with self._lock:
-            outcome = "differs" if report.differing else "agrees" if report.compared else "failed"
-            self._outcome(name, outcome)
-            self._add("featurekit_parity_unchecked_rows_total", sum(report.unchecked.values()),
-                      service=name)  # fmt: skip
-            self._set("featurekit_parity_last_check_timestamp_seconds", now, service=name)
-            self._set("featurekit_parity_check_duration_seconds", report.seconds, service=name)
+            self._outcome(
+                name, "differs" if report.differing else "agrees" if report.compared else "failed"
+            )
+            unchecked = sum(report.unchecked.values())
+            self._add("featurekit_parity_unchecked_rows_total", unchecked, name)
+            self._set("featurekit_parity_last_check_timestamp_seconds", now, name)
+            self._set("featurekit_parity_check_duration_seconds", report.seconds, name)
             if report.ok:
-                self._set("featurekit_parity_last_success_timestamp_seconds", now, service=name)
+                self._set("featurekit_parity_last_success_timestamp_seconds", now, name)
             for feature, found in report.features.items():
-                labels = {"service": name, "feature": feature}
                 for what in ("compared", "differing", "lagging"):
                     counter = f"featurekit_parity_{what}_values_total"
-                    self._add(counter, getattr(found, what), **labels)
+                    self._add(counter, getattr(found, what), name, feature)
                 lag = (found.lag_us or 0) / 1e6
-                self._set("featurekit_parity_lag_seconds", lag, **labels)
+                self._set("featurekit_parity_lag_seconds", lag, name, feature)
                 if found.fresh_us is not None:
                     fresh = found.fresh_us / 1e6
-                    self._set("featurekit_feature_freshness_seconds", fresh, **labels)
+                    self._set("featurekit_feature_freshness_seconds", fresh, name, feature)
                 if found.compared:
                     ratio = found.nulls / found.compared
-                    self._set("featurekit_feature_null_ratio", ratio, **labels)
+                    self._set("featurekit_feature_null_ratio", ratio, name, feature)
 
     def failed(self, service: str) -> None:
         """Count a check that could not be made."""
@@ -88,43 +110,32 @@ class Metrics:
             self._outcome(service, "failed")
 
     def _outcome(self, service: str, outcome: str) -> None:
-        for known in ("agrees", "differs", "failed"):
-            self._add(
-                "featurekit_parity_checks_total", known == outcome, service=service, outcome=known
-            )
+        for known in _OUTCOMES:  # those that did not happen are there as 0, for alerts to read
+            self._add("featurekit_parity_checks_total", known == outcome, service, known)
 
-    def _add(self, metric: str, value: float, **labels: str) -> None:
-        found = self._values.setdefault(metric, {})
-        key = tuple(labels.items())
-        found[key] = found.get(key, 0) + value
+    def _add(self, metric: str, value: float, *labels: str) -> None:
+        self._counters[metric].labels(*labels).inc(value)
 
-    def _set(self, metric: str, value: float, **labels: str) -> None:
-        self._values.setdefault(metric, {})[tuple(labels.items())] = value
+    def _set(self, metric: str, value: float, *labels: str) -> None:
+        self._gauges[metric].labels(*labels).set(value)
 
-    def text(self) -> str:
-        """All metrics as Prometheus reads them."""
-        lines = []
+    def collect(self) -> list[Metric]:
+        """All metrics as prometheus_client hands them on: no report is there by half, and nothing
+        says when a counter was made, which the library would add as a series for each."""
         with self._lock:
-            for metric, (kind, about) in _METRICS.items():
-                lines += [f"# HELP {metric} {about}", f"# TYPE {metric} {kind}"]
-                for labels, value in sorted(self._values.get(metric, {}).items()):
-                    shown = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels)
-                    lines.append(f"{metric}{{{shown}}} {_number(value)}")
-        return "\n".join(lines) + "\n"
+            found = list(self._registry.collect())
+        for metric in found:
+            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
+        return found
+
+    def text(self) -> bytes:
+        """All metrics as Prometheus reads them."""
+        return generate_latest(self)
 
     def write(self, path: Path) -> None:
-        """Write them for node_exporter's textfile collector: beside the name, and renamed."""
-        hidden = path.with_name(f".{path.name}.{os.getpid()}")
-        hidden.write_text(self.text(), encoding="utf-8")
-        hidden.replace(path)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
+        """Write them for node_exporter's textfile collector: beside the name, and renamed. OSError
+        where that fails."""
+        write_to_textfile(str(path), self)
 
 
 @contextmanager
@@ -137,9 +148,9 @@ def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found = self.path.split("?")[0] == "/metrics"
-            body = metrics.text().encode() if found else b"featurekit: see /metrics\n"
+            body = metrics.text() if found else b"featurekit: see /metrics\n"
             self.send_response(200 if found else 404)
-            self.send_header("Content-Type", CONTENT_TYPE if found else "text/plain")
+            self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4 if found else "text/plain")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

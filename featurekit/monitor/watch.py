@@ -1,4 +1,4 @@
-"""Checks a live store again and again: metrics, a webhook, and an end at the first skew."""
+"""Turns checks of a live store, made again and again, into metrics, a webhook and an end."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurekit.core.screen import plain
 from featurekit.errors import FeaturekitError, FingerprintMismatch
-from featurekit.monitor.metrics import Metrics
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes.sample import LiveCheck
 from featurekit.parity.report import Report
+
+if TYPE_CHECKING:
+    from featurekit.monitor.metrics import Metrics
 
 _WEBHOOK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Checks of some services, a round every `every` seconds, or one after the other where a round
-    takes longer. `warn` is told what failed and is no reason to end: a webhook, or a Redis that is
-    away for a while."""
+    """Checks of some services, and what is done with what they find.
+
+    A round of them begins every `every` seconds, or at once where the last one took longer. `warn`
+    is told what failed and is no reason to end: a webhook, or a Redis that is away for a while.
+    """
 
     checks: Sequence[LiveCheck]
     budget: Budget
     every: float
-    metrics: Metrics
+    metrics: Metrics | None
     metrics_file: Path | None
     webhook: str | None
     keep_going: bool
@@ -38,7 +43,7 @@ class Watch:
 
     def run(self, show: Callable[[list[Report]], None], stop: threading.Event) -> bool:
         """Go on until `stop` is set, or until the first skew unless told to keep going; whether
-        there was none. FingerprintMismatch (R6) ends it, too: it does not go away."""
+        there was none. FingerprintMismatch (R6) is raised, for it does not go away."""
         agree = True
         while not stop.is_set():
             began = time.monotonic()
@@ -54,13 +59,10 @@ class Watch:
 
     def take(self, reports: list[Report]) -> bool:
         """Bring a round into the metrics, and a skew to the webhook; whether there was none."""
-        for report in reports:
-            self.metrics.take(report)
-        if self.metrics_file is not None:
-            try:
-                self.metrics.write(self.metrics_file)
-            except OSError as error:
-                self.warn(f"the metrics could not be written: {error}")
+        if self.metrics is not None:
+            for report in reports:
+                self.metrics.take(report)
+            self._write(self.metrics)
         differing = [report for report in reports if report.differing]
         if differing:
             self._tell(differing)
@@ -76,11 +78,20 @@ class Watch:
             except FingerprintMismatch:
                 raise
             except FeaturekitError as error:
-                self.metrics.failed(check.name)
+                if self.metrics is not None:
+                    self.metrics.failed(check.name)
                 self.warn(f"service {check.name!r} could not be checked: {error}")
                 continue
             reports.append(report)
         return reports
+
+    def _write(self, metrics: Metrics) -> None:
+        if self.metrics_file is None:
+            return
+        try:
+            metrics.write(self.metrics_file)
+        except OSError as error:
+            self.warn(f"the metrics could not be written: {error}")
 
     def _tell(self, reports: list[Report]) -> None:
         if self.webhook is None:

@@ -16,7 +16,7 @@ from featurekit.core.status import ERROR_STATUS, NULL_VALUE, PRESENT
 from featurekit.core.types import FLOAT
 from featurekit.define.plan import Service, View
 from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.offline.buckets import bucket_sql, buckets_needed
 from featurekit.offline.counted_events import counted_events
 from featurekit.offline.events import EventRows
@@ -161,7 +161,7 @@ def _finish(
                     at = f"{given.view}_{given.index}"
                     error = Sql(f"x{at}") if at in erring else None
                     arguments.append(Value(Sql(f"f{at}"), error is not None, error))
-        made.append(lowering.lower(transform.function, arguments))
+        made.append(lower(lowering, transform.function, arguments))
     register_python_ops(con, lowering.python_ops)
     columns = ["__rid"]
     failing = []

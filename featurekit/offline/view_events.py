@@ -13,7 +13,7 @@ from featurekit.core.sql import quote
 from featurekit.core.types import FLOAT, Type
 from featurekit.define.plan import View
 from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def view_events(con: Any, view: View, relation: str, also: Sequence[str] = ()) -
             continue
         assert slot.transform is not None
         arguments = [Value(Sql(quote(p.name))) for p in slot.transform.params]
-        value = lowering.lower(slot.transform, arguments)
+        value = lower(lowering, slot.transform, arguments)
         text = value.sql.text
         # One NaN, whatever payload the arithmetic left (S1).
         if slot.type.base == FLOAT:

@@ -19,7 +19,7 @@ from typing import Any
 from featurekit.errors import AsOfTooOld, FeaturekitError, StoreUnavailable
 from featurekit.language.wire import from_json, to_json
 from featurekit.online.lookup.evaluator import Evaluator
-from featurekit.online.lookup.view import Columns
+from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.protocol import OnlineStore
@@ -88,7 +88,7 @@ def _answer(
     found: Mapping[bytes, bytes | None],
     request: dict[str, Any],
     at: int,
-) -> Columns:
+) -> RowAnswer:
     """A row's outputs from the states that were found, read again where blocks are not theirs."""
     patience = Patience()
     while True:

@@ -72,11 +72,10 @@ def test_names_without_their_source_say_so(monkeypatch):
 
 PUBLIC = {f"featurekit{m}" for m in ("", ".aggregates", ".errors", ".results", ".testing")}
 SHOWN_TOO = {
-    "featurekit.cli.demo.sample_data.write_sample_data",
     "featurekit.project.config.ServingLogConfig",
     "featurekit.project.served_log.open_log",
 }
-"""What else is shown: the demo's data, and the log of a process that serves without the repo."""
+"""What else is shown: the log of a process that serves without the repo."""
 IMPORTED = re.compile(r"^[ \t]*from (featurekit[\w.]*) import ([^()\n]+|\([^)]+)", re.M)
 
 

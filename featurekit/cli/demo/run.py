@@ -1,4 +1,4 @@
-"""Runs the whole main job on the example shop, and shows each step and its result."""
+"""Turns the example shop into a run of the whole main job, which shows each step's result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _FILES = ("feature_store.yaml", "shop.py")
 
 
 def example_repo() -> Path:
-    """The folder of the example: in the package where it is installed, beside it in a clone."""
+    """The folder of the example, which an installed package holds and a clone has beside the
+    package. ConfigError where it is in neither place."""
     inside = Path(__file__).parent / "feature_repo"
     beside = Path(__file__).parents[3] / "feature_repo"
     for folder in (inside, beside):
@@ -40,11 +41,12 @@ def run_demo(
     labels: int = 20_000,
     values: int = 100_000,
 ) -> bool:
-    """The main job in a copy of the example, in `folder` or one that is removed at the end; whether
-    online and offline agree.
+    """Do the main job in a copy of the example; returns whether online and offline agree.
 
-    `data`: order lines to use in the place of generated ones. Without `redis_url` a private server
-    in the copy, whatever the environment says.
+    The copy lies in `folder`, or in one that is removed at the end. `data` is a file of order lines
+    to use in the place of generated ones. Without `redis_url` a private server runs in the copy,
+    whatever the environment says. `labels` is the number of rows of each training set, `values` how
+    many values the parity check compares.
     """
     with _workplace(folder) as place:
         from featurekit.online.store.server import private_redis, release
@@ -58,6 +60,20 @@ def run_demo(
                 return _Demo(screen, store, place).run(data, labels=labels, values=values)
         finally:
             release(server)
+
+
+def write_data(screen: Screen, folder: Path) -> None:
+    """Write the files that the sources of the example read, and show them. ConfigError where one of
+    them is there already."""
+    from featurekit.cli.demo.sample_data import FILES, write_sample_data
+
+    for name in FILES:
+        if (folder / name).exists():
+            raise ConfigError(f"{folder / name} is there already; remove it, or name a new folder")
+    files = write_sample_data(folder)
+    screen.document({"files": files})
+    for path in files.values():
+        screen.line(f"Wrote {path}")
 
 
 @contextmanager
@@ -77,13 +93,12 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the order lines say of themselves: their last instant, and a good customer with a
-    product that they buy."""
+    """What later steps ask about: the last instant of an order line, a customer with many lines,
+    and a product that they buy."""
 
     last: dt.datetime
     customer: int
     product: str
-    lines: int
 
 
 class _Demo:
@@ -111,38 +126,50 @@ class _Demo:
         self.screen.heading(f"{self.steps}. {title}", sentence)
 
     def data(self, data: Path | None) -> _Facts:
+        self.bring(data)
+        counts, first, last = self.count()
+        if not counts["customers"]:
+            raise DataError(f"{data}: no line has a customer_id, so there is nobody to look up")
+        self.screen.table(("what", "count"), [(k.replace("_", " "), v) for k, v in counts.items()])
+        self.screen.line(f"\nFrom {first} to {last}, local time in London.")
+        self.result["data"] = {**counts, "first": first, "last": last}
+        # Read as UTC, a local time in London is never before the instant that it means.
+        return _Facts(last.replace(tzinfo=dt.UTC), *self.customer_and_product(last))
+
+    def bring(self, data: Path | None) -> None:
+        """Put the files of the sources into their folder: generated ones, or those of `data`."""
         from featurekit.cli.demo.sample_data import write_price_list, write_sample_data
 
         if data is None:
             self.step("Data", "Generates the events of a small shop, as awkward as a real one's.")
             write_sample_data(self.lines.parent)
-        else:
-            self.step("Data", f"Takes the order lines of {data}; a price list is made to fit.")
-            _check_lines(data)
-            self.lines.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data, self.lines)
-            self.check_types()
-            write_price_list(self.lines, self.lines.parent)
-        prices = self.lines.with_name("price_list.parquet")
-        lines = self.ask(
+            return
+        self.step("Data", f"Takes the order lines of {data}; a price list is made to fit.")
+        _check_lines(data)
+        self.lines.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data, self.lines)
+        self.check_types()
+        write_price_list(self.lines, self.lines.parent)
+
+    def count(self) -> tuple[dict[str, int], dt.datetime, dt.datetime]:
+        """What the files hold, and the first and the last instant of an order line."""
+        *lines, first, last = self.ask(
             "SELECT count(*), count(DISTINCT customer_id), count(DISTINCT stock_code), "
             "count(*) FILTER (customer_id IS NULL), count(*) FILTER (quantity < 0), "
             "min(invoice_date::TIMESTAMP), max(invoice_date::TIMESTAMP) FROM read_parquet($path)"
         )[0]
-        late = self.ask(
+        prices, late = self.ask(
             "SELECT count(*), count(*) FILTER (recorded_at > effective_from) "
             "FROM read_parquet($path)",
-            path=prices,
+            path=self.lines.with_name("price_list.parquet"),
         )[0]
-        if not lines[1]:
-            raise DataError(f"{data}: no line has a customer_id, so there is nobody to look up")
         names = ("order_lines", "customers", "products", "lines_without_customer", "returns")
-        counts = dict(zip(names, lines, strict=False))
-        counts |= {"price_decisions": late[0], "recorded_late": late[1]}
-        self.screen.table(("what", "count"), [(k.replace("_", " "), v) for k, v in counts.items()])
-        self.screen.line(f"\nFrom {lines[5]} to {lines[6]}, local time in London.")
-        self.result["data"] = {**counts, "first": lines[5], "last": lines[6]}
-        customer, product = self.ask(
+        counts = dict(zip(names, lines, strict=True))
+        return {**counts, "price_decisions": prices, "recorded_late": late}, first, last
+
+    def customer_and_product(self, last: dt.datetime) -> tuple[int, str]:
+        """The customer with the most lines of the last month, and what they bought most often."""
+        found: tuple[int, str] = self.ask(
             "WITH recent AS (SELECT customer_id, stock_code FROM read_parquet($path) WHERE "
             "customer_id IS NOT NULL "
             "AND invoice_date::TIMESTAMP > $last::TIMESTAMP - INTERVAL 30 DAY), "
@@ -151,11 +178,9 @@ class _Demo:
             "SELECT customer_id, stock_code FROM recent SEMI JOIN best USING (customer_id) "
             "GROUP BY customer_id, stock_code "
             "ORDER BY regexp_matches(stock_code, '^[0-9]') DESC, count(*) DESC, stock_code LIMIT 1",
-            last=lines[6],
+            last=last,
         )[0]
-        # Read as UTC, a local time in London is never before the instant that it means.
-        last = lines[6].replace(tzinfo=dt.UTC)
-        return _Facts(last, customer, product, lines[0])
+        return found
 
     def check_types(self) -> None:
         """Read the order lines as their source declares them: an error names column and row."""
@@ -390,8 +415,7 @@ class _Demo:
 
 
 def _check_lines(data: Path) -> None:
-    """DataError where the file has not the columns of Online Retail; types are the source's to
-    check."""
+    """DataError where the file lacks a column of Online Retail. The source checks their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FEWEST_LINES = 100
+FILES = ("order_lines.parquet", "price_list.parquet")
 
 ORDER_LINES = pa.schema(
     [
@@ -71,14 +72,14 @@ _CLOCK_CHANGES = [
 
 
 def write_sample_data(folder: Path, *, lines: int = 20_000, seed: int = 7) -> dict[str, Path]:
-    """Write `order_lines.parquet` and `price_list.parquet`; their paths by the sources' names.
+    """Write the two `FILES`; their paths by the sources' names.
 
     The same arguments give the same bytes. ValueError for fewer than 100 lines.
     """
     if lines < FEWEST_LINES:
         raise ValueError(f"lines must be {FEWEST_LINES} or more, found {lines}")
     folder.mkdir(parents=True, exist_ok=True)
-    order_lines = folder / "order_lines.parquet"
+    order_lines = folder / FILES[0]
     pq.write_table(_order_lines(lines, _generator(seed)), order_lines)
     return {
         "order_lines": order_lines,
@@ -94,7 +95,7 @@ def write_price_list(order_lines: Path, folder: Path, *, seed: int = 7) -> Path:
     withdrawn from sale.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "price_list.parquet"
+    path = folder / FILES[1]
     pq.write_table(_price_list(order_lines, _generator(seed + 1)), path)
     return path
 

@@ -168,10 +168,6 @@ _ITEM = (
 )
 
 
-def _step_check(text: Any, *places: Any) -> str | None:
-    return "a step of zero" if places[-1] == 0 else None
-
-
 # --- building -------------------------------------------------------------------------------------
 
 _REPEAT = (

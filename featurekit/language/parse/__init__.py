@@ -2,17 +2,24 @@
 
 Types follow mypy's narrowing: a `T | None` must be tested before an operator sees it. Ints become
 floats only where Python itself would convert them, or where the declared result takes them;
-elsewhere the hint says what to write. Each module adds one idea to the class of the one before:
-`places` (where the text stands), `captured` (what is taken from the module), `operators` (rows of
-the table), `conditions` (truth and narrowing), `tables` (constant dicts), `calls` (helpers, which
-are inlined), `patterns` (matches), `instants` (zones), `lists` (loops in expressions),
-`expressions`, `statements`, `functions`; `verbatim` stands apart.
+elsewhere the hint says what to write.
+
+`context` is what is known of one function on its way; `handlers` has the tables, in which every
+class of syntax finds its function. The other modules fill the tables, each with one idea, and
+import those before it: `flow`, `operators`, `sequences` (lists), `arguments`, `patterns` (matches),
+`instants` (zones), `conditions` (truth and narrowing), `tables` (constant dicts), `loops`,
+`comprehensions`, `functions` (whole ones), `helpers` (which are inlined), `calls`, `expressions`,
+`statements`. `promises` and `usage` look at what was made and at the text; `verbatim` takes a
+function as it stands.
 """
 
 from __future__ import annotations
 
 from featurekit.language.ir import Function
-from featurekit.language.parse.functions import FunctionParser
+from featurekit.language.parse import expressions as expressions
+from featurekit.language.parse import statements as statements
+from featurekit.language.parse.context import begin
+from featurekit.language.parse.functions import too_deep, whole_function
 from featurekit.language.parse.verbatim import verbatim
 from featurekit.language.transform import Transform
 from featurekit.language.walk import depth
@@ -25,11 +32,11 @@ def parse(transform: Transform) -> Function:
     """The typed IR of a transform; CompileError outside the language (R1, R2)."""
     if transform.on_unsupported == "python":
         return verbatim(transform)
-    parser = FunctionParser(transform.function, transform.name, field=transform.field)
+    p = begin(transform.function, transform.name, field=transform.field)
     try:
-        function = parser.function()
+        function = whole_function(p)
     except RecursionError:
-        parser.too_deep()
+        too_deep(p)
     if depth(function.body) > MOST_DEEP:
-        parser.too_deep()
+        too_deep(p)
     return function

@@ -1,16 +1,15 @@
-"""Whole functions: parameters, results of one value or of several, and their calls."""
+"""Turns a whole function into IR: parameters, body, and a result of one value or of several."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import types as pytypes
 import typing
 from typing import Any, NoReturn
 
-from featurekit.core.types import NONE, Type
+from featurekit.core.types import NONE, Type, from_hint
+from featurekit.errors import DefinitionError
 from featurekit.language.ir import (
-    Apply,
     Assign,
     Const,
     Evaluate,
@@ -21,273 +20,251 @@ from featurekit.language.ir import (
     Return,
     Statement,
 )
-from featurekit.language.parse.places import Env
+from featurekit.language.parse.conditions import test_of
+from featurekit.language.parse.context import Env, Parsing
+from featurekit.language.parse.flow import fork, kept
+from featurekit.language.parse.handlers import (
+    STATEMENTS,
+    Flow,
+    Made,
+    block,
+    expression,
+    handles,
+    unconverted,
+)
+from featurekit.language.parse.operators import choose, coerce, comparand
 from featurekit.language.parse.promises import UNSEEN
-from featurekit.language.parse.statements import Flow, Made, Statements
 from featurekit.language.results import result_fields
-from featurekit.language.transform import Transform
 
 
-class FunctionParser(Statements):
-    """A function on its way to IR; of one that returns several values, the one named `field`."""
-
-    def __init__(
-        self,
-        function: Any,
-        name: str,
-        *,
-        field: str | None = None,
-        stack: tuple[Any, ...] | None = None,
-        inlined: dict[Any, Function] | None = None,
-        given: dict[str, Type] | None = None,
-    ) -> None:
-        super().__init__(function, name, "@feature" if stack is None else "the helper")
-        self.top = stack is None
-        self.stack = (*(stack or ()), function)
-        self.inlined = {} if inlined is None else inlined
-        self.given = given or {}
-        self.field = field
-        self.exits = []
-        self.promises = []
-        self.assigned = {}
-        self.matches = {}
-        self.zoned = {}
-        self.returns = NONE
-        self.fields: dict[str, Type] | None = None
-
-    def function(self) -> Function:
-        """The whole of it."""
-        if isinstance(self.node, ast.AsyncFunctionDef):
-            self.fail(self.node, "an async function is no feature", "write a plain def")
-        for inner in ast.walk(self.node):
-            if isinstance(inner, (ast.Yield, ast.YieldFrom)):
-                self.fail(inner, "a generator is no feature", "return a list")
-        hints = self.hints()
-        arguments = self.node.args
-        for special, what in ((arguments.vararg, "*args"), (arguments.kwarg, "**kwargs")):
-            if special is not None:
-                self.fail(special, f"{what} names no column", "name each parameter")
-        env: Env = {}
-        params = []
-        body: list[Statement] = []
-        signature = inspect.signature(self.target).parameters
-        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-            name = argument.arg
-            if name not in hints:
-                self.fail(
-                    argument,
-                    f"the parameter {name} has no type",
-                    f"write {name}: float, or whatever its column is",
-                )
-            type_ = self.given.get(name) or self.hinted(argument, hints[name])
-            if type_ == NONE:
-                self.fail(argument, f"{name} is always None", "leave it out, or write T | None")
-            default = signature[name].default
-            if self.top and default is not inspect.Parameter.empty:
-                # Never read from data: `compiled` refuses a default where a column has its name.
-                made = self.coerce(
-                    argument,
-                    self.constant(argument, default),
-                    type_,
-                    f"the parameter {name}",
-                    convert=False,
-                )
-                self.assigned[name] = [made]
-                body.append(Assign(name, made))
-            else:
-                params.append(Param(name, type_))
-            env[name] = Name(name, type_.plain)
-        self.result_type(hints)
-        made_body, flow = self.block(self.node.body, env)
-        if flow.env is not None:
-            if not self.returns.optional:
-                self.fail(
-                    self.node.body[-1],
-                    f"a path ends without return, which is None, not {self.returns}",
-                    f"return a value there, or declare -> {self.returns.or_none()}",
-                )
-            made_body = (*made_body, Return(Const(None, self.returns)))
-        self.keep_promises({p.name: p.type for p in params})
-        return Function(self.name, tuple(params), (*body, *made_body), self.returns)
-
-    def too_deep(self) -> NoReturn:
-        """CompileError at the statement that nests deepest, as it was written."""
-
-        def depth(node: ast.AST) -> int:
-            deepest, todo = 0, [(node, 0)]
-            while todo:
-                one, level = todo.pop()
-                deepest = max(deepest, level)
-                todo += [(c, level + 1 + i) for i, c in enumerate(ast.iter_child_nodes(one))]
-            return deepest
-
-        self.fail(
-            max(self.node.body, key=depth),
-            "this nests too deeply",
-            "assign parts of it to names, return early, or look up a constant dict: TABLE[key]",
-        )
-
-    def keep_promises(self, params: dict[str, Type]) -> None:
-        for node in ast.walk(self.node):
-            # What a loop or a walrus gives to a name was not seen as it was bound.
-            bound = node.target if isinstance(node, (ast.For, ast.NamedExpr)) else None
-            for name in ast.walk(bound) if bound is not None else ():
-                if isinstance(name, ast.Name):
-                    self.assigned.setdefault(name.id, []).append(UNSEEN)
-        for promise in self.promises:
-            fault = promise.broken(params, self.assigned)
-            if fault is not None:
-                self.fail(promise.node, *fault)
-
-    def hints(self) -> dict[str, Any]:
-        try:
-            # Evaluates postponed annotations, too, in the module that wrote them.
-            return typing.get_type_hints(self.target)
-        except (NameError, TypeError, AttributeError) as error:
-            self.fail(self.node, f"an annotation cannot be read: {error}", "import or define it")
-
-    def result_type(self, hints: dict[str, Any]) -> None:
-        if "return" not in hints:
-            self.fail(self.node, "the result has no type", "write -> float, or what it is")
-        fields = result_fields(hints["return"])
-        at = self.node.returns or self.node
-        if fields is None:
-            if self.field is not None:
-                shown = f"{self.name}[{self.field!r}]"
-                self.fail(at, f"{shown}: the result is one value", f"use {self.name} itself")
-            self.returns = self.hinted(at, hints["return"])
-            if self.returns == NONE:
-                self.fail(self.node, "a feature that is always None", "declare the type it returns")
-            return
-        self.fields = {n: self.hinted(at, h) for n, h in fields.items()}
-        if self.field is None:
-            names = ", ".join(f'{self.name}["{n}"]' for n in self.fields)
-            self.fail(
-                at,
-                f"{self.name} gives several values, and one is wanted here",
-                f"name one: {names}" if self.top else "unpack it, as in a, b = f(x)",
+def whole_function(p: Parsing) -> Function:
+    """The function as IR; CompileError where it is outside the language."""
+    if isinstance(p.node, ast.AsyncFunctionDef):
+        p.fail(p.node, "an async function is no feature", "write a plain def")
+    for inner in ast.walk(p.node):
+        if isinstance(inner, (ast.Yield, ast.YieldFrom)):
+            p.fail(inner, "a generator is no feature", "return a list")
+    hints = hints_of(p)
+    for special, what in ((p.node.args.vararg, "*args"), (p.node.args.kwarg, "**kwargs")):
+        if special is not None:
+            p.fail(special, f"{what} names no column", "name each parameter")
+    env: Env = {}
+    params, defaults = _parameters(p, hints, env)
+    read_result(p, hints)
+    body, flow = block(p, p.node.body, env)
+    if flow.env is not None:
+        if not p.returns.optional:
+            p.fail(
+                p.node.body[-1],
+                f"a path ends without return, which is None, not {p.returns}",
+                f"return a value there, or declare -> {p.returns.or_none()}",
             )
-        if self.field not in self.fields:
-            self.fail(at, f"the result has no {self.field}", f"it has {', '.join(self.fields)}")
-        self.returns = self.fields[self.field]
+        body = (*body, Return(Const(None, p.returns)))
+    _keep_promises(p, {param.name: param.type for param in params})
+    return Function(p.place.name, params, (*defaults, *body), p.returns)
 
-    # --- results ----------------------------------------------------------------------------------
 
-    def returned(self, node: ast.expr, env: Env) -> Made:
-        if self.fields is not None:
-            return self.returned_fields(node, env)
-        made = self.returned_value(node, env, self.returns)
-        return [Return(made)], Flow(None)
-
-    def returned_value(self, node: ast.expr, env: Env, wanted: Type) -> Expr:
-        expect = wanted if self.top or wanted.item is not None else None
-        if isinstance(node, ast.IfExp):
-            condition, if_true, if_false = self.condition(node.test, env)
-            then = self.returned_value(node.body, if_true, wanted)
-            other = self.returned_value(node.orelse, if_false, wanted)
-            self.forget(node, env)
-            made = self.choose(node, condition, then, other, expect)
-        elif isinstance(node, ast.Constant) and node.value is None:
-            made = Const(None, NONE)
-        elif isinstance(node, (ast.Attribute, ast.Name)):
-            made = self.operand(node, env)
-        elif self.top:
-            made = self.expression(node, env, wanted)
+def _parameters(
+    p: Parsing, hints: dict[str, Any], env: Env
+) -> tuple[tuple[Param, ...], tuple[Statement, ...]]:
+    """The parameters, and an assignment for each of a feature that has a default; `env` gains them
+    all."""
+    params: list[Param] = []
+    defaults: list[Statement] = []
+    signature = inspect.signature(p.place.target).parameters
+    arguments = p.node.args
+    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        name = argument.arg
+        if name not in hints:
+            p.fail(
+                argument,
+                f"the parameter {name} has no type",
+                f"write {name}: float, or whatever its column is",
+            )
+        type_ = p.given.get(name) or hinted(p, argument, hints[name])
+        if type_ == NONE:
+            p.fail(argument, f"{name} is always None", "leave it out, or write T | None")
+        default = signature[name].default
+        if p.top and default is not inspect.Parameter.empty:
+            # Never read from data: a view refuses a default where a column has its name.
+            value = p.constant(argument, default)
+            made = coerce(p, argument, value, type_, f"the parameter {name}", convert=False)
+            p.assigned[name] = [made]
+            defaults.append(Assign(name, made))
         else:
-            made = self.unconverted(node, env, wanted)
-        if isinstance(made, Const) and made.type != wanted:
-            made = self.constant(node, made.value, expect)
-        return self.coerce(node, made, wanted, "the declared result", convert=self.top)
+            params.append(Param(name, type_))
+        env[name] = Name(name, type_.plain)
+    return tuple(params), tuple(defaults)
 
-    def returned_fields(self, node: ast.expr, env: Env) -> Made:
-        """The wanted field; the others are evaluated for their errors (R3)."""
-        assert self.fields is not None
-        assert self.field is not None
-        match node:
-            case ast.IfExp(test=test, body=body, orelse=orelse):
-                condition, if_true, if_false = self.condition(test, env)
 
-                def one(value: ast.expr, locals_: Env) -> tuple[tuple[Statement, ...], Flow]:
-                    made, flow = self.returned_fields(value, locals_)
-                    return tuple(made), flow
+def too_deep(p: Parsing) -> NoReturn:
+    """CompileError at the statement that nests deepest, as it was written."""
 
-                return self.fork(
-                    test, condition, lambda: one(body, if_true), lambda: one(orelse, if_false)
-                )
-            case ast.Constant(value=None) if all(t.optional for t in self.fields.values()):
-                return [Return(Const(None, self.returns))], Flow(None)
-            case ast.Call(func=ast.Name() | ast.Attribute() as maker) if isinstance(
-                self.static(maker, env), type
-            ):
-                nodes = self.field_nodes(node)
-            case ast.Dict(keys=keys, values=values):
-                nodes = {}
-                for key, value in zip(keys, values, strict=True):
-                    if not isinstance(key, ast.Constant):
-                        self.fail(key or node, "a field's name is a literal", 'write {"a": …}')
-                    nodes[str(key.value)] = value
-            case ast.Tuple(elts=elements) if "0" in self.fields:
-                nodes = {str(i): e for i, e in enumerate(elements)}
-            case _:
-                self.fail(
-                    node,
-                    "several values are returned together",
-                    f"write return Result({', '.join(f'{n}=…' for n in self.fields)}) right here",
-                )
-        if nodes.keys() != self.fields.keys():
-            missing = ", ".join(self.fields.keys() ^ nodes.keys())
-            self.fail(node, f"the fields differ in {missing}", f"give {', '.join(self.fields)}")
-        out: list[Statement] = []
-        chosen: Expr | None = None
-        for name, value_node in nodes.items():
-            made = self.returned_value(value_node, env, self.fields[name])
-            if name == self.field:
-                chosen = self.kept(made, out)
-            elif not isinstance(made, (Const, Name)):
-                out.append(Evaluate(made))
-        assert chosen is not None
-        return [*out, Return(chosen)], Flow(None)
+    def depth(node: ast.AST) -> int:
+        deepest, todo = 0, [(node, 0)]
+        while todo:
+            one, level = todo.pop()
+            deepest = max(deepest, level)
+            todo += [(c, level + 1 + i) for i, c in enumerate(ast.iter_child_nodes(one))]
+        return deepest
 
-    def field_nodes(self, node: ast.Call) -> dict[str, ast.expr]:
-        assert self.fields is not None
-        names = list(self.fields)
-        if len(node.args) > len(names):
-            self.fail(node, f"{len(node.args)} values for {len(names)} fields", "name each")
-        nodes = dict(zip(names, node.args, strict=False))
-        for keyword in node.keywords:
-            if keyword.arg is None or keyword.arg in nodes:
-                self.fail(keyword, "a field twice, or **", "name each field once")
-            nodes[keyword.arg] = keyword.value
-        return nodes
+    p.fail(
+        max(p.node.body, key=depth),
+        "this nests too deeply",
+        "assign parts of it to names, return early, or look up a constant dict: TABLE[key]",
+    )
 
-    # --- calls of functions with several results --------------------------------------------------
 
-    def several(self, node: ast.Call, env: Env) -> Any:
-        called = (
-            self.static(node.func, env) if isinstance(node.func, (ast.Name, ast.Attribute)) else 0
+def _keep_promises(p: Parsing, params: dict[str, Type]) -> None:
+    for node in ast.walk(p.node):
+        # What a loop or a walrus gives to a name was not seen as it was bound.
+        bound = node.target if isinstance(node, (ast.For, ast.NamedExpr)) else None
+        for name in ast.walk(bound) if bound is not None else ():
+            if isinstance(name, ast.Name):
+                p.assigned.setdefault(name.id, []).append(UNSEEN)
+    for promise in p.promises:
+        fault = promise.broken(params, p.assigned)
+        if fault is not None:
+            p.fail(promise.node, *fault)
+
+
+def hints_of(p: Parsing) -> dict[str, Any]:
+    """The annotations of the function, evaluated in the module that wrote them."""
+    try:
+        return typing.get_type_hints(p.place.target)
+    except Exception as error:  # whatever an annotation raises, which may be any expression
+        p.fail(p.node, f"an annotation cannot be read: {error}", "import or define it")
+
+
+def hinted(p: Parsing, node: ast.AST, hint: Any) -> Type:
+    """The type that an annotation declares."""
+    try:
+        return from_hint(hint)
+    except DefinitionError as error:
+        reason, _, advice = str(error).partition("; ")
+        p.fail(node, reason, advice or "write float, int, str …")
+
+
+def read_result(p: Parsing, hints: dict[str, Any]) -> None:
+    """Take the declared result, or the chosen field of it, for what the function returns."""
+    if "return" not in hints:
+        p.fail(p.node, "the result has no type", "write -> float, or what it is")
+    fields = result_fields(hints["return"])
+    at = p.node.returns or p.node
+    if fields is None:
+        if p.chosen is not None:
+            shown = f"{p.place.name}[{p.chosen!r}]"
+            p.fail(at, f"{shown}: the result is one value", f"use {p.place.name} itself")
+        p.returns = hinted(p, at, hints["return"])
+        if p.returns == NONE:
+            p.fail(p.node, "a feature that is always None", "declare the type it returns")
+        return
+    p.fields = {n: hinted(p, at, h) for n, h in fields.items()}
+    if p.chosen is None:
+        names = ", ".join(f'{p.place.name}["{n}"]' for n in p.fields)
+        p.fail(
+            at,
+            f"{p.place.name} gives several values, and one is wanted here",
+            f"name one: {names}" if p.top else "unpack it, as in a, b = f(x)",
         )
-        function = called.function if isinstance(called, Transform) else called
-        if not isinstance(function, pytypes.FunctionType):
-            return None
-        try:
-            hint = typing.get_type_hints(function).get("return")
-        except (NameError, TypeError, AttributeError):
-            return None
-        fields = result_fields(hint)
-        return None if fields is None else (function, list(fields))
+    if p.chosen not in p.fields:
+        p.fail(at, f"the result has no {p.chosen}", f"it has {', '.join(p.fields)}")
+    p.returns = p.fields[p.chosen]
 
-    def fields_of(self, node: ast.Call, called: Any, env: Env, out: list[Statement]) -> list[Expr]:
-        function, fields = called
-        name = ast.unparse(node.func)
-        made: list[Expr] = []
-        held: tuple[Expr, ...] | None = None
-        given: tuple[tuple[str, Type], ...] = ()
-        for field in fields:
-            callee = self.helper(node, function, name, field)
-            if held is None:
-                args, given = self.arguments(node, function, callee, name, env)
-                held = tuple(self.kept(v, out) for v in args)
-            if given:
-                callee = self.helper(node, function, name, field, given)
-            made.append(Apply(callee, held, callee.returns.plain))
-        return made
+
+# --- results --------------------------------------------------------------------------------------
+
+
+@handles(STATEMENTS, ast.Return)
+def _return(p: Parsing, statement: ast.Return, env: Env) -> Made:
+    node = statement.value
+    if node is None:
+        node = ast.copy_location(ast.Constant(None), statement)
+    if p.fields is not None:
+        return _returned_fields(p, node, env)
+    made = _returned_value(p, node, env, p.returns)
+    return [Return(made)], Flow(None)
+
+
+def _returned_value(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
+    expect = wanted if p.top or wanted.item is not None else None
+    if isinstance(node, ast.IfExp):
+        condition, if_true, if_false = test_of(p, node.test, env)
+        then = _returned_value(p, node.body, if_true, wanted)
+        other = _returned_value(p, node.orelse, if_false, wanted)
+        p.forget(node, env)
+        made = choose(p, node, condition, then, other, expect)
+    elif isinstance(node, ast.Constant) and node.value is None:
+        made = Const(None, NONE)
+    elif isinstance(node, (ast.Attribute, ast.Name)):
+        made = comparand(p, node, env)
+    elif p.top:
+        made = expression(p, node, env, wanted)
+    else:
+        made = unconverted(p, node, env, wanted)
+    if isinstance(made, Const) and made.type != wanted:
+        made = p.constant(node, made.value, expect)
+    return coerce(p, node, made, wanted, "the declared result", convert=p.top)
+
+
+def _returned_fields(p: Parsing, node: ast.expr, env: Env) -> Made:
+    """The wanted field; the others are evaluated for their errors (R3)."""
+    assert p.fields is not None
+    assert p.chosen is not None
+    match node:
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            condition, if_true, if_false = test_of(p, test, env)
+
+            def one(value: ast.expr, locals_: Env) -> tuple[tuple[Statement, ...], Flow]:
+                made, flow = _returned_fields(p, value, locals_)
+                return tuple(made), flow
+
+            return fork(
+                p, test, condition, lambda: one(body, if_true), lambda: one(orelse, if_false)
+            )
+        case ast.Constant(value=None) if all(t.optional for t in p.fields.values()):
+            return [Return(Const(None, p.returns))], Flow(None)
+        case ast.Call(func=ast.Name() | ast.Attribute() as maker) if isinstance(
+            p.static(maker, env), type
+        ):
+            nodes = _field_nodes(p, node)
+        case ast.Dict(keys=keys, values=values):
+            nodes = {}
+            for key, value in zip(keys, values, strict=True):
+                if not isinstance(key, ast.Constant):
+                    p.fail(key or node, "a field's name is a literal", 'write {"a": …}')
+                nodes[str(key.value)] = value
+        case ast.Tuple(elts=elements) if "0" in p.fields:
+            nodes = {str(i): e for i, e in enumerate(elements)}
+        case _:
+            p.fail(
+                node,
+                "several values are returned together",
+                f"write return Result({', '.join(f'{n}=…' for n in p.fields)}) right here",
+            )
+    if nodes.keys() != p.fields.keys():
+        missing = ", ".join(sorted(p.fields.keys() ^ nodes.keys()))
+        p.fail(node, f"the fields differ in {missing}", f"give {', '.join(p.fields)}")
+    out: list[Statement] = []
+    chosen: Expr | None = None
+    for name, value_node in nodes.items():
+        made = _returned_value(p, value_node, env, p.fields[name])
+        if name == p.chosen:
+            chosen = kept(p, made, out)
+        elif not isinstance(made, (Const, Name)):
+            out.append(Evaluate(made))
+    assert chosen is not None
+    return [*out, Return(chosen)], Flow(None)
+
+
+def _field_nodes(p: Parsing, node: ast.Call) -> dict[str, ast.expr]:
+    assert p.fields is not None
+    names = list(p.fields)
+    if len(node.args) > len(names):
+        p.fail(node, f"{len(node.args)} values for {len(names)} fields", "name each")
+    nodes = dict(zip(names, node.args, strict=False))
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in nodes:
+            p.fail(keyword, "a field twice, or **", "name each field once")
+        nodes[keyword.arg] = keyword.value
+    return nodes

@@ -1,189 +1,198 @@
-"""Operators and conversions: which row of the table, and which type where two meet."""
+"""Turns typed arguments into calls of operator rows, and two types into one where values meet."""
 
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import difflib
+import enum
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from featurekit.core.types import BOOL, FLOAT, INT, NONE, Type, list_of
 from featurekit.language import ops
 from featurekit.language.ir import Call, Choose, Const, Expr, Let, Name
-from featurekit.language.parse.captured import Captured
+from featurekit.language.parse.context import Env, Parsing
+from featurekit.language.parse.handlers import expression
 from featurekit.language.parse.promises import Promise
+from featurekit.language.parse.usage import why_not_listed
 
 _BY_IDENTITY = ("==", "!=", "list.count", "list.index")
 
 
-class Operators(Captured):
-    """Makes calls of operator rows."""
-
-    promises: list[Promise]
-
-    def no_none(self, node: ast.expr, value: Expr) -> None:
-        """R2: None never reaches an operator unseen."""
-        if value.type.optional:
-            shown = ast.unparse(node)
-            self.fail(
-                node,
-                f"{shown} may be None here ({value.type})",
-                f"test it first: `if {shown} is None: return None`"
-                if isinstance(node, ast.Name)
-                else "assign it to a name and test that for None first",
-            )
-
-    def call(
-        self, node: ast.expr, name: str, nodes: Sequence[ast.expr], arguments: Sequence[Expr]
-    ) -> Call:
-        """The row of that name for arguments of these types."""
-        for argument_node, argument in zip(nodes, arguments, strict=True):
-            self.no_none(argument_node, argument)
-        found = ops.find(name, tuple(a.type for a in arguments))
-        if found is None:
-            self.no_row(node, name, arguments)
-        op, conversions = found
-        self.check_literals(node, op, nodes, arguments)
-        args = tuple(
-            Call(key, (a,), ops.TABLE[key].result) if key else a
-            for a, key in zip(arguments, conversions, strict=True)
+def no_none(p: Parsing, node: ast.expr, value: Expr) -> None:
+    """R2: None never reaches an operator unseen."""
+    if value.type.optional:
+        shown = ast.unparse(node)
+        p.fail(
+            node,
+            f"{shown} may be None here ({value.type})",
+            f"test it first: `if {shown} is None: return None`"
+            if isinstance(node, ast.Name)
+            else "assign it to a name and test that for None first",
         )
-        return Call(op.key, args, op.result)
 
-    def check_literals(
-        self, node: ast.AST, op: ops.Op, nodes: Sequence[ast.AST], arguments: Sequence[Expr]
-    ) -> None:
-        """What a row asks of arguments that must be, or are, literals."""
-        for i in op.literals:
-            if not isinstance(arguments[i], Const):
-                shown = f"argument {i + 1} of {op.name} is computed"
-                hint = "write a literal or a module constant there"
-                self.fail(nodes[i], shown, hint)
-        if op.check is not None:
-            reason = op.check(*(a.value if isinstance(a, Const) else None for a in arguments))
-            if reason is not None:
-                what, _, hint = reason.partition(": ")
-                self.fail(node, what, hint or "write it otherwise")
 
-    def no_row(self, node: ast.expr, name: str, arguments: Sequence[Expr]) -> NoReturn:
-        shown = ", ".join(str(a.type) for a in arguments)
-        rows = ops.BY_NAME.get(name)
-        if rows is None:
-            self.fail(node, f"{name} is not in the language of features", nearest(name))
-        if name in _BY_IDENTITY and any(a.type.base == list_of(FLOAT) for a in arguments):
-            self.fail(
-                node,
-                f"{name} of a list of floats, where Python finds a NaN by its identity",
-                "compare elements, as in sum(v == x for v in values)",
-            )
-        if name in ("==", "!=") and len(arguments) == 2:
-            types = {a.type.base for a in arguments}
-            if len(types) == 2:
-                self.fail(
-                    node, f"{shown} are never equal", "compare values of one type, or convert one"
-                )
-        if name == "+" and {a.type.name for a in arguments} >= {"str"}:
-            self.fail(node, f"{name} does not take ({shown})", "write str(…), or an f-string")
+def call(
+    p: Parsing, node: ast.expr, name: str, nodes: Sequence[ast.expr], arguments: Sequence[Expr]
+) -> Call:
+    """The row of that name for arguments of these types."""
+    for argument_node, argument in zip(nodes, arguments, strict=True):
+        no_none(p, argument_node, argument)
+    found = ops.find(name, tuple(a.type for a in arguments))
+    if found is None:
+        no_row(p, node, name, arguments)
+    op, conversions = found
+    check_literals(p, node, op, nodes, arguments)
+    args = tuple(
+        Call(key, (a,), ops.TABLE[key].result) if key else a
+        for a, key in zip(arguments, conversions, strict=True)
+    )
+    return Call(op.key, args, op.result)
+
+
+def check_literals(
+    p: Parsing, node: ast.AST, op: ops.Op, nodes: Sequence[ast.AST], arguments: Sequence[Expr]
+) -> None:
+    """What a row asks of arguments that must be, or are, literals."""
+    for i in op.literals:
+        if not isinstance(arguments[i], Const):
+            shown = f"argument {i + 1} of {op.name} is computed"
+            hint = "write a literal or a module constant there"
+            p.fail(nodes[i], shown, hint)
+    if op.check is not None:
+        reason = op.check(*(a.value if isinstance(a, Const) else None for a in arguments))
+        if reason is not None:
+            what, _, hint = reason.partition(": ")
+            p.fail(node, what, hint or "write it otherwise")
+
+
+def no_row(p: Parsing, node: ast.expr, name: str, arguments: Sequence[Expr]) -> NoReturn:
+    shown = ", ".join(str(a.type) for a in arguments)
+    rows = ops.BY_NAME.get(name)
+    if rows is None:
+        p.fail(node, f"{name} is not in the language of features", nearest(name))
+    if name in _BY_IDENTITY and any(a.type.base == list_of(FLOAT) for a in arguments):
+        p.fail(
+            node,
+            f"{name} of a list of floats, where Python finds a NaN by its identity",
+            "compare elements, as in sum(v == x for v in values)",
+        )
+    if name in ("==", "!=") and len(arguments) == 2:
         types = {a.type.base for a in arguments}
-        alike = [r for r in rows if types & set(r.params)] or rows
-        known = "; ".join(dict.fromkeys(", ".join(map(str, r.params)) for r in alike[:6]))
-        self.fail(node, f"{name} does not take ({shown})", f"it takes ({known})")
+        if len(types) == 2:
+            p.fail(node, f"{shown} are never equal", "compare values of one type, or convert one")
+    if name == "+" and {a.type.name for a in arguments} >= {"str"}:
+        p.fail(node, f"{name} does not take ({shown})", "write str(…), or an f-string")
+    types = {a.type.base for a in arguments}
+    alike = [r for r in rows if types & set(r.params)] or rows
+    known = "; ".join(dict.fromkeys(", ".join(map(str, r.params)) for r in alike[:6]))
+    p.fail(node, f"{name} does not take ({shown})", f"it takes ({known})")
 
-    def negate(self, value: Expr) -> Expr:
-        return Call("not(bool)", (value,), BOOL)
 
-    def named(self, value: Expr, body: Callable[[Name | Const], Expr]) -> Expr:
-        """`body` of a name for `value`, so that it is evaluated once."""
-        if isinstance(value, (Name, Const)):
-            return body(value)
-        name = self.new_name(value.type)
-        inner = body(name)
-        return Let(name.name, value, inner, inner.type)
+def negate(value: Expr) -> Expr:
+    return Call("not(bool)", (value,), BOOL)
 
-    def coerce(self, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool) -> Expr:
-        """`value` as a declared type takes it. `convert`: an int for a float is converted, which
-        only a result allows; a name or a parameter would keep the int, in Python."""
-        made = self.fitted(node, value, wanted, what, convert=convert)
-        promise = Promise(node, made, wanted, what)
-        if promise.narrow:
-            self.promises.append(promise)
-        return made
 
-    def fitted(self, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool) -> Expr:
-        """As `coerce`; whether a Literal or Vector holds it is seen at the function's end."""
-        if value.type == NONE and wanted.optional:
-            return Const(None, wanted)
-        if value.type == wanted or value.type.or_none() == wanted:
-            return value
-        if value.type == NONE:
-            self.fail(
-                node,
-                f"None, and {what} is {wanted}",
-                f"give a value here, or declare {wanted.or_none()}",
-            )
-        if value.type.base == wanted.base:
-            self.fail(
+def named(p: Parsing, value: Expr, body: Callable[[Name | Const], Expr]) -> Expr:
+    """`body` of a name for `value`, so that it is evaluated once."""
+    if isinstance(value, (Name, Const)):
+        return body(value)
+    name = p.new_name(value.type)
+    inner = body(name)
+    return Let(name.name, value, inner, inner.type)
+
+
+def coerce(
+    p: Parsing, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool
+) -> Expr:
+    """`value` as a declared type takes it. `convert`: an int for a float is converted, which
+    only a result allows; a name or a parameter would keep the int, in Python."""
+    made = fitted(p, node, value, wanted, what, convert=convert)
+    promise = Promise(node, made, wanted, what)
+    if promise.narrow:
+        p.promises.append(promise)
+    return made
+
+
+def fitted(
+    p: Parsing, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool
+) -> Expr:
+    """As `coerce`; whether a Literal or Vector holds it is seen at the function's end."""
+    if value.type == NONE and wanted.optional:
+        return Const(None, wanted)
+    if value.type == wanted or value.type.or_none() == wanted:
+        return value
+    if value.type == NONE:
+        p.fail(
+            node,
+            f"None, and {what} is {wanted}",
+            f"give a value here, or declare {wanted.or_none()}",
+        )
+    if value.type.base == wanted.base:
+        p.fail(
+            node,
+            f"{ast.unparse(node)} may be None, and {what} is {wanted}",
+            f"test it for None first, or declare {wanted.or_none()}",
+        )
+    steps = {
+        (INT, FLOAT): "float(int)",
+        (BOOL, INT): "int(bool)",
+        (BOOL, FLOAT): "float(bool)",
+    }
+    key = steps.get((value.type.base, wanted.base))
+    if key is None:
+        hint = f"give {wanted} here"
+        if value.type.base == FLOAT and wanted.base == INT:
+            hint = "write int(…), round(…) or math.floor(…), or declare float"
+        if value.type.item == INT and wanted.item == FLOAT:
+            hint = "write floats, as in 1.0 for 1, or [float(v) for v in values]"
+        p.fail(node, f"this is {value.type}, and {what} is {wanted}", hint)
+    if not convert:
+        shown = ast.unparse(node)
+        hint = f"write {wanted.base}({shown})"
+        if isinstance(value, Const) and value.type == INT:
+            hint = f"write {float(value.value)!r}"
+        p.fail(node, f"this is {value.type}, and {what} is {wanted}; Python keeps it", hint)
+    if value.type.optional:
+        if not wanted.optional:
+            p.fail(
                 node,
                 f"{ast.unparse(node)} may be None, and {what} is {wanted}",
                 f"test it for None first, or declare {wanted.or_none()}",
             )
-        steps = {
-            (INT, FLOAT): "float(int)",
-            (BOOL, INT): "int(bool)",
-            (BOOL, FLOAT): "float(bool)",
-        }
-        key = steps.get((value.type.base, wanted.base))
-        if key is None:
-            hint = f"give {wanted} here"
-            if value.type.base == FLOAT and wanted.base == INT:
-                hint = "write int(…), round(…) or math.floor(…), or declare float"
-            if value.type.item == INT and wanted.item == FLOAT:
-                hint = "write floats, as in 1.0 for 1, or [float(v) for v in values]"
-            self.fail(node, f"this is {value.type}, and {what} is {wanted}", hint)
-        if not convert:
-            shown = ast.unparse(node)
-            hint = f"write {wanted.base}({shown})"
-            if isinstance(value, Const) and value.type == INT:
-                hint = f"write {float(value.value)!r}"
-            self.fail(node, f"this is {value.type}, and {what} is {wanted}; Python keeps it", hint)
-        if value.type.optional:
-            if not wanted.optional:
-                self.fail(
-                    node,
-                    f"{ast.unparse(node)} may be None, and {what} is {wanted}",
-                    f"test it for None first, or declare {wanted.or_none()}",
-                )
-            self.fail(
-                node,
-                f"this is {value.type}, and {what} is {wanted}",
-                f"test it for None first, and convert it with {wanted.base}(…)",
-            )
-        return Call(key, (value,), wanted.base)
+        p.fail(
+            node,
+            f"this is {value.type}, and {what} is {wanted}",
+            f"test it for None first, and convert it with {wanted.base}(…)",
+        )
+    return Call(key, (value,), wanted.base)
 
-    def choose(
-        self,
-        node: ast.AST,
-        test: Expr,
-        then: Expr,
-        other: Expr,
-        expect: Type | None,
-    ) -> Expr:
-        """`then if test else other`, of one type."""
-        a, b = then, other
-        if expect is not None and expect.base == FLOAT:
-            a, b = (as_float(v) for v in (a, b))
-        if a.type == NONE and b.type == NONE:
-            return Const(None, NONE)
-        base = b.type.base if a.type == NONE else a.type.base
-        for value in (a, b):
-            if value.type != NONE and value.type.base != base:
-                hint = "give both branches one type"
-                if {a.type.base, b.type.base} == {INT, FLOAT}:
-                    hint += ", as in 0.0 for 0 or float(n)"
-                self.fail(node, f"the branches are {a.type} and {b.type}", hint)
-        type_ = base.or_none() if a.type.optional or b.type.optional else base
-        a, b = (Const(None, type_) if v.type == NONE else v for v in (a, b))
-        return Choose(test, a, b, type_)
+
+def choose(
+    p: Parsing,
+    node: ast.AST,
+    test: Expr,
+    then: Expr,
+    other: Expr,
+    expect: Type | None,
+) -> Expr:
+    """`then if test else other`, of one type."""
+    a, b = then, other
+    if expect is not None and expect.base == FLOAT:
+        a, b = (as_float(v) for v in (a, b))
+    if a.type == NONE and b.type == NONE:
+        return Const(None, NONE)
+    base = b.type.base if a.type == NONE else a.type.base
+    for value in (a, b):
+        if value.type != NONE and value.type.base != base:
+            hint = "give both branches one type"
+            if {a.type.base, b.type.base} == {INT, FLOAT}:
+                hint += ", as in 0.0 for 0 or float(n)"
+            p.fail(node, f"the branches are {a.type} and {b.type}", hint)
+    type_ = base.or_none() if a.type.optional or b.type.optional else base
+    a, b = (Const(None, type_) if v.type == NONE else v for v in (a, b))
+    return Choose(test, a, b, type_)
 
 
 def as_float(value: Expr) -> Expr:
@@ -201,3 +210,39 @@ def nearest(name: str) -> str:
     if found:
         return f"nearest: {', '.join(found)}"
     return 'write it otherwise, or opt in with @feature(on_unsupported="python")'
+
+
+_CLASSES: dict[str, type] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "bytes": bytes,
+    "datetime": dt.datetime,
+    "date": dt.date,
+    "timedelta": dt.timedelta,
+    "list": list,
+    "dict": dict,
+}
+
+
+def is_method(type_: Type, name: str) -> bool | None:
+    """Whether Python calls it or reads it; None where it has no such name."""
+    held: Any = getattr(_CLASSES.get(type_.name, object), name, None)
+    return None if held is None else callable(held)
+
+
+def comparand(p: Parsing, node: ast.expr, env: Env) -> Expr:
+    """Where only equality counts, a member of a str enumeration is its str."""
+    if isinstance(node, (ast.Attribute, ast.Name)):
+        held = p.static(node, env)
+        if isinstance(held, enum.Enum):
+            return p.constant(node, held)
+    return expression(p, node, env)
+
+
+def no_list(p: Parsing, node: ast.AST, name: str) -> None:
+    """A tuple or a view of a dict may only be read."""
+    reason = why_not_listed(p.node, node, name)
+    if reason is not None:
+        p.fail(node, *reason)

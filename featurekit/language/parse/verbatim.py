@@ -1,4 +1,5 @@
-"""Functions that run as they stand, on_unsupported="python": their text and what it needs."""
+"""Turns a function that runs as it stands (on_unsupported="python") into its text and what that
+needs."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import types as pytypes
 from typing import Any
 
 from featurekit.language.ir import Function, Param, Verbatim
-from featurekit.language.parse.calls import of_user
-from featurekit.language.parse.functions import FunctionParser
-from featurekit.language.parse.places import MISSING
+from featurekit.language.parse.context import MISSING, Parsing, begin
+from featurekit.language.parse.functions import hinted, hints_of, read_result
+from featurekit.language.parse.helpers import of_user
 from featurekit.language.transform import Transform
 from featurekit.language.verbatim import frozen
 
@@ -22,27 +23,27 @@ def verbatim(transform: Transform) -> Function:
     Its text and that of its helpers, the names of what it imports, and its constants go with it, so
     that a serving process needs no feature repo; all of them are part of the fingerprint.
     """
-    parser = FunctionParser(transform.function, transform.name, field=transform.field)
-    hints = parser.hints()
+    p = begin(transform.function, transform.name, field=transform.field)
+    hints = hints_of(p)
     params = []
-    arguments = parser.node.args
+    arguments = p.node.args
     for special in (arguments.vararg, arguments.kwarg):
         if special is not None:
-            parser.fail(special, f"*{special.arg} names no column", "name each parameter")
+            p.fail(special, f"*{special.arg} names no column", "name each parameter")
     signature = inspect.signature(transform.function).parameters
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
         if signature[argument.arg].default is not inspect.Parameter.empty:
             continue
         if argument.arg not in hints:
-            parser.fail(
+            p.fail(
                 argument,
                 f"the parameter {argument.arg} has no type",
                 f"write {argument.arg}: float",
             )
-        params.append(Param(argument.arg, parser.hinted(argument, hints[argument.arg])))
-    parser.result_type(hints)
+        params.append(Param(argument.arg, hinted(p, argument, hints[argument.arg])))
+    read_result(p, hints)
     capture = _Capture()
-    capture.function(parser)
+    capture.function(p)
     body = Verbatim(
         entry=transform.function.__name__,
         field=transform.field or "",
@@ -50,7 +51,7 @@ def verbatim(transform: Transform) -> Function:
         imports=tuple(capture.imports),
         constants=tuple(capture.constants.items()),
     )
-    return Function(transform.name, tuple(params), (body,), parser.returns)
+    return Function(transform.name, tuple(params), (body,), p.returns)
 
 
 class _Capture:
@@ -62,30 +63,30 @@ class _Capture:
         self.constants: dict[str, Any] = {}
         self.seen: dict[str, Any] = {}
 
-    def function(self, parser: FunctionParser) -> None:
-        lines = parser.lines[parser.node.lineno - 1 :]
-        text = "".join(line[parser.indent :] or "\n" for line in lines)
-        self.sources[parser.target.__name__] = text
+    def function(self, p: Parsing) -> None:
+        lines = p.place.lines[p.node.lineno - 1 :]
+        text = "".join(line[p.place.indent :] or "\n" for line in lines)
+        self.sources[p.place.target.__name__] = text
         stored = {
-            n.id for n in ast.walk(parser.node)
+            n.id for n in ast.walk(p.node)
             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-        } | {a.arg for a in ast.walk(parser.node) if isinstance(a, ast.arg)}  # fmt: skip
-        for node in [n for part in _evaluated(parser.node) for n in ast.walk(part)]:
+        } | {a.arg for a in ast.walk(p.node) if isinstance(a, ast.arg)}  # fmt: skip
+        for node in [n for part in _evaluated(p.node) for n in ast.walk(part)]:
             if isinstance(node, ast.Name) and node.id not in stored:
-                self.name(parser, node)
+                self.name(p, node)
 
-    def name(self, parser: FunctionParser, node: ast.Name) -> None:
+    def name(self, p: Parsing, node: ast.Name) -> None:
         name = node.id
-        value = parser.globals.get(name, MISSING)
+        value = p.captured.globals.get(name, MISSING)
         if value is MISSING:
-            if hasattr(builtins, name) or name == parser.target.__name__:
+            if hasattr(builtins, name) or name == p.place.target.__name__:
                 return
-            parser.fail(node, f"{name} is not defined", "import or define it in this module")
+            p.fail(node, f"{name} is not defined", "import or define it in this module")
         if isinstance(value, Transform):
             value = value.function
         if name in self.seen:
             if self.seen[name] is not value:
-                parser.fail(node, f"{name} names two things in two modules", "rename one of them")
+                p.fail(node, f"{name} names two things in two modules", "rename one of them")
             return
         self.seen[name] = value
         match value:
@@ -93,21 +94,21 @@ class _Capture:
                 self.imports.append((name, value.__name__, ""))
             case pytypes.FunctionType() if of_user(value):
                 if value.__name__ != name:
-                    parser.fail(node, f"{name} is another name of {value.__name__}", "use its own")
-                self.function(FunctionParser(value, name, stack=()))
+                    p.fail(node, f"{name} is another name of {value.__name__}", "use its own")
+                self.function(begin(value, name, stack=()))
             case _ if callable(value) and getattr(value, "__module__", None):
                 module, qualified = value.__module__, getattr(value, "__qualname__", name)
                 if isinstance(value, type) and _of_user_class(value):
-                    parser.fail(
+                    p.fail(
                         node, f"{name} is a class of this repo", "use plain values, or a library's"
                     )
                 self.imports.append((name, module, qualified))
             case _:
-                parser.global_named(node, name)  # refused where it may still change
+                p.captured.named(node, name)  # refused where it may still change
                 try:
                     self.constants[name] = frozen(value)
                 except TypeError:
-                    parser.fail(
+                    p.fail(
                         node,
                         f"{name}, a {type(value).__name__}, does not travel with the feature",
                         "use constants of plain values, functions and imports",

@@ -13,6 +13,7 @@ from featurekit.core.types import instant
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.errors import AsOfTooOld
+from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
 
 Answer = list[tuple[Any, str]]
@@ -173,39 +174,6 @@ def _window(
     return finished(
         feature, aggregate, t, aggregate.over, values, item_type(view, feature, aggregate)
     )
-
-
-def inputs(
-    feature: Feature, aggregate: Aggregate, read: Reader, i: int, j: int, t: int, *, late: bool
-) -> Any:
-    """The inputs of a feature's aggregate among the events from i up to j."""
-    chosen: Any = range(i, j)
-    filtered = False
-    if late:
-        chosen, filtered = [k for k in chosen if read.counts(k, t)], True
-    if feature.where is not None:
-        keep = read.column(feature.where)
-        chosen, filtered = [k for k in chosen if keep[k] is True], True
-    if aggregate.of_instants:
-        if feature.slot is not None:
-            column = read.column(feature.slot)
-            chosen = [k for k in chosen if column[k] is not None and column[k] is not ERROR]
-        return [read.ts[k] for k in chosen]
-    if feature.slot is None:
-        return chosen
-    column = read.column(feature.slot)
-    values = [column[k] for k in chosen] if filtered else column[i:j]
-    if not read.complete(feature.slot):
-        values = [v for v in values if v is not None and v is not ERROR]
-    return values
-
-
-def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:
-    """The type of an aggregate's inputs; None where it takes rows or instants."""
-    if feature.slot is None or aggregate.of_instants:
-        return None
-    type_ = view.slots[feature.slot].type
-    return type_.base if type_.optional else type_
 
 
 def finished(

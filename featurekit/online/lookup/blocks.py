@@ -11,16 +11,9 @@ from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import Sums
 from featurekit.core.status import OUTSIDE_MAX_AGE
 from featurekit.define.plan import Feature, empty_value
-from featurekit.online.lookup.answer import (
-    Answer,
-    check_age,
-    finished,
-    inputs,
-    item_type,
-    stated,
-    unknown,
-)
+from featurekit.online.lookup.answer import Answer, check_age, finished, stated, unknown
 from featurekit.online.state.blocks import BlocksHead, checked
+from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
 
 Piece = tuple[int, int, bool]

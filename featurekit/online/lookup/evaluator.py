@@ -19,11 +19,11 @@ from featurekit.language.to_python import to_python
 from featurekit.online.lookup.answer import stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
-from featurekit.online.lookup.rows import Row, typed
+from featurekit.online.lookup.rows import EntityRow, typed
 from featurekit.online.lookup.steps import Answers, Steps, asked_at, each_row, now_of, run
-from featurekit.online.lookup.view import Columns, Packed, ViewLookup
-from featurekit.online.state.blocks import Read, block_key, is_head, splits
-from featurekit.online.store.replies import Heads, Keys, Values, sent
+from featurekit.online.lookup.view import Packed, RowAnswer, ViewLookup
+from featurekit.online.state.blocks import ReadKeys, block_key, is_head, splits
+from featurekit.online.store.replies import Heads, Keys, Values, arguments
 
 
 class Evaluator:
@@ -69,7 +69,9 @@ class Evaluator:
             self._heads = list(zip(names, map(Heads, self.prefixes), strict=True))
         self._transform = _transforms(service, first, self.functions)
 
-    def check_rows(self, rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    def check_rows(
+        self, rows: Sequence[EntityRow]
+    ) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
         """The join keys by column and the request fields by row, each of its declared type (S2)."""
         entities = self._plain_keys(rows)
         if entities is None:
@@ -86,7 +88,7 @@ class Evaluator:
         ]
         return entities, requests
 
-    def _plain_keys(self, rows: Sequence[Row]) -> dict[str, list[Any]] | None:
+    def _plain_keys(self, rows: Sequence[EntityRow]) -> dict[str, list[Any]] | None:
         """The join keys of rows that are dicts of the right names, where all keys are ints: seen
         without a look at each row. None for others, right or wrong."""
         n = len(rows)
@@ -109,7 +111,7 @@ class Evaluator:
             return None
         return entities
 
-    def _check_names(self, rows: Sequence[Row]) -> None:
+    def _check_names(self, rows: Sequence[EntityRow]) -> None:
         known = self.known
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):
@@ -148,7 +150,7 @@ class Evaluator:
         if self._heads is None or n < 2:
             return None
         ends: dict[str, list[bytes]] = {}
-        parts = [sent([live_key])]
+        parts = [arguments([live_key])]
         for name, heads in self._heads:
             if name not in ends:
                 column = entities[name]
@@ -169,8 +171,8 @@ class Evaluator:
         blobs: Mapping[bytes, bytes | None],
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
-        read: Read,
-    ) -> tuple[list[Columns], list[int]]:
+        read: ReadKeys,
+    ) -> tuple[list[RowAnswer], list[int]]:
         """Each row's outputs, values and statuses, and the instants they are as of.
 
         `read` reads the blocks of large states; Moved where they have changed since `blobs`.
@@ -222,7 +224,7 @@ class Evaluator:
         states: Sequence[Sequence[bytes | Large | None]],
         requests: list[dict[str, Any]],
         instants: Sequence[int],
-    ) -> list[Columns]:
+    ) -> list[RowAnswer]:
         out = []
         for i, at in enumerate(instants):
             answers = [
@@ -281,7 +283,7 @@ class Evaluator:
             large[key].take(key, k, block)
         return {**blobs, **large}
 
-    def outputs(self, answers: list[Columns], request: dict[str, Any], row: int) -> Columns:
+    def outputs(self, answers: list[RowAnswer], request: dict[str, Any], row: int) -> RowAnswer:
         """The row's outputs: features, and the transforms over them (Q1)."""
         if self.in_order and len(answers) == 1:
             values, statuses = answers[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.status import ERROR_STATUS, PRESENT
 from featurekit.core.types import Type
-from featurekit.online.lookup.view import Columns, Packed
+from featurekit.online.lookup.view import Packed, RowAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ class Batch:
     def _placed(self, columns: list[Any]) -> list[Any]:
         return columns if self.places is None else [columns[p] for p in self.places]
 
-    def rows(self) -> list[Columns]:
+    def rows(self) -> list[RowAnswer]:
         """Each row's outputs and their statuses."""
         made = self.values()
         statuses = (PRESENT,) * (len(made[0]) if made else 0)
@@ -122,7 +122,7 @@ class OnlineResult:
         self,
         as_of: dt.datetime,
         entities: dict[str, list[Any]],
-        answers: list[Columns] | Batch,
+        answers: list[RowAnswer] | Batch,
         shape: Shape,
     ) -> None:
         self.as_of, self.entities = as_of, entities
@@ -271,7 +271,7 @@ class OnlineResult:
 def _restored(
     as_of: dt.datetime,
     entities: dict[str, list[Any]],
-    answers: list[Columns],
+    answers: list[RowAnswer],
     shape: Shape,
     columns: dict[str, list[Any]] | None,
     status: dict[str, list[str]] | None,

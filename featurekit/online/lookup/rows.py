@@ -9,7 +9,7 @@ from featurekit.core.coerce import Misfit, asked
 from featurekit.core.types import INT_MAX, INT_MIN, Type
 from featurekit.errors import EntityFrameError
 
-Row = Mapping[str, Any]
+EntityRow = Mapping[str, Any]
 _PLAIN: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 

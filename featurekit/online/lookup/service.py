@@ -18,9 +18,9 @@ from featurekit.define.published import read_plan
 from featurekit.errors import NotServed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.result import OnlineResult
-from featurekit.online.lookup.rows import Row
+from featurekit.online.lookup.rows import EntityRow
 from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
-from featurekit.online.lookup.view import Columns
+from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
@@ -39,7 +39,7 @@ class AnswersLog(Protocol):
         service: Service,
         entities: Mapping[str, Sequence[Any]],
         requests: Sequence[Mapping[str, Any]],
-        answers: Sequence[tuple[Sequence[Any], Sequence[str]]],
+        answers: Sequence[RowAnswer],
         instants: Sequence[int],
         keys: Sequence[Sequence[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
@@ -68,8 +68,8 @@ class OnlineService:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
         self.live_key = project_key(project, "live", name)
-        # The version that was last seen to be live and its plan, always both at once: a lookup in
-        # another thread or task may follow a switch while this one waits for the store.
+        # The version that was last seen to be live and its evaluator, always both at once: a lookup
+        # in another thread or task may follow a switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
 
     @classmethod
@@ -108,14 +108,14 @@ class OnlineService:
         await self.store.close_async()
 
     def current(self) -> Evaluator:
-        """The plan of the version that is live. NotServed, FingerprintMismatch (R6)."""
+        """The version that is live, made ready to evaluate. NotServed, FingerprintMismatch (R6)."""
         live = self.store.read([self.live_key])[0]
         served = self._served
         if served is not None and live == served[0]:
             return served[1]
         return run(self._load(live), self.store.read)[1]
 
-    def get(self, rows: Sequence[Row], as_of: dt.datetime | None = None) -> OnlineResult:
+    def get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8): an `OnlineResult`.
 
         A row brings every join key (None for an unknown entity) and request field, and nothing
@@ -126,40 +126,40 @@ class OnlineService:
         return run(self._get(rows, as_of), self.store.read)
 
     async def get_async(
-        self, rows: Sequence[Row], as_of: dt.datetime | None = None
+        self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None
     ) -> OnlineResult:
         """As `get`, waiting for the store without holding up the event loop."""
         return await run_async(self._get(rows, as_of), self.store.read_async)
 
-    def _get(self, rows: Sequence[Row], as_of: dt.datetime | None) -> Steps[OnlineResult]:
+    def _get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None) -> Steps[OnlineResult]:
         asked = None if as_of is None else [micros(as_of)] * len(rows)
         number = None if self.log is None else self.log.wants()
-        plan, entities, answers, instants = yield from self._lookup(rows, asked, number)
+        evaluator, entities, answers, instants = yield from self._lookup(rows, asked, number)
         shown = instant(instants[0]) if instants else (as_of or utc_now())
-        return OnlineResult(shown, entities, answers, plan.shape)
+        return OnlineResult(shown, entities, answers, evaluator.shape)
 
     def lookup(
-        self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None = None
-    ) -> tuple[Evaluator, dict[str, list[Any]], list[Columns], list[int]]:
+        self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None = None
+    ) -> tuple[Evaluator, dict[str, list[Any]], list[RowAnswer], list[int]]:
         """For each row, the outputs' values and statuses as of the row's own instant in
         microseconds; without `instants`, as of now. With a `number` the log takes them."""
         steps = self._lookup(rows, instants, number)
-        plan, entities, answers, resolved = run(steps, self.store.read)
-        return plan, entities, each_row(answers), resolved
+        evaluator, entities, answers, resolved = run(steps, self.store.read)
+        return evaluator, entities, each_row(answers), resolved
 
     def _lookup(
-        self, rows: Sequence[Row], instants: Sequence[int] | None, number: int | None
+        self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None
     ) -> Steps[tuple[Evaluator, dict[str, list[Any]], Answers, list[int]]]:
         patience: Patience | None = None
         while True:
-            version, plan = self._served or (yield from self._load((yield [self.live_key])[0]))
-            entities, requests = plan.check_rows(rows)
+            version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
+            entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
             if number is None:  # the log wants each row's keys
-                keys = plan.keys_at_once(self.live_key, entities, len(rows))
+                keys = evaluator.keys_at_once(self.live_key, entities, len(rows))
             if keys is None:
-                columns = plan.key_columns(entities)
+                columns = evaluator.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
                 keys = [self.live_key, *[key for key in every if key is not None]]
             values = yield keys
@@ -169,10 +169,13 @@ class OnlineService:
                     yield from self._load(live)
                 continue
             if type(keys) is Keys:
-                return plan, entities, *plan.answered(keys.groups(values), requests, instants)
+                answers, resolved = evaluator.answered(keys.groups(values), requests, instants)
+                return evaluator, entities, answers, resolved
             found = dict(zip(keys[1:], values[1:], strict=True))
             try:
-                answers, resolved = yield from plan.evaluating(columns, found, requests, instants)
+                answers, resolved = yield from evaluator.evaluating(
+                    columns, found, requests, instants
+                )
             except Moved as moved:
                 patience = patience or Patience()
                 patience.spend(moved)  # a push was faster than the second read of a large state
@@ -180,8 +183,10 @@ class OnlineService:
             if number is not None and self.log is not None:
                 asked = list(zip(*columns, strict=True)) or [()] * len(rows)
                 own = each_row(answers)
-                self.log.take(number, plan.service, entities, requests, own, resolved, asked, found)
-            return plan, entities, answers, resolved
+                self.log.take(
+                    number, evaluator.service, entities, requests, own, resolved, asked, found
+                )
+            return evaluator, entities, answers, resolved
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:
         data = None

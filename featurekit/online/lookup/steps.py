@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import TypeVar
 
 from featurekit.online.lookup.result import Batch
-from featurekit.online.lookup.view import Columns
-from featurekit.online.state.blocks import Read
+from featurekit.online.lookup.view import RowAnswer
+from featurekit.online.state.blocks import ReadKeys
 from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.replies import Values
 
-Answers = list[Columns] | Batch
+Answers = list[RowAnswer] | Batch
 """What rows are answered, row by row or many at once."""
 
 
-def each_row(answers: Answers) -> list[Columns]:
+def each_row(answers: Answers) -> list[RowAnswer]:
     """Answers row by row."""
     return answers.rows() if isinstance(answers, Batch) else answers
 
@@ -27,7 +27,7 @@ Steps = Generator[Sequence[bytes], Values, _T]
 """Work that yields keys where it needs their values: however they are read, the rest is one."""
 
 
-def run(steps: Steps[_T], read: Read) -> _T:
+def run(steps: Steps[_T], read: ReadKeys) -> _T:
     """Do the work, with `read` for what it needs."""
     try:
         keys = next(steps)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 128
 """Rows whose instants one struct reads."""
 
-Columns = tuple[Sequence[Any], Sequence[str]]
-"""A view's values and their statuses, in the order of its features."""
+RowAnswer = tuple[Sequence[Any], Sequence[str]]
+"""The values of a row's features, or of one view's, and their statuses, in their order."""
 
 
 class ViewLookup:
@@ -61,7 +61,7 @@ class ViewLookup:
         """The state in blocks that has this head."""
         return Large(BlocksHead(self.layout, head))
 
-    def answer(self, blob: bytes | Large | None, t: int) -> Columns:
+    def answer(self, blob: bytes | Large | None, t: int) -> RowAnswer:
         """The view's values and statuses for one entity as of `t`; see `state.answer`."""
         if blob is None:
             values, statuses = self.unknown
@@ -205,6 +205,6 @@ def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(*slots)
 
 
-def _split(pairs: list[tuple[Any, str]]) -> Columns:
+def _split(pairs: list[tuple[Any, str]]) -> RowAnswer:
     values, statuses = zip(*pairs, strict=True)
     return values, statuses

@@ -29,8 +29,8 @@ from featurekit.core.status import NEVER_VISIBLE
 from featurekit.core.types import Type
 from featurekit.define.plan import Feature, View
 from featurekit.errors import OnlineError
-from featurekit.online.lookup.answer import inputs, item_type
 from featurekit.online.state.codec import decode_column, encode_column
+from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
 from featurekit.online.store.replies import Values
 
@@ -46,7 +46,7 @@ _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
 _TRIES = 200
 
-Read = Callable[[Sequence[bytes]], Values]
+ReadKeys = Callable[[Sequence[bytes]], Values]
 """Reads keys of an online store."""
 
 
@@ -340,7 +340,7 @@ def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
     return blob
 
 
-def read_blocks(read: Read, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
+def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
     """The bytes of some blocks; Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
     return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
@@ -349,7 +349,7 @@ def read_blocks(read: Read, key: bytes, head: BlocksHead, wanted: Sequence[int])
 # --- states ---------------------------------------------------------------------------------------
 
 
-def open_state(view: View, key: bytes, blob: bytes | None, read: Read) -> State:
+def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> State:
     """The whole state of which `blob` is what stands under its key; Moved as in `read_blocks`."""
     if blob is None:
         return State(view)
@@ -407,7 +407,7 @@ def _written(
 
 
 def add_to_blocks(
-    view: View, key: bytes, blob: bytes, events: Sequence[Event], read: Read
+    view: View, key: bytes, blob: bytes, events: Sequence[Event], read: ReadKeys
 ) -> dict[bytes, bytes]:
     """As `State.add` and `written`, for a state in blocks: only those that change are read."""
     layout = layout_of(view)

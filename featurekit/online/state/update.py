@@ -15,7 +15,7 @@ from featurekit.online.state.blocks import (
 )
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
-from featurekit.online.store.protocol import Change, OnlineStore
+from featurekit.online.store.protocol import Change, OnlineStore, PendingSteps, finish
 
 
 def update_states(
@@ -47,18 +47,22 @@ def update_states(
         there = dict(zip(keys, blobs, strict=True))
         return {key: value for key, value in out.items() if there.get(key) != value}
 
-    _update(store, keys, changed)
+    finish(_updating(store, keys, changed))
 
 
-def add_events(
+def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
+    """Add events to states, under their keys, all at once (A2)."""
+    finish(adding_events(store, added))
+
+
+def adding_events(
     store: OnlineStore,
     added: Sequence[tuple[View, bytes, list[Event]]],
     *,
     closing: tuple[bytes, bytes] | None = None,
-    meanwhile: Callable[[], object] | None = None,
-) -> None:
-    """Add events to states, under their keys, all at once (A2); with it ends the push `closing`,
-    and before it `meanwhile` is called."""
+) -> PendingSteps[None]:
+    """The steps of `add_events`, of which the first changes nothing; with the last one ends the
+    push `closing`."""
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
@@ -76,21 +80,20 @@ def add_events(
             out |= written(state, key, blob)
         return out
 
-    _update(store, [key for _, key, _ in added], changed, closing, meanwhile)
+    return _updating(store, [key for _, key, _ in added], changed, closing)
 
 
-def _update(
+def _updating(
     store: OnlineStore,
     keys: Sequence[bytes],
     change: Change,
     closing: tuple[bytes, bytes] | None = None,
-    meanwhile: Callable[[], object] | None = None,
-) -> None:
+) -> PendingSteps[None]:
     patience = Patience()
     while True:
-        try:
-            store.update(keys, change, closing=closing, meanwhile=meanwhile)
-            return
-        except Moved as moved:
-            meanwhile = None  # it came before the change that met this
-            patience.spend(moved)
+        with store.open_update(keys, change, closing=closing) as pending:
+            yield
+            try:
+                return pending.result()
+            except Moved as moved:
+                patience.spend(moved)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.online.store.protocol import Change, named
+from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,17 +27,16 @@ class MemoryStore:
         """The values of `keys`."""
         return self.read(keys)
 
-    def update(
-        self,
-        keys: Sequence[bytes],
-        change: Change,
-        *,
-        closing: tuple[bytes, bytes] | None = None,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> None:
-        """Change all of `keys`."""
-        if meanwhile is not None:
-            meanwhile()
+    def open_update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> Pending[None]:
+        """Change all of `keys` when the result is asked for."""
+        return Pending(self._update(keys, change, closing))
+
+    def _update(
+        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+    ) -> PendingSteps[None]:
+        yield
         for key, value in named(keys, change(self.read(keys))).items():
             if value:
                 self.values[key] = value
@@ -45,6 +44,12 @@ class MemoryStore:
                 self.values.pop(key, None)
         if closing is not None:
             self.close_push(*closing)
+
+    def update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> None:
+        """Change all of `keys`."""
+        self.open_update(keys, change, closing=closing).result()
 
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values`."""
@@ -95,15 +100,15 @@ class MemoryStore:
         return time.time_ns() // 1000
 
     def open_push(
-        self,
-        key: bytes,
-        also: Sequence[bytes] = (),
-        *,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> tuple[bytes, int, list[bytes | None]]:
-        """Announce a push."""
-        if meanwhile is not None:
-            meanwhile()
+        self, key: bytes, also: Sequence[bytes] = ()
+    ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
+        """Announce a push when the result is asked for."""
+        return Pending(self._open_push(key, also))
+
+    def _open_push(
+        self, key: bytes, also: Sequence[bytes]
+    ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
+        yield
         now = self.now_us()
         token = b"%d-%d" % (now, len(self.open))
         self.open[key, token] = now

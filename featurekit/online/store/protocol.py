@@ -1,14 +1,69 @@
-"""What an online store must do, and the in-memory twin that every test of one also runs on."""
+"""What an online store must do, and its calls in two halves, between which the caller works."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from featurekit.online.store.replies import Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_T = TypeVar("_T")
+PendingSteps = Generator[None, None, _T]
+"""A call in steps: it yields where it has asked the store for something and would wait for it."""
+
+
+class Pending(Generic[_T]):
+    """A call of a store in two halves: its first step is done when this is made, so that its caller
+    may work while the store does, and `result` does the rest.
+
+    It is a context: where that is left without the result, the rest is never done, and a connection
+    with a reply that was not read is closed.
+    """
+
+    def __init__(self, steps: PendingSteps[_T]) -> None:
+        self._steps = steps
+        self._found: tuple[_T] | None = None
+        self._failed: BaseException | None = None
+        next(steps)
+
+    def result(self) -> _T:
+        """What the call comes to; the same, or the same error, whenever it is asked for."""
+        if self._failed is not None:
+            raise self._failed
+        if self._found is None:
+            try:
+                self._found = (finish(self._steps),)
+            except BaseException as error:
+                self._failed = error
+                raise
+        return self._found[0]
+
+    def __enter__(self) -> Pending[_T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._steps.close()
+        if self._found is None and self._failed is None:
+            self._failed = RuntimeError("the result is asked for after its context was left")
+
+
+def finish(steps: PendingSteps[_T]) -> _T:
+    """Do all steps that are left, and give what they come to."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        found: _T = done.value
+        return found
 
 
 Change = Callable[[list[bytes | None]], list[bytes | None] | dict[bytes, bytes]]
@@ -39,18 +94,19 @@ class OnlineStore(Protocol):
         """As `read`; the event loop goes on meanwhile."""
         ...
 
+    def open_update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> Pending[None]:
+        """Change all of `keys` at once or not at all; with it ends the push `closing`, its key and
+        token. The first half asks for the values of `keys`, the second one changes them, so that
+        nothing is changed where its result is not asked for. `change` may be called again where
+        another writer was faster, and must not have effects."""
+        ...
+
     def update(
-        self,
-        keys: Sequence[bytes],
-        change: Change,
-        *,
-        closing: tuple[bytes, bytes] | None = None,
-        meanwhile: Callable[[], object] | None = None,
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> None:
-        """Change all of `keys` at once or not at all; `change` may be called again where another
-        writer was faster, and must not have effects. With it ends the push `closing`, its key and
-        token. `meanwhile` is called once, before anything is changed, while the store is waited
-        for; where it raises nothing is changed."""
+        """Both halves of `open_update`."""
         ...
 
     def write(self, values: dict[bytes, bytes]) -> None:
@@ -94,15 +150,11 @@ class OnlineStore(Protocol):
         ...
 
     def open_push(
-        self,
-        key: bytes,
-        also: Sequence[bytes] = (),
-        *,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> tuple[bytes, int, list[bytes | None]]:
+        self, key: bytes, also: Sequence[bytes] = ()
+    ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """Announce a push under `key`; its token, the instant that stamps its rows (T3), and the
-        values of `also` as they are after that, in one round trip. `meanwhile`, which must not
-        raise, is called as it is waited for."""
+        values of `also` as they are after that, in one round trip. Once this is called the push may
+        be announced, whether the result is asked for or not."""
         ...
 
     def close_push(self, key: bytes, token: bytes) -> None:

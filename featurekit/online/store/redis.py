@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -12,10 +11,16 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online.store.pipelines import Connections, arguments, asked, command
-from featurekit.online.store.protocol import Change, named
-from featurekit.online.store.replies import Values
-from featurekit.online.store.round_trip import AsyncReader, Reader
+from featurekit.online.store.connections import (
+    AsyncConnections,
+    Connections,
+    asked,
+    incoming,
+    received,
+    send,
+)
+from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.replies import Values, arguments, command, command_on
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +37,6 @@ _CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
 _MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
-_asked = asked
 
 
 def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -43,10 +47,15 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
         except (RedisError, OSError) as error:
             store = cast(RedisStore, args[0])
             raise StoreUnavailable(_explain(store.url, error)) from error
-        except _Meanwhile as other:
-            raise other.error from None
 
     return call
+
+
+def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
+    try:
+        return (yield from steps)
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(_explain(url, error)) from error
 
 
 def _explain(url: str, error: Exception) -> str:
@@ -99,35 +108,13 @@ def _commit(
     if closing is not None:
         writes.append(command(b"XDEL", *closing))
     if not writes:
-        _asked(connection, [_UNWATCH])
+        asked(connection, [_UNWATCH])
         return True
-    *_, done = _asked(connection, [_MULTI, *writes, _EXEC])
+    *_, done = asked(connection, [_MULTI, *writes, _EXEC])
     for reply in done or ():
         if isinstance(reply, RedisError):
             raise reply
     return done is not None
-
-
-class _Meanwhile(Exception):
-    """What was done while Redis was waited for went wrong, which is no fault of Redis."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__()
-        self.error = error
-
-
-def _guarded(meanwhile: Callable[[], object] | None) -> Callable[[], object] | None:
-    """`meanwhile`, whose errors are its own."""
-    if meanwhile is None:
-        return None
-
-    def work() -> None:
-        try:
-            meanwhile()
-        except OSError as error:
-            raise _Meanwhile(error) from error
-
-    return work
 
 
 class RedisStore:
@@ -136,17 +123,16 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = connect(url)
-        # A client of its own, since readers keep their connections.
-        self._reader = Reader(connect(url))
-        self._kept = Connections(connect(url))
+        # A client of its own, since these connections are kept.
+        self._connections = Connections(connect(url))
         # Connections belong to the event loop that they were made in.
-        self._readers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncReader]
-        self._readers = WeakKeyDictionary()
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnections]
+        self._of_loops = WeakKeyDictionary()
 
     @_reached
     def read(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
-        return self._reader.read(keys) if keys else []
+        return self._connections.mget(keys) if keys else []
 
     async def read_async(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
@@ -155,11 +141,11 @@ class RedisStore:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        reader = self._readers.get(loop)
-        if reader is None:
-            reader = self._readers[loop] = AsyncReader(_connect_async(self.url))
+        connections = self._of_loops.get(loop)
+        if connections is None:
+            connections = self._of_loops[loop] = AsyncConnections(_connect_async(self.url))
         try:
-            return await reader.read(keys)
+            return await connections.mget(keys)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(_explain(self.url, error)) from error
 
@@ -167,49 +153,49 @@ class RedisStore:
         """Close the connections of the running event loop."""
         import asyncio
 
-        reader = self._readers.pop(asyncio.get_running_loop(), None)
-        if reader is not None:
-            await reader.close()
+        connections = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.close()
 
-    def update(
-        self,
-        keys: Sequence[bytes],
-        change: Change,
-        *,
-        closing: tuple[bytes, bytes] | None = None,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> None:
-        """Change all of `keys` at once: WATCH and MGET; MULTI, MSET, XDEL, EXEC: two round trips,
-        and as many more where another writer was faster."""
-        if keys:
-            self._update(keys, change, closing, _guarded(meanwhile))
-            return
-        if meanwhile is not None:
-            meanwhile()
-        if closing is not None:
-            self.close_push(*closing)
+    def open_update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> Pending[None]:
+        """Change all of `keys` at once. The first half sends WATCH and MGET; the second one takes
+        the values and sends MULTI, MSET, XDEL, EXEC: two round trips, and as many more where
+        another writer was faster."""
+        return Pending(_steps_reached(self._update(keys, change, closing), self.url))
 
-    @_reached
     def _update(
-        self,
-        keys: Sequence[bytes],
-        change: Change,
-        closing: tuple[bytes, bytes] | None,
-        meanwhile: Callable[[], object] | None,
-    ) -> None:
-        n, sent = len(keys) + 1, arguments(keys)
-        look = [b"*%d\r\n$5\r\nWATCH\r\n%b" % (n, sent), b"*%d\r\n$4\r\nMGET\r\n%b" % (n, sent)]
-        with self._pushing() as connection:
-            done = False
-            while not done:
-                _, blobs = _asked(connection, look, meanwhile)
-                meanwhile = None
+        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+    ) -> PendingSteps[None]:
+        if not keys:
+            yield
+            if closing is not None:
+                self.close_push(*closing)
+            return
+        n, sent = len(keys), arguments(keys)
+        look = [command_on(b"WATCH", n, sent), command_on(b"MGET", n, sent)]
+        with self._connections.one() as connection:
+            while True:
+                send(connection, look)
+                yield
+                _, blobs = received(connection, len(look))
                 try:
                     changed = named(keys, change(blobs))
-                except BaseException:
-                    _asked(connection, [_UNWATCH])
-                    raise
-                done = _commit(connection, changed, closing)
+                except Exception as error:
+                    # Of every command the reply was read: the connection is kept.
+                    asked(connection, [_UNWATCH])
+                    failed = error
+                    break
+                if _commit(connection, changed, closing):
+                    return
+        raise failed
+
+    def update(
+        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+    ) -> None:
+        """Both halves of `open_update`."""
+        self.open_update(keys, change, closing=closing).result()
 
     @_reached
     def write(self, values: dict[bytes, bytes]) -> None:
@@ -225,44 +211,19 @@ class RedisStore:
         stream, bounds = framed(keys, values)
         groups = [range(n, min(n + _GROUP, len(keys))) for n in range(0, len(keys), _GROUP)]
         left: list[int] = []
-        with self._connection() as connection:
-            sent = 0
+        with self._connections.one() as connection:
+            sent, replies = 0, incoming(connection, len(groups))
             for done, group in enumerate(groups):
                 if sent <= min(done + _AHEAD - _TOGETHER, len(groups) - 1):
                     parts: list[Any] = []
                     for pairs in groups[sent : sent + _TOGETHER]:
                         parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
                         parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
-                    connection.send_packed_command([b"".join(parts)], check_health=False)
+                    send(connection, parts)
                     sent += _TOGETHER
-                if not connection.read_response():
+                if not next(replies):
                     left += group
         return left
-
-    @contextmanager
-    def _pushing(self) -> Iterator[Any]:
-        """As `_connection`, one that is kept for the next push."""
-        connection = self._kept.take()
-        try:
-            yield connection
-        except BaseException:
-            self._kept.drop(connection)
-            raise
-        self._kept.give(connection)
-
-    @contextmanager
-    def _connection(self) -> Iterator[Any]:
-        """A connection for commands that are sent together; what fails half way is closed, since
-        its replies would be taken for others'."""
-        pool = self.client.connection_pool
-        connection = pool.get_connection()
-        try:
-            yield connection
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            pool.release(connection)
 
     @_reached
     def delete(self, keys: Sequence[bytes]) -> None:
@@ -325,21 +286,23 @@ class RedisStore:
         seconds, micros = self.client.time()
         return int(seconds) * 1_000_000 + int(micros)
 
-    @_reached
     def open_push(
-        self,
-        key: bytes,
-        also: Sequence[bytes] = (),
-        *,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> tuple[bytes, int, list[bytes | None]]:
+        self, key: bytes, also: Sequence[bytes] = ()
+    ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """Announce a push: an entry in a stream, whose id is the server's clock, then its TIME and
         the values of `also`, in one round trip."""
+        return Pending(_steps_reached(self._open_push(key, also), self.url))
+
+    def _open_push(
+        self, key: bytes, also: Sequence[bytes]
+    ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
         commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
         if also:
             commands.append(command(b"MGET", *also))
-        with self._pushing() as connection:
-            token, (seconds, micros), *values = _asked(connection, commands, meanwhile)
+        with self._connections.one() as connection:
+            send(connection, commands)
+            yield
+            token, (seconds, micros), *values = received(connection, len(commands))
         now = int(seconds) * 1_000_000 + int(micros)
         return token, now, values[0] if values else []
 
@@ -363,6 +326,5 @@ class RedisStore:
     @_reached
     def close(self) -> None:
         """Close the connections."""
-        self._reader.close()
-        self._kept.close()
+        self._connections.close()
         self.client.close()

@@ -1,4 +1,4 @@
-"""MGET as it is sent, and the values in its reply.
+"""Commands as they are sent, and the values in a reply to MGET.
 
 To make an object for each key and each value of many entities takes longer than Redis does. So keys
 that differ in their ends alone are written by one join, and values of one size stay where they lie
@@ -8,8 +8,10 @@ in the reply, a `Run`, until someone asks for them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
+
+import hiredis
 
 Values = Sequence[bytes | None]
 
@@ -32,12 +34,30 @@ class _Lazy(Sequence[Any]):
         return list(self)[place]
 
 
+# --- commands -------------------------------------------------------------------------------------
+
+
+def arguments(values: Sequence[bytes]) -> bytes:
+    """Arguments of a command as they are sent."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+
+
+def command(*values: bytes) -> bytes:
+    """A command as it is sent."""
+    return b"*%d\r\n%b" % (len(values), arguments(values))
+
+
+def command_on(name: bytes, n: int, sent: bytes) -> bytes:
+    """A command on `n` keys, which are given as they are sent."""
+    return b"*%d\r\n$%d\r\n%b\r\n%b" % (n + 1, len(name), name, sent)
+
+
+def mget(keys: Sequence[bytes]) -> bytes:
+    """MGET as it is sent."""
+    return command_on(b"MGET", len(keys), keys.sent if type(keys) is Keys else arguments(keys))
+
+
 # --- keys -----------------------------------------------------------------------------------------
-
-
-def sent(keys: Sequence[bytes]) -> bytes:
-    """Keys as they are sent."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(key), key) for key in keys])
 
 
 class Heads(dict[int, bytes]):
@@ -86,12 +106,6 @@ class Keys(_Lazy):
         return [values[first : first + self.each] for first in range(1, self._n, self.each)]
 
 
-def command(keys: Sequence[bytes]) -> bytes:
-    """MGET as it is sent."""
-    given = keys.sent if type(keys) is Keys else sent(keys)
-    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(keys) + 1, given)
-
-
 # --- values ---------------------------------------------------------------------------------------
 
 
@@ -132,9 +146,51 @@ class Grouped(_Lazy):
         return self.first if place == 0 else super().__getitem__(place)
 
 
-def reply(n: int, each: int = 0) -> Generator[None, bytes, Values]:
-    """The values in the reply to MGET of `n` keys, whose bytes are sent in as they come: of `Keys`
-    with groups of `each`. NotPlain where they are no array of so many strings and nulls."""
+def receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:
+    """What takes the bytes of the reply to MGET of `keys` as they come, and gives the values when
+    they are all there: of `Keys` a `Grouped`. It raises NotPlain where they are no array of so many
+    strings and nulls."""
+    if type(keys) is Keys:
+        return _group_receiver(len(keys), keys.each)
+    return _plain_receiver(len(keys))
+
+
+def _plain_receiver(n: int) -> Callable[[bytes], Values | None]:
+    parser = hiredis.Reader()
+
+    def receive(data: bytes) -> Values | None:
+        parser.feed(data)
+        try:
+            found: Any = parser.gets()
+        except hiredis.ProtocolError:
+            raise NotPlain from None
+        if found is False:
+            return None
+        if type(found) is not list or len(found) != n or parser.has_data():
+            raise NotPlain
+        return found
+
+    return receive
+
+
+def _group_receiver(n: int, each: int) -> Callable[[bytes], Values | None]:
+    steps = _grouped_reply(n, each)
+    next(steps)
+
+    def receive(data: bytes) -> Values | None:
+        try:
+            steps.send(data)
+        except StopIteration as done:
+            found: Values = done.value
+            return found
+        return None
+
+    return receive
+
+
+def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
+    """The values in the reply to MGET of one key and groups of `each`, `n` keys in all, whose bytes
+    are sent in as they come."""
     data = yield
     head = b"*%d\r\n" % n
     while len(data) < len(head) and head.startswith(data):
@@ -163,7 +219,7 @@ def reply(n: int, each: int = 0) -> Generator[None, bytes, Values]:
                 raise NotPlain
             known, size = data[at : end + 2], int(line[1:])
         begin = at + len(known)
-        if each and left < n and left % each == 0:
+        if left < n and left % each == 0:
             stride = len(known) + size + 2
             data, at, alike = yield from _alike(data, at, known, stride, each)
             if alike:
@@ -184,7 +240,7 @@ def reply(n: int, each: int = 0) -> Generator[None, bytes, Values]:
         left -= 1
     if at != len(data):
         raise NotPlain
-    return _grouped(found, each) if each else found
+    return _grouped(found, each)
 
 
 def _alike(

@@ -13,7 +13,7 @@ from featurekit.core.types import Type, instant
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, Service, View
 from featurekit.language.to_python import to_python
-from featurekit.language.trace import first_parting, trace
+from featurekit.language.trace import trace
 from featurekit.parity.bits import bits, shown, ulps
 from featurekit.parity.diagnose.causes import (
     OF_VALUES,
@@ -27,6 +27,7 @@ from featurekit.parity.diagnose.causes import (
 )
 from featurekit.parity.diagnose.counted import Counted, counted, inputs, slot_values, view_feature
 from featurekit.parity.diagnose.diagnosis import FEW, said_of, when
+from featurekit.parity.diagnose.parting import first_parting
 from featurekit.parity.diagnose.shrink import changed, moved, renamed, shrink, simpler
 from featurekit.parity.scenario import Bench, Scenario, Stated, differing, narrowed, partners, parts
 

@@ -20,12 +20,13 @@ from featurekit.define.plan import Feature, Service, View
 from featurekit.errors import DefinitionError, FeaturekitError, OnlineError
 from featurekit.language.ir import Function
 from featurekit.language.to_python import to_python
-from featurekit.language.trace import sql_value, trace
+from featurekit.language.trace import trace
 from featurekit.offline.counted_events import counted_rows as counted_ids
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state.blocks import Moved, Patience, open_state
 from featurekit.parity.bits import bits
 from featurekit.parity.diagnose.counted import counted
+from featurekit.parity.diagnose.parting import sql_value
 from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, bench, narrow, parts
 from featurekit.parity.stored import of_entity, rows_of
 from featurekit.project.project import Project

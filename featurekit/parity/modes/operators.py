@@ -23,7 +23,7 @@ from featurekit.language import ops
 from featurekit.language.ir import Call, Const, Function, Name, Param, Return
 from featurekit.language.ops.table import EDGES
 from featurekit.language.python_calls import register_python_ops
-from featurekit.language.to_duckdb.lowering import Lowering, Sql, Value
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
 from featurekit.parity.bits import shown
 from featurekit.parity.budget import Budget
@@ -278,7 +278,7 @@ def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]
     import pyarrow as pa
 
     lowering = Lowering()
-    made = lowering.lower(function, [Value(Sql(quote(p.name))) for p in function.params])
+    made = lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     register_python_ops(con, lowering.python_ops)
     arrays = {"n": pa.array(range(len(rows)), pa.int64())}
     for i, param in zip(columns, function.params, strict=True):

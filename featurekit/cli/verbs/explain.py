@@ -1,20 +1,54 @@
-"""Shows an explanation of a value to people."""
+"""`featurekit explain`: shows how one value came about."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
+from featurekit.cli.arguments import argument, instant, pair, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen, shown
-from featurekit.core.types import instant
+from featurekit.core.types import Type
+from featurekit.core.types import instant as instant_of
 from featurekit.core.values import ERROR
 from featurekit.parity.bits import bits
 from featurekit.parity.bits import shown as in_full
-from featurekit.parity.diagnose.explain import Explanation, Seen
-from featurekit.parity.scenario import Stated
+
+if TYPE_CHECKING:
+    from featurekit.parity.diagnose.explain import Explanation, Seen
+    from featurekit.parity.scenario import Stated
 
 
-def show_explanation(screen: Screen, made: Explanation) -> None:
+@verb(
+    "The events that counted, the near misses with the rule that left each out, the nodes of "
+    "the transform, the steps of the aggregate. Only reads.",
+    argument("service", metavar="SERVICE", help="the service's name"),
+    argument("feature", metavar="FEATURE", help="one of its features: its name, or view__feature"),
+    argument(
+        "values",
+        nargs="+",
+        type=pair,
+        metavar="key=value",
+        help="the join keys and request fields",
+    ),
+    argument("--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"),
+)
+def explain(arguments: Namespace, screen: Screen) -> None:
+    """Show how one value came about."""
+    with open_store(arguments) as store:
+        service = store.repo.compiled_services.get(arguments.service)
+        types: dict[str, Type] = {}
+        if service is not None:  # else `explain` says which services there are
+            types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        row = one_row(arguments.values, types)
+        made = store.explain(arguments.service, arguments.feature, row, arguments.as_of)
+    screen.document(made.to_dict())
+    _show_explanation(screen, made)
+
+
+def _show_explanation(screen: Screen, made: Explanation) -> None:
     """The value on both paths, its events, nodes and steps."""
     row = ", ".join(f"{k} = {v!r}" for k, v in made.row.items())
     screen.line(f"{made.service}: {made.feature} for {row}", style="bold")
@@ -71,8 +105,8 @@ def _show_events(screen: Screen, made: Explanation) -> None:
     head += [*(["input"] if valued else []), "offline", "online", "why"]
     rows = []
     for number, event in enumerate(made.events, 1):
-        cells = [str(number), _when(instant(event.row["__ts"]))]
-        cells += [_when(instant(event.row["__created"]))] if late else []
+        cells = [str(number), _when(instant_of(event.row["__ts"]))]
+        cells += [_when(instant_of(event.row["__created"]))] if late else []
         cells += [_cell(event.row[n]) for n in columns]
         cells += [_cell(event.value)] if valued else []
         rows.append([*cells, _mark(event.offline), _held(event), event.why])

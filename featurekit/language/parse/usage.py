@@ -1,11 +1,27 @@
-"""Whether a local list may grow in place: `out.append(x)` means `out = out + [x]` where nothing
-else can see the list that grows."""
+"""Tells from a function's text how a list is used: grown in place, kept under a name, or only read.
+
+A local list may grow in place where nothing else can see it grow: then `out.append(x)` means
+`out = out + [x]`. A tuple or a view of a dict holds elements and is no list: joined to a list it
+raises, and it equals none. So it compiles where it is only read.
+"""
 
 from __future__ import annotations
 
 import ast
 
-_READERS = ("len", "sum", "min", "max", "sorted", "any", "all", "list", "enumerate", "zip", "bool")
+_SHARE_NOT = (
+    "len",
+    "sum",
+    "min",
+    "max",
+    "sorted",
+    "any",
+    "all",
+    "list",
+    "enumerate",
+    "zip",
+    "bool",
+)
 _FRESH = (ast.List, ast.ListComp, ast.BinOp)
 
 
@@ -28,7 +44,7 @@ def grown(node: ast.stmt) -> tuple[str, ast.expr] | None:
     return None
 
 
-def why_not(function: ast.AST, name: str, params: set[str]) -> tuple[str, str] | None:
+def why_not_grown(function: ast.AST, name: str, params: set[str]) -> tuple[str, str] | None:
     """Why the list `name` may not grow in `function`, and what to write; None where it may."""
     if name in params:
         return f"{name} is a parameter, which would change for its caller", f"write {name} + [x]"
@@ -49,7 +65,7 @@ def why_not(function: ast.AST, name: str, params: set[str]) -> tuple[str, str] |
         if isinstance(node.ctx, ast.Store):
             if not _fresh(parent, node):
                 return f"{name} may be another's list, too", f"begin with {name}: list[…] = []"
-        elif not _only_read(parent, node):
+        elif not _unshared(parent, node):
             return f"{name} grows, and has another name", "build it by a comprehension"
     return None
 
@@ -67,11 +83,11 @@ def _fresh(parent: ast.AST, name: ast.Name) -> bool:
     return False
 
 
-def _only_read(parent: ast.AST, name: ast.Name) -> bool:
+def _unshared(parent: ast.AST, name: ast.Name) -> bool:
     """Whether reading the list here leaves it without a second name."""
     match parent:
         case ast.Call(func=ast.Name(id=function)):
-            return function in _READERS
+            return function in _SHARE_NOT
         case ast.Call(func=ast.Attribute(attr="join" | "extend")) | ast.AugAssign():
             return True  # both copy its elements
         case ast.Attribute() | ast.Compare() | ast.BinOp() | ast.Return() | ast.If():
@@ -82,4 +98,42 @@ def _only_read(parent: ast.AST, name: ast.Name) -> bool:
             return True
         case ast.IfExp(test=test):
             return test is name
+    return False
+
+
+_TUPLES = ("str.partition", "str.rpartition", "isocalendar", "tuple")
+_VIEWS = ("dict.keys", "dict.values")
+_READERS = (
+    *("list", "tuple", "sorted", "sum", "min", "max", "any", "all", "len"),
+    *("enumerate", "zip", "reversed", "pairwise", "join"),
+)
+
+
+def why_not_listed(function: ast.AST, node: ast.AST, name: str) -> tuple[str, str] | None:
+    """Why what the operator `name` gives at `node` may not stand there, and what to write; None
+    where it is only read, or is a list."""
+    if not name.endswith((*_TUPLES, *_VIEWS)):
+        return None
+    kind = "tuple" if name.endswith(_TUPLES) else "view of a dict"
+    for parent in ast.walk(function):
+        if node in ast.iter_child_nodes(parent):
+            if _only_read(parent, node, kind):
+                return None
+            break
+    shown = name.split(".")[-1]
+    return f"{shown}() gives a {kind}, which is no list", f"write list({ast.unparse(node)})"
+
+
+def _only_read(parent: ast.AST, node: ast.AST, kind: str) -> bool:
+    match parent:
+        case ast.Call(func=ast.Name(id=reader) | ast.Attribute(attr=reader)):
+            return reader in _READERS
+        case ast.Assign(targets=[ast.Tuple() | ast.List()]) | ast.Expr():
+            return True
+        case ast.For(iter=source) | ast.comprehension(iter=source):
+            return source is node
+        case ast.Subscript(value=value, slice=index):
+            return value is node and kind == "tuple" and not isinstance(index, ast.Slice)
+        case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[container]):
+            return container is node
     return False

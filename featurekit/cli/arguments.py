@@ -1,0 +1,221 @@
+"""Turns words of a command line into values, and what a verb says of itself into its parser.
+
+Nothing that a verb needs to do its work is loaded here, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from featurekit.core.durations import duration_us
+from featurekit.errors import DefinitionError
+from featurekit.parity.budget import Budget, parse_budget
+
+if TYPE_CHECKING:
+    from featurekit.core.screen import Screen
+
+USAGE = 64
+
+
+class UsageError(Exception):
+    """A command line whose fault only its verb can see; the command exits with 64."""
+
+
+# --- the mechanism --------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors exit with 64, for 2 means that the work failed.
+
+    `source`, of a verb's parser, loads the verb when its options are needed. `mode` is the
+    sub-command that is meant where none is named.
+    """
+
+    source: Callable[[], Verb] | None = None
+    summary = ""
+    mode: str | None = None
+
+    def fill(self) -> None:
+        """Load the verb, unless that is done, and add its options and all that --help says."""
+        if self.source is None:
+            return
+        found, self.source = self.source(), None
+        sentence = self.summary[0].upper() + self.summary[1:] + "."
+        self.description = f"{sentence} {found.more}".strip()
+        add_global(self, suppress=True)
+        for option in found.options:
+            option(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with `mode` in front where the arguments name no sub-command."""
+        self.fill()
+        if self.mode is not None and not {"-h", "--help", *self.modes} & {*args}:
+            args = [self.mode, *args]
+        return super().parse_known_args(args, namespace)
+
+    @property
+    def modes(self) -> list[str]:
+        """The names of the sub-commands."""
+        found = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        return [name for action in found for name in action.choices]
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message; exit."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"featurekit: error: {message}; see `{self.prog} --help`\n")
+
+
+Option = Callable[[Parser], object]
+"""Adds an option, a positional argument, or several that belong together to a parser."""
+
+Run = Callable[[Namespace, "Screen"], "bool | None"]
+"""Does what a verb or a mode does; False where the two paths differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb, or a mode of one: what --help says after its summary, its options, its function."""
+
+    more: str
+    options: tuple[Option, ...]
+    run: Run
+
+
+def verb(more: str, *options: Option) -> Callable[[Run], Verb]:
+    """Make a verb of a function. It is found under the function's name, in a module of that name
+    (`load`)."""
+    return lambda run: Verb(more, options, run)
+
+
+def load(package: str, name: str) -> Verb:
+    """The verb of a name, from its module in a package."""
+    word = name.replace("-", "_")
+    found: Verb = getattr(import_module(f"{package}.{word}"), word)
+    return found
+
+
+def argument(*names: str, **settings: Any) -> Option:
+    """An option or a positional argument; takes what `ArgumentParser.add_argument` takes."""
+    return lambda made: made.add_argument(*names, **settings)
+
+
+def modes(package: str, summaries: Mapping[str, str], *, default: str) -> Option:
+    """Sub-commands from the modules of a package, one of which is meant where none is named."""
+
+    def add(made: Parser) -> None:
+        made.mode = default
+        add_verbs(made, package, summaries, dest="mode", help="one of these; each has --help")
+
+    return add
+
+
+def add_verbs(
+    made: Parser, package: str, summaries: Mapping[str, str], *, dest: str, help: str | None = None
+) -> None:
+    """Add a parser for each verb of a package, which loads it when it is asked for."""
+    parsers = made.add_subparsers(dest=dest, metavar=dest.upper(), required=True, help=help)
+    for name, summary in summaries.items():
+        of_verb = parsers.add_parser(name, help=summary)
+        of_verb.source = partial(load, package, name)
+        of_verb.summary = summary
+
+
+def add_global(made: Parser, *, suppress: bool) -> None:
+    """Add the options that stand before the verb or after it.
+
+    With `suppress` they have no defaults, which would overwrite what stood before the verb.
+    """
+
+    def default(value: Any) -> Any:
+        return argparse.SUPPRESS if suppress else value
+
+    group = made.add_argument_group("global options, before the verb or after it")
+    group.add_argument(
+        "--repo",
+        type=Path,
+        default=default(None),
+        metavar="PATH",
+        help="the feature repo (default: . if feature_store.yaml is there, else feature_repo)",
+    )
+    group.add_argument(
+        "--redis-url",
+        default=default(None),
+        metavar="URL",
+        help="the online store (default: feature_store.yaml's, else a private server)",
+    )
+    group.add_argument(
+        "--json", action="store_true", default=default(False), help="print one JSON document"
+    )
+
+
+# --- types of arguments ---------------------------------------------------------------------------
+
+
+def instant(text: str) -> dt.datetime:
+    """An ISO 8601 instant; one without an offset is UTC."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no instant; write 2011-09-30T12:00:00+01:00 (without an offset it is UTC)"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The two sides of `key=value`."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is no key=value; write customer_id=12347")
+    return key, value
+
+
+def budget(text: str) -> Budget:
+    """A number of values, or a duration."""
+    try:
+        return parse_budget(text)
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def budget_of_values(text: str) -> Budget:
+    """A number of values."""
+    return Budget(values=positive(text))
+
+
+def seconds(text: str) -> float:
+    """A duration, in seconds."""
+    try:
+        return duration_us(text, what="every") / 1e6
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def port(text: str) -> int:
+    """The number of a port; 0 for any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write a number up to 65535")
+    return int(text)
+
+
+def url(text: str) -> str:
+    """An address that HTTP reaches."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; write https://…")
+    return text
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)

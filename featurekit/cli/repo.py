@@ -1,0 +1,47 @@
+"""Turns a command line into the feature store that it means."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurekit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+_FILE = "feature_store.yaml"
+
+
+@contextmanager
+def open_store(arguments: Namespace) -> Iterator[FeatureStore]:
+    """The feature store of --repo, or of the folder that the shell is in; closed at the end.
+    ConfigError where there is none."""
+    folder = repo_folder(arguments)
+    if folder is None:
+        raise ConfigError(
+            f"no {_FILE} in this folder or in feature_repo; name the repo with --repo, or write "
+            "one with `featurekit init`"
+        )
+    from featurekit.store import FeatureStore
+
+    with FeatureStore(folder, redis_url=arguments.redis_url) as store:
+        yield store
+
+
+def repo_folder(arguments: Namespace) -> Path | None:
+    """The folder of --repo, or the one that holds a repo where the shell is; None without one."""
+    folder: Path | None = arguments.repo
+    if folder is None:
+        folder = next((p for p in (Path(), Path("feature_repo")) if (p / _FILE).is_file()), None)
+    return folder
+
+
+def state_dir(folder: Path) -> Path:
+    """The folder in which a repo keeps its state."""
+    from featurekit.project.config import load_config
+
+    return folder / load_config(folder).featurekit.state_dir

@@ -1,0 +1,97 @@
+"""Turns what several verbs find into what they show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featurekit.core.screen import Screen
+    from featurekit.project.registry import Change
+    from featurekit.store import FeatureStore
+
+_SHORT = 12
+_ACTIONS = {
+    "add": "+ add",
+    "change": "~ change",
+    "describe": "  describe",
+    "remove": "- remove",
+}
+
+
+def short(fingerprint: str | None) -> str | None:
+    """The beginning of a fingerprint, which tells versions apart for people."""
+    return fingerprint and fingerprint[:_SHORT]
+
+
+def change_document(change: Change) -> dict[str, Any]:
+    """A change as programs read it."""
+    return {
+        "action": change.action,
+        "kind": change.kind,
+        "name": change.name,
+        "old": change.old,
+        "new": change.new,
+        "features": list(change.details),
+    }
+
+
+def show_changes(screen: Screen, changes: Sequence[Change]) -> None:
+    """A table of changes, or that there are none."""
+    if not changes:
+        screen.line("No changes.")
+        return
+    rows = []
+    for c in changes:
+        prints = [p for p in (short(c.old), short(c.new)) if p]
+        rows.append(
+            (
+                _ACTIONS[c.action],
+                c.kind,
+                c.name,
+                " → ".join(dict.fromkeys(prints)),
+                " ".join(c.details),
+            )
+        )
+    columns = ("action", "kind", "name", "fingerprint", "features")
+    with_details = any(c.details for c in changes)
+    screen.table(columns if with_details else columns[:4], rows)
+
+
+def notes_of(store: FeatureStore) -> dict[str, Any]:
+    """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
+    features with parts that DuckDB computes by calling Python (R5)."""
+    from featurekit.language.to_duckdb import python_parts
+
+    repo = store.repo
+    read = {v.source.name: v.source for v in repo.compiled_views.values()}
+    unknown = [n for n, s in sorted(read.items()) if s.created_timestamp_column is None]
+    called: dict[str, list[str]] = {}
+    for view in repo.compiled_views.values():
+        for feature in view.features:
+            slots = [view.slots[i] for i in (feature.slot, feature.where) if i is not None]
+            parts = {p for s in slots if s.transform for p in python_parts(s.transform)}
+            if parts:
+                called[f"{view.name}.{feature.name}"] = sorted(parts)
+    for service in repo.compiled_services.values():
+        for output in service.outputs:
+            if output.view < 0:
+                parts = set(python_parts(service.transforms[output.index].function))
+                if parts:
+                    called[f"{service.name}.{output.name}"] = sorted(parts)
+    return {"arrival_unknown": unknown, "python_in_duckdb": called}
+
+
+def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
+    """What `notes_of` found, for people."""
+    if notes["arrival_unknown"]:
+        screen.line(
+            f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
+            "known from their own instant on; name a created_timestamp_column where there is one"
+        )
+    if notes["python_in_duckdb"]:
+        screen.line("\nruns as Python inside DuckDB, slower and never different:")
+        screen.table(
+            ("feature", "parts"),
+            [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
+        )

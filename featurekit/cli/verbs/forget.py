@@ -1,0 +1,89 @@
+"""`featurekit forget`: removes the events and states of an entity."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from featurekit.cli.arguments import argument, pair, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.show import short
+from featurekit.cli.values import one_row
+from featurekit.core.screen import Screen
+
+
+@verb(
+    "It asks nothing, and cannot be undone. What arrives from now on is a new start.",
+    argument("entity", metavar="ENTITY", help="the entity's name"),
+    argument(
+        "--key",
+        dest="keys",
+        action="append",
+        type=pair,
+        required=True,
+        metavar="KEY=VALUE",
+        help="a join key of the entity and its value; each of them once",
+    ),
+    argument(
+        "--rewrite-files",
+        action="store_true",
+        help="take the rows out of the sources' files too (default: they stay there, unread)",
+    ),
+)
+def forget(arguments: Namespace, screen: Screen) -> None:
+    """Remove an entity's events and states."""
+    with open_store(arguments) as store, screen.progress() as move:
+        entities = {e.name: e for view in store.repo.views.values() for e in view.entities}
+        known = entities.get(arguments.entity)  # where there is none, `forget` says which there are
+        keys = one_row(arguments.keys, known.join_keys if known else {})
+        done = store.forget(
+            arguments.entity, keys, rewrite_files=arguments.rewrite_files, progress=move
+        )
+    files = [(*f, "the source's") for f in map(_file_rows, done.files)]
+    files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
+    screen.document(
+        {
+            "entity": done.entity,
+            "until": done.until,
+            "states_removed": done.states,
+            "states_made_anew": done.repaired,
+            "log_rows_removed": done.log_rows,
+            "files": [
+                {"path": path, "rows": rows, "rewritten": rewritten, "what": what}
+                for path, rows, rewritten, what in files
+            ],
+            "unknown_versions": list(done.unknown),
+        }
+    )
+    screen.table(
+        ("view", "version", "states"),
+        [
+            (*v.split(":")[:1], f"{short(v.split(':')[1])}", f"{n} {what}")
+            for found, what in ((done.states, "removed"), (done.repaired, "made anew"))
+            for v, n in found.items()
+        ],
+    )
+    screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
+    if files:
+        screen.table(
+            ("file", "rows", "", ""),
+            [(p, n, "rewritten without them" if r else "still there", w) for p, n, r, w in files],
+        )
+    if not all(rewritten for _, _, rewritten, _ in files):
+        screen.line(
+            "Rows that are still there are not read any more; --rewrite-files takes them out of "
+            "the sources' files."
+        )
+    if done.unknown:
+        screen.line(
+            f"Nobody can read the keys of states of {', '.join(done.unknown)}: "
+            "`featurekit gc` removes them."
+        )
+    screen.line(
+        f"Forgotten until {done.until.isoformat()}. Training sets that were written, backups, and "
+        "Redis' own files until it rewrites them may still hold something."
+    )
+
+
+def _file_rows(found: Any) -> tuple[str, int, bool]:
+    return found.path, found.rows, found.rewritten

@@ -1,0 +1,149 @@
+"""`featurekit get-historical`: turns a frame of entities and instants into a training set."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.arguments import UsageError, argument, instant, positive, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.values import csv_frame
+from featurekit.core.screen import Screen, as_text, shown
+from featurekit.errors import DataError
+
+if TYPE_CHECKING:
+    from featurekit.results import TrainingSet
+
+
+@verb(
+    "Without a frame, for every entity that is known at the instants of --at, or of --start, "
+    "--end and --every.",
+    argument("service", metavar="SERVICE", help="the service's name"),
+    argument(
+        "frame",
+        nargs="?",
+        type=Path,
+        metavar="FRAME",
+        help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
+    ),
+    argument(
+        "--at",
+        action="append",
+        type=instant,
+        metavar="T",
+        help="an instant, ISO 8601; may be given several times",
+    ),
+    argument("--start", type=instant, metavar="T", help="the first instant"),
+    argument("--end", type=instant, metavar="T", help="none is later"),
+    argument("--every", metavar="DURATION", help="from one instant to the next, as in 1d or 6h"),
+    argument(
+        "--entities",
+        metavar="VIEW",
+        help="the view whose events tell which entities there are, where views are of different "
+        "ones",
+    ),
+    argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT.parquet",
+        help="write it here, with OUT.parquet.manifest.json (default: show the first rows)",
+    ),
+    argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
+    argument(
+        "--timezone", default="UTC", metavar="ZONE", help="of naive event_timestamps (default: UTC)"
+    ),
+    argument("--full-feature-names", action="store_true", help="name each column view__feature"),
+    argument(
+        "--known-at",
+        type=instant,
+        metavar="T",
+        help="only what had arrived by this instant, ISO 8601 (default: all)",
+    ),
+    argument(
+        "--statuses", action="store_true", help="add a column <feature>__status for each feature"
+    ),
+    argument(
+        "--buckets",
+        type=positive,
+        metavar="N",
+        help="join N parts of the entities one after the other, for less memory (default: as many "
+        "as the memory limit asks for)",
+    ),
+)
+def get_historical(arguments: Namespace, screen: Screen) -> None:
+    """Make a training set."""
+    from featurekit.core.timezones import zone
+
+    zone(arguments.timezone)  # an error also where no instant is naive
+    asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
+    if (arguments.frame is None) == all(value is None for value in asked.values()):
+        raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
+    if arguments.output is not None and arguments.output.is_dir():
+        raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
+    with open_store(arguments) as store:
+        service = store.repo.compiled_services.get(arguments.service)
+        frame: Any = arguments.frame
+        if service is not None and frame is not None and frame.suffix.lower() == ".csv":
+            request = {p.name: p.type for p in service.request}
+            frame = csv_frame(frame, {**service.join_keys, **request})
+        training = store.get_historical_features(
+            frame,
+            arguments.service,
+            **asked,
+            full_feature_names=arguments.full_feature_names,
+            statuses=arguments.statuses,
+            timezone=arguments.timezone,
+            known_at=arguments.known_at,
+            buckets=arguments.buckets,
+        )
+        if arguments.output is not None:
+            manifest = _write(training, arguments.output, screen)
+        else:
+            manifest = _show(training, arguments.limit, screen)
+    screen.line(f"Content hash {manifest['content_hash']}")
+    _show_errors(screen, manifest["errors"])
+
+
+def _write(training: TrainingSet, output: Path, screen: Screen) -> dict[str, Any]:
+    """Write the training set and its manifest; returns the manifest."""
+    try:
+        manifest = training.to_parquet(output)
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {error.strerror or error}") from None
+    screen.document({"output": output, "manifest": manifest})
+    screen.line(f"Wrote {manifest['rows']} rows to {output}, with its manifest.")
+    return manifest
+
+
+def _show(training: TrainingSet, limit: int, screen: Screen) -> dict[str, Any]:
+    """Show the first rows of the training set; returns its manifest."""
+    table = training.to_arrow()
+    manifest = training.manifest
+    first = table.slice(0, limit).to_pylist()
+    types = {field.name: str(field.type) for field in table.schema}
+    screen.document({"manifest": manifest, "types": types, "first_rows": first})
+    _show_rows(screen, table.column_names, first)
+    screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
+    return manifest
+
+
+def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:
+    """What erred in a training set, with a sample (R3)."""
+    for name, found in errors["features"].items():
+        screen.line(f"{name} erred in {found['rows']} rows, first in row {found['first_row']}.")
+    for name, found in errors["transforms"].items():
+        screen.line(
+            f"{name} erred on {found['events']} events, the first: {shown(found['first'])}."
+        )
+
+
+def _show_rows(screen: Screen, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A frame's first rows; one that is too wide for a table stands on its side."""
+    if len(names) <= 7:
+        screen.table(names, [[row[n] for n in names] for row in rows])
+        return
+    columns = ("column", *(f"row {i}" for i in range(min(3, len(rows)))))
+    screen.table(columns, [[n, *(as_text(row[n]) for row in rows[:3])] for n in names])

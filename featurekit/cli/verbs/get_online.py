@@ -1,0 +1,72 @@
+"""`featurekit get-online`: turns entities into answers of the online state."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.values import json_rows, one_row
+from featurekit.core.screen import Screen
+from featurekit.errors import NotServed
+
+
+@verb(
+    "Values are read by the types that the service declares; an empty one is None, but for "
+    "str, whose None only --rows can say.",
+    argument("service", metavar="SERVICE", help="the service's name"),
+    argument(
+        "values",
+        nargs="*",
+        type=pair,
+        metavar="key=value",
+        help="one row's join keys and request fields",
+    ),
+    argument(
+        "--rows", metavar="FILE.jsonl", help="many rows as JSON lines, or - for standard input"
+    ),
+    argument("--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"),
+)
+def get_online(arguments: Namespace, screen: Screen) -> None:
+    """Answer for some entities."""
+    if bool(arguments.values) == (arguments.rows is not None):
+        raise UsageError(
+            "write key=value for each join key and request field, or --rows FILE.jsonl"
+        )
+    with open_store(arguments) as store:
+        live = store.live()
+        service = live.get(arguments.service)
+        if service is None:
+            raise NotServed(
+                f"project {store.project!r} serves no service {arguments.service!r}; live are: "
+                f"{', '.join(live) or 'none'}; run `featurekit apply` and `featurekit materialize`"
+            )
+        types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        if arguments.rows is not None:
+            rows = json_rows(arguments.rows, types)
+        else:
+            rows = [one_row(arguments.values, types)]
+        found = store.get_online_features(arguments.service, rows, as_of=arguments.as_of)
+    answers = list(
+        zip(_by_row(found.entities), _by_row(found.columns), found.statuses(), strict=True)
+    )
+    screen.document(
+        {
+            "service": arguments.service,
+            "as_of": found.as_of,
+            "rows": [{"entity": e, "features": f, "statuses": s} for e, f, s in answers],
+        }
+    )
+    for entity, features, statuses in answers:
+        screen.line(", ".join(f"{k} = {v!r}" for k, v in entity.items()), style="bold")
+        screen.table(
+            ("feature", "value", "status"), [(n, v, statuses[n]) for n, v in features.items()]
+        )
+        screen.line()
+    screen.line(f"As of {found.as_of.isoformat()}.")
+
+
+def _by_row(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

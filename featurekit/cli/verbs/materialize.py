@@ -1,0 +1,73 @@
+"""`featurekit materialize`: fills the online states up to an instant."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.values import one_row
+from featurekit.core.screen import Screen
+
+
+@verb(
+    "",
+    argument("--end", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"),
+    argument("--incremental", action="store_true", help="only what arrived since the last time"),
+    argument(
+        "--view",
+        dest="views",
+        action="append",
+        metavar="NAME",
+        help="this view only; may be given several times (default: all)",
+    ),
+    argument(
+        "--entity",
+        dest="entities",
+        action="append",
+        nargs="+",
+        type=pair,
+        metavar="KEY=VALUE",
+        help="put right the states of one entity, by its join keys, alone; may be given several "
+        "times",
+    ),
+)
+def materialize(arguments: Namespace, screen: Screen) -> None:
+    """Fill the online states."""
+    if arguments.incremental and arguments.entities:
+        raise UsageError("--entity reads all of an entity's events; leave out --incremental")
+    with open_store(arguments) as store, screen.progress() as move:
+        if arguments.incremental:
+            done = store.materialize_incremental(
+                arguments.end, views=arguments.views, progress=move
+            )
+        else:
+            views = store.repo.compiled_views.values()
+            types = {p.name: p.type for view in views for p in view.join_keys}
+            done = store.materialize(
+                arguments.end,
+                views=arguments.views,
+                entities=arguments.entities and [one_row(e, types) for e in arguments.entities],
+                progress=move,
+            )
+    counts = [
+        {
+            "view": v.view,
+            "entities": v.entities,
+            "events": v.events,
+            "null_keys": v.null_keys,
+            "erring": v.erring,
+        }
+        for v in done.views
+    ]
+    screen.document({"until": done.until, "views": counts, "went_live": list(done.live)})
+    if counts:
+        columns = ("view", "entities written", "events read", "without an entity", "erring")
+        screen.table(columns, [list(c.values()) for c in counts])
+    else:
+        screen.line("Nothing to do.")
+    asked = len(arguments.entities or ())
+    what = f"Put right what {asked} named entities have" if asked else "Materialised"
+    screen.line(f"\n{what} up to {done.until.isoformat()}.")
+    if done.live:
+        screen.line(f"Live now: {', '.join(done.live)}.")

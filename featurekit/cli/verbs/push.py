@@ -1,0 +1,87 @@
+"""`featurekit push`: adds the events of a file to a source, online and in the log."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.arguments import argument, verb
+from featurekit.cli.repo import open_store
+from featurekit.cli.values import csv_texts, json_rows
+from featurekit.core.screen import Screen
+from featurekit.core.texts import lenient
+from featurekit.core.types import DATETIME, Type
+from featurekit.errors import DataError
+
+if TYPE_CHECKING:
+    from featurekit.store import FeatureStore
+
+
+@verb(
+    "JSON lines, CSV with a header, or Parquet, told apart by the name's end; "
+    "standard input is JSON lines.",
+    argument("source", metavar="SOURCE", help="the source's name"),
+    argument(
+        "file", nargs="?", default="-", metavar="FILE", help="a file, or - for standard input"
+    ),
+)
+def push(arguments: Namespace, screen: Screen) -> None:
+    """Add events of a source."""
+    with open_store(arguments) as store:
+        rows = _event_rows(store, arguments.source, arguments.file)
+        done = store.push(arguments.source, rows)
+    counts = {
+        "rows": done.rows,
+        "entities": done.entities,
+        "null_keys": done.null_keys,
+        "erring": done.erring,
+        "quarantined": done.quarantined,
+        "forgotten": done.forgotten,
+    }
+    screen.document({"source": arguments.source, **counts})
+    screen.table(
+        (
+            "source",
+            "rows taken",
+            "states changed",
+            "without an entity",
+            "erring",
+            "set aside",
+            "forgotten",
+        ),
+        [[arguments.source, *counts.values()]],
+    )
+
+
+def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
+    """What a push takes, with the types that the source declares where the file's are text."""
+    definition = store.repo.sources.get(source)
+    types: dict[str, Type] = {}
+    if definition is not None:  # else the push itself says which there are
+        types = dict(definition.schema)
+        for column in (definition.timestamp_field, definition.created_timestamp_column):
+            if column is not None:
+                types[column] = DATETIME.or_none()
+    suffix = Path(file).suffix.lower()
+    if suffix == ".csv":
+        texts = csv_texts(Path(file), types)
+        return [
+            {k: lenient(v, types[k]) if k in types else v for k, v in row.items()}
+            for row in texts.to_pylist()
+        ]
+    if suffix in (".parquet", ".pq"):
+        return _parquet(Path(file))
+    return json_rows(file, types)
+
+
+def _parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no Parquet file: {error}") from None

@@ -1,0 +1,462 @@
+"""Turns a function into the context that every handler is given: its text, with errors that point
+into it, the constants of its module, and what is known of it so far."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import enum
+import inspect
+import linecache
+import textwrap
+import types as pytypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INT,
+    INT_MAX,
+    INT_MIN,
+    NONE,
+    STR,
+    TIMEDELTA,
+    Type,
+)
+from featurekit.errors import CompileError, DefinitionError
+from featurekit.language.ir import Const, Expr, Function, Name
+from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
+from featurekit.language.parse.promises import Promise
+from featurekit.language.transform import Transform
+
+MISSING: Any = object()
+"""Stands for a value that is not known before the function runs."""
+
+Local = Name | Const
+"""What a local is just here: an IR name with what narrowing knows of its type, or a constant."""
+
+Env = dict[str, Local]
+"""The locals at one point, in the branch where a test is true or false."""
+
+MATCH = Type("match", optional=True)
+ZONED = Type("zoned")
+"""What a local is that holds a match, or local time: neither is a value."""
+
+_CONSTANTS: dict[type, Type] = {
+    bool: BOOL,
+    int: INT,
+    float: FLOAT,
+    str: STR,
+    bytes: BYTES,
+    dt.datetime: DATETIME,
+    dt.date: DATE,
+    dt.timedelta: TIMEDELTA,
+}
+_BUILDERS = (dt.timedelta, dt.date, dt.datetime, dt.timezone)
+_ARITHMETIC: dict[type, Callable[[int, int], int]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b,
+}
+_MUTATORS = frozenset(
+    (
+        *("append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse"),
+        *("setdefault", "sort", "update", "add", "discard"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a function's text stands; errors point into it."""
+
+    target: Any
+    name: str
+    filename: str
+    first_line: int
+    indent: int
+    lines: list[str]
+    node: ast.stmt
+
+    @classmethod
+    def of(cls, function: Any, name: str, what: str) -> Place:
+        """The place of a function; DefinitionError where its text cannot be read."""
+        try:
+            lines, first_line = inspect.getsourcelines(function)
+        except (OSError, TypeError):
+            raise DefinitionError(
+                f"{what} {name}: its source text cannot be read; write it in a file, "
+                "not at a prompt"
+            ) from None
+        filename = inspect.getsourcefile(function) or "<unknown>"
+        indent = len(lines[0]) - len(lines[0].lstrip())
+        node = ast.parse(textwrap.dedent("".join(lines))).body[0]
+        return cls(function, name, filename, first_line, indent, lines, node)
+
+    def fail(self, node: ast.AST, reason: str, hint: str) -> NoReturn:
+        """CompileError at `node`, with what is wrong and the nearest thing that works."""
+        line = getattr(node, "lineno", 1)
+        shown = self.lines[line - 1]
+        # ast counts bytes of UTF-8; a caret counts characters.
+        dedented = shown[self.indent :].encode()
+        before = dedented[: getattr(node, "col_offset", 0)].decode(errors="ignore")
+        raise CompileError(
+            reason,
+            filename=self.filename,
+            line=self.first_line + line - 1,
+            column=self.indent + len(before) + 1,
+            source=shown,
+            hint=hint,
+        )
+
+
+class Captured:
+    """What a function takes from its module: constants, frozen when it is compiled (R2)."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        function = place.target
+        self.globals: dict[str, Any] = dict(function.__globals__)
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        for free, cell in cells:
+            try:
+                self.globals[free] = cell.cell_contents
+            except ValueError:  # not bound yet: using it is refused as an unknown name
+                continue
+
+    def constant(self, node: ast.AST, value: Any, expect: Type | None, *, converts: bool) -> Const:
+        """A literal or a captured constant as a value of the language; an int where a float is
+        expected becomes one if it `converts`."""
+        if value is None:
+            return Const(None, expect.or_none() if expect else NONE)
+        if isinstance(value, enum.Enum):
+            value = self._member(node, value)
+        type_ = _CONSTANTS.get(type(value))
+        if type_ is None:
+            shown = type(value).__name__
+            self.place.fail(
+                node,
+                f"a {shown} is no feature value",
+                "use bool, int, float, str, bytes, datetime, date or timedelta",
+            )
+        if type_ == INT and not INT_MIN <= value <= INT_MAX:
+            self.place.fail(node, "an int outside int64", "write it as a float, as in 1e19")
+        if type_ == TIMEDELTA and not MIN_SPAN <= value <= MAX_SPAN:
+            hint = "at most 106_751_991 days, some 292,000 years"
+            self.place.fail(node, "a timedelta outside int64 microseconds", hint)
+        as_float = expect is not None and expect.base == FLOAT and converts
+        if type_ == INT and as_float and abs(value) <= 2**53:
+            return Const(float(value), FLOAT)
+        if type_ == STR and any("\ud800" <= c <= "\udfff" for c in value):
+            self.place.fail(node, "a lone surrogate in a str", "write the whole character")
+        if type_ == DATETIME:
+            if value.tzinfo is None:
+                self.place.fail(node, "a datetime without a zone", "write tzinfo=timezone.utc")
+            if value.tzinfo is not dt.UTC:
+                # Its fields are local time; as an instant they would be others.
+                self.place.fail(
+                    node, "a constant datetime outside UTC", "write it with timezone.utc"
+                )
+        return Const(value, type_)
+
+    def _member(self, node: ast.AST, value: enum.Enum) -> Any:
+        """The str or int that a member of an enumeration is."""
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, int):
+            return int(value)
+        name = f"{type(value).__name__}.{value.name}"
+        self.place.fail(node, f"{name} is no str and no int", f"write {name}.value, or a StrEnum")
+
+    def named(self, node: ast.AST, name: str) -> Any:
+        """A captured value, MISSING where there is none; refused where it may still change."""
+        value = self.globals.get(name, MISSING)
+        if value is MISSING or callable(value) or isinstance(value, pytypes.ModuleType):
+            return value
+        if changes := self._changed(name):
+            self.place.fail(
+                node,
+                f"{name} is changed in {changes}: a feature may not change behind its version",
+                "bind it once, at the top of the module",
+            )
+        return value
+
+    def _changed(self, name: str) -> str | None:
+        """The function of this module that rebinds or mutates a global, if one does."""
+        return _changes(self.place.filename).get(name)
+
+    def static(self, node: ast.AST | None, env: Env) -> Any:
+        """The value of an expression of constants alone, MISSING where it is not one."""
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                if name in env:
+                    local = env[name]
+                    return local.value if isinstance(local, Const) else MISSING
+                return self.named(node, name)
+            case ast.Attribute(value=inner, attr=attribute):
+                value = self.static(inner, env)
+                if isinstance(value, pytypes.ModuleType) or _holds_constants(value):
+                    return getattr(value, attribute, MISSING)
+                if isinstance(value, enum.Enum) and attribute in ("value", "name"):
+                    return getattr(value, attribute)
+                return MISSING
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                value = self.static(operand, env)
+                return -value if isinstance(value, (int, float)) else MISSING
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                a, b = self.static(left, env), self.static(right, env)
+                if type(a) is int and type(b) is int and (b or not isinstance(op, ast.FloorDiv)):
+                    return _ARITHMETIC[type(op)](a, b)
+                return MISSING
+            case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
+                values = [self.static(e, env) for e in elements]
+                return MISSING if any(v is MISSING for v in values) else tuple(values)
+            case ast.Dict(keys=keys, values=entries):
+                pairs = [
+                    (self.static(k, env), self.static(v, env))
+                    for k, v in zip(keys, entries, strict=True)
+                ]
+                return MISSING if any(MISSING in p for p in pairs) else dict(pairs)
+            case ast.Call(func=function, args=arguments, keywords=keywords):
+                return self._built(node, function, arguments, keywords, env)
+            case _:
+                return MISSING
+
+    def _built(
+        self,
+        node: ast.AST,
+        function: ast.expr,
+        arguments: list[ast.expr],
+        keywords: list[ast.keyword],
+        env: Env,
+    ) -> Any:
+        """`timedelta(days=1)` and the like, of constants."""
+        named_alone = isinstance(function, (ast.Name, ast.Attribute))
+        builder: Any = self.static(function, env) if named_alone else MISSING
+        frozen = isinstance(function, ast.Name) and function.id == "frozenset"
+        if frozen and builder is MISSING and len(arguments) == 1:
+            values = self.static(arguments[0], env)
+            return frozenset(values) if isinstance(values, (tuple, frozenset)) else MISSING
+        if builder not in _BUILDERS and not _is_zone(builder):
+            return MISSING
+        given = [self.static(a, env) for a in arguments]
+        named = {k.arg or "**": self.static(k.value, env) for k in keywords}
+        if any(v is MISSING for v in (*given, *named.values())):
+            return MISSING
+        try:
+            return builder(*given, **named)
+        except (TypeError, ValueError, OverflowError, KeyError) as error:
+            self.place.fail(node, f"this raises {type(error).__name__}: {error}", "correct it")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What `re.search(pattern, text)` gives: its method, its pattern and its text."""
+
+    method: str
+    pattern: str
+    text: Expr
+    type: Type = MATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Zoned:
+    """What `t.astimezone(ZoneInfo(name))` gives: local time, whose fields are asked for."""
+
+    instant: Expr
+    zone: str
+
+
+@dataclass(slots=True)
+class Exits:
+    """The locals at each break and continue of a loop's body."""
+
+    breaks: list[Env] = field(default_factory=list)
+    continues: list[Env] = field(default_factory=list)
+
+
+Inlined = dict[Any, Function]
+"""The functions that were called, by what they are and what they were given."""
+
+
+@dataclass(slots=True)
+class Parsing:
+    """One function on its way to IR: its text, its module's names, and what is known of it so far.
+
+    `stack` are the functions whose calls led here, itself the last; `given` are parameters that
+    receive an int for a declared float; `chosen` is the field that is wanted of several results.
+    """
+
+    place: Place
+    captured: Captured
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+    stack: tuple[Any, ...]
+    inlined: Inlined
+    top: bool
+    chosen: str | None = None
+    given: dict[str, Type] = field(default_factory=dict)
+    returns: Type = NONE
+    fields: dict[str, Type] | None = None
+    exits: list[Exits] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
+    assigned: dict[str, list[Expr]] = field(default_factory=dict)
+    """All that each local was ever given."""
+    matches: dict[str, Match] = field(default_factory=dict)
+    zoned: dict[str, Zoned] = field(default_factory=dict)
+    converts: bool = True
+    """Whether a declared float makes one of an int: a result's does, and a local's list does not,
+    in which Python keeps the int."""
+    in_comprehension: int = 0
+    fresh: int = 0
+    walruses: bool = False
+
+    def fail(self, node: ast.AST, reason: str, hint: str) -> NoReturn:
+        """CompileError at `node`, with what is wrong and the nearest thing that works."""
+        self.place.fail(node, reason, hint)
+
+    def static(self, node: ast.AST | None, env: Env) -> Any:
+        """The value of an expression of constants alone, MISSING where it is not one."""
+        return self.captured.static(node, env)
+
+    def constant(self, node: ast.AST, value: Any, expect: Type | None = None) -> Const:
+        """A literal or a captured constant as a value of the language."""
+        return self.captured.constant(node, value, expect, converts=self.converts)
+
+    def is_builtin(self, name: str, env: Env) -> bool:
+        """Whether a name still means what Python gives it."""
+        return name not in env and name not in self.captured.globals
+
+    def new_name(self, type_: Type) -> Name:
+        """A name that no user's can be."""
+        self.fresh += 1
+        return Name(f".{self.fresh}", type_)
+
+    def forget(self, node: ast.AST, env: Env) -> None:
+        """Take out of `env` what a walrus in `node` binds only where a test says so: Python may
+        read what the name held before, or what it was bound to."""
+        for part in ast.walk(node) if self.walruses else ():
+            match part:
+                case ast.IfExp(body=body, orelse=orelse):
+                    seldom = [body, orelse]
+                case ast.BoolOp(values=[_, *seldom]) | ast.Compare(comparators=[_, *seldom]):
+                    pass
+                case _:
+                    continue
+            for inner in (n for one in seldom for n in ast.walk(one)):
+                if isinstance(inner, ast.NamedExpr):
+                    env.pop(inner.target.id, None)
+
+
+def begin(
+    function: Any,
+    name: str,
+    *,
+    field: str | None = None,
+    stack: tuple[Any, ...] | None = None,
+    inlined: Inlined | None = None,
+    given: dict[str, Type] | None = None,
+) -> Parsing:
+    """The context of a function of which nothing is parsed yet; `stack` is None of a feature, and
+    of a helper the functions whose calls led to it. DefinitionError where its text cannot be read.
+    """
+    place = Place.of(function, name, "@feature" if stack is None else "the helper")
+    node = place.node
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        place.fail(node, f"{name} is no def", "write it as a def with typed parameters")
+    return Parsing(
+        place=place,
+        captured=Captured(place),
+        node=node,
+        stack=(*(stack or ()), function),
+        inlined={} if inlined is None else inlined,
+        top=stack is None,
+        chosen=field,
+        given=given or {},
+        walruses=any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)),
+    )
+
+
+def join(a: Env, b: Env) -> Env:
+    """What holds whichever of two ways was taken."""
+    out: Env = {}
+    for name, local in a.items():
+        other = b.get(name)
+        if other is None:
+            continue
+        if isinstance(local, Name) and isinstance(other, Name) and local.name == other.name:
+            if local.type.base == other.type.base:
+                out[name] = local if local.type.optional else Name(local.name, other.type)
+        elif local is other:
+            out[name] = local
+    return out
+
+
+def narrowed(env: Env, name: str) -> Env:
+    """The locals where `name` is not None."""
+    local = env[name]
+    if isinstance(local, Const):
+        return dict(env)
+    return {**env, name: Name(local.name, local.type.base)}
+
+
+def is_function(value: Any) -> bool:
+    """Whether a captured value is code and no constant."""
+    return isinstance(value, (Transform, pytypes.ModuleType, type)) or callable(value)
+
+
+def _holds_constants(value: Any) -> bool:
+    return isinstance(value, type) and (
+        issubclass(value, enum.Enum) or value in (dt.datetime, dt.date, dt.timezone, dt.timedelta)
+    )
+
+
+def _is_zone(value: Any) -> bool:
+    return isinstance(value, type) and value.__name__ == "ZoneInfo"
+
+
+_read: dict[str, dict[str, str]] = {}
+
+
+def _changes(filename: str) -> dict[str, str]:
+    """The globals of a file that its functions rebind or mutate, each with such a function."""
+    text = "".join(linecache.getlines(filename))
+    key = f"{filename}\0{text}"
+    if key in _read:
+        return _read[key]
+    if len(_read) > 8:  # modules are compiled one after the other, with their helpers' modules
+        _read.clear()
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        tree = ast.Module([], [])
+    found: dict[str, str] = {}
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        rebound = {n for g in nodes if isinstance(g, ast.Global) for n in g.names}
+        own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        own |= {a.arg for a in nodes if isinstance(a, ast.arg)}
+        mutated = {name for n in nodes if (name := _mutated(n)) is not None} - own
+        for name in rebound | mutated:
+            found[name] = f"{function.name}()"
+    _read[key] = found
+    return found
+
+
+def _mutated(node: ast.AST) -> str | None:
+    match node:
+        case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+            return name
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+            return name if method in _MUTATORS else None
+        case _:
+            return None

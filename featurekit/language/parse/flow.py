@@ -1,0 +1,65 @@
+"""Turns branches into one statement, and what is known on each into what holds where they meet."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from featurekit.core.types import FLOAT, INT, NONE
+from featurekit.language.ir import Assign, Const, Expr, If, Name, Statement
+from featurekit.language.parse.context import Env, Parsing, join
+from featurekit.language.parse.handlers import Flow, Made
+
+
+def fork(
+    p: Parsing,
+    at: ast.AST,
+    test: Expr,
+    then: Callable[[], tuple[tuple[Statement, ...], Flow]],
+    orelse: Callable[[], tuple[tuple[Statement, ...], Flow]],
+) -> Made:
+    """Two ways, and what holds where they meet."""
+    then_made, then_flow = then()
+    other_made, other_flow = orelse()
+    made: list[Statement] = [If(test, then_made, other_made)]
+    if then_flow.env is None or other_flow.env is None:
+        return made, Flow(other_flow.env if then_flow.env is None else then_flow.env)
+    return made, Flow(meet(p, at, then_flow.env, other_flow.env, "one path", "the other"))
+
+
+def meet(p: Parsing, at: ast.AST, a: Env, b: Env, here: str, there: str) -> Env:
+    """`join`, refusing a name with two types."""
+    for name, local in a.items():
+        other = b.get(name)
+        if other is None or local.type.base == other.type.base:
+            continue
+        numbers = {local.type.base, other.type.base} == {INT, FLOAT}
+        p.fail(
+            at,
+            f"{name} is {local.type} on {here} and {other.type} on {there}",
+            "give it one type on both paths" + (", as in 0.0 for 0" if numbers else ""),
+        )
+    return join(a, b)
+
+
+def assign(p: Parsing, node: ast.stmt, name: str, made: Expr, env: Env) -> Made:
+    if made.type == NONE and name in env:
+        made = Const(None, env[name].type.or_none())
+    if made.type == NONE:
+        p.fail(
+            node,
+            f"{name} would be None and nothing else",
+            f"declare what it may become, as in {name}: float | None = None",
+        )
+    p.assigned.setdefault(name, []).append(made)
+    return [Assign(name, made)], Flow({**env, name: Name(name, made.type)})
+
+
+def kept(p: Parsing, value: Expr, out: list[Statement]) -> Name | Const:
+    """`value` under a name, evaluated here."""
+    if isinstance(value, Const):
+        return value
+    name = p.new_name(value.type)
+    p.assigned.setdefault(name.name, []).append(value)
+    out.append(Assign(name.name, value))
+    return name

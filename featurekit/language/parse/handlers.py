@@ -1,0 +1,158 @@
+"""Turns a node of Python's syntax into IR by the handler that is registered for its class.
+
+A new piece of syntax is one function with one decorator, as a new operator is one row. The modules
+beside this one register their handlers when the package is imported; what they need of each other's
+syntax they reach through here, so that none imports another in a circle.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from featurekit.core.types import Type
+from featurekit.language.ir import Assign, Expr, Name, Statement
+from featurekit.language.parse.context import Env, Parsing
+
+
+@dataclass(slots=True)
+class Flow:
+    """Where control may be after statements: `env` is None where it never comes."""
+
+    env: Env | None
+
+
+Made = tuple[list[Statement], Flow]
+"""What a statement becomes, and what is known behind it."""
+
+Expressions = Callable[[Parsing, Any, Env, Type | None], Expr]
+Tests = Callable[[Parsing, Any, Env], "tuple[Expr, Env, Env] | None"]
+Lists = Callable[[Parsing, Any, Env, Type | None], "Expr | None"]
+Statements = Callable[[Parsing, Any, Env], Made]
+Builtins = Callable[[Parsing, ast.Call, Env, Type | None], "Expr | None"]
+
+EXPRESSIONS: dict[type[ast.expr], Expressions] = {}
+"""A node as a value; the last argument is the type that the declared result receives."""
+
+TESTS: dict[type[ast.expr], Tests] = {}
+"""A node as a test: a bool, and the locals where it is true and where it is false. None where it is
+the truth of its value, as a node without a handler is."""
+
+LISTS: dict[type[ast.expr], Lists] = {}
+"""A node where a list is read; None where it is read as any value, as a node without a handler is.
+The last argument is the type of the elements, where it is known."""
+
+STATEMENTS: dict[type[ast.stmt], Statements] = {}
+"""A node as statements, and what is known behind them."""
+
+BUILTINS: dict[str, Builtins] = {}
+"""A call of a builtin by its name; None where it is the operator of that name, as it is of a name
+without a handler."""
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+def handles(table: dict[Any, Any], *keys: Any) -> Callable[[_Handler], _Handler]:
+    """Register a function in a table; a key has one handler."""
+
+    def register(handler: _Handler) -> _Handler:
+        for key in keys:
+            if key in table:
+                raise ValueError(f"two handlers for {key}")
+            table[key] = handler
+        return handler
+
+    return register
+
+
+def expression(p: Parsing, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
+    """The typed value of `node`; `expect`, where the declared result receives it."""
+    if not p.converts and expect is not None and expect.item is None:
+        expect = None
+    handler = EXPRESSIONS.get(type(node))
+    if handler is None:
+        refuse(p, node, f"a {type(node).__name__.lower()}", "write it otherwise")
+    return handler(p, node, env, expect)
+
+
+def unconverted(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
+    """A value for a name of a declared type: what it holds stays as Python has it, and only an
+    empty list learns its type."""
+    held, p.converts = p.converts, False
+    try:
+        return expression(p, node, env, wanted if wanted.item is not None else None)
+    finally:
+        p.converts = held
+
+
+def block(p: Parsing, statements: list[ast.stmt], env: Env) -> tuple[tuple[Statement, ...], Flow]:
+    """Statements from top to bottom."""
+    out: list[Statement] = []
+    flow = Flow(dict(env))
+    for node in statements:
+        if flow.env is None:
+            break  # Python never reaches it
+        out += _settled(flow.env)
+        handler = STATEMENTS.get(type(node))
+        if handler is None:
+            what = type(node).__name__.lower()
+            refuse(p, node, what, "use assignments, if, for, match and return")
+        made, flow = handler(p, node, flow.env)
+        out += made
+    if flow.env is not None:
+        out += _settled(flow.env)
+    return tuple(out), flow
+
+
+def _settled(env: Env) -> list[Statement]:
+    """Assignments after which what walruses bound goes by the names that were written, so that one
+    way and another agree on them where they meet."""
+    out: list[Statement] = []
+    for name, local in env.items():
+        if not isinstance(local, Name) or local.type.name in ("match", "zoned"):
+            continue
+        if local.name.startswith(".") and not name.startswith("."):
+            out.append(Assign(name, local))
+            env[name] = Name(name, local.type)
+    return out
+
+
+def refuse(p: Parsing, node: ast.expr | ast.stmt, what: str, hint: str) -> NoReturn:
+    """CompileError for a node without a handler; `what` and `hint` where no text is its own."""
+    what, hint = _REFUSED.get(type(node), (what, hint))
+    p.fail(node, f"{what} is not in the language of features", hint)
+
+
+_REFUSED: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Lambda: ("a lambda", "write a def at the top of the module, or the expression itself"),
+    ast.Dict: ("a dict", "use a constant dict as a look-up table: TABLE[key], TABLE.get(key, 0.0)"),
+    ast.Set: ("a set", "write x in (a, b, c)"),
+    ast.SetComp: ("a set comprehension", "write a list comprehension, or x in (a, b, c)"),
+    ast.DictComp: ("a dict comprehension", "use a constant dict as a look-up table"),
+    ast.Tuple: ("a tuple as a value", "unpack it into names, or return a list"),
+    ast.Await: ("await", "a feature computes from its parameters alone"),
+    ast.Yield: ("yield", "return a list"),
+    ast.YieldFrom: ("yield", "return a list"),
+    ast.Starred: ("a starred expression", "write the elements out"),
+    ast.Slice: ("a slice by itself", "write values[a:b]"),
+    ast.While: ("while", "a while may never end: write `for _ in range(12):` with a break"),
+    ast.AsyncFor: ("async for", "write a plain for"),
+    ast.Try: (
+        "try",
+        "an error is a state of its own (R3): test first, as in `if d == 0: return None`",
+    ),
+    ast.TryStar: ("try", "test for the error first"),
+    ast.With: ("with", "a feature computes from its parameters alone"),
+    ast.FunctionDef: (
+        "a def inside a feature",
+        "write it at the top of the module; calls of it are inlined",
+    ),
+    ast.ClassDef: ("a class inside a feature", "write it at the top of the module"),
+    ast.Import: ("import inside a feature", "import at the top of the module"),
+    ast.ImportFrom: ("import inside a feature", "import at the top of the module"),
+    ast.Global: ("global", "a feature computes from its parameters and constants alone"),
+    ast.Nonlocal: ("nonlocal", "a feature computes from its parameters and constants alone"),
+    ast.Delete: ("del", "leave it out"),
+}

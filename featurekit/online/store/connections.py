@@ -1,0 +1,255 @@
+"""Takes connections that redis-py has made, keeps them between uses, and asks Redis over them.
+
+What a client of redis-py does around a command takes as long as the round trip itself: it takes a
+connection from its pool, asks the socket whether something waits, counts, and gives the connection
+back. So connections are kept between uses, and replies are read from the socket by hiredis. What
+the connections are (their addresses, passwords, timeouts and errors) is redis-py's, and so is a
+reply to MGET that is not plain (an error, a message that was pushed): the connection is closed, and
+the client asks again. A connection whose socket is not to be found is read by redis-py.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+from redis.connection import DefaultParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
+
+from featurekit.online.store.replies import NotPlain, Values, mget, receiver
+
+_CHUNK = 65_536
+_LOST = (RedisConnectionError, ConnectionError)
+_CLOSED = "Connection closed by server."
+_MORE = object()
+_error_of: Callable[[str], RedisError] = DefaultParser.parse_error
+
+
+# --- commands that are sent together, and their replies -------------------------------------------
+
+
+def send(connection: Any, commands: Sequence[bytes]) -> None:
+    """Send commands together; `received` reads their replies."""
+    connection.send_packed_command([b"".join(commands)], check_health=False)
+
+
+def incoming(connection: Any, n: int) -> Iterator[Any]:
+    """The next `n` replies, each as soon as it is there. A status is bytes, an error within a reply
+    is an object of redis-py's, and an error in the place of a reply is raised."""
+    source = getattr(connection, "_sock", None)
+    if source is None:  # a redis-py that keeps its socket elsewhere reads from it itself
+        for _ in range(n):
+            yield connection.read_response(disable_decoding=True)
+        return
+    parser = hiredis.Reader(
+        protocolError=InvalidResponse, replyError=_error_of, notEnoughData=_MORE
+    )
+    unasked = False
+    while n:
+        reply = parser.gets()
+        if reply is _MORE:
+            parser.feed(_bytes_of(source))
+        elif isinstance(reply, hiredis.PushNotification):
+            unasked = True
+        elif isinstance(reply, RedisError):
+            raise reply
+        else:
+            n -= 1
+            if not n and (unasked or parser.has_data()):
+                connection.mark_for_reconnect()  # redis-py knows what to do about such a message
+            yield reply
+
+
+def received(connection: Any, n: int) -> list[Any]:
+    """The next `n` replies, when all are there; see `incoming`."""
+    return list(incoming(connection, n))
+
+
+def asked(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    """The replies to commands that are sent together; see `received`."""
+    send(connection, commands)
+    return received(connection, len(commands))
+
+
+def _bytes_of(source: Any) -> bytes:
+    data: bytes = source.recv(_CHUNK)
+    if not data:
+        raise RedisConnectionError(_CLOSED)
+    return data
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+def lives(connection: Any) -> bool:
+    """Whether an idle connection is open and has nothing to read, not even its end."""
+    source = getattr(connection, "_sock", None)
+    if source is None:
+        return False
+    looked = select.poll()
+    looked.register(source, select.POLLIN)
+    return not looked.poll(0)
+
+
+class _Idle:
+    """The connections of one client that nobody uses at the moment. A forked process leaves those
+    of its parent alone."""
+
+    def __init__(self) -> None:
+        self._kept: list[Any] = []
+        self._pid = os.getpid()
+
+    def take(self) -> Any:
+        """The one that was used last; None where there is none."""
+        if self._pid != os.getpid():
+            self._kept, self._pid = [], os.getpid()
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
+
+    def keep(self, connection: Any) -> None:
+        """Keep a connection of which every reply was read."""
+        self._kept.append(connection)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Take all."""
+        return iter(self.take, None)
+
+
+class Connections:
+    """The connections of a client, for threads: as many are kept as were ever used at once."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.pool = client, client.connection_pool
+        self.idle = _Idle()
+
+    def take(self) -> Any:
+        """A connection that lives and that no one else uses, to be given back or dropped."""
+        connection = self.idle.take()
+        if connection is not None:
+            if lives(connection):
+                return connection
+            self.pool.release(connection)  # which sees to what became of it
+        return self.pool.get_connection()
+
+    def give(self, connection: Any) -> None:
+        """Keep a connection of which every reply was read."""
+        if connection.should_reconnect():
+            self.pool.release(connection)
+        else:
+            self.idle.keep(connection)
+
+    def drop(self, connection: Any) -> None:
+        """Close a connection: what was not read would be taken for the next reply."""
+        connection.disconnect()
+        self.pool.release(connection)
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        """A connection for commands of which every reply is read within; it is closed where
+        something else happens."""
+        connection = self.take()
+        try:
+            yield connection
+        except BaseException:
+            self.drop(connection)
+            raise
+        self.give(connection)
+
+    def mget(self, keys: Sequence[bytes]) -> Values:
+        """The values of `keys`. Errors are redis-py's, or OSError."""
+        try:
+            connection = self.idle.take()
+            if connection is None:
+                return self._mget(self.pool.get_connection(), keys)
+            try:
+                return self._mget(connection, keys)
+            except _LOST:
+                # Whether it lives was not asked first, since to read twice does no harm.
+                return self._mget(self.pool.get_connection(), keys)
+        except NotPlain:
+            found: Values = self.client.mget(list(keys))
+            return found
+
+    def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+        try:
+            connection.send_packed_command([mget(keys)])
+            source = getattr(connection, "_sock", None)
+            receive = receiver(keys)
+            found: Values | None = None
+            if source is None:
+                (found,) = received(connection, 1)
+            while found is None:
+                found = receive(_bytes_of(source))
+        except BaseException:
+            self.drop(connection)
+            raise
+        self.give(connection)
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self.idle:
+            self.drop(connection)
+        self.client.close()
+
+
+class AsyncConnections:
+    """As `Connections`, for the tasks of one event loop, which only read."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.pool = client, client.connection_pool
+        self.idle = _Idle()
+
+    async def mget(self, keys: Sequence[bytes]) -> Values:
+        """As `Connections.mget`."""
+        try:
+            connection = self.idle.take()
+            if connection is None:
+                return await self._mget(await self.pool.get_connection(), keys)
+            try:
+                return await self._mget(connection, keys)
+            except _LOST:
+                return await self._mget(await self.pool.get_connection(), keys)
+        except NotPlain:
+            found: Values = await self.client.mget(list(keys))
+            return found
+
+    async def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+        import asyncio
+
+        try:
+            reader = getattr(connection, "_reader", None)
+            writer = getattr(connection, "_writer", None)
+            if reader is None or writer is None:
+                raise NotPlain
+            receive, found = receiver(keys), None
+            async with asyncio.timeout(connection.socket_timeout):
+                writer.write(mget(keys))
+                await writer.drain()
+                while found is None:
+                    data = await reader.read(_CHUNK)
+                    if not data:
+                        raise RedisConnectionError(_CLOSED)
+                    found = receive(data)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            await self.pool.release(connection)
+            raise
+        if connection.should_reconnect():
+            await self.pool.release(connection)
+        else:
+            self.idle.keep(connection)
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for connection in self.idle:
+            await self.pool.release(connection)
+        await self.client.aclose()
