@@ -37,7 +37,7 @@ from featurekit.aggregates import (
     ValueCounts,
     Variance,
 )
-from featurekit.aggregates.base import AggregateSql, Column
+from featurekit.aggregates.sql import AggregateSql, InputColumn
 from featurekit.core.types import FLOAT, Type
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureView
@@ -70,7 +70,7 @@ class InexactSum(Aggregate):
     def over(self, values: Any, item: Type | None) -> None:
         return None
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         return AggregateSql((f"sum({column.sql}) FILTER ({keep})",), "{0}")
 

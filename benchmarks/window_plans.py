@@ -68,9 +68,9 @@ def fill(con: Any, labels: int, events: int, skew: float, late: str) -> float:
 
 def ours(con: Any, plan: View, *, crowded: bool | None, prompt: bool) -> str:
     """A plan from statistics to the last row; a hash of the answers. `crowded` None: chosen."""
-    decide = window_plans._crowded
+    decide = window_plans._is_crowded_sql
     if crowded is not None:
-        window_plans._crowded = lambda *_: "TRUE" if crowded else "FALSE"
+        window_plans._is_crowded_sql = lambda *_: "TRUE" if crowded else "FALSE"
     try:
         made = make_windows(
             con, plan, EventRows("events", prompt), "labels", statuses=False, name="chosen"
@@ -79,7 +79,7 @@ def ours(con: Any, plan: View, *, crowded: bool | None, prompt: bool) -> str:
         answers = f"SELECT sum(hash(__rid, {shown})) FROM {made.sql}"
         return str(con.execute(answers).fetchall()[0][0])
     finally:
-        window_plans._crowded = decide
+        window_plans._is_crowded_sql = decide
         con.execute("DROP TABLE IF EXISTS chosen")
 
 

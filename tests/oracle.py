@@ -327,23 +327,32 @@ def _bucket(value: float) -> float:
 
 
 def _hyperloglog(values: list[Any]) -> int:
-    """4,096 registers, 52 bits of MD5, and the estimate as a series (Ertl 2017, equation 37)."""
     registers = [0] * 4096
     for value in values:
-        kind, content = bits(value + 0.0 if isinstance(value, float) else value)
-        if kind == "float":
-            shape = "7ff8000000000000" if content == "nan" else content
-            content = int(shape, 16) - (2**64 if int(shape, 16) >= 2**63 else 0)
-        elif kind in ("date", "timedelta"):
-            zero = dt.date(1970, 1, 1) if kind == "date" else dt.timedelta(0)
-            unit = dt.timedelta(days=1) if kind == "date" else dt.timedelta(microseconds=1)
-            content = (content - zero) // unit
-        elif kind == "bool":
-            content = int(content)
-        text = content if isinstance(content, bytes) else str(content).encode()
-        hashed = "".join(f"{byte:08b}" for byte in reversed(hashlib.md5(text).digest()[8:]))
-        where, rest = int(hashed[:12], 2), hashed[12:] + "1"
-        registers[where] = max(registers[where], rest.index("1") + 1)
+        where, rank = _register(value)
+        registers[where] = max(registers[where], rank)
+    return _estimate(registers)
+
+
+def _register(value: Any) -> tuple[int, int]:
+    """The one of 4,096 registers to which a value belongs, and its rank there: 52 bits of MD5."""
+    kind, content = bits(value + 0.0 if isinstance(value, float) else value)
+    if kind == "float":
+        shape = "7ff8000000000000" if content == "nan" else content
+        content = int(shape, 16) - (2**64 if int(shape, 16) >= 2**63 else 0)
+    elif kind in ("date", "timedelta"):
+        zero = dt.date(1970, 1, 1) if kind == "date" else dt.timedelta(0)
+        unit = dt.timedelta(days=1) if kind == "date" else dt.timedelta(microseconds=1)
+        content = (content - zero) // unit
+    elif kind == "bool":
+        content = int(content)
+    text = content if isinstance(content, bytes) else str(content).encode()
+    hashed = "".join(f"{byte:08b}" for byte in reversed(hashlib.md5(text).digest()[8:]))
+    return int(hashed[:12], 2), (hashed[12:] + "1").index("1") + 1
+
+
+def _estimate(registers: list[int]) -> int:
+    """The estimate as a series (Ertl 2017, equation 37)."""
     share = {rank: registers.count(rank) / 4096 for rank in range(54)}
     if share[0] == 1:
         return 0
@@ -366,9 +375,13 @@ def _ranking(values: list[Any]) -> list[tuple[Any, int]]:
                 break
         else:
             found.append([value, 1])
-    found.sort(key=lambda pair: _order(pair[0]))
-    found.sort(key=lambda pair: pair[1], reverse=True)
-    return [(value, count) for value, count in found]
+    return _ranked([(value, count) for value, count in found])
+
+
+def _ranked(pairs: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    """Distinct values and their counts, by count descending, then value."""
+    by_value = sorted(pairs, key=lambda pair: _order(pair[0]))
+    return sorted(by_value, key=lambda pair: pair[1], reverse=True)
 
 
 def _seconds(aggregate: TimeSince, instants: list[int], t: int) -> float | None:

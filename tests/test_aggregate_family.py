@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import itertools
 import math
 import random
 import statistics
@@ -17,6 +18,7 @@ import duckdb
 import oracle
 import pyarrow as pa
 import pytest
+from family import FAMILY, HINTS, PLAIN, W, each, lists, shown
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import bits
@@ -44,10 +46,8 @@ from featurekit.aggregates import (
     ApproxCountDistinct,
     ApproxQuantile,
     Count,
-    CountDistinct,
     First,
     FirstN,
-    Last,
     LastN,
     Max,
     Mean,
@@ -65,17 +65,15 @@ from featurekit.aggregates import (
     spread,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.aggregates.base import Column
+from featurekit.aggregates.hyperloglog import HyperLogLog
+from featurekit.aggregates.quantiles import BucketCounts
+from featurekit.aggregates.sql import InputColumn
+from featurekit.aggregates.sums import sums_of
 from featurekit.core.types import (
     BOOL,
-    BYTES,
-    DATE,
-    DATETIME,
     FLOAT,
     INT,
     STR,
-    TIMEDELTA,
-    Type,
     instant,
 )
 from featurekit.define.compile_service import compile_service
@@ -87,61 +85,12 @@ from featurekit.language import wire as ir
 
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
 ERRED = "an error"
-PLAIN = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
-_HINTS = (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
-HINTS: dict[Type, Any] = dict(zip(PLAIN, _HINTS, strict=True))
-W = {"input": "x", "window": "1d"}
-
-FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
-    (First(**W), PLAIN),
-    (FirstN(**W, n=3), PLAIN),
-    (Last(**W), PLAIN),
-    (LastN(**W, n=1), PLAIN),
-    (LastN(**W, n=3), PLAIN),
-    (Variance(**W), (BOOL, INT, FLOAT)),
-    (Variance(**W, ddof=0), (INT, FLOAT)),
-    (StdDev(**W), (BOOL, INT, FLOAT)),
-    (StdDev(**W, ddof=0), (INT, FLOAT)),
-    (ApproxCountDistinct(**W), PLAIN),
-    (Quantile(**W, q=0.5), (INT, FLOAT)),
-    (Quantile(**W, q=0.9), (INT, FLOAT)),
-    (Quantile(**W, q=0), (FLOAT,)),
-    (Quantile(**W, q=1), (FLOAT,)),
-    (ApproxQuantile(**W, q=0.5), (INT, FLOAT)),
-    (ApproxQuantile(**W, q=0.99), (FLOAT,)),
-    (ValueCounts(**W), PLAIN),
-    (TopK(**W, k=2), PLAIN),
-    (AnyOf(**W), (BOOL,)),
-    (All(**W), (BOOL,)),
-    (Sum(**W), (BOOL, INT, FLOAT)),
-    (Mean(**W), (BOOL, INT, FLOAT)),
-    (Min(**W), PLAIN),
-    (Max(**W), PLAIN),
-    (Count(**W), PLAIN),
-    (CountDistinct(**W), PLAIN),
-]
-EACH = [(one, type_) for one, types in FAMILY for type_ in types]
-
-
-def shown(one: Aggregate) -> str:
-    return type(one).__name__ + "".join(f" {name}={value}" for name, value in one.params)
-
-
-each = pytest.mark.parametrize(
-    ("one", "type_"), EACH, ids=[f"{shown(one)} of {type_}" for one, type_ in EACH]
-)
 
 
 @pytest.fixture(scope="module")
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     with connect() as connection:
         yield connection
-
-
-def lists(type_: Type, most: int = 12) -> st.SearchStrategy[list[Any]]:
-    """Lists of one flavour of values: tame ones, or cancelling ones, or any."""
-    flavours = awkward._flavours(HINTS[type_])
-    return st.sampled_from(flavours).flatmap(lambda f: st.lists(f, max_size=most))
 
 
 def told(compute: Any) -> Any:
@@ -151,44 +100,101 @@ def told(compute: Any) -> Any:
         return ERRED
 
 
-def fold(one: Aggregate, type_: Type, pairs: list[tuple[int, Any]]) -> Any:
-    state = one.state(type_)
-    for order, value in pairs:
-        state.add(value, order)
-    return state
-
-
 # --- laws -----------------------------------------------------------------------------------------
 
 
 @each
 def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
+    """Of inputs, of sums of some beside others, and of values over some in the place of these."""
+
     @settings(max_examples=max(10, EXAMPLES // 4))
-    @given(lists(type_), st.randoms(use_true_random=False), st.integers(1, 5))
-    def check(values, shuffler, groups):
+    @given(lists(type_), st.randoms(use_true_random=False))
+    def check(values, shuffler):
         expected = told(lambda: oracle._finish(one, values))
         assert told(lambda: one.over(values, type_)) == expected
-        pairs = list(enumerate(values))
-        assert told(fold(one, type_, pairs).finish) == expected
-        shuffler.shuffle(pairs)
-        assert told(fold(one, type_, pairs).finish) == expected
-        states = [fold(one, type_, pairs[i::groups]) for i in range(groups)]
-        states.append(one.state(type_))  # the empty one is neutral
-        while len(states) > 1:
-            shuffler.shuffle(states)
-            states[0].merge(states.pop())
-        assert told(states[0].finish) == expected
+        first, last = sorted(shuffler.randint(0, len(values)) for _ in range(2))
+        groups = [values[:first], values[first:last], values[last:]]
+        if one.chooses:
+            chosen = [one.over(group, type_) for group in groups if group]
+            assert told(lambda: one.over(chosen, type_)) == expected
+        if one.ordered:
+            return
+        shuffler.shuffle(groups)
+        if one.adds:
+            beside, *summed = groups
+            early, late = (sums_of(group, type_, one.adds) for group in summed)
+            assert told(lambda: one.over_sums(early + late, beside, type_)) == expected
+        shuffler.shuffle(values)
+        assert told(lambda: one.over(values, type_)) == expected
 
     check()
+
+
+@pytest.mark.parametrize("type_", PLAIN, ids=str)
+def test_a_sketch_of_distinct_values_may_be_made_of_parts(type_):
+    @given(lists(type_), st.randoms(use_true_random=False), st.integers(1, 5))
+    def check(values, shuffler, groups):
+        expected = oracle._hyperloglog(values)
+        shuffler.shuffle(values)
+        sketch = merged(HyperLogLog, values, groups)
+        assert sketch.estimate() == expected
+        assert sketch.ranks == HyperLogLog(values).ranks
+
+    check()
+
+
+def test_a_sketch_of_values_that_share_registers_may_be_made_of_parts():
+    values = list(range(20_000))
+    whole = HyperLogLog(values)
+    for groups in (1, 2, 7):
+        for order in (values, values[::-1]):
+            assert merged(HyperLogLog, order, groups).ranks == whole.ranks
+    assert whole.estimate() == oracle._hyperloglog(values)
+
+
+@given(lists(FLOAT), st.randoms(use_true_random=False), st.integers(1, 5))
+def test_a_sketch_of_quantiles_may_be_made_of_parts(values, shuffler, groups):
+    expected = [told(lambda q=q: oracle._finish(about(q), values)) for q in (0.0, 0.5, 0.99, 1.0)]
+    shuffler.shuffle(values)
+    sketch = merged(BucketCounts, values, groups)
+    assert [told(lambda q=q: sketch.quantile(q)) for q in (0.0, 0.5, 0.99, 1.0)] == expected
+    assert sketch.counts == BucketCounts(values).counts
+
+
+def about(q: float) -> ApproxQuantile:
+    return ApproxQuantile(**W, q=q)
+
+
+def merged(kind: Any, values: list[Any], groups: int) -> Any:
+    """A sketch of the values, by way of one for each of the groups."""
+    sketch = kind()
+    for i in range(groups):
+        sketch.merge(kind(values[i::groups]))
+    return sketch
+
+
+def test_the_table_says_how_each_aggregate_is_computed():
+    """That of the package's docstring."""
+    rows = [line.strip("|").split("|") for line in inspect.getdoc(aggregates).splitlines()
+            if line.startswith("|")][2:]  # fmt: skip
+    said = {name.strip(): [cell.strip() for cell in cells] for name, *cells in rows}
+    assert list(said) == [name for name in aggregates.__all__ if name != "Aggregate"]
+    for one in (*(one for one, _ in FAMILY), TimeSince(**W)):
+        types = {type(o): types for o, types in FAMILY}
+        type_ = types.get(type(one), (INT,))[-1]
+        made = one.sql(InputColumn("e.x", type_, "e.__o"), "TRUE")
+        crowded = "tiled join"
+        if made.terms:
+            crowded = "running sums" if made.terms[0].adds else "running extremes"
+        python = ("sums" if isinstance(one, (Sum, Mean)) else "value") if one.finishers else ""
+        block = "sums" if one.adds else "value" if one.chooses else "inputs"
+        assert said[type(one).__name__] == [crowded, python, block, one.of_run or ""]
 
 
 def test_every_aggregate_of_the_table_is_in_the_family():
     kinds = {type(one) for one, _ in FAMILY} | {TimeSince}
     assert set(BY_NAME.values()) == kinds
-    assert {kind for _, kind in inspect.getmembers(aggregates, inspect.isclass)} == {
-        *kinds,
-        Aggregate,
-    }
+    assert {getattr(aggregates, name) for name in aggregates.__all__} == {*kinds, Aggregate}
 
 
 @pytest.mark.parametrize("since", ["last", "first"])
@@ -196,11 +202,8 @@ def test_every_aggregate_of_the_table_is_in_the_family():
 def test_the_instant_of_a_time_since_needs_no_order(since, ts, shuffler):
     one = TimeSince(window="1d", since=since)
     expected = one.over(ts, None)
-    pairs = [(i, us) for i, us in enumerate(ts)]
-    shuffler.shuffle(pairs)
-    left, right = fold(one, INT, pairs[::2]), fold(one, INT, pairs[1::2])
-    left.merge(right)
-    assert left.finish() == expected
+    shuffler.shuffle(ts)
+    assert one.over(ts, None) == expected
     t = 2**58 + 7
     assert bits(one.as_of(expected, t)) == bits(oracle._seconds(one, ts, t))
 
@@ -250,7 +253,6 @@ def assert_spread(values: list[Any], ddof: int) -> None:
         one = kind("x", window="1d", ddof=ddof)
         wanted = bits(None) if few else told(expected)
         assert told(lambda one=one: one.over(values, type_)) == wanted
-        assert told(fold(one, type_, list(enumerate(values))).finish) == wanted
 
 
 @given(n=st.integers(0, 2**200), m=st.integers(1, 2**200))
@@ -321,13 +323,20 @@ def test_worked_by_hand(one, values, value):
     assert bits(one.over(values, type_)) == bits(value)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations([0.0, -0.0, 0.0])))
+@pytest.mark.parametrize(("kind", "value"), [(Min, -0.0), (Max, 0.0)])
+def test_extremes_tell_the_zeros_apart_in_any_order(kind, value, order):
+    assert bits(kind(**W).over(order, FLOAT)) == bits(value)
+    assert bits(kind(**W).over([*order, NAN], FLOAT)) == bits(NAN)
+
+
 @pytest.mark.parametrize(
     ("one", "empty"),
     [(First, None), (Variance, None), (StdDev, None), (ApproxCountDistinct, 0),
      (ValueCounts, {}), (AnyOf, None), (All, None), (TimeSince, None)],
 )  # fmt: skip
 def test_an_empty_window(one, empty):
-    assert bits(one(**W).over([], BOOL)) == bits(one(**W).state(BOOL).finish()) == bits(empty)
+    assert bits(one(**W).over([], BOOL)) == bits(empty)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +345,7 @@ def test_an_empty_window(one, empty):
      (Quantile(**W, q=0.5), None), (ApproxQuantile(**W, q=0.5), None)],
 )  # fmt: skip
 def test_an_empty_window_of_one_with_parameters(one, empty):
-    assert bits(one.over([], FLOAT)) == bits(one.state(FLOAT).finish()) == bits(empty)
+    assert bits(one.over([], FLOAT)) == bits(empty)
 
 
 # --- sketches -------------------------------------------------------------------------------------
@@ -348,7 +357,7 @@ def test_registers_are_the_same_bits_in_duckdb(con, type_):
     @given(st.lists(awkward.values(HINTS[type_]), min_size=1, max_size=30))
     def check(values):
         con.register("given", pa.table({"x": column(type_, values), "o": range(len(values))}))
-        code = hyperloglog.code_sql(Column("x", type_, "o"))
+        code = hyperloglog.code_sql(InputColumn("x", type_, "o"))
         typed = f"(SELECT x::{type_.duckdb} AS x, o FROM given)"
         found = con.execute(f"SELECT {code} FROM {typed} ORDER BY o").fetchall()
         con.unregister("given")

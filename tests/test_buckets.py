@@ -40,7 +40,7 @@ from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureView
 from featurekit.errors import ConfigError, DataError
 from featurekit.offline import join as point_in_time
-from featurekit.offline.buckets import bucket_of, bucket_sql, buckets_needed, memory_limit
+from featurekit.offline.buckets import bucket_of, bucket_sql, count_buckets, read_memory_limit
 from featurekit.store import FeatureStore
 
 COUNTS = (1, 2, 7, 64)
@@ -222,20 +222,20 @@ def test_what_fits_into_memory_is_one_bucket(con):
     compiled = compile_view(view("v", ONE, late, sums))
     con.execute("CREATE OR REPLACE TEMP TABLE lots AS SELECT 0::BIGINT AS __ts FROM range(1000)")
     con.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT 0::BIGINT AS __t")
-    assert buckets_needed(con, compiled, "lots", "asked") == 1
+    assert count_buckets(con, compiled, "lots", "asked") == 1
 
 
 def test_more_than_the_memory_limit_is_more_buckets_and_only_what_is_in_reach_counts():
     with connect() as own:
         own.execute("SET memory_limit = '64MiB'")
-        assert memory_limit(own) == 2**26
+        assert read_memory_limit(own) == 2**26
         compiled = compile_view(view("v", ONE, late, sums))
         own.execute("CREATE TEMP TABLE lots AS SELECT i AS __ts FROM range(1_000_000) t(i)")
         own.execute("CREATE TEMP TABLE asked AS SELECT 1_000_000::BIGINT AS __t")
-        many = buckets_needed(own, compiled, "lots", "asked")
+        many = count_buckets(own, compiled, "lots", "asked")
         assert 2 < many < 100
         own.execute("UPDATE asked SET __t = 1_000")
-        assert buckets_needed(own, compiled, "lots", "asked") == 1
+        assert count_buckets(own, compiled, "lots", "asked") == 1
 
 
 def test_latest_rows_are_split_where_keys_and_instants_alone_do_not_fit():
@@ -244,18 +244,18 @@ def test_latest_rows_are_split_where_keys_and_instants_alone_do_not_fit():
         compiled = compile_view(view("v", ONE, late, row))
         own.execute("CREATE TEMP TABLE asked AS SELECT 1_000::BIGINT AS __t")
         for rows, buckets in ((1_000_000, 1), (1_677_000, 1), (1_678_000, 2), (10_000_000, 6)):
-            assert buckets_needed(own, compiled, "not read", "asked", rows=rows) == buckets
+            assert count_buckets(own, compiled, "not read", "asked", rows=rows) == buckets
 
 
 def test_the_setting_and_the_argument_say_how_many(make_repo, monkeypatch):
     asked: list[int] = []
-    by_bucket = point_in_time._by_bucket
+    by_bucket = point_in_time._join_by_bucket
 
     def noted(*args: Any, **kw: Any) -> Any:
         asked.append(kw["buckets"])
         return by_bucket(*args, **kw)
 
-    monkeypatch.setattr(point_in_time, "_by_bucket", noted)
+    monkeypatch.setattr(point_in_time, "_join_by_bucket", noted)
     store = repo_with(make_repo, buckets=3, memory_limit="1GB")
     store.get_historical_features(labels(), "service").to_arrow()
     store.get_historical_features(labels(), "service", buckets=5).to_arrow()

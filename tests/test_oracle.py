@@ -8,20 +8,36 @@ from typing import Any
 
 import pytest
 from awkward import SCHEMA, Window, edges, entity_keys, events, instants, windows
-from hypothesis import given
+from family import EACH, W, lists, shown
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from monoids import monoid_of
 from oracle import (
     ERROR,
     NOT_FOUND,
     NULL_VALUE,
     OUTSIDE_MAX_AGE,
     PRESENT,
+    Erred,
+    _finish,
+    _seconds,
     bits,
     request_value,
     value,
 )
 
-from featurekit.aggregates import Aggregate, Count, CountDistinct, Last, Max, Mean, Min, Sum
+from featurekit.aggregates import (
+    Aggregate,
+    Count,
+    CountDistinct,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Sum,
+    TimeSince,
+)
+from featurekit.core.types import INT
 from featurekit.define.definitions import Entity, EventSource, FeatureView
 from featurekit.language.transform import Transform, feature
 
@@ -511,6 +527,48 @@ def test_bits_tell_types_and_zeros_apart(one, other):
 
 def test_bits_hold_every_nan_for_one():
     assert bits(NAN) == bits(-NAN) == bits(INF - INF)
+
+
+# A2
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "type_"),
+    [*EACH, (TimeSince(**W), INT), (TimeSince(**W, since="first"), INT)],
+    ids=lambda x: shown(x) if isinstance(x, Aggregate) else str(x),
+)
+def test_every_aggregate_is_a_commutative_monoid(aggregate, type_):
+    monoid = monoid_of(aggregate)
+
+    @settings(max_examples=max(10, settings().max_examples // 4))
+    @given(lists(type_), st.randoms(use_true_random=False), st.integers(1, 5))
+    def check(values, shuffler, groups):
+        expected = told(lambda: meaning(aggregate, values))
+        pairs = list(enumerate(values))
+        assert told(lambda: monoid.finish(monoid.of(pairs))) == expected
+        shuffler.shuffle(pairs)
+        states = [monoid.of(pairs[i::groups]) for i in range(groups)]
+        states.append(monoid.empty)
+        while len(states) > 1:
+            shuffler.shuffle(states)
+            states.append(monoid.merge(states.pop(), states.pop()))
+        assert told(lambda: monoid.finish(states[0])) == expected
+
+    check()
+
+
+def meaning(aggregate: Aggregate, values: list[Any]) -> Any:
+    """What the oracle says of inputs; of a TimeSince, of instants, as of 0."""
+    if isinstance(aggregate, TimeSince):
+        return _seconds(aggregate, values, 0)
+    return _finish(aggregate, values)
+
+
+def told(compute: Any) -> Any:
+    try:
+        return bits(compute())
+    except Erred:
+        return ERRED
 
 
 # The strategies

@@ -97,7 +97,7 @@ CROWDED = ("TRUE", "FALSE", "e.n % 2 = 0")
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plans, "_crowded", lambda *_: "TRUE")
+    monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_: "TRUE")
 
 
 @pytest.mark.thorough
@@ -159,7 +159,7 @@ def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, latenes
     found = {}
     expected = paths.oracle(questions)
     for crowded in CROWDED:
-        monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+        monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
         found[crowded] = paths.offline(questions)
         assert not paths.shown(questions, expected, found[crowded])
     paths.close()
@@ -220,7 +220,7 @@ def test_running_extremes_know_the_border_of_every_tile(con, monkeypatch, base, 
         paths = Paths(con, service, {of.name: rows})
         expected = paths.oracle(questions)
         for crowded in CROWDED:
-            monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+            monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
             agree(paths, questions, crowded, expected, paths.offline(questions))
         paths.close()
 
@@ -278,7 +278,7 @@ def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypat
         paths = Paths(con, service, rows)
         expected = paths.oracle(questions)
         for crowded, buckets in (*((crowded, 1) for crowded in CROWDED), ("TRUE", 3)):
-            monkeypatch.setattr(window_plans, "_crowded", lambda *_, found=crowded: found)
+            monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
             found = paths.offline(questions, buckets=buckets)
             agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
         filled = paths.by_materialising(questions)

@@ -1,4 +1,39 @@
-"""The window aggregates (rules, "Aggregates over a window"): one class each."""
+"""The window aggregates (rules, "Aggregates over a window"): one class each.
+
+How each is computed, where:
+
+| aggregate           | crowded key      | in Python | block  | run   |
+| ------------------- | ---------------- | --------- | ------ | ----- |
+| All                 | running sums     |           | inputs |       |
+| Any                 | running sums     |           | inputs |       |
+| Count               | running sums     |           | sums   | count |
+| CountDistinct       | tiled join       |           | inputs |       |
+| TopK                | tiled join       |           | inputs |       |
+| ValueCounts         | tiled join       |           | inputs |       |
+| Max                 | running extremes |           | value  | high  |
+| Min                 | running extremes |           | value  | low   |
+| ApproxCountDistinct | tiled join       | value     | inputs |       |
+| First               | tiled join       |           | value  |       |
+| FirstN              | tiled join       |           | inputs |       |
+| Last                | tiled join       |           | value  |       |
+| LastN               | tiled join       |           | inputs |       |
+| ApproxQuantile      | tiled join       |           | inputs |       |
+| Quantile            | tiled join       |           | inputs |       |
+| TimeSince           | tiled join       |           | inputs |       |
+| StdDev              | running sums     | value     | sums   |       |
+| Variance            | running sums     | value     | sums   |       |
+| Mean                | running sums     | sums      | sums   | mean  |
+| Sum                 | running sums     | sums      | sums   | total |
+
+Offline, DuckDB computes `sql` over a join of labels and events. *Crowded key*: by which plan where
+that join is too slow (`offline/window_plans`); doubles that are added as lists go by the tiled
+join. *In Python*: what of it a Python function does, over whole Arrow columns; of sums, those that
+DuckDB cannot round.
+
+Online, `over` computes it from the inputs of the window. *Block*: what stands for a whole block of
+a state that is kept in blocks: its sums in `over_sums`, its value in `over`, or all of its inputs.
+*Run*: the field of `runs_of` that is the value over many doubles.
+"""
 
 from __future__ import annotations
 

@@ -1,128 +1,27 @@
-"""What every aggregate is: a commutative monoid with its result type, its SQL and its None rules.
+"""What every aggregate is: its parameters, its result's type, its value in Python and its SQL.
 
-To add an aggregate, write one class in a module beside this one and name it in
-`aggregates/__init__`: no other module knows the aggregates by name.
+An aggregate is a commutative monoid (A2): neither the order of its inputs nor their grouping leaves
+a trace in its value, but for the order of T6 where it is `ordered`. It keeps no state of its own: a
+path computes its value from the inputs of a window, or from what of them is known already.
+
+To add an aggregate, write one class in a module beside this one, with `result`, `over` and `sql`,
+and name it in `aggregates/__init__`, with its row in the table there: no other module knows the
+aggregates by name. What it means is added to `tests/oracle.py`, and its monoid to
+`tests/monoids.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.exact import FloatColumn
+from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.types import Type
 from featurekit.errors import DefinitionError
-
-AGE_US = "(l.__t - e.__ts)"
-"""The SQL of the microseconds from an event to the label's instant."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """An aggregate's input in DuckDB: the SQL of the column where labels (`l`) and events (`e`) are
-    joined, and how its doubles add.
-
-    `order` is the column that numbers an entity's events by T6.
-    """
-
-    sql: str
-    type: Type
-    order: str
-    floats: FloatColumn | None = None
-
-    @property
-    def name(self) -> str:
-        """The column's name among the events."""
-        return self.sql.rpartition(".")[2]
-
-    def helper(self, suffix: str, sql: str) -> tuple[str, tuple[str, str]]:
-        """A helper column of this one: how `parts` read it, and its entry among `helpers`."""
-        return f"{self.sql}__{suffix}", (f"{self.name}__{suffix}", sql)
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """What a part takes of each event that it keeps: a function of SQL over the event `e`, NULL for
-    nothing.
-
-    Of whole numbers, count and sum over a window are the difference of two running sums (A2); min,
-    max and bool_or of some of its events and of the others make that of all.
-    """
-
-    function: Literal["count", "sum", "min", "max", "bool_or"]
-    sql: str
-
-    @property
-    def adds(self) -> bool:
-        """Whether it is a sum."""
-        return self.function in ("count", "sum")
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateSql:
-    """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
-
-    `value` is of the result type; `error` is a predicate that is never NULL, or None where the
-    aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
-    falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
-    `terms`, where there are any, say what each of `parts` is made of; one that adds may be 0 in the
-    place of NULL over no events, and `value` and `error` make no difference.
-    """
-
-    parts: tuple[str, ...]
-    value: str
-    error: str | None = None
-    helpers: tuple[tuple[str, str], ...] = ()
-    terms: tuple[Term, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Finisher:
-    """A Python function of whole Arrow columns that an aggregate's SQL calls as `name`, where no
-    SQL has the same bits; `takes` and `gives` are DuckDB types."""
-
-    name: str
-    takes: tuple[str, ...]
-    gives: str
-    function: Callable[..., Any]
-
-
-def each_list(column: Any) -> Iterator[list[Any] | None]:
-    """The lists of an Arrow column of lists without nulls inside; None for a NULL."""
-    import pyarrow.compute as pc
-
-    flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    items = flat.flatten().to_numpy(zero_copy_only=False).tolist()
-    at = 0
-    for length in pc.list_value_length(flat).to_pylist():
-        if length is None:
-            yield None
-            continue
-        yield items[at : at + length]
-        at += length
-
-
-class State:
-    """The state of a commutative monoid: a fresh one is `empty`, and the order and grouping of
-    `add` and `merge` leave no trace in what `finish` gives (A2). Mutable, one per window."""
-
-    def add(self, value: Any, order: Any = None) -> None:
-        """Take one input that is not None. `order`, where the aggregate is `ordered`, is what
-        compares the event with others by T6, and equal ones are of equal events; without it, inputs
-        and states must come in that order."""
-        raise NotImplementedError
-
-    def merge(self, other: Any) -> None:
-        """Take all that `other` has taken."""
-        raise NotImplementedError
-
-    def finish(self) -> Any:
-        """The value; ArithmeticError for the third state of R3."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +45,19 @@ class Aggregate:
     offset: Duration | None = None
     windows: Sequence[Duration] = field(default=(), kw_only=True)
 
-    # Whether the result depends on the order of T6, so that states must keep it.
+    # Whether the value depends on the order of T6, so that both paths must keep it.
     ordered: ClassVar[bool] = False
     # Whether rows can be counted without an input.
     counts_rows: ClassVar[bool] = False
     # Whether it is made of the instants of the events, in microseconds, not of its inputs.
     of_instants: ClassVar[bool] = False
-    # The sums of parts of a window that are enough for `over_sums`.
+    # The sums of a part of a window that stand for the part's inputs in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
-    # Whether the value over a part of a window can stand for all of the part's inputs in `over`.
+    # Whether the value over a part of a window stands for the part's inputs in `over`.
     chooses: ClassVar[bool] = False
-    # What of a run of inputs is the value: of rows "count", of doubles any.
+    # The field of `runs_of` that is the value over a run of doubles; of rows, "count" alone is.
     of_run: ClassVar[runs.RunField | None] = None
-    # What its SQL calls.
+    # The Python functions that its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -211,31 +110,27 @@ class Aggregate:
         window is None. DefinitionError for an input that this aggregate does not take."""
         raise NotImplementedError
 
-    def state(self, item: Type | None) -> State:
-        """A fresh state: the monoid's `empty`."""
+    def over(self, values: Sequence[Any], item: Type | None) -> Any:
+        """The value over `values`, inputs of type `item` that are not None, in the order of T6;
+        None where the window's value is None. ArithmeticError for the third state of R3.
+
+        Where it is `of_instants`, `values` are the microseconds of the events instead.
+        """
         raise NotImplementedError
 
-    def over(self, values: Sequence[Any], item: Type | None) -> Any:
-        """The value over `values`, inputs that are not None in the order of T6.
-
-        What `state` gives, by default; an aggregate may have a shorter way to the same bits.
-        """
-        state = self.state(item)
-        for order, value in enumerate(values):
-            state.add(value, order)
-        return state.finish()
-
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
-        """The value over inputs that add up to `sums`, which has what `adds` names, and `values`
-        beside them: what `over` gives over all of them."""
+        """What `over` gives over all of some inputs and `values`; `sums` has of the former what
+        `adds` names. Only an aggregate that names some has it."""
         raise NotImplementedError
 
     def as_of(self, found: Any, t: int) -> Any:
-        """The value as of `t` µs of what `over` found: the same, unless it tells the time."""
+        """The value as of `t` µs, made of what `over` found: the same, unless it tells the time
+        since then."""
         return found
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
-        """The aggregate in DuckDB over the rows where the predicate `keep` holds."""
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
+        """The aggregate in DuckDB over the rows where the predicate `keep` holds; `column` is None
+        where it counts rows."""
         raise NotImplementedError
 
     def refuse(self, item: Type | None, takes: str) -> DefinitionError:
@@ -248,25 +143,8 @@ class Aggregate:
         return DefinitionError(f"{type(self).__name__}({name}=…) is {takes}, found {found!r}")
 
 
-def present(column: Column, keep: str) -> str:
-    """The predicate that a row is kept and its input is neither None nor an error."""
-    return f"{keep} AND {column.sql} IS NOT NULL"
-
-
-def of_terms(
-    terms: Sequence[Term],
-    keep: str,
-    value: str,
-    error: str | None = None,
-    helpers: Sequence[tuple[str, str]] = (),
-) -> AggregateSql:
-    """The aggregate whose parts are of `terms`, over the rows where the predicate `keep` holds."""
-    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
-    return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
-
-
 def plain(kind: Aggregate, item: Type | None) -> Type:
-    """`item`, which is one value and no list."""
+    """`item`, which is one value and no list; DefinitionError where it is none."""
     if item is None or item.item is not None:
         raise kind.refuse(item, "a column or transform of plain values")
     return item

@@ -6,25 +6,9 @@ import typing
 from collections.abc import Sequence
 from typing import ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms
 from featurekit.core.types import BOOL, Type
-
-
-class _BoolState(State):
-    def __init__(self, decisive: bool) -> None:
-        self.decisive = decisive
-        self.value: bool | None = None
-
-    def add(self, value: typing.Any, order: typing.Any = None) -> None:
-        if self.value is not self.decisive:
-            self.value = value
-
-    def merge(self, other: _BoolState) -> None:
-        if other.value is not None:
-            self.add(other.value)
-
-    def finish(self) -> bool | None:
-        return self.value
 
 
 class _OfBools(Aggregate):
@@ -36,15 +20,12 @@ class _OfBools(Aggregate):
             raise self.refuse(item, "bool")
         return BOOL.or_none()
 
-    def state(self, item: Type | None) -> State:
-        return _BoolState(self.decisive)
-
     def over(self, values: Sequence[typing.Any], item: Type | None) -> bool | None:
         if not values:
             return None
         return any(values) if self.decisive else all(values)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         decided = column.sql if self.decisive else f"NOT {column.sql}"
         terms = [

@@ -9,32 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.base import (
-    Aggregate,
-    AggregateSql,
-    Column,
-    State,
-    Term,
-    of_terms,
-    plain,
-    present,
-)
+from featurekit.aggregates.base import Aggregate, plain
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms, present
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
-
-
-class _CountState(State):
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.count += 1
-
-    def merge(self, other: _CountState) -> None:
-        self.count += other.count
-
-    def finish(self) -> int:
-        return self.count
 
 
 class Count(Aggregate):
@@ -48,16 +26,13 @@ class Count(Aggregate):
     def result(self, item: Type | None) -> Type:
         return INT
 
-    def state(self, item: Type | None) -> State:
-        return _CountState()
-
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(values)
 
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> int:
         return sums.number + len(values)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         counted = Term("count", "1" if column is None else column.sql)
         return of_terms([counted], keep, "coalesce({0}, 0)")
 
@@ -70,24 +45,10 @@ def one_value(value: Any) -> Any:
     return value
 
 
-def one_value_sql(column: Column) -> str:
+def one_value_sql(column: InputColumn) -> str:
     """`one_value` over the event's own column; a source's NaNs are one already (S1)."""
     x = column.name
     return f"CASE WHEN {x} = 0 THEN 0.0::DOUBLE ELSE {x} END" if column.type == FLOAT else x
-
-
-class _DistinctState(State):
-    def __init__(self) -> None:
-        self.seen: set[Any] = set()
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.seen.add(one_value(value))
-
-    def merge(self, other: _DistinctState) -> None:
-        self.seen |= other.seen
-
-    def finish(self) -> int:
-        return len(self.seen)
 
 
 class CountDistinct(Aggregate):
@@ -99,40 +60,14 @@ class CountDistinct(Aggregate):
         plain(self, item)
         return INT
 
-    def state(self, item: Type | None) -> State:
-        return _DistinctState()
-
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(set(map(one_value, values) if item == FLOAT else values))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         # DuckDB, too, counts -0.0 and 0.0 as one and all NaNs as one.
         part = f"count(DISTINCT {column.sql}) FILTER ({keep})"
         return AggregateSql((part,), "coalesce({0}, 0)")
-
-
-class _ValuesState(State):
-    def __init__(self) -> None:
-        self.counts: Counter[Any] = Counter()
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.counts[one_value(value)] += 1
-
-    def merge(self, other: _ValuesState) -> None:
-        self.counts.update(other.counts)
-
-    def finish(self) -> Any:
-        return _ranked(self.counts)
-
-
-class _TopState(_ValuesState):
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-
-    def finish(self) -> Any:
-        return list(_ranked(self.counts))[: self.k]
 
 
 def _ranked(counts: Counter[Any]) -> dict[Any, int]:
@@ -150,7 +85,7 @@ def _counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
     return Counter(map(one_value, values) if item == FLOAT else values)
 
 
-def _entries_sql(column: Column, keep: str) -> AggregateSql:
+def _entries_sql(column: InputColumn, keep: str) -> AggregateSql:
     """One part: the list of {n: -count, v: value} in rank, NULL where the window is empty."""
     one, helper = column.helper("one", one_value_sql(column))
     counted = f"map_entries(histogram({one}) FILTER ({present(column, keep)}))"
@@ -168,13 +103,10 @@ class ValueCounts(Aggregate):
     def result(self, item: Type | None) -> Type:
         return dict_of(plain(self, item))
 
-    def state(self, item: Type | None) -> State:
-        return _ValuesState()
-
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
         return _ranked(_counts(values, item))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         sql = _entries_sql(column, keep)
         pairs = "list_transform({0}, lambda __y: struct_pack(k := __y.v, v := -__y.n))"
@@ -198,13 +130,10 @@ class TopK(Aggregate):
     def result(self, item: Type | None) -> Type:
         return list_of(plain(self, item))
 
-    def state(self, item: Type | None) -> State:
-        return _TopState(self.k)
-
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(_ranked(_counts(values, item)))[: self.k]
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         sql = _entries_sql(column, keep)
         values = f"list_transform({{0}}[1:{self.k}], lambda __y: __y.v)"

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, Term, of_terms, plain
+from featurekit.aggregates.base import Aggregate, plain
+from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms
 from featurekit.core.types import FLOAT, Type
 
 
-class _ExtremeState(State):
-    def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.best: Any = None
-
-    def add(self, value: Any, order: Any = None) -> None:
-        if self.best is None or _beats(value, self.best, self.sign):
-            self.best = value
-
-    def merge(self, other: _ExtremeState) -> None:
-        if other.best is not None:
-            self.add(other.best)
-
-    def finish(self) -> Any:
-        return self.best
-
-
-def _beats(value: Any, best: Any, sign: int) -> bool:
-    """Whether `value` replaces `best`: NaN beats all (A1), and -0.0 < 0.0."""
-    if value != value or best != best:
-        return bool(best == best)
+def _better(sign: int, best: float, value: float) -> float:
+    """The one of two doubles that is the extreme: NaN before all (A1), and -0.0 < 0.0."""
+    if best != best or value != value:
+        return best if best != best else value
     if value == best:
-        return isinstance(value, float) and math.copysign(1, value) * sign > (
-            math.copysign(1, best) * sign
-        )
-    return bool(value > best if sign > 0 else value < best)
+        wins = math.copysign(1.0, value) * sign > math.copysign(1.0, best) * sign
+        return value if wins else best
+    return (max if sign > 0 else min)(best, value)
 
 
 class _Extreme(Aggregate):
@@ -48,9 +32,6 @@ class _Extreme(Aggregate):
     def result(self, item: Type | None) -> Type:
         return plain(self, item).or_none()
 
-    def state(self, item: Type | None) -> State:
-        return _ExtremeState(self.sign)
-
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
         if not values:
             return None
@@ -58,10 +39,10 @@ class _Extreme(Aggregate):
         # Python's max and min know neither the order of zeros nor NaN; a plain sum is NaN where
         # one occurs (or both infinities do), and is the fastest way to ask.
         if item == FLOAT and (best == 0.0 or math.isnan(sum(values))):
-            return Aggregate.over(self, values, item)
+            return functools.reduce(functools.partial(_better, self.sign), values)
         return best
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         x = column.sql
         terms, value = [Term(self.function, x)], "{0}"

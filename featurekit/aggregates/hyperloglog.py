@@ -13,18 +13,12 @@ import functools
 import hashlib
 import math
 import struct
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from featurekit.aggregates.base import (
-    Aggregate,
-    AggregateSql,
-    Column,
-    Finisher,
-    State,
-    plain,
-    present,
-)
+from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.counting import one_value, one_value_sql
+from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn, present
 from featurekit.core.types import EPOCH, INT, MICROSECOND, Type
 
 INDEX_BITS = 12
@@ -59,7 +53,7 @@ def canonical_bytes(value: Any) -> bytes:
             raise TypeError(f"{value!r} has no canonical bytes")
 
 
-def canonical_sql(column: Column) -> str:
+def canonical_sql(column: InputColumn) -> str:
     """`canonical_bytes` over the event's own column."""
     x = column.name
     return {
@@ -82,7 +76,7 @@ def code(value: Any) -> int:
     return (hashed >> RANK_BITS) * _CODE + rank
 
 
-def code_sql(column: Column) -> str:
+def code_sql(column: InputColumn) -> str:
     """`code` over the event's own column; NULL for NULL."""
     hashed = f"md5_number_lower({canonical_sql(column)})"
     low = f"({hashed} & {(1 << RANK_BITS) - 1}::UBIGINT)"
@@ -165,29 +159,34 @@ def _from_codes(lists: Any) -> Any:
     return pa.array(estimate(_histograms(codes, lengths)), type=pa.int64())
 
 
-class _SketchState(State):
-    """The rank of each register that is not zero."""
+class HyperLogLog:
+    """A sketch of the distinct ones among some values. It is a function of their set: the order and
+    the grouping of values and of merges leave no trace (A2)."""
 
-    def __init__(self) -> None:
+    __slots__ = ("ranks",)
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
         self.ranks: dict[int, int] = {}
+        """The rank of each register that is not zero."""
+        for value in values:
+            self._raise(*divmod(code(value), _CODE))
 
-    def add(self, value: Any, order: Any = None) -> None:
-        self._take(*divmod(code(value), _CODE))
-
-    def merge(self, other: _SketchState) -> None:
+    def merge(self, other: HyperLogLog) -> None:
+        """Take the values that the other one took."""
         for register, rank in other.ranks.items():
-            self._take(register, rank)
+            self._raise(register, rank)
 
-    def _take(self, register: int, rank: int) -> None:
-        if rank > self.ranks.get(register, 0):
-            self.ranks[register] = rank
-
-    def finish(self) -> int:
+    def estimate(self) -> int:
+        """About how many distinct values it took; 0 of none."""
         import numpy as np
 
         codes = [register * _CODE + rank for register, rank in self.ranks.items()]
         made = _histograms(np.array(codes, dtype=np.int64), np.array([len(codes)]))
         return int(estimate(made)[0])
+
+    def _raise(self, register: int, rank: int) -> None:
+        if rank > self.ranks.get(register, 0):
+            self.ranks[register] = rank
 
 
 class ApproxCountDistinct(Aggregate):
@@ -203,10 +202,10 @@ class ApproxCountDistinct(Aggregate):
         plain(self, item)
         return INT
 
-    def state(self, item: Type | None) -> State:
-        return _SketchState()
+    def over(self, values: Sequence[Any], item: Type | None) -> int:
+        return HyperLogLog(values).estimate()
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         read, helper = column.helper("code", code_sql(column))
         part = f"list({read}) FILTER ({present(column, keep)})"

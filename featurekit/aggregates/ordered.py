@@ -6,35 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, present
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, Type, list_of
 
 N_MAX = 999_999  # DuckDB's arg_max takes no more
-
-
-class _EndState(State):
-    """The input that comes first or last; equal orders are equal events."""
-
-    def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.order: Any = None
-        self.value: Any = None
-
-    def add(self, value: Any, order: Any = None) -> None:
-        if self.value is None or self._beats(order):
-            self.order, self.value = order, value
-
-    def _beats(self, order: Any) -> bool:
-        if order is None:
-            return self.sign > 0
-        return bool(order > self.order if self.sign > 0 else order < self.order)
-
-    def merge(self, other: _EndState) -> None:
-        if other.value is not None:
-            self.add(other.value, other.order)
-
-    def finish(self) -> Any:
-        return self.value
 
 
 class _End(Aggregate):
@@ -48,15 +24,12 @@ class _End(Aggregate):
             raise self.refuse(item, "a column or transform")
         return item.or_none()
 
-    def state(self, item: Type | None) -> State:
-        return _EndState(self.sign)
-
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
         if not values:
             return None
         return values[-1] if self.sign > 0 else values[0]
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         kept, read = column.sql, "{0}"
         if column.type.item is not None:
@@ -80,31 +53,6 @@ class Last(_End):
     sign: ClassVar[int] = 1
 
 
-class _EndsState(State):
-    """The `n` inputs that come first or last, with their orders, oldest first."""
-
-    def __init__(self, sign: int, n: int) -> None:
-        self.sign, self.n = sign, n
-        self.kept: list[tuple[Any, Any]] = []
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self._take([(order, value)])
-
-    def merge(self, other: _EndsState) -> None:
-        self._take(other.kept)
-
-    def _take(self, more: list[tuple[Any, Any]]) -> None:
-        kept = sorted([*self.kept, *more], key=_order)
-        self.kept = kept[-self.n :] if self.sign > 0 else kept[: self.n]
-
-    def finish(self) -> list[Any]:
-        return [value for _, value in self.kept]
-
-
-def _order(pair: tuple[Any, Any]) -> tuple[Any, ...]:
-    return () if pair[0] is None else (pair[0],)
-
-
 @dataclass(frozen=True, slots=True)
 class _Ends(Aggregate):
     n: int = field(kw_only=True)
@@ -121,13 +69,10 @@ class _Ends(Aggregate):
             raise self.refuse(item, "a column or transform")
         return list_of(item)
 
-    def state(self, item: Type | None) -> State:
-        return _EndsState(self.sign, self.n)
-
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(values[-self.n :] if self.sign > 0 else values[: self.n])
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         kept, read = column.sql, "{0}"
         if column.type.item is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import Aggregate, AggregateSql, Column, State, present
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, INT, Type
 
 
@@ -51,36 +53,15 @@ def quantile(ordered: Sequence[Any], q: float) -> float | None:
     return float(lo) if lo == hi else lo + (hi - lo) * (h - math.floor(h))
 
 
-class _AllState(State):
-    """Every input."""
-
-    def __init__(self, item: Type | None, q: float) -> None:
-        self.key = _by_value if item == FLOAT else None
-        self.q = q
-        self.values: list[Any] = []
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.values.append(value)
-
-    def merge(self, other: _AllState) -> None:
-        self.values += other.values
-
-    def finish(self) -> float | None:
-        return quantile(sorted(self.values, key=self.key), self.q)
-
-
 @dataclass(frozen=True, slots=True)
 class Quantile(_OfRank):
     """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside
     (n - 1) * q, in the input's unit; None when empty, NaN with a NaN. 0.5 is the median."""
 
-    def state(self, item: Type | None) -> State:
-        return _AllState(item, self.q)
-
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         floats = column.floats
         h = f"((len({{0}}) - 1)::DOUBLE * {self.q!r}::DOUBLE)"
@@ -161,29 +142,27 @@ def middle_sql(index: str) -> str:
     )
 
 
-class _BucketsState(State):
-    """How many inputs each bucket has."""
+class BucketCounts:
+    """A sketch of some values: how many each bucket has. The order and the grouping of values and
+    of merges leave no trace (A2)."""
 
-    def __init__(self, q: float) -> None:
-        self.q = q
-        self.counts: dict[int, int] = {}
+    __slots__ = ("counts",)
 
-    def add(self, value: Any, order: Any = None) -> None:
-        self._take(bucket(float(value)), 1)
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self.counts = Counter(map(bucket, values))
 
-    def merge(self, other: _BucketsState) -> None:
-        for index, count in other.counts.items():
-            self._take(index, count)
+    def merge(self, other: BucketCounts) -> None:
+        """Take the values that the other one took."""
+        self.counts.update(other.counts)
 
-    def _take(self, index: int, count: int) -> None:
-        self.counts[index] = self.counts.get(index, 0) + count
-
-    def finish(self) -> float | None:
+    def quantile(self, q: float) -> float | None:
+        """The middle of the bucket of the value that has floor((n - 1) * q) before it; None of
+        none, NaN with a NaN."""
         if not self.counts:
             return None
         if _NAN in self.counts:
             return math.nan
-        rank = math.floor((sum(self.counts.values()) - 1) * self.q)
+        rank = math.floor((self.counts.total() - 1) * q)
         for index in sorted(self.counts):
             rank -= self.counts[index]
             if rank < 0:
@@ -200,10 +179,10 @@ class ApproxQuantile(_OfRank):
     octave, however many inputs it takes.
     """
 
-    def state(self, item: Type | None) -> State:
-        return _BucketsState(self.q)
+    def over(self, values: Sequence[Any], item: Type | None) -> float | None:
+        return BucketCounts(map(float, values)).quantile(self.q)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         read, helper = column.helper("bucket", bucket_sql(f"{column.name}::DOUBLE"))
         rank = f"floor((len(__y) - 1)::DOUBLE * {self.q!r}::DOUBLE)::BIGINT"

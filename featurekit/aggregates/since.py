@@ -6,26 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from featurekit.aggregates.base import AGE_US, Aggregate, AggregateSql, Column, State, present
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import AGE_US, AggregateSql, InputColumn, present
 from featurekit.core.types import FLOAT, Type
-
-
-class _SinceState(State):
-    """The instant of the first or last event, in microseconds: the same at every t."""
-
-    def __init__(self, since: str) -> None:
-        self.pick = max if since == "last" else min
-        self.ts: int | None = None
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.ts = value if self.ts is None else self.pick(self.ts, value)
-
-    def merge(self, other: _SinceState) -> None:
-        if other.ts is not None:
-            self.add(other.ts)
-
-    def finish(self) -> int | None:
-        return self.ts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +32,6 @@ class TimeSince(Aggregate):
     def result(self, item: Type | None) -> Type:
         return FLOAT.or_none()
 
-    def state(self, item: Type | None) -> State:
-        return _SinceState(self.since)
-
     def over(self, values: Sequence[int], item: Type | None) -> int | None:
         if not values:
             return None
@@ -60,7 +40,7 @@ class TimeSince(Aggregate):
     def as_of(self, found: Any, t: int) -> float | None:
         return None if found is None else (t - found) / 1_000_000
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         function = "min" if self.since == "last" else "max"
         kept = keep if column is None else present(column, keep)
         return AggregateSql((f"{function}({AGE_US}) FILTER ({kept})",), "fk_seconds({0})")

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import (
-    Aggregate,
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import (
     AggregateSql,
-    Column,
     Finisher,
-    State,
+    InputColumn,
     Term,
     each_list,
     of_terms,
@@ -72,38 +71,6 @@ def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
     return spread(len(values), total, squares, exponent=exponent, ddof=ddof, root=root)
 
 
-class _SpreadState(State):
-    """Exact sums of the inputs and their squares, floats in units of 2**-1074 and 2**-2148, and how
-    many inputs are no finite numbers."""
-
-    def __init__(self, item: Type, ddof: int, root: bool) -> None:
-        self.is_float, self.ddof, self.root = item == FLOAT, ddof, root
-        self.count = self.total = self.squares = self.specials = 0
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.count += 1
-        if self.is_float and not math.isfinite(value):
-            self.specials += 1
-            return
-        whole = exact.units(value) if self.is_float else int(value)
-        self.total += whole
-        self.squares += whole * whole
-
-    def merge(self, other: _SpreadState) -> None:
-        self.count += other.count
-        self.total += other.total
-        self.squares += other.squares
-        self.specials += other.specials
-
-    def finish(self) -> float | None:
-        if self.specials and self.count > self.ddof:
-            return math.nan
-        exponent = -exact.UNIT_EXPONENT if self.is_float else 0
-        return spread(
-            self.count, self.total, self.squares, exponent=exponent, ddof=self.ddof, root=self.root
-        )
-
-
 def _from_lists(lists: Any, asked: Any) -> Any:
     """The Finisher over lists of inputs and "ddof,root"; NULL where there are too few, and beyond
     the doubles."""
@@ -140,7 +107,7 @@ def _from_sums(counts: Any, sums: Any, asked: Any) -> Any:
     return pa.array([one(count, text) for count, text in pairs], type=pa.float64())
 
 
-def _halves(column: Column, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
+def _halves(column: InputColumn, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
     """How parts read an event's whole number and the products of its halves, and those helpers.
 
     A whole number is high * 2**half + low but for its sign, so that its square is the sum of three
@@ -177,10 +144,6 @@ class _Spread(Aggregate):
             return FLOAT.or_none()
         raise self.refuse(item, "int, float or bool")
 
-    def state(self, item: Type | None) -> State:
-        assert item is not None
-        return _SpreadState(item, self.ddof, self.root)
-
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return spread_of(values, ddof=self.ddof, root=self.root)
 
@@ -198,7 +161,7 @@ class _Spread(Aggregate):
         squares += sum(whole * whole for whole in wholes) << (2 * up)
         return spread(count, total, squares, exponent=low, ddof=self.ddof, root=self.root)
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         floats = column.floats
         enough = f"coalesce({{0}}, 0) > {self.ddof}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from featurekit.aggregates import exact, runs
-from featurekit.aggregates.base import (
-    Aggregate,
+from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.sql import (
     AggregateSql,
-    Column,
     Finisher,
-    State,
+    InputColumn,
     Term,
     each_list,
     of_terms,
@@ -21,53 +19,6 @@ from featurekit.aggregates.base import (
 )
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
-
-
-class _SumState(State):
-    """An exact total: of ints as they are, of floats in units of 2**-1074, with A1's counters."""
-
-    def __init__(self, item: Type) -> None:
-        self.is_float = item == FLOAT
-        self.count = self.total = 0
-        self.nans = self.plus = self.minus = 0
-
-    def add(self, value: Any, order: Any = None) -> None:
-        self.count += 1
-        if not self.is_float:
-            self.total += value
-        elif value != value:
-            self.nans += 1
-        elif value == math.inf:
-            self.plus += 1
-        elif value == -math.inf:
-            self.minus += 1
-        else:
-            self.total += exact.units(value)
-
-    def merge(self, other: _SumState) -> None:
-        self.count += other.count
-        self.total += other.total
-        self.nans += other.nans
-        self.plus += other.plus
-        self.minus += other.minus
-
-    def real(self) -> float:
-        """The sum as a float, rounded once; OverflowError for a finite sum beyond the doubles."""
-        if self.nans or (self.plus and self.minus):
-            return math.nan
-        if self.plus or self.minus:
-            return math.inf if self.plus else -math.inf
-        return exact.from_units(self.total) if self.is_float else float(self.total)
-
-    def finish(self) -> float | int | None:
-        if not self.count:
-            return None
-        return self.real() if self.is_float else _int64(self.total)
-
-
-class _MeanState(_SumState):
-    def finish(self) -> float | None:
-        return self.real() / self.count if self.count else None
 
 
 def _int64(total: int) -> int:
@@ -109,7 +60,7 @@ _FINISHERS = (
 )
 
 
-def _total_sql(column: Column, keep: str) -> AggregateSql:
+def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
     """The exact total: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too) where
     there are any, and `error` a predicate that is never NULL."""
     floats = column.floats
@@ -186,10 +137,6 @@ class Sum(Aggregate):
             return INT.or_none()
         raise self.refuse(item, "int, float or bool")
 
-    def state(self, item: Type | None) -> State:
-        assert item is not None
-        return _SumState(item)
-
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
         if not values:
             return None
@@ -200,7 +147,7 @@ class Sum(Aggregate):
             return None
         return sums.real(values) if item == FLOAT else _int64(sums.whole(values))
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         total = _total_sql(column, keep)
         if column.type != FLOAT:
@@ -223,10 +170,6 @@ class Mean(Aggregate):
             return FLOAT.or_none()
         raise self.refuse(item, "int, float or bool")
 
-    def state(self, item: Type | None) -> State:
-        assert item is not None
-        return _MeanState(item)
-
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         if not values:
             return None
@@ -240,7 +183,7 @@ class Mean(Aggregate):
         total = sums.real(values) if item == FLOAT else float(sums.whole(values))
         return total / count
 
-    def sql(self, column: Column | None, keep: str) -> AggregateSql:
+    def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
         total = _total_sql(column, keep)
         mean = f"CASE WHEN {{0}} > 0 THEN {total.value} / {{0}}::DOUBLE END"

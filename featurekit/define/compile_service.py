@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurekit.core.types import Type
-from featurekit.define.compile_view import ambiguous, check_fits, compile_view, parsed
+from featurekit.define.compile_view import compile_view
+from featurekit.define.definitions import FeatureSelection, FeatureService, FeatureView
+from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Input, Output, RequestTransform, Service, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, walk, wire
-
-if TYPE_CHECKING:
-    from featurekit.define.definitions import FeatureService, FeatureView
-    from featurekit.language.transform import Transform
+from featurekit.language.transform import Transform
 
 
 def compile_service(service: FeatureService) -> Service:
@@ -32,13 +31,10 @@ class _ServiceCompiler:
         self.ready: dict[str, int] = {}
         self.request: Mapping[str, Type] = service.request
 
-    def fail(self, feature: str | None, message: str) -> DefinitionError:
+    def fail(self, message: str) -> DefinitionError:
         return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
 
     def compile(self) -> Service:
-        from featurekit.define.definitions import FeatureSelection, FeatureView
-        from featurekit.language.transform import Transform
-
         for item in self.service.features:
             match item:
                 case FeatureView():
@@ -47,7 +43,7 @@ class _ServiceCompiler:
                     self._choose(view, names)
                 case Transform():
                     if item.name in self.pending:
-                        raise self.fail(None, f"two features are named {item.name!r}")
+                        raise self.fail(f"two features are named {item.name!r}")
                     self.pending[item.name] = item
         self._check_keys()
         for name in list(self.pending):
@@ -84,34 +80,32 @@ class _ServiceCompiler:
                 known = keys.setdefault(key.name, (key.type, view.name))
                 if known[0] != key.type:
                     raise self.fail(
-                        None,
                         f"the join key {key.name!r} is {known[0]} in view {known[1]!r} and "
                         f"{key.type} in view {view.name!r}; name them apart",
                     )
                 if key.name in self.request:
-                    raise self.fail(None, f"{key.name!r} is both a join key and a request field")
+                    raise self.fail(f"{key.name!r} is both a join key and a request field")
         if "event_timestamp" in self.request:
-            raise self.fail(None, "'event_timestamp' names the instant, no request field")
+            raise self.fail("'event_timestamp' names the instant, no request field")
 
     def _transform(self, name: str, above: tuple[str, ...]) -> int:
         if name in self.ready:
             return self.ready[name]
         if name in above:
             cycle = " -> ".join((*above[above.index(name) :], name))
-            raise self.fail(None, f"request-time features read each other in a cycle: {cycle}")
-        function = parsed(self.pending[name])
+            raise self.fail(f"request-time features read each other in a cycle: {cycle}")
+        function = read_transform(self.pending[name])
         for default in self.pending[name].defaults:
             if self._known(default, name):
                 what = "a request field or a feature here"
-                raise self.fail(None, ambiguous(self.pending[name], default, what))
+                raise self.fail(shadowed(name, default, what))
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
-            what = {"request": "the request field", "feature": "the feature"}.get(
-                found.kind, "the feature"
-            )
-            hint_fail = self.fail
-            check_fits(f"@feature {name}", param, type_, what, hint_fail, name)
+            what = "the request field" if found.kind == "request" else "the feature"
+            fault = misfit(name, param, type_, what)
+            if fault is not None:
+                raise self.fail(fault)
             inputs.append(found)
         identity = [walk.rename(function), [self._input_identity(i) for i in inputs]]
         self.transforms.append(
@@ -150,13 +144,11 @@ class _ServiceCompiler:
         if not found:
             known = [*self.request, *(f.name for v in self.views for f in v.features)]
             raise self.fail(
-                None,
                 f"@feature {transform} takes {name!r}, which is no request field and no feature of "
                 f"this service; it has {', '.join(known)}",
             )
         if len(found) > 1:
             raise self.fail(
-                None,
                 f"@feature {transform} takes {name!r}, which names {len(found)} things here; write "
                 "view__feature as the parameter's name, or rename the request field",
             )
@@ -182,6 +174,6 @@ class _ServiceCompiler:
         for name, full, view_index, index, type_, fingerprint in named:
             shown = full if counts[name] > 1 or name in taken else name
             if shown in taken:
-                raise self.fail(None, f"{shown!r} is both a feature and a key or request field")
+                raise self.fail(f"{shown!r} is both a feature and a key or request field")
             outputs.append(Output(shown, full, view_index, index, type_, fingerprint))
         return tuple(outputs)

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from featurekit.aggregates import Aggregate
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, FLOAT, INT, Type
+from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Feature, Slot, Source, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, walk, wire
-
-if TYPE_CHECKING:
-    from featurekit.aggregates import Aggregate
-    from featurekit.define.definitions import EventSource, FeatureView
-    from featurekit.language.transform import Transform
-
-
-def parsed(transform: Transform) -> ir.Function:
-    """The transform's IR; the parser is loaded by who compiles, not by who serves."""
-    from featurekit.language.parse import parse
-
-    return parse(transform)
+from featurekit.language.transform import Transform
 
 
 def compile_source(source: EventSource) -> Source:
@@ -47,10 +39,6 @@ def compile_view(view: FeatureView) -> View:
 def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
     """The columns that a source offers: an EventSource its own; a view its join keys and features,
     each by what it is of a row of the EventSource."""
-    from featurekit.define.definitions import (
-        EventSource,  # what is written is not loaded by who serves
-    )
-
     if isinstance(source, EventSource):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
@@ -103,8 +91,6 @@ class _ViewCompiler:
         return DefinitionError(f"{where}: {message}")
 
     def compile(self) -> View:
-        from featurekit.aggregates import Aggregate
-
         view = self.view
         self._check_keys()
         windows = view.aggregates
@@ -229,12 +215,12 @@ class _ViewCompiler:
                     feature, f"{self._from} has no column {value!r}; it has {self._listed}"
                 )
             return self._place(self.columns[value])
-        function = parsed(value)
+        function = read_transform(value)
         for param in function.params:
             self._check_param(function, param, feature)
         for name in value.defaults:
             if name in self.columns:
-                raise self.fail(feature, ambiguous(value, name, "a column"))
+                raise self.fail(feature, shadowed(value.name, name, "a column"))
         try:
             bound = _bound(function, self.columns, self.source.schema)
         except DefinitionError as error:
@@ -262,15 +248,15 @@ class _ViewCompiler:
                 f"@feature {function.name} takes {param.name!r}, which is no column of "
                 f"{self._from}; it has {self._listed}",
             )
-        check_fits(f"@feature {function.name}", param, slot.type, "the column", self.fail, feature)
+        fault = misfit(function.name, param, slot.type, "the column")
+        if fault is not None:
+            raise self.fail(feature, fault)
 
     def _row(self, name: str, value: str | Transform) -> Feature:
         index = self._slot(value, name)
         return Feature(name, self.slots[index].type.or_none(), index)
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
-        from featurekit.language.transform import Transform
-
         what = type(aggregate).__name__
         for role in ("input", "where"):
             given = getattr(aggregate, role)
@@ -324,29 +310,3 @@ def _nameless(value: Any) -> Any:
         return replace(value, transform=value.transform and walk.rename(value.transform))
     assert isinstance(value, View)
     return replace(value, slots=tuple(_nameless(s) for s in value.slots), on_error="")
-
-
-def ambiguous(transform: Transform, name: str, what: str) -> str:
-    return (
-        f"@feature {transform.name}: {name!r} has a default, which makes it a constant, and is "
-        f"also {what}; leave the default out to read it (for a missing value, take T | None and "
-        "test it), or rename the parameter"
-    )
-
-
-def check_fits(
-    who: str, param: ir.Param, found: Type, what: str, fail: Any, feature: str | None
-) -> None:
-    if not param.type.holds(found):
-        hint = ""
-        if param.type.base == found.base:
-            hint = "; declare it so there, and reading checks it (S1)"
-        raise fail(
-            feature, f"{who}: {param.name!r} is declared {param.type}, and {what} is {found}{hint}"
-        )
-    if found.optional and not param.type.optional:
-        raise fail(
-            feature,
-            f"{who}: {param.name!r} is declared {param.type}, and {what} may be None ({found}); "
-            f"declare {param.name}: {found} and test it for None (R2)",
-        )

@@ -1,7 +1,8 @@
 """The numeric fingerprint: what of this platform could make two machines compute other bits (R6).
 
 libm's results on fixed probes, the time-zone database and the Unicode tables, each only where an
-operator in use depends on it.
+operator in use depends on it. DuckDB has no part in it, since serving does not load it: its version
+stands in the manifests of training sets (`define.proven`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Turns definitions into compiled views and services: slots, types, bindings and fingerprints.
+"""What definitions are compiled to: views and services with slots, types and fingerprints.
 
-A compiled view or service is plain data with a JSON form: the offline and the online path read
-nothing else, and a serving process finds it in Redis, without the feature repo's code.
+They are plain data with a JSON form: the offline and the online path read nothing else, and a
+serving process finds them in Redis, without the feature repo's code.
 """
 
 from __future__ import annotations
@@ -175,13 +175,8 @@ class Service:
 
 
 def empty_value(feature: Feature) -> Any:
-    """A feature's value over no events."""
+    """A feature's value over no events, on both paths; its default where it has one (A4)."""
     if feature.aggregate is None:
         return None
-    value = feature.implementation().over([], _item(feature))
+    value = feature.implementation().over([], None)  # what the inputs would be decides nothing
     return feature.default if value is None else value
-
-
-def _item(feature: Feature) -> Any:
-    """The item type matters only to aggregates that branch on float; empty windows do not."""
-    return feature.type.base

@@ -119,7 +119,7 @@ def _operators() -> Iterator[str]:
 
 def _aggregates() -> Iterator[str]:
     from featurekit.aggregates import BY_NAME, exact
-    from featurekit.aggregates.base import Column
+    from featurekit.aggregates.sql import InputColumn
     from featurekit.errors import DefinitionError
     from featurekit.language.ops.table import EDGES
 
@@ -135,5 +135,5 @@ def _aggregates() -> Iterator[str]:
             except DefinitionError:
                 continue
             for column in (*floats, lists) if type_ == FLOAT else (None,):
-                sql = one.sql(Column("e.x", type_, "e.__o", column), "TRUE")
+                sql = one.sql(InputColumn("e.x", type_, "e.__o", column), "TRUE")
                 yield repr((name, str(type_), sql.parts, sql.value, sql.error, sql.helpers))

@@ -30,7 +30,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
 from featurekit.feed.remember import remember
 from featurekit.feed.selection import of_entities, of_names
-from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import view_events
 from featurekit.online.state.blocks import is_head
@@ -175,7 +175,7 @@ def materialize_view(
     arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
     since = f"__created > {after}" if after != NEVER else "TRUE"
     relation = f"(SELECT * FROM {arrived} WHERE {since})"
-    counting = counted_rows(con, view, arrived)
+    counting = make_counted_rows(con, view, arrived)
     made_of = f"(SELECT * FROM {counting} WHERE {since})"
     if only is not None:
         types = {p.name: p.type for p in view.join_keys}

@@ -41,12 +41,12 @@ def bucket_sql(view: View, buckets: int) -> str:
     return f"coalesce(md5_number_lower({key}) % {buckets}, 0)::BIGINT"
 
 
-def buckets_needed(
+def count_buckets(
     con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
 ) -> int:
-    """How many buckets make the join of `labels` with the events of `relation`, `rows` where that
-    is known, fit into DuckDB's memory limit, as far as their number and types tell."""
-    limit = memory_limit(con)
+    """Count the buckets that make the join of `labels` with the events of `relation`, `rows` where
+    that is known, fit into DuckDB's memory limit, as far as their number and types tell."""
+    limit = read_memory_limit(con)
     bare = 32 + sum(_WIDTHS.get(key.type.name, 8) for key in view.join_keys)
     width = bare + sum(_width(slot.type) for slot in view.slots)
 
@@ -71,7 +71,7 @@ def buckets_needed(
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explaining_memory() -> Iterator[None]:
     """DataError for work that did not fit into memory."""
     import duckdb
 
@@ -90,7 +90,7 @@ def _width(type_: Type) -> int:
     return _WIDTHS.get(type_.name, 24)
 
 
-def memory_limit(con: Any) -> int:
+def read_memory_limit(con: Any) -> int:
     """DuckDB's memory limit in bytes."""
     shown = con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
     number, unit = shown.split()

@@ -1,7 +1,8 @@
-"""Which rows of a source with an `event_id` are events that count, as one SQL relation (T7).
+"""Turns the rows of a source with an `event_id` into the events that count, as one SQL relation
+(T7).
 
-The rule, of which `online/ids.py` is the other text: rows of one id are taken in the order in which
-they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
+The rule, of which `online/state/ids.py` is the other text: rows of one id are taken in the order in
+which they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
 `dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
 each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
 """
@@ -35,9 +36,9 @@ def row_order_sql(source: Source) -> str:
     return ", ".join(terms)
 
 
-def counted_rows(con: Any, view: View, relation: str) -> str:
-    """The rows of `relation` (a source's columns, __ts, __created) that count, with `__end` where
-    the source has an `op`; `relation` itself where it has no ids.
+def make_counted_rows(con: Any, view: View, relation: str) -> str:
+    """Make a relation of the rows of `relation` (a source's columns, __ts, __created) that count,
+    with `__end` where the source has an `op`; `relation` itself where it has no ids.
 
     Only the rows of ids that come more than once are ordered; they are kept in temporary tables of
     `con`, so that what reads the result often pays for them once.
@@ -56,15 +57,15 @@ def counted_rows(con: Any, view: View, relation: str) -> str:
     single = f"SELECT {columns} FROM {relation} ANTI JOIN {repeated} USING ({event_id})"
     assert view.dedupe_us is not None
     if source.op is None:
-        first_known = _first_known(con, source, rows, view.dedupe_us, name)
+        first_known = _make_first_known(con, source, rows, view.dedupe_us, name)
         con.execute(f"CREATE TEMP TABLE {kept} AS {first_known}")
         return f"({single} UNION ALL SELECT {columns} FROM {kept})"
-    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions(source, rows, view.dedupe_us)}")
+    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions_sql(source, rows, view.dedupe_us)}")
     upserts = f"SELECT *, {FOREVER} AS __end FROM ({single}) WHERE {quote(source.op)} = 'upsert'"
     return f"({upserts} UNION ALL SELECT {columns}, __end FROM {kept})"
 
 
-def _first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
+def _make_first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
     """Of each id the row that arrived first, and each that arrived when it was forgotten."""
     event_id = quote(source.event_id or "")
     over = f"OVER (PARTITION BY {event_id} ORDER BY __created, {row_order_sql(source)})"
@@ -91,7 +92,7 @@ def _first_known(con: Any, source: Source, rows: str, within: int, name: str) ->
     )
 
 
-def _versions(source: Source, rows: str, within: int) -> str:
+def _versions_sql(source: Source, rows: str, within: int) -> str:
     """Each upsert with the instant at which the next version of its id arrived."""
     following = (
         f"lead(__created) OVER (PARTITION BY {quote(source.event_id or '')} "
@@ -105,14 +106,15 @@ def _versions(source: Source, rows: str, within: int) -> str:
     )
 
 
-def counted_events(con: Any, service: Service, events: Sequence[EventRows]) -> list[EventRows]:
-    """The events of each view that count (T7): found once for views that remember ids alike."""
+def make_counted_events(con: Any, service: Service, events: Sequence[EventRows]) -> list[EventRows]:
+    """Make the relations of the events that count, of each view (T7): one for all views that
+    remember ids alike."""
     found: dict[Any, EventRows] = {}
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
             # Copies are the fewer part: of all rows, their number is good enough to go by.
-            found[key] = replace(rows, relation=counted_rows(con, view, rows.relation))
+            found[key] = replace(rows, relation=make_counted_rows(con, view, rows.relation))
     return [
         found[rows, view.source.event_id, view.source.op, view.dedupe_us]
         for view, rows in zip(service.views, events, strict=True)

@@ -17,11 +17,11 @@ from featurekit.core.types import FLOAT
 from featurekit.define.plan import Service, View
 from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
-from featurekit.offline.buckets import bucket_sql, buckets_needed
-from featurekit.offline.counted_events import counted_events
+from featurekit.offline.buckets import bucket_sql, count_buckets
+from featurekit.offline.counted_events import make_counted_events
 from featurekit.offline.events import EventRows
 from featurekit.offline.latest import make_latest
-from featurekit.offline.view_result import Erred, ViewSql, asked_span, erred_slots
+from featurekit.offline.view_result import Erred, ViewSql, find_erred_slots, find_span
 from featurekit.offline.windows import make_windows
 
 
@@ -63,13 +63,15 @@ def make_join(
         columns += [f"l.{quote(p.name)}" for p in service.request]
     erring: set[str] = set()
     views: list[ViewSql] = []
-    counting = counted_events(con, service, events)
+    counting = make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
         name = quote(f"{labels.strip(chr(34))}_events_{v}")
         of_view = counting[v]
-        number = buckets or buckets_needed(con, view, of_view.relation, labels, rows=of_view.rows)
+        number = buckets or count_buckets(con, view, of_view.relation, labels, rows=of_view.rows)
         if number > 1:
-            made = _by_bucket(con, view, of_view, labels, name, statuses=statuses, buckets=number)
+            made = _join_by_bucket(
+                con, view, of_view, labels, name, statuses=statuses, buckets=number
+            )
         elif view.kind == "latest":
             made = make_latest(con, view, of_view, labels, statuses=statuses, name=name)
         else:
@@ -95,7 +97,7 @@ def make_join(
     return Joined(sql, failing, tuple(views))
 
 
-def _by_bucket(
+def _join_by_bucket(
     con: Any,
     view: View,
     events: EventRows,
@@ -114,7 +116,7 @@ def _by_bucket(
         f"CREATE TEMP TABLE {split} AS SELECT __rid, __t, {keys}, "
         f"{bucket_sql(view, buckets)} AS __bucket FROM {labels}"
     )
-    span = asked_span(con, labels)
+    span = find_span(con, labels)
     asked = con.execute(f"SELECT DISTINCT __bucket FROM {split} ORDER BY 1").fetchall() or [(0,)]
     erred: dict[str, Erred] = {}
     made = None
@@ -131,7 +133,7 @@ def _by_bucket(
             con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {found.sql}")
         else:
             con.execute(f"INSERT INTO {result} BY NAME SELECT * FROM {found.sql}")
-        for one in erred_slots(con, view, found):
+        for one in find_erred_slots(con, view, found):
             known = erred.get(one.transform, Erred(one.transform, 0, one.first))
             erred[one.transform] = Erred(
                 one.transform, known.events + one.events, min(known.first, one.first)

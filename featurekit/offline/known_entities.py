@@ -19,7 +19,7 @@ from featurekit.core.timezones import to_utc_us
 from featurekit.core.types import Type
 from featurekit.define.plan import Service
 from featurekit.errors import EntityFrameError
-from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 
 
@@ -37,7 +37,7 @@ class KnownEntities:
         names = ", ".join(map(quote, keys))
         there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
         of_views = {
-            (view.source.name, view.dedupe_us): counted_rows(con, view, read.relation)
+            (view.source.name, view.dedupe_us): make_counted_rows(con, view, read.relation)
             for view, read in zip(service.views, events, strict=True)
             if self.view in (None, view.name)
         }

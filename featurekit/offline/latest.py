@@ -1,4 +1,5 @@
-"""Joins labels with the latest rows of a view (V1)."""
+"""Turns the latest rows of a view into a relation of values, errors and statuses, one row a label
+(V1)."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from featurekit.core.status import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_
 from featurekit.define.plan import View
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import order_sql, view_events
-from featurekit.offline.view_result import ViewSql, of_labels
+from featurekit.offline.view_result import ViewSql, asked_events_sql
 
 
 def make_latest(
     con: Any, view: View, events: EventRows, labels: str, *, statuses: bool, name: str
 ) -> ViewSql:
-    """The latest row of each label's entity as of its instant, within the ttl (V1, T4).
+    """Join labels with the latest row of each one's entity as of its instant, within the ttl (V1,
+    T4).
 
     `name` is free for a temporary table of the rows.
     """
@@ -24,10 +26,10 @@ def make_latest(
     fresh = "__ts IS NOT NULL" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
     used = sorted({f.slot for f in view.features if f.slot is not None})
     if view.source.op is None:
-        errors = _latest_rows(con, view, events, labels, used, name=name)
+        errors = _make_latest_rows(con, view, events, labels, used, name=name)
         found = name
     else:
-        errors, found = _latest_alive(con, view, events, labels, used, name=name)
+        errors, found = _make_latest_alive(con, view, events, labels, used, name=name)
     columns, erring = [], []
     for i, feature in enumerate(view.features):
         slot = feature.slot
@@ -48,7 +50,7 @@ def make_latest(
     return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {found})", frozenset(erring))
 
 
-def _latest_rows(
+def _make_latest_rows(
     con: Any, view: View, events: EventRows, labels: str, used: Sequence[int], *, name: str
 ) -> tuple[str | None, ...]:
     """Make the temporary table `name`: for each label `__rid`, `__t`, and of its latest row `__ts`,
@@ -60,7 +62,7 @@ def _latest_rows(
     are more than the labels some are tied, and only then ties are settled, an instant at a time.
     """
     keys = [quote(p.name) for p in view.join_keys]
-    asked = of_labels(view, events.relation, labels)
+    asked = asked_events_sql(view, events.relation, labels)
     instants = quote(f"{name.strip(chr(34))}_instants")
     con.execute(
         f"CREATE TEMP TABLE {instants} AS "
@@ -159,17 +161,17 @@ def _settled_sql(
     )
 
 
-def _latest_alive(
+def _make_latest_alive(
     con: Any, view: View, events: EventRows, labels: str, used: Sequence[int], *, name: str
 ) -> tuple[tuple[str | None, ...], str]:
-    """As `_latest_rows`, of the events that no correction or deletion had ended by then (T7): the
-    error columns, and a relation.
+    """As `_make_latest_rows`, of the events that no correction or deletion had ended by then (T7):
+    the error columns, and a relation.
 
     Mostly the latest row is one of those, since a correction lies after what it corrects. For the
     other labels all events of their entities are looked at.
     """
-    _latest_rows(con, view, events, labels, used, name=name)
-    made = view_events(con, view, of_labels(view, events.relation, labels))
+    _make_latest_rows(con, view, events, labels, used, name=name)
+    made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     row = ["__ts", "__created", *(f"s{i}" for i in used)]
     row += [e for i in used if (e := made.errors[i])]
     on = " AND ".join(

@@ -20,13 +20,13 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, TransformError
-from featurekit.offline.buckets import explained
+from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.manifest import ContentHash
-from featurekit.offline.view_result import erring_events
+from featurekit.offline.view_result import report_erring_events
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,16 +73,24 @@ class TrainingSet:
     # --- what comes out ---------------------------------------------------------------------------
 
     def to_arrow(self) -> pa.Table:
-        """An Arrow table: the frame's columns as they were, then the features (A3)."""
+        """An Arrow table of the frame's rows in their order: its columns as they were, then one for
+        each of `names` in its declared type (A3), then, where statuses were asked for, one for each
+        `<name>__status`.
+
+        A value is null where it is None, was not found or erred; NaN is a value (S1).
+        TransformError where a feature errs whose view says on_error="fail", DataError where the
+        work does not fit into memory.
+        """
         import pyarrow as pa
 
-        run = _Run(self)
+        run = _TrainingRun(self)
         with run:
             batches = list(run.batches())
         return pa.Table.from_batches(batches, schema=run.schema)
 
     def to_polars(self) -> pl.DataFrame:
-        """A polars frame; a polars entity frame's own columns come back as they are."""
+        """As `to_arrow`, a polars frame; a polars entity frame's own columns come back as they
+        are."""
         import polars as pl
 
         table = self.to_arrow()
@@ -95,7 +103,8 @@ class TrainingSet:
         return made
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas frame; a pandas entity frame's index and columns come back as they are.
+        """As `to_arrow`, a pandas frame; a pandas entity frame's index and columns come back as
+        they are.
 
         A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so that
         no int becomes a float and NaN stays apart from None (A3, S1).
@@ -127,9 +136,10 @@ class TrainingSet:
         return pd.concat([given, made], axis=1)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Write a Parquet file, batch by batch, and `<path>.manifest.json` beside it (F2).
+        """Write what `to_arrow` gives to a Parquet file, batch by batch, and
+        `<path>.manifest.json` beside it (F2). Returns the manifest.
 
-        Both appear whole or not at all. Returns the manifest.
+        Both appear whole or not at all. DataError where `path` is no path for a file.
         """
         import pyarrow.parquet as pq
 
@@ -137,7 +147,7 @@ class TrainingSet:
         if target.is_dir() or not target.parent.is_dir():
             raise DataError(f"{target} is no path for a file; write one in a folder that exists")
         beside = target.with_name(f"{target.name}.manifest.json")
-        run = _Run(self)
+        run = _TrainingRun(self)
         with whole(beside) as about, whole(target) as hidden:
             with run, pq.ParquetWriter(hidden, run.schema) as writer:
                 for batch in run.batches():
@@ -148,7 +158,8 @@ class TrainingSet:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Features and fingerprints, sources, rows, content hash, numeric fingerprint (F2)."""
+        """Features and fingerprints, sources, rows, content hash, errors, numeric fingerprint, and
+        the versions of libraries (F2). The rows are computed for it where they were not yet."""
         if self._manifest is None:
             self._consume()
         assert self._manifest is not None
@@ -165,7 +176,7 @@ class TrainingSet:
         return self._statistics
 
     def _consume(self) -> None:
-        run = _Run(self)
+        run = _TrainingRun(self)
         with run:
             for _ in run.batches():
                 pass
@@ -185,7 +196,7 @@ def _nullable_floats(column: Any) -> Any:
     return pd.arrays.FloatingArray(values.copy(), mask.copy())
 
 
-class _Run:
+class _TrainingRun:
     """One computation of a training set: a connection, the frame's table, and the join."""
 
     def __init__(self, owner: TrainingSet) -> None:
@@ -193,13 +204,13 @@ class _Run:
         self.con = owner._connect()
         self.scratch: TemporaryDirectory[str] | None = None
         try:
-            with explained():
+            with explaining_memory():
                 self._prepare()
         except BaseException:
             self.__exit__()
             raise
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> _TrainingRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -334,14 +345,14 @@ class _Run:
     def _erring_events(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for view, made in zip(self.owner._service.views, self.joined.views, strict=True):
-            for name, facts in erring_events(self.con, view, made).items():
+            for name, facts in report_erring_events(self.con, view, made).items():
                 found[f"{view.name}: {name}"] = facts
         return found
 
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        with explained():
+        with explaining_memory():
             yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:

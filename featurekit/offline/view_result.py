@@ -1,4 +1,4 @@
-"""What a view's join gives: a value, an error and a status for each label."""
+"""What a view's join gives, a value, an error and a status for each label, and how it is found."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.offline.view_events import keys_sql
-from featurekit.offline.window_plans.asked import high_sql, low_sql
+from featurekit.offline.window_plans.parts import high_sql, low_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +38,23 @@ class ViewSql:
     erred: tuple[Erred, ...] = ()
 
 
-def of_labels(view: View, relation: str, labels: str) -> str:
+def asked_events_sql(view: View, relation: str, labels: str) -> str:
     """The events whose entity some label asks about."""
     keys = ", ".join(quote(k.name) for k in view.join_keys)
     return f"(SELECT * FROM {relation} WHERE ({keys}) IN (SELECT DISTINCT {keys} FROM {labels}))"
 
 
-def asked_span(con: Any, labels: str) -> tuple[int, int]:
-    """The first and the last instant that is asked about; 0 where none is."""
+def find_span(con: Any, labels: str) -> tuple[int, int]:
+    """Find the first and the last instant that is asked about; 0 where none is."""
     low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
     return low or 0, high or 0
 
 
-def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
-    """For each transform of a window view that erred on an event it read: how many such events the
-    aggregates left out, and the keys and instant of the first (R3)."""
+def report_erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
+    """Find for each transform of a window view that erred on an event it read how many such events
+    the aggregates left out, and the keys and instant of the first, as text (R3)."""
     found: dict[str, dict[str, Any]] = {}
-    for erred in made.erred or erred_slots(con, view, made):
+    for erred in made.erred or find_erred_slots(con, view, made):
         at, *keys = erred.first
         sample = dict(zip((p.name for p in view.join_keys), keys, strict=True))
         found[erred.transform] = {
@@ -67,7 +67,8 @@ def erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, An
     return found
 
 
-def erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
+def find_erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
+    """Find the transforms of a window view that erred on events in the view's table (R3)."""
     found = []
     for slot, error in zip(view.slots, made.errors, strict=False):
         if error is None or slot.transform is None:
@@ -83,7 +84,7 @@ def erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
     return tuple(found)
 
 
-def keep(feature: Feature) -> str:
+def in_window_sql(feature: Feature) -> str:
     """The predicate that an event of the join lies in the feature's window, and its `where`."""
     terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
     if feature.where is not None:
@@ -100,8 +101,8 @@ def empty_sql(feature: Feature) -> str:
     return literal(value, feature.type)
 
 
-def result_columns(con: Any, view: View, table: str) -> dict[int, Column]:
-    """The aggregates' inputs.
+def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
+    """Choose how the aggregates' inputs are read, by slot.
 
     How doubles are added is chosen from the column's statistics: one scale for all where it makes
     every value a whole number, else limbs by exponent.
@@ -129,4 +130,6 @@ def result_columns(con: Any, view: View, table: str) -> dict[int, Column]:
             ).fetchall()
             limbs = tuple(r[0] for r in rows)
             chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
-    return {i: Column(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used}
+    return {
+        i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
+    }

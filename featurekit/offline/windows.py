@@ -1,10 +1,11 @@
-"""Joins labels with the windows of a view."""
+"""Turns the windows of a view into a relation of values, errors and statuses, one row a label."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.aggregates.base import Column
+from featurekit.aggregates.sql import InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.status import (
     ERROR_STATUS,
@@ -17,17 +18,17 @@ from featurekit.core.status import (
 from featurekit.core.types import INT
 from featurekit.define.plan import Feature, View
 from featurekit.offline.events import EventRows
-from featurekit.offline.view_events import keys_sql, order_sql, view_events
+from featurekit.offline.view_events import ViewEvents, keys_sql, order_sql, view_events
 from featurekit.offline.view_result import (
     ViewSql,
-    asked_span,
+    asked_events_sql,
+    choose_columns,
     empty_sql,
-    keep,
-    of_labels,
-    result_columns,
+    find_span,
+    in_window_sql,
 )
-from featurekit.offline.window_plans.asked import Asked
-from featurekit.offline.window_plans.choose import grouped
+from featurekit.offline.window_plans.choose import group_windows
+from featurekit.offline.window_plans.parts import WindowParts
 
 
 def make_windows(
@@ -40,77 +41,112 @@ def make_windows(
     name: str,
     span: tuple[int, int] | None = None,
 ) -> ViewSql:
-    """Every aggregate of the view over each label's windows (T3–T5, A1–A4), by the plan that
-    `window_plans` chooses.
+    """Join labels with every aggregate of the view over their windows (T3–T5, A1–A4), by the plan
+    that `window_plans` chooses.
 
     `name` is free for a temporary table of the view's events. `span`: the first and the last
     instant to read events for, where they are not those of `labels`.
     """
-    made = view_events(con, view, of_labels(view, events.relation, labels))
+    made = view_events(con, view, asked_events_sql(view, events.relation, labels))
+    _make_events(con, view, made, name, span or find_span(con, labels))
+    asked = _parts(view, choose_columns(con, view, name))
+    found = group_windows(con, view, asked, table=name, labels=labels, prompt=events.prompt)
+    columns, erring = _columns_sql(view, asked, found.summed, statuses=statuses)
+    first = ""
+    if statuses or view.ttl_us is not None:
+        # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
+        first = f"LEFT JOIN {_first_sql(view, made.sql, labels)}"
+    whole = (
+        f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l LEFT JOIN "
+        f"(SELECT __rid, __in, {_finished_sql(asked)} FROM {found.sql}) g "
+        f"ON l.__rid = g.__rid {first})"
+    )
+    return ViewSql(whole, frozenset(erring), name, made.errors)
+
+
+def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[int, int]) -> None:
+    """Make the temporary table `name` of the events in reach of the instants of `span`, with __o,
+    their number by T6 where some aggregate asks for it."""
     ordered = any(f.implementation().ordered for f in view.features)
     number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
-    earliest, high = span or asked_span(con, labels)
+    earliest, high = span
     low = earliest - view.retain_us
     con.execute(
         f"CREATE TEMP TABLE {name} AS SELECT *, {number} AS __o FROM {made.sql} "
         f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
     )
-    columns = result_columns(con, view, name)
+
+
+def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
+    """The view's aggregates in DuckDB, in their order; after them, where the view has a ttl, how
+    many events are no older."""
     asked = []
     for i, feature in enumerate(view.features):
         column = None if feature.slot is None else columns[feature.slot]
-        asked.append(_asked(feature, column, f"a{i}"))
+        asked.append(_parts_of(feature, column, f"a{i}"))
     if view.ttl_us is not None:
-        asked.append(_asked(_within_ttl(view.ttl_us), None, "fresh"))
-    found = grouped(con, view, asked, table=name, labels=labels, prompt=events.prompt)
-    # A layer of their own: written out where they are read, they would cost DuckDB a second.
+        fresh = Feature("", INT, None, aggregate="Count", window_us=view.ttl_us)
+        asked.append(_parts_of(fresh, None, "fresh"))
+    return asked
+
+
+def _parts_of(feature: Feature, column: InputColumn | None, name: str) -> WindowParts:
+    sql = feature.implementation().sql(column, in_window_sql(feature))
+    return WindowParts(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
+
+
+def _finished_sql(asked: Sequence[WindowParts]) -> str:
+    """The values `v0` … and, of those that can err, `e0` … made of the parts. They are a layer of
+    their own: written out where they are read, they would cost DuckDB a second."""
     finished: list[str] = []
     for i, a in enumerate(asked):
         finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
         if a.sql.error is not None:
             finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
+    return ", ".join(finished)
+
+
+def _columns_sql(
+    view: View, asked: Sequence[WindowParts], summed: frozenset[int], *, statuses: bool
+) -> tuple[list[str], list[int]]:
+    """The columns of the view's result, made of labels `l`, groups `g` and, where statuses or a ttl
+    ask for it, `k.__first`; and the numbers of the features that have an `x` column."""
     known, fresh = "k.__first <= l.__t", None
     if view.ttl_us is not None:
         fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
-    outer: list[str] = []
+    columns: list[str] = []
     erring: list[int] = []
     for i, feature in enumerate(view.features):
-        value, error = f"g.v{i}", asked[i].sql.error and f"g.e{i}"
-        if feature.default is not None:
-            value = f"coalesce({value}, {literal(feature.default, feature.type)})"
-        if error is not None:
-            value = f"CASE WHEN NOT ({error}) THEN {value} END"
         # A label without any event in reach may have no group: its windows are empty.
-        within = "g.__rid IS NOT NULL" if i in found.summed else "coalesce(g.__in, FALSE)"
+        within = "g.__rid IS NOT NULL" if i in summed else "coalesce(g.__in, FALSE)"
+        error = None if asked[i].sql.error is None else f"g.e{i}"
         empty = empty_sql(feature)
-        shown = f"CASE WHEN {within} THEN {value} ELSE {empty} END"
+        value = f"CASE WHEN {within} THEN {_value_sql(feature, f'g.v{i}', error)} ELSE {empty} END"
         failed = None if error is None else f"({within} AND {error})"
         if fresh is not None:
             # An entity that is not known has empty windows, one that is too old has none (T4).
-            shown = f"CASE WHEN {fresh} THEN {shown} WHEN ({known}) IS NOT TRUE THEN {empty} END"
+            value = f"CASE WHEN {fresh} THEN {value} WHEN ({known}) IS NOT TRUE THEN {empty} END"
             failed = failed and f"({fresh} AND {failed})"
-        outer.append(f"{shown} AS f{i}")
+        columns.append(f"{value} AS f{i}")
         if failed is not None:
-            outer.append(f"{failed} AS x{i}")
+            columns.append(f"{failed} AS x{i}")
             erring.append(i)
         if statuses:
             old = f"WHEN NOT {fresh} THEN '{OUTSIDE_MAX_AGE}' " if fresh is not None else ""
-            outer.append(
+            columns.append(
                 f"CASE WHEN ({known}) IS NOT TRUE THEN '{NOT_FOUND}' {old}"
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
-                f"WHEN ({shown}) IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
+                f"WHEN ({value}) IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    first = ""
-    if statuses or fresh is not None:
-        # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
-        everything = view_events(con, view, of_labels(view, events.relation, labels)).sql
-        first = f"LEFT JOIN {_first_sql(view, everything, labels)}"
-    whole = (
-        f"(SELECT l.__rid, {', '.join(outer)} FROM {labels} l LEFT JOIN "
-        f"(SELECT __rid, __in, {', '.join(finished)} FROM {found.sql}) g "
-        f"ON l.__rid = g.__rid {first})"
-    )
-    return ViewSql(whole, frozenset(erring), name, made.errors)
+    return columns, erring
+
+
+def _value_sql(feature: Feature, value: str, error: str | None) -> str:
+    """The feature's value where its windows may have events: its default for None, NULL where it
+    errs (A4)."""
+    if feature.default is not None:
+        value = f"coalesce({value}, {literal(feature.default, feature.type)})"
+    return value if error is None else f"CASE WHEN NOT ({error}) THEN {value} END"
 
 
 def _first_sql(view: View, everything: str, labels: str) -> str:
@@ -136,13 +172,3 @@ def _first_sql(view: View, everything: str, labels: str) -> str:
         f"(SELECT __rid, min(__first) AS __first FROM {of_label} GROUP BY __rid) k "
         "ON l.__rid = k.__rid"
     )
-
-
-def _asked(feature: Feature, column: Column | None, name: str) -> Asked:
-    sql = feature.implementation().sql(column, keep(feature))
-    return Asked(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
-
-
-def _within_ttl(ttl_us: int) -> Feature:
-    """How many events are no older than the view's ttl (T4)."""
-    return Feature("", INT, None, aggregate="Count", window_us=ttl_us)

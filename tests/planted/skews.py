@@ -39,7 +39,7 @@ from featurekit.aggregates import (
     runs,
     spread,
 )
-from featurekit.aggregates.base import AggregateSql
+from featurekit.aggregates.sql import AggregateSql
 from featurekit.core import coerce as values
 from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT
@@ -138,12 +138,16 @@ def meaning(patch: Patch, key: str, **changes: Any) -> None:
 
 @skew("offline", "window edge", orders=True)
 def a_window_s_open_end_closed_offline(patch):
-    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace("__ts > ", "__ts >= "))
+    wrapped(
+        patch, view_result, "in_window_sql", lambda keep, f: keep(f).replace("__ts > ", "__ts >= ")
+    )
 
 
 @skew("offline", "window edge", orders=True)
 def a_window_s_closed_end_open_offline(patch):
-    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace("__ts <= ", "__ts < "))
+    wrapped(
+        patch, view_result, "in_window_sql", lambda keep, f: keep(f).replace("__ts <= ", "__ts < ")
+    )
 
 
 @skew("online", "window edge", orders=True)
@@ -166,20 +170,20 @@ def an_offset_ignored_online(patch):
 
 @skew("offline", "window edge")
 def an_offset_ignored_offline(patch):
-    wrapped(patch, view_result, "keep",
+    wrapped(patch, view_result, "in_window_sql",
             lambda keep, f: keep(dataclasses.replace(f, offset_us=0)))  # fmt: skip
 
 
 @skew("offline", "hop", orders=True)
 def hops_not_aligned_offline(patch):
-    wrapped(patch, view_result, "keep",
+    wrapped(patch, view_result, "in_window_sql",
             lambda keep, f: keep(dataclasses.replace(f, hop_us=0)))  # fmt: skip
 
 
 @skew("offline", "hop", orders=True)
 def hops_counted_from_noon_offline(patch):
     half = 12 * 3_600_000_000 // 5
-    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace(
+    wrapped(patch, view_result, "in_window_sql", lambda keep, f: keep(f).replace(
         "fk_hop(l.__t", f"-{half} + fk_hop({half} + l.__t"))  # fmt: skip
 
 
@@ -378,7 +382,7 @@ def copies_of_an_id_counted_online(patch):
 
 @skew("offline", "duplicate event", "ids")
 def copies_of_an_id_counted_offline(patch):
-    wrapped(patch, counted_events, "counted_rows", lambda counted, con, view, relation: (
+    wrapped(patch, counted_events, "make_counted_rows", lambda counted, con, view, relation: (
         relation if view.source.op is None else counted(con, view, relation)))  # fmt: skip
 
 
@@ -396,7 +400,7 @@ def a_deletion_ignored_online(patch):
 
 @skew("offline", "correction ignored", "ids")
 def corrections_beside_what_they_correct_offline(patch):
-    wrapped(patch, counted_events, "_versions", lambda versions, *args: (
+    wrapped(patch, counted_events, "_versions_sql", lambda versions, *args: (
         f"SELECT * REPLACE ({FOREVER} AS __end) FROM ({versions(*args)})"))  # fmt: skip
 
 
@@ -761,7 +765,7 @@ def a_request_time_error_swallowed_online(patch):
 
 @skew("offline", "condition")
 def a_where_of_none_taken_for_true_offline(patch):
-    wrapped(patch, view_result, "keep", lambda keep, f: keep(f).replace(
+    wrapped(patch, view_result, "in_window_sql", lambda keep, f: keep(f).replace(
         ", FALSE)", ", TRUE)"))  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""The plans by which windows are computed: each gives the same bits."""
+"""The plans by which windows are computed, one a file: each gives the same bits. `choose` picks."""

@@ -1,15 +1,8 @@
 """Turns the windows of a view into SQL, by the plan that suits its data: each gives the same bits.
 
-- *Range join*: labels with the events in reach, and one GROUP BY. It takes every aggregate, and
-  looks at each pair of a label and an event of its entity: for a key with a third of the events
-  that is quadratic. The labels of such *crowded* keys go by other plans, all others by this one.
-- *Running sums*: an aggregate whose parts add whole numbers is the difference of two running sums,
-  so that one sort of events and windows' ends takes the place of the pairs.
-- *Running extremes*: the least and the greatest of a window are of two running ones, one from the
-  border of a tile of time forwards, one from it backwards.
-- *Tiled join*: other aggregates are joined within tiles of time as long as the window.
-
-Events `e` are a table with k0 …, __ts, __created, slots; labels `l` have __rid, __t and join keys.
+The labels of a *crowded* key, whose pairs with its events are many times the rows, go by
+`running_sums`, `running_extremes` and `tiled_join`, each aggregate by the one that takes it; all
+other labels by `range_join`. Each plan is a file, which says when it is chosen and what it costs.
 """
 
 from __future__ import annotations
@@ -19,7 +12,7 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.define.plan import View
-from featurekit.offline.window_plans.asked import Asked, Grouped, same_keys, shortest
+from featurekit.offline.window_plans.parts import Grouped, WindowParts, same_keys_sql, shortest_us
 from featurekit.offline.window_plans.range_join import range_join
 from featurekit.offline.window_plans.running_extremes import running_extremes
 from featurekit.offline.window_plans.running_sums import running_sums
@@ -31,13 +24,13 @@ PAIRS_PER_SUM = 20
 PAIRS_PER_ROW = 100
 
 
-def grouped(
-    con: Any, view: View, asked: Sequence[Asked], *, table: str, labels: str, prompt: bool
+def group_windows(
+    con: Any, view: View, asked: Sequence[WindowParts], *, table: str, labels: str, prompt: bool
 ) -> Grouped:
-    """The parts of `asked` for each label of `labels` over the events of `table`; `prompt` where no
-    event arrived after it happened."""
+    """Find which keys are crowded, and make SQL of the parts of `asked` for each label of `labels`
+    over the events of `table`; `prompt` where no event arrived after it happened."""
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
-    on = " AND ".join(same_keys(view, "c"))
+    on = same_keys_sql(view, "c")
     crowded = quote(f"{table.strip(chr(34))}_crowded")
     most = _find_crowded(con, view, asked, crowded, table, labels)
     late = "max(greatest(__created - __ts, 0))"
@@ -46,7 +39,7 @@ def grouped(
         return Grouped(range_join(view, asked, table, labels, lateness or 0), frozenset())
     hot = f"(SELECT * FROM {table} JOIN (SELECT __n, {keys} FROM {crowded}) USING ({keys}))"
     hot_labels = f"(SELECT l.*, c.__n FROM {labels} l JOIN {crowded} c ON {on})"
-    found, summed = _of_crowded(view, asked, hot, hot_labels, 0 if prompt else most)
+    found, summed = _of_crowded_sql(view, asked, hot, hot_labels, 0 if prompt else most)
     others = f"(SELECT * FROM {labels} l ANTI JOIN {crowded} c ON {on})"
     if con.execute(f"SELECT count(*) FROM {others}").fetchall()[0][0]:
         lateness = 0 if prompt else con.execute(f"SELECT {late} FROM {table}").fetchall()[0][0]
@@ -55,10 +48,11 @@ def grouped(
     return Grouped(found, summed)
 
 
-def _of_crowded(
-    view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int
+def _of_crowded_sql(
+    view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
 ) -> tuple[str, frozenset[int]]:
-    """As `Grouped`, of crowded keys: events and labels also have __n, the number of their entity.
+    """The SQL and the `summed` of `Grouped`, of crowded keys: events and labels also have __n, the
+    number of their entity.
     `lateness`: the most by which an event arrived after it happened, in microseconds."""
     if view.source.op is not None:
         # Events may be over by t: each is looked at.
@@ -80,7 +74,7 @@ def _of_crowded(
 
 
 def _find_crowded(
-    con: Any, view: View, asked: Sequence[Asked], name: str, table: str, labels: str
+    con: Any, view: View, asked: Sequence[WindowParts], name: str, table: str, labels: str
 ) -> int | None:
     """Make the temporary table `name` of the crowded keys, k0 …, numbered by __n. Returns the most
     by which one of their events was late, in microseconds; None where no key is crowded."""
@@ -92,22 +86,23 @@ def _find_crowded(
         f"CREATE OR REPLACE TEMP TABLE {name} AS "
         f"SELECT {keys}, row_number() OVER () AS __n, e.most AS most "
         f"FROM (SELECT {keys}, count(*) AS n, max({late}) AS most, "
-        f"sum(CASE WHEN {late} > {shortest(asked)} THEN {late}::DOUBLE ELSE 0 END) AS late, "
+        f"sum(CASE WHEN {late} > {shortest_us(asked)} THEN {late}::DOUBLE ELSE 0 END) AS late, "
         f"max(__ts) - min(__ts) + 1 AS span FROM {table} GROUP BY ALL) e "
         f"JOIN (SELECT {named}, count(*) AS n FROM {labels} GROUP BY ALL) l USING ({keys}) "
-        f"WHERE {_crowded(PAIRS_PER_SUM if only_sums else PAIRS_PER_ROW)}"
+        f"WHERE {_is_crowded_sql(PAIRS_PER_SUM if only_sums else PAIRS_PER_ROW)}"
     )
     most: int | None = con.execute(f"SELECT max(most) FROM {name}").fetchall()[0][0]
     return most
 
 
-def _crowded(pairs_per_row: int) -> str:
-    """Whether the range join is the slower for an entity's e.n events and l.n labels: their pairs
+def _is_crowded_sql(pairs_per_row: int) -> str:
+    """The predicate that the range join is the slower for an entity's e.n events and l.n labels:
+    their pairs
     cost more than the rows, of which one costs as much as `pairs_per_row`, and are more than those
     with an event that arrived after its window and after the label, e.late / e.span of all."""
     return f"(l.n::DOUBLE * e.n > {pairs_per_row} * (l.n + e.n) AND e.n > 4 * e.late / e.span)"
 
 
-def _adds(asked: Asked) -> bool:
+def _adds(asked: WindowParts) -> bool:
     """Whether every part of it is a sum."""
     return bool(asked.sql.terms) and asked.sql.terms[0].adds

@@ -1,39 +1,43 @@
-"""Running extremes: two running maxima of ranks from the borders of tiles."""
+"""Running extremes: turns the least and the greatest of windows into two maxima of ranks, one that
+runs from the border of a tile of time forwards, one from it backwards.
+
+Chosen for the labels of crowded keys, where a part is a min, a max or a bool_or: Min and Max. It
+costs a sort of the events by value for each term, and for each window one of the events and labels,
+each twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from featurekit.core.durations import LIFETIME_US
-from featurekit.offline.window_plans.asked import Asked, with_helpers
-from featurekit.offline.window_plans.running_sums import Term
+from featurekit.offline.window_plans.parts import WindowParts, WindowTerm, events_sql, terms_of
 
 # An entity's number, six bits for the level and one for the direction make a row's __code. That, a
 # tile's first instant, which is within 2**62, and a rank make one number: each has bits of its own.
 _LEVELS, _TILES, _RANKS = 64, 2**63, 2**32
 
 
-def running_extremes(asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
+def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, lateness: int) -> str:
     """For every label: __rid, the parts.
 
     What is compared are ranks, whole numbers: those of the events' values, of each term.
     """
-    terms: dict[Term, int] = {}
+    terms: dict[WindowTerm, int] = {}
     windows: dict[tuple[int, int, int], dict[str, int]] = {}
     for a in asked:
         f = a.feature
         columns = windows.setdefault((f.offset_us, f.window_us, f.hop_us), {})
-        for name, s in zip(a.names, a.sql.terms, strict=True):
-            term = Term(s.function, s.sql, f.where)
+        for name, term in terms_of(a):
             columns[name] = terms.setdefault(term, len(terms))
     values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
-    ranked = f"SELECT __n, __ts, __created, {values} FROM {with_helpers(asked, table)} e"
+    ranked = f"SELECT __n, __ts, __created, {values} FROM {events_sql(asked, table)} e"
     for i, term in enumerate(terms):
         if term.function == "bool_or":
             ranked = f"SELECT *, CASE WHEN q{i} THEN 1::BIGINT END AS r{i} FROM ({ranked})"
             continue
         order = f"q{i} DESC" if term.function == "min" else f"q{i}"
-        # Numbered in passing, as `_running` sums.
+        # Numbered over rows in their order, as running sums are.
         ranked = (
             f"SELECT *, CASE WHEN q{i} IS NOT NULL THEN row_number() OVER () END AS r{i} "
             f"FROM (SELECT * FROM ({ranked}) ORDER BY {order})"
@@ -42,9 +46,9 @@ def running_extremes(asked: Sequence[Asked], table: str, labels: str, lateness: 
     found, shown, decoded = [], [], []
     of = list(terms)
     for w, ((offset, length, hop), columns) in enumerate(windows.items()):
-        named.append(f"cut{w} AS MATERIALIZED ({_cut(columns, offset, length, hop, lateness)})")
+        named.append(f"cut{w} AS MATERIALIZED ({_cut_sql(columns, offset, length, hop, lateness)})")
         several = lateness > 0 or hop > length
-        best = _running_best(f"cut{w}", columns, length, hop, labels, several=several)
+        best = _best_sql(f"cut{w}", columns, length, hop, labels, several=several)
         found.append(f"{best} w{w}" + (" USING (__rid)" if w else ""))
         for name, i in columns.items():
             if of[i].function == "bool_or":
@@ -58,7 +62,7 @@ def running_extremes(asked: Sequence[Asked], table: str, labels: str, lateness: 
     )
 
 
-def _cut(columns: dict[str, int], offset: int, length: int, hop: int, lateness: int) -> str:
+def _cut_sql(columns: dict[str, int], offset: int, length: int, hop: int, lateness: int) -> str:
     """The events of `ranked` for a window: __n, __opens, __closes, __level and the ranks.
 
     An event counts for t from __opens on, when it has arrived and lies no later than the window,
@@ -91,17 +95,43 @@ def _width(length: int, hop: int) -> int:
     return max(length, hop)
 
 
-def _running_best(
+def _best_sql(
     cut: str, columns: dict[str, int], length: int, hop: int, labels: str, *, several: bool
 ) -> str:
     """For every label: __rid, and by name the greatest rank of the events of `cut` that count.
 
+    The rows of `_rows_sql` are read in their order. The best of all rows so far is the best of the
+    tile, since each tile has greater numbers than the one before, or it is of one before.
+    `several`: there may be events of several levels.
+    """
+    ranks = sorted(set(columns.values()))
+    rows = _rows_sql(cut, ranks, length, hop, labels, several=several)
+    base = f"(__code::HUGEINT * {_TILES} + __tile) * {_RANKS} AS __base"
+    given = ", ".join(f"r{i}" for i in ranks)
+    best = ", ".join(f"max(__base + r{i}) OVER (ROWS UNBOUNDED PRECEDING) AS b{i}" for i in ranks)
+    shown = ", ".join(
+        f"max(b{i} - __base) FILTER (b{i} > __base) AS {name}" for name, i in columns.items()
+    )
+    # Within a code the tiles, too, are in the order of __z. DuckDB sorts by BIGINTs in a fifth of
+    # the time that it takes for HUGEINTs.
+    return (
+        f"(SELECT __rid, {shown} FROM (SELECT __rid, __base, {best} FROM "
+        f"(SELECT __rid, {base}, {given} FROM "
+        f"(SELECT * FROM ({rows}) ORDER BY __code, __z))) "
+        "WHERE __rid IS NOT NULL GROUP BY __rid)"
+    )
+
+
+def _rows_sql(
+    cut: str, ranks: Sequence[int], length: int, hop: int, labels: str, *, several: bool
+) -> str:
+    """Events of `cut` and labels in the orders in which they are compared: __code, __tile, __z, by
+    which they stand, __rid and the ranks.
+
     In the tile in which an event opens it counts from then on, in the one in which it closes until
     then, and in one between all the time. So it stands in two orders, of which the second is by
     time backwards; so do labels; and the ranks of those before a label in its tile are those of
-    the events that count. The best of all rows so far is the best of the tile, since each tile has
-    greater numbers than the one before, or it is of one before. `several`: there may be events of
-    several levels.
+    the events that count.
     """
     ever = length == LIFETIME_US
     several = several and not ever
@@ -115,7 +145,6 @@ def _running_best(
         code = f"(__n * {_LEVELS} + __level) * 2 + {int(backwards)}"
         return f"{code} AS __code, {'-' if backwards else ''}{first} AS __tile"
 
-    ranks = sorted(set(columns.values()))
     of_event = ", ".join(["NULL::BIGINT AS __rid", *(f"r{i}" for i in ranks)])
     of_label = ", ".join(["__rid", *("NULL" for _ in ranks)])
     events = f"(SELECT *, {wide} AS __width FROM {cut})" if several else cut
@@ -140,17 +169,4 @@ def _running_best(
             f"SELECT {segment(False, between)}, 2 * {between}, {of_event} FROM {events} "
             f"WHERE {tile('__closes')} > {between}"
         )
-    base = f"(__code::HUGEINT * {_TILES} + __tile) * {_RANKS} AS __base"
-    given = ", ".join(f"r{i}" for i in ranks)
-    best = ", ".join(f"max(__base + r{i}) OVER (ROWS UNBOUNDED PRECEDING) AS b{i}" for i in ranks)
-    shown = ", ".join(
-        f"max(b{i} - __base) FILTER (b{i} > __base) AS {name}" for name, i in columns.items()
-    )
-    # Within a code the tiles, too, are in the order of __z. DuckDB sorts by BIGINTs in a fifth of
-    # the time that it takes for HUGEINTs.
-    return (
-        f"(SELECT __rid, {shown} FROM (SELECT __rid, __base, {best} FROM "
-        f"(SELECT __rid, {base}, {given} FROM "
-        f"(SELECT * FROM ({' UNION ALL '.join(rows)}) ORDER BY __code, __z))) "
-        "WHERE __rid IS NOT NULL GROUP BY __rid)"
-    )
+    return " UNION ALL ".join(rows)

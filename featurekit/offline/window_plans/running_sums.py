@@ -1,40 +1,33 @@
-"""Running sums: the difference of two sums over an entity's events."""
+"""Running sums: turns parts that add up into the difference of two sums that run over all events.
+
+Chosen for the labels of crowded keys, where a part counts or adds whole numbers: Count, Sum, Mean,
+Variance, StdDev, Any and All, but for doubles that are added as lists. It costs a sort of events
+and windows' ends for each order in which these stand: one of instants, and of late events one of
+arrivals for each offset; and a join of the events that came later than a window is long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.sql import quote
 from featurekit.define.plan import View
-from featurekit.offline.window_plans.asked import (
-    Asked,
+from featurekit.offline.window_plans.parts import (
+    WindowParts,
+    WindowTerm,
+    events_sql,
     high_sql,
     low_sql,
-    same_keys,
-    shortest,
-    with_helpers,
+    same_keys_sql,
+    shortest_us,
+    terms_of,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """What a running sum adds: of each event that `where`, a slot, keeps."""
-
-    function: str
-    sql: str
-    where: int | None
-
-    @property
-    def value(self) -> str:
-        """The summand of event `e`, NULL for none."""
-        if self.where is None:
-            return self.sql
-        return f"CASE WHEN e.s{self.where} THEN {self.sql} END"
-
-
-def running_sums(view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
+def running_sums(
+    view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
+) -> str:
     """For every label: __rid, the parts.
 
     Events in (low, high] that had arrived by t are those with greatest(ts + offset, created) <= t,
@@ -44,10 +37,10 @@ def running_sums(view: View, asked: Sequence[Asked], table: str, labels: str, la
     goes away in the difference: whole numbers lose nothing, and a column's scale has room for all
     of its rows.
     """
-    terms: dict[Term, int] = {}
+    terms: dict[WindowTerm, int] = {}
     for a in asked:
-        for s in a.sql.terms:
-            terms.setdefault(Term(s.function, s.sql, a.feature.where), len(terms))
+        for _, term in terms_of(a):
+            terms.setdefault(term, len(terms))
     late = lateness > 0
     # An order of events, and the windows' ends that stand in it, numbered.
     orders: dict[str, dict[str, int]] = {}
@@ -72,28 +65,27 @@ def running_sums(view: View, asked: Sequence[Asked], table: str, labels: str, la
         high = end(order, at)
         # Before a lifetime there is nothing of its entity, whatever the order.
         low = end(order, str(-LIFETIME_US)) if f.lifetime else end("e.__ts", low_sql(f))
-        for name, s in zip(a.names, a.sql.terms, strict=True):
-            term = terms[Term(s.function, s.sql, f.where)]
-            total = f"any_value(p{term}) FILTER (__end = {{}})"
+        for name, term in terms_of(a):
+            total = f"any_value(p{terms[term]}) FILTER (__end = {{}})"
             value = " - ".join(f"coalesce({total.format(at)}, 0)" for at in (high, low))
             columns.append(f"{value} AS {name}")
             shown.append(name)
     passes = " UNION ALL ".join(
-        _running(view, list(terms), asked, table, labels, order, ends)
+        _running_sql(view, list(terms), asked, table, labels, order, ends)
         for order, ends in orders.items()
     )
     sums = f"(SELECT __rid, {', '.join(columns)} FROM ({passes}) GROUP BY __rid)"
-    if lateness <= shortest(asked):
+    if lateness <= shortest_us(asked):
         return sums
     more = ", ".join(f"s.{name} + coalesce(c.{name}, 0) AS {name}" for name in shown)
-    awaited = _awaited(view, asked, table, labels)
+    awaited = _awaited_sql(view, asked, table, labels)
     return f"(SELECT s.__rid, {more} FROM {sums} s LEFT JOIN {awaited} c ON s.__rid = c.__rid)"
 
 
-def _running(
+def _running_sql(
     view: View,
-    terms: Sequence[Term],
-    asked: Sequence[Asked],
+    terms: Sequence[WindowTerm],
+    asked: Sequence[WindowParts],
     table: str,
     labels: str,
     order: str,
@@ -110,7 +102,7 @@ def _running(
     values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
     events = (
         f"SELECT {keys}, 2 * ({order}) AS __z, NULL::BIGINT AS __rid, NULL::INTEGER AS __end, "
-        f"{values} FROM {with_helpers(asked, table)} e"
+        f"{values} FROM {events_sql(asked, table)} e"
     )
     named = ", ".join(f"l.{quote(p.name)}" for p in view.join_keys)
     nulls = ", ".join("NULL" for _ in terms)
@@ -128,7 +120,7 @@ def _running(
     )
 
 
-def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str:
+def _awaited_sql(view: View, asked: Sequence[WindowParts], table: str, labels: str) -> str:
     """For a label with events that happened before a window of it, and had not arrived: __rid, and
     the parts over those.
 
@@ -137,8 +129,8 @@ def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str
     """
     # DuckDB may compute it of prompt events, too, before it leaves them out.
     width = "(1::BIGINT << length(bin(greatest(__created - __ts, 0))))"
-    late = with_helpers(asked, table, f"{width} AS __width")
-    late = f"(SELECT * FROM {late} WHERE __created - __ts > {shortest(asked)})"
+    late = events_sql(asked, table, f"{width} AS __width")
+    late = f"(SELECT * FROM {late} WHERE __created - __ts > {shortest_us(asked)})"
     first, last = "fk_hop(__ts, __width)", "fk_hop(__created - 1, __width)"
     parts = []
     for a in asked:
@@ -146,16 +138,16 @@ def _awaited(view: View, asked: Sequence[Asked], table: str, labels: str) -> str
         keep = "FALSE" if f.lifetime else f"e.__ts <= {low_sql(f)}"
         if f.where is not None:
             keep += f" AND coalesce(e.s{f.where}, FALSE)"
-        for name, s in zip(a.names, a.sql.terms, strict=True):
-            parts.append(f"{s.function}({s.sql}) FILTER ({keep}) AS {name}")
-    on = [*same_keys(view), "l.__width = e.__width", "l.__tile = e.__tile"]
-    on += ["e.__ts <= l.__t", "e.__created > l.__t"]
+        for name, term in terms_of(a):
+            parts.append(f"{term.function}({term.sql}) FILTER ({keep}) AS {name}")
+    on = f"{same_keys_sql(view)} AND l.__width = e.__width AND l.__tile = e.__tile"
+    on += " AND e.__ts <= l.__t AND e.__created > l.__t"
     return (
         f"(WITH late AS MATERIALIZED {late}, "
         f"tiled AS (SELECT *, {first} AS __tile FROM late UNION ALL "
         f"SELECT *, {last} FROM late WHERE {last} <> {first}), "
         f"asking AS (SELECT *, fk_hop(__t, __width) AS __tile FROM {labels} "
         f"CROSS JOIN (SELECT DISTINCT __width FROM late)) "
-        f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {' AND '.join(on)} "
+        f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {on} "
         f"GROUP BY l.__rid)"
     )

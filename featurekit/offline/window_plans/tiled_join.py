@@ -1,33 +1,41 @@
-"""Tiled join: labels with whole tiles and with the events at the ends of windows."""
+"""Tiled join: turns parts into one GROUP BY over labels joined with events of two tiles of time.
+
+Chosen for the labels of crowded keys, where an aggregate's parts are not made of terms, or events
+may be over by the label's instant (T7). It costs a look at each pair of a label and an event of its
+entity that is no farther off than twice the longest window: less than the range join, where that is
+short beside the history.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from featurekit.define.plan import View
-from featurekit.offline.window_plans.asked import (
-    Asked,
-    ends_sql,
+from featurekit.offline.window_plans.parts import (
+    WindowParts,
+    ends_us,
+    events_sql,
     parts_sql,
     reach_sql,
-    same_keys,
-    with_helpers,
+    same_keys_sql,
 )
 
 
-def tiled_join(view: View, asked: Sequence[Asked], table: str, labels: str, lateness: int) -> str:
-    """As `_range_join`, within tiles of time as long as the windows reach: an event stands in one
-    and a label asks for two."""
-    nearest, farthest = ends_sql(asked)
+def tiled_join(
+    view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
+) -> str:
+    """For each label with an event in reach: __rid, __in, the parts. Tiles are as long as the
+    windows reach, so that an event stands in one and a label asks for two."""
+    nearest, farthest = ends_us(asked)
     wide = max(farthest - nearest, 1)
-    events = with_helpers(asked, table, f"fk_hop(__ts, {wide}) AS __tile")
+    events = events_sql(asked, table, f"fk_hop(__ts, {wide}) AS __tile")
     last, first = (f"fk_hop(__t - {at}, {wide})" for at in (nearest, farthest - 1))
     asking = (
         f"SELECT *, {last} AS __tile FROM {labels} UNION ALL "
         f"SELECT *, {first} FROM {labels} WHERE {first} <> {last}"
     )
-    on = [*same_keys(view), "l.__tile = e.__tile", *reach_sql(view, asked, lateness)]
+    on = f"{same_keys_sql(view)} AND l.__tile = e.__tile AND {reach_sql(view, asked, lateness)}"
     return (
         f"(SELECT l.__rid, TRUE AS __in, {parts_sql(asked)} FROM ({asking}) l "
-        f"JOIN {events} e ON {' AND '.join(on)} GROUP BY l.__rid)"
+        f"JOIN {events} e ON {on} GROUP BY l.__rid)"
     )

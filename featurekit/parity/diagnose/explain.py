@@ -21,7 +21,7 @@ from featurekit.errors import DefinitionError, FeaturekitError, OnlineError
 from featurekit.language.ir import Function
 from featurekit.language.to_python import to_python
 from featurekit.language.trace import trace
-from featurekit.offline.counted_events import counted_rows as counted_ids
+from featurekit.offline.counted_events import make_counted_rows as counted_ids
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state.blocks import Moved, Patience, open_state
 from featurekit.parity.bits import bits

@@ -17,7 +17,7 @@ from featurekit.core.status import FOREVER
 from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
-from featurekit.offline.counted_events import counted_rows
+from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.training_set import TrainingSet
 from featurekit.parity.answers import Answers, Asked, answers_of
@@ -79,7 +79,7 @@ def from_online(project: Project, service: Service, asked: Asked, online: Sequen
         marked = project.snapshot(con, original, marked=True).events.relation
         there = f"(NOT __pushed AND __created <= {known.until})"
         waiting[v] = _waiting(con, original, marked, rows, there)
-        counting = counted_rows(
+        counting = make_counted_rows(
             con, original, f"(SELECT * FROM {marked} WHERE __pushed OR {there})"
         )
         keys = ", ".join(quote(p.name) for p in original.join_keys)

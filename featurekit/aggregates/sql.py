@@ -1,0 +1,115 @@
+"""What an aggregate is in DuckDB: an input, the parts that a GROUP BY finds, and their value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from featurekit.aggregates.exact import FloatColumn
+from featurekit.core.types import Type
+
+AGE_US = "(l.__t - e.__ts)"
+"""The SQL of the microseconds from an event to the label's instant."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumn:
+    """An aggregate's input in DuckDB: the SQL of the column where labels (`l`) and events (`e`) are
+    joined, and how its doubles add.
+
+    `order` is the column that numbers an entity's events by T6.
+    """
+
+    sql: str
+    type: Type
+    order: str
+    floats: FloatColumn | None = None
+
+    @property
+    def name(self) -> str:
+        """The column's name among the events."""
+        return self.sql.rpartition(".")[2]
+
+    def helper(self, suffix: str, sql: str) -> tuple[str, tuple[str, str]]:
+        """A helper column of this one: how `parts` read it, and its entry among `helpers`."""
+        return f"{self.sql}__{suffix}", (f"{self.name}__{suffix}", sql)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What a part takes of each event that it keeps: a function of SQL over the event `e`, NULL for
+    nothing.
+
+    Of whole numbers, count and sum over a window are the difference of two running sums (A2); min,
+    max and bool_or of some of its events and of the others make that of all.
+    """
+
+    function: Literal["count", "sum", "min", "max", "bool_or"]
+    sql: str
+
+    @property
+    def adds(self) -> bool:
+        """Whether it is a sum."""
+        return self.function in ("count", "sum")
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSql:
+    """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
+
+    `value` is of the result type; `error` is a predicate that is never NULL, or None where the
+    aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
+    falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
+    `terms`, where there are any, say what each of `parts` is made of; one that adds may be 0 in the
+    place of NULL over no events, and `value` and `error` make no difference.
+    """
+
+    parts: tuple[str, ...]
+    value: str
+    error: str | None = None
+    helpers: tuple[tuple[str, str], ...] = ()
+    terms: tuple[Term, ...] = ()
+
+
+def of_terms(
+    terms: Sequence[Term],
+    keep: str,
+    value: str,
+    error: str | None = None,
+    helpers: Sequence[tuple[str, str]] = (),
+) -> AggregateSql:
+    """The aggregate whose parts are of `terms`, over the rows where the predicate `keep` holds."""
+    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
+    return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
+
+
+def present(column: InputColumn, keep: str) -> str:
+    """The predicate that a row is kept and its input is neither None nor an error."""
+    return f"{keep} AND {column.sql} IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """A Python function of whole Arrow columns that an aggregate's SQL calls as `name`, where no
+    SQL has the same bits; `takes` and `gives` are DuckDB types."""
+
+    name: str
+    takes: tuple[str, ...]
+    gives: str
+    function: Callable[..., Any]
+
+
+def each_list(column: Any) -> Iterator[list[Any] | None]:
+    """The lists of an Arrow column of lists without nulls inside; None for a NULL."""
+    import pyarrow.compute as pc
+
+    flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    items = flat.flatten().to_numpy(zero_copy_only=False).tolist()
+    at = 0
+    for length in pc.list_value_length(flat).to_pylist():
+        if length is None:
+            yield None
+            continue
+        yield items[at : at + length]
+        at += length

@@ -1,0 +1,41 @@
+"""Turns a transform into its IR for who compiles, and says what is wrong where a parameter of it
+does not fit what it reads."""
+
+from __future__ import annotations
+
+from featurekit.core.types import Type
+from featurekit.language import ir
+from featurekit.language.transform import Transform
+
+
+def read_transform(transform: Transform) -> ir.Function:
+    """The transform's IR; CompileError where it has none."""
+    from featurekit.language.parse import parse  # slow to load, and many repos have no transforms
+
+    return parse(transform)
+
+
+def misfit(name: str, param: ir.Param, found: Type, what: str) -> str | None:
+    """What is wrong where `param` of the transform `name` reads `what`, whose type is `found`; None
+    where it fits (S1, R2)."""
+    declared = f"@feature {name}: {param.name!r} is declared {param.type}, and {what}"
+    if not param.type.holds(found):
+        hint = ""
+        if param.type.base == found.base:
+            hint = "; declare it so there, and reading checks it (S1)"
+        return f"{declared} is {found}{hint}"
+    if found.optional and not param.type.optional:
+        return (
+            f"{declared} may be None ({found}); "
+            f"declare {param.name}: {found} and test it for None (R2)"
+        )
+    return None
+
+
+def shadowed(name: str, param: str, what: str) -> str:
+    """What is wrong where a parameter of the transform `name` has a default and is also `what`."""
+    return (
+        f"@feature {name}: {param!r} has a default, which makes it a constant, and is "
+        f"also {what}; leave the default out to read it (for a missing value, take T | None and "
+        "test it), or rename the parameter"
+    )

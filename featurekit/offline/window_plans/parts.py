@@ -1,0 +1,112 @@
+"""What the plans of windows share: an aggregate over a window as parts, and the SQL that reads
+labels and events.
+
+Labels `l` are a table with __rid (row number), __t (instant in microseconds) and the join keys;
+events `e` one with the same keys as k0 …, __ts, __created, the slots s0 …, and __o, their number
+by T6. What a plan finds is a relation with __rid and a column for each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featurekit.aggregates.sql import AggregateSql
+from featurekit.core.sql import quote
+from featurekit.define.plan import Feature, View
+
+
+@dataclass(frozen=True, slots=True)
+class WindowParts:
+    """The aggregate `sql` over the window of `feature`, and the names of its parts' columns."""
+
+    feature: Feature
+    sql: AggregateSql
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """A relation with __rid, the parts of all that was asked, and `__in`. A label without a row has
+    empty windows; one with a row has the parts of what is in `summed`, and of what is not where
+    `__in` is true."""
+
+    sql: str
+    summed: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTerm:
+    """A term of parts, over the events that `where`, a slot, keeps; equal ones are computed once,
+    however many windows they stand in."""
+
+    function: str
+    sql: str
+    where: int | None
+
+    @property
+    def value(self) -> str:
+        """What it takes of event `e`, NULL for nothing."""
+        if self.where is None:
+            return self.sql
+        return f"CASE WHEN e.s{self.where} THEN {self.sql} END"
+
+
+def terms_of(asked: WindowParts) -> list[tuple[str, WindowTerm]]:
+    """The terms of its parts, each with the name of its part's column."""
+    where = asked.feature.where
+    terms = (WindowTerm(t.function, t.sql, where) for t in asked.sql.terms)
+    return list(zip(asked.names, terms, strict=True))
+
+
+def low_sql(feature: Feature) -> str:
+    """The open end of the feature's window at label `l` (T4, T5)."""
+    low = f"l.__t - {feature.offset_us + feature.window_us}"
+    return f"fk_hop({low}, {feature.hop_us})" if feature.hop_us else low
+
+
+def high_sql(feature: Feature) -> str:
+    """The closed end of the feature's window at label `l` (T4)."""
+    return f"l.__t - {feature.offset_us}"
+
+
+def shortest_us(asked: Sequence[WindowParts]) -> int:
+    """The shortest way from an instant to the open end of a window, in microseconds."""
+    return min(a.feature.offset_us + a.feature.window_us for a in asked)
+
+
+def parts_sql(asked: Sequence[WindowParts]) -> str:
+    """The parts as columns of a GROUP BY."""
+    return ", ".join(
+        f"{part} AS {name}" for a in asked for part, name in zip(a.sql.parts, a.names, strict=True)
+    )
+
+
+def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:
+    """The predicate that an event lies in some window of the label, had arrived, and was not over.
+    `lateness` is the most by which an event arrived after it happened, in microseconds."""
+    nearest, farthest = ends_us(asked)
+    reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
+    if lateness > 0:
+        reach.append("e.__created <= l.__t")
+    if view.source.op is not None:
+        reach.append("e.__end > l.__t")
+    return " AND ".join(reach)
+
+
+def ends_us(asked: Sequence[WindowParts]) -> tuple[int, int]:
+    """How far back of an instant the windows end and begin, in microseconds."""
+    nearest = min(a.feature.offset_us for a in asked)
+    return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
+
+
+def same_keys_sql(view: View, alias: str = "e") -> str:
+    """The predicate that a label and an event, or the row `alias`, are of one entity."""
+    return " AND ".join(f"l.{quote(k.name)} = {alias}.k{i}" for i, k in enumerate(view.join_keys))
+
+
+def events_sql(asked: Sequence[WindowParts], table: str, *more: str) -> str:
+    """The events of `table`, with the helper columns that the parts of `asked` read, and `more`."""
+    helpers = {name: made_of for a in asked for name, made_of in a.sql.helpers}
+    columns = ["*", *(f"{made_of} AS {name}" for name, made_of in helpers.items()), *more]
+    return f"(SELECT {', '.join(columns)} FROM {table})"

@@ -1,0 +1,84 @@
+"""Every aggregate with the types of input that it takes, and lists of such inputs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import awkward
+import pytest
+from hypothesis import strategies as st
+
+from featurekit.aggregates import (
+    Aggregate,
+    All,
+    ApproxCountDistinct,
+    ApproxQuantile,
+    Count,
+    CountDistinct,
+    First,
+    FirstN,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    TopK,
+    ValueCounts,
+    Variance,
+)
+from featurekit.aggregates import Any as AnyOf
+from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
+
+PLAIN = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
+_HINTS = (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
+HINTS: dict[Type, Any] = dict(zip(PLAIN, _HINTS, strict=True))
+W = {"input": "x", "window": "1d"}
+
+FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
+    (First(**W), PLAIN),
+    (FirstN(**W, n=3), PLAIN),
+    (Last(**W), PLAIN),
+    (LastN(**W, n=1), PLAIN),
+    (LastN(**W, n=3), PLAIN),
+    (Variance(**W), (BOOL, INT, FLOAT)),
+    (Variance(**W, ddof=0), (INT, FLOAT)),
+    (StdDev(**W), (BOOL, INT, FLOAT)),
+    (StdDev(**W, ddof=0), (INT, FLOAT)),
+    (ApproxCountDistinct(**W), PLAIN),
+    (Quantile(**W, q=0.5), (INT, FLOAT)),
+    (Quantile(**W, q=0.9), (INT, FLOAT)),
+    (Quantile(**W, q=0), (FLOAT,)),
+    (Quantile(**W, q=1), (FLOAT,)),
+    (ApproxQuantile(**W, q=0.5), (INT, FLOAT)),
+    (ApproxQuantile(**W, q=0.99), (FLOAT,)),
+    (ValueCounts(**W), PLAIN),
+    (TopK(**W, k=2), PLAIN),
+    (AnyOf(**W), (BOOL,)),
+    (All(**W), (BOOL,)),
+    (Sum(**W), (BOOL, INT, FLOAT)),
+    (Mean(**W), (BOOL, INT, FLOAT)),
+    (Min(**W), PLAIN),
+    (Max(**W), PLAIN),
+    (Count(**W), PLAIN),
+    (CountDistinct(**W), PLAIN),
+]
+EACH = [(one, type_) for one, types in FAMILY for type_ in types]
+
+
+def shown(one: Aggregate) -> str:
+    return type(one).__name__ + "".join(f" {name}={value}" for name, value in one.params)
+
+
+each = pytest.mark.parametrize(
+    ("one", "type_"), EACH, ids=[f"{shown(one)} of {type_}" for one, type_ in EACH]
+)
+
+
+def lists(type_: Type, most: int = 12) -> st.SearchStrategy[list[Any]]:
+    """Lists of one flavour of values: tame ones, or cancelling ones, or any."""
+    flavours = awkward._flavours(HINTS[type_])
+    return st.sampled_from(flavours).flatmap(lambda f: st.lists(f, max_size=most))

@@ -1,0 +1,241 @@
+"""Every aggregate as the commutative monoid that A2 says it is, naively: what of some inputs is
+enough to go on from, whatever comes later.
+
+featurekit computes aggregates in other ways; that each is such a monoid is what lets it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import oracle
+
+from featurekit.aggregates import (
+    Aggregate,
+    All,
+    ApproxCountDistinct,
+    ApproxQuantile,
+    Count,
+    CountDistinct,
+    First,
+    FirstN,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    StdDev,
+    Sum,
+    TimeSince,
+    TopK,
+    ValueCounts,
+    Variance,
+)
+from featurekit.aggregates import Any as AnyOf
+
+
+@dataclass(frozen=True)
+class Monoid:
+    """`one` makes the state of an input and its place in the order of T6; `finish` raises
+    `oracle.Erred` for the third state of R3."""
+
+    empty: Any
+    one: Callable[[Any, Any], Any]
+    merge: Callable[[Any, Any], Any]
+    finish: Callable[[Any], Any]
+
+    def of(self, pairs: list[tuple[Any, Any]]) -> Any:
+        """The state of some inputs, taken one after another."""
+        state = self.empty
+        for order, value in pairs:
+            state = self.merge(state, self.one(order, value))
+        return state
+
+
+def monoid_of(aggregate: Aggregate) -> Monoid:
+    match aggregate:
+        case Count():
+            return Monoid(0, lambda order, value: 1, lambda a, b: a + b, lambda n: n)
+        case CountDistinct():
+            return _of_counts(len)
+        case ValueCounts():
+            return _of_counts(lambda counts: dict(oracle._ranked(list(counts.values()))))
+        case TopK(k=k):
+            return _of_counts(
+                lambda counts: [value for value, _ in oracle._ranked(list(counts.values()))][:k]
+            )
+        case ApproxCountDistinct():
+            return _of_registers()
+        case First() | Last():
+            ends = _of_ends(1, last=isinstance(aggregate, Last))
+            return Monoid(*_but_finish(ends), lambda kept: kept[0][1] if kept else None)
+        case FirstN(n=n) | LastN(n=n):
+            return _of_ends(n, last=isinstance(aggregate, LastN))
+        case Min() | Max():
+            pick = min if isinstance(aggregate, Min) else max
+            return _of_one(lambda a, b: math.nan if a != a or b != b else pick(a, b, key=_order))
+        case TimeSince(since=since):
+            return Monoid(
+                *_but_finish(_of_one(max if since == "last" else min)),
+                lambda us: None if us is None else float(Fraction(-us, 1_000_000)),  # as of 0
+            )
+        case AnyOf():
+            return _of_one(lambda a, b: a or b)
+        case All():
+            return _of_one(lambda a, b: a and b)
+        case Sum() | Mean():
+            return _of_sums(lambda state: _total(aggregate, *state))
+        case Variance() | StdDev():
+            return _of_sums(lambda state: _spread(aggregate, *state))
+        case Quantile(q=q):
+            return _of_sorted(lambda ordered: oracle._between(ordered, q))
+        case ApproxQuantile(q=q):
+            # Buckets have the order of values, so that the middles of two are in theirs.
+            found = _of_sorted(lambda ordered: ordered[math.floor((len(ordered) - 1) * q)])
+            return Monoid(
+                found.empty,
+                lambda order, value: found.one(order, _middle(float(value))),
+                found.merge,
+                found.finish,
+            )
+    raise NotImplementedError(type(aggregate).__name__)
+
+
+def _but_finish(monoid: Monoid) -> tuple[Any, ...]:
+    return monoid.empty, monoid.one, monoid.merge
+
+
+def _order(value: Any) -> Any:
+    return oracle._order(value)
+
+
+def _middle(value: float) -> float:
+    return value if math.isnan(value) else oracle._bucket(value)
+
+
+def _of_one(pick: Callable[[Any, Any], Any]) -> Monoid:
+    """The state is one of the inputs, or None."""
+
+    def merge(a: Any, b: Any) -> Any:
+        return b if a is None else a if b is None else pick(a, b)
+
+    return Monoid(None, lambda order, value: value, merge, lambda value: value)
+
+
+def _of_ends(n: int, *, last: bool) -> Monoid:
+    """The state has the `n` inputs that come first or last, with their places."""
+
+    def merge(a: Any, b: Any) -> Any:
+        kept = sorted([*a, *b], key=lambda pair: pair[0])
+        return kept[-n:] if last else kept[:n]
+
+    return Monoid(
+        [], lambda order, value: [(order, value)], merge, lambda kept: [value for _, value in kept]
+    )
+
+
+def _of_counts(finish: Callable[[dict[Any, tuple[Any, int]]], Any]) -> Monoid:
+    """The state has each distinct value with its count, by its bits."""
+
+    def one(order: Any, value: Any) -> Any:
+        ((value, count),) = oracle._ranking([value])
+        return {oracle.bits(value): (value, count)}
+
+    def merge(a: Any, b: Any) -> Any:
+        return {
+            key: (pair[0], a.get(key, pair)[1] + b[key][1] if key in a and key in b else pair[1])
+            for key, pair in (a | b).items()
+        }
+
+    return Monoid({}, one, merge, finish)
+
+
+def _of_registers() -> Monoid:
+    """The state has the greatest rank of each register."""
+
+    def one(order: Any, value: Any) -> Any:
+        where, rank = oracle._register(value)
+        return {where: rank}
+
+    def merge(a: Any, b: Any) -> Any:
+        return {where: max(a.get(where, 0), b.get(where, 0)) for where in a | b}
+
+    def finish(ranks: Any) -> int:
+        return oracle._estimate([ranks.get(where, 0) for where in range(4096)])
+
+    return Monoid({}, one, merge, finish)
+
+
+def _of_sorted(finish: Callable[[list[Any]], Any]) -> Monoid:
+    """The state has all inputs by value, NaN last."""
+
+    def finished(ordered: list[Any]) -> Any:
+        if not ordered or ordered[-1] != ordered[-1]:
+            return ordered[-1] if ordered else None
+        return finish(ordered)
+
+    return Monoid(
+        [], lambda order, value: [value], lambda a, b: sorted([*a, *b], key=_order), finished
+    )
+
+
+def _of_sums(finish: Callable[[Any], Any]) -> Monoid:
+    """The state has the number of inputs, the sum and that of squares of the finite ones, exactly,
+    and which others there are, as texts."""
+
+    def one(order: Any, value: Any) -> Any:
+        if not math.isfinite(value):
+            return 1, Fraction(0), Fraction(0), frozenset({str(value)})
+        exact = Fraction(value) if isinstance(value, float) else int(value)
+        return 1, exact, exact * exact, frozenset()
+
+    def merge(a: Any, b: Any) -> Any:
+        return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] | b[3]
+
+    return Monoid((0, 0, 0, frozenset()), one, merge, finish)
+
+
+def _total(
+    aggregate: Sum | Mean, n: int, total: int | Fraction, squares: Any, specials: frozenset[str]
+) -> int | float | None:
+    if not n:
+        return None
+    mean = isinstance(aggregate, Mean)
+    if not specials and isinstance(total, int) and not mean:
+        if not -(2**63) <= total < 2**63:
+            raise oracle.Erred
+        return total
+    found = sum(map(float, specials)) if specials else _rounded(Fraction(total))
+    return found / n if mean else found
+
+
+def _spread(
+    aggregate: Variance | StdDev, n: int, total: Any, squares: Any, specials: frozenset[str]
+) -> float | None:
+    if n <= aggregate.ddof:
+        return None
+    if specials:
+        return math.nan
+    variance = Fraction(n * squares - total * total) / (n * (n - aggregate.ddof))
+    return _rounded(_root(variance) if isinstance(aggregate, StdDev) else variance)
+
+
+def _root(x: Fraction) -> Fraction:
+    """A number that rounds to the double to which the root of `x` does: its first bits, of which
+    the last is set where more would follow."""
+    bits = 2 * 1100
+    whole, rest = divmod(x.numerator << 2 * bits, x.denominator)
+    root = math.isqrt(whole)
+    return Fraction(2 * root + (rest != 0 or root * root != whole), 1 << (bits + 1))
+
+
+def _rounded(x: Fraction) -> float:
+    try:
+        return float(x)
+    except OverflowError as error:
+        raise oracle.Erred from error
