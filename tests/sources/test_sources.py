@@ -538,6 +538,15 @@ def test_csv_ints_are_read(repo: Repo) -> None:
     assert csv_values(repo, int, *texts) == [int(text) for text in texts]
 
 
+def test_csv_instants_of_columns_that_differ_in_a_quote_are_told_apart(repo: Repo) -> None:
+    repo.csv('a,"a""",ts\n2011-03-01,2011-03-02,2011-03-03\n')
+    schema = {"a": dt.datetime, 'a"': dt.datetime}
+    relation = repo.read(schema, "x.csv").relation
+    assert repo.con.execute(f"SELECT * EXCLUDE (__ts, __created) FROM {relation}").fetchall() == [
+        (dt.datetime(2011, 3, 1), dt.datetime(2011, 3, 2))
+    ]
+
+
 @pytest.mark.parametrize(
     "text", ["2.5", "1_0", "0x10", "1e3", " 1", "1 ", "١", "", "9223372036854775808", "a", "1\\n"]
 )
