@@ -66,6 +66,18 @@ def test_joining_keeps_every_event_once(tmp_path: Path) -> None:
     assert logged(tmp_path) == wanted
 
 
+@pytest.mark.parametrize("folder", ["a[b]c", "x=7"])
+def test_the_log_of_a_folder_that_has_signs_in_its_name_is_its_own(
+    tmp_path: Path, folder: str
+) -> None:
+    """`[b]` is no pattern, which the other folder's name fits, and `x=7` no column."""
+    write_segment(tmp_path / "abc", SOURCE, rows(1))
+    mine = write_segment(tmp_path / folder, SOURCE, rows(2))
+    (other,) = segments(tmp_path / "abc", "events")
+    other.rename(other.with_name(mine.name))
+    assert logged(tmp_path / folder) == Counter([bits([2, 2 / 3, 2, 2])])
+
+
 def test_a_reader_that_began_before_finds_its_segments(tmp_path: Path) -> None:
     for n in range(8):
         write_segment(tmp_path, SOURCE, rows(n))

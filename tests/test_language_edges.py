@@ -87,6 +87,13 @@ def f(s: str) -> list[str]:
     parts = s.split(None, 1) + s.split(maxsplit=0) + s.rsplit(maxsplit=1) + s.split(None)
     return parts + s.split(sep=None, maxsplit=-1)
 """,
+    "an_argument_that_errs_and_is_not_read": """
+def first(n: int, k: int) -> int:
+    return n
+
+def f(a: int, b: int) -> int:
+    return first(a, a // b)
+""",
     "bound_in_a_loop_that_turns": """
 def f(a: int) -> int:
     for i in range(3):

@@ -1,4 +1,10 @@
-"""Turns one Python value into its canonical form, or says why it does not fit its type (S1, S2)."""
+"""Turns any given value into a value of its declared type, or says why it is none.
+
+Three give values, each by a rule of its own. `canonical` reads what is pushed or stands in a frame:
+whatever equals a value of the type is one (S1). `asked` reads a lookup's row: of Python's own
+classes, and of NumPy's scalars and arrays (S2). `returned` reads what a function gives back, where
+a bool is an int and either is a float, as Python computes with them (R3).
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,17 @@ from featurekit.core.types import (
     Type,
     as_float32,
     instant,
+    micros,
 )
 
 
 class Misfit(Exception):
-    """A value that does not fit; its text is the reason. Never leaves `sources`."""
+    """A value that does not fit; its text is the reason. Whoever knows where the value stands says
+    so in its place."""
+
+
+class _WrongList(Misfit):
+    """No list, or no vector, whatever its items are."""
 
 
 def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
@@ -35,12 +47,97 @@ def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
             return None
         raise Misfit(f"null in a column declared {type_}")
     if type_.item is not None:
-        made = _list(value, type_, zone_name)
-        return made if type_.size is None else _vector(made, type_.size)
+        if not isinstance(value, (list, tuple)):
+            raise _misfit(value, str(type_))
+        try:
+            read = reader(type_.item, zone_name=zone_name)
+            return _listed(value, type_, lambda item, _: read(item))
+        except _WrongList:
+            raise
+        except Misfit as reason:
+            raise Misfit(f"in a list, {reason}") from None
     made = _CASES[type_.name](value, zone_name)
     if type_.choices is not None and made not in type_.choices:
         raise Misfit(not_among(type_))
     return made
+
+
+def asked(value: Any, type_: Type) -> Any:
+    """`value` as its type holds it, an instant as an aware UTC datetime, of a lookup's row: a NumPy
+    scalar or array is the Python value that it holds. Raises `Misfit`."""
+    if type(value) is float and type_.name == "float":
+        return value  # a vector's are many
+    if value is None and type_.optional:
+        return None
+    numpy = type(value).__module__ == "numpy"
+    if type_.item is not None:
+        items = value.tolist() if numpy and hasattr(value, "tolist") else value
+        try:
+            return _listed(items if isinstance(items, list) else None, type_, asked)
+        except _WrongList:
+            raise _mistyped(items, type_) from None
+    if type_.choices is not None:
+        made = asked(value, type_.plain)
+        if made not in type_.choices:
+            raise _mistyped(value, type_)
+        return made
+    found: Any = value.item() if numpy and hasattr(value, "item") and value.ndim == 0 else value
+    kind: Any = type_.python
+    if kind is float and type(found) is int and abs(found) <= 2**53:
+        return float(found)
+    if type(found) is not kind or (kind is int and not INT_MIN <= found <= INT_MAX):
+        raise _mistyped(value, type_)
+    if kind is str and not _is_text(found):
+        raise Misfit(f"a lone surrogate in {found!r}")
+    return instant(micros(found)) if kind is dt.datetime else found
+
+
+def returned(value: Any, type_: Type) -> Any:
+    """What a function gives as its declared type has it, an instant as an aware UTC datetime.
+    Raises `Misfit`, or what Python raises on the way."""
+    if value is None and type_.optional:
+        return None
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    kind = type(value)
+    if type_.item is not None:
+        return _listed(value if kind in (list, tuple) else None, type_, returned)
+    if type_.choices is not None:
+        made = returned(value, type_.plain)
+        if made not in type_.choices:
+            raise Misfit(not_among(type_))
+        return made
+    match type_.name:
+        case "int" if kind in (int, bool) and INT_MIN <= value <= INT_MAX:
+            return int(value)
+        case "float" if kind in (int, float, bool):
+            return float(value)
+        case "str" if isinstance(value, str) and _is_text(value):
+            return str.__str__(value)
+        case "datetime" if kind is dt.datetime and value.tzinfo is not None:
+            return value.astimezone(dt.UTC)
+        case "timedelta" if kind is dt.timedelta:
+            _timedelta(value, "")
+            return value
+        case "bool" | "bytes" | "date" if kind is type_.python:
+            return value
+    raise _misfit(value, str(type_))
+
+
+def _listed(items: Any, type_: Type, part: Callable[[Any, Type], Any]) -> list[Any]:
+    """A list of what `part` makes of the items, or a vector; None is no list."""
+    assert type_.item is not None
+    if items is None:
+        raise _WrongList(f"no {type_}")
+    if type_.size is not None and len(items) != type_.size:
+        raise _WrongList(f"{len(items)} numbers in a Vector[{type_.size}]")
+    made = [part(item, type_.item) for item in items]
+    if type_.size is None:
+        return made
+    try:
+        return [as_float32(item) for item in made]
+    except OverflowError:
+        raise _WrongList("a number beyond float32") from None
 
 
 def reader(type_: Type, *, zone_name: str) -> Callable[[Any], Any]:
@@ -76,6 +173,21 @@ def is_null(value: Any) -> bool:
 
 def _misfit(value: Any, wanted: str) -> Misfit:
     return Misfit(f"expected {wanted}, found {type(value).__name__}")
+
+
+def _mistyped(value: Any, type_: Type) -> Misfit:
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}…"
+    return Misfit(f"expected {type_}, found {shown} ({type(value).__name__})")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no lone surrogate."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_bool(value: Any) -> bool:
@@ -122,10 +234,8 @@ def _float_of_int(number: int) -> float:
 def _str(value: Any, _: str) -> str:
     if not isinstance(value, str):
         raise _misfit(value, "str")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Misfit("a lone surrogate, which no text has") from None
+    if not _is_text(value):
+        raise Misfit("a lone surrogate, which no text has")
     return str(value)
 
 
@@ -169,25 +279,6 @@ def _timedelta(value: Any, _: str) -> int:
     if not INT_MIN <= us <= INT_MAX:
         raise Misfit("a duration outside 64-bit microseconds")
     return us
-
-
-def _list(value: Any, type_: Type, zone_name: str) -> list[Any]:
-    assert type_.item is not None
-    if not isinstance(value, (list, tuple)):
-        raise _misfit(value, str(type_))
-    try:
-        return [canonical(item, type_.item, zone_name=zone_name) for item in value]
-    except Misfit as reason:
-        raise Misfit(f"in a list, {reason}") from None
-
-
-def _vector(values: list[float], size: int) -> list[float]:
-    if len(values) != size:
-        raise Misfit(f"{len(values)} numbers in a Vector[{size}]")
-    try:
-        return [as_float32(v) for v in values]
-    except OverflowError:
-        raise Misfit("a number beyond float32") from None
 
 
 _CASES: dict[str, Callable[[Any, str], Any]] = {

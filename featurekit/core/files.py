@@ -1,11 +1,108 @@
-"""Writes the files of a parity check: whole, or not at all."""
+"""Turns bytes into a file that is there whole or not at all, and a file into a lock."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import math
 import os
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+from featurekit.core.waiting import until
 from featurekit.errors import ConfigError
+
+WRITING = ".writing"
+"""How the names of files end that are being written; they begin with a dot, so that no glob finds
+them."""
+_LOST_S = 86_400.0
+"""A file that nobody has written to for so long is of a process that died."""
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to, beside `path`, whose file takes the place of what is there when the block
+    ends. Where it raises nothing stays but what was there."""
+    _remove_lost(path)
+    hidden = Path(_hidden(os.fspath(path)))
+    try:
+        yield hidden
+        hidden.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong first is the one to tell
+            hidden.unlink()
+        raise
+
+
+def _remove_lost(path: Path) -> None:
+    """Remove what writers of `path` left that died half way."""
+    before = time.time() - _LOST_S
+    with contextlib.suppress(OSError), os.scandir(path.parent) as found:
+        for entry in found:
+            mine = entry.name.startswith(f".{path.name}.") and entry.name.endswith(WRITING)
+            if mine and entry.stat().st_mtime < before:
+                Path(entry.path).unlink()
+
+
+def write_whole(
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    durable: bool = False,
+    replace: bool = True,
+    mode: int = 0o666,
+) -> None:
+    """Write a file beside its name, and give it the name: in the place of what is there, or, where
+    not `replace`, if nothing is there.
+
+    The bytes of a `durable` file last through a power failure before it has its name; `sync_folder`
+    makes the name last. Where it raises what was there stays, and nothing else does.
+    """
+    # By strings and descriptors: a Path takes as long as the call, and pushes wait for this.
+    name = os.fspath(path)
+    hidden = _hidden(name)
+    file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            if durable:
+                os.fsync(file)
+        finally:
+            os.close(file)
+        if replace:
+            os.rename(hidden, name)  # noqa: PTH104
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(hidden, name)
+            os.unlink(hidden)  # noqa: PTH108
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(hidden)  # noqa: PTH108
+        raise
+
+
+def _hidden(name: str) -> str:
+    folder, last = os.path.split(name)
+    return os.path.join(folder, f".{last}.{uuid.uuid4().hex}{WRITING}")  # noqa: PTH118
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file last through a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder last through a power failure."""
+    there = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(there)
+    finally:
+        os.close(there)
 
 
 def check_writable(path: Path, option: str) -> None:
@@ -19,14 +116,41 @@ def check_writable(path: Path, option: str) -> None:
         raise ConfigError(f"{option} {path}: folder {folder} cannot be written to")
 
 
-def write_whole(path: Path, data: bytes, option: str) -> None:
-    """Write a file beside its name, and rename it. ConfigError where that fails; what stood there
-    before stays."""
+def write_named(path: Path, data: bytes, option: str) -> None:
+    """As `write_whole`, of a file that an option names. ConfigError where that fails."""
     check_writable(path, option)
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        hidden.write_bytes(data)
-        hidden.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        hidden.unlink(missing_ok=True)
         raise ConfigError(f"{option} {path} cannot be written: {error.strerror}") from error
+
+
+def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:
+    """Take the exclusive lock of an open file, which others may hold for `wait_s` yet; whether that
+    could be done."""
+    if wait_s == math.inf:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return True
+
+    def taken() -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    return until(taken, within_s=wait_s, every_s=every_s)
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path, *, wait_s: float = 0.0, every_s: float = 0.005, mode: int = 0o666
+) -> Iterator[int | None]:
+    """Hold the exclusive lock of a file, made where there is none: its descriptor, None where
+    somebody else still holds it after `wait_s`. A process that is given the descriptor keeps the
+    lock when the block ends."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        yield file if lock(file, wait_s=wait_s, every_s=every_s) else None
+    finally:
+        os.close(file)

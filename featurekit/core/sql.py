@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from featurekit.core.types import Type
@@ -44,7 +45,31 @@ def literal(value: Any, type_: Type) -> str:
             raise TypeError(f"{value!r} has no SQL literal")
 
 
-def text_literal(value: str) -> str:
-    """A VARCHAR literal; a NUL character cannot stand in the text of a query."""
-    pieces = ["'" + piece.replace("'", "''") + "'" for piece in value.split("\0")]
-    return pieces[0] if len(pieces) == 1 else "(" + " || chr(0) || ".join(pieces) + ")"
+def text_literal(value: str, *, apart: str = "\0") -> str:
+    """A VARCHAR literal. The characters of `apart` are written by their numbers: a NUL cannot stand
+    in the text of a query."""
+    pieces, plain = [], ""
+    for character in value:
+        if character in apart:
+            pieces += [_quoted_text(plain), f"chr({ord(character)})"]
+            plain = ""
+        else:
+            plain += character
+    pieces.append(_quoted_text(plain))
+    shown = [p for p in pieces if p != "''"] or ["''"]
+    return shown[0] if len(shown) == 1 else f"({' || '.join(shown)})"
+
+
+def _quoted_text(plain: str) -> str:
+    return "'" + plain.replace("'", "''") + "'"
+
+
+def paths_sql(paths: Sequence[str]) -> str:
+    """The paths as a DuckDB list, each a glob that matches only itself."""
+    escaped = ("".join(f"[{c}]" if c in "*?[" else c for c in path) for path in paths)
+    return f"[{', '.join(map(text_literal, escaped))}]"
+
+
+def parquet_sql(paths: Sequence[str]) -> str:
+    """A FROM item over Parquet files of equal columns. No folder, such as `a=1`, is a column."""
+    return f"read_parquet({paths_sql(paths)}, hive_partitioning=false, union_by_name=false)"

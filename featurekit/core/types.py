@@ -86,6 +86,11 @@ class Type:
         return self.item is None or other.item is None or self.item.holds(other.item)
 
     @property
+    def python(self) -> type:
+        """The Python class of the values, None aside."""
+        return _PYTHON[self.name]
+
+    @property
     def duckdb(self) -> str:
         """The DuckDB type of a column of these values; a timedelta is its microseconds, a vector a
         list of doubles that are float32s."""
@@ -127,14 +132,11 @@ _DUCKDB = {
     "timedelta": "BIGINT",
 }
 _HINTS: dict[Any, str] = {
-    bool: "bool",
-    int: "int",
-    float: "float",
-    str: "str",
-    bytes: "bytes",
-    dt.datetime: "datetime",
-    dt.date: "date",
-    dt.timedelta: "timedelta",
+    kind: kind.__name__
+    for kind in (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
+}
+_PYTHON: dict[str, type] = {kind.__name__: kind for kind in (*_HINTS, list, dict)} | {
+    "None": type(None)
 }
 
 BOOL, INT, FLOAT, STR, BYTES = (Type(n) for n in ("bool", "int", "float", "str", "bytes"))

@@ -190,7 +190,7 @@ class Consumer:
         )
 
     def _set_aside(self, entry: Entry, error: Exception) -> None:
-        from featurekit.sources.rows import set_aside
+        from featurekit.sources.quarantine import set_aside
 
         id_, fields = entry
         shown = {_text(k): _text(v) for k, v in (fields or {}).items()}

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import encode_key, project_key
 from featurekit.core.screen import Progress
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import parquet_sql, quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
+from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
+from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
@@ -30,8 +33,8 @@ from featurekit.log import journal
 from featurekit.log.compaction import alone_in
 from featurekit.log.journal import SUFFIX
 from featurekit.log.segments import (
+    journal_table,
     log_folder,
-    of_table,
     put_journal,
     put_segment,
     read_segment,
@@ -186,16 +189,18 @@ def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
 
 def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], until: int) -> None:
     """Wait for the pushes that were under way: what they stamped before `until` is to go too."""
-    begun = time.monotonic()
-    for source in sources:
-        while online.settled_until(project_key(project, "pushes", source.name)) < until:
-            if time.monotonic() - begun > _PATIENCE_S:
-                raise OnlineError(
-                    f"a push to source {source.name!r} does not end, and may hold events of the "
-                    "entity; that it is forgotten is recorded, and holds for what is read: run "
-                    "this again for the states, a dead push is given up after ten minutes"
-                )
-            time.sleep(_POLL_S)
+    pushes = {source.name: project_key(project, "pushes", source.name) for source in sources}
+    wait_until(
+        lambda: [name for name, key in pushes.items() if online.settled_until(key) < until],
+        holds=lambda under_way: not under_way,
+        within_s=_PATIENCE_S,
+        every_s=_POLL_S,
+        or_say=lambda under_way: OnlineError(
+            f"a push to source {under_way[0]!r} does not end, and may hold events of the entity; "
+            "that it is forgotten is recorded, and holds for what is read: run this again for the "
+            "states, a dead push is given up after ten minutes"
+        ),
+    )
 
 
 class _Rows:
@@ -204,14 +209,8 @@ class _Rows:
     def __init__(
         self, con: Any, types: Mapping[str, Type], values: Mapping[str, Any], until: int
     ) -> None:
-        import pyarrow as pa
-
-        self.con, self.types, self.values, self.until = con, types, values, until
-        arrays = {n: pa.array([values[n]], type=t.arrow) for n, t in types.items()}
-        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in types.items())
-        con.register("__who_arrow", pa.table(arrays))
-        con.execute(f"CREATE TEMP TABLE __who AS SELECT {typed} FROM __who_arrow")
-        con.unregister("__who_arrow")
+        self.con, self.types, self.until = con, types, until
+        temp_table(con, "__who", types, [[values[name] for name in types]])
 
     def sql(self, relation: str) -> str:
         """Those of a relation with a source's columns and `__created`."""
@@ -241,9 +240,9 @@ class _Rows:
             table = read_segment(path)
             if table is None:
                 return 0
-            relation, put = of_table(self.con, table), put_journal
+            relation, put = journal_table(self.con, table), put_journal
         else:
-            relation, put = f"read_parquet([{text_literal(str(path))}])", put_segment
+            relation, put = parquet_sql([str(path)]), put_segment
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         if not {name for name, *_ in columns} >= self.types.keys():
             return 0  # written before the source had such a column
@@ -311,14 +310,11 @@ def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> 
         events = project.events(con, view)
         done = materialize_view(con, project.online, project.name, view, events, until=until)
         return done.entities
-    names = [p.name for p in view.join_keys]
+    types = {p.name: p.type for p in view.join_keys}
     relation = project.all_events(con, project.source(view.source.name))
-    known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in names)
-    table = con.sql(
-        f"SELECT DISTINCT {', '.join(map(quote, names))} FROM {mine.sql(relation)} WHERE {known}"
-    ).to_arrow_table()
-    columns = [table.column(i).cast(p.type.arrow).to_pylist() for i, p in enumerate(view.join_keys)]
-    entities = list(zip(*columns, strict=True))
+    known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
+    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.sql(relation)})"
+    entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]
     if entities:
         events = project.events(con, view)
         materialize_view(
@@ -341,42 +337,42 @@ def _remove_states(
     known = {(v.name, v.fingerprint): v for v in _all_views(project)}
     fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
     wanted = {n: encode_key(types[n], values[n]) for n in types}
-    total, looked = online.count(), 0
-    removed: dict[str, int] = {}
+    total = online.count()
+    removed: Counter[str] = Counter()
     unknown: dict[str, None] = {}
-    for keys in online.scan(project_key(project.name, "state") + b":"):
-        looked += _STEP
-        progress("states", min(looked, total), total)
-        for key in keys:
-            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
+
+    def stored(kind: str) -> Iterator[list[tuple[bytes, View, bytes]]]:
+        """The keys of a kind, in batches, each with its view and what of it names the entity."""
+        for keys in online.scan(project_key(project.name, kind) + b":"):
+            batch = []
+            for key in keys:
+                _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+                version = (view_name.decode(), fingerprint.decode())
+                view = known.get(version)
+                if view is None:
+                    unknown[":".join(version)] = None
+                else:
+                    batch.append((key, view, rest))
+            yield batch
+
+    def is_mine(view: View, rest: bytes) -> bool:
+        return _is_of(project, view, name, types) and _parts(view, rest, types) == wanted
+
+    for number, batch in enumerate(stored("state"), 1):
+        progress("states", min(number * _STEP, total), total)
+        for key, view, rest in batch:
+            if is_mine(view, rest):
+                version = (view.name, view.fingerprint)
                 _remove_state(online, view, key, until, fed=version in fed)
-                shown = ":".join(version)
-                removed[shown] = removed.get(shown, 0) + 1
-    for keys in online.scan(project_key(project.name, "block") + b":"):
-        for key in keys:
-            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif _is_of(project, view, name, types) and _parts(view, rest, types) == wanted:
-                _remove_left_block(online, view, key)
-    for keys in online.scan(project_key(project.name, "ids") + b":"):
-        for key in keys:
-            _, _, _, view_name, fingerprint, _ = key.split(b":", 5)
-            version = (view_name.decode(), fingerprint.decode())
-            view = known.get(version)
-            if view is None:
-                unknown[":".join(version)] = None
-            elif version not in fed:  # what is fed was made anew
-                _remove_memory(online, view, key, types, wanted)
+                removed[":".join(version)] += 1
+    for key, view, rest in chain.from_iterable(stored("block")):
+        if is_mine(view, rest):
+            _remove_left_block(online, view, key)
+    for key, view, _ in chain.from_iterable(stored("ids")):
+        if (view.name, view.fingerprint) not in fed:  # what is fed was made anew
+            _remove_memory(online, view, key, types, wanted)
     progress("states", total, total)
-    return removed, tuple(unknown)
+    return dict(removed), tuple(unknown)
 
 
 def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:

@@ -22,6 +22,7 @@ from featurekit.core.keys import entity_key, project_key, state_key, state_prefi
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
+from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
@@ -177,8 +178,9 @@ def materialize_view(
     counting = make_counted_rows(con, view, arrived)
     made_of = f"(SELECT * FROM {counting} WHERE {since})"
     if only is not None:
-        names = ", ".join(quote(p.name) for p in view.join_keys)
-        asked = f"SEMI JOIN {_listed(con, view, only)} USING ({names})"
+        types = {p.name: p.type for p in view.join_keys}
+        listed = temp_table(con, f"__only_{view.name}", types, only)
+        asked = f"SEMI JOIN {listed} USING ({', '.join(map(quote, types))})"
         relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
     made = view_events(con, view, made_of)
     prefix = state_prefix(project, view)
@@ -207,24 +209,6 @@ def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[
     """The keys of entities' states."""
     types = [p.type for p in view.join_keys]
     return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
-
-
-def _listed(con: Any, view: View, entities: Sequence[Sequence[Any]]) -> str:
-    """A temporary table of entities, by the names of the view's join keys."""
-    import pyarrow as pa
-
-    table = quote(f"__only_{view.name}")
-    columns = {
-        p.name: pa.array([e[i] for e in entities], type=p.type.arrow)
-        for i, p in enumerate(view.join_keys)
-    }
-    typed = ", ".join(
-        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
-    )
-    con.register("__only_arrow", pa.table(columns))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM __only_arrow")
-    con.unregister("__only_arrow")
-    return table
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
+from featurekit.core.tables import in_types
 from featurekit.define.plan import View
 from featurekit.feed.events import ViewWriter
 from featurekit.feed.settle import settle_ids
@@ -80,16 +81,9 @@ def _by_id(con: Any, writer: ViewWriter, relation: str) -> Iterator[tuple[bytes,
     reader = con.sql(
         f"SELECT {columns} FROM {relation} ORDER BY {quote(ids.event_id)}"
     ).to_arrow_reader(_BATCH)
-
-    def rows() -> Iterator[Row]:
-        for batch in reader:
-            for i, param in enumerate(schema):
-                if batch.column(i).type != param.type.arrow:
-                    cast = batch.column(i).cast(param.type.arrow)
-                    batch = batch.set_column(i, param.name, cast)
-            yield from batch.to_pylist()
-
-    for _, group in groupby(rows(), key=lambda row: row[ids.event_id]):
+    types = {p.name: p.type for p in schema}
+    rows = (row for batch in reader for row in in_types(batch, types).to_pylist())
+    for _, group in groupby(rows, key=lambda row: row[ids.event_id]):
         found = list(group)
         yield writer.ids_prefix + ids.name(found[0]), found
 

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from featurekit.core.types import INT_MAX, INT_MIN, Type, as_float32
+from featurekit.core.coerce import returned
 from featurekit.errors import OnlineError
 from featurekit.language.ir import Function, Verbatim
 from featurekit.language.results import field_of
@@ -70,54 +70,8 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
     def evaluate(*args: Any) -> Any:
         try:
             result = plain(*args)
-            return checked(field_of(result, field) if field else result, returns)
+            return returned(field_of(result, field) if field else result, returns)
         except Exception:  # whatever it raises is its author's, and the third state (R3)
             return error
 
     return evaluate
-
-
-def checked(value: Any, type_: Type) -> Any:
-    """`value` as its declared type has it, TypeError or OverflowError where it is no such value."""
-    if value is None:
-        if type_.optional:
-            return None
-        raise TypeError("None")
-    if type(value).__module__ == "numpy" and hasattr(value, "item"):
-        value = value.item()
-    kind = type(value)
-    if type_.item is not None:
-        if kind not in (list, tuple):
-            raise TypeError(kind.__name__)
-        items = [checked(v, type_.item) for v in value]
-        if type_.size is None:
-            return items
-        if len(items) != type_.size:
-            raise TypeError(f"{len(items)} numbers for {type_}")
-        return [as_float32(v) for v in items]
-    if type_.choices is not None:
-        made = checked(value, type_.plain)
-        if made not in type_.choices:
-            raise TypeError(f"{made!r} for {type_}")
-        return made
-    match type_.name:
-        case "int" if kind in (int, bool):
-            if not INT_MIN <= value <= INT_MAX:
-                raise OverflowError("an int outside int64")
-            return int(value)
-        case "float" if kind in (int, float, bool):
-            return float(value)
-        case "str" if isinstance(value, str):
-            value.encode()  # no lone surrogates
-            return str.__str__(value)
-        case "datetime" if kind is dt.datetime:
-            if value.tzinfo is None:
-                raise TypeError("a naive datetime")
-            return value.astimezone(dt.UTC)
-        case "timedelta" if kind is dt.timedelta:
-            if not INT_MIN <= value // dt.timedelta(microseconds=1) <= INT_MAX:
-                raise OverflowError("a timedelta outside int64")
-            return value
-        case name if kind.__name__ == name:
-            return value
-    raise TypeError(f"{kind.__name__} for {type_}")

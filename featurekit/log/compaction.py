@@ -10,14 +10,15 @@ may want them.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import math
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from featurekit.core.files import WRITING, locked
 from featurekit.log import journal
 from featurekit.log.journal import SUFFIX
 from featurekit.log.segments import (
@@ -48,7 +49,7 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
         return 0
     joined = 0
     with alone_in(folder) as alone:
-        if not alone:
+        if alone is None:
             return 0
         _clean(folder, grace_s)
         while due := _due(folder, fan):
@@ -57,17 +58,10 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
     return joined
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether no other process rewrites the folder's segments; it is kept out meanwhile. With
-    `wait` it is, when the other one has ended."""
-    with (folder / ".rewriting").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def alone_in(folder: Path, *, wait: bool = False) -> AbstractContextManager[int | None]:
+    """Keep other processes from rewriting the folder's segments; None where one does it now. With
+    `wait` they are kept out when that one has ended."""
+    return locked(folder / ".rewriting", wait_s=math.inf if wait else 0.0)
 
 
 def _due(folder: Path, fan: int) -> list[str]:
@@ -118,7 +112,7 @@ def _clean(folder: Path, grace_s: float) -> None:
     before = time.time() - grace_s
     with os.scandir(folder) as found:
         names = [entry.name for entry in found]
-    for path in (folder / name for name in names if name.endswith(".writing")):
+    for path in (folder / name for name in names if name.endswith(WRITING)):
         with contextlib.suppress(FileNotFoundError):  # it has its name by now
             if path.stat().st_mtime <= before:
                 path.unlink()

@@ -12,15 +12,16 @@ it before it appends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import lock, sync_folder
 from featurekit.errors import SourceError
 
 SUFFIX = ".journal"
@@ -154,15 +155,8 @@ def _all(file: int) -> bytes:
 def _locked(file: int) -> Iterator[None]:
     """Hold the lock of a journal. Its maker has it for one write: BlockingIOError where one dies
     that a process which it forked outlives."""
-    begun = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() - begun > _PATIENCE_S:
-                raise
-            time.sleep(_POLL_S)
+    if not lock(file, wait_s=_PATIENCE_S, every_s=_POLL_S):
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process does not let go of a journal")
     try:
         yield
     finally:
@@ -250,12 +244,3 @@ class Journal:
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             self.close()
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder last through a power failure."""
-    there = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(there)
-    finally:
-        os.close(there)

@@ -6,7 +6,6 @@ which small pushes are appended: either way a reader sees all of a push or nothi
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -15,13 +14,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.kept import Kept
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import parquet_sql, quote
+from featurekit.core.tables import arrow_table
 from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.log import journal
-from featurekit.log.journal import SUFFIX, sync_folder
+from featurekit.log.journal import SUFFIX
 
 REPLACES = b"featurekit.replaces"
 FEW = 1000
@@ -73,27 +74,11 @@ def put_journal(path: Path, table: Any) -> None:
 
 
 def _put(path: Path, data: Any) -> None:
-    name = os.fspath(path)
-    hidden = name.removesuffix(path.suffix) + ".writing"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        file = os.open(hidden, flags, 0o666)
+        write_whole(path, data, durable=True)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(hidden, flags, 0o666)
-    try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file, view) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.rename(hidden, name)  # noqa: PTH104 (a Path takes as long as the call)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(hidden)  # noqa: PTH108
-        raise
+        write_whole(path, data, durable=True)
     sync_folder(os.fspath(path.parent))
 
 
@@ -215,27 +200,9 @@ def _schema_text(path: Path) -> str:
 _tables = count()
 
 
-def of_table(con: Any, table: Any) -> str:
-    """An Arrow table's rows, in their order, in a temporary table of `con`."""
-    name = f"__journal_{next(_tables)}"
-    given = f"{name}_arrow"
-    # As DuckDB reads them of Parquet.
-    types = [_without_durations(type_) for type_ in table.schema.types]
-    if types != table.schema.types:
-        table = table.cast(arrow_module().schema(list(zip(table.column_names, types, strict=True))))
-    con.register(given, table)
-    # DuckDB has Arrow compare what it scans of it, to which NaN is not what it is to DuckDB (S1).
-    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {given}")
-    con.unregister(given)
-    return name
-
-
-def _without_durations(type_: Any) -> Any:
-    """The type with whole numbers in the place of durations, within lists too."""
-    pa = arrow_module()
-    if pa.types.is_list(type_):
-        return pa.list_(_without_durations(type_.value_type))
-    return pa.int64() if pa.types.is_duration(type_) else type_
+def journal_table(con: Any, table: Any) -> str:
+    """A journal's rows, in their order, in a temporary table of `con`."""
+    return arrow_table(con, f"__journal_{next(_tables)}", table)
 
 
 class _Looked:
@@ -253,7 +220,7 @@ class _LookedInto(_Looked):
     """A journal's rows as they are now, in a table of a connection's own."""
 
     def __init__(self, con: Any, path: Path, table: Any) -> None:
-        super().__init__(path, of_table(con, table), _held_by(table))
+        super().__init__(path, journal_table(con, table), _held_by(table))
         self.table = table
 
     def others(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
@@ -266,7 +233,7 @@ def looked(con: Any, path: Path) -> _Looked | None:
     if path.suffix == SUFFIX:
         table = journal.read(path).table
         return None if table is None else _LookedInto(con, path, table)
-    relation = f"read_parquet([{text_literal(str(path))}])"
+    relation = parquet_sql([str(path)])
     return _Looked(path, relation, _held(path, path.stat().st_mtime_ns))
 
 

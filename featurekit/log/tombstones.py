@@ -11,30 +11,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
-import os
 import secrets
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.keys import entity_key
+from featurekit.core.files import write_whole
+from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.sql import quote, text_literal
-from featurekit.core.types import Type
+from featurekit.core.tables import temp_table
+from featurekit.core.types import INT, STR, Type
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.errors import RegistryError
 
 _BLOCK = 64
 _TABLES = itertools.count()
-_PART = {
-    "int": "encode('i' || {k}::VARCHAR)",
-    "str": "encode('s' || {k})",
-    "bool": "encode(CASE WHEN {k} THEN 'b1' ELSE 'b0' END)",
-    "bytes": "encode('x') || {k}",
-    "datetime": "encode('t' || epoch_us({k})::VARCHAR)",
-    "date": "encode('d' || {k}::VARCHAR)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +63,8 @@ class Secret:
 
     def digest_sql(self, entity: str, keys: Mapping[str, Type]) -> tuple[str, list[bytes]]:
         """The same hash of the columns that bear the keys' names, and the parameters of its SQL."""
-        message = f"encode({text_literal(entity)} || chr(0))"
-        for name in sorted(keys):
-            part = _PART[keys[name].name].format(k=quote(name))
-            message += f" || encode(octet_length({part})::VARCHAR || ':') || ({part})"
+        key = entity_key_sql({name: keys[name] for name in sorted(keys)})
+        message = f"encode({text_literal(entity)} || chr(0)) || {key}"
         padded = self.value.ljust(_BLOCK, b"\0")
         inner, outer = (bytes(b ^ pad for b in padded) for pad in (0x36, 0x5C))
         return f"sha256(?::BLOB || unhex(sha256(?::BLOB || {message})))", [outer, inner]
@@ -89,17 +79,9 @@ def make_secret(state_dir: Path) -> Secret:
     path = _path(state_dir)
     if not path.exists():
         state_dir.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(hidden, path)  # of two that make one, one's holds
-        except FileExistsError:
-            pass
-        finally:
-            hidden.unlink()
+        made = secrets.token_hex(32).encode()
+        # Of two that make one, one's holds.
+        write_whole(path, made, durable=True, replace=False, mode=0o600)
     return Secret(bytes.fromhex(path.read_text()))
 
 
@@ -171,24 +153,23 @@ class Forgotten:
         digests: Mapping[str, int],
     ) -> str | None:
         """A temporary table of the keys in the relation that are forgotten, with `__until`."""
-        import pyarrow as pa
-
         assert self.secret is not None
-        table = quote(f"__forgotten_{next(_TABLES)}")
-        registered = table.replace("__forgotten", "__digests")
-        known = pa.table({"__digest": list(digests), "__until": pa.array(digests.values())})
-        con.register(registered.strip('"'), known)
+        number = next(_TABLES)
+        table = quote(f"__forgotten_{number}")
+        known = temp_table(
+            con, f"__digests_{number}", {"__digest": STR, "__until": INT}, digests.items()
+        )
         names = ", ".join(map(quote, keys))
         digest, parameters = self.secret.digest_sql(entity, keys)
         there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
         con.execute(
             f"CREATE TEMP TABLE {table} AS SELECT {names}, __until FROM "
             f"(SELECT *, {digest} AS __digest FROM "
-            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {registered} "
+            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {known} "
             "USING (__digest)",
             parameters,
         )
-        con.unregister(registered.strip('"'))
+        con.execute(f"DROP TABLE {known}")
         rows = con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         return table if rows else None
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from featurekit.core.keys import entity_key
-from featurekit.core.sql import quote
+from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.errors import DataError
@@ -38,23 +37,8 @@ def bucket_of(values: Sequence[tuple[Type, Any]], buckets: int) -> int:
 
 def bucket_sql(view: View, buckets: int) -> str:
     """`bucket_of` over the view's join keys as columns; 0 where one is null, for no entity."""
-    parts = []
-    for param in view.join_keys:
-        key = _key_sql(quote(param.name), param.type)
-        parts.append(f"encode(octet_length({key}) || ':') || {key}")
-    return f"coalesce(md5_number_lower({' || '.join(parts)}) % {buckets}, 0)::BIGINT"
-
-
-def _key_sql(x: str, type_: Type) -> str:
-    """`core.keys.encode_key` of a column."""
-    return {
-        "bool": f"encode(CASE WHEN {x} THEN 'b1' WHEN NOT {x} THEN 'b0' END)",
-        "int": f"encode('i' || {x})",
-        "str": f"encode('s' || {x})",
-        "bytes": f"(encode('x') || {x})",
-        "datetime": f"encode('t' || epoch_us({x}))",
-        "date": f"encode('d' || strftime({x}, '%Y-%m-%d'))",
-    }[type_.name]
+    key = entity_key_sql({param.name: param.type for param in view.join_keys})
+    return f"coalesce(md5_number_lower({key}) % {buckets}, 0)::BIGINT"
 
 
 def count_buckets(

@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.sql import quote
+from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
-from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, python_column
+from featurekit.sources.arrow import is_pandas, plain, plain_table, python_column
 from featurekit.sources.arrow import table_of as arrow_table_of
 from featurekit.sources.check import (
     Column,
     Summary,
     column,
-    fetch,
     first_bad,
     first_line,
-    found_hint,
     instant_column,
     numbered,
-    quoted,
     select_sql,
     summarise,
     unreadable,
 )
+from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,11 +90,11 @@ def load_frame(
             drop_bad=False,
             also='"__source_row"::BIGINT AS "__rid", ',
         )
-        fetch(con, f"CREATE TEMP TABLE {quoted(name)} AS {select}")
+        fetch(con, f"CREATE TEMP TABLE {quote(name)} AS {select}")
     finally:
         if scan.path is None:
             con.unregister(f"{name}_arrow")
-    return EntityFrame(quoted(name), summary.rows, frame, scan.arrow, scan.path)
+    return EntityFrame(quote(name), summary.rows, frame, scan.arrow, scan.path)
 
 
 def _refuse(reason: str) -> EntityFrameError:
@@ -120,9 +120,12 @@ def _scan(
                 "DuckDB relation, a list of dicts or the path of a Parquet file"
             )
         arrow = arrow_table_of(frame, refuse=_refuse)
-        table, found = _plain_table(frame, arrow, wanted, timezone)
+        needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
+        table, found, faults = plain_table(frame, arrow, needed, zone_name=timezone)
+        if faults:
+            raise _refuse(str(faults[0]))
     con.register(registered, table)
-    sql = quoted(registered)
+    sql = quote(registered)
     types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
     return _Scan(sql, {**types, **found}, arrow=arrow)
 
@@ -136,7 +139,7 @@ def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[st
         raise _refuse(f"there is no file {path}")
     absolute = str(path.absolute())
     try:
-        found = parquet.inspect(con, absolute, wanted)
+        found = parquet.columns(con, absolute, wanted)
     except SourceError as error:
         raise _refuse(str(error)) from None
     return _Scan(parquet.scan([absolute], found), found, path=path)
@@ -151,28 +154,6 @@ def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
                 f"there is no column {name!r} ({what}); it has {', '.join(names) or 'no columns'}"
             )
     return list(dict.fromkeys((INSTANT, *wanted)))
-
-
-def _plain_table(
-    frame: Any, arrow: pa.Table, wanted: Mapping[str, Type], timezone: str
-) -> tuple[pa.Table, dict[str, str]]:
-    import pyarrow as pa
-
-    arrays, found = [], {}
-    names = _needed(arrow.column_names, wanted)
-    for name in names:
-        type_ = wanted.get(name, DATETIME)
-        if is_pandas(frame):
-            array, kind, faults = pandas_column(frame[name], name, type_, zone_name=timezone)
-        else:
-            array, kind = plain(arrow[name])
-            faults = faults_of(arrow[name], name)
-        if faults:
-            raise _refuse(str(faults[0]))
-        arrays.append(array)
-        if kind is not None:
-            found[name] = kind
-    return pa.table(arrays, names=names), found
 
 
 def _from_dicts(
@@ -237,7 +218,7 @@ def _checked(con: duckdb.DuckDBPyConnection, scan: _Scan, columns: Sequence[Colu
     except duckdb.Error as error:
         if scan.path is None or not unreadable(error):
             raise
-        faults = parquet.undecodable(con, str(scan.path), scan.found)
+        faults = parquet.rejected(con, str(scan.path), scan.found)
         reason = str(faults[0][0]) if faults else f"cannot be read ({first_line(error)})"
         raise _refuse(f"{scan.path}: {reason}") from None
     if summary.bad:

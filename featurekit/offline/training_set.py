@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import whole
 from featurekit.core.types import instant
 from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
@@ -145,20 +146,14 @@ class TrainingSet:
         target = Path(path)
         if target.is_dir() or not target.parent.is_dir():
             raise DataError(f"{target} is no path for a file; write one in a folder that exists")
-        hidden = target.with_name(f".{target.name}.writing")
+        beside = target.with_name(f"{target.name}.manifest.json")
         run = _TrainingRun(self)
-        try:
+        with whole(beside) as about, whole(target) as hidden:
             with run, pq.ParquetWriter(hidden, run.schema) as writer:
                 for batch in run.batches():
                     writer.write_batch(batch)
             manifest = self.manifest
-            beside = target.with_name(f"{target.name}.manifest.json")
-            beside_hidden = target.with_name(f".{target.name}.manifest.writing")
-            beside_hidden.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            hidden.rename(target)
-            beside_hidden.rename(beside)
-        finally:
-            hidden.unlink(missing_ok=True)
+            about.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return manifest
 
     @property

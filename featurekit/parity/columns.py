@@ -13,16 +13,6 @@ from typing import Any
 from featurekit.core.types import Type
 from featurekit.parity.bits import bits
 
-_CLASSES: dict[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "bytes": bytes,
-    "datetime": dt.datetime,
-    "date": dt.date,
-    "timedelta": dt.timedelta,
-}
 _NAN = 0x7FF8000000000000
 
 
@@ -64,8 +54,12 @@ def _same(type_: Type, offline: Any, online: Sequence[Any]) -> bool:
     """Whether the columns agree everywhere; False also where only single values can tell."""
     import pyarrow as pa
 
-    wanted = _CLASSES.get(type_.name)
-    if wanted is None or offline.type != type_.arrow or len(offline) != len(online):
+    wanted = type_.python
+    if (
+        wanted in (list, dict, type(None))
+        or offline.type != type_.arrow
+        or len(offline) != len(online)
+    ):
         return False
     if not {*map(type, online)} <= {wanted, type(None)}:
         return False

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from featurekit.core.keys import project_key
+from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
 from featurekit.define.published import differing, numerics_of, plan_bytes, read_plan
 from featurekit.errors import OnlineError, StoreUnavailable
@@ -59,18 +59,17 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     """
     found = store.read([_published_key(project)])[0]
     published = 0 if found is None else int(found)
-    begun = time.monotonic()
-    while True:
-        settled = store.settled_until(project_key(project, "pushes", source))
-        if settled >= published:
-            return settled
-        if time.monotonic() - begun > _PATIENCE_S:
-            raise OnlineError(
-                f"a push to source {source!r} has been under way since before a version was "
-                "published, which it does not feed; run this again when it is over (a dead push is "
-                "given up after ten minutes)"
-            )
-        time.sleep(_POLL_S)
+    return until(
+        lambda: store.settled_until(project_key(project, "pushes", source)),
+        holds=lambda settled: settled >= published,
+        within_s=_PATIENCE_S,
+        every_s=_POLL_S,
+        or_say=lambda _: OnlineError(
+            f"a push to source {source!r} has been under way since before a version was "
+            "published, which it does not feed; run this again when it is over (a dead push is "
+            "given up after ten minutes)"
+        ),
+    )
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:

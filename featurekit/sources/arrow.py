@@ -6,7 +6,7 @@ such columns are put into a plain form first, and what they were is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, canonical
@@ -117,6 +117,27 @@ def pandas_column(
     if type_.name not in ("int", "float") and array.null_count == len(array):
         return pa.nulls(len(array)), None, []
     return array, "PANDAS FLOAT" if type_.name in ("int", "float") else None, []
+
+
+def plain_table(
+    data: Any, table: pa.Table, types: Mapping[str, Type], *, zone_name: str
+) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
+    """The columns `types` of a frame and its table as DuckDB reads them without loss, the types
+    that those had which it does not know, and the rows that do not fit (S1), column by column."""
+    import pyarrow as pa
+
+    arrays, found, faults = [], {}, []
+    for name, type_ in types.items():
+        if is_pandas(data):
+            array, kind, wrong = pandas_column(data[name], name, type_, zone_name=zone_name)
+        else:
+            array, kind = plain(table[name])
+            wrong = faults_of(table[name], name)
+        arrays.append(array)
+        faults += wrong
+        if kind is not None:
+            found[name] = kind
+    return pa.table(arrays, names=list(types)), found, faults
 
 
 def _object(value: Any, type_: Type) -> Any:

@@ -1,72 +1,25 @@
-"""Turns a scan's columns of found types into declared values, and says which rows are bad (S1).
+"""Turns a scan and the readings of its columns into good rows, and says which rows are bad (S1).
 
-A `Reading` is SQL for one column: its value in the canonical type, and the conditions under which
-its row is bad. Formats, pushes and entity frames share these, so S1 has one text.
+Files, pushes and entity frames share this, so S1 has one text.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from featurekit.core.coerce import not_among
-from featurekit.core.timezones import local_limits_us, utc_us_sql
-from featurekit.core.types import (
-    BEYOND_FLOAT32,
-    DATETIME,
-    EPOCH,
-    INSTANT_MAX,
-    INSTANT_MIN,
-    MICROSECOND,
-    Type,
-)
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.tables import fetch
+from featurekit.core.types import DATETIME, EPOCH, MICROSECOND, Type
+from featurekit.sources.readings import Reading, Span, among, reading
 
 if TYPE_CHECKING:
     import duckdb
 
-Span = tuple[dt.datetime, dt.datetime]
-
 ROW = '"__source_row"'
 OPS = ("upsert", "delete")
 NO_OP = 'neither "upsert" nor "delete"'
-NAN = "'nan'::DOUBLE"
-_NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
-_FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
-_OUTSIDE = "an instant outside the years 1 to 9999"
-_UTC = "UTC"
-# What users call the types that DuckDB finds, for hints.
-_PYTHON = {
-    "BOOLEAN": "bool",
-    "BIGINT": "int",
-    "UBIGINT": "int",
-    **dict.fromkeys(_NARROW_INTS, "int"),
-    "DOUBLE": "float",
-    "FLOAT": "float",
-    "VARCHAR": "str",
-    "JSON": "str",
-    "BLOB": "bytes",
-    "DATE": "date",
-    "INTERVAL": "timedelta",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a column becomes a value.
-
-    `value` and `micros` (instants only) build SQL, given the least and greatest naive local time
-    where the column has a `span`. `problems` are (condition, what is wrong), true for a bad row.
-    `prepared` are (alias, SQL) that must be computed over the scan first.
-    """
-
-    value: Callable[[Span | None], str]
-    problems: tuple[tuple[str, str], ...] = ()
-    micros: Callable[[Span | None], str] | None = None
-    span: tuple[str, str] | None = None
-    prepared: tuple[tuple[str, str], ...] = ()
-    touch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +36,14 @@ class Column:
         """The select item of the canonical value."""
         build = self.reading.micros if self.as_micros else self.reading.value
         assert build is not None, self.name
-        return f"{build(span)} AS {quoted(self.name)}"
+        return f"{build(span)} AS {quote(self.name)}"
 
     @property
     def problems(self) -> tuple[tuple[str, str], ...]:
         """The reading's problems, and null where the type has none."""
         if self.type.optional:
             return self.reading.problems
-        return ((f"{quoted(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
+        return ((f"{quote(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,309 +64,12 @@ def _null_reason(column: Column) -> str:
     return "null as an instant" if column.as_micros else f"null in a column declared {column.type}"
 
 
-def quoted(name: str) -> str:
-    """The identifier `name` in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """The string `text` in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def path_list(paths: Sequence[str]) -> str:
-    """The paths as a DuckDB list, each a glob that matches only itself."""
-    escaped = ("".join(f"[{c}]" if c in "*?[" else c for c in path) for path in paths)
-    return f"[{', '.join(map(literal, escaped))}]"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error, for one of ours."""
-    return str(error).strip().split("\n", 1)[0]
-
-
-def fetch(con: duckdb.DuckDBPyConnection, sql: str) -> list[Any]:
-    """All rows of `sql`; after an error the connection is free for the next statement."""
-    import duckdb
-
-    try:
-        return con.execute(sql).fetchall()
-    except duckdb.Error:
-        # DuckDB 2.0 keeps a result open whose fetch failed, and refuses the next statement.
-        con.abort()
-        raise
-
-
-def unreadable(error: duckdb.Error) -> bool:
-    """Whether an error of a scan lies in the data; others are bugs, or the machine's."""
-    import duckdb
-
-    data = (
-        duckdb.InvalidInputException,
-        duckdb.IOException,
-        duckdb.ConversionException,
-        duckdb.NotImplementedException,
-        duckdb.SerializationException,
-    )
-    # A page whose Thrift header is broken raises the bare base class.
-    return isinstance(error, data) or type(error) is duckdb.Error
-
-
-def found_hint(found: str, type_: Type) -> str:
-    """What to write where a column of type `found` was declared `type_`."""
-    if found.startswith("DECIMAL"):
-        return (
-            "cast it to DOUBLE or BIGINT in the job that writes it: featurekit never rounds a "
-            "decimal on its own"
-        )
-    if found == "BIGINT" and type_.name == "timedelta":
-        return "declare it int, or write an Arrow duration, whose unit is known"
-    fits = _PYTHON.get(found) or ("datetime" if found.startswith("TIMESTAMP") else None)
-    if fits is None and found.startswith("DURATION"):
-        fits = "timedelta"
-    if fits is None:
-        return f"cast it to {type_.duckdb} in the job that writes it"
-    return f"declare it {fits}, or cast it to {type_.duckdb} in the job that writes it"
-
-
-def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
-    """How `expr` of DuckDB type `found` is read as `type_`, or None where it does not fit (S1)."""
-    if found in ('"NULL"', "NULL"):
-        return Reading(
-            lambda _: f"NULL::{type_.duckdb}",
-            micros=(lambda _: "NULL::BIGINT") if type_.name == "datetime" else None,
-        )
-    match type_.name:
-        case "bool":
-            return _same(expr, found, "BOOLEAN")
-        case "int":
-            return _int(expr, found)
-        case "float":
-            return _float(expr, found)
-        case "str":
-            return _str(expr, found)
-        case "bytes":
-            return _same(expr, found, "BLOB")
-        case "date":
-            return _date(expr, found)
-        case "timedelta":
-            return _timedelta(expr, found)
-        case "datetime":
-            return _datetime(expr, found, zone_name)
-        case "list":
-            return _list(expr, found, type_, zone_name)
-    return None
-
-
-def _plain(sql: str, *problems: tuple[str, str]) -> Reading:
-    return Reading(lambda _: sql, tuple(problems))
-
-
-def _same(expr: str, found: str, wanted: str) -> Reading | None:
-    return _plain(expr) if found == wanted else None
-
-
-def _str(expr: str, found: str) -> Reading | None:
-    if found not in ("VARCHAR", "JSON"):
-        return None
-    # Only decoding a text shows whether it is UTF-8; a count by itself reads the statistics.
-    value = f"{expr}::VARCHAR" if found == "JSON" else expr
-    return Reading(lambda _: value, touch=f"{expr} IS NULL")
-
-
-def _int(expr: str, found: str) -> Reading | None:
-    if found == "BIGINT":
-        return _plain(expr)
-    if found in _NARROW_INTS:
-        return _plain(f"{expr}::BIGINT")
-    if found in ("UBIGINT", "HUGEINT", "UHUGEINT"):
-        outside = f"TRY_CAST({expr} AS BIGINT) IS NULL AND {expr} IS NOT NULL"
-        return _plain(f"TRY_CAST({expr} AS BIGINT)", (outside, "an int outside 64 bits"))
-    if found == "PANDAS FLOAT":
-        # S1: pandas holds ints with nulls as doubles; NaN is already null here.
-        whole = f"({expr} = trunc({expr}) AND abs({expr}) <= 9007199254740992)"
-        return _plain(
-            f"TRY_CAST({expr} AS BIGINT)",
-            (f"NOT {whole}", "a float that is no int of at most 2**53"),
-        )
-    return None
-
-
-def _float(expr: str, found: str) -> Reading | None:
-    if found in ("DOUBLE", "FLOAT", "PANDAS FLOAT"):
-        value = expr if found != "FLOAT" else f"{expr}::DOUBLE"
-        return _plain(f"CASE WHEN isnan({expr}) THEN {NAN} ELSE {value} END")
-    if found in _NARROW_INTS:
-        return _plain(f"{expr}::DOUBLE")
-    if found in ("BIGINT", "UBIGINT"):
-        inexact = f"{expr}::DOUBLE::HUGEINT <> {expr}::HUGEINT"
-        return _plain(f"{expr}::DOUBLE", (inexact, "an int that no float equals"))
-    return None
-
-
-def _date(expr: str, found: str) -> Reading | None:
-    if found != "DATE":
-        return None
-    outside = f"({expr} < DATE '0001-01-01' OR {expr} > DATE '9999-12-31')"
-    return _plain(expr, (outside, "a date outside the years 1 to 9999"))
-
-
-def floored_us(ns: str) -> str:
-    """Microseconds of the BIGINT nanoseconds `ns`, floored (S1)."""
-    # DuckDB's // truncates towards zero; subtracting the remainder first could overflow.
-    return f"({ns} // 1000 - ({ns} % 1000 < 0)::BIGINT)"
-
-
-def _timedelta(expr: str, found: str) -> Reading | None:
-    outside = "a duration outside 64-bit microseconds"
-    match found:
-        case "DURATION_US":
-            return _plain(expr)
-        case "DURATION_NS":
-            return _plain(floored_us(expr))
-        case "DURATION_S" | "DURATION_MS":
-            factor = 1_000_000 if found == "DURATION_S" else 1000
-            us = f"TRY_CAST({expr}::HUGEINT * {factor} AS BIGINT)"
-            return _plain(us, (f"{us} IS NULL AND {expr} IS NOT NULL", outside))
-        case "INTERVAL":
-            months = f"(datepart('year', {expr}) <> 0 OR datepart('month', {expr}) <> 0)"
-            days = f"abs(datepart('day', {expr})) > 106000000"
-            us = f"CASE WHEN {days} OR {months} THEN NULL ELSE epoch_us({expr}) END"
-            return _plain(us, (months, "months, which have no fixed length"), (days, outside))
-    return None
-
-
-def _datetime(expr: str, found: str, zone_name: str) -> Reading | None:
-    match found:
-        case "TIMESTAMP":
-            return naive(expr, zone_name)
-        case "TIMESTAMP_NS":
-            return naive_ns(expr, zone_name)
-        case "EPOCH_S" | "EPOCH_MS":
-            return _epoch(expr, found, zone_name)
-        case "TIMESTAMP WITH TIME ZONE":
-            first, last = f"TIMESTAMPTZ '{_FIRST}+00'", f"TIMESTAMPTZ '{_LAST}+00'"
-            outside = f"({expr} < {first} OR {expr} > {last})"
-            return instants(f"epoch_us({expr})", outside)
-        case "TIMESTAMPTZ_NS":
-            ns = f"epoch_ns({expr})"
-            return instants(floored_us(ns), f"({ns} IS NULL AND {expr} IS NOT NULL)")
-        case "EPOCH_S OF UTC" | "EPOCH_MS OF UTC":
-            return _epoch(expr, found, _UTC)
-    return None
-
-
-def _epoch(expr: str, found: str, zone_name: str) -> Reading:
-    """Reads the BIGINT of a timestamp in seconds or milliseconds.
-
-    DuckDB 2.0 shows one that microseconds cannot hold (its cast to VARCHAR) with a fatal error that
-    invalidates the whole database, so its own type for them is not used.
-    """
-    factor = 1000 if found.startswith("EPOCH_MS") else 1_000_000
-    low, high = INSTANT_MIN // factor, INSTANT_MAX // factor
-    inside = f"{expr} BETWEEN {low} AND {high}"
-    local = f"(CASE WHEN {inside} THEN make_timestamp({expr} * {factor}) END)"
-    return naive(local, zone_name, raw=expr)
-
-
-def instants(us: str, outside: str) -> Reading:
-    """Reads `us`, microseconds UTC; bad where `outside` holds."""
-    return Reading(lambda _: f"make_timestamp({us})", ((outside, _OUTSIDE),), micros=lambda _: us)
-
-
-def naive(local: str, zone_name: str, *, raw: str | None = None) -> Reading:
-    """Reads a naive TIMESTAMP in the source's zone (T1)."""
-    low, high = local_limits_us(zone_name)
-    outside = f"({local} < make_timestamp({low}) OR {local} > make_timestamp({high}))"
-    if raw is not None:
-        outside = f"({outside} OR ({local} IS NULL AND {raw} IS NOT NULL))"
-    if zone_name == _UTC:
-        return Reading(
-            lambda _: local, ((outside, _OUTSIDE),), micros=lambda _: f"epoch_us({local})"
-        )
-    return _zoned(f"epoch_us({local})", local, zone_name, "TIMESTAMP", outside)
-
-
-def naive_ns(local: str, zone_name: str) -> Reading:
-    """Reads a naive TIMESTAMP_NS in the source's zone (T1), floored (S1)."""
-    ns = f"epoch_ns({local})"
-    outside = f"({ns} IS NULL AND {local} IS NOT NULL)"
-    if zone_name == _UTC:
-        return instants(floored_us(ns), outside)
-    return _zoned(floored_us(ns), local, zone_name, "TIMESTAMP_NS", outside)
-
-
-def _zoned(us: str, local: str, zone_name: str, kind: str, outside: str) -> Reading:
-    def micros(span: Span | None) -> str:
-        if span is None:  # no row has a local time
-            return "NULL::BIGINT"
-        return utc_us_sql(us, local, zone_name, *span, literal=kind)
-
-    inside = f"CASE WHEN NOT {outside} THEN {us} END"
-    return Reading(
-        lambda span: f"make_timestamp({micros(span)})",
-        ((outside, _OUTSIDE),),
-        micros=micros,
-        span=(inside, inside),
-    )
-
-
-def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
-    assert type_.item is not None
-    if not found.endswith("]"):
-        return None
-    item = reading("e", found[: found.rindex("[")], type_.item, zone_name=zone_name)
-    if item is None:
-        return None
-    item = _among(item, type_.item) if type_.size is None else _float32(item)
-    conditions = list(item.problems)
-    if not type_.item.optional:
-        conditions.insert(0, ("e IS NULL", f"a null in a {type_.base}"))
-    problems = tuple(
-        (f"list_contains(list_transform({expr}, lambda e: ({c}) IS TRUE), true)", f"in a list, {r}")
-        for c, r in conditions
-    )
-    if type_.size is not None:
-        wrong = f"another length than that of a Vector[{type_.size}]"
-        problems = ((f"len({expr}) <> {type_.size}", wrong), *problems)
-    wanted = type_.duckdb
-
-    def value(span: Span | None) -> str:
-        made = f"list_transform({expr}, lambda e: {item.value(span)})::{wanted}"
-        return f"CASE WHEN {expr} IS NOT NULL THEN {made} END"
-
-    span = None
-    if item.span is not None:
-        low, high = (f"list_transform({expr}, lambda e: {bound})" for bound in item.span)
-        span = (f"list_min({low})", f"list_max({high})")
-    touch = item.touch and f"list_contains(list_transform({expr}, lambda e: {item.touch}), true)"
-    return Reading(value, problems, span=span, touch=touch)
-
-
-def _float32(item: Reading) -> Reading:
-    """A vector's element, rounded to the nearest float32."""
-    wide = item.value(None)
-    beyond = f"(isfinite({wide}) AND abs({wide}) >= {BEYOND_FLOAT32!r}::DOUBLE)"
-    problems = (*item.problems, (beyond, "a number beyond float32"))
-    return Reading(lambda _: f"TRY_CAST({wide} AS FLOAT)::DOUBLE", problems)
-
-
-def _among(how: Reading, type_: Type) -> Reading:
-    """The reading of a type with choices: any other value is bad."""
-    if type_.choices is None:
-        return how
-    shown = ", ".join(literal(c) if isinstance(c, str) else str(c) for c in type_.choices)
-    return replace(
-        how, problems=(*how.problems, (f"{how.value(None)} NOT IN ({shown})", not_among(type_)))
-    )
-
-
 def prepared(scan: str, columns: Sequence[Column]) -> str:
     """The FROM item of `scan` with the columns that its readings want computed first."""
     wanted = dict(pair for column in columns for pair in column.reading.prepared)
     if not wanted:
         return scan
-    items = ", ".join(f"{sql} AS {quoted(alias)}" for alias, sql in wanted.items())
+    items = ", ".join(f"{sql} AS {quote(alias)}" for alias, sql in wanted.items())
     return f"(SELECT *, {items} FROM {scan})"
 
 
@@ -461,7 +117,7 @@ def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Colum
 def reason_sql(columns: Sequence[Column]) -> str:
     """Why a row is bad: its first fault, as "column: reason"."""
     cases = " ".join(
-        f"WHEN {condition} THEN {literal(f'{column.origin}: {reason}')}"
+        f"WHEN {condition} THEN {text_literal(f'{column.origin}: {reason}')}"
         for column in columns
         for condition, reason in column.problems
     )
@@ -491,7 +147,7 @@ def first_bad(
     row, index = rows[0]
     origin, _, reason = faults[index]
     shown = fetch(
-        con, f"SELECT {quoted(origin)}::VARCHAR FROM {numbered(scan)} WHERE {ROW} = {row} LIMIT 1"
+        con, f"SELECT {quote(origin)}::VARCHAR FROM {numbered(scan)} WHERE {ROW} = {row} LIMIT 1"
     )[0][0]
     return BadRow(row, origin, reason, None if shown is None else shortened(repr(shown)))
 
@@ -520,13 +176,13 @@ def column(
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
     """The column `name` read from `origin`, or None where the found type does not fit."""
-    how = read(quoted(origin), found, type_, zone_name=zone_name)
-    return None if how is None else Column(name, origin, type_, _among(how, type_))
+    how = read(quote(origin), found, type_, zone_name=zone_name)
+    return None if how is None else Column(name, origin, type_, among(how, type_))
 
 
 def op_column(made: Column) -> Column:
     """The column of ops, in which whatever is neither upsert nor delete is bad (T7)."""
-    wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(literal, OPS))})"
+    wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(text_literal, OPS))})"
     problems = (*made.reading.problems, (wrong, NO_OP))
     return replace(made, reading=replace(made.reading, problems=problems))
 
@@ -540,5 +196,25 @@ def instant_column(
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
     """The column `name` of microseconds UTC, never null, read from `origin`."""
-    how = read(quoted(origin), found, DATETIME, zone_name=zone_name)
+    how = read(quote(origin), found, DATETIME, zone_name=zone_name)
     return None if how is None else Column(name, origin, DATETIME, how, as_micros=True)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, for one of ours."""
+    return str(error).strip().split("\n", 1)[0]
+
+
+def unreadable(error: duckdb.Error) -> bool:
+    """Whether an error of a scan lies in the data; others are bugs, or the machine's."""
+    import duckdb
+
+    data = (
+        duckdb.InvalidInputException,
+        duckdb.IOException,
+        duckdb.ConversionException,
+        duckdb.NotImplementedException,
+        duckdb.SerializationException,
+    )
+    # A page whose Thrift header is broken raises the bare base class.
+    return isinstance(error, data) or type(error) is duckdb.Error

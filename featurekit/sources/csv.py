@@ -11,25 +11,18 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.sql import paths_sql, quote, text_literal
+from featurekit.core.tables import fetch
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
 from featurekit.errors import SourceError
-from featurekit.sources.check import (
-    NAN,
-    BadRow,
-    Reading,
-    Span,
-    fetch,
-    literal,
-    naive,
-    path_list,
-    quoted,
-    shortened,
-)
+from featurekit.sources.check import BadRow, shortened
+from featurekit.sources.files import snapshot
+from featurekit.sources.readings import NAN, Reading, Span, naive
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["inspect", "reading", "scan", "undecodable", "without"]
+__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
 
 TEXT = "CSV text"
 _REJECTS = count()
@@ -44,7 +37,7 @@ _INSTANT = (
 )
 
 
-def inspect(
+def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, str]:
     """The columns that the file's header names, each of which holds text."""
@@ -78,16 +71,16 @@ def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
 
 
 def _scan(paths: Sequence[str], found: Mapping[str, str], *options: str) -> str:
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in found)
+    columns = ", ".join(f"{text_literal(name)}: 'VARCHAR'" for name in found)
     fixed = (
         "header=true, auto_detect=false, delim=',', quote='\"', escape='\"', nullstr='', "
         "allow_quoted_nulls=false, hive_partitioning=false, union_by_name=false"
     )
-    listed = ", ".join([path_list(paths), f"columns={{{columns}}}", fixed, *options])
+    listed = ", ".join([paths_sql(paths), f"columns={{{columns}}}", fixed, *options])
     return f"read_csv({listed})"
 
 
-def undecodable(
+def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The lines that are not UTF-8 or have too few or too many fields, as DuckDB rejects them."""
@@ -96,18 +89,18 @@ def undecodable(
     options = (
         "ignore_errors=true",
         "store_rejects=true",
-        f"rejects_table={literal(errors)}",
-        f"rejects_scan={literal(scans)}",
+        f"rejects_table={text_literal(errors)}",
+        f"rejects_scan={text_literal(scans)}",
     )
-    every = " OR ".join(f"{quoted(name)} IS NULL" for name in found)
+    every = " OR ".join(f"{quote(name)} IS NULL" for name in found)
     fetch(con, f"SELECT count(*) FILTER ({every}) FROM {_scan([path], found, *options)}")
     rows = fetch(
         con,
-        f"SELECT line, column_name, error_message, csv_line FROM {quoted(errors)} "
+        f"SELECT line, column_name, error_message, csv_line FROM {quote(errors)} "
         "ORDER BY line, error_message",
     )
-    fetch(con, f"DROP TABLE {quoted(errors)}")
-    fetch(con, f"DROP TABLE {quoted(scans)}")
+    fetch(con, f"DROP TABLE {quote(errors)}")
+    fetch(con, f"DROP TABLE {quote(scans)}")
     faults: dict[int, tuple[BadRow, dict[str, Any]]] = {}
     for line, name, message, text in rows:
         shown = shortened(repr(text))
@@ -148,7 +141,7 @@ def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | 
 
 def _parsed(expr: str, pattern: str, value: str, reason: str) -> Reading:
     # The pattern is the rule: DuckDB's casts take '2.5' and '1_0' for ints.
-    fits = f"regexp_full_match({expr}, {literal(pattern)})"
+    fits = f"regexp_full_match({expr}, {text_literal(pattern)})"
     misfit = f"{expr} IS NOT NULL AND (NOT {fits} OR ({value}) IS NULL)"
     return Reading(lambda _: value, ((misfit, reason),))
 
@@ -160,7 +153,7 @@ def _instant(expr: str, zone_name: str) -> Reading:
     """
     inner = expr.strip('"')
     local, instant = f'"__local_{inner}"', f'"__instant_{inner}"'
-    parts = f"regexp_extract({expr}, {literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
+    parts = f"regexp_extract({expr}, {text_literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
     time = f"CASE WHEN {parts}.t = '' THEN '00:00' ELSE {parts}.t END"
     seconds = f"CASE WHEN {parts}.s = '' THEN '00' ELSE {parts}.s END"
     whole = f"TRY_CAST({parts}.d || ' ' || {time} || ':' || {seconds} AS TIMESTAMP)"

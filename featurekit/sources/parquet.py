@@ -7,20 +7,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import whole
+from featurekit.core.sql import parquet_sql
+from featurekit.core.tables import fetch
 from featurekit.core.types import Type
 from featurekit.errors import SourceError
-from featurekit.sources.check import BadRow, fetch, first_line, path_list, reading, shortened
+from featurekit.sources.check import BadRow, first_line, shortened
+from featurekit.sources.files import snapshot
+from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["inspect", "reading", "scan", "undecodable", "without"]
+__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
 
 _INSTANT_S = 2**63 // 1_000_000
 
 
-def inspect(
+def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, str]:
     """The columns of a file with their DuckDB types; an Arrow duration is DURATION_<unit>.
@@ -75,12 +80,12 @@ def duration_name(type_: pa.DataType) -> str | None:
 
 
 def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
-    """A FROM item over files of equal columns. Folder names such as `a=1` are no columns."""
+    """A FROM item over files of equal columns."""
     del found
-    return f"read_parquet({path_list(paths)}, hive_partitioning=false, union_by_name=false)"
+    return parquet_sql(paths)
 
 
-def undecodable(
+def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops there.
@@ -110,13 +115,15 @@ def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: P
     import pyarrow.parquet as pq
 
     start, dropped = 0, np.asarray(rows)
-    part = copy.with_name(copy.name + ".part")
-    with pq.ParquetFile(path) as file, pq.ParquetWriter(part, file.schema_arrow) as writer:
+    with (
+        whole(copy) as hidden,
+        pq.ParquetFile(path) as file,
+        pq.ParquetWriter(hidden, file.schema_arrow) as writer,
+    ):
         for batch in file.iter_batches():
             keep = ~np.isin(np.arange(start, start + len(batch)), dropped)
             writer.write_batch(batch.filter(keep))
             start += len(batch)
-    part.replace(copy)
     return scan([str(copy)], found)
 
 

@@ -6,15 +6,17 @@ line stays as it is, byte for byte.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import sync_file, whole
+from featurekit.core.tables import fetch, temp_table
+from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
-from featurekit.sources.check import ROW, fetch
+from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
 
 if TYPE_CHECKING:
@@ -27,20 +29,14 @@ def remove_rows(
     """Take rows, by their numbers in the file, out of it, atomically. SourceError, and the file is
     as it was, where it changed meanwhile or the other rows would not read as they did."""
     before = path.stat()
-    # Hidden, so that no glob of a source finds it.
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.rewriting")
-    try:
+    with whole(path) as hidden:
         (_write_csv if source.format == "csv" else _write_parquet)(path, hidden, rows)
         _compare(con, source, path, hidden, rows)
         shutil.copymode(path, hidden)
-        with hidden.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(hidden)
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise SourceError(f"{path} changed while it was rewritten; it is as it was, try again")
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 def _compare(
@@ -51,11 +47,7 @@ def _compare(
     rows: Collection[int],
 ) -> None:
     """Every other row stands in the new file with the values it had."""
-    import pyarrow as pa
-
-    con.register("__removed_arrow", pa.table({"n": pa.array(rows, pa.int64())}))
-    fetch(con, "CREATE OR REPLACE TEMP TABLE __removed AS SELECT n FROM __removed_arrow")
-    con.unregister("__removed_arrow")
+    temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
     old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
     shown = f"SELECT * EXCLUDE ({ROW}), row_number() OVER (ORDER BY {ROW}) FROM"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, reader
 from featurekit.core.kept import Kept
+from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources.arrow import faults_of, is_pandas, pandas_column, plain, table_of
+from featurekit.sources.arrow import plain_table, table_of
 from featurekit.sources.check import (
     NO_OP,
     OPS,
@@ -22,9 +22,7 @@ from featurekit.sources.check import (
     Column,
     bad,
     column,
-    fetch,
     first_bad,
-    found_hint,
     instant_column,
     numbered,
     op_column,
@@ -34,14 +32,12 @@ from featurekit.sources.check import (
     shortened,
     summarise,
 )
-from featurekit.sources.events import quarantine_dir, write_json_lines
+from featurekit.sources.quarantine import fresh, set_aside
+from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-
-Row = dict[str, Any]
 
 
 class TakenRows:
@@ -265,26 +261,6 @@ def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
     )
 
 
-def set_aside(
-    source: EventSource, state_dir: Path | None, lines: Sequence[Mapping[str, Any]]
-) -> None:
-    """Keep what could not become a row, as JSON lines beside the rows that were set aside."""
-    write_json_lines(_fresh(source, state_dir, "jsonl"), lines)
-
-
-def _fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:
-    """A new file of rows set aside, made empty so that no other push takes its name."""
-    folder = quarantine_dir(source.name, state_dir)
-    for number in itertools.count(len(list(folder.glob(f"{source.name}.pushed-*")))):
-        path = folder / f"{source.name}.pushed-{number}.{suffix}"
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("itertools.count has no end")
-
-
 @lru_cache(maxsize=1)
 def _scratch() -> duckdb.DuckDBPyConnection:
     """An empty database whose cursors check pushes; what a cursor registers is its own."""
@@ -296,7 +272,9 @@ def _scratch() -> duckdb.DuckDBPyConnection:
 def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> TakenRows:
     raw = table_of(rows, refuse=_refused(source), objects_as_text=True)
     _check_names(source, raw.column_names)
-    table, found, faults = _plain_table(source, rows, raw)
+    types = _types(source)
+    given = {name: types[name] for name in raw.column_names}
+    table, found, faults = plain_table(rows, raw, given, zone_name=source.timezone)
     if faults and source.on_bad_row == "error":
         raise _row_error(source, min(faults, key=lambda fault: fault.row))
     reasons: dict[int, str] = {}
@@ -332,28 +310,6 @@ def _checked(
         raise
     finally:
         con.close()
-
-
-def _plain_table(
-    source: EventSource, rows: Any, raw: pa.Table
-) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
-    """The columns as DuckDB reads them, the types they had, and rows of which it knows nothing."""
-    import pyarrow as pa
-
-    arrays, found, faults = [], {}, []
-    for name in raw.column_names:
-        if is_pandas(rows):
-            array, kind, wrong = pandas_column(
-                rows[name], name, _types(source)[name], zone_name=source.timezone
-            )
-        else:
-            array, kind = plain(raw[name])
-            wrong = faults_of(raw[name], name)
-        arrays.append(array)
-        faults += wrong
-        if kind is not None:
-            found[name] = kind
-    return pa.table(arrays, names=raw.column_names), found, faults
 
 
 def _read_plain(
@@ -429,4 +385,4 @@ def _write_aside(
 
     rows = sorted(reasons)
     aside = raw.take(rows).append_column("reason", pa.array([reasons[row] for row in rows]))
-    pq.write_table(aside, _fresh(source, state_dir, "parquet"))
+    pq.write_table(aside, fresh(source, state_dir, "parquet"))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featurekit.core.sql import text_literal
 from featurekit.core.types import (
     BOOL,
     BYTES,
@@ -203,17 +204,8 @@ def _step(found: Type, wanted: Type) -> tuple[int, str | None] | None:
 
 
 def template_literal(value: str) -> str:
-    """A VARCHAR literal for a template: neither a brace nor a NUL stands in it as itself."""
-    pieces, plain = [], ""
-    for character in value:
-        if character in "{}\0":
-            pieces += [f"'{plain}'", f"chr({ord(character)})"]
-            plain = ""
-        else:
-            plain += "''" if character == "'" else character
-    pieces.append(f"'{plain}'")
-    shown = [p for p in pieces if p != "''"] or ["''"]
-    return shown[0] if len(shown) == 1 else f"({' || '.join(shown)})"
+    """A VARCHAR literal for a template, in which no brace stands as itself."""
+    return text_literal(value, apart="{}\0")
 
 
 _DAY_US = 86_400_000_000

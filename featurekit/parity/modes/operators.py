@@ -247,7 +247,7 @@ def _compare(
             wanted = _meaning(body, row)
             served = online(*(row[i] for i in columns))
             report.errors += wanted is ERROR
-            if wanted is not ERROR and not isinstance(wanted, _CLASSES[op.result.name]):
+            if wanted is not ERROR and not isinstance(wanted, op.result.python):
                 report.differing.append((row, wanted, "not of the type", op.result))
         found = ERROR if sql is None and wanted is ERROR else sql
         if not bits(wanted) == bits(served) == bits(found):
@@ -288,20 +288,6 @@ def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]
     query = f"SELECT {made.sql.text} FROM {lowering.wrap('inputs')} ORDER BY n"
     found = con.execute(query).fetchall()
     return [read(value, function.returns) for (value,) in found]
-
-
-_CLASSES: dict[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "bytes": bytes,
-    "datetime": dt.datetime,
-    "date": dt.date,
-    "timedelta": dt.timedelta,
-    "list": list,
-    "dict": dict,
-}
 
 
 def bits(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import write_named
 from featurekit.define.proven import duckdb_version, fingerprint, machine, proof_path
 from featurekit.errors import ConfigError
 from featurekit.parity.budget import Budget
@@ -59,7 +59,7 @@ def keep_proof(report: OperatorsReport, state_dir: Path, *, only: str = "") -> P
     data = json.dumps(proof_of(report), indent=2).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data, "the proof")
+        write_named(path, data, "the proof")
     except (OSError, ConfigError) as error:
         warnings.warn(f"the proof is not kept: {error}", stacklevel=2)
         return None

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import write_named
 from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.report import Difference, FeatureReport, Report
 from featurekit.parity.reports.show import difference_text
@@ -51,7 +51,7 @@ def _write(path: Path, suites: list[ET.Element], seconds: float) -> None:
     root.set("time", f"{seconds:.3f}")
     ET.indent(root)
     text = ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
-    write_whole(path, text, "--junit")
+    write_named(path, text, "--junit")
 
 
 def _suite(report: Report) -> ET.Element:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import write_named
 from featurekit.core.version import VERSION
 
 Found = Mapping[str, Any]
@@ -393,10 +393,10 @@ def write_page(path: Path, reports: Iterable[Found]) -> None:
     """Write the page of some reports into a file, whole or not at all. ConfigError where it cannot
     be written."""
     text = page(list(reports), made_at=dt.datetime.now(dt.UTC))
-    write_whole(path, text.encode(), "--html")
+    write_named(path, text.encode(), "--html")
 
 
 def write_operators_page(path: Path, found: Found) -> None:
     """As `write_page`, of the operator table."""
     text = operators_page(found, made_at=dt.datetime.now(dt.UTC))
-    write_whole(path, text.encode(), "--html")
+    write_named(path, text.encode(), "--html")

@@ -1,0 +1,105 @@
+"""Turns rows of Python into a typed temporary table of DuckDB, and a relation into such rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from featurekit.core.sql import quote
+from featurekit.core.types import Type
+
+Row = dict[str, Any]
+
+
+def temp_table(
+    con: Any, name: str, types: Mapping[str, Type], rows: Iterable[Sequence[Any]]
+) -> str:
+    """Make the temporary table `name` of columns of these types, in the place of another one of
+    that name; its quoted name. A row has its values in the order of `types`."""
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(types)
+    arrays = {
+        column: _array(type_, values)
+        for (column, type_), values in zip(types.items(), columns, strict=True)
+    }
+    typed = ", ".join(f"{quote(c)}::{t.duckdb} AS {quote(c)}" for c, t in types.items())
+    return arrow_table(con, name, pa.table(arrays), select=typed)
+
+
+def arrow_table(con: Any, name: str, table: Any, *, select: str = "*") -> str:
+    """Make the temporary table `name` of an Arrow table's rows, in their order, with durations as
+    whole numbers, in the place of another one of that name; its quoted name."""
+    import pyarrow as pa
+
+    types = [_without_durations(type_) for type_ in table.schema.types]
+    if types != table.schema.types:
+        table = table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
+    given = f"{name}_arrow"
+    con.register(given, table)
+    try:
+        # Not a view: DuckDB has Arrow compare what it scans of it, which knows another NaN (S1).
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS SELECT {select} FROM {quote(given)}"
+        )
+    finally:
+        con.unregister(given)
+    return quote(name)
+
+
+def rows(con: Any, relation: str, types: Mapping[str, Type], *, then: str = "") -> list[Row]:
+    """The rows of a relation's columns as Python has values of these types; `then` is what follows
+    the relation in the query, such as its order."""
+    shown = ", ".join(map(quote, types))
+    table = con.sql(f"SELECT {shown} FROM {relation} {then}").to_arrow_table()
+    found: list[Row] = in_types(table, types).to_pylist()
+    return found
+
+
+def fetch(con: Any, sql: str) -> list[Any]:
+    """All rows of `sql`; after an error the connection is free for the next statement."""
+    import duckdb
+
+    try:
+        found: list[Any] = con.execute(sql).fetchall()
+    except duckdb.Error:
+        # DuckDB 2.0 keeps a result open whose fetch failed, and refuses the next statement.
+        con.abort()
+        raise
+    return found
+
+
+def in_types(table: Any, types: Mapping[str, Type]) -> Any:
+    """An Arrow table or batch of DuckDB's, with the columns `types` in the Arrow types in which
+    their values leave featurekit."""
+    for name, type_ in types.items():
+        at = table.schema.get_field_index(name)
+        if table.column(at).type != type_.arrow:
+            table = table.set_column(at, name, table.column(at).cast(type_.arrow))
+    return table
+
+
+def _array(type_: Type, values: Sequence[Any]) -> Any:
+    """An Arrow array as DuckDB's canonical columns have it: naive UTC and the one NaN (S1)."""
+    import pyarrow as pa
+
+    if "float" in (type_.name, type_.item and type_.item.name):
+        values = [_one_nan(value) for value in values]
+    made = pa.array(values, type_.arrow)
+    return made.cast(pa.timestamp("us")) if type_.name == "datetime" else made
+
+
+def _one_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_one_nan(v) for v in value]
+    return math.nan if value != value else value
+
+
+def _without_durations(type_: Any) -> Any:
+    """The type with whole numbers in the place of durations, within lists too."""
+    import pyarrow as pa
+
+    if pa.types.is_list(type_):
+        return pa.list_(_without_durations(type_.value_type))
+    return pa.int64() if pa.types.is_duration(type_) else type_

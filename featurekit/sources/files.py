@@ -1,0 +1,50 @@
+"""Turns the path of a source into the files that it names, as they are now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featurekit.define.definitions import EventSource
+from featurekit.errors import SourceError
+from featurekit.sources.protocol import FileInfo
+
+
+def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+    """The files that the path names, sorted; `SourceError` where it names none."""
+    where, path = f"EventSource {source.name!r}", Path(base) / source.path
+    if path.is_dir():
+        raise SourceError(
+            f'{where}: {path} is a folder; write a glob, as in "{source.path}/*.{source.format}"'
+        )
+    if path.exists():
+        return (_info(where, path.absolute()),)
+    if not any(sign in source.path for sign in "*?["):
+        raise SourceError(
+            f"{where}: there is no file {path}; the path is relative to the feature repo"
+        )
+    found = sorted(p.absolute() for p in _matches(Path(base), source.path) if p.is_file())
+    if not found:
+        raise SourceError(f"{where}: no file matches {path}")
+    return tuple(_info(where, p) for p in found)
+
+
+def _matches(base: Path, pattern: str) -> list[Path]:
+    """What a glob matches, without hidden files; only the pattern's own signs are special."""
+    if Path(pattern).is_absolute():
+        base = Path(Path(pattern).anchor)
+        pattern = str(Path(pattern).relative_to(base))
+    return [path for path in base.glob(pattern) if not path.name.startswith(".")]
+
+
+def _info(where: str, path: Path) -> FileInfo:
+    try:
+        stat = path.stat()
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise SourceError(f"{where}: {path} cannot be opened ({error.strerror})") from None
+    if stat.st_size == 0:
+        raise SourceError(
+            f"{where}: {path} is empty, 0 bytes; a file without rows still has a header or footer"
+        )
+    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)

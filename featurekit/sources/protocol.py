@@ -1,0 +1,53 @@
+"""What a kind of source offers, so that its rows can be checked and read like any other's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from featurekit.core.types import Type
+from featurekit.define.definitions import EventSource
+from featurekit.sources.check import BadRow
+from featurekit.sources.readings import Reading
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file as it was read: a snapshot for manifests (F2)."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class SourceKind(Protocol):
+    """What a kind of source offers; a new kind is a module, or an object, with these functions."""
+
+    def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+        """What there is to read, as it is now, in order; `SourceError` where there is nothing."""
+
+    def columns(
+        self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
+    ) -> dict[str, str]:
+        """The columns of a file with their found types; `SourceError` where it cannot be read."""
+
+    def scan(self, paths: Sequence[str], found: Mapping[str, str]) -> str:
+        """A FROM item over files of the same columns."""
+
+    def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
+        """How a column of a found type is read as the declared one; None where it cannot be."""
+
+    def rejected(
+        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+    ) -> list[tuple[BadRow, dict[str, Any]]]:
+        """The rows that stop a scan, with what they hold."""
+
+    def without(
+        self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
+    ) -> str:
+        """A FROM item over the file's other rows, for which `copy` may be written."""
