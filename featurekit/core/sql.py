@@ -15,6 +15,11 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def unquoted(quoted: str) -> str:
+    """The name that `quote` made an identifier of."""
+    return quoted[1:-1].replace('""', '"')
+
+
 def literal(value: Any, type_: Type) -> str:
     """A typed SQL literal, exact to the bit."""
     if value is None:

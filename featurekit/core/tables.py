@@ -87,7 +87,7 @@ def _array(type_: Type, values: Sequence[Any]) -> Any:
     if "float" in (type_.name, type_.item and type_.item.name):
         values = [_one_nan(value) for value in values]
     made = pa.array(values, type_.arrow)
-    return made.cast(pa.timestamp("us")) if type_.name == "datetime" else made
+    return made if made.type == type_.stored else made.cast(type_.stored)
 
 
 def _one_nan(value: Any) -> Any:

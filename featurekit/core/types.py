@@ -120,6 +120,15 @@ class Type:
             "timedelta": pa.duration("us"),
         }[self.name]
 
+    @property
+    def stored(self) -> pa.DataType:
+        """The Arrow type in which tables of DuckDB are given these values, and the log keeps them:
+        an instant without a zone, a duration as its microseconds; in lists both as in `arrow`."""
+        import pyarrow as pa
+
+        known = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}
+        return known.get(self.name) or self.arrow
+
 
 _DUCKDB = {
     "bool": "BOOLEAN",

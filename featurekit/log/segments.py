@@ -92,7 +92,7 @@ class Columns:
         pa = arrow_module()
         types = [*source.schema.items(), *((name, INT) for name in INSTANTS)]
         self.given = pa.struct([(name, type_.arrow) for name, type_ in types])
-        self.schema = pa.schema([(name, _stored_type(type_)) for name, type_ in types])
+        self.schema = pa.schema([(name, type_.stored) for name, type_ in types])
         self.as_given = pa.schema(self.given).equals(self.schema)
 
     def table(self, rows: Any) -> Any:
@@ -132,11 +132,6 @@ class Columns:
 
 columns_of = Kept(Columns)
 """How the rows of a source are stored."""
-
-
-def _stored_type(type_: Type) -> Any:
-    pa = arrow_module()
-    return {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}.get(type_.name, type_.arrow)
 
 
 def segments(state_dir: Path, source: str) -> list[Path]:
@@ -243,7 +238,7 @@ def segment_column(segment: _Looked, source: EventSource, name: str, type_: Type
             raise _misfit(segment, source, name, "there is no such column, and it may not be None")
         return f"NULL::{type_.duckdb} AS {quote(name)}"
     found, nulls = segment.held[name]
-    wanted = _stored_type(type_)
+    wanted = type_.stored
     if found != wanted:
         raise _misfit(segment, source, name, f"it holds {found}, and {type_} is {wanted}")
     if nulls and not type_.optional:

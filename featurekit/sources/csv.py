@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.sql import paths_sql, quote, text_literal
+from featurekit.core.sql import paths_sql, quote, text_literal, unquoted
 from featurekit.core.tables import fetch
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
 from featurekit.errors import SourceError
@@ -151,8 +151,8 @@ def _instant(expr: str, zone_name: str) -> Reading:
 
     DuckDB's own cast of '…+02:00' to TIMESTAMP drops the offset.
     """
-    inner = expr.strip('"')
-    local, instant = f'"__local_{inner}"', f'"__instant_{inner}"'
+    names = [f"{what}_{unquoted(expr)}" for what in ("__local", "__instant")]
+    local, instant = map(quote, names)
     parts = f"regexp_extract({expr}, {text_literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
     time = f"CASE WHEN {parts}.t = '' THEN '00:00' ELSE {parts}.t END"
     seconds = f"CASE WHEN {parts}.s = '' THEN '00' ELSE {parts}.s END"
@@ -161,9 +161,9 @@ def _instant(expr: str, zone_name: str) -> Reading:
     micros = f"TRY_CAST(rpad(left({parts}.f, 6), 6, '0') AS BIGINT)"
     base = f"({whole} + to_microseconds({micros}))"
     prepared = (
-        (local[1:-1].replace('""', '"'), f"CASE WHEN {parts}.o = '' THEN {base} END"),
+        (names[0], f"CASE WHEN {parts}.o = '' THEN {base} END"),
         (
-            instant[1:-1].replace('""', '"'),
+            names[1],
             f"CASE WHEN {parts}.o <> '' THEN epoch_us({base}) - {_offset(f'{parts}.o')} END",
         ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import datetime as dt
 import difflib
 import enum
 from collections.abc import Callable, Sequence
@@ -212,23 +211,9 @@ def nearest(name: str) -> str:
     return 'write it otherwise, or opt in with @feature(on_unsupported="python")'
 
 
-_CLASSES: dict[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "bytes": bytes,
-    "datetime": dt.datetime,
-    "date": dt.date,
-    "timedelta": dt.timedelta,
-    "list": list,
-    "dict": dict,
-}
-
-
 def is_method(type_: Type, name: str) -> bool | None:
     """Whether Python calls it or reads it; None where it has no such name."""
-    held: Any = getattr(_CLASSES.get(type_.name, object), name, None)
+    held: Any = getattr(type_.python, name, None)
     return None if held is None else callable(held)
 
 
