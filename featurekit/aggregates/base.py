@@ -6,7 +6,7 @@ path computes its value from the inputs of a window, or from what of them is kno
 
 To add an aggregate, write one class in a module beside this one, with `result`, `over` and `sql`,
 and name it in `aggregates/__init__`, with its row in the table there: no other module knows the
-aggregates by name. What it means is added to `tests/oracle.py`, and its monoid to
+aggregates by name. What it means is added to `tests/oracle/`, and its monoid to
 `tests/monoids.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Turns compiled views and a table of labels into the SQL of a point-in-time join.
+"""Turns a compiled service and a table of labels into the relation of a point-in-time join.
 
 Labels are a table with `__rid` (row number), `__t` (instant, microseconds) and the join keys. A
 view's result is a relation with `__rid` and, for feature i, `f{i}`, its value, `x{i}`, whether it
@@ -50,7 +50,8 @@ def make_join(
     statuses: bool,
     buckets: int | None = 1,
 ) -> Joined:
-    """The values of every output for every label; `events` holds the rows of each view's source.
+    """Make a relation of the values of every output for every label; `events` holds the rows of
+    each view's source. What it reads are temporary tables of `con`.
 
     `labels` also has the request fields as columns. Each view is joined bucket by bucket of its
     entities: by `buckets` of them, or, where that is None, by as many as the memory limit asks for.
@@ -107,8 +108,8 @@ def _join_by_bucket(
     statuses: bool,
     buckets: int,
 ) -> ViewSql:
-    """The view's result as a temporary table, one bucket of entities after the other: each is freed
-    before the next, and DuckDB may move the results to disk."""
+    """Make the view's result as a temporary table, one bucket of entities after the other: each is
+    freed before the next, and DuckDB may move the results to disk."""
     bare = name.strip('"')
     split, part, result = (quote(f"{bare}_{what}") for what in ("split", "bucket", "result"))
     keys = ", ".join(quote(p.name) for p in view.join_keys)
@@ -148,7 +149,8 @@ def _join_by_bucket(
 def _finish(
     con: Any, service: Service, joined: str, erring: set[str], *, statuses: bool
 ) -> tuple[str, tuple[int, ...]]:
-    """The request-time transforms over the joined views, and the outputs by number (Q1)."""
+    """The SQL of the request-time transforms over the joined views, with the outputs by number, and
+    which of them may err (Q1)."""
     lowering = Lowering("__q")
     made: list[Value] = []
     for transform in service.transforms:
