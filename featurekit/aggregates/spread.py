@@ -110,8 +110,8 @@ def _from_sums(counts: Any, sums: Any, asked: Any) -> Any:
 
 
 def _halves(column: InputColumn, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """How parts read the products of the halves of an event's whole number, and the helpers for
-    that.
+    """How parts read an event's whole number and the products of its halves, and the helpers for
+    these.
 
     The magnitude of a whole number is high * 2**half + low. So its square is the sum of three
     products; a HUGEINT holds each of them and their sums.

@@ -1,1 +1,1 @@
-"""What is kept of what happened."""
+"""Keeps pushed events, tombstones and served rows in files beside the feature repo."""
