@@ -47,7 +47,7 @@ def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
 
 def new(state_dir: Path, source: str, rows: Any, suffix: str) -> str:
     """The path of a new file of the log."""
-    # Names sort by arrival, for people; no result depends on it (T6).
+    # Names sort by the earliest arrival, about the time of writing; no result depends on it (T6).
     first = min(rows["__created"].to_pylist(), default=0)
     return f"{log_folder(state_dir, source)}{os.sep}{first:020d}-{uuid.uuid4().hex}{suffix}"
 

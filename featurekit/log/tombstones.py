@@ -105,9 +105,9 @@ def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
 def has_events(
     views: Iterable[FeatureView], source: EventSource, entity: str, keys: Mapping[str, Type]
 ) -> bool:
-    """Whether the events of a source are events of an entity. They are if a view of that entity
-    reads the source, or if the source has columns with the names and types of the keys that are
-    keys of no other entity."""
+    """Whether the events of a source are events of an entity. The source must have columns with the
+    names and types of the entity's keys. Then its events are the entity's if a view of that entity
+    reads the source, or if no other entity has one of these keys."""
     if any(name not in source.schema or source.schema[name].base != keys[name] for name in keys):
         return False
     others: set[str] = set()
