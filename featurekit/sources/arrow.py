@@ -142,8 +142,8 @@ def plain_table(
 
 
 def _object(value: Any, type_: Type) -> Any:
-    """A Python object of a pandas column; a NaN stands for null in a column of a type other than
-    float."""
+    """A Python object of a pandas column; a float NaN is null in an optional column, and in a
+    column of a type other than float."""
     if isinstance(value, float) and value != value and (type_.optional or type_.name != "float"):
         return None
     if type_.item is not None and type(value).__name__ == "ndarray":
