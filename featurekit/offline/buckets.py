@@ -24,8 +24,8 @@ MOST_BUCKETS = 4_096
 _COPIES = 4
 # A join of latest rows holds the keys and instants of its events, and the rows of its labels. With
 # memory to spare the process takes 0.75 to 2.1 times their bytes (10 M x 100 M, 1 M x 20 M). With a
-# limit of 0.6 times their bytes it spills, and takes up to 2.3 times as long; reading its files
-# twice takes as long.
+# limit of 0.6 times their bytes it spills and takes up to 2.3 times as long, like a join that reads
+# its files twice.
 _COPIES_OF_LATEST = 1
 _WIDTHS = {"str": 32, "bytes": 32, "list": 64, "bool": 1}
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}

@@ -67,7 +67,7 @@ def make_counted_rows(con: Any, view: View, relation: str) -> str:
 
 
 def _make_first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
-    """Make a table of the rows that count: of each id, the row that arrived first and each row that
+    """Make SQL of the rows that count: of each id, the row that arrived first and each row that
     arrived after the id was forgotten."""
     event_id = quote(source.event_id or "")
     over = f"OVER (PARTITION BY {event_id} ORDER BY __created, {row_order_sql(source)})"
