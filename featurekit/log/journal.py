@@ -157,7 +157,7 @@ def _locked(file: int) -> Iterator[None]:
     """Hold the lock of a journal. Its maker holds it for one write only, so BlockingIOError means
     that the maker died and a process that it forked still holds the lock."""
     if not lock(file, wait_s=_PATIENCE_S, every_s=_POLL_S):
-        raise BlockingIOError(errno.EWOULDBLOCK, "another process does not let go of a journal")
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock of a journal")
     try:
         yield
     finally:

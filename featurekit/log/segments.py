@@ -238,7 +238,7 @@ def looked(con: Any, path: Path) -> _Looked | None:
 def segment_column(segment: _Looked, source: EventSource, name: str, type_: Type) -> str:
     if name not in segment.held:
         if not type_.optional:
-            raise _misfit(segment, source, name, "there is no such column, and it may not be None")
+            raise _misfit(segment, source, name, "the log lacks the column, which may not be None")
         return f"NULL::{type_.duckdb} AS {quote(name)}"
     found, nulls = segment.held[name]
     wanted = type_.stored

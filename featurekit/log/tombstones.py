@@ -95,9 +95,9 @@ def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
     if secret is None or any(t.secret != secret.name for t in tombstones):
         what = "is not the one" if secret else "is missing: it is the key"
         raise RegistryError(
-            f"{path} {what} under which {len(tombstones)} forgotten entities are recorded, so "
-            "their events cannot be told from others and nothing is read; put it back from where "
-            "the registry was made"
+            f"{path} {what} under which {len(tombstones)} forgotten entities are recorded. Without "
+            "it their events cannot be told from others, so nothing is read; put the file back "
+            "from the machine on which the registry was made"
         )
     return secret
 

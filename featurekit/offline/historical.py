@@ -80,7 +80,7 @@ def _check_no_grid(grid: Grid) -> None:
     given = [f"{name}=" for name in names if getattr(grid, name) is not None]
     if given:
         raise EntityFrameError(
-            "entity frame: it says which entities and instants are meant; leave out "
+            "entity frame: it already says which entities and instants to ask about; leave out "
             f"{', '.join(given)}"
         )
 

@@ -79,8 +79,8 @@ def known_entities(
     if service.request:
         names = ", ".join(p.name for p in service.request)
         raise _refuse(
-            f"service {service.name!r} takes request fields ({names}), which no event tells; give "
-            "a frame that has them"
+            f"service {service.name!r} takes request fields ({names}), which events do not hold; "
+            "give a frame that has them"
         )
     _check_view(service, view)
     span = (start, end, every)
@@ -121,7 +121,7 @@ def _check_view(service: Service, name: str | None) -> None:
         )
         raise _refuse(
             f"the views of service {service.name!r} are of different entities ({listed}); give a "
-            'frame, or say whose events tell which go together, as in entities="'
+            'frame, or name a view whose events hold all join keys, as in entities="'
             f'{service.views[0].name}"'
         )
     chosen = {view.name: view for view in service.views}.get(name)
