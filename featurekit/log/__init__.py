@@ -1,1 +1,1 @@
-"""Keeps pushed events, tombstones and served rows in files beside the feature repo."""
+"""What is kept of what happened: pushes, who is forgotten, what was served."""
