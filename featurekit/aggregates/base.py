@@ -49,7 +49,8 @@ class Aggregate:
     ordered: ClassVar[bool] = False
     # Whether rows can be counted without an input.
     counts_rows: ClassVar[bool] = False
-    # Whether its inputs are the instants of the events, in microseconds.
+    # Whether it is computed from the instants of the events, in microseconds, instead of its
+    # inputs.
     of_instants: ClassVar[bool] = False
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()

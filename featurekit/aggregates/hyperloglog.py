@@ -118,8 +118,8 @@ def _tau(full: int) -> float:
 
 
 def estimate(histograms: Any) -> Any:
-    """The estimates for an array with a row of 54 numbers each: how many registers have rank 0, 1 …
-    53.
+    """The estimates for an array with a row of 54 numbers each: the numbers of registers of rank 0
+    to 53.
 
     It works column by column in doubles: a row's result does not depend on the other rows.
     """

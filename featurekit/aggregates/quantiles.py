@@ -57,8 +57,8 @@ def quantile(ordered: Sequence[Any], q: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Quantile(_OfRank):
-    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside position (n
-    - 1) * q, in the input's unit. None when empty, NaN if an input is NaN. 0.5 is the median."""
+    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside h = (n - 1)
+    * q, in the input's unit. None when empty, NaN if an input is NaN. 0.5 is the median."""
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)

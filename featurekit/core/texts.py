@@ -17,8 +17,8 @@ _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def of_text(text: str, type_: Type) -> Any:
-    """The value that `text` stands for; an empty text is None, except for a str. ValueError if it
-    is not one."""
+    """The value that `text` stands for; an empty text is None, except for a str. ValueError for a
+    text that is no value of the type."""
     if type_.name == "str":
         return text
     if text == "":
