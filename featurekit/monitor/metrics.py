@@ -110,7 +110,7 @@ class Metrics(Collector):
             self._outcome(service, "failed")
 
     def _outcome(self, service: str, outcome: str) -> None:
-        for known in _OUTCOMES:  # outcomes that did not happen count 0, so that alerts can read them
+        for known in _OUTCOMES:  # the others count 0, so that alerts can read them
             self._add("featurekit_parity_checks_total", known == outcome, service, known)
 
     def _add(self, metric: str, value: float, *labels: str) -> None:
@@ -141,8 +141,8 @@ class Metrics(Collector):
 
 @contextmanager
 def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
-    """Answer GET /metrics while the block runs; gives the port, which is a free one where `port` is
-    0.
+    """Answer GET /metrics while the block runs. It gives the port, which is a free one where `port`
+    is 0.
 
     ConfigError where the port cannot be used.
     """

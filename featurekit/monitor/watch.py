@@ -53,7 +53,7 @@ class Watch:
         while not stop.is_set():
             began = time.monotonic()
             reports = self._round(stop)
-            fine = self.take(reports)  # first, so that a reader of the round finds it in the metrics
+            fine = self.take(reports)  # first, so that readers of a round find its metrics
             show(reports)
             if not fine:
                 agree = False
