@@ -148,8 +148,8 @@ def _items(
 
 
 def _at_spaces(p: Parsing, node: ast.Call, env: Env) -> list[ast.expr] | None:
-    """The arguments of a split at spaces, whose separator is None or left out: the most splits, if
-    given. None for another split."""
+    """For a split at spaces, whose separator is None or left out: the most splits, if given. None
+    for another split."""
     named = {k.arg: k.value for k in node.keywords}
     if len(node.args) > 2 or not named.keys() <= {"sep", "maxsplit"}:
         return None

@@ -133,8 +133,8 @@ def _unbound(p: Parsing, node: ast.Name) -> NoReturn:
 
 
 def _no_member(p: Parsing, node: ast.expr, value: Any) -> None:
-    """Refuse a member of an enumeration in a text: it prints as `Color.RED`, unless it is a
-    StrEnum's."""
+    """Refuse a member of an enumeration, which prints and hashes as `Color.RED`, unless it is of a
+    StrEnum or IntEnum."""
     if isinstance(value, enum.Enum) and not isinstance(value, (enum.StrEnum, enum.IntEnum)):
         shown = f"{type(value).__name__}.{value.name}"
         p.fail(

@@ -233,7 +233,7 @@ def comparand(p: Parsing, node: ast.expr, env: Env) -> Expr:
 
 
 def no_list(p: Parsing, node: ast.AST, name: str) -> None:
-    """CompileError later, unless the tuple or view of a dict at `node` is only read."""
+    """CompileError unless the tuple or view of a dict at `node` is only read."""
     reason = why_not_listed(p.node, node, name)
     if reason is not None:
         p.fail(node, *reason)
