@@ -178,7 +178,8 @@ class Evaluator:
         instants: Sequence[int] | None,
         read: ReadKeys,
     ) -> tuple[list[RowAnswer], list[int]]:
-        """The outputs of each row, as values and statuses, and the instants as of which they are.
+        """The outputs of each row, as values and statuses, and the instant that each row is
+        answered for.
 
         `read` reads the blocks of large states. Moved where these have changed since `blobs` was
         read.
@@ -215,7 +216,7 @@ class Evaluator:
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
     ) -> tuple[Answers, list[int]]:
-        """The answers for rows, and the instants as of which they are.
+        """The answers for rows, and the instant that each row is answered for.
 
         `states` has a sequence for each view, with one state for each row. No view may have states
         in blocks.

@@ -142,8 +142,8 @@ class OnlineService:
     def lookup(
         self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None = None
     ) -> tuple[Evaluator, dict[str, list[Any]], list[RowAnswer], list[int]]:
-        """The evaluator, the join keys, each row's values and statuses, and the instants as of
-        which they are.
+        """The evaluator, the join keys, the values and statuses of each row, and each row's
+        instant.
 
         `instants` has an instant for each row, in microseconds UTC; without it every row is
         answered as of now. With a `number`, the answers go to the log.

@@ -1,4 +1,4 @@
-"""Work that yields the keys whose values it needs, and the functions that read them for it."""
+"""Runs work that yields the keys whose values it needs, at once or awaited."""
 
 from __future__ import annotations
 

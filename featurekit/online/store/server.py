@@ -5,7 +5,7 @@ Both servers listen on a unix socket that only this user may open, and on no por
 A private server belongs to a folder. It outlives the process that started it while others use it:
 
     redis.lock        held while a process looks, starts or stops
-    redis.alive       held by the server itself, so that free means dead, whatever a pid file says
+    redis.alive       held by the server itself: free means dead, whatever a pid file says
     redis.users       held, shared, by every process that uses the server
     redis.socket      where the server listens: a name in the folder, or a full path
     redis.pid, redis.log, appendonly.aof or appendonlydir
