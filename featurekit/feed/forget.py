@@ -176,8 +176,8 @@ def _others(
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
                     f"source {view.source.name!r} as it was defined before, so its states cannot "
-                    "be made anew; let its successor come to be live (`featurekit materialize`), "
-                    "and if it is retained, let go of it (`featurekit gc --retained`)"
+                    "be computed again; make its successor live (`featurekit materialize`), and "
+                    "if it is retained, release it (`featurekit gc --retained`)"
                 )
             found.append(view)
     return found
@@ -202,8 +202,8 @@ def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], u
         every_s=_POLL_S,
         or_say=lambda under_way: OnlineError(
             f"a push to source {under_way[0]!r} does not end, and may hold events of the entity; "
-            "that it is forgotten is recorded, and holds for what is read: run this again for the "
-            "states, a dead push is given up after ten minutes"
+            "the entity is recorded as forgotten, and its events are not read any more; run this "
+            "again to remove the states (a dead push is given up after ten minutes)"
         ),
     )
 

@@ -299,10 +299,10 @@ def _check_memory(view: View, state: State, until: int) -> None:
     if view.dedupe_us is not None and state.newest_arrival - view.dedupe_us > until:
         newest = instant(state.newest_arrival).isoformat()
         raise OnlineError(
-            f"view {view.name!r}: rows that arrived up to {newest} were pushed, which is more than "
-            f"dedupe_within after {instant(until).isoformat()}, and ids that arrived before were "
-            "held against them; materialise up to a later instant (a push that died delays it by "
-            "ten minutes)"
+            f"view {view.name!r}: a state has pushed rows that arrived up to {newest}, more than "
+            f"dedupe_within after {instant(until).isoformat()}, and no longer remembers the ids "
+            "before them; materialise up to a later instant (a push that died delays it by ten "
+            "minutes)"
         )
 
 

@@ -65,9 +65,8 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(
-            f"a push to source {source!r} has been under way since before a version was "
-            "published, which it does not feed; run this again when it is over (a dead push is "
-            "given up after ten minutes)"
+            f"a push to source {source!r} began before a version was published, and does not feed "
+            "it; run this again when the push is over (a dead push is given up after ten minutes)"
         ),
     )
 

@@ -74,9 +74,10 @@ class Patience:
         self.spent[moved.head] += 1
         if self.spent[moved.head] == _TRIES:
             raise OnlineError(
-                f"{moved}, though nobody changes it: it was removed or changed by something else, "
-                "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
-                "noeviction); remove the key of the state and run `featurekit materialize`"
+                f"{moved}, though no writer of featurekit changes it: something else removed or "
+                "changed it, as an eviction policy of Redis does (featurekit needs "
+                "maxmemory-policy noeviction); remove the key of the state and run `featurekit "
+                "materialize`"
             ) from moved
 
 

@@ -395,8 +395,8 @@ class Reader:
         form = row.row_form(self.view)
         if form is None:
             raise OnlineError(
-                f"view {self.view.name!r}: a state of one row, which its states never are; "
-                "materialise the view again"
+                f"view {self.view.name!r}: a state has the form of one row, which this view does "
+                "not use; materialise the view again"
             )
         found = form.decode(blob)
         self.n, self.newest_arrival = 1, found.newest
