@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench lock ci
+.PHONY: help demo test lint types pytest format bench lock ci
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ lint: ## ruff only
 
 types: ## mypy only
 	@./run types
+
+pytest: ## Tests only
+	@./run pytest
 
 format: ## Rewrite the code in the house's format
 	@./run format

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featurekit.log.served.log import ServingLog
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
-    from featurekit.parity.diagnose.explain import Explanation
+    from featurekit.parity.diagnose.explanation import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
 

@@ -1,1 +1,1 @@
-"""What is kept of what happened."""
+"""What is kept of what happened: pushes, who is forgotten, what was served."""

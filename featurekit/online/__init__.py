@@ -1,1 +1,1 @@
-"""The online path: states in a store, their codec, and the stores themselves."""
+"""Bytes under keys become the features of a row; a lookup loads neither DuckDB nor Arrow."""

@@ -1,0 +1,1 @@
+"""Both paths, asked the same and compared bit for bit."""

@@ -127,6 +127,30 @@ def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Take
     return _from_arrow(source, rows, state_dir)
 
 
+def as_pushed(source: EventSource, rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows of a source's file, or as a file has them, read value by value as a push reads them
+    (S1). Rows of a source without a created_timestamp_column arrive when they happen (T3)."""
+    found = read_rows(source, _plain_rows(rows), state_dir=None).pushed
+    if source.created_timestamp_column is None:
+        for row in found:
+            row["__created"] = row["__ts"]
+    return found
+
+
+def _plain_rows(rows: pa.Table | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """A table's rows as Python has them, instants in UTC: a file's zone may be unknown here."""
+    import pyarrow as pa
+
+    if not isinstance(rows, pa.Table):
+        return rows
+    for i, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            utc = rows.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
+            rows = rows.set_column(i, field.name, utc)
+    plain_rows: list[Row] = rows.to_pylist()
+    return plain_rows
+
+
 def _types(source: EventSource) -> dict[str, Type]:
     """What the rows hold: the schema and the instants; that of arrival may be absent."""
     types: dict[str, Type] = dict(source.schema)

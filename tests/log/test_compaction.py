@@ -20,7 +20,7 @@ from featurekit.log.compaction import compact
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import level, log_folder, segments, write_segment
 from featurekit.offline.session import prepare
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 SOURCE = EventSource(
     "events",

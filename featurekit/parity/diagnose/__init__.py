@@ -1,1 +1,1 @@
-"""Why two paths differ."""
+"""Why two paths differ: the difference shrunk, its cause, and how each value came about."""
