@@ -1,6 +1,7 @@
-"""Takes rows out of a source's file: it is written anew beside itself, compared, and put in place.
+"""Takes rows out of a source's file: writes it anew beside itself, compares it, and puts it in
+place.
 
-A Parquet file keeps its schema, metadata, compression and row groups; of a CSV file every other
+A Parquet file keeps its schema, metadata, compression and row groups. In a CSV file every other
 line stays as it is, byte for byte.
 """
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 def remove_rows(
     con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
 ) -> None:
-    """Take rows, by their numbers in the file, out of it, atomically. SourceError, and the file is
-    as it was, where it changed meanwhile or the other rows would not read as they did."""
+    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the file
+    changed meanwhile, or if the other rows would not read as before; then it stays as it was."""
     before = path.stat()
     with whole(path) as hidden:
         (_write_csv if source.format == "csv" else _write_parquet)(path, hidden, rows)
@@ -46,7 +47,7 @@ def _compare(
     hidden: Path,
     rows: Collection[int],
 ) -> None:
-    """Every other row stands in the new file with the values it had."""
+    """Check that every other row is in the new file with the values that it had."""
     temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
     old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
@@ -79,7 +80,7 @@ def _write_parquet(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _settings(metadata: Any) -> dict[str, Any]:
-    """How the file was compressed, and whether its instants are in the old form of 96 bits."""
+    """The compression of the file, and whether its instants have the old 96-bit form."""
     if not metadata.num_row_groups:
         return {}
     columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
@@ -93,7 +94,7 @@ def _settings(metadata: Any) -> dict[str, Any]:
 def _write_csv(path: Path, target: Path, rows: Collection[int]) -> None:
     removed = frozenset(rows)
     with path.open("rb") as file, target.open("wb") as out:
-        number = -1  # the header's
+        number = -1  # the header
         for record in _records(file):
             if not record.strip():
                 out.write(record)  # an empty line is no row
@@ -104,7 +105,7 @@ def _write_csv(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _records(lines: Any) -> Iterator[bytes]:
-    """The records of a CSV file, each with its line end; a quoted field may hold line ends."""
+    """The records of a CSV file, each with its line end; a quoted field may contain line ends."""
     record = b""
     for line in lines:
         record += line
