@@ -3,11 +3,11 @@
 Every expression knows its type. Statements keep the structure of the Python that was written, so
 that `to_python` can print it again and `to_duckdb` can turn it into columns.
 
-A new node is a class here, a handler in `parse`, a case in `to_python` and one in
-`to_duckdb.function`, where mypy misses none. The fields of the class tell the rest: `wire` writes
-any dataclass of this module, `walk` looks into every field but those marked as `DATA`, and takes
-one marked by `names` for what the node binds, and `trace` shows the steps of the code that
-`to_python` prints.
+A new node is a class here, a handler in `parse`, a case in `to_python`, one in
+`to_duckdb.function` and, for an expression, its text in `trace`: mypy names each that is missing.
+The fields of the class tell the rest: `wire` writes any dataclass of this module, `walk` looks into
+every field but those marked as `DATA`, and takes one marked by `names` for what the node binds, and
+`trace` shows the steps of the code that `to_python` prints.
 """
 
 from __future__ import annotations
