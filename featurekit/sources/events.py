@@ -241,7 +241,7 @@ class _Reader:
             for bad, raw in rows
         ]
         write_json_lines(target, lines)
-        copy = folder / f"{stem}.readable.{source.format}"
+        copy = folder / f"{stem}.readable.parquet"
         scan = self.kind.without(path, found, [fault.row for fault, _ in rows], copy=copy)
         self.kept.extend([str(target), *([str(copy)] if copy.exists() else [])])
         return scan, len(rows)

@@ -50,7 +50,8 @@ class SourceKind(Protocol):
     def without(
         self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
     ) -> str:
-        """A FROM item over the file's other rows, for which `copy` may be written."""
+        """A FROM item over the file's other rows, for which `copy` may be written: a Parquet file,
+        since `forget` looks for rows in what was set aside, too."""
 
     @property
     def rewrite(self) -> Callable[[Path, Path, Collection[int]], None] | None:
