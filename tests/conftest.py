@@ -21,6 +21,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from featurekit.define import proven
+from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import find_binary, scratch_redis
 
@@ -104,6 +106,15 @@ def redis_store(redis_url: str) -> Iterator[RedisStore]:
     store.client.flushall()
     yield store
     store.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def online(request: pytest.FixtureRequest) -> OnlineStore:
+    """Each kind of online store in turn, empty: what a store promises is tested on all of them."""
+    store: OnlineStore = (
+        MemoryStore() if request.param == "memory" else request.getfixturevalue("redis_store")
+    )
+    return store
 
 
 @pytest.fixture

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import Type, from_hint
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import Transform, check_name
+
+FileFormat = Literal["parquet", "csv"]
+FORMATS: tuple[str, ...] = get_args(FileFormat)
+"""The formats of files, each the ending of its files' names; `sources/kinds.py` reads them."""
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {"event_timestamp"}
@@ -108,7 +112,7 @@ class EventSource(Described):
     event_id: str | None = field(default=None, kw_only=True)
     dedupe_within: Duration | None = field(default=None, kw_only=True)
     op: str | None = field(default=None, kw_only=True)
-    format: Literal["parquet", "csv"] | None = field(default=None, kw_only=True)
+    format: FileFormat | None = field(default=None, kw_only=True)
     on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -123,14 +127,16 @@ class EventSource(Described):
         object.__setattr__(self, "schema", schema)
         if self.format is None:
             ending = self.path.rsplit(".", 1)[-1].lower()
-            if ending not in ("parquet", "csv"):
+            if ending not in FORMATS:
+                endings = " nor ".join(f".{name}" for name in FORMATS)
                 raise DefinitionError(
-                    f"{what}: the path {self.path!r} ends in neither .parquet nor .csv; write "
-                    'format="parquet" or format="csv"'
+                    f"{what}: the path {self.path!r} ends in neither {endings}; write "
+                    + " or ".join(f'format="{name}"' for name in FORMATS)
                 )
             object.__setattr__(self, "format", ending)
-        if self.format not in ("parquet", "csv"):
-            raise DefinitionError(f'{what}: format is "parquet" or "csv", not {self.format!r}')
+        if self.format not in FORMATS:
+            known = " or ".join(f'"{name}"' for name in FORMATS)
+            raise DefinitionError(f"{what}: format is {known}, not {self.format!r}")
         if self.on_bad_row not in ("error", "quarantine"):
             raise DefinitionError(
                 f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'

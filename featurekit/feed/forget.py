@@ -50,7 +50,7 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, locked
 from featurekit.project.project import Project
 from featurekit.sources.events import numbered_rows, source_files
-from featurekit.sources.rewrite import remove_rows
+from featurekit.sources.rewrite import remove_rows, rewriting
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _STEP = 1000
@@ -100,6 +100,9 @@ def forget(
     values = _checked(entity, keys)
     views = project.repo.views.values()
     sources = [s for s in project.repo.sources.values() if has_events(views, s, name, types)]
+    if rewrite_files:
+        for one in sources:
+            rewriting(one)  # refused before anything is forgotten
     others = _others(project, sources, types)
     online = project.online
     with ExitStack() as stack:

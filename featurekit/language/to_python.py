@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from featurekit.core.types import INT, INT_MAX, INT_MIN
 from featurekit.core.values import ERROR
@@ -137,8 +137,10 @@ def inputs(node: Expr) -> tuple[Expr, ...]:
             return (test,)
         case Lookup(key, _, _, _):
             return (key,)
-        case _:
+        case Const() | Name() | Both() | Either() | IsNone() | Let() | Bind() | ListOf() | Each():
             return ()
+        case _:
+            assert_never(node)
 
 
 _STEPS = (Call, Choose, Lookup, Apply, Each)
@@ -204,6 +206,8 @@ class _Printer:
                     lines.append(f"{indent}raise ValueError")
                 case Verbatim():
                     raise TypeError("a verbatim function is never inlined")
+                case _:
+                    assert_never(statement)
         return lines or [f"{indent}pass"]
 
     def over(self, over: Zip | Unrolled) -> str:
@@ -223,6 +227,8 @@ class _Printer:
                 if start is None:
                     return lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
                 return f"zip(_count({start}), {', '.join(lists)})"
+            case _:
+                assert_never(over)
 
     def expr(self, node: Expr) -> str:
         if height(node, self.heights) % _DEEP == _DEEP - 1 and id(node) not in self.bare:
@@ -298,6 +304,8 @@ class _Printer:
                 return f"[{', '.join(self.expr(i) for i in items)}]"
             case Each():
                 return self.each(node)
+            case _:
+                assert_never(node)
 
     def each(self, node: Each) -> str:
         """A comprehension. What it runs over may not have a walrus in it, so that becomes an

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from featurekit.core.values import ERROR
 from featurekit.language.ir import (
@@ -140,6 +140,8 @@ def text(node: Expr) -> str:
             return f"[{', '.join(map(text, items))}]"
         case Each(kind, names, over, test, element, _):
             return _each_text(kind, names, over, test, element)
+        case _:
+            assert_never(node)
 
 
 def _inner(node: Expr) -> str:

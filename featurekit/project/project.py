@@ -117,14 +117,14 @@ class Project:
     def online(self) -> OnlineStore:
         """The online store: the Redis that is configured, or the repo's private one."""
         if self._online is None:
-            from featurekit.online.store.redis import RedisStore
+            from featurekit.online.store.open import open_store
 
             url = self.redis_url or self.config.redis_url()
             if url is None:
                 from featurekit.online.store.server import private_redis
 
                 url = private_redis(self.state_dir / "redis")
-            self._online = RedisStore(url)
+            self._online = open_store(url)
         return self._online
 
     @property

@@ -6,7 +6,7 @@ A header is required. An unquoted empty field is null, a quoted one is the empty
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from featurekit.sources.readings import NAN, Reading, Span, naive
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
+__all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "without"]
 
 TEXT = "CSV text"
 _REJECTS = count()
@@ -114,6 +114,32 @@ def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: P
     """A FROM item over the lines of the file that are not in `rows`."""
     del rows, copy
     return _scan([path], found, "ignore_errors=true")
+
+
+def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
+    """Write the file without some rows; every other line stays as it is, byte for byte."""
+    removed = frozenset(rows)
+    with path.open("rb") as file, target.open("wb") as out:
+        number = -1  # the header's
+        for record in _records(file):
+            if not record.strip():
+                out.write(record)  # an empty line is no row
+                continue
+            if number not in removed:
+                out.write(record)
+            number += 1
+
+
+def _records(lines: Any) -> Iterator[bytes]:
+    """The records of a CSV file, each with its line end; a quoted field may hold line ends."""
+    record = b""
+    for line in lines:
+        record += line
+        if record.count(b'"') % 2 == 0:
+            yield record
+            record = b""
+    if record:
+        yield record
 
 
 def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:

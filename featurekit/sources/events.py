@@ -18,7 +18,7 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources import csv, parquet
+from featurekit.sources import csv
 from featurekit.sources.check import (
     ROW,
     BadRow,
@@ -37,14 +37,13 @@ from featurekit.sources.check import (
     summarise,
     unreadable,
 )
+from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileInfo, SourceKind
 from featurekit.sources.quarantine import quarantine_dir, write_json_lines
 from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
     import duckdb
-
-_KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def read_events(
 
 def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     """The files that the source's path names, sorted; `SourceError` where it names none."""
-    return _KINDS[str(source.format)].snapshot(source, base)
+    return kind_of(source).snapshot(source, base)
 
 
 def numbered_rows(con: duckdb.DuckDBPyConnection, source: EventSource, path: str) -> str:
@@ -185,7 +184,7 @@ class _Reader:
 
     @property
     def kind(self) -> SourceKind:
-        return _KINDS[str(self.source.format)]
+        return kind_of(self.source)
 
     def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, str]]]:
         """The files grouped by their columns, so that each group is read with its own types."""
@@ -245,7 +244,7 @@ class _Reader:
             for bad, raw in rows
         ]
         write_json_lines(target, lines)
-        copy = folder / f"{stem}.readable.{source.format}"
+        copy = folder / f"{stem}.readable.parquet"
         scan = self.kind.without(path, found, [fault.row for fault, _ in rows], copy=copy)
         self.kept.extend([str(target), *([str(copy)] if copy.exists() else [])])
         return scan, len(rows)

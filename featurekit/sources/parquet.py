@@ -3,7 +3,7 @@ decode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["columns", "reading", "rejected", "scan", "snapshot", "without"]
+__all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "without"]
 
 _INSTANT_S = 2**63 // 1_000_000
 
@@ -129,6 +129,35 @@ def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: P
             writer.write_batch(batch.filter(keep))
             start += len(batch)
     return scan([str(copy)], found)
+
+
+def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
+    """Write the file without some rows; its schema, metadata, compression and row groups stay."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    removed, start = np.fromiter(rows, np.int64), 0
+    with pq.ParquetFile(path) as file:
+        settings = _settings(file.metadata)
+    with pq.ParquetFile(path) as file, pq.ParquetWriter(target, file.schema_arrow, **settings) as w:
+        for i in range(file.num_row_groups):
+            group = file.read_row_group(i)
+            keep = ~np.isin(np.arange(start, start + group.num_rows), removed)
+            start += group.num_rows
+            if keep.any():
+                w.write_table(group.filter(keep), row_group_size=group.num_rows)
+
+
+def _settings(metadata: Any) -> dict[str, Any]:
+    """How the file was compressed, and whether its instants are in the old form of 96 bits."""
+    if not metadata.num_row_groups:
+        return {}
+    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+    codecs = {c.path_in_schema: c.compression.replace("UNCOMPRESSED", "NONE") for c in columns}
+    return {
+        "compression": codecs,
+        "use_deprecated_int96_timestamps": any(c.physical_type == "INT96" for c in columns),
+    }
 
 
 def _batch_faults(batch: pa.RecordBatch, start: int) -> dict[int, BadRow]:

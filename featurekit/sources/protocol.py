@@ -3,7 +3,7 @@ other's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,5 +51,10 @@ class SourceKind(Protocol):
     def without(
         self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
     ) -> str:
-        """A FROM item over the rows of the file that are not in `rows`; it may write them to
-        `copy`."""
+        """A FROM item over the file's other rows, for which `copy` may be written: a Parquet file,
+        since `forget` looks for rows in what was set aside, too."""
+
+    @property
+    def rewrite(self) -> Callable[[Path, Path, Collection[int]], None] | None:
+        """Writes a file without some rows, by their numbers in it, to another path, and leaves all
+        else as it is (`forget`); None where the format's files are never rewritten."""

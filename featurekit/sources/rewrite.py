@@ -1,16 +1,15 @@
 """Takes rows out of a source's file: writes it anew beside itself, compares it, and puts it in
 place.
 
-A Parquet file keeps its schema, metadata, compression and row groups. In a CSV file every other
-line stays as it is, byte for byte.
+How a file is written without some rows is known to the module of its format.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featurekit.core.files import sync_file, whole
 from featurekit.core.tables import fetch, temp_table
@@ -19,19 +18,33 @@ from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
+from featurekit.sources.kinds import kind_of
 
 if TYPE_CHECKING:
     import duckdb
 
 
+def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], None]:
+    """What writes a file of the source without some rows; `SourceError` where its format has no
+    such writer."""
+    rewrite = kind_of(source).rewrite
+    if rewrite is None:
+        raise SourceError(
+            f"EventSource {source.name!r}: files of format {source.format!r} are not rewritten; "
+            "take the rows out in the job that writes them"
+        )
+    return rewrite
+
+
 def remove_rows(
     con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
 ) -> None:
-    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the file
-    changed meanwhile, or if the other rows would not read as before; then it stays as it was."""
-    before = path.stat()
+    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the format
+    is not rewritten, if the file changed meanwhile, or if the other rows would not read as before;
+    then the file stays as it was."""
+    rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
-        (_write_csv if source.format == "csv" else _write_parquet)(path, hidden, rows)
+        rewrite(path, hidden, rows)
         _compare(con, source, path, hidden, rows)
         shutil.copymode(path, hidden)
         sync_file(hidden)
@@ -61,56 +74,3 @@ def _compare(
             f"{path}: without the rows to remove it would not read as it did; it is as it was, "
             "take them out in the job that writes it"
         )
-
-
-def _write_parquet(path: Path, target: Path, rows: Collection[int]) -> None:
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    removed, start = np.fromiter(rows, np.int64), 0
-    with pq.ParquetFile(path) as file:
-        settings = _settings(file.metadata)
-    with pq.ParquetFile(path) as file, pq.ParquetWriter(target, file.schema_arrow, **settings) as w:
-        for i in range(file.num_row_groups):
-            group = file.read_row_group(i)
-            keep = ~np.isin(np.arange(start, start + group.num_rows), removed)
-            start += group.num_rows
-            if keep.any():
-                w.write_table(group.filter(keep), row_group_size=group.num_rows)
-
-
-def _settings(metadata: Any) -> dict[str, Any]:
-    """The compression of the file, and whether its instants have the old 96-bit form."""
-    if not metadata.num_row_groups:
-        return {}
-    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
-    codecs = {c.path_in_schema: c.compression.replace("UNCOMPRESSED", "NONE") for c in columns}
-    return {
-        "compression": codecs,
-        "use_deprecated_int96_timestamps": any(c.physical_type == "INT96" for c in columns),
-    }
-
-
-def _write_csv(path: Path, target: Path, rows: Collection[int]) -> None:
-    removed = frozenset(rows)
-    with path.open("rb") as file, target.open("wb") as out:
-        number = -1  # the header
-        for record in _records(file):
-            if not record.strip():
-                out.write(record)  # an empty line is no row
-                continue
-            if number not in removed:
-                out.write(record)
-            number += 1
-
-
-def _records(lines: Any) -> Iterator[bytes]:
-    """The records of a CSV file, each with its line end; a quoted field may contain line ends."""
-    record = b""
-    for line in lines:
-        record += line
-        if record.count(b'"') % 2 == 0:
-            yield record
-            record = b""
-    if record:
-        yield record

@@ -639,7 +639,9 @@ def test_a_redis_that_is_not_there(repo: Path, run: Run) -> None:
 
 def test_a_redis_url_that_is_none(repo: Path, run: Run) -> None:
     for url in ("localhost:6379", "http://x"):
-        assert_explained(run("apply", "--redis-url", url), "is no Redis URL")
+        assert_explained(
+            run("apply", "--redis-url", url), "is no URL of an online store", "redis://"
+        )
 
 
 def test_a_redis_that_was_killed(repo: Path, run: Run) -> None:

@@ -25,6 +25,7 @@ from featurekit.log.segments import read_segment, segments
 from featurekit.log.tombstones import Forgotten, Secret, Tombstone
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
+from featurekit.sources import parquet
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
 
@@ -393,6 +394,21 @@ def test_csv_files_keep_every_other_line(tmp_path: Path) -> None:
         assert repo.same() != before
 
 
+def test_a_format_without_rewriting_is_refused_before_anything_is_forgotten(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.deploy()
+    before, path = repo.same(), repo.folder / "data" / "lines_1.parquet"
+    data = path.read_bytes()
+    monkeypatch.setattr(parquet, "rewrite", None)
+    with pytest.raises(SourceError, match="'lines': files of format 'parquet' are not rewritten"):
+        repo.forget(rewrite_files=True)
+    assert repo.same() == before
+    assert [file.rewritten for file in repo.forget().files] == [False, False]
+    assert repo.same() != before
+    assert path.read_bytes() == data
+
+
 def test_a_file_that_would_read_otherwise_is_left_as_it_is(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +418,7 @@ def test_a_file_that_would_read_otherwise_is_left_as_it_is(
         con, source = store.parts.connect(), store.parts.source("lines")
         numbered_rows(con, source, str(path))
         monkeypatch.setattr(
-            "featurekit.sources.rewrite._write_parquet",
+            "featurekit.sources.parquet.rewrite",
             lambda path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
         )
         with pytest.raises(SourceError, match="it is as it was, take them out"):

@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, OutOfMemoryError
 
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.connections import AsyncConnections, asked
-from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
 
@@ -94,12 +94,6 @@ class Full(OSError):
     """What the caller's own work raises: a kind of error that Redis has too."""
 
 
-@pytest.fixture(params=["memory", "redis"])
-def store(request: pytest.FixtureRequest) -> Any:
-    """The store and its twin."""
-    return MemoryStore() if request.param == "memory" else request.getfixturevalue("redis_store")
-
-
 def idle(store: RedisStore) -> list[Any]:
     """The connections that are kept."""
     kept = list(store._connections.idle)
@@ -108,35 +102,37 @@ def idle(store: RedisStore) -> list[Any]:
     return kept
 
 
-def test_nothing_is_changed_before_the_result_is_asked_for(store: Any) -> None:
-    store.write({b"a": b"1", b"b": b"2"})
-    token, *_ = store.open_push(b"pushes").result()
+def test_nothing_is_changed_before_the_result_is_asked_for(online: OnlineStore) -> None:
+    online.write({b"a": b"1", b"b": b"2"})
+    token, *_ = online.open_push(b"pushes").result()
     seen: list[Any] = []
 
     def change(values: list[bytes | None]) -> dict[bytes, bytes]:
         seen.append(values)
         return {b"a": b"3", b"b": b"", b"c": b"4"}
 
-    with store.open_update([b"a", b"b"], change, closing=(b"pushes", token)) as pending:
-        assert (seen, store.read([b"a", b"b", b"c"])) == ([], [b"1", b"2", None])
-        assert store.settled_until(b"pushes") < store.now_us() - 1
+    with online.open_update([b"a", b"b"], change, closing=(b"pushes", token)) as pending:
+        assert (seen, online.read([b"a", b"b", b"c"])) == ([], [b"1", b"2", None])
+        assert online.settled_until(b"pushes") < online.now_us() - 1
         assert pending.result() is None
         assert pending.result() is None
     assert seen == [[b"1", b"2"]]
-    assert store.read([b"a", b"b", b"c"]) == [b"3", None, b"4"]
-    again = store.open_push(b"pushes").result()[0]
+    assert online.read([b"a", b"b", b"c"]) == [b"3", None, b"4"]
+    again = online.open_push(b"pushes").result()[0]
     assert again != token
 
 
 @pytest.mark.parametrize("keys", [[b"a"], []])
 def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
-    store: Any, keys: list[bytes]
+    online: OnlineStore, keys: list[bytes]
 ) -> None:
-    store.write({b"a": b"1"})
-    token, now, _ = store.open_push(b"pushes").result()
+    online.write({b"a": b"1"})
+    token, now, _ = online.open_push(b"pushes").result()
 
     def late() -> None:
-        with store.open_update(keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token)) as p:
+        with online.open_update(
+            keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token)
+        ) as p:
             pending.append(p)
             raise Full(28, "No space left on device")
 
@@ -146,11 +142,11 @@ def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
     assert not isinstance(caught.value, StoreUnavailable)
     with pytest.raises(RuntimeError, match="after its context was left"):
         pending[0].result()
-    store.update([b"b"], lambda _: [b"3"])
-    assert store.read([b"a", b"b"]) == [b"1", b"3"]
-    assert store.settled_until(b"pushes") < now
-    store.update(keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token))
-    assert store.settled_until(b"pushes") >= now - 1
+    online.update([b"b"], lambda _: [b"3"])
+    assert online.read([b"a", b"b"]) == [b"1", b"3"]
+    assert online.settled_until(b"pushes") < now
+    online.update(keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token))
+    assert online.settled_until(b"pushes") >= now - 1
 
 
 def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore) -> None:

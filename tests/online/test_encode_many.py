@@ -111,14 +111,6 @@ def test_many_entities_have_the_names_of_each(rows: list[tuple[Any, ...]]) -> No
 # --- what is there already ------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["memory", "redis"])
-def online(request: pytest.FixtureRequest) -> OnlineStore:
-    store: OnlineStore = (
-        MemoryStore() if request.param == "memory" else request.getfixturevalue("redis_store")
-    )
-    return store
-
-
 def binary(*values: bytes) -> pa.LargeBinaryArray:
     return pa.array(values, pa.large_binary())
 

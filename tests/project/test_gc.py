@@ -10,9 +10,7 @@ from versioned import Repo, deploy, live_days
 
 from featurekit.core.keys import project_key, state_prefix
 from featurekit.errors import OnlineError, RegistryError
-from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
 from featurekit.project.gc import collect
@@ -215,19 +213,18 @@ def test_pointers_of_a_service_that_is_no_more_go(repo: Repo) -> None:
         assert store.online.read([left]) == [None]
 
 
-def test_both_stores_remove_keys_only_while_their_guards_hold(redis_store: RedisStore) -> None:
-    for store in (redis_store, MemoryStore()):
-        store.write({b"a:1": b"x", b"a:2": b"y", b"b": b"guard"})
-        assert store.count() == 3
-        assert sorted(k for keys in store.scan(b"a:") for k in keys) == [b"a:1", b"a:2"]
-        present, absent = store.sizes([b"a:1", b"nope"])
-        assert present >= 4
-        assert absent == 0
-        assert not store.delete_if([b"a:1"], [b"b", b"nope"], [b"other", None])
-        assert not store.delete_if([b"a:1"], [b"b", b"nope"], [b"guard", b""])
-        assert store.read([b"a:1"]) == [b"x"]
-        assert store.delete_if([b"a:1"], [b"b", b"nope"], [b"guard", None])
-        assert store.read([b"a:1", b"a:2"]) == [None, b"y"]
+def test_a_store_removes_keys_only_while_their_guards_hold(online: OnlineStore) -> None:
+    online.write({b"a:1": b"x", b"a:2": b"y", b"b": b"guard"})
+    assert online.count() == 3
+    assert sorted(k for keys in online.scan(b"a:") for k in keys) == [b"a:1", b"a:2"]
+    present, absent = online.sizes([b"a:1", b"nope"])
+    assert present >= 4
+    assert absent == 0
+    assert not online.delete_if([b"a:1"], [b"b", b"nope"], [b"other", None])
+    assert not online.delete_if([b"a:1"], [b"b", b"nope"], [b"guard", b""])
+    assert online.read([b"a:1"]) == [b"x"]
+    assert online.delete_if([b"a:1"], [b"b", b"nope"], [b"guard", None])
+    assert online.read([b"a:1", b"a:2"]) == [None, b"y"]
 
 
 # --- removal of what a live version uses ----------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 from featurekit.core.sql import literal, quote
 from featurekit.core.types import FLOAT, Type
@@ -135,12 +135,14 @@ def _weight(body: tuple[Statement, ...]) -> float:
         match statement:
             case If(_, then, orelse):
                 total += 1 + _weight(then) + _weight(orelse)
-            case For(_, Unrolled(rows), inner):
-                total += len(rows) * _weight(inner) if rows else 0
-            case For(_, Zip(), _):
-                return math.inf
-            case _:
+            case For(_, over, inner):
+                if isinstance(over, Zip):
+                    return math.inf
+                total += len(over.rows) * _weight(inner) if over.rows else 0
+            case Assign() | Return() | Evaluate() | Break() | Continue() | Fail() | Verbatim():
                 total += 1
+            case _:
+                assert_never(statement)
     return total
 
 
@@ -300,6 +302,8 @@ class _Function:
                     return _End(False, guard, jumps)
                 case For() | Verbatim():
                     raise TypeError("lowered as a whole in Python")
+                case _:
+                    assert_never(statement)
         return _End(True, guard, jumps)
 
     def loop(
@@ -475,6 +479,8 @@ class _Function:
                 function = Function("", params, (Return(node),), node.type)
                 given = [self.env[p.name].sql for p in params]
                 return self.lowering.python_call(function, given, [])
+            case _:
+                assert_never(node)
 
     def lookup(self, node: Lookup) -> Value:
         key = self.lowering.hold(self.expr(node.key))

@@ -88,9 +88,9 @@ class OnlineService:
         platform that computes other floats: then `on_mismatch="refuse"` raises FingerprintMismatch,
         and "warn" warns and answers (R6).
         """
-        from featurekit.online.store.redis import RedisStore
+        from featurekit.online.store.open import open_store
 
-        return cls(RedisStore(url), project, service, on_mismatch=on_mismatch)
+        return cls(open_store(url), project, service, on_mismatch=on_mismatch)
 
     def __enter__(self) -> OnlineService:
         return self
