@@ -39,9 +39,9 @@ def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], No
 def remove_rows(
     con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
 ) -> None:
-    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the format
-    is not rewritten, if the file changed meanwhile, or if the other rows would not read as before;
-    then the file stays as it was."""
+    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the
+    format is not rewritten, if the file changed meanwhile, or if the other rows would not read as
+    before; then the file stays as it was."""
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
         rewrite(path, hidden, rows)
