@@ -293,7 +293,7 @@ def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:
     assert name is not None
     return OnlineError(
         f"push to {view.source.name!r}: a row of {name} {row[name]!r} arrived too long before "
-        f"others that are known, and view {view.name!r} no longer remembers {what}; push rows in "
+        f"others that are known, and view {view.name!r} remembers no longer {what}; push rows in "
         "the order of their arrival, or put them into the source's files and run `featurekit "
         "materialize`; a longer dedupe_within remembers longer"
     )
