@@ -1,7 +1,7 @@
 """Every error that featurekit raises on purpose; anything else that escapes is a bug.
 
 FeaturekitError
-├── DefinitionError          an entity, source, view, service or duration that cannot be
+├── DefinitionError          an entity, source, view, service or duration that is not valid
 │   └── CompileError         a transform outside the language; carries file, line and column
 ├── ConfigError              feature_store.yaml, or the folder that should hold it
 ├── DataError                data that does not fit its declaration
@@ -9,8 +9,8 @@ FeaturekitError
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
-├── RegistryError            the registry's file, or a name that it does not hold
-└── OnlineError              the online path
+├── RegistryError            the registry's file is unusable, or lacks the name
+└── OnlineError              base of the errors of the online path
     ├── StoreUnavailable     Redis cannot be reached, found or started
     ├── NotServed            the service was never applied to this online store
     ├── AsOfTooOld           an instant before the state's horizon (T8)
@@ -27,11 +27,11 @@ class FeaturekitError(Exception):
 
 
 class DefinitionError(FeaturekitError):
-    """An entity, source, view, service or duration that cannot be."""
+    """An entity, source, view, service or duration that is not valid."""
 
 
 class CompileError(DefinitionError):
-    """A transform outside the language of R1 and R2, with the place and a caret."""
+    """A transform outside the language of R1 and R2; the text shows the place with a caret."""
 
     def __init__(
         self, reason: str, *, filename: str, line: int, column: int, source: str, hint: str
@@ -70,11 +70,11 @@ class TransformError(FeaturekitError):
 
 
 class RegistryError(FeaturekitError):
-    """The registry's file cannot be used, or does not hold a name."""
+    """The registry's file cannot be used, or does not hold the name that was asked for."""
 
 
 class OnlineError(FeaturekitError):
-    """Something on the online path."""
+    """Base of the errors of the online path."""
 
 
 class StoreUnavailable(OnlineError):
@@ -86,7 +86,7 @@ class NotServed(OnlineError):
 
 
 class AsOfTooOld(OnlineError):
-    """The instant lies before the horizon of an entity's state (T8)."""
+    """The instant asked about lies before the horizon of an entity's state (T8)."""
 
 
 class FingerprintMismatch(OnlineError):

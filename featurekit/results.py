@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from featurekit.feed.materialise import Materialization as Materialization
     from featurekit.offline.training_set import TrainingSet as TrainingSet
     from featurekit.online.lookup.result import OnlineResult as OnlineResult
-    from featurekit.parity.diagnose.explain import Explanation as Explanation
+    from featurekit.parity.diagnose.explanation import Explanation as Explanation
     from featurekit.parity.report import Report as Report
     from featurekit.project.gc import Collection as Collection
     from featurekit.project.registry import Change as Change

@@ -1,4 +1,4 @@
-"""The FeatureStore: the one door that users open, a method per verb."""
+"""The FeatureStore, the entrance for users: it has a method for each verb."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featurekit.log.served.log import ServingLog
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
-    from featurekit.parity.diagnose.explain import Explanation
+    from featurekit.parity.diagnose.explanation import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
 
@@ -40,16 +40,17 @@ if TYPE_CHECKING:
 class FeatureStore:
     """A feature repo, opened: plan and apply definitions, fetch training data, serve and push.
 
-    `path` is the folder of feature_store.yaml. `redis_url` goes before what the file and the
-    environment say; without any, a private server keeps its data beside the repo. Nothing but the
-    file is read until it is needed. It is a context manager, which closes it.
+    `path` is the folder of feature_store.yaml. `redis_url` is used before what the file and the
+    environment say; without any, a private server keeps its data beside the repo. Only the file is
+    read at first; everything else is opened when it is needed. As a context manager, the store
+    closes itself at the end.
 
-    ConfigError for a folder without a feature_store.yaml, or with one that is not as it must be.
+    ConfigError for a folder without a feature_store.yaml, or with a wrong one.
     """
 
     def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
         self.parts = Project(path, redis_url=redis_url)
-        """What the store is made of, which everything below this face takes; not public."""
+        """The project, which everything below this class takes; not public."""
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -58,12 +59,12 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of connections; the store opens them again when it needs them. What the serving
-        log holds is written."""
+        """Close the connections, and write what the serving log still holds. The store opens
+        connections again when it needs them."""
         self.parts.close()
 
     async def close_async(self) -> None:
-        """Let go of the connections that this event loop's lookups have made."""
+        """Close the connections that lookups made in this event loop."""
         await self.parts.close_async()
 
     # --- what it is made of -----------------------------------------------------------------------
@@ -80,7 +81,7 @@ class FeatureStore:
 
     @property
     def config(self) -> RepoConfig:
-        """What feature_store.yaml says."""
+        """The settings of feature_store.yaml."""
         return self.parts.config
 
     @property
@@ -90,7 +91,7 @@ class FeatureStore:
 
     @property
     def registry(self) -> Registry:
-        """Every version of every view and service that was ever applied."""
+        """The registry: every version of every view and service that was ever applied."""
         return self.parts.registry
 
     @property
@@ -105,7 +106,8 @@ class FeatureStore:
 
     @property
     def serving_log(self) -> ServingLog | None:
-        """The log that lookups go to, as `featurekit: serving_log:` says; None without one."""
+        """The log of lookups' answers that `featurekit: serving_log:` configures; None without
+        one."""
         return self.parts.serving_log
 
     def live(self) -> dict[str, Service]:
@@ -113,46 +115,53 @@ class FeatureStore:
         return self.parts.live()
 
     def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
-        """The serving log, block by block: the configured one, or `log`, a folder or a file, or
-        stream:NAME, a stream of the online store's Redis. ConfigError where no log is configured
-        or named, DataError where there is none."""
+        """The blocks of the serving log that is configured, or of `log`.
+
+        `log` is a folder or a file, or stream:NAME for a stream in the online store's Redis.
+        ConfigError where no log is configured or named, DataError where there is none.
+        """
         return self.parts.served(log)
 
     # --- versions ---------------------------------------------------------------------------------
 
     def plan(self) -> list[Change]:
-        """What `apply` would change, one `Change` a view or service; nothing is written.
+        """What `apply` would change, as one `Change` for each view or service; nothing is written.
 
-        UnprovenEngine warns of a DuckDB that was not proven, here as in `get_historical_features`
-        and `materialize`."""
+        UnprovenEngine warns of a version of DuckDB that was not proven. `get_historical_features`
+        and `materialize` warn, too.
+        """
         return plan(self.parts)
 
     def apply(self) -> list[Change]:
-        """Record the definitions as the current versions and publish the services; what changed.
+        """Record the definitions as the current versions, and publish the services; the changes
+        made.
 
-        A changed service goes on serving its old version until `materialize` has filled the new
-        one's states (F1). RegistryError, and nothing is applied, where a view or source is gone
-        from the repo that a service's live version uses until its successor is filled.
+        A changed service serves its old version until `materialize` has filled the states of the
+        new one (F1). RegistryError, with nothing applied, where the repo lacks a view or source
+        that a service's live version uses until its successor is filled.
         """
         return apply(self.parts)
 
     def versions(self, service: str) -> list[Version]:
-        """Every version of a service that was ever applied, oldest first: who applied it and when,
-        and whether it is live, waits, is retained or is fed no more. RegistryError for an unknown
-        service."""
+        """Every version of a service that was ever applied, oldest first.
+
+        A version has who applied it and when, and whether it is live, waits, is retained or is not
+        fed. RegistryError for an unknown service.
+        """
         return versions(self.online, self.project, self.registry, service)
 
     def rollback(self, service: str, to: str | None = None) -> RolledBack:
-        """Serve an older version of a service again: `to`, a fingerprint or its beginning, or the
-        version that was live before the one that is.
+        """Make an older version of a service live again.
+
+        `to` is its fingerprint, or the beginning of it; by default, the version that was live
+        before the present one. It holds until the next `apply`, which publishes what the repo says.
 
         A version that was fed all along, as the retained one is, goes live at once, by one write.
-        Another is published as the next one, and goes live when `materialize` has filled it. With
-        the live version as `to`, the one that waits is withdrawn. It holds until the next `apply`,
-        which publishes what the repo says.
+        Another one is published as the next version, and goes live when `materialize` has filled
+        it. With the live version as `to`, the version that waits is withdrawn.
 
-        RegistryError for an unknown service or fingerprint, for the version that is live where none
-        waits, and for one that reads a source that the repo defines otherwise now.
+        RegistryError for an unknown service or fingerprint, for the live version where none waits,
+        and for a version that reads a source that the repo defines otherwise now.
         """
         readable = self.parts.readable
         return rollback(self.online, self.project, self.registry, service, to=to, readable=readable)
@@ -165,13 +174,16 @@ class FeatureStore:
         dry_run: bool = False,
         progress: Advance | None = None,
     ) -> Collection:
-        """Remove the online states and plans of versions that no service uses: neither live, next
-        nor, unless `retained`, retained. With `retained`, what is retained now is let go of first,
-        and rolling back to it takes a materialisation.
+        """Remove the online states and plans of versions that no service uses, and report what was
+        found.
 
-        `versions` removes those only, each "name" or "name:fingerprint" of a view or service, the
-        fingerprint or its beginning. RegistryError where one is in use, or is not there. Pushes,
-        materialisations and publishing may go on meanwhile. With `dry_run` nothing is removed.
+        A version is used while it is live, next or retained. With `retained`, the versions retained
+        now are released first, and to roll back to one takes a materialisation. `versions` limits
+        the removal to these: each is "name" or "name:fingerprint" of a view or service, where the
+        beginning of the fingerprint is enough. With `dry_run` nothing is removed.
+
+        Pushes, materialisations and publishing may go on meanwhile. RegistryError where one of
+        `versions` is in use, or is not there.
         """
         return collect(
             self.online,
@@ -201,25 +213,28 @@ class FeatureStore:
         known_at: dt.datetime | None = None,
         buckets: int | None = None,
     ) -> TrainingSet:
-        """The service's features for each row of `entity_df` as of its `event_timestamp`, as a
-        `TrainingSet`, which computes them when it is converted.
+        """The service's features for each row of `entity_df`, as of the row's `event_timestamp`
+        (T3).
 
-        `entity_df`: a pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or a
-        Parquet path, with the join keys, `event_timestamp` (naive ones in `timezone`) and the
-        request fields; its rows, order and other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status`. `features` is another name for `service`. `buckets`: join
-        so many parts of the entities one after the other, for less memory; by default as
-        feature_store.yaml says, or as the memory limit asks. No bit of the result depends on it.
+        The result is a `TrainingSet`, which computes them when it is converted. `entity_df` is a
+        pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or the path of a Parquet
+        file. It has the join keys, `event_timestamp` (naive ones are in `timezone`) and the request
+        fields. Its rows, their order and its other columns come back as they are. `statuses=True`
+        adds a column `<feature>__status` for each feature. `features` is another name for
+        `service`. `buckets` is the number of parts of the entities that are joined one after the
+        other, to save memory; by default, what feature_store.yaml says or the memory limit asks
+        for. No bit of the result depends on it.
 
-        Without `entity_df`, the rows are every entity that is known, which it is from its first
-        visible event on, at each instant of `at`, or at `start`, one `every` later, and so on until
-        `end`; in the order of the instants, then of the join keys. For a service whose views are of
-        different entities, `entities` names the view whose events tell which go together.
+        Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
+        at one `every` later, and so on until `end`. An entity is known from its first visible event
+        on. The rows are in the order of the instants, then of the join keys. Where the service's
+        views are of different entities, `entities` names the view whose events say which entities
+        go together.
 
-        `known_at` asks what was known by then: events that arrived later do not exist, for labels
-        after it neither. So yesterday's training set is made again after late data came in. Every
-        source must have a created_timestamp_column, DataError else: rows of files do not say when
-        they arrived, although pushed ones do.
+        `known_at` asks for what was known by then: events that arrived later do not count, not even
+        for labels after it. So yesterday's training set can be made again after late data came in.
+        It needs a created_timestamp_column in every source, and raises DataError without one: rows
+        of files do not say when they arrived, although pushed ones do.
         """
         from featurekit.offline.historical import Grid, historical_features
 
@@ -251,12 +266,14 @@ class FeatureStore:
         progress: Progress | None = None,
     ) -> Materialization:
         """Fill the online states of every applied view with all that arrived up to `end`, now by
-        default; services whose views are all filled go live.
+        default.
 
-        `views` names those to fill, all others stay as they are. `entities`, each by its join keys,
-        puts right the states of these alone, in the views whose join keys these are: up to which
-        instant a view is materialised does not change. RegistryError for a view that was not
-        applied, EntityFrameError for keys that no view has.
+        Services whose views are all filled go live. `views` names the views to fill; all others
+        stay as they are. `entities`, each given by its join keys, limits the run to their states,
+        in the views that have these join keys; then the instant up to which a view counts as
+        materialised does not change.
+
+        RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
         """
         from featurekit.feed.materialise import materialize
 
@@ -269,11 +286,11 @@ class FeatureStore:
         views: Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> Materialization:
-        """As `materialize`, but only what arrived since the last time.
+        """As `materialize`, but it reads only what arrived since the last time.
 
-        Of a source that does not say when its rows arrived, all of it: a late row cannot be told
-        from one that was there before. Of others, the created_timestamp_column is believed: a row
-        that lands in the files later than it says waits for the next `materialize`.
+        A source that does not say when its rows arrived is read whole: a late row cannot be told
+        from one that was there before. For other sources the created_timestamp_column is believed:
+        a row that reaches the files later than its column says waits for the next `materialize`.
         """
         from featurekit.feed.materialise import materialize
 
@@ -284,15 +301,16 @@ class FeatureStore:
 
         Rows are checked first (S1). Each is stamped with the store's clock, unless it brings the
         source's created_timestamp_column. When this returns, the events are in the offline log and
-        in the states of every version that is served or waits; a version that was compiled against
-        another definition of the source is fed no more, and its successor has them. Where it raises
-        they are in neither, but for a Redis that is lost in the midst: then the error says that the
-        log has them. Events of an entity that was forgotten since they arrived are left out, and
-        counted.
+        in the states of every version that is live, next or retained. A version that was compiled
+        against another definition of the source is not fed; its successor is. Events of an entity
+        that was forgotten after they arrived are left out, and counted.
 
-        Of a source with an `event_id` rows may be pushed again, after an error or by two at once:
-        what repeats a row that is in force, value for value, keeps its arrival, and the states stay
-        as they are, byte for byte. A push of rows that bring arrivals of their own is refused where
+        Where this raises, the events are in neither. The exception is a Redis that is lost half
+        way: then the error says that the log has them.
+
+        A source with an `event_id` takes rows that are pushed again, after an error or by two at
+        once. A row that repeats one in force, value for value, keeps that row's arrival, and the
+        states stay as they are, byte for byte. Rows with arrivals of their own are refused where
         they arrived so long before others that their ids are forgotten (T7): a replay pushes in the
         order of arrival.
         """
@@ -310,11 +328,12 @@ class FeatureStore:
         progress: Callable[[Consumed], None] = lambda done: None,
         **options: Any,
     ) -> Consumed:
-        """Push the entries of a Redis stream to `source`, as a member of a consumer group, until
-        `stop` is set or, with `until_empty`, nothing is left; each counts once, whatever crashes.
+        """Push the entries of a Redis stream to `source`, as a member of a consumer group.
 
-        `options` are those of `featurekit.feed.consume.Consumer`: `group`, `name`, `batch`,
-        `idle_s` and `url`. DefinitionError for a source without an `event_id` (T7).
+        It runs until `stop` is set or, with `until_empty`, nothing is left. Each entry counts once,
+        even after a crash. `options` are those of `featurekit.feed.consume.Consumer`: `group`,
+        `name`, `batch`, `idle_s` and `url`. DefinitionError for a source without an `event_id`
+        (T7).
         """
         from featurekit.feed.consume import Consumer
 
@@ -329,16 +348,19 @@ class FeatureStore:
         rewrite_files: bool = False,
         progress: Progress | None = None,
     ) -> Forgot:
-        """Remove the events and states of one entity, named by its join keys, and record it.
+        """Remove the events and states of one entity, given by its join keys, and record the
+        removal.
 
-        What arrived until now is read by nothing any more, whatever files bring it back: no
-        training set, no materialisation, no parity check. States of every version of every view
-        that is keyed by the entity, alone or with others, go; those of other views over the same
-        events are made anew without them. The log of pushes is rewritten. Files of sources are
-        listed, and rewritten only with `rewrite_files`. What arrives from now on is a new start.
+        Nothing reads the events that arrived until now any more, whatever files bring them back: no
+        training set, no materialisation, no parity check. For every version of every view keyed by
+        the entity, alone or with others, its states are removed. States of other views over the
+        same events are computed again without them. The log of pushes is rewritten. Files of
+        sources are listed, and rewritten only with `rewrite_files`. Events that arrive from now on
+        are a new start. The registry keeps who asked for the removal, when, and a keyed hash of the
+        keys.
 
-        The registry keeps who asked for it, when, and a keyed hash of the keys. DefinitionError for
-        an unknown entity, EntityFrameError for other keys or values of another type.
+        DefinitionError for an unknown entity, EntityFrameError for other keys or values of another
+        type.
         """
         from featurekit.feed.forget import forget
 
@@ -349,17 +371,18 @@ class FeatureStore:
     ) -> OnlineResult:
         """The features of each row (join keys and request fields) as of an instant, now by default.
 
-        Reads the plan and the states from Redis, never the repo's code. As of `OnlineService.get`.
+        It reads the plan and the states from Redis, never the repo's code. It raises as
+        `OnlineService.get`.
         """
         return self.parts.online_service(service).get(rows, as_of)
 
     async def get_online_features_async(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
     ) -> OnlineResult:
-        """As `get_online_features`, waiting for Redis without holding up the event loop.
+        """As `get_online_features`, without blocking the event loop while Redis is read.
 
-        What the first lookup opens (settings, a private Redis, the plan) it waits for. Each event
-        loop has connections of its own: `await store.close_async()` in it at its end.
+        The first lookup still blocks while it opens settings, a private Redis and the plan. Each
+        event loop has its own connections: await `store.close_async()` in it at its end.
         """
         return await self.parts.online_service(service).get_async(rows, as_of)
 
@@ -370,14 +393,16 @@ class FeatureStore:
         row: Mapping[str, Any],
         as_of: dt.datetime | None = None,
     ) -> Explanation:
-        """How one value came about, offline from files and log and online from the live state: the
-        events that counted, those that nearly did with the rule that left each out, and the steps
-        between, of a transform node by node.
+        """How one value came about, offline from files and log, and online from the live state.
 
-        `feature` is an output's name, or view__feature; `row` brings the join keys and request
-        fields; as of an instant, now by default. Only reads. DefinitionError for an unknown service
-        or feature, EntityFrameError for a row that the service does not take; where online does not
-        answer, as for an instant before its horizon, a note says why.
+        It lists the events that counted, those that nearly did with the rule that left each out,
+        and the steps between, for a transform node by node. `feature` is an output's name, or
+        view__feature. `row` has the join keys and request fields. The instant is now by default.
+        Nothing is changed.
+
+        DefinitionError for an unknown service or feature, EntityFrameError for a row that the
+        service does not take. Where online does not answer, as for an instant before its horizon, a
+        note says why.
         """
         from featurekit.parity.diagnose.explain import explain
 
@@ -423,21 +448,27 @@ class FeatureStore:
         log: str | Path | None = None,
         progress: Advance | None = None,
     ) -> Report | OperatorsReport:
-        """Compare online with offline, bit for bit; nothing of the live store is changed.
+        """Compare online with offline, bit for bit; nothing in the live store is changed.
 
-        `mode` "history" asks about what the files and the log of pushes hold: entities and instants
-        are drawn with `seed`, window edges to the microsecond, arrivals, and others, and the past
-        is replayed into a scratch Redis. "fuzz" needs no data: it invents events from the schemas
-        of the service's sources, hostile ones, and plays them through both paths by `workers`
-        processes (by default, one for each processor). "sample" reads entities from the live store
-        and compares them with offline at one instant. "replay" recomputes what the serving log
-        says was served; `log` is another one than the configured (see `served`). Both tell values
-        that lag, since events are not online yet, from those that differ. "operators" is about the
-        operator table, and no service: it gives an `OperatorsReport`.
+        `mode` is one of these:
 
-        `budget` is a number of values or a duration ("30s"); by default 100,000 values, in "fuzz"
-        and "operators" 1,000,000. `values` is another name for a number of values. With values, the
-        same seed asks the same questions.
+        - "history" asks about what the files and the log of pushes hold. It draws entities and
+          instants with `seed`, among them window edges to the microsecond and arrivals, and replays
+          the past into a scratch Redis.
+        - "fuzz" needs no data. It invents events from the schemas of the service's sources, hostile
+          ones among them, and plays them through both paths with `workers` processes (by default,
+          one for each processor).
+        - "sample" reads entities from the live store, and compares them with offline at one
+          instant.
+        - "replay" recomputes what the serving log says was served; `log` names another log than the
+          configured one (see `served`).
+        - "operators" checks the operator table. It takes no service, and gives an
+          `OperatorsReport`.
+
+        "sample" and "replay" tell values that differ from values that lag, since their events are
+        not online yet. `budget` is a number of values or a duration ("30s"). By default it is
+        100,000 values; in "fuzz" and "operators" 1,000,000. `values` is another name for a number
+        of values. With a number of values, the same seed asks the same questions.
         """
         from featurekit.parity.check import Check, check_operators, check_parity
 

@@ -27,7 +27,7 @@ from featurekit import FeatureStore
 from featurekit.errors import AsOfTooOld
 from featurekit.log.segments import segments
 from featurekit.online.store.server import scratch_redis
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online_retail.parquet"
 LONDON = ZoneInfo("Europe/London")

@@ -1,6 +1,6 @@
 """The window aggregates (rules, "Aggregates over a window"): one class each.
 
-How each is computed, where:
+How each aggregate is computed, and where:
 
 | aggregate           | crowded key      | in Python | block  | run   |
 | ------------------- | ---------------- | --------- | ------ | ----- |
@@ -25,14 +25,14 @@ How each is computed, where:
 | Mean                | running sums     | sums      | sums   | mean  |
 | Sum                 | running sums     | sums      | sums   | total |
 
-Offline, DuckDB computes `sql` over a join of labels and events. *Crowded key*: by which plan where
-that join is too slow (`offline/window_plans`); doubles that are added as lists go by the tiled
-join. *In Python*: what of it a Python function does, over whole Arrow columns; of sums, those that
-DuckDB cannot round.
+Offline, DuckDB computes `sql` over a join of labels and events. *Crowded key*: the plan used where
+that join is too slow (`offline/window_plans`); doubles that are added as lists take the tiled join.
+*In Python*: the part that a Python function computes, over whole Arrow columns; of the sums, only
+those that DuckDB cannot round.
 
-Online, `over` computes it from the inputs of the window. *Block*: what stands for a whole block of
-a state that is kept in blocks: its sums in `over_sums`, its value in `over`, or all of its inputs.
-*Run*: the field of `runs_of` that is the value over many doubles.
+Online, `over` computes the value from the inputs of the window. *Block*: in a state that is kept in
+blocks, what stands for a whole block: its sums in `over_sums`, its value in `over`, or all of its
+inputs. *Run*: the field of `runs_of` that is the value over many doubles.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ _names = Names(__name__)
 
 
 def by_name(name: str) -> type[Aggregate]:
-    """The aggregate of a name, for plans read back from JSON; a serving process loads those of its
-    plan alone."""
+    """The aggregate class of a name, for plans read back from JSON. It loads one module, so a
+    serving process loads only the aggregates of its plan."""
     found: type[Aggregate] = _names.get(name)
     return found
 

@@ -1,13 +1,12 @@
-"""What every aggregate is: its parameters, its result's type, its value in Python and its SQL.
+"""The base of every aggregate: its parameters, its result's type, its value in Python and its SQL.
 
-An aggregate is a commutative monoid (A2): neither the order of its inputs nor their grouping leaves
-a trace in its value, but for the order of T6 where it is `ordered`. It keeps no state of its own: a
-path computes its value from the inputs of a window, or from what of them is known already.
+An aggregate is a commutative monoid (A2): its value depends neither on the order of its inputs nor
+on their grouping, except that an `ordered` one depends on the order of T6. It keeps no state: a
+path computes the value from the inputs of a window, or from what is known of them already.
 
 To add an aggregate, write one class in a module beside this one, with `result`, `over` and `sql`,
-and name it in `aggregates/__init__`, with its row in the table there: no other module knows the
-aggregates by name. What it means is added to `tests/oracle/`, and its monoid to
-`tests/monoids.py`.
+and add it to `aggregates/__init__` and to the table there: no other module knows the aggregates by
+name. Add its meaning to `tests/oracle/`, and its monoid to `tests/monoids.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ from featurekit.errors import DefinitionError
 class Aggregate:
     """A window aggregate over a column or a transform (rules, "Aggregates over a window").
 
-    `input`: a column's name, a `@feature`, or None where the aggregate counts rows. None inputs
-    are skipped, inputs that err are skipped and counted (R3). The window is (t - window, t] (T4),
-    or, for "lifetime", everything up to t; `offset` moves both ends back; `hop` moves the open end
-    down to a multiple of itself (T5), which a lifetime does not have.
-    `where`, a column or `@feature` of bool, keeps the rows where it is true. `default` replaces
-    None, never an error (A4). `windows=["1h", "7d"]`, in place of `window`, makes a feature of
+    `input` is a column's name, a `@feature`, or None if the aggregate counts rows. Inputs that are
+    None are skipped; inputs that err are skipped and counted (R3). The window is (t - window, t]
+    (T4), or everything up to t for "lifetime". `offset` moves both ends back. `hop` moves the open
+    end down to a multiple of itself (T5); a lifetime has no open end, and so no hop.
+
+    `where`, a column or `@feature` of bool, keeps the rows in which it is true. `default` replaces
+    None, never an error (A4). `windows=["1h", "7d"]` instead of `window` makes one feature for
     each: "spend" becomes "spend_1h" and "spend_7d".
     """
 
@@ -45,17 +45,18 @@ class Aggregate:
     offset: Duration | None = None
     windows: Sequence[Duration] = field(default=(), kw_only=True)
 
-    # Whether the value depends on the order of T6, so that both paths must keep it.
+    # Whether the value depends on the order of T6; then both paths must keep that order.
     ordered: ClassVar[bool] = False
     # Whether rows can be counted without an input.
     counts_rows: ClassVar[bool] = False
-    # Whether it is made of the instants of the events, in microseconds, not of its inputs.
+    # Whether it is computed from the instants of the events, in microseconds, instead of its
+    # inputs.
     of_instants: ClassVar[bool] = False
-    # The sums of a part of a window that stand for the part's inputs in `over_sums`.
+    # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
-    # Whether the value over a part of a window stands for the part's inputs in `over`.
+    # Whether the value over a part of a window can replace the inputs of that part, in `over`.
     chooses: ClassVar[bool] = False
-    # The field of `runs_of` that is the value over a run of doubles; of rows, "count" alone is.
+    # The field of `runs_of` that is the value over a run of doubles; for rows only "count" is.
     of_run: ClassVar[runs.RunField | None] = None
     # The Python functions that its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
@@ -83,17 +84,18 @@ class Aggregate:
         self.check()
 
     def check(self) -> None:
-        """DefinitionError where a parameter of the aggregate's own is wrong."""
+        """Raises DefinitionError if one of the aggregate's own parameters is wrong."""
 
     @property
     def params(self) -> tuple[tuple[str, Any], ...]:
-        """The parameters of the aggregate's own, by name: they decide values, so they are part of
-        every fingerprint (F1)."""
+        """The aggregate's own parameters, by name. They decide values, so every fingerprint
+        includes them (F1)."""
         own = [f.name for f in fields(self) if f.name not in Aggregate.__dataclass_fields__]
         return tuple((name, getattr(self, name)) for name in own)
 
     def each_window(self, name: str) -> dict[str, Aggregate]:
-        """The features that the definition of feature `name` makes: one for each of `windows`."""
+        """The aggregates that the definition of feature `name` stands for, by feature name: one for
+        each of `windows`."""
         if not self.windows:
             return {name: self}
         made: dict[str, Aggregate] = {}
@@ -106,31 +108,31 @@ class Aggregate:
         return made
 
     def result(self, item: Type | None) -> Type:
-        """The result's type for inputs of type `item` (never optional); optional where an empty
-        window is None. DefinitionError for an input that this aggregate does not take."""
+        """The result's type for inputs of type `item` (never optional); it is optional if an empty
+        window gives None. DefinitionError for an input that this aggregate does not take."""
         raise NotImplementedError
 
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
-        """The value over `values`, inputs of type `item` that are not None, in the order of T6;
-        None where the window's value is None. ArithmeticError for the third state of R3.
+        """The value over `values`, inputs of type `item` that are not None, in the order of T6.
+        None if the window's value is None. ArithmeticError for the third state of R3.
 
-        Where it is `of_instants`, `values` are the microseconds of the events instead.
+        If the aggregate is `of_instants`, `values` are the microseconds of the events.
         """
         raise NotImplementedError
 
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
-        """What `over` gives over all of some inputs and `values`; `sums` has of the former what
-        `adds` names. Only an aggregate that names some has it."""
+        """What `over` gives over the inputs that `sums` stands for, together with `values`. `sums`
+        holds the fields in `adds`; only an aggregate with some has this method."""
         raise NotImplementedError
 
     def as_of(self, found: Any, t: int) -> Any:
-        """The value as of `t` µs, made of what `over` found: the same, unless it tells the time
-        since then."""
+        """The value as of `t` µs, made of what `over` found. It is the same, unless the aggregate
+        gives a time that has passed until `t`."""
         return found
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
-        """The aggregate in DuckDB over the rows where the predicate `keep` holds; `column` is None
-        where it counts rows."""
+        """The aggregate in DuckDB, over the rows for which the predicate `keep` holds; `column` is
+        None if it counts rows."""
         raise NotImplementedError
 
     def refuse(self, item: Type | None, takes: str) -> DefinitionError:
@@ -138,13 +140,13 @@ class Aggregate:
         return DefinitionError(f"{type(self).__name__} takes {takes}, found {item}")
 
     def refuse_param(self, name: str, takes: str) -> DefinitionError:
-        """The error for a parameter that is not what it must be."""
+        """The error for a parameter with a wrong value."""
         found = getattr(self, name)
         return DefinitionError(f"{type(self).__name__}({name}=…) is {takes}, found {found!r}")
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:
-    """`item`, which is one value and no list; DefinitionError where it is none."""
+    """`item`, if it is the type of single values; DefinitionError if it is a list or missing."""
     if item is None or item.item is not None:
         raise kind.refuse(item, "a column or transform of plain values")
     return item

@@ -38,15 +38,15 @@ class Count(Aggregate):
 
 
 def one_value(value: Any) -> Any:
-    """The value that stands for `value` among distinct ones: 0.0 for -0.0, one NaN for all, so that
-    a set or dict holds equal values once (an object is found by its identity first)."""
+    """The one value that represents `value` among distinct ones: 0.0 for -0.0, and one NaN object
+    for all. So a set or dict holds equal values once (it compares objects by identity first)."""
     if isinstance(value, float):
         return math.nan if value != value else value + 0.0
     return value
 
 
 def one_value_sql(column: InputColumn) -> str:
-    """`one_value` over the event's own column; a source's NaNs are one already (S1)."""
+    """`one_value` in SQL over the event's own column; a source has one NaN already (S1)."""
     x = column.name
     return f"CASE WHEN {x} = 0 THEN 0.0::DOUBLE ELSE {x} END" if column.type == FLOAT else x
 
@@ -65,13 +65,13 @@ class CountDistinct(Aggregate):
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
-        # DuckDB, too, counts -0.0 and 0.0 as one and all NaNs as one.
+        # DuckDB also counts -0.0 and 0.0 as one and all NaNs as one.
         part = f"count(DISTINCT {column.sql}) FILTER ({keep})"
         return AggregateSql((part,), "coalesce({0}, 0)")
 
 
 def _ranked(counts: Counter[Any]) -> dict[Any, int]:
-    """The counts by count descending, then value; NaN last of its count."""
+    """The counts by count descending, then by value; NaN comes last among equal counts."""
 
     def rank(pair: tuple[Any, int]) -> tuple[int, bool, Any]:
         value, count = pair
@@ -86,7 +86,7 @@ def _counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
 
 
 def _entries_sql(column: InputColumn, keep: str) -> AggregateSql:
-    """One part: the list of {n: -count, v: value} in rank, NULL where the window is empty."""
+    """One part: the ranked list of {n: -count, v: value}; NULL if the window is empty."""
     one, helper = column.helper("one", one_value_sql(column))
     counted = f"map_entries(histogram({one}) FILTER ({present(column, keep)}))"
     entry = "struct_pack(n := -(__y.value::BIGINT), v := __y.key)"

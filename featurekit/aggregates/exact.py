@@ -1,9 +1,9 @@
-"""Exact sums of doubles: a double is an integer times a power of two, so a sum is an integer (A2).
+"""Exact sums of doubles: a double is an integer times a power of two, so a sum is one too (A2).
 
-Python adds with `fsum`, or with big integers where fsum cannot. DuckDB adds HUGEINTs: values scaled
-by one power of two where a column's statistics allow it, else *limbs*, one HUGEINT for each
-40-bit range of exponents that occurs; where those are many, it hands the values to Python. All of
-them round once, at the end, half to even.
+Python adds with `fsum`, or with big integers where fsum cannot. DuckDB adds HUGEINTs: if a column's
+statistics allow it, all values are scaled by one power of two; otherwise they are split into
+*limbs*, one HUGEINT for each 40-bit range of exponents that occurs. If there are many limbs, DuckDB
+hands the values to Python. Every way rounds once, at the end, half to even.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ def from_units(total: int) -> float:
 
 
 def as_wholes(values: Sequence[float]) -> tuple[int, list[int]]:
-    """Finite doubles as whole numbers times one power of two: its exponent, and the numbers."""
+    """Finite doubles as whole numbers times one power of two: the exponent, and the whole
+    numbers."""
     if not values:
         return 0, []
-    # A double is an int of 53 bits times a power of two; shifting is cheaper than multiplying.
+    # A double is a 53-bit int times a power of two; shifting is cheaper than multiplying.
     parts = [math.frexp(value) for value in values]
     low = min(exponent for _, exponent in parts)
     return low - 53, [int(m * 2.0**53) << (exponent - low) for m, exponent in parts]
 
 
 def as_doubles(whole: int, exponent: int) -> list[float] | None:
-    """Doubles of which the exact sum is whole * 2**exponent, a whole number of 2**-1074; None
-    beyond the doubles."""
+    """Doubles whose exact sum is whole * 2**exponent, which is a whole number of 2**-1074. None if
+    it lies beyond the doubles."""
     if whole.bit_length() + exponent > 1024:
         return None
     found = []
@@ -58,7 +59,7 @@ def as_doubles(whole: int, exponent: int) -> list[float] | None:
 
 
 def non_finite_sum(values: Iterable[float]) -> float | None:
-    """The sum where a NaN or an infinity takes part (A1), or None where all are finite."""
+    """The sum of values with a NaN or an infinity among them (A1); None if all are finite."""
     nan = plus = minus = False
     for x in values:
         nan, plus, minus = nan or x != x, plus or x == math.inf, minus or x == -math.inf
@@ -72,7 +73,7 @@ def exact_sum(values: Sequence[float]) -> float:
     try:
         return math.fsum(values) + 0.0  # -0.0 + 0.0 is +0.0
     except (OverflowError, ValueError):
-        # fsum gives up where a partial sum overflows, and at inf - inf.
+        # fsum fails if a partial sum overflows, and at inf - inf.
         special = non_finite_sum(values)
         return from_units(sum(map(units, values))) if special is None else special
 
@@ -81,9 +82,10 @@ def exact_sum(values: Sequence[float]) -> float:
 class FloatColumn:
     """How a column of doubles is added in DuckDB, chosen from its statistics.
 
-    `scale`: value * 2**scale is a whole number in every row; None: by `limbs`, with these indices.
-    `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs. `half_bits`: at `scale` a
-    value has at most twice as many bits, and so have the sums of products of its halves' 127.
+    `scale`: value * 2**scale is a whole number in every row; None means that `limbs`, with these
+    indices, are used. `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs.
+    `half_bits`: at `scale`, a value has at most twice as many bits, and sums of products of two
+    halves have at most 127.
     """
 
     scale: int | None
@@ -94,7 +96,8 @@ class FloatColumn:
 
 
 def statistics_sql(x: str) -> list[str]:
-    """Aggregates over the column `x` that `scale_for` and the flags need, in its order."""
+    """SQL aggregates over the column `x`: the facts that `scale_for` and the flags need, in that
+    order."""
     finite = f"CASE WHEN isfinite({x}) THEN abs({x}) END"
     return [
         f"max({finite})",
@@ -105,7 +108,7 @@ def statistics_sql(x: str) -> list[str]:
 
 
 def scale_for(largest: float | None, rows: int) -> int:
-    """The largest scale at which `rows` values up to `largest` cannot overflow a HUGEINT sum."""
+    """The largest scale at which a HUGEINT sum of `rows` values up to `largest` cannot overflow."""
     if not largest:
         return 0
     bits = math.frexp(largest)[1] + max(rows, 1).bit_length()
@@ -114,8 +117,8 @@ def scale_for(largest: float | None, rows: int) -> int:
 
 
 def half_bits(rows: int) -> int:
-    """Half the bits of the values at the scale of `scale_for`: a sum of `rows` products of two
-    halves cannot overflow a HUGEINT either."""
+    """Half the bits of a value at the scale of `scale_for`. A HUGEINT sum of `rows` products of two
+    halves cannot overflow either."""
     return (_HUGEINT_BITS + 1 - max(rows, 1).bit_length()) // 2
 
 
@@ -131,12 +134,13 @@ def scaled_sql(x: str, scale: int) -> str:
 
 
 def limb_index_sql(x: str) -> str:
-    """The index of the limb to which a finite double belongs."""
+    """The index of the limb that a finite double belongs to."""
     return f"((greatest({_exponent_sql(x)}, 1) - 1) // {LIMB_BITS})"
 
 
 def limb_sql(x: str, index: int) -> str:
-    """The part of `x` in limb `index`: a whole number of 2**(40 * index - 1074), else NULL."""
+    """The whole number of 2**(40 * index - 1074) that `x` is, if it belongs to limb `index`; else
+    NULL."""
     bits = f"({x}::BIT)::BIGINT"
     implicit = f"CASE WHEN {_exponent_sql(x)} > 0 THEN 4503599627370496 ELSE 0 END"
     mantissa = f"(({bits} & 4503599627370495) + {implicit})::HUGEINT"
@@ -150,7 +154,7 @@ def _exponent_sql(x: str) -> str:
 
 
 def power_sql(exponent: int) -> str:
-    """2**exponent as a DOUBLE literal; hexadecimal digits of Python never lose a bit."""
+    """2**exponent as a DOUBLE literal; Python's repr loses no bit."""
     return f"'{math.ldexp(1.0, exponent)!r}'::DOUBLE"
 
 
@@ -158,8 +162,8 @@ def round_hugeint_sql(total: str) -> str:
     """The double nearest to a HUGEINT, ties to even.
 
     DuckDB's own HUGEINT -> DOUBLE rounds wrongly in 15 % of hard cases; BIGINT -> DOUBLE is the
-    processor's and right. So a large total is first shifted into 63 bits, with the bits shifted
-    out kept as a sticky one: 55 bits or more remain, which is enough to round right.
+    processor's and right. So a large total is first shifted into 63 bits, and the bits that are
+    shifted out are kept as one sticky bit. At least 55 bits remain, which is enough to round right.
     """
     return f"fk_round({total})"
 
@@ -175,14 +179,15 @@ def macros_sql() -> list[str]:
     return [
         "CREATE OR REPLACE TEMP MACRO fk_round_positive(h) AS CASE "
         f"WHEN h < {2**63}::HUGEINT THEN h::BIGINT::DOUBLE {' '.join(steps)} END",
-        # A macro is written out where it stands: called twice, it would double the query.
+        # DuckDB expands a macro where it is called: a second call would double the query.
         "CREATE OR REPLACE TEMP MACRO fk_round(h) AS "
         "fk_round_positive(abs(h)) * CASE WHEN h < 0 THEN -1.0::DOUBLE ELSE 1.0::DOUBLE END",
     ]
 
 
 def from_limbs(parts: str, limbs: Sequence[int]) -> float | None:
-    """The double nearest to the sum of limb totals written "t0,t1,…"; None beyond the doubles."""
+    """The double nearest to the sum of the limb totals written "t0,t1,…"; None beyond the
+    doubles."""
     total = 0
     for text, index in zip(parts.split(","), limbs, strict=True):
         total += int(text) << (LIMB_BITS * index)

@@ -14,7 +14,7 @@ from featurekit.core.types import FLOAT, Type
 
 
 def _better(sign: int, best: float, value: float) -> float:
-    """The one of two doubles that is the extreme: NaN before all (A1), and -0.0 < 0.0."""
+    """The more extreme of two doubles: NaN beats all (A1), and -0.0 < 0.0."""
     if best != best or value != value:
         return best if best != best else value
     if value == best:
@@ -36,8 +36,8 @@ class _Extreme(Aggregate):
         if not values:
             return None
         best = max(values) if self.sign > 0 else min(values)
-        # Python's max and min know neither the order of zeros nor NaN; a plain sum is NaN where
-        # one occurs (or both infinities do), and is the fastest way to ask.
+        # Python's max and min ignore the sign of zeros and mishandle NaN. A plain sum is NaN if an
+        # input is NaN (or if both infinities occur); this is the fastest test.
         if item == FLOAT and (best == 0.0 or math.isnan(sum(values))):
             return functools.reduce(functools.partial(_better, self.sign), values)
         return best

@@ -1,9 +1,9 @@
-"""ApproxCountDistinct: a HyperLogLog whose registers are the same bits in Python and in DuckDB.
+"""ApproxCountDistinct: a HyperLogLog whose registers have the same bits in Python and in DuckDB.
 
 A value's hash is the second half of the MD5 of its canonical bytes, which both compute alike. Its
-first 12 bits choose one of 4,096 registers, which keeps the greatest rank: one more than the
-leading zeros of the other 52 bits. Estimates are Ertl's (arXiv 1702.01284, algorithm 6), for all
-sizes at once; they need no logarithm, only operations that IEEE 754 rounds in one way.
+first 12 bits choose one of 4,096 registers. A register keeps the greatest rank: one more than the
+number of leading zeros of the other 52 bits. The estimates are Ertl's (arXiv 1702.01284, algorithm
+6), for all sizes at once. They need no logarithm, only operations that IEEE 754 rounds in one way.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ INDEX_BITS = 12
 REGISTERS = 1 << INDEX_BITS
 RANK_BITS = 64 - INDEX_BITS
 MAX_RANK = RANK_BITS + 1
-# A register and its rank in one number: rank below 64.
+# A register and its rank share one number: register * 64 + rank, since a rank is below 64.
 _CODE = 64
 _ALPHA = 0.7213475204444817  # 1 / (2 ln 2)
 
 
 def canonical_bytes(value: Any) -> bytes:
-    """What of a value is hashed: the text of an int, a bool as 0 or 1, an instant or timedelta in
-    microseconds, a date in days since 1970, a double as the int of its 64 bits; a str in UTF-8."""
+    """The bytes of a value that are hashed: the text of an int, a bool as 0 or 1, an instant or
+    timedelta in microseconds, a date in days since 1970, a double as the int of its 64 bits; a str
+    in UTF-8."""
     match value:
         case str():
             return value.encode()
@@ -54,7 +55,7 @@ def canonical_bytes(value: Any) -> bytes:
 
 
 def canonical_sql(column: InputColumn) -> str:
-    """`canonical_bytes` over the event's own column."""
+    """`canonical_bytes` in SQL over the event's own column."""
     x = column.name
     return {
         "str": x,
@@ -69,7 +70,7 @@ def canonical_sql(column: InputColumn) -> str:
 
 
 def code(value: Any) -> int:
-    """The register of a value and its rank there: register * 64 + rank."""
+    """The register of a value and its rank, as register * 64 + rank."""
     digest = hashlib.md5(canonical_bytes(value), usedforsecurity=False).digest()
     hashed = int.from_bytes(digest[8:], "little")
     rank = MAX_RANK - (hashed & ((1 << RANK_BITS) - 1)).bit_length()
@@ -77,10 +78,10 @@ def code(value: Any) -> int:
 
 
 def code_sql(column: InputColumn) -> str:
-    """`code` over the event's own column; NULL for NULL."""
+    """`code` in SQL over the event's own column; NULL for NULL."""
     hashed = f"md5_number_lower({canonical_sql(column)})"
     low = f"({hashed} & {(1 << RANK_BITS) - 1}::UBIGINT)"
-    # A whole number below 2**53 is a double; its exponent tells its bits.
+    # A whole number below 2**53 is exact as a double, whose exponent gives its number of bits.
     bits = f"(((({low})::DOUBLE::BIT)::BIGINT >> 52) - 1022)"
     rank = f"CASE WHEN {low} = 0 THEN {MAX_RANK} ELSE {MAX_RANK} - {bits} END"
     return f"(({hashed} >> {RANK_BITS})::BIGINT * {_CODE} + {rank})::INTEGER"
@@ -88,7 +89,7 @@ def code_sql(column: InputColumn) -> str:
 
 @functools.cache
 def _sigma(zeros: int) -> float:
-    """Ertl's sigma of the share of registers that are zero."""
+    """Ertl's sigma of the share of zero registers, of which there are `zeros`."""
     x = zeros / REGISTERS
     if x == 1.0:
         return math.inf
@@ -117,9 +118,10 @@ def _tau(full: int) -> float:
 
 
 def estimate(histograms: Any) -> Any:
-    """The estimates of an array with a row of 54 numbers each: registers of rank 0, 1 … 53.
+    """The estimates for an array with a row of 54 numbers each: the numbers of registers of rank 0
+    to 53.
 
-    Column by column, in doubles: a row's result does not depend on the rows beside it.
+    It works column by column in doubles: a row's result does not depend on the other rows.
     """
     import numpy as np
 
@@ -132,7 +134,7 @@ def estimate(histograms: Any) -> Any:
 
 
 def _histograms(codes: Any, lengths: Any) -> Any:
-    """For each run of codes, the registers of each rank."""
+    """For each run of codes, the number of registers of each rank."""
     import numpy as np
 
     runs = len(lengths)
@@ -160,8 +162,8 @@ def _from_codes(lists: Any) -> Any:
 
 
 class HyperLogLog:
-    """A sketch of the distinct ones among some values. It is a function of their set: the order and
-    the grouping of values and of merges leave no trace (A2)."""
+    """A sketch of the distinct values among those taken. It depends only on the set of values, not
+    on the order or grouping of values and merges (A2)."""
 
     __slots__ = ("ranks",)
 
@@ -172,12 +174,12 @@ class HyperLogLog:
             self._raise(*divmod(code(value), _CODE))
 
     def merge(self, other: HyperLogLog) -> None:
-        """Take the values that the other one took."""
+        """Take the values that the other sketch took."""
         for register, rank in other.ranks.items():
             self._raise(register, rank)
 
     def estimate(self) -> int:
-        """About how many distinct values it took; 0 of none."""
+        """About how many distinct values it took; 0 if none."""
         import numpy as np
 
         codes = [register * _CODE + rank for register, rank in self.ranks.items()]
@@ -190,8 +192,8 @@ class HyperLogLog:
 
 
 class ApproxCountDistinct(Aggregate):
-    """About how many distinct non-None inputs, by a HyperLogLog of 4,096 registers: the standard
-    error is 1.6 %; 0 when empty. -0.0 and 0.0 are one value, all NaNs are one."""
+    """About how many distinct non-None inputs there are, by a HyperLogLog of 4,096 registers with a
+    standard error of 1.6 %; 0 when empty. -0.0 and 0.0 are one value, all NaNs are one."""
 
     __slots__ = ()
     finishers: ClassVar[tuple[Finisher, ...]] = (

@@ -101,7 +101,7 @@ class LastN(_Ends):
 
 
 def _through_bits(x: str, type_: Type, depth: int = 0) -> tuple[str, str]:
-    """`x` in a form of which arg_max keeps every bit, and "{0}", that form, read back.
+    """`x` in a form in which arg_max keeps every bit, and SQL that turns "{0}", that form, back.
 
     DuckDB's arg_max turns a -0.0 inside a list into 0.0.
     """

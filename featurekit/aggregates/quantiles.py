@@ -1,4 +1,4 @@
-"""Quantile, exact, and ApproxQuantile, by a sketch of logarithmic buckets."""
+"""Quantile, which is exact, and ApproxQuantile, which is a sketch of logarithmic buckets."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ def _by_value(value: float) -> tuple[bool, float, float]:
 
 
 def quantile(ordered: Sequence[Any], q: float) -> float | None:
-    """The quantile of type 7 of numbers by value: at h = (n - 1) * q, rounded to a double,
-    lo + (hi - lo) * f of the two numbers beside h, where f is the part of h after the point.
+    """The type-7 quantile of numbers sorted by value: lo + (hi - lo) * f. Here h = (n - 1) * q,
+    rounded to a double; lo and hi are the numbers at the whole positions beside h, and f is h's
+    fraction.
 
-    NaN with a NaN; None of nothing. Where lo and hi are equal it is lo, also an infinity.
+    NaN if one of them is NaN; None if there are none. If lo and hi are equal the result is lo, also
+    for an infinity.
     """
     if not ordered:
         return None
@@ -55,8 +57,8 @@ def quantile(ordered: Sequence[Any], q: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Quantile(_OfRank):
-    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside
-    (n - 1) * q, in the input's unit; None when empty, NaN with a NaN. 0.5 is the median."""
+    """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside h = (n - 1)
+    * q, in the input's unit. None when empty, NaN if an input is NaN. 0.5 is the median."""
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
@@ -73,7 +75,8 @@ class Quantile(_OfRank):
             value = f"({lo}::DOUBLE + {apart} * {fraction})"
         else:
             if floats.minus_zero:
-                # DuckDB sorts -0.0 and 0.0 as they come: sort ints in the order of the doubles.
+                # DuckDB does not order -0.0 and 0.0, so it sorts ints that are ordered like the
+                # doubles.
                 kept, helper = column.helper("rank", _rank_sql(column.name))
                 helpers = [helper]
                 lo, hi = _unrank_sql(lo), _unrank_sql(hi)
@@ -86,7 +89,8 @@ class Quantile(_OfRank):
 
 
 def _rank_sql(x: str) -> str:
-    """A BIGINT that is ordered as doubles are, -0.0 before 0.0; `_unrank_sql` is its inverse."""
+    """A BIGINT that is ordered like the doubles, with -0.0 before 0.0; `_unrank_sql` is the
+    inverse."""
     bits = f"({x}::BIT)::BIGINT"
     return f"CASE WHEN signbit({x}) THEN xor({bits}, {2**63 - 1}) ELSE {bits} END"
 
@@ -98,15 +102,15 @@ def _unrank_sql(rank: str) -> str:
 
 # --- ApproxQuantile -------------------------------------------------------------------------------
 
-# A bucket is what doubles have in common but for their last 45 bits: 128 buckets an octave.
+# Doubles that differ only in their last 45 bits share a bucket: 128 buckets an octave.
 _SHIFT = 45
 _INF = 0x7FF << (52 - _SHIFT)
 _NAN = _INF + 1
 
 
 def bucket(value: float) -> int:
-    """The bucket of a double, in the order of values; 0 is zero and what is below 2**-1029 of both
-    signs, infinities and NaN have buckets of their own."""
+    """The bucket of a double; buckets are ordered like values. 0 holds zero and, of both signs,
+    what is below 2**-1029; infinities and NaN have buckets of their own."""
     if value != value:
         return _NAN
     index = struct.unpack("<q", struct.pack("<d", abs(value)))[0] >> _SHIFT
@@ -114,7 +118,7 @@ def bucket(value: float) -> int:
 
 
 def bucket_sql(x: str) -> str:
-    """`bucket` over a DOUBLE column."""
+    """`bucket` in SQL over a DOUBLE column."""
     index = f"(((abs({x})::BIT)::BIGINT >> {_SHIFT})::INTEGER)"
     return f"CASE WHEN isnan({x}) THEN {_NAN} WHEN {x} < 0 THEN -{index} ELSE {index} END"
 
@@ -132,7 +136,7 @@ def middle(index: int) -> float:
 
 
 def middle_sql(index: str) -> str:
-    """`middle` of a bucket; NULL for NULL."""
+    """`middle` in SQL; NULL for NULL."""
     bits = f"((abs({index})::BIGINT << {_SHIFT}) | {1 << (_SHIFT - 1)})"
     sign = f"CASE WHEN {index} < 0 THEN -1.0::DOUBLE ELSE 1.0::DOUBLE END"
     return (
@@ -143,8 +147,8 @@ def middle_sql(index: str) -> str:
 
 
 class BucketCounts:
-    """A sketch of some values: how many each bucket has. The order and the grouping of values and
-    of merges leave no trace (A2)."""
+    """A sketch of values: the count of each bucket. It does not depend on the order or grouping of
+    values and merges (A2)."""
 
     __slots__ = ("counts",)
 
@@ -152,12 +156,12 @@ class BucketCounts:
         self.counts = Counter(map(bucket, values))
 
     def merge(self, other: BucketCounts) -> None:
-        """Take the values that the other one took."""
+        """Take the values that the other sketch took."""
         self.counts.update(other.counts)
 
     def quantile(self, q: float) -> float | None:
-        """The middle of the bucket of the value that has floor((n - 1) * q) before it; None of
-        none, NaN with a NaN."""
+        """The middle of the bucket that holds the value with floor((n - 1) * q) values before it.
+        None if there are no values, NaN if one is NaN."""
         if not self.counts:
             return None
         if _NAN in self.counts:
@@ -172,11 +176,11 @@ class BucketCounts:
 
 @dataclass(frozen=True, slots=True)
 class ApproxQuantile(_OfRank):
-    """About the `q`-quantile, in the input's unit: the middle of the bucket of the input that has
-    floor((n - 1) * q) before it; None when empty, NaN with a NaN.
+    """About the `q`-quantile, in the input's unit: the middle of the bucket that holds the input
+    with floor((n - 1) * q) inputs before it. None when empty, NaN if an input is NaN.
 
-    It is off that input by at most one part in 256. The sketch has a count for each bucket, 128 an
-    octave, however many inputs it takes.
+    It differs from that input by at most one part in 256. The sketch keeps one count per bucket,
+    128 buckets an octave, however many inputs it takes.
     """
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
@@ -187,7 +191,7 @@ class ApproxQuantile(_OfRank):
         read, helper = column.helper("bucket", bucket_sql(f"{column.name}::DOUBLE"))
         rank = f"floor((len(__y) - 1)::DOUBLE * {self.q!r}::DOUBLE)::BIGINT"
         ordered = f"list_sort(list({read}) FILTER ({present(column, keep)}))"
-        # NaN has the last of all buckets, and one is enough.
+        # NaN has the last bucket, and one NaN is enough.
         index = f"CASE WHEN __y[-1] = {_NAN} THEN {_NAN} ELSE __y[{rank} + 1] END"
         part = f"list_transform([{ordered}], lambda __y: {index})[1]"
         return AggregateSql((part,), middle_sql("{0}"), None, (helper,))

@@ -1,4 +1,4 @@
-"""TimeSince: from an event of the window to the instant asked about."""
+"""TimeSince: the time from an event of the window to the instant asked about."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from featurekit.core.types import FLOAT, Type
 
 @dataclass(frozen=True, slots=True)
 class TimeSince(Aggregate):
-    """Seconds from the last event of the window to t, or with `since="first"` from the first; None
+    """Seconds from the last event of the window to t, or from the first with `since="first"`; None
     when empty.
 
-    Events are rows that `where` keeps, and whose input is not None where one is given. The value
-    is the exact quotient of microseconds by 1,000,000, rounded once.
+    Events are the rows that `where` keeps and, if an input is given, whose input is not None. The
+    value is the exact quotient of microseconds by 1,000,000, rounded once.
     """
 
     since: Literal["last", "first"] = field(default="last", kw_only=True)
@@ -48,8 +48,9 @@ class TimeSince(Aggregate):
 
 def macros_sql() -> list[str]:
     """The DuckDB macro that `TimeSince` calls."""
-    # A BIGINT of 53 bits is a double as it stands, and its quotient is rounded once. A longer one
-    # is shifted first: the whole quotient has 57 bits or more, with its remainder a sticky one.
+    # A BIGINT of 53 bits is exact as a double, so its quotient is rounded once. A longer one is
+    # shifted first: then the whole quotient has at least 57 bits, and its remainder becomes a
+    # sticky bit.
     shifted = f"(us::HUGEINT * {2**24})"
     sticky = f"CASE WHEN {shifted} % 1000000 <> 0 THEN 1 ELSE 0 END"
     long = f"(fk_round(({shifted} // 1000000) | {sticky}::HUGEINT) / {2**24}.0::DOUBLE)"

@@ -25,10 +25,11 @@ from featurekit.core.types import BOOL, FLOAT, INT, Type
 def spread(
     count: int, total: int, squares: int, *, exponent: int, ddof: int, root: bool
 ) -> float | None:
-    """The variance, or its root, of `count` integers times 2**exponent of which the sum is `total`
-    and the sum of squares `squares`: the exact rational, rounded once, ties to even.
+    """The variance, or its root, of `count` integers times 2**exponent; `total` is the sum of the
+    integers and `squares` the sum of their squares. It is the exact rational, rounded once, ties to
+    even.
 
-    None where there are too few; OverflowError beyond the doubles.
+    None if there are too few; OverflowError beyond the doubles.
     """
     if count <= ddof:
         return None
@@ -45,8 +46,9 @@ def spread(
 def _root(n: int, m: int) -> float:
     """The square root of n / m, correctly rounded.
 
-    An integer root of 55 bits or more, made odd where it is not exact, lies on the same side of
-    every double and every half-way point as the real root does; so rounding it is rounding that.
+    It takes an integer root of at least 55 bits, and makes it odd if it is not exact. That integer
+    lies on the same side of every double and of every half-way point as the real root, so rounding
+    it gives the same double.
     """
     if n == 0:
         return 0.0
@@ -61,7 +63,7 @@ def _root(n: int, m: int) -> float:
 
 
 def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
-    """The variance, or its root, of ints or doubles; NaN with a NaN or an infinity (A1)."""
+    """The variance, or its root, of ints or doubles; NaN if a NaN or an infinity occurs (A1)."""
     if not values or len(values) <= ddof:
         return None
     if not all(map(math.isfinite, values)):
@@ -72,8 +74,8 @@ def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
 
 
 def _from_lists(lists: Any, asked: Any) -> Any:
-    """The Finisher over lists of inputs and "ddof,root"; NULL where there are too few, and beyond
-    the doubles."""
+    """The Finisher over lists of inputs and "ddof,root"; NULL for too few inputs, and beyond the
+    doubles."""
     import pyarrow as pa
 
     ddof, root = map(int, asked[0].as_py().split(","))
@@ -108,10 +110,11 @@ def _from_sums(counts: Any, sums: Any, asked: Any) -> Any:
 
 
 def _halves(column: InputColumn, whole: str, half: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """How parts read an event's whole number and the products of its halves, and those helpers.
+    """How parts read an event's whole number and the products of its halves, and the helpers for
+    these.
 
-    A whole number is high * 2**half + low but for its sign, so that its square is the sum of three
-    products that a HUGEINT holds, and the sums of which it holds.
+    The magnitude of a whole number is high * 2**half + low. So its square is the sum of three
+    products; a HUGEINT holds each of them and their sums.
     """
     high = f"(abs({whole}) >> {half})"
     low = f"(abs({whole}) & {2**half - 1}::HUGEINT)"
@@ -181,7 +184,7 @@ class _Spread(Aggregate):
                 exponent, half = -floats.scale, floats.half_bits
             reads, helpers = _halves(column, whole, half)
             terms += [Term("sum", read) for read in reads]
-            # NULL or 0 where no input is finite, and then there is no finite spread to ask for.
+            # NULL or 0 if no input is finite; then no finite spread is asked for.
             shown = " || ',' || ".join(f"{{{i}}}::VARCHAR" for i in range(1, 5))
             value = f"fk_spread_of_sums({{0}}, {shown}, '{exponent},{half},{asked}')"
         error = f"({enough} AND {value} IS NULL)"
@@ -199,10 +202,10 @@ class _Spread(Aggregate):
 
 @dataclass(frozen=True, slots=True)
 class Variance(_Spread):
-    """The exact variance of a sample (`ddof=1`) or a population (`ddof=0`), rounded once; None when
-    empty, or of one input where `ddof` is 1; NaN with a NaN or an infinity (A1).
+    """The exact variance of a sample (`ddof=1`) or a population (`ddof=0`), rounded once. None when
+    empty, or for one input with `ddof=1`; NaN with a NaN or an infinity (A1).
 
-    In the square of the input's unit. A finite variance beyond the doubles is an error.
+    It is in the square of the input's unit. A finite variance beyond the doubles is an error.
     """
 
     root: ClassVar[bool] = False
@@ -210,8 +213,10 @@ class Variance(_Spread):
 
 @dataclass(frozen=True, slots=True)
 class StdDev(_Spread):
-    """The correctly rounded root of the exact variance, as `statistics.stdev` gives it, in the
-    input's unit; None and NaN as Variance. A finite one beyond the doubles is an error.
+    """The correctly rounded root of the exact variance, like `statistics.stdev`, in the input's
+    unit.
+
+    None and NaN as for Variance. A finite root beyond the doubles is an error.
     """
 
     root: ClassVar[bool] = True

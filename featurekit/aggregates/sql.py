@@ -1,4 +1,5 @@
-"""What an aggregate is in DuckDB: an input, the parts that a GROUP BY finds, and their value."""
+"""Describes an aggregate in DuckDB: an input, the parts of a GROUP BY, and the value made of
+them."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ from featurekit.aggregates.exact import FloatColumn
 from featurekit.core.types import Type
 
 AGE_US = "(l.__t - e.__ts)"
-"""The SQL of the microseconds from an event to the label's instant."""
+"""SQL for the microseconds from an event to the label's instant."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputColumn:
-    """An aggregate's input in DuckDB: the SQL of the column where labels (`l`) and events (`e`) are
-    joined, and how its doubles add.
+    """An aggregate's input in DuckDB: the SQL of its column in a join of labels (`l`) and events
+    (`e`), and how its doubles are added.
 
     `order` is the column that numbers an entity's events by T6.
     """
@@ -32,17 +33,17 @@ class InputColumn:
         return self.sql.rpartition(".")[2]
 
     def helper(self, suffix: str, sql: str) -> tuple[str, tuple[str, str]]:
-        """A helper column of this one: how `parts` read it, and its entry among `helpers`."""
+        """A helper column made from this one: how `parts` read it, and its entry in `helpers`."""
         return f"{self.sql}__{suffix}", (f"{self.name}__{suffix}", sql)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What a part takes of each event that it keeps: a function of SQL over the event `e`, NULL for
-    nothing.
+    """What a part takes from each event that it keeps: a SQL aggregate over an expression on the
+    event `e`, which is NULL to take nothing.
 
-    Of whole numbers, count and sum over a window are the difference of two running sums (A2); min,
-    max and bool_or of some of its events and of the others make that of all.
+    For whole numbers, a count or sum over a window is the difference of two running sums (A2). For
+    min, max and bool_or, the results over two groups of events give the result over both.
     """
 
     function: Literal["count", "sum", "min", "max", "bool_or"]
@@ -56,13 +57,15 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class AggregateSql:
-    """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value`, `error` read `{0}`, `{1}` ….
+    """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value` and `error` read them as
+    `{0}`, `{1}` ….
 
-    `value` is of the result type; `error` is a predicate that is never NULL, or None where the
-    aggregate cannot err. `helpers` are columns that each event needs once, however many windows it
-    falls into: a name, by which `parts` read it as `e.name`, and SQL over the event's own columns.
-    `terms`, where there are any, say what each of `parts` is made of; one that adds may be 0 in the
-    place of NULL over no events, and `value` and `error` make no difference.
+    `value` has the result type. `error` is a predicate that is never NULL, or None if the aggregate
+    cannot err. `helpers` are columns that are computed once for each event, however many windows it
+    falls into: a name, which `parts` read as `e.name`, and SQL over the event's own columns.
+
+    `terms`, if there are any, say what each of `parts` is made of. A part that adds may be 0
+    instead of NULL over no events; `value` and `error` treat both alike.
     """
 
     parts: tuple[str, ...]
@@ -79,20 +82,21 @@ def of_terms(
     error: str | None = None,
     helpers: Sequence[tuple[str, str]] = (),
 ) -> AggregateSql:
-    """The aggregate whose parts are of `terms`, over the rows where the predicate `keep` holds."""
+    """The aggregate whose parts are made of `terms`, over the rows for which the predicate `keep`
+    holds."""
     parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
     return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 
 def present(column: InputColumn, keep: str) -> str:
-    """The predicate that a row is kept and its input is neither None nor an error."""
+    """The predicate that a row is kept and that its input is neither None nor an error."""
     return f"{keep} AND {column.sql} IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
-    """A Python function of whole Arrow columns that an aggregate's SQL calls as `name`, where no
-    SQL has the same bits; `takes` and `gives` are DuckDB types."""
+    """A Python function over whole Arrow columns that an aggregate's SQL calls as `name`, because
+    no SQL gives the same bits. `takes` and `gives` are DuckDB types."""
 
     name: str
     takes: tuple[str, ...]
@@ -101,7 +105,7 @@ class Finisher:
 
 
 def each_list(column: Any) -> Iterator[list[Any] | None]:
-    """The lists of an Arrow column of lists without nulls inside; None for a NULL."""
+    """The lists of an Arrow column; None for a NULL. The lists contain no nulls."""
     import pyarrow.compute as pc
 
     flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column

@@ -27,7 +27,7 @@ def _int64(total: int) -> int:
     return total
 
 
-# Beyond so many limbs it is faster to collect the values and to add them in Python
+# With more limbs than this it is faster to collect the values and to add them in Python
 # (benchmarks/aggregates.py).
 MOST_LIMBS = 4
 
@@ -61,8 +61,8 @@ _FINISHERS = (
 
 
 def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
-    """The exact total: part 0 is the number of inputs; `value` is a DOUBLE (of ints, too) where
-    there are any, and `error` a predicate that is never NULL."""
+    """The exact total. Part 0 is the number of inputs. `value` is a DOUBLE (also for ints) if there
+    are inputs; `error` is a predicate that is never NULL."""
     floats = column.floats
     counted = Term("count", column.sql)
     if floats is None:
@@ -77,7 +77,7 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
         helpers.append(helper)
         value = f"({exact.round_hugeint_sql('{1}')} * {exact.power_sql(-floats.scale)})"
     elif not floats.limbs:
-        value = "0.0::DOUBLE"  # nothing finite but zeros
+        value = "0.0::DOUBLE"  # zeros are the only finite inputs
     elif len(floats.limbs) > MOST_LIMBS:
         kept = present(column, keep)
         if floats.specials:
@@ -93,7 +93,7 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
         value = f"fk_limbs(concat_ws(',', {shown}), '{','.join(map(str, floats.limbs))}')"
     beyond = f"coalesce(isinf({value}), TRUE)"
     some = "coalesce({0}, 0) > 0"
-    error = f"({some} AND {beyond})"  # of finite inputs, so an infinite total is beyond the doubles
+    error = f"({some} AND {beyond})"  # finite inputs: inf is an overflow
     if floats.specials:
         nans, plus, minus = (f"{{{len(terms) + len(listed) + i}}}" for i in range(3))
         for special in (
@@ -121,8 +121,8 @@ _ADDS: tuple[SumField, ...] = ("count", "total", "nans", "plus", "minus")
 class Sum(Aggregate):
     """The exact sum over the window, in the input's unit; None when empty.
 
-    Floats: the exact real sum rounded once, zero is +0.0, a finite sum beyond the doubles is an
-    error. Ints and bools: exact, outside int64 an error.
+    Floats: the exact real sum rounded once; zero is +0.0, and a finite sum beyond the doubles is an
+    error. Ints and bools: the exact sum; outside int64 it is an error.
     """
 
     __slots__ = ()
@@ -158,7 +158,8 @@ class Sum(Aggregate):
 
 
 class Mean(Aggregate):
-    """float(exact sum) / n over the window; None when empty. NaN and infinities as in A1."""
+    """float(exact sum) / n over the window, in the input's unit; None when empty. NaN and
+    infinities follow A1."""
 
     __slots__ = ()
     adds: ClassVar[tuple[SumField, ...]] = _ADDS

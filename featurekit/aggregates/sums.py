@@ -1,7 +1,7 @@
-"""What many inputs add up to, exactly and invertibly: a window's sums from running sums.
+"""Turns many inputs into exact, invertible sums, so that running sums give a window's sums.
 
-A sum of doubles is a whole number times a power of two, so that adding and taking away lose nothing
-(A2): the sums of a run of events are those up to its end less those up to its beginning.
+A sum of doubles is a whole number times a power of two, so adding and subtracting lose nothing
+(A2): the sums of a run of events are those up to its end minus those up to its beginning.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from featurekit.core.types import FLOAT, Type
 SumField = Literal["count", "total", "squares", "nans", "plus", "minus"]
 
 Scaled = tuple[int, int]
-"""A whole number, odd or zero, and the power of two that it is to be multiplied by."""
+"""A whole number, odd or zero, and the exponent of the power of two that multiplies it."""
 
 ZERO: Scaled = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """How many inputs, their sum and that of their squares where these are finite, and how many are
-    NaN, +inf and -inf; 0 for what was not asked for."""
+    """The number of inputs; the sum and the sum of squares of the finite ones; and how many are
+    NaN, +inf and -inf. A field that was not asked for is 0."""
 
     count: Scaled = ZERO
     total: Scaled = ZERO
@@ -35,7 +35,7 @@ class Sums:
     minus: Scaled = ZERO
 
     def __add__(self, other: Sums) -> Sums:
-        """The sums of both's inputs."""
+        """The sums over the inputs of both."""
         return Sums(*(_plus(getattr(self, f), getattr(other, f)) for f in Sums.__slots__))
 
     @property
@@ -45,13 +45,13 @@ class Sums:
 
     @property
     def specials(self) -> list[float]:
-        """One NaN, +inf and -inf, where there are any."""
+        """One NaN, one +inf and one -inf, for each kind that occurs."""
         kinds = ((self.nans, math.nan), (self.plus, math.inf), (self.minus, -math.inf))
         return [value for (many, _), value in kinds if many]
 
     def real(self, values: Sequence[float]) -> float:
-        """The exact sum of the doubles and of `values`, rounded once, as `exact.exact_sum` gives it
-        over all of them."""
+        """The exact sum of the doubles and of `values`, rounded once, like `exact.exact_sum` over
+        all of them."""
         whole, exponent = self.total
         inputs = exact.as_doubles(whole, exponent)
         if inputs is not None:
@@ -68,7 +68,7 @@ class Sums:
 
 
 def sums_of(values: Sequence[Any], item: Type | None, fields: Sequence[SumField]) -> Sums:
-    """The sums of some inputs that are not None; of those `fields` that are asked for."""
+    """The sums of inputs that are not None; only those in `fields` are computed."""
     found: dict[str, Scaled] = {"count": reduced(len(values), 0)}
     if "total" in fields and values:
         low, wholes = 0, values
@@ -94,7 +94,7 @@ def _plus(one: Scaled, other: Scaled) -> Scaled:
 
 
 def reduced(whole: int, exponent: int) -> Scaled:
-    """whole * 2**exponent in the one form that a number has."""
+    """whole * 2**exponent in its unique form."""
     if not whole:
         return ZERO
     zeros = (whole & -whole).bit_length() - 1

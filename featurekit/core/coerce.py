@@ -1,9 +1,10 @@
-"""Turns any given value into a value of its declared type, or says why it is none.
+"""Turns any given value into a value of its declared type, or says why it does not fit.
 
-Three give values, each by a rule of its own. `canonical` reads what is pushed or stands in a frame:
-whatever equals a value of the type is one (S1). `asked` reads a lookup's row: of Python's own
-classes, and of NumPy's scalars and arrays (S2). `returned` reads what a function gives back, where
-a bool is an int and either is a float, as Python computes with them (R3).
+Three functions do so, each by a rule of its own. `canonical` reads pushed values and entity frames:
+every value that equals a value of the type is accepted (S1). `asked` reads the rows of a lookup: it
+accepts Python's own classes, and NumPy's scalars and arrays (S2). `returned` reads the result of a
+function: there a bool is an int and either is a float, because Python computes with them in this
+way (R3).
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from featurekit.core.types import (
 
 
 class Misfit(Exception):
-    """A value that does not fit; its text is the reason. Whoever knows where the value stands says
-    so in its place."""
+    """A value that does not fit; the text is the reason. The caller adds where the value stands."""
 
 
 class _WrongList(Misfit):
-    """No list, or no vector, whatever its items are."""
+    """The value is not a list, or not a vector, whatever its items are."""
 
 
 def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
-    """`value` as its type holds it; an instant is an aware UTC datetime, a duration its µs.
+    """`value` in the form of its type; an instant is an aware UTC datetime, a duration is
+    microseconds.
 
-    Raises `Misfit` for a value of another type or outside its type (S1): a bool is no int, an int
-    stays within 64 bits, a text holds no lone surrogate.
+    Raises `Misfit` for a value of another type or outside its type (S1): a bool is not an int, an
+    int fits into 64 bits, a text holds no lone surrogate.
     """
     if is_null(value):
         if type_.optional:
@@ -63,10 +64,10 @@ def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
 
 
 def asked(value: Any, type_: Type) -> Any:
-    """`value` as its type holds it, an instant as an aware UTC datetime, of a lookup's row: a NumPy
-    scalar or array is the Python value that it holds. Raises `Misfit`."""
+    """A value of a lookup's row in the form of its type; an instant is an aware UTC datetime. A
+    NumPy scalar or array becomes the Python value that it holds. Raises `Misfit`."""
     if type(value) is float and type_.name == "float":
-        return value  # a vector's are many
+        return value  # a vector has many values
     if value is None and type_.optional:
         return None
     numpy = type(value).__module__ == "numpy"
@@ -93,8 +94,8 @@ def asked(value: Any, type_: Type) -> Any:
 
 
 def returned(value: Any, type_: Type) -> Any:
-    """What a function gives as its declared type has it, an instant as an aware UTC datetime.
-    Raises `Misfit`, or what Python raises on the way."""
+    """The result of a function in the form of its declared type; an instant is an aware UTC
+    datetime. Raises `Misfit`, or what Python raises on the way."""
     if value is None and type_.optional:
         return None
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
@@ -125,7 +126,7 @@ def returned(value: Any, type_: Type) -> Any:
 
 
 def _listed(items: Any, type_: Type, part: Callable[[Any, Type], Any]) -> list[Any]:
-    """A list of what `part` makes of the items, or a vector; None is no list."""
+    """A list or vector of what `part` makes of each item; raises `Misfit` for None."""
     assert type_.item is not None
     if items is None:
         raise _WrongList(f"no {type_}")
@@ -141,7 +142,8 @@ def _listed(items: Any, type_: Type, part: Callable[[Any, Type], Any]) -> list[A
 
 
 def reader(type_: Type, *, zone_name: str) -> Callable[[Any], Any]:
-    """`canonical` for the values of one column, most of which are canonical already."""
+    """`canonical` for the values of one column; fast, because most of them are canonical
+    already."""
 
     def checked(value: Any) -> Any:
         return canonical(value, type_, zone_name=zone_name)
@@ -158,12 +160,12 @@ def reader(type_: Type, *, zone_name: str) -> Callable[[Any], Any]:
 
 
 def not_among(type_: Type) -> str:
-    """What is wrong with a value outside the choices of its type."""
+    """The reason for refusing a value outside the choices of its type."""
     return f"a value that is not among {', '.join(map(repr, type_.choices or ()))}"
 
 
 def is_null(value: Any) -> bool:
-    """True for None, and for pandas' NaT and NA, which are nulls of their own."""
+    """True for None, and for NaT and NA, the nulls of pandas."""
     if value is None:
         return True
     return type(value).__name__ in ("NaTType", "NAType") and type(value).__module__.startswith(
@@ -182,7 +184,7 @@ def _mistyped(value: Any, type_: Type) -> Misfit:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it has no lone surrogate."""
+    """Whether the text has no lone surrogate."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -300,4 +302,4 @@ _EXACT: dict[str, tuple[type, Callable[[Any], bool]]] = {
     "bytes": (bytes, lambda value: True),
     "datetime": (dt.datetime, lambda value: value.tzinfo is dt.UTC and not value.fold),
 }
-"""Of a type, the Python type whose values are canonical as they are, where this is true of them."""
+"""By type: the Python class, and a test that a value of this class is canonical already."""

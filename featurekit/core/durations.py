@@ -20,14 +20,15 @@ _UNIT_US = {
 }
 LIFETIME = "lifetime"
 """The window without a beginning, as users write it."""
-# Longer than from the first instant to the last, and far from the ends of an int64 for all that.
+# Longer than the time between the first and the last instant, and still far from the ends of int64.
 LIFETIME_US = 2**61
 
 _WRITTEN = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
 
 
 def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
-    """Microseconds of `duration`; positive, or also 0 where `zero`. `what` names it in errors."""
+    """Microseconds of `duration`. It must be positive, or may also be 0 if `zero` is true. `what`
+    names the duration in errors; DefinitionError if it is not a duration."""
     if isinstance(duration, dt.timedelta):
         us = duration // dt.timedelta(microseconds=1)
     else:
@@ -46,7 +47,7 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
 
 
 def window_us(window: Duration, *, what: str) -> int:
-    """Microseconds of a window's length, `LIFETIME_US` for "lifetime"."""
+    """Microseconds of a window's length; `LIFETIME_US` for "lifetime"."""
     if window == LIFETIME:
         return LIFETIME_US
     try:

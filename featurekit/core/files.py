@@ -1,4 +1,4 @@
-"""Turns bytes into a file that is there whole or not at all, and a file into a lock."""
+"""Turns bytes into a file that exists whole or not at all, and a file into a lock."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from featurekit.core.waiting import until
 from featurekit.errors import ConfigError
 
 WRITING = ".writing"
-"""How the names of files end that are being written; they begin with a dot, so that no glob finds
-them."""
+"""The suffix of files that are still being written; their names begin with a dot, so that no glob
+finds them."""
 _LOST_S = 86_400.0
-"""A file that nobody has written to for so long is of a process that died."""
+"""A file without a write for so long belongs to a process that died."""
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, whose file takes the place of what is there when the block
-    ends. Where it raises nothing stays but what was there."""
+    """Gives a hidden path beside `path` to write to; when the block ends, the file replaces `path`.
+    If the block raises, the hidden file is removed and `path` stays as it was."""
     _remove_lost(path)
     hidden = Path(_hidden(os.fspath(path)))
     try:
         yield hidden
         hidden.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong first is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             hidden.unlink()
         raise
 
 
 def _remove_lost(path: Path) -> None:
-    """Remove what writers of `path` left that died half way."""
+    """Remove the hidden files of writers of `path` that died half way."""
     before = time.time() - _LOST_S
     with contextlib.suppress(OSError), os.scandir(path.parent) as found:
         for entry in found:
@@ -54,13 +54,14 @@ def write_whole(
     replace: bool = True,
     mode: int = 0o666,
 ) -> None:
-    """Write a file beside its name, and give it the name: in the place of what is there, or, where
-    not `replace`, if nothing is there.
+    """Write a file under a hidden name, then rename it. It replaces what is there; without
+    `replace` it is dropped if the name exists already.
 
-    The bytes of a `durable` file last through a power failure before it has its name; `sync_folder`
-    makes the name last. Where it raises what was there stays, and nothing else does.
+    With `durable` the bytes survive a power failure before the file gets its name; `sync_folder`
+    makes the name survive too. If writing raises, what was there stays, and nothing else does.
     """
-    # By strings and descriptors: a Path takes as long as the call, and pushes wait for this.
+    # Uses strings and descriptors: building a Path takes as long as the call, and pushes wait for
+    # this.
     name = os.fspath(path)
     hidden = _hidden(name)
     file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -91,13 +92,13 @@ def _hidden(name: str) -> str:
 
 
 def sync_file(path: Path) -> None:
-    """Make the bytes of a file last through a power failure."""
+    """Make the bytes of a file survive a power failure."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: str) -> None:
-    """Make the names in a folder last through a power failure."""
+    """Make the names in a folder survive a power failure."""
     there = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(there)
@@ -106,7 +107,8 @@ def sync_folder(folder: str) -> None:
 
 
 def check_writable(path: Path, option: str) -> None:
-    """ConfigError where no file can be written there: asked before a check that takes long."""
+    """Raises ConfigError if no file can be written at `path`; called before a check that takes
+    long."""
     folder = path.parent
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; name a file")
@@ -117,7 +119,8 @@ def check_writable(path: Path, option: str) -> None:
 
 
 def write_named(path: Path, data: bytes, option: str) -> None:
-    """As `write_whole`, of a file that an option names. ConfigError where that fails."""
+    """As `write_whole`, for a file that an option names. Raises ConfigError if it cannot be
+    written."""
     check_writable(path, option)
     try:
         write_whole(path, data)
@@ -126,8 +129,8 @@ def write_named(path: Path, data: bytes, option: str) -> None:
 
 
 def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:
-    """Take the exclusive lock of an open file, which others may hold for `wait_s` yet; whether that
-    could be done."""
+    """Take the exclusive lock of an open file, waiting up to `wait_s`. Returns whether it was
+    taken."""
     if wait_s == math.inf:
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
@@ -146,9 +149,9 @@ def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:
 def locked(
     path: Path, *, wait_s: float = 0.0, every_s: float = 0.005, mode: int = 0o666
 ) -> Iterator[int | None]:
-    """Hold the exclusive lock of a file, made where there is none: its descriptor, None where
-    somebody else still holds it after `wait_s`. A process that is given the descriptor keeps the
-    lock when the block ends."""
+    """Hold the exclusive lock of a file, which is created if it is absent. Gives its descriptor, or
+    None if somebody else still holds the lock after `wait_s`. A process that inherits the
+    descriptor keeps the lock when the block ends."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
         yield file if lock(file, wait_s=wait_s, every_s=every_s) else None

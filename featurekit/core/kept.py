@@ -1,4 +1,5 @@
-"""What is made of an object once and found by the object itself."""
+"""Turns an object into a value made from it once, and finds that value again by the object's
+identity."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ T = TypeVar("T")
 
 
 class Kept(Generic[K, T]):
-    """What is made of an object once, and then found by the object itself: to hash all that a view
-    holds takes longer than most of what is asked of it. At `most` objects all are let go of."""
+    """A cache of values, each made from an object once and found by the object's identity. Hashing
+    everything that a view holds takes longer than most questions to it. At `most` objects the cache
+    is emptied."""
 
     def __init__(self, make: Callable[[K], T], *, most: int = 256) -> None:
         self._make, self._most = make, most
         self._made: dict[int, tuple[K, T]] = {}
 
     def __call__(self, key: K) -> T:
-        found = self._made.get(id(key))  # an id is another's only when its object is gone
+        found = self._made.get(id(key))  # an id is reused only after its object is gone
         if found is not None and found[0] is key:
             return found[1]
         made = self._make(key)

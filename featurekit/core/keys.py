@@ -1,4 +1,5 @@
-"""An entity's key as bytes, in Python and in SQL, and the keys of an online store."""
+"""Turns an entity's join keys into bytes, in Python and in SQL, and these into the keys of an
+online store."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from featurekit.core.types import EPOCH, MICROSECOND, Type
 
 
 class Version(Protocol):
-    """A version of a view, as keys of a store name it."""
+    """What the keys of a store need to know of a version of a view."""
 
     @property
     def name(self) -> str: ...
@@ -23,8 +24,8 @@ class Version(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """How the values of a type are written as a key, in Python and in DuckDB, where `{x}` is a
-    column; and how they are read again, of what follows the first byte."""
+    """How the values of a type are written as a key and read back. `encode` does it in Python and
+    `sql` in DuckDB, with `{x}` for the column; `decode` takes the bytes after the first one."""
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
@@ -48,23 +49,24 @@ _KEYS = {
     "date": _Key(
         lambda value: b"d" + value.isoformat().encode(),
         lambda text: dt.date.fromisoformat(text.decode()),
-        "encode('d' || {x})",  # DuckDB, too, writes a year with four digits
+        "encode('d' || {x})",  # DuckDB also writes a year with four digits
     ),
 }
 
 
 def encode_key(type_: Type, value: Any) -> bytes:
-    """A join key's value, so that keys of two types never meet (S2): i1, s1, b1 …"""
+    """A join key's value as bytes, as in i1, s1 or b1; the first byte keeps keys of two types apart
+    (S2)."""
     return key_encoder(type_)(value)
 
 
 def entity_key(values: Sequence[tuple[Type, Any]]) -> bytes:
-    """The bytes that name an entity: its keys in order, each behind its length."""
+    """The bytes that name an entity: its encoded keys in order, each preceded by its length."""
     return joined_key([encode_key(type_, value) for type_, value in values])
 
 
 def joined_key(parts: Sequence[bytes]) -> bytes:
-    """The bytes that name an entity, of those of its keys."""
+    """The bytes that name an entity, made of its encoded keys."""
     if len(parts) == 1:
         return b"%d:%b" % (len(parts[0]), parts[0])
     return b"".join([b"%d:%b" % (len(p), p) for p in parts])
@@ -76,8 +78,8 @@ def key_encoder(type_: Type) -> Callable[[Any], bytes]:
 
 
 def encode_keys(type_: Type, values: Sequence[Any]) -> list[bytes]:
-    """As `encode_key`, of many values, none of which is None."""
-    match type_.name:  # a call for each value takes a third as long again
+    """As `encode_key`, for many values, none of which is None."""
+    match type_.name:  # one call per value takes a third longer
         case "int":
             return [b"i%d" % value for value in values]
         case "str":
@@ -91,7 +93,7 @@ def decode_key(type_: Type, raw: bytes) -> Any:
 
 
 def entity_key_sql(columns: Mapping[str, Type]) -> str:
-    """As `entity_key`, of columns in their order; NULL where one is NULL."""
+    """As `entity_key`, in SQL over columns in their order; NULL if one of them is NULL."""
     keys = [_key(type_).sql.format(x=quote(name)) for name, type_ in columns.items()]
     return " || ".join(f"encode(octet_length({key}) || ':') || {key}" for key in keys)
 
@@ -104,7 +106,7 @@ def _key(type_: Type) -> _Key:
 
 
 def entity_values(types: Sequence[Type], entity: bytes) -> list[Any]:
-    """The keys that `entity_key` wrote, of these types."""
+    """The values that `entity_key` wrote, given the types of the join keys."""
     found, at = [], 0
     for type_ in types:
         colon = entity.index(b":", at)
@@ -115,25 +117,27 @@ def entity_values(types: Sequence[Type], entity: bytes) -> list[Any]:
 
 
 def project_key(project: str, *parts: str) -> bytes:
-    """A key of the project that belongs to no entity."""
+    """A store's key that belongs to the project and to no entity."""
     return ":".join(("fk", project, *parts)).encode()
 
 
 def state_prefix(project: str, view: Version) -> bytes:
-    """What the keys of every state of a view's version begin with."""
+    """The prefix of the keys of all states of a view's version."""
     return project_key(project, "state", view.name, view.fingerprint) + b":"
 
 
 def state_key(prefix: bytes, entity: bytes) -> bytes:
-    """The key of an entity's state; the hash tag puts all its states on one cluster slot."""
+    """The key of an entity's state; the hash tag puts all states of an entity on one cluster
+    slot."""
     return prefix + b"{" + entity + b"}"
 
 
 def ids_prefix(project: str, view: Version) -> bytes:
-    """What the keys of all that a view's version remembers of ids begin with (T7)."""
+    """The prefix of the keys under which a view's version remembers event ids (T7)."""
     return project_key(project, "ids", view.name, view.fingerprint) + b":"
 
 
 def floor_key(project: str, view: Version) -> bytes:
-    """The key of the instant before whose arrivals a view's version has let go of ids."""
+    """The key of the settled floor: a view's version has forgotten the ids of earlier arrivals
+    (T7)."""
     return project_key(project, "floor", view.name, view.fingerprint)

@@ -1,5 +1,4 @@
-"""Turns the imports that a module shows to type checkers into names that are loaded when they are
-asked for."""
+"""Turns the imports that a module shows to type checkers into names that load on first use."""
 
 from __future__ import annotations
 
@@ -11,11 +10,11 @@ from typing import Any
 
 
 class Names:
-    """The public names of a module, each loaded when it is first asked for.
+    """The public names of a module, each loaded on first use.
 
-    They stand in the module once: as imports, `from featurekit.x import Name as Name`, under
-    `if TYPE_CHECKING:`. A type checker reads these as they are, and this class reads them from the
-    module's source. The module's `__getattr__` and `__dir__` are `get` and `dir`.
+    They are written in the module once: as imports, `from featurekit.x import Name as Name`, under
+    `if TYPE_CHECKING:`. A type checker reads the imports directly, and this class reads them from
+    the module's source. The module's `__getattr__` and `__dir__` are `get` and `dir`.
     """
 
     def __init__(self, module: str) -> None:
@@ -23,7 +22,7 @@ class Names:
 
     @cached_property
     def homes(self) -> dict[str, str]:
-        """The module that each name comes from, in the order in which they stand."""
+        """The module that each name comes from, in the order of the imports."""
         spec = sys.modules[self.module].__spec__
         source = None if spec is None else spec.loader.get_source(self.module)  # type: ignore[union-attr]
         if source is None:
@@ -31,7 +30,7 @@ class Names:
         return homes(ast.parse(source))
 
     def get(self, name: str) -> Any:
-        """What the name means. AttributeError for a name that the module does not have."""
+        """The object of that name. AttributeError if the module does not have it."""
         if name == "__all__":
             return list(self.homes)
         if name.startswith("__") or name not in self.homes:
@@ -46,7 +45,8 @@ class Names:
 
 
 def homes(tree: ast.Module) -> dict[str, str]:
-    """The names that a module imports for type checkers, and the module that each comes from."""
+    """The names that a module imports for type checkers, each with the module that it comes
+    from."""
     found: dict[str, str] = {}
     for block in tree.body:
         if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING"):

@@ -1,6 +1,7 @@
-"""What a command shows: tables and bars for people, or one JSON document for programs.
+"""Turns results into what a command shows: tables and bars for people, or one JSON document for
+programs.
 
-JSON has no NaN, no infinities and no bytes: floats outside it are the strings "NaN", "Infinity" and
+JSON has no NaN, no infinities and no bytes. Such floats become the strings "NaN", "Infinity" and
 "-Infinity", instants and dates are ISO 8601, durations are seconds, and bytes are hexadecimal.
 """
 
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the task, the amount that is done, and the total."""
 Advance = Callable[[int, int], None]
-"""Called with how much is done, and how much there is."""
+"""Called with the amount that is done, and the total."""
 
 _PIPE_WIDTH = 120
 
 
 class Screen:
-    """Where a verb shows its result. With `as_json` tables and lines are silent, and `document`
-    prints; without, it is the other way round."""
+    """Where a verb shows its result. With `as_json`, tables and lines are silent and `document`
+    prints; otherwise it is the other way round."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -36,7 +37,7 @@ class Screen:
 
     @property
     def out(self) -> Console:
-        """Standard output; made when first needed, for rich is slow to load."""
+        """Standard output; made on first use, because rich is slow to load."""
         if self._out is None:
             self._out = _console(sys.stdout)
         return self._out
@@ -91,7 +92,8 @@ class Screen:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A function that moves bars on standard error, or does nothing where it is no terminal."""
+        """A function that moves bars on standard error; it does nothing if that is not a
+        terminal."""
         if not sys.stderr.isatty():
             yield lambda what, done, total: None
             return
@@ -117,9 +119,9 @@ def _console(file: IO[str]) -> Console:
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # for `main`, which knows what to return
+            raise BrokenPipeError  # `main` decides what to return
 
-    # In a pipe nothing is known of the width: room enough that whole values stay on one line.
+    # A pipe has no width: give enough room that whole values stay on one line.
     width = None if file.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Quiet(file=file, width=width, markup=False, highlight=False, emoji=False)
 
@@ -146,12 +148,12 @@ def shown(value: Any) -> str:
 
 
 def as_text(value: Any) -> str | None:
-    """As `shown`, but None as it is: for a column that holds many types, set to the left."""
+    """As `shown`, but None stays None: for a column of many types, aligned to the left."""
     return None if value is None else shown(value)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; see the top of this module."""
+    """A value in the JSON form that the top of this module describes."""
     match value:
         case float():
             if math.isfinite(value):

@@ -1,4 +1,4 @@
-"""SQL's identifiers and literals, in one spelling."""
+"""Turns names and values into SQL identifiers and literals, in one spelling for all queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def quote(identifier: str) -> str:
 
 
 def unquoted(quoted: str) -> str:
-    """The name that `quote` made an identifier of."""
+    """The name inside a quoted identifier; the inverse of `quote`."""
     return quoted[1:-1].replace('""', '"')
 
 
@@ -45,13 +45,13 @@ def literal(value: Any, type_: Type) -> str:
         case list() | tuple():
             assert type_.item is not None
             items = ", ".join(literal(v, type_.item) for v in value)
-            return f"CAST([{items}] AS {type_.duckdb})"  # x::T[][1] is a type, and no element
+            return f"CAST([{items}] AS {type_.duckdb})"  # x::T[][1] is a type, not an element
         case _:
             raise TypeError(f"{value!r} has no SQL literal")
 
 
 def text_literal(value: str, *, apart: str = "\0") -> str:
-    """A VARCHAR literal. The characters of `apart` are written by their numbers: a NUL cannot stand
+    """A VARCHAR literal. Characters in `apart` are written by their code points: a NUL cannot stand
     in the text of a query."""
     pieces, plain = [], ""
     for character in value:
@@ -76,5 +76,6 @@ def paths_sql(paths: Sequence[str]) -> str:
 
 
 def parquet_sql(paths: Sequence[str]) -> str:
-    """A FROM item over Parquet files of equal columns. No folder, such as `a=1`, is a column."""
+    """A FROM item over Parquet files with equal columns. A folder name such as `a=1` makes no
+    column."""
     return f"read_parquet({paths_sql(paths)}, hive_partitioning=false, union_by_name=false)"

@@ -1,4 +1,4 @@
-"""The statuses of a value, and the ends of time."""
+"""The statuses of a value, and the instants that stand for never and for ever."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
 OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
 STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS)
 FOREVER = 2**63 - 1
-"""The end of an event that no correction or deletion ends."""
+"""The end of an event that no correction or deletion has ended."""

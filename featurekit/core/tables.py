@@ -15,8 +15,8 @@ Row = dict[str, Any]
 def temp_table(
     con: Any, name: str, types: Mapping[str, Type], rows: Iterable[Sequence[Any]]
 ) -> str:
-    """Make the temporary table `name` of columns of these types, in the place of another one of
-    that name; its quoted name. A row has its values in the order of `types`."""
+    """Make the temporary table `name` with columns of these types; returns its quoted name. A row
+    has its values in the order of `types`. An earlier table of that name is replaced."""
     import pyarrow as pa
 
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
@@ -29,8 +29,8 @@ def temp_table(
 
 
 def arrow_table(con: Any, name: str, table: Any, *, select: str = "*") -> str:
-    """Make the temporary table `name` of an Arrow table's rows, in their order, with durations as
-    whole numbers, in the place of another one of that name; its quoted name."""
+    """Make the temporary table `name` from an Arrow table; returns its quoted name. The rows keep
+    their order, and durations become whole numbers. An earlier table of that name is replaced."""
     import pyarrow as pa
 
     types = [_without_durations(type_) for type_ in table.schema.types]
@@ -39,7 +39,8 @@ def arrow_table(con: Any, name: str, table: Any, *, select: str = "*") -> str:
     given = f"{name}_arrow"
     con.register(given, table)
     try:
-        # Not a view: DuckDB has Arrow compare what it scans of it, which knows another NaN (S1).
+        # Not a view: for a view, DuckDB lets Arrow compare the rows that it scans, and Arrow treats
+        # NaN differently (S1).
         con.execute(
             f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS SELECT {select} FROM {quote(given)}"
         )
@@ -49,8 +50,8 @@ def arrow_table(con: Any, name: str, table: Any, *, select: str = "*") -> str:
 
 
 def rows(con: Any, relation: str, types: Mapping[str, Type], *, then: str = "") -> list[Row]:
-    """The rows of a relation's columns as Python has values of these types; `then` is what follows
-    the relation in the query, such as its order."""
+    """The rows of a relation, as Python values of these types. `then` is SQL that follows the
+    relation in the query, such as an ORDER BY."""
     shown = ", ".join(map(quote, types))
     table = con.sql(f"SELECT {shown} FROM {relation} {then}").to_arrow_table()
     found: list[Row] = in_types(table, types).to_pylist()
@@ -58,21 +59,21 @@ def rows(con: Any, relation: str, types: Mapping[str, Type], *, then: str = "") 
 
 
 def fetch(con: Any, sql: str) -> list[Any]:
-    """All rows of `sql`; after an error the connection is free for the next statement."""
+    """All rows of `sql`. After an error the connection is ready for the next statement."""
     import duckdb
 
     try:
         found: list[Any] = con.execute(sql).fetchall()
     except duckdb.Error:
-        # DuckDB 2.0 keeps a result open whose fetch failed, and refuses the next statement.
+        # If a fetch fails, DuckDB 2.0 keeps the result open and refuses the next statement.
         con.abort()
         raise
     return found
 
 
 def in_types(table: Any, types: Mapping[str, Type]) -> Any:
-    """An Arrow table or batch of DuckDB's, with the columns `types` in the Arrow types in which
-    their values leave featurekit."""
+    """An Arrow table or batch of DuckDB's with the columns `types`, cast to the Arrow types in
+    which their values leave featurekit."""
     for name, type_ in types.items():
         at = table.schema.get_field_index(name)
         if table.column(at).type != type_.arrow:
@@ -81,7 +82,8 @@ def in_types(table: Any, types: Mapping[str, Type]) -> Any:
 
 
 def _array(type_: Type, values: Sequence[Any]) -> Any:
-    """An Arrow array as DuckDB's canonical columns have it: naive UTC and the one NaN (S1)."""
+    """An Arrow array in the form of DuckDB's canonical columns: naive UTC instants and one NaN
+    (S1)."""
     import pyarrow as pa
 
     if "float" in (type_.name, type_.item and type_.item.name):
@@ -97,7 +99,7 @@ def _one_nan(value: Any) -> Any:
 
 
 def _without_durations(type_: Any) -> Any:
-    """The type with whole numbers in the place of durations, within lists too."""
+    """The type with whole numbers instead of durations, also within lists."""
     import pyarrow as pa
 
     if pa.types.is_list(type_):

@@ -1,4 +1,4 @@
-"""What text and JSON say, as values of declared types."""
+"""Turns text and JSON into values of declared types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def of_text(text: str, type_: Type) -> Any:
-    """The value that `text` writes; an empty text is None, but for str. ValueError for another."""
+    """The value that `text` stands for; an empty text is None, except for a str. ValueError for a
+    text that is no value of the type."""
     if type_.name == "str":
         return text
     if text == "":
@@ -48,8 +49,8 @@ def of_text(text: str, type_: Type) -> Any:
 
 
 def lenient(text: str | None, type_: Type) -> Any:
-    """As `of_text`, but what is no value stays text, for the source's own check to refuse or to
-    quarantine."""
+    """As `of_text`, but a text that is not a value stays text, so that the source's own check
+    refuses or quarantines it."""
     if text is None:
         return None
     try:
@@ -59,8 +60,8 @@ def lenient(text: str | None, type_: Type) -> Any:
 
 
 def of_json(value: Any, type_: Type) -> Any:
-    """The value that JSON can only write as a string or number; what is none of the type's stays as
-    it is, for whoever takes it to refuse."""
+    """The value of a type that JSON can only write as a string or number. What does not fit the
+    type stays as it is, and the receiver refuses it."""
     if type_.item is not None and isinstance(value, list):
         return [of_json(v, type_.item) for v in value]
     if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
@@ -73,8 +74,8 @@ def of_json(value: Any, type_: Type) -> Any:
 
 
 def loads(text: str) -> Any:
-    """What JSON says; ValueError also for a name that stands twice, a number beyond the doubles,
-    and what is nested too deeply."""
+    """The value of a JSON text. ValueError also for a name that stands twice, a number beyond the
+    doubles, and nesting that is too deep."""
     try:
         return json.loads(text, parse_float=_float, object_pairs_hook=_object)
     except RecursionError:

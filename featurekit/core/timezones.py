@@ -1,8 +1,8 @@
 """Turns local times of a named zone into microseconds UTC, in Python and in DuckDB SQL (T1, T2).
 
-Zones come from the pinned `tzdata` package and from nowhere else: `zoneinfo` alone prefers the
-system's files, and DuckDB's ICU carries its own. SQL is a tree of CASEs over the clock changes that
-the data can meet, so DuckDB is never asked for a zone.
+Zones come from the pinned `tzdata` package alone: `zoneinfo` by itself prefers the system's files,
+and DuckDB's ICU carries its own. The SQL is a tree of CASEs over the clock changes that the data
+can meet, so DuckDB never looks up a zone.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 _DAY = dt.timedelta(days=1)
 _SECOND = dt.timedelta(seconds=1)
-# No two changes of tzdata 2026 lie closer than 6.9 days (Recife, 2000); a test holds that none is
-# stepped over.
+# No two changes of tzdata 2026 are closer than 6.9 days (Recife, 2000); a test checks that this
+# step misses none.
 _PROBE = dt.timedelta(days=2)
-# tzdata's tables end in 2087 and its rules repeat with the calendar, every 400 years: a date
-# such as 9999-12-31 is read 400 · k years earlier instead of listing 16,000 changes.
+# tzdata's tables end in 2087, and its rules repeat with the calendar every 400 years. So a date
+# such as 9999-12-31 is read 400 · k years earlier, which avoids listing 16,000 changes.
 _FOLD_FROM = 2100
 _FOLD_YEARS = 400
 _FOLD_US = 146_097 * _DAY // MICROSECOND
-# No clock changed before 1844 (Kosrae's date line); before 1800 every zone is at its first offset.
+# No clock changed before 1844 (Kosrae's date line), so before 1800 every zone has its first offset.
 _FIRST_YEAR = 1800
 
 
@@ -52,7 +52,7 @@ def _load(name: str) -> ZoneInfo:
 
 
 def zone(name: str) -> ZoneInfo:
-    """The zone `name` of the pinned tzdata; `DefinitionError` with a hint for any other (T2)."""
+    """The zone `name` of the pinned tzdata; `DefinitionError` with a hint if there is none (T2)."""
     if not isinstance(name, str) or name not in zone_names():
         raise DefinitionError(
             f"{name!r} is not a time zone of tzdata {tzdata_version()}; {_hint(name)}"
@@ -78,7 +78,7 @@ def tzdata_version() -> str:
 
 
 def _offset(name: str, local: dt.datetime) -> dt.timedelta:
-    """Local minus UTC at a naive local time: fold=0, or the offset before a gap (T1)."""
+    """Local time minus UTC at a naive local time: fold=0, or the offset before a gap (T1)."""
     offset = zone(name).utcoffset(local.replace(fold=0))
     if offset is None:
         raise DefinitionError(f"the zone {name!r} has no offset at {local}")
@@ -87,9 +87,10 @@ def _offset(name: str, local: dt.datetime) -> dt.timedelta:
 
 @lru_cache(maxsize=16384)
 def _changes_in(name: str, year: int) -> tuple[dt.datetime, ...]:
-    """The local times of `year` from which `_offset` is another; whole seconds, ascending.
+    """The local times of `year` at which `_offset` changes, in whole seconds, ascending.
 
-    The function probed is the very one to be rebuilt, so gaps and folds need no rule of their own.
+    It probes the very function that the SQL reproduces, so gaps and folds need no rules of their
+    own.
     """
     start = dt.datetime(year, 1, 1)
     end = dt.datetime.max.replace(microsecond=0) if year == 9999 else dt.datetime(year + 1, 1, 1)
@@ -106,7 +107,7 @@ def _changes_in(name: str, year: int) -> tuple[dt.datetime, ...]:
 
 
 def _first_with(name: str, low: dt.datetime, high: dt.datetime) -> dt.datetime:
-    """The first whole second in (low, high] whose offset is that of `high`, by bisection."""
+    """The first whole second in (low, high] that has the offset of `high`, found by bisection."""
     before = _offset(name, low)
     while high - low > _SECOND:
         middle = low + (high - low) // 2
@@ -119,7 +120,8 @@ def _first_with(name: str, low: dt.datetime, high: dt.datetime) -> dt.datetime:
 
 
 def offset_changes(name: str, low: dt.datetime, high: dt.datetime) -> list[tuple[dt.datetime, int]]:
-    """Each change of the offset in (low, high]: its local time, and the microseconds after it."""
+    """Each change of the offset in (low, high]: its local time, and the offset after it in
+    microseconds."""
     found = []
     for year in range(max(low.year, _FIRST_YEAR), high.year + 1):
         for change in _changes_in(name, year):
@@ -129,14 +131,14 @@ def offset_changes(name: str, low: dt.datetime, high: dt.datetime) -> list[tuple
 
 
 def offset_us(local: dt.datetime, zone_name: str) -> int:
-    """Microseconds to subtract from a naive local time of the zone to get UTC (T1)."""
+    """The microseconds to subtract from a naive local time of the zone to get UTC (T1)."""
     return _offset(zone_name, local) // MICROSECOND
 
 
 def to_utc_us(local: dt.datetime, zone_name: str) -> int:
-    """Microseconds UTC of a local time of the zone, fold=0 (T1); an aware one is its own instant.
+    """Microseconds UTC of a local time of the zone, fold=0 (T1); an aware time ignores the zone.
 
-    It may lie up to a day outside `INSTANT_MIN`..`INSTANT_MAX` at the ends of the calendar.
+    At the ends of the calendar it may lie up to a day outside `INSTANT_MIN`..`INSTANT_MAX`.
     """
     if local.utcoffset() is not None:
         return micros(local)
@@ -145,7 +147,8 @@ def to_utc_us(local: dt.datetime, zone_name: str) -> int:
 
 
 def local_limits_us(zone_name: str) -> tuple[int, int]:
-    """The first and last naive local time, in microseconds, whose instant a datetime holds (S1)."""
+    """The first and last naive local time, in microseconds, whose UTC instant fits a datetime
+    (S1)."""
     first, last = offset_us(dt.datetime.min, zone_name), offset_us(dt.datetime.max, zone_name)
     return max(INSTANT_MIN, INSTANT_MIN + first), min(INSTANT_MAX, INSTANT_MAX + last)
 
@@ -168,7 +171,8 @@ def utc_us_sql(
     *,
     literal: str = "TIMESTAMP",
 ) -> str:
-    """The same, where `us` are the floored microseconds of `local`, a column of type `literal`."""
+    """As `to_utc_us_sql`, given `us`, the floored microseconds of `local`, a column of type
+    `literal`."""
     return f"({us} - {_offset_sql(local, zone_name, low, high, literal=literal)})"
 
 
@@ -183,12 +187,12 @@ def _offset_sql(
     from_us = (from_ - _NAIVE_EPOCH) // MICROSECOND
     earlier = f"make_timestamp({from_us} + (epoch_us({local}::TIMESTAMP) - {from_us}) % {_FOLD_US})"
     leaves = _leaves(zone_name, from_, dt.datetime(folded, 1, 1))
-    # A lambda names the folded time, which each of 800 comparisons would otherwise compute.
+    # A lambda names the folded time; otherwise each of 800 comparisons would compute it.
     tree = _tree("moved", *leaves, literal="TIMESTAMP")
     far = f"list_transform([{earlier}], lambda moved: {tree})[1]"
     if near == tree:
         return near
-    # CASE, not a boolean: the branch not taken would leave the range of its expression.
+    # CASE, not a boolean: the branch that is not taken would leave the range of its expression.
     return f"CASE WHEN {local} < TIMESTAMP '{folded}-01-01' THEN {near} ELSE {far} END"
 
 
@@ -203,7 +207,7 @@ def _leaves(
 def _tree(
     local: str, changes: Sequence[dt.datetime], offsets: Sequence[int], *, literal: str
 ) -> str:
-    """A balanced tree: the offset of the last change at or before `local`."""
+    """A balanced tree of CASEs that finds the offset of the last change at or before `local`."""
     if not changes:
         return f"{offsets[0]}::BIGINT"
     middle = len(changes) // 2

@@ -1,4 +1,5 @@
-"""The value types: what a Python hint is called in DuckDB, in Arrow and in an error message."""
+"""Turns Python hints into value types, and these into the types of DuckDB, Arrow and error
+messages."""
 
 from __future__ import annotations
 
@@ -23,20 +24,20 @@ INSTANT_MIN = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 INSTANT_MAX = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // MICROSECOND
 
 OPTIONAL = {"optional": True}
-"""The metadata of a field that is left out of the JSON form where it is None, so that what does not
-use it has the fingerprint that it had before there was such a field (F1)."""
+"""Marks a field that the JSON form leaves out if it is None. So a definition that does not use the
+field keeps the fingerprint that it had before the field existed (F1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A value type; `optional` says whether None belongs to it, `item` is a list's element, or the
-    key of a dict, whose values are ints.
+    """A value type. `optional` says whether None belongs to it. `item` is the type of a list's
+    elements, or of a dict's keys; a dict's values are ints.
 
-    Only aggregates give dicts; they keep their order: a MAP in DuckDB and in Arrow.
+    Only aggregates give dicts. A dict keeps its order: it is a MAP in DuckDB and in Arrow.
 
-    `choices` are the only values of a str or int (a Literal or Enum), `size` the length of a list
-    of float32 (a Vector). Both narrow a type without making it another: types that differ in them
-    alone are equal, so that every operator takes them, and `holds` tells them apart.
+    `choices` are the only values of a str or int (a Literal or Enum), `size` is the length of a
+    list of float32 (a Vector). Both narrow a type without making it another one: types that differ
+    only in them are equal, so that every operator takes them. `holds` tells them apart.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Type:
         """The same type without None."""
         if not self.optional:
             return self
-        # Written out: lookups ask it for every window, and `replace` takes four times as long.
+        # Written out: lookups call it for every window, and `replace` takes four times as long.
         return Type(self.name, False, self.item, self.choices, self.size)
 
     def or_none(self) -> Type:
@@ -71,12 +72,12 @@ class Type:
 
     @property
     def plain(self) -> Type:
-        """The same type without choices and size, which operators know nothing of."""
+        """The same type without choices and size, which operators ignore."""
         item = self.item and self.item.plain
         return replace(self, item=item, choices=None, size=None)
 
     def holds(self, other: Type) -> bool:
-        """Whether every value of `other`, None aside, is one of this type."""
+        """Whether every value of `other`, apart from None, is a value of this type."""
         if self.base != other.base:
             return False
         if self.choices is not None and not set(other.choices or (None,)) <= set(self.choices):
@@ -87,13 +88,13 @@ class Type:
 
     @property
     def python(self) -> type:
-        """The Python class of the values, None aside."""
+        """The Python class of the values, apart from None."""
         return _PYTHON[self.name]
 
     @property
     def duckdb(self) -> str:
-        """The DuckDB type of a column of these values; a timedelta is its microseconds, a vector a
-        list of doubles that are float32s."""
+        """The DuckDB type of a column of these values. A timedelta is its microseconds; a vector is
+        a list of doubles, each of which is a float32."""
         if self.item is not None:
             key = self.item.duckdb
             return f"MAP({key}, BIGINT)" if self.name == "dict" else f"{key}[]"
@@ -122,8 +123,8 @@ class Type:
 
     @property
     def stored(self) -> pa.DataType:
-        """The Arrow type in which tables of DuckDB are given these values, and the log keeps them:
-        an instant without a zone, a duration as its microseconds; in lists both as in `arrow`."""
+        """The Arrow type in which DuckDB receives these values and the log keeps them. An instant
+        has no zone, a duration is its microseconds; inside lists both are as in `arrow`."""
         import pyarrow as pa
 
         known = {"datetime": pa.timestamp("us"), "timedelta": pa.int64()}
@@ -165,16 +166,16 @@ if typing.TYPE_CHECKING:
 else:
 
     class Vector:
-        """`Vector[n]`, as a type: a list of n floats, each a float32 (an embedding).
+        """`Vector[n]`, a type: a list of n floats, each of them a float32 (an embedding).
 
-        Where it is read, on both paths, a double is rounded to the nearest float32 (ties to even);
-        another length, a null inside, and a finite number beyond float32 are bad values (S1). In a
-        transform it is a list[float]. `Vector[Literal[384]]` says the same to a type checker.
+        When it is read, on both paths, a double is rounded to the nearest float32 (ties to even).
+        Another length, a null inside, and a finite number beyond float32 are bad values (S1). In a
+        transform it is a list[float]. For a type checker, write `Vector[Literal[384]]`.
         """
 
         def __class_getitem__(cls, size):
             if isinstance(size, tuple) and len(size) == 1:
-                (size,) = size  # as typing.get_type_hints subscribes again
+                (size,) = size  # typing.get_type_hints subscribes again
             if typing.get_origin(size) is typing.Literal:
                 (size,) = typing.get_args(size)
             if type(size) is not int or not 1 <= size <= LONGEST_VECTOR:
@@ -186,7 +187,7 @@ else:
 
 
 def from_hint(hint: Any) -> Type:
-    """The type that a Python annotation names; `DefinitionError` for one outside R1's list."""
+    """The type of a Python annotation; `DefinitionError` if it is not in the list of R1."""
     if hint in _HINTS:
         return Type(_HINTS[hint])
     if hint is None or hint is type(None):
@@ -233,7 +234,7 @@ def _of_values(hint: Any, values: tuple[Any, ...]) -> Type:
 
 
 def _dict_of_hints(hint: Any, key: Any, value: Any) -> Type:
-    """The type of what ValueCounts gives."""
+    """The type of a dict, which only ValueCounts gives."""
     made = from_hint(key)
     if value is not int or made.optional or made.item is not None or made == FLOAT:
         raise DefinitionError(
@@ -253,22 +254,22 @@ def list_of(item: Type) -> Type:
 
 
 def dict_of(key: Type) -> Type:
-    """The type of dicts from `key` to int, in an order that counts."""
+    """The type of dicts from `key` to int; their order matters."""
     return Type("dict", item=key)
 
 
 BEYOND_FLOAT32 = 2.0**128 - 2.0**103
-"""The least magnitude that no float32 is nearest to: halfway from the greatest to 2**128."""
+"""The least magnitude that rounds to no finite float32: halfway from the greatest one to 2**128."""
 
 
 def as_float32(value: float) -> float:
-    """The nearest float32, ties to even; OverflowError for a finite number beyond."""
+    """The nearest float32, ties to even; OverflowError for a finite number beyond the float32s."""
     rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
     return rounded
 
 
 def micros(instant: dt.datetime) -> int:
-    """Microseconds since the epoch of an instant; a naive one is read as UTC (T1)."""
+    """An instant in microseconds since the epoch; a naive one is read as UTC (T1)."""
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=dt.UTC)
     return (instant - EPOCH) // MICROSECOND

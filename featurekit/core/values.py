@@ -1,4 +1,4 @@
-"""The third state of a value, an error (R3), and the order of values (T6)."""
+"""Defines the third state of a value, the error (R3), and the order of values (T6)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def sort_value(value: Any) -> tuple[Any, ...]:
-    """A key that orders values of one type by T6: null, error, then by value; -0.0 before 0.0 and
+    """A sort key for values of one type by T6: null, error, then by value, with -0.0 before 0.0 and
     NaN last."""
     if value is None:
         return (0,)
@@ -21,7 +21,7 @@ def sort_value(value: Any) -> tuple[Any, ...]:
 
 
 class Err:
-    """The third state of R3, where values travel: one object, `ERROR`."""
+    """The class of the one object `ERROR`, which stands for the third state of R3 among values."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Waits until something holds, or says for how long it did not."""
+"""Waits until a condition holds, or reports that it did not hold in time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def until(
     every_s: float,
     or_say: Callable[[T], Exception] | None = None,
 ) -> T:
-    """Ask again, every so often, until an answer holds; that answer.
+    """Calls `ask` every `every_s` seconds until its answer `holds`; returns that answer.
 
-    After `within_s` what `or_say` makes of the last answer is raised; without it that answer, which
-    does not hold, is given back.
+    After `within_s` it raises the error that `or_say` makes of the last answer; without `or_say` it
+    returns that answer, although it does not hold.
     """
     begun = time.monotonic()
     while not holds(answer := ask()):

@@ -1,1 +1,1 @@
-"""What users write, and what it compiles to."""
+"""Turns what users write (entities, sources, views, services) into compiled plans."""

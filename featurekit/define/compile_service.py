@@ -17,7 +17,7 @@ from featurekit.language.transform import Transform
 
 
 def compile_service(service: FeatureService) -> Service:
-    """The compiled service; DefinitionError or CompileError where names or types do not fit."""
+    """The compiled service. DefinitionError or CompileError if names or types do not fit."""
     return _ServiceCompiler(service).compile()
 
 
@@ -115,7 +115,8 @@ class _ServiceCompiler:
         return self.ready[name]
 
     def _known(self, name: str, transform: str) -> bool:
-        """Whether a request field or a feature of the service has this name."""
+        """Whether a request field or a feature of the service has this name; a default must not
+        hide it."""
         return (
             name in self.request
             or (name in self.pending and name != transform)

@@ -18,7 +18,7 @@ from featurekit.language.transform import Transform
 
 
 def compile_source(source: EventSource) -> Source:
-    """The part of a source that decides values."""
+    """The part of a source's definition that decides values."""
     return Source(
         source.name,
         tuple(ir.Param(n, t) for n, t in source.schema.items()),
@@ -32,13 +32,13 @@ def compile_source(source: EventSource) -> Source:
 
 
 def compile_view(view: FeatureView) -> View:
-    """The compiled view; DefinitionError or CompileError where names or types do not fit."""
+    """The compiled view. DefinitionError or CompileError if names or types do not fit."""
     return _ViewCompiler(view).compile()
 
 
 def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
-    """The columns that a source offers: an EventSource its own; a view its join keys and features,
-    each by what it is of a row of the EventSource."""
+    """The columns that a source offers, as slots. An EventSource offers its own columns; a view
+    offers its join keys and features, expressed over the row of its EventSource."""
     if isinstance(source, EventSource):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
@@ -49,10 +49,11 @@ def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
 def _bound(
     function: ir.Function, columns: Mapping[str, Slot], schema: Mapping[str, Type]
 ) -> ir.Function:
-    """The function of the EventSource's own columns, where some of its parameters are computed by
-    another view: each is a call, evaluated once, whose error is the whole's (R3).
+    """The function over the EventSource's own columns. If another view computes one of its
+    parameters, that view's transform is called once for it, and an error there is an error of the
+    whole (R3).
 
-    DefinitionError where such a function runs as Python as a whole.
+    DefinitionError if one of these functions runs as Python as a whole.
     """
     slots = [columns[p.name] for p in function.params]
     if all(slot.column == p.name for slot, p in zip(slots, function.params, strict=True)):
@@ -135,7 +136,8 @@ class _ViewCompiler:
         return replace(compiled, fingerprint=wire.fingerprint(_nameless(compiled)))
 
     def _memory(self, features: Sequence[Feature]) -> int | None:
-        """How long ids are remembered, in microseconds; None for a source without them (T7)."""
+        """For how long event ids are remembered, in microseconds; None for a source without ids
+        (T7)."""
         source = self.source
         if source.event_id is None:
             return None
@@ -208,7 +210,7 @@ class _ViewCompiler:
         return tuple(sorted(range(len(self.slots)), key=rank))
 
     def _slot(self, value: str | Transform, feature: str | None) -> int:
-        """The index of the slot for a column or transform; one slot for equal ones."""
+        """The index of the slot for a column or transform; equal ones share a slot."""
         if isinstance(value, str):
             if value not in self.columns:
                 raise self.fail(
@@ -232,7 +234,7 @@ class _ViewCompiler:
         return ", ".join(self.columns)
 
     def _place(self, slot: Slot) -> int:
-        # By their text: equality would take -0.0 for 0.0.
+        # Compared by their text: equality would confuse -0.0 with 0.0.
         identity = wire.canonical(_nameless(slot))
         for i, known in enumerate(self.slots):
             if wire.canonical(_nameless(known)) == identity:
@@ -304,8 +306,8 @@ class _ViewCompiler:
 
 
 def _nameless(value: Any) -> Any:
-    """A slot or view without the names that do not decide values: transforms', and the view's own
-    `on_error`, which decides what is raised."""
+    """A slot or view without what does not decide values: the names of transforms, and a view's
+    `on_error`, which only decides whether to raise."""
     if isinstance(value, Slot):
         return replace(value, transform=value.transform and walk.rename(value.transform))
     assert isinstance(value, View)

@@ -1,7 +1,7 @@
 """What users write: entities, sources, features, views and services, all immutable and checked.
 
-Only what one definition can know of itself is checked here; names, types and transforms are
-checked against each other in `compiled`.
+A definition checks here only what it can know alone. `compile_view` and `compile_service` check
+names, types and transforms against each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from featurekit.language.transform import Transform, check_name
 
 FileFormat = Literal["parquet", "csv"]
 FORMATS: tuple[str, ...] = get_args(FileFormat)
-"""The formats of files, each the ending of its files' names; `sources/kinds.py` reads them."""
+"""The formats of files, each the ending of its files' names; `sources/kinds.py` has the modules."""
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {"event_timestamp"}
@@ -43,7 +43,8 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What every definition may say for its readers; no part of any fingerprint (F1)."""
+    """The descriptive fields that every definition may have for its readers; no fingerprint
+    includes them (F1)."""
 
     description: str = field(default="", kw_only=True)
     owner: str = field(default="", kw_only=True)
@@ -52,9 +53,10 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Entity(Described):
-    """What features are about: a name and typed join keys, one or several (S2).
+    """What features are about: a name and one or several typed join keys (S2).
 
-    Key types: bool, int, str, bytes, date, datetime. Floats are refused: they are no identities.
+    A key is of type bool, int, str, bytes, date or datetime. Floats are refused, because they do
+    not identify anything.
     """
 
     name: str
@@ -79,24 +81,25 @@ class Entity(Described):
 class EventSource(Described):
     """Events in files: Parquet or CSV, one path or glob, with a declared schema (S1).
 
-    `path` is relative to the feature repo. `schema` names the columns that are read, with their
-    types; the columns of the two timestamps need not stand in it. `timestamp_field` is the instant
-    of the event; `created_timestamp_column` the instant at which the store came to know it (T3),
-    equal to the former where absent. `timezone` reads naive timestamps (T1). `sequence`, a column
-    of the schema, orders events of one instant (T6). `on_bad_row`: "error", or "quarantine" to set
-    bad rows aside, counted and kept.
+    `path` is relative to the feature repo. `schema` maps the columns that are read to their types;
+    the columns of the two timestamps may be left out of it. `timestamp_field` is the instant of the
+    event. `created_timestamp_column` is the instant at which the store came to know the event (T3);
+    without it, both instants are the same. `timezone` is the zone of naive timestamps (T1).
+    `sequence`, a column of the schema, orders the events of one instant (T6). `on_bad_row` is
+    "error", or "quarantine" to set bad rows aside, counted and kept.
 
-    `event_id`, a column of str, int or bytes without None, names an event: of its copies the first
-    known one counts (T7). `dedupe_within` is how long an id is remembered from that one's arrival;
-    a copy that arrives later is a new event. Without it, each view remembers ids for as long as its
-    own windows (with offset and hop) or its ttl reach: a copy of an event that happened before it
-    arrived is then never counted beside it, and what other views read changes no value of this one.
-    A latest row without a ttl, and whatever else reaches back without end, has to state it.
+    `event_id`, a column of str, int or bytes without None, identifies an event: among its copies,
+    the one that became known first counts (T7). `dedupe_within` is how long an id is remembered
+    after the arrival of that copy; a copy that arrives later is a new event. Without
+    `dedupe_within`, each view remembers ids for as long as its own windows (with offset and hop) or
+    its ttl reach back. Then a copy of an event that happened before it arrived is never counted
+    beside the event, and no other view changes the values of this one. A latest row without a ttl,
+    and anything else that reaches back without end, must state `dedupe_within`.
 
-    `op`, a column of str, makes rows versions of their event: "upsert" puts the row in the place of
-    the version before it, "delete" takes the event away, each from its own arrival on. A version
-    that arrives more than `dedupe_within` after the one before it finds the id forgotten: it is a
-    new event, or deletes nothing. Any other value is a bad row (S1).
+    `op`, a column of str, makes each row a version of its event. "upsert" replaces the version
+    before it, "delete" removes the event; both hold from the row's own arrival. If a version
+    arrives more than `dedupe_within` after the one before it, the id is forgotten: an upsert is
+    then a new event, and a delete deletes nothing. Any other value of `op` makes a bad row (S1).
     """
 
     name: str
@@ -182,7 +185,7 @@ class EventSource(Described):
 
 
 def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
-    """The features by name, with one for each window of an aggregate with `windows=`."""
+    """The features by name; an aggregate with `windows=` becomes one feature for each window."""
     made: dict[str, Any] = {}
     for name, value in features.items():
         each = value.each_window(name) if isinstance(value, Aggregate) else {name: value}
@@ -198,14 +201,16 @@ def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
 class FeatureView(Described):
     """Features of one entity (or several together) from one source.
 
-    `source` may be another view of columns and transforms: then its join keys and features are the
-    columns, row by row, and its events are this view's; its ttl is for its own latest row alone.
+    `source` may also be another view of columns and transforms. Then the join keys and features of
+    that view are the columns, row by row, and its events are the events of this view; its ttl only
+    concerns its own latest row.
+
     `features` maps names to columns, transforms or aggregates. Either all are columns and
-    transforms, read from the latest row (V1), or all are window aggregates. `ttl`: how old the
-    latest row may be (T4), of a window view how old the entity's latest event: one whose latest
-    event is older has the value None, with status OUTSIDE_MAX_AGE, for every feature of the view,
-    so that each of them may be None. `history`: how far back of the newest arrival online lookups
-    may ask (T8). `on_error`: "null" reads None with status ERROR, "fail" raises (R3).
+    transforms of the latest row (V1), or all are window aggregates. `ttl` is how old the latest row
+    may be (T4), and in a view of aggregates how old the entity's latest event may be. If that event
+    is older, every feature of the view is None with status OUTSIDE_MAX_AGE; so with a ttl every
+    feature may be None. `history` is how far back from the newest arrival online lookups may ask
+    (T8). `on_error="null"` gives None with status ERROR, "fail" raises (R3).
     """
 
     name: str
@@ -283,12 +288,12 @@ class FeatureView(Described):
 
     @property
     def event_source(self) -> EventSource:
-        """Where its events come from, through the views between."""
+        """The EventSource of its events, found through any views between."""
         return self.source if isinstance(self.source, EventSource) else self.source.event_source
 
     @property
     def join_keys(self) -> dict[str, Type]:
-        """The join keys of all entities, in their order, with their types."""
+        """The join keys of all its entities, in order, with their types."""
         return {key: type_ for e in self.entities for key, type_ in e.join_keys.items()}
 
 
@@ -304,7 +309,7 @@ class FeatureSelection:
 class FeatureService(Described):
     """What one model reads: views, selections of views, and request-time transforms (Q1).
 
-    `request` maps the fields that a caller sends to their types; offline they are columns of the
+    `request` maps the fields that a caller sends to their types. Offline they are columns of the
     entity frame.
     """
 

@@ -1,8 +1,8 @@
-"""The numeric fingerprint: what of this platform could make two machines compute other bits (R6).
+"""Makes the numeric fingerprint: the facts of this platform that decide the bits of values (R6).
 
-libm's results on fixed probes, the time-zone database and the Unicode tables, each only where an
-operator in use depends on it. DuckDB has no part in it, since serving does not load it: its version
-stands in the manifests of training sets (`define.proven`).
+It holds libm's results on fixed probes, the time-zone database and the Unicode tables, each only if
+an operator in use depends on it. DuckDB is not part of it, because serving does not load DuckDB:
+its version is in the manifests of training sets (`define.proven`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _PROBES = tuple(
 
 
 def numeric_fingerprint(service: Service) -> dict[str, str]:
-    """What the service's values depend on of this platform, by name; empty where nothing does."""
+    """The facts of this platform on which the service's values depend, by name; empty if there are
+    none."""
     rows = _rows(sorted(_operators(service)))
     found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
     if any(op.platform == "unicode" for op in rows):
@@ -45,7 +46,7 @@ def numeric_fingerprint(service: Service) -> dict[str, str]:
 
 
 def _rows(keys: Sequence[str]) -> list[ops.Op]:
-    """The operators' rows; where there are none, their table is not loaded."""
+    """The rows of these operators; without operators their table is not loaded."""
     if not keys:
         return []
     from featurekit.language import ops
@@ -54,7 +55,7 @@ def _rows(keys: Sequence[str]) -> list[ops.Op]:
 
 
 def _probe(op: ops.Op) -> str:
-    """A hash of the operator's results on the probes, each standing for every argument."""
+    """A hash of the operator's results on the probes; each probe is used for every argument."""
     from featurekit.language import ops
 
     body = op.body()

@@ -1,5 +1,4 @@
-"""Turns a transform into its IR for who compiles, and says what is wrong where a parameter of it
-does not fit what it reads."""
+"""Turns a transform into its IR, and checks its parameters against what they read."""
 
 from __future__ import annotations
 
@@ -9,15 +8,15 @@ from featurekit.language.transform import Transform
 
 
 def read_transform(transform: Transform) -> ir.Function:
-    """The transform's IR; CompileError where it has none."""
+    """The transform's IR. CompileError if it is outside the language."""
     from featurekit.language.parse import parse  # slow to load, and many repos have no transforms
 
     return parse(transform)
 
 
 def misfit(name: str, param: ir.Param, found: Type, what: str) -> str | None:
-    """What is wrong where `param` of the transform `name` reads `what`, whose type is `found`; None
-    where it fits (S1, R2)."""
+    """The fault, as text, if `param` of the transform `name` reads `what` of type `found`; None if
+    the types fit (S1, R2)."""
     declared = f"@feature {name}: {param.name!r} is declared {param.type}, and {what}"
     if not param.type.holds(found):
         hint = ""
@@ -33,7 +32,8 @@ def misfit(name: str, param: ir.Param, found: Type, what: str) -> str | None:
 
 
 def shadowed(name: str, param: str, what: str) -> str:
-    """What is wrong where a parameter of the transform `name` has a default and is also `what`."""
+    """The fault, as text, of a parameter of the transform `name` that has a default and is also
+    `what`."""
     return (
         f"@feature {name}: {param!r} has a default, which makes it a constant, and is "
         f"also {what}; leave the default out to read it (for a missing value, take T | None and "

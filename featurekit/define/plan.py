@@ -1,7 +1,7 @@
-"""What definitions are compiled to: views and services with slots, types and fingerprints.
+"""The compiled forms of definitions: views and services with slots, types and fingerprints.
 
-They are plain data with a JSON form: the offline and the online path read nothing else, and a
-serving process finds them in Redis, without the feature repo's code.
+They are plain data with a JSON form. The offline and the online path read nothing else, and a
+serving process reads them from Redis, without the code of the feature repo.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What of a source decides values: names, types and how time is read, not where files lie.
+    """The part of a source that decides values: names, types and how time is read, not the place of
+    files.
 
-    `event_id` names the column of ids, `op` that of corrections and deletions (T7).
+    `event_id` names the column of ids, `op` the column of corrections and deletions (T7).
     """
 
     name: str
@@ -40,7 +41,7 @@ class Source:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A value of each event that a view keeps: a column as it is, or a transform of the row."""
+    """A value that a view keeps of each event: a column as it is, or a transform of the row."""
 
     type: Type
     column: str | None = None
@@ -50,10 +51,10 @@ class Slot:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature of a view: its slot in the latest row, or an aggregate of it over a window.
+    """A feature of a view: a slot of the latest row, or an aggregate of a slot over a window.
 
-    `slot` is None where rows are counted; `aggregate` None in a view of latest rows. `params` are
-    the aggregate's own, by name.
+    `slot` is None if the aggregate counts rows; `aggregate` is None in a view of latest rows.
+    `params` are the aggregate's own parameters, by name.
     """
 
     name: str
@@ -94,12 +95,13 @@ def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class View:
-    """A compiled view. `kind` "latest": features of the latest row (V1); "window": aggregates.
+    """A compiled view. `kind` is "latest" for features of the latest row (V1), "window" for
+    aggregates.
 
-    `order` names the slots by which events of one instant are ordered (T6): the sequence column,
-    then the row's own values. `retain_us` is how far back of an instant its windows reach, and, of
-    windows, its ttl. `dedupe_us` is how long the ids of a source with an `event_id` are remembered
-    (T7); such a view has a slot of the id.
+    `order` lists the slots that order the events of one instant (T6): the sequence column, then the
+    row's own values. `retain_us` is how far back from an instant the windows reach; in a view of
+    windows it covers the ttl too. `dedupe_us` is how long the ids of a source with an `event_id`
+    are remembered (T7); such a view has a slot for the id.
     """
 
     name: str
@@ -175,8 +177,8 @@ class Service:
 
 
 def empty_value(feature: Feature) -> Any:
-    """A feature's value over no events, on both paths; its default where it has one (A4)."""
+    """A feature's value over no events, on both paths; the default if there is one (A4)."""
     if feature.aggregate is None:
         return None
-    value = feature.implementation().over([], None)  # what the inputs would be decides nothing
+    value = feature.implementation().over([], None)  # no input: its type is irrelevant
     return feature.default if value is None else value

@@ -1,8 +1,9 @@
-"""On which versions of DuckDB every operator and aggregate was proven: by the release, and here.
+"""Tells on which versions of DuckDB every operator and aggregate was proven, by the release or
+here.
 
-What DuckDB gives, for NULL above all, changes even in its patch releases. `proven.json` is the
-release's list; `featurekit parity operators` proves another version on this machine, and the proof
-is kept in the state folder.
+What DuckDB computes, above all for NULL, changes even in its patch releases. `proven.json` is the
+list of the release. `featurekit parity operators` proves another version on this machine and keeps
+the proof in the state folder.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ _MOST_NAMED = 5
 
 
 def duckdb_version() -> str:
-    """The version of DuckDB that is installed; DuckDB is not loaded for it."""
+    """The installed version of DuckDB; DuckDB itself is not loaded."""
     return version("duckdb")
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of what computes training sets, for manifests: DuckDB, Arrow, tzdata (F2)."""
+    """The versions of the libraries that compute training sets, for manifests: DuckDB, Arrow,
+    tzdata (F2)."""
     return {"duckdb": duckdb_version(), "arrow": version("pyarrow"), "tzdata": tzdata_version()}
 
 
@@ -55,8 +57,8 @@ def proof_path(state_dir: Path) -> Path:
 
 
 def proof(state_dir: Path) -> dict[str, Any] | None:
-    """The proof of the installed DuckDB that is kept in a state folder; None where there is none,
-    or none of these operators on this platform."""
+    """The proof of the installed DuckDB in a state folder. None if there is none, or if it is for
+    other operators or another platform."""
     try:
         found: dict[str, Any] = json.loads(proof_path(state_dir).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,8 +68,8 @@ def proof(state_dir: Path) -> dict[str, Any] | None:
 
 
 def warn_unproven(state_dir: Path) -> None:
-    """Warn, once a process, where the installed DuckDB was proven neither by the release nor here,
-    or failed here."""
+    """Warn once per process if the installed DuckDB was proven neither by the release nor here, or
+    failed its proof here."""
     message = _unproven(state_dir)
     if message is not None and message not in _said:
         _said.add(message)
@@ -95,7 +97,8 @@ def _unproven(state_dir: Path) -> str | None:
 
 @functools.cache
 def fingerprint() -> str:
-    """A hash of the SQL of every operator and aggregate: a proof holds for these alone."""
+    """A hash of the SQL of every operator and aggregate; a proof is valid only for the hash it was
+    made with."""
     digest = hashlib.sha256()
     for text in (*_operators(), *_aggregates()):
         digest.update(text.encode() + b"\0")

@@ -1,4 +1,5 @@
-"""A plan's bytes, and what of them this platform cannot compute (R6)."""
+"""Turns a service into a plan's bytes and back, and finds what this platform computes differently
+(R6)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from featurekit.language.wire import from_json, to_json
 
 
 def plan_bytes(service: Service) -> bytes:
-    """What a serving process needs of a service, with the numeric fingerprint (R6)."""
+    """The plan of a service: what a serving process needs, with the numeric fingerprint (R6)."""
     plan = {
         "format": 1,
         "featurekit": VERSION,
@@ -31,8 +32,8 @@ def numerics_of(plan: bytes) -> Any:
 
 
 def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
-    """The service of `plan_bytes`; FingerprintMismatch where this platform's floats differ (R6),
-    unless `on_mismatch` is "warn"."""
+    """The service in a plan's bytes. FingerprintMismatch if this platform computes other floats
+    (R6), unless `on_mismatch` is "warn"."""
     service, _ = _decoded(data)
     others = differing(data)
     if others:
@@ -50,7 +51,7 @@ def read_plan(data: bytes, *, on_mismatch: str = "refuse") -> Service:
 
 
 def differing(data: bytes) -> list[str]:
-    """What the platform where a plan was published computes otherwise than this one (R6)."""
+    """The facts in which this platform differs from the one that published the plan (R6)."""
     service, there = _decoded(data)
     here = numeric_fingerprint(service)
     return sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
@@ -58,8 +59,8 @@ def differing(data: bytes) -> list[str]:
 
 @functools.lru_cache(maxsize=64)
 def _decoded(data: bytes) -> tuple[Service, Mapping[str, str]]:
-    """The service of a plan, and the numeric fingerprint of where it was published; every push
-    reads the plans that are fed."""
+    """The service in a plan, and the numeric fingerprint of the platform that published it. Cached,
+    because every push reads the plans that it feeds."""
     plan = json.loads(data)
     if plan.get("format") != 1:
         raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1")

@@ -1,4 +1,4 @@
-"""Turns a folder of Python modules into the definitions that stand in them."""
+"""Turns a folder of Python modules into the definitions in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featurekit.errors import DefinitionError, FeaturekitError
 _TAKEN = frozenset(
     {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
 )
-# Modules of two repos may share a name, and the interpreter has one place for it.
+# Modules of two repos may share a name, but the interpreter keeps one module for a name.
 _loading = threading.RLock()
 
 
@@ -37,9 +37,10 @@ class Repo:
 
 
 def load_repo(folder: Path) -> Repo:
-    """Run every module of the folder and compile what it defines.
+    """Run every module of the folder and compile its definitions.
 
-    DefinitionError where a module fails or two definitions share a name; nothing is half loaded.
+    DefinitionError if a module fails or two definitions share a name; then nothing stays half
+    loaded.
     """
     repo = Repo()
     for module, value in _definitions(folder):
@@ -83,8 +84,8 @@ def _definitions(folder: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _modules(folder: Path) -> list[tuple[Path, ModuleType]]:
-    """Every module of the folder, run anew; they may import each other by name. One thread's folder
-    after the other's."""
+    """Every module of the folder, run anew; modules may import each other by name. Threads load one
+    folder at a time."""
     with _loading:
         return _run_all(folder)
 
@@ -116,7 +117,7 @@ def _run(name: str, path: Path) -> ModuleType:
     except (
         Exception,
         SystemExit,
-    ) as error:  # whatever a user's module raises is the user's to read
+    ) as error:  # a user's module may raise anything
         raise DefinitionError(f"{_place(path, error)}: {type(error).__name__}: {error}") from None
 
 

@@ -1,1 +1,1 @@
-"""Events become online states, and the log."""
+"""Turns events into online states, and keeps them in the log."""

@@ -1,8 +1,8 @@
-"""Takes events from a Redis stream, as a member of a consumer group: each counts once.
+"""Pushes the events of a Redis stream, as a member of a consumer group; each event counts once.
 
-Redis delivers an entry at least once: to another member, or to this one again, until it is
-acknowledged, which happens when its event is on both paths. The source's `event_id` makes what was
-delivered twice one event (T7), so that results are as if each entry had come exactly once.
+Redis delivers an entry at least once: it delivers it again, to this member or to another, until it
+is acknowledged. An entry is acknowledged when its event is in both paths. The source's `event_id`
+makes one event of copies (T7), so the results are as if each entry had come exactly once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ Entry = tuple[bytes, dict[bytes, bytes] | None]
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """What a consumer has done: `entries` acknowledged, of them `taken_over` from members that went
-    quiet, `set_aside` as bad, and `trimmed` from the stream before they were read."""
+    """What a consumer has done.
+
+    `entries` were acknowledged. Of these, `taken_over` came from members that stopped answering,
+    `set_aside` were bad, and `trimmed` left the stream before they were read.
+    """
 
     entries: int = 0
     taken_over: int = 0
@@ -39,12 +42,12 @@ class Consumed:
 class Consumer:
     """A member of `group` that pushes a stream's entries to `source`.
 
-    An entry is a field for each column, written as text (a `bytes` column as it is, an absent
-    optional column None), or one field `json` with an object. `stream` is the source's name by
-    default; `url` another Redis than the online store's. `name` tells members apart: one that
-    starts again under its name goes on with what it had, and what another has left for `idle_s`
-    seconds is taken over. That must be less than the source's `dedupe_within`, after which a copy
-    is a new event.
+    An entry has a field for each column, as text (a `bytes` column as it is; an absent optional
+    column is None), or one field `json` with an object. `stream` is the source's name by default.
+    `url` names a Redis other than the online store's. `name` tells members apart: a member that
+    starts again under its name continues with what it had. Entries that another member has held for
+    `idle_s` seconds are taken over. That must be less than the source's `dedupe_within`, after
+    which a copy is a new event.
 
     DefinitionError for a source without an `event_id`.
     """
@@ -86,16 +89,16 @@ class Consumer:
         stop: threading.Event | None = None,
         progress: Callable[[Consumed], None] = lambda done: None,
     ) -> Consumed:
-        """Take entries until `stop` is set, or with `until_empty` until none is left that no other
-        member holds.
+        """Take entries until `stop` is set. With `until_empty`, stop when no entry is left that no
+        other member holds.
 
-        FingerprintMismatch, before any entry is taken, on a platform with other bits (R6).
-
-        Where an entry is refused and the source says on_bad_row="error", SourceError or BadRowError
-        names it: it stays with this member, unacknowledged, as does all that came after it.
+        FingerprintMismatch, before any entry is taken, on a platform that computes other floats
+        (R6). Where an entry is refused and the source has on_bad_row="error", SourceError or
+        BadRowError names it: the entry stays with this member, unacknowledged, and so do all that
+        came after it.
         """
         stop = stop or threading.Event()
-        self.project.fed()  # which refuses a platform with other bits
+        self.project.fed()  # raises on a platform that computes other floats
         self._join()
         while not stop.is_set():
             found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)
@@ -130,7 +133,7 @@ class Consumer:
             ) from error
 
     def _mine(self) -> list[Entry]:
-        """What was delivered to this name before it died."""
+        """The entries that were delivered to a member of this name before it died."""
         if not self._pending:
             return []
         found = self._read("0", block=None)
@@ -138,7 +141,7 @@ class Consumer:
         return found
 
     def _left_by_others(self) -> list[Entry]:
-        """What a member has held for too long."""
+        """The entries that another member has held for too long."""
         found = self._ask(
             "xautoclaim", self.stream, self.group, self.name, self.idle_ms, count=self.batch
         )
@@ -202,9 +205,10 @@ class Consumer:
 
 
 def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
-    """The row that an entry's fields say; SourceError for what is no text or no JSON object.
+    """The row that an entry's fields stand for. SourceError for a field that is not text, or not a
+    JSON object.
 
-    What is no value of its column's type stays text, for the push to refuse or to set aside.
+    A value that does not fit its column's type stays text: the push refuses it or sets it aside.
     """
     types: dict[str, Type] = dict(source.schema)
     types[source.timestamp_field] = DATETIME

@@ -1,6 +1,6 @@
-"""Turns a view's events into those of its entities, as a materialisation writes them.
+"""Turns a view's events into the events of each entity, as a materialisation writes them.
 
-They come as *groups*: batches of rows in which every entity is whole.
+They come as *groups*: batches of rows that have all the rows of each of their entities.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from featurekit.online.state.state import Event
 
 _BATCH = 50_000
 _FIRST = 10_000
-"""Rows of a group: of the first fewer, so that there soon is something to write."""
+"""Rows of the first group. It is smaller than the others, so that writing can begin soon."""
 _tables = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a run finds: entities, events, events without an entity, events with an erring slot."""
+    """What a run found: entities, events, events without an entity, events with an erring slot."""
 
     entities: int
     events: int
@@ -43,7 +43,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What a run says of one entity."""
+    """The events of one entity, and its first visible instant and newest arrival, as a run found
+    them."""
 
     key: bytes
     first: int
@@ -52,10 +53,10 @@ class Entity:
 
 
 class Group:
-    """Entities and their events, in the columns that the queries below give.
+    """Entities and their events, in the columns of the queries below.
 
-    Of entity i the rows are `starts[i]` up to `starts[i + 1]`; one without events that matter has
-    a row of nulls.
+    Entity i has the rows `starts[i]` up to `starts[i + 1]`. An entity without events that matter
+    has one row of nulls.
     """
 
     def __init__(self, view: View, made: ViewEvents, batch: pa.RecordBatch, starts: Any) -> None:
@@ -66,7 +67,7 @@ class Group:
 
     @functools.cached_property
     def keys(self) -> pa.LargeBinaryArray:
-        """The key of each entity, as `entity_key` has it."""
+        """The key of each entity, as `entity_key` writes it."""
         first = pa.array(self.starts[:-1])
         columns = self.batch.columns[: len(self.view.join_keys)]
         if len(self) < self.batch.num_rows:
@@ -76,8 +77,11 @@ class Group:
 
     @functools.cached_property
     def plain(self) -> Any:
-        """Of which entities `states` are the states where there were none before: not of those that
-        lie in blocks, and where ids are remembered the state itself says what it keeps."""
+        """Which entities can be given their `states` where they had no state before.
+
+        A state in blocks cannot. Neither can one of a source with ids: the state itself decides
+        what it keeps.
+        """
         if self.view.dedupe_us is not None:
             return np.zeros(len(self), np.bool_)
         most = blocks.SPLIT if blocks.splits(self.view) else self.batch.num_rows
@@ -85,7 +89,7 @@ class Group:
 
     @functools.cached_property
     def states(self) -> pa.LargeBinaryArray:
-        """The bytes of each entity's state, where it knew nothing before."""
+        """The bytes of each entity's state, for an entity that had no state before."""
         view, n = self.view, len(self.view.join_keys)
         facts = [self.batch.column(n + i).to_numpy()[self.starts[:-1]] for i in (0, 1)]
         batch, starts = self.batch, self.starts
@@ -106,7 +110,7 @@ class Group:
 
     @functools.cached_property
     def entities(self) -> list[Entity]:
-        """Each entity with its events as Python values."""
+        """Each entity, with its events as Python values."""
         return list(_grouped(self.view, self.made, _rows(self.view, self.batch)))
 
 
@@ -115,7 +119,7 @@ def _typed(type_: Any, column: pa.Array) -> pa.Array:
 
 
 def _batches(con: Any, sql: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a statement, some at a time; none without rows."""
+    """The rows of a statement in batches; nothing where it has no rows."""
     held: list[pa.RecordBatch] = []
     rows, wanted = 0, _FIRST
     for batch in con.sql(sql).to_arrow_reader(min(_FIRST, _BATCH)):
@@ -129,13 +133,13 @@ def _batches(con: Any, sql: str) -> Iterator[pa.RecordBatch]:
 
 
 def _singly(view: View, made: ViewEvents, batches: Iterator[pa.RecordBatch]) -> Iterator[Group]:
-    """Groups of rows that are an entity each."""
+    """Groups of rows that each belong to an entity of their own."""
     for batch in batches:
         yield Group(view, made, batch, np.arange(batch.num_rows + 1))
 
 
 def _groups(view: View, made: ViewEvents, batches: Iterator[pa.RecordBatch]) -> Iterator[Group]:
-    """Groups of rows, an entity's one after the other."""
+    """Groups of rows in which the rows of an entity follow each other."""
     held: list[pa.RecordBatch] = []
     n = len(view.join_keys)
     for batch in batches:
@@ -164,7 +168,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _changes(batch: pa.RecordBatch, keys: int) -> Any:
-    """The numbers of the rows that are of another entity than the row before."""
+    """The numbers of the rows that belong to another entity than the row before."""
     other = np.zeros(max(batch.num_rows - 1, 0), np.bool_)
     for column in batch.columns[:keys]:
         other |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
@@ -175,7 +179,7 @@ def _changes(batch: pa.RecordBatch, keys: int) -> Any:
 
 
 def count(con: Any, view: View, relation: str, made: ViewEvents) -> Counts:
-    """What a run finds, by counting."""
+    """What a run finds, from counting its rows."""
     bad = _erring(con, made)
     keys = [quote(p.name) for p in view.join_keys]
     known = " AND ".join(f"{key} IS NOT NULL" for key in keys)
@@ -187,13 +191,16 @@ def count(con: Any, view: View, relation: str, made: ViewEvents) -> Counts:
 
 
 def found(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[Counts, Iterator[Group]]:
-    """Every entity that `relation`, of which `made` are the events, has rows of, with the events
-    that its state keeps; of a source without ids."""
+    """What a run finds, and every entity with rows in `relation`, with the events that its state
+    keeps.
+
+    It is for sources without ids. `made` has the events of `relation`.
+    """
     keys, facts = keys_sql(view), f"__facts_{next(_tables)}"
     known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
     null_keys = con.execute(f"SELECT count(*) FROM {relation} WHERE NOT ({known})").fetchall()[0][0]
     if view.kind == "latest":
-        # Where each entity has one event nothing else is to be known of it.
+        # Where each entity has one event, nothing else about it is needed.
         entities, most = con.execute(
             f"SELECT count(*), max(n) FROM (SELECT count(*) AS n FROM {made.sql} GROUP BY {keys})"
         ).fetchall()[0]
@@ -215,12 +222,12 @@ def found(con: Any, view: View, relation: str, made: ViewEvents) -> tuple[Counts
 
 
 def _errs(made: ViewEvents) -> str:
-    """Whether some slot of an event errs."""
+    """A condition in SQL: whether some slot of an event errs."""
     return " OR ".join(e for e in made.errors if e) or "FALSE"
 
 
 def _erring(con: Any, made: ViewEvents) -> int:
-    """How many events have an erring slot."""
+    """The number of events with an erring slot."""
     if not any(made.errors):
         return 0
     errs = f"SELECT count(*) FROM {made.sql} WHERE {_errs(made)}"
@@ -234,7 +241,7 @@ def _of_windows(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[
 
 
 def _of_single(con: Any, view: View, made: ViewEvents) -> Iterator[Group]:
-    """The only row of each entity, which leads from its arrival on."""
+    """Entities that have one row each, which leads from its arrival on."""
     sql = (
         f"SELECT {keys_sql(view)}, greatest(__ts, __created), __created, __ts, __created, "
         f"{', '.join(_slots(made))} FROM {made.sql}"
@@ -243,8 +250,8 @@ def _of_single(con: Any, view: View, made: ViewEvents) -> Iterator[Group]:
 
 
 def _of_latest(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[Group]:
-    """Rows that lead at the horizon, or later. What happened before the one that leads at the
-    horizon never leads again: mostly one row of an entity is left, and nothing to be ordered."""
+    """The rows that lead at the horizon or later. A row that happened before the one that leads at
+    the horizon never leads again, so most entities keep one row, and nothing has to be ordered."""
     keys, columns = keys_sql(view), ", ".join(_slots(made))
     if view.history_us:
         visible = f"greatest(__ts, __created) <= __newest - {view.history_us}"
@@ -255,7 +262,7 @@ def _of_latest(con: Any, view: View, made: ViewEvents, facts: str) -> Iterator[G
         con.execute(f"CREATE TEMP TABLE {facts}_since AS SELECT * FROM {since}")
         since = f"{facts}_since"
     else:
-        # All have arrived at the horizon, but some may lie after it.
+        # All events have arrived by the horizon, but some may have an instant after it.
         since = (
             f"(SELECT {keys}, __first, __newest, "
             f"CASE WHEN __last <= __newest THEN __last END AS __since FROM {facts})"
@@ -295,19 +302,20 @@ def _ordered(
 
 
 def _slots(made: ViewEvents) -> list[str]:
-    """The columns of slots, then those that say where some err."""
+    """The columns of the slots, then the columns that say where a slot errs."""
     return [f"s{i}" for i in range(len(made.errors))] + [e for e in made.errors if e]
 
 
 def _orders(made: ViewEvents) -> str:
-    """What T6 orders lists by stands beside the slots."""
+    """The columns by which T6 orders lists, where they are not slots themselves; as text for a
+    SELECT."""
     slots = _slots(made)
     return "".join(f", {o}" for o in dict.fromkeys(made.orders) if o not in slots)
 
 
 def remembering(con: Any, view: View, relation: str, made: ViewEvents) -> Iterator[Group]:
-    """As `found`, of a source with ids: every entity that `relation` has rows of, with the
-    events that count and that its state, which lets go of the rest, may keep (T7)."""
+    """As `found`, for a source with ids: every entity with rows in `relation`, with the events that
+    count and that its state may keep (T7). The state drops the rest itself."""
     assert view.dedupe_us is not None
     keys = keys_sql(view)
     named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
@@ -353,7 +361,7 @@ def remembering(con: Any, view: View, relation: str, made: ViewEvents) -> Iterat
 
 
 def _prefixed(order: str) -> str:
-    """The terms of an ORDER BY, their columns taken from the relation `a`."""
+    """The terms of an ORDER BY, with their columns taken from the relation `a`."""
     terms = []
     for term in order.split(", "):
         terms.append(term.replace("signbit(", "signbit(a.") if "(" in term else f"a.{term}")
@@ -392,7 +400,7 @@ def _grouped(view: View, made: ViewEvents, rows: Iterator[tuple[Any, ...]]) -> I
             key = entity_key(list(zip(types, current_keys, strict=True)))
             current = Entity(key, row[n], row[n + 1], [])
         if row[n + 2] is None:
-            continue  # all of its events lie before any window
+            continue  # all of its events lie before every window
         values = row[n + 4 : n + 4 + slots]
         flags = row[n + 4 + slots : n + 4 + slots + len(erring)]
         if any(flags):

@@ -1,4 +1,4 @@
-"""Turns the rows of a push into changes of online states, one event at a time or many."""
+"""Turns the rows of a push into the events of each view's entities."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ _NO_EVENT: Event = (0, 0, ())
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did: rows taken, entities whose states changed, rows without an entity in some
-    view (S2), rows with an erring slot (R3), rows set aside (S1), rows left out since their entity
-    was forgotten after they arrived."""
+    """What a push did.
+
+    `rows` were taken, and the states of `entities` entities changed. `null_keys` rows have no
+    entity in some view (S2), and `erring` have an erring slot (R3). `quarantined` rows were set
+    aside (S1), and `forgotten` were left out, since their entity was forgotten after they arrived.
+    """
 
     rows: int
     entities: int
@@ -57,7 +60,7 @@ class ViewWriter:
         self.floor_key = floor_key(project, view)
 
     def key(self, row: Mapping[str, Any]) -> bytes | None:
-        """The key of the row's entity; None for a row that belongs to none."""
+        """The key of the state of the row's entity; None for a row without an entity."""
         parts = []
         for encode, name in self.keys:
             value = row[name]
@@ -67,13 +70,15 @@ class ViewWriter:
         return state_key(self.prefix, joined_key(parts))
 
     def event(self, row: Mapping[str, Any]) -> Event:
-        """The row as the view's states keep it, but for its end."""
+        """The row as an event of the view's states, without the end that a source with an `op`
+        gives it."""
         if self.columns is not None:
             return row["__ts"], row["__created"], self.columns(row)
         return row["__ts"], row["__created"], tuple([slot(row) for slot in self.slots])
 
     def ending(self, event: Event, end: int) -> Event:
-        """The event with the instant from which it counts no more, where the view keeps one."""
+        """The event with its end, the instant from which it no longer counts, where the view keeps
+        ends."""
         if self.view.source.op is None:
             return event
         return event[0], event[1], (*event[2], end)
@@ -85,7 +90,7 @@ def _writers(project: str) -> Kept[View, ViewWriter]:
 
 
 def writer_of(project: str, view: View) -> ViewWriter:
-    """The view's writer, made once: its transforms are compiled."""
+    """The view's writer. It is made once, since its transforms are compiled."""
     return _writers(project)(view)
 
 
@@ -99,14 +104,14 @@ def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
 
 
 class RowEvents:
-    """The entity and the event of each row, made once."""
+    """The entity and the event of each row, computed once."""
 
     def __init__(self, writer: ViewWriter) -> None:
         self.writer = writer
         self.made: dict[int, tuple[Row, bytes | None, Event]] = {}
 
     def __call__(self, row: Row) -> tuple[bytes | None, Event]:
-        found = self.made.get(id(row))  # no row goes while this holds it
+        found = self.made.get(id(row))  # `made` holds the row, so its id is not used again
         if found is None:
             key = self.writer.key(row)
             event = _NO_EVENT if key is None else self.writer.event(row)
@@ -114,24 +119,25 @@ class RowEvents:
         return found[1], found[2]
 
     def entities(self, rows: Iterable[Row]) -> set[bytes]:
-        """The entities that rows belong to."""
+        """The keys of the states of the rows' entities."""
         return {key for row in rows if (key := self(row)[0]) is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The rows of a push as events of each view's entities: nothing is written yet."""
+    """The rows of a push as events of each view's entities. Nothing is written yet."""
 
     events: list[tuple[View, dict[bytes, list[Event]]]]
     done: Pushed
     rows: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = field(default_factory=list)
     """For views whose source has an `event_id`: the rows of each id (T7)."""
     made: list[RowEvents] = field(default_factory=list)
-    """Of each of `rows`, the events that were made of them."""
+    """For each entry of `rows`, the events that its rows have become."""
 
 
 def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
-    """The events that `rows` (a source's columns, `__ts`, `__created`) are to each of `views`."""
+    """The events of `rows` for each of `views`. A row has a source's columns, and `__ts` and
+    `__created` in microseconds UTC."""
     null_keys = erring = entities = 0
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []

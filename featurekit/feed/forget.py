@@ -1,8 +1,9 @@
 """Removes one entity's events and states everywhere, and keeps them from coming back.
 
-First a tombstone is recorded, from which on nothing reads the events that arrived until then. Then
-the states go, those of other views over the same events are made anew, the log of pushes is
-rewritten, and the source's files where that is asked for. A run that dies half way is run again.
+First a tombstone is recorded: from then on nothing reads the events that arrived before it. Then
+the entity's states are removed, states of other views over the same events are computed again, the
+log of pushes is rewritten, and the source's files too where that is asked for. A run that dies half
+way is run again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _STEP = 1000
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """A file that held rows of the entity, and whether they are gone from it."""
+    """A file that held rows of the entity, and whether they were removed from it."""
 
     path: str
     rows: int
@@ -66,11 +67,14 @@ class FileRows:
 
 @dataclass(frozen=True, slots=True)
 class Forgot:
-    """What `forget` did. `until`: events that arrived until then are gone. `states`: removed, by
-    "view:fingerprint"; `repaired`: states of other views made anew without the events; `log_rows`:
-    removed from the log of pushes; `files`: source files that hold or held rows; `set_aside`: files
-    of quarantined rows that may hold some; `unknown`: versions with states whose keys nothing can
-    read, which `gc` removes."""
+    """What `forget` did.
+
+    Events that arrived up to `until` are gone. `states` counts the states that were removed, by
+    "view:fingerprint", and `repaired` the states of other views that were computed again without
+    the events. `log_rows` were removed from the log of pushes. `files` are source files that hold
+    or held rows, and `set_aside` files of quarantined rows that may hold some. `unknown` are
+    versions with states whose keys cannot be read; `gc` removes them.
+    """
 
     entity: str
     until: dt.datetime
@@ -90,7 +94,7 @@ def forget(
     rewrite_files: bool,
     progress: Progress | None = None,
 ) -> Forgot:
-    """See `FeatureStore.forget`."""
+    """Remove an entity's events and states, and record it; see `FeatureStore.forget`."""
     entity = _entity(project, name)
     types = dict(entity.join_keys)
     values = _checked(entity, keys)
@@ -109,7 +113,7 @@ def forget(
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
         tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
         number = project.registry.forget(tombstone)
-        # Also for one that has begun since: it may not have seen the record.
+        # Wait for pushes that have begun since, too: they may not have seen the record.
         _settle(online, project.name, sources, online.now_us())
         con = project.connect()
         stack.callback(con.close)
@@ -146,7 +150,7 @@ def _entity(project: Project, name: str) -> Entity:
 
 
 def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The key's values as their types hold them."""
+    """The values of the keys, converted to the types of the join keys."""
     if keys.keys() != entity.join_keys.keys():
         raise EntityFrameError(
             f"entity {entity.name!r} is named by {', '.join(entity.join_keys)}, found "
@@ -164,8 +168,8 @@ def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
 def _others(
     project: Project, sources: Sequence[EventSource], types: Mapping[str, Type]
 ) -> list[View]:
-    """The views that are fed with the sources' events, but keyed by something else, and those that
-    remember ids (T7), whose memories hold the rows of all."""
+    """The views that are fed with the sources' events and have another key, and the views that
+    remember ids (T7), since their memories hold the rows of all entities."""
     names = {source.name for source in sources}
     found = []
     for view in fed_views(project.online, project.name):
@@ -175,8 +179,8 @@ def _others(
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
                     f"source {view.source.name!r} as it was defined before, so its states cannot "
-                    "be made anew; let its successor come to be live (`featurekit materialize`), "
-                    "and if it is retained, let go of it (`featurekit gc --retained`)"
+                    "be computed again; make its successor live (`featurekit materialize`), and "
+                    "if it is retained, release it (`featurekit gc --retained`)"
                 )
             found.append(view)
     return found
@@ -191,7 +195,8 @@ def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
 
 
 def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], until: int) -> None:
-    """Wait for the pushes that were under way: what they stamped before `until` is to go too."""
+    """Wait for the pushes that are under way, since rows that they stamped before `until` must go
+    too."""
     pushes = {source.name: project_key(project, "pushes", source.name) for source in sources}
     wait_until(
         lambda: [name for name, key in pushes.items() if online.settled_until(key) < until],
@@ -200,14 +205,14 @@ def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], u
         every_s=_POLL_S,
         or_say=lambda under_way: OnlineError(
             f"a push to source {under_way[0]!r} does not end, and may hold events of the entity; "
-            "that it is forgotten is recorded, and holds for what is read: run this again for the "
-            "states, a dead push is given up after ten minutes"
+            "the entity is recorded as forgotten, and its events are not read any more; run this "
+            "again to remove the states (a dead push is given up after ten minutes)"
         ),
     )
 
 
 class _Rows:
-    """The rows of the entity that arrived until an instant, wherever they are asked for."""
+    """The rows of the entity that arrived up to an instant, in any relation or file."""
 
     def __init__(
         self, con: Any, types: Mapping[str, Type], values: Mapping[str, Any], until: int
@@ -216,7 +221,7 @@ class _Rows:
         temp_table(con, "__who", types, [[values[name] for name in types]])
 
     def sql(self, relation: str) -> str:
-        """Those of a relation with a source's columns and `__created`."""
+        """Those rows in a relation that has the source's columns and `__created`."""
         names = ", ".join(map(quote, self.types))
         return (
             f"(SELECT * FROM {relation} SEMI JOIN __who USING ({names}) "
@@ -224,8 +229,12 @@ class _Rows:
         )
 
     def strip_log(self, state_dir: Path, source: str) -> int:
-        """Rewrite the segments of a source's log that hold some; how many rows went. Segments that
-        were joined into others and wait for their removal are rewritten with them."""
+        """Rewrite the segments of a source's log that hold some of the rows; the number of rows
+        removed.
+
+        It also rewrites segments that were joined into others and wait for their removal; their
+        rows do not count.
+        """
         folder = log_folder(state_dir, source)
         if not folder.is_dir():
             return 0
@@ -233,7 +242,7 @@ class _Rows:
             found = sorted(path for path in folder.iterdir() if path.suffix in (".parquet", SUFFIX))
             for path in found:
                 if path.suffix == SUFFIX:
-                    journal.end(path)  # whoever appends to it goes on in another
+                    journal.end(path)  # a writer that appends to it goes on in another
             counted = segments(state_dir, source)
             gone = {path: self._strip(path) for path in found}
         return sum(gone.get(path, 0) for path in counted)
@@ -264,7 +273,7 @@ class _Rows:
 def _files(
     project: Project, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
 ) -> Iterator[FileRows]:
-    """The source's files that hold rows of the entity."""
+    """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
     for file in source_files(source, project.path):
         found = mine.sql(numbered_rows(con, source, file.path))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
@@ -277,7 +286,7 @@ def _files(
 def _set_aside(
     project: Project, source: EventSource, values: Mapping[str, Any]
 ) -> Iterator[FileRows]:
-    """The files of quarantined rows in which some have the texts of the entity's keys."""
+    """The files of quarantined rows where some row has the texts of the entity's keys."""
     import pyarrow.parquet as pq
 
     wanted = {name: str(value) for name, value in values.items()}
@@ -304,10 +313,11 @@ def _text(value: Any) -> str:
 
 
 def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> int:
-    """Make the states that the entity's events are in anew, without them; how many there are.
+    """Compute the states that hold the entity's events again, without them; the number of these
+    states.
 
-    Where ids are remembered all states are: without an event of the entity another one of its id
-    may count, for another entity (T7).
+    Where ids are remembered, this computes all states again: without one of the entity's events,
+    another event of the same id may count, for another entity (T7).
     """
     if view.dedupe_us is not None:
         events = project.events(con, view)
@@ -334,8 +344,11 @@ def _remove_states(
     until: int,
     progress: Progress,
 ) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Remove the entity's states of every version of every view; how many of which, and versions
-    that neither the registry nor the repo knows."""
+    """Remove the entity's states for every version of every view.
+
+    The result is the number removed for each version, and the versions that neither the registry
+    nor the repo knows.
+    """
     online = project.online
     known = {(v.name, v.fingerprint): v for v in _all_views(project)}
     fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
@@ -345,7 +358,7 @@ def _remove_states(
     unknown: dict[str, None] = {}
 
     def stored(kind: str) -> Iterator[list[tuple[bytes, View, bytes]]]:
-        """The keys of a kind, in batches, each with its view and what of it names the entity."""
+        """The keys of a kind in batches, each with its view and the part that names the entity."""
         for keys in online.scan(project_key(project.name, kind) + b":"):
             batch = []
             for key in keys:
@@ -372,14 +385,14 @@ def _remove_states(
         if is_mine(view, rest):
             _remove_left_block(online, view, key)
     for key, view, _ in chain.from_iterable(stored("ids")):
-        if (view.name, view.fingerprint) not in fed:  # what is fed was made anew
+        if (view.name, view.fingerprint) not in fed:  # fed ones were computed again
             _remove_memory(online, view, key, types, wanted)
     progress("states", total, total)
     return dict(removed), tuple(unknown)
 
 
 def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:
-    """Remove a block that no state has, as it is where a state's key alone was removed."""
+    """Remove a block that belongs to no state, as where only a state's own key was removed."""
     head = head_key(key)
     assert head is not None
     while True:
@@ -397,7 +410,8 @@ def _remove_memory(
     types: Mapping[str, Type],
     wanted: Mapping[str, bytes],
 ) -> None:
-    """Remove what a version that is fed no more remembers of an id, if a row is the entity's."""
+    """Remove what a version that is no longer fed remembers of an id, if one of the rows is the
+    entity's."""
     (blob,) = online.read([key])
     for row in Ids(view).decode(blob):
         values = {name: row.get(name) for name in types}
@@ -419,15 +433,15 @@ def _all_views(project: Project) -> Iterator[View]:
 
 
 def _is_of(project: Project, view: View, name: str, types: Mapping[str, Type]) -> bool:
-    """Whether a version of a view is keyed by the entity; of two entities with one key, by the one
-    that the repo's view of that name has."""
+    """Whether a version of a view is keyed by the entity. Where two entities have the same keys,
+    the repo's view of that name decides."""
     written = project.repo.views.get(view.name)
     named = written is None or any(e.name == name for e in written.entities)
     return _keyed_by(view, types) and named
 
 
 def _parts(view: View, rest: bytes, types: Mapping[str, Type]) -> dict[str, bytes]:
-    """The encoded values of the given keys in the end of a state's key, `{2:i1…}`."""
+    """The encoded values of the given keys, from the end of a state's key, `{2:i1…}`."""
     parts, at = {}, 1
     for param in view.join_keys:
         colon = rest.index(b":", at)
@@ -439,7 +453,7 @@ def _parts(view: View, rest: bytes, types: Mapping[str, Type]) -> dict[str, byte
 
 
 def _remove_state(online: OnlineStore, view: View, key: bytes, until: int, *, fed: bool) -> None:
-    """Remove a state, or, where events arrived since, what it knew of the time before."""
+    """Remove a state. Where it has later events, remove only what it knows of the time before."""
 
     def change(_: int, state: State) -> None:
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)

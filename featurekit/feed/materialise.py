@@ -1,8 +1,8 @@
 """Turns the events of sources into the online states of views: a backfill, whole or incremental.
 
-A run takes over an interval of arrivals, (after, until], and puts what the files and the log say of
-it in the place of what the states knew of it. So it may be repeated, or die half way and be run
-again, and pushes that arrive meanwhile are kept.
+A run covers an interval of arrivals, (after, until]. What the states knew of this interval is
+replaced by what the files and the log have of it. So a run may be repeated, or die half way and be
+run again, and it keeps the pushes that arrive meanwhile.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from featurekit.project.project import Project
 
 _CHUNK = 500
 _AHEAD = 2
-"""Groups that wait to be written."""
+"""The number of groups that may wait to be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """What a run did to one view: `events` read in the interval, `null_keys` of them without an
-    entity (S2), `erring` of them with an erring slot (R3), and states written."""
+    """What a run did to one view: the states it wrote, the `events` it read in the interval, how
+    many of these had no entity (`null_keys`, S2), and how many an erring slot (`erring`, R3)."""
 
     view: str
     entities: int
@@ -82,10 +82,11 @@ def materialize(
     entities: Sequence[Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> Materialization:
-    """Fill the states of every applied view, or of those named, with all that arrived up to `end`,
-    now by default; `incremental`, with what arrived since the last time. With `entities` the states
-    of these alone are filled, and no view counts as filled by it. Services whose views are all
-    filled go live.
+    """Fill the states of every applied view with all that arrived up to `end`, now by default.
+
+    `views` names the views to fill. With `incremental`, only what arrived since the last time is
+    read. With `entities`, only the states of these are filled, and no view counts as filled by it.
+    Services whose views are all filled go live.
 
     RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
     """
@@ -130,7 +131,7 @@ def materialize(
 
 
 def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
-    """The versions that are to be filled: all that are fed and can be, or those of the names."""
+    """The versions to fill: all that are fed and can be read, or those of the named views."""
     fed = project.fed()
     if not fed:
         raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
@@ -145,8 +146,10 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
 
 
 def _settled(project: Project, source: str, views: Sequence[View], *, waiting: bool) -> int:
-    """Up to which arrival no push to the source is under way. Where a view was never materialised,
-    one that was begun before is waited for, if there is to be `waiting`."""
+    """The arrival up to which no push to the source is under way.
+
+    With `waiting`, and where a view was never materialised, it waits for pushes that began before.
+    """
     online = project.online
     first = any(materialized_until(online, project.name, view) is None for view in views)
     if first and waiting:
@@ -167,10 +170,13 @@ def materialize_view(
     progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
-    their ids (T7); or the states of those entities of `only`, the values of the view's join keys,
-    alone."""
+    their ids (T7).
+
+    With `only`, which has the values of the view's join keys, it writes the states of these
+    entities alone, and no memories of ids.
+    """
     if view.dedupe_us is not None and after != NEVER:
-        # What arrives may end or replace what arrived so long before, and nothing older.
+        # A row may end or replace one that arrived up to dedupe_us before it, and none older.
         after = max(after - view.dedupe_us, NEVER + 1)
     arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
     since = f"__created > {after}" if after != NEVER else "TRUE"
@@ -184,7 +190,7 @@ def materialize_view(
         relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
     made = view_events(con, view, made_of)
     prefix = state_prefix(project, view)
-    # What comes to be there from now on is of pushes that arrive later, and no leftover.
+    # A state that appears from now on is from a later push, and no leftover.
     left: set[bytes] = set()
     if after == NEVER:
         left = set(store.keys(prefix) if only is None else _keys(view, prefix, only))
@@ -206,14 +212,14 @@ def materialize_view(
 
 
 def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
-    """The keys of entities' states."""
+    """The keys of the states of `entities`."""
     types = [p.type for p in view.join_keys]
     return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Where a run writes to, and the interval that it takes over."""
+    """Where a run writes, and the interval of arrivals that it covers."""
 
     store: OnlineStore
     view: View
@@ -223,11 +229,11 @@ class _Run:
 
 
 def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
-    """Write the groups, and give back each that is written; their keys are taken out of `left`,
-    those that are known to be there.
+    """Write the groups, and give back each one when it is written. Their keys are removed from
+    `left`, which has the keys that exist.
 
-    While groups are on their way the next one is made. Two are written at a time, so that the store
-    has work while the bytes of one are put together.
+    While groups are being written the next one is made. Two are written at a time, so that the
+    store is busy while the bytes of one are put together.
     """
     with ThreadPoolExecutor(2) as pool:
         under_way: deque[tuple[Group, Future[None]]] = deque()
@@ -235,7 +241,7 @@ def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[G
             keys = state_keys(run.prefix, group.keys)
             known = [i for i, key in enumerate(keys.to_pylist()) if key in left] if left else []
             left.difference_update(keys[i].as_py() for i in known)
-            # An incremental run finds most states there, and has to read them anyway.
+            # In an incremental run most states exist, and have to be read anyway.
             absent = group.plain & (run.after == NEVER)
             absent[known] = False
             made = group.states if group.plain.any() else None
@@ -252,8 +258,8 @@ def _waited(group: Group, written: Future[None]) -> Group:
 
 
 def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
-    """Create the states of entities that are `absent`, where no push was faster; read and write all
-    others in transactions."""
+    """Create the states of the entities that are `absent`, unless a push was faster. Read and write
+    all others in transactions."""
     others = np.flatnonzero(~absent)
     if absent.any():
         if others.size:
@@ -270,7 +276,8 @@ def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) 
     view, after, until = run.view, run.after, run.until
 
     def whole(i: int, blob: bytes | None) -> bytes | None:
-        """What the run says is all that is known of an entity without later arrivals."""
+        """The bytes from the run, for an entity of which nothing else is known and no later
+        arrival."""
         if not group.plain[numbers[i]]:
             return None
         known = blob is not None and (after != NEVER or is_head(blob))
@@ -288,19 +295,20 @@ def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) 
 
 
 def _check_memory(view: View, state: State, until: int) -> None:
-    """Refuse to bring rows that a state has already let go of others without knowing (T7)."""
+    """Refuse rows for a state that has already dropped others without knowing of these (T7)."""
     if view.dedupe_us is not None and state.newest_arrival - view.dedupe_us > until:
         newest = instant(state.newest_arrival).isoformat()
         raise OnlineError(
-            f"view {view.name!r}: rows that arrived up to {newest} were pushed, which is more than "
-            f"dedupe_within after {instant(until).isoformat()}, and ids that arrived before were "
-            "held against them; materialise up to a later instant (a push that died delays it by "
-            "ten minutes)"
+            f"view {view.name!r}: a state has pushed rows that arrived up to {newest}, more than "
+            f"dedupe_within after {instant(until).isoformat()}, and no longer remembers the ids "
+            "before them; materialise up to a later instant (a push that died delays it by ten "
+            "minutes)"
         )
 
 
 def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
-    """Let go of what the states of entities that left the files and the log knew of the past."""
+    """Drop what states know of the time up to `until`, for entities that have left the files and
+    the log."""
 
     def change(_: int, state: State) -> None:
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)

@@ -1,4 +1,4 @@
-"""Takes the rows of a push to both paths: announced, checked, kept in the log, then online."""
+"""Takes the rows of a push to both paths: it announces, checks, logs and writes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def take(project: Project, source: str, rows: Any) -> Pushed:
-    """See `FeatureStore.push`."""
+    """Take new events of `source`; see `FeatureStore.push`."""
     definition = project.source(source)
     taken = read_rows(definition, rows, state_dir=project.state_dir)
     online, work = project.online, _Push(project, definition, taken)
@@ -34,39 +34,41 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
         opening = online.open_push(pushes, asked)
         try:
             if definition.event_id is None and not own:
-                # Rows that arrive now are after every tombstone of before, and a forgetting waits
-                # for this push where its own is later. Others are held against what is there once
-                # the push is announced.
+                # These rows arrive now, so they are after every earlier tombstone, and a later
+                # forgetting waits for this push. Rows with other arrivals are compared with the
+                # tombstones that exist once the push is announced.
                 work.find_forgotten()
             token, now, values = opening.result()
-            # After the announcement: a version that is published later waits for this push.
+            # Read after the announcement: a version published later waits for this push.
             fed = project.feeding.views(asked, values)
             done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
         except BaseException:
-            with suppress(StoreUnavailable):  # what went wrong first is the one to tell
+            with suppress(StoreUnavailable):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
             raise
     if work.due:
-        # The push is done whether this is or not; a later one tries again, and who reads the log is
-        # told what is wrong with it.
+        # The push is done even if this fails: a later push tries again, and a reader of the log
+        # is told what is wrong with it.
         with suppress(Exception):
             compact(project.state_dir, source)
     return done
 
 
 class _Push:
-    """A push that is under way. `due` says afterwards whether the log's files are to be joined."""
+    """A push that is under way. `due` says afterwards whether the log's files should be joined."""
 
     def __init__(self, project: Project, definition: EventSource, taken: TakenRows) -> None:
         self.project, self.definition, self.taken = project, definition, taken
         self.forgotten: Forgotten | None = None
-        self.own = taken.own  # before the rows have their arrivals
+        self.own = taken.own  # read before the rows are given arrivals
         self.kept: Any = None
         self.logged = self.due = False
 
     def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
-        """Take the rows, announced at `now` as `opened`, to the log and to those of the source's
-        views that can be fed."""
+        """Take the rows to the log and to those of the source's views that can be fed.
+
+        The push was announced at `now`; `opened` is its key and token.
+        """
         project, definition, taken = self.project, self.definition, self.taken
         views = [v for v in of_source if project.readable(v)]
         if not views:
@@ -109,6 +111,6 @@ class _Push:
         return replace(done, quarantined=taken.quarantined, forgotten=left_out)
 
     def find_forgotten(self) -> Forgotten:
-        """Who was forgotten of the source's entities, as it is known now."""
+        """The source's entities that are forgotten, as far as it is known now."""
         self.forgotten = self.project.forgotten(self.definition)
         return self.forgotten

@@ -1,7 +1,7 @@
 """Turns the rows of a source with an `event_id` into what a view's version remembers of ids (T7).
 
-It is the second half of materialising such a view: the states are written first, and the memories
-after them, which then put right whatever rows that were pushed meanwhile are held against.
+It is the second half of materialising such a view. The states are written first. The memories
+follow, and correct the states where rows were pushed meanwhile.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def remember(
     after: int,
     until: int,
 ) -> None:
-    """Put the rows of `arrived` with an arrival in (after, until] in the place of those remembered.
+    """Replace the remembered rows that arrived in (after, until] by those of `arrived`.
 
-    `counting` are those of `arrived` that count. Where much time has passed, ids that no row can be
-    held against any more are let go, and the floor is moved.
+    `counting` has the rows of `arrived` that count. After enough time has passed, ids that no new
+    row can be compared with are dropped, and the floor is moved.
     """
     writer = ViewWriter(project, view)
     assert writer.ids is not None
@@ -51,7 +51,7 @@ def remember(
         floor = max(floor, wanted)
     relation = f"(SELECT * FROM {arrived} WHERE __created > {after})"
     if whole:
-        # Of what arrived before the floor, what rows after it are held against.
+        # From before the floor, only the rows that later rows are compared with.
         near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
         columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
         of = arrived if view.source.op is not None else counting
@@ -66,7 +66,7 @@ def remember(
     if sweep:
         others = [key for key in store.keys(writer.ids_prefix) if key not in written]
         for first in range(0, len(others), _CHUNK):
-            # In an incremental run rows that it did not find again stay as they are.
+            # An incremental run leaves rows that it did not find again as they are.
             span = (after, until) if whole else (until, until)
             names: dict[bytes, list[Row]] = {key: [] for key in others[first : first + _CHUNK]}
             _replace(store, writer, names, *span, floor)
@@ -107,8 +107,8 @@ def _replace(
     until: int,
     floor: int,
 ) -> None:
-    """Put the rows of `chunk` in the place of those of their ids that arrived in (after, until],
-    and let go of what arrived before `floor`."""
+    """Replace the rows of the ids in `chunk` that arrived in (after, until], and drop what arrived
+    before `floor`."""
     ids = writer.ids
     assert ids is not None
     pushed: set[bytes] = set()
@@ -124,5 +124,5 @@ def _replace(
 
     store.update(list(chunk), change)
     if pushed:
-        # What was pushed since was held against less, or against more, than is known now.
+        # Rows pushed since then were compared with fewer or more rows than are known now.
         settle_ids(store, writer, {key: [] for key in sorted(pushed)})

@@ -1,4 +1,4 @@
-"""Turns the names of views and the keys of entities into what a materialisation is to fill."""
+"""Turns names of views and keys of entities into the views and entities to materialise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from featurekit.errors import EntityFrameError, RegistryError
 
 
 def of_names(views: Sequence[View], names: Sequence[str] | None) -> list[View]:
-    """The versions of the named views, all without names. RegistryError for an unknown name."""
+    """The versions of the named views; all of them without names. RegistryError for an unknown
+    name."""
     if names is None:
         return list(views)
     known = dict.fromkeys(view.name for view in views)
@@ -24,8 +25,11 @@ def of_names(views: Sequence[View], names: Sequence[str] | None) -> list[View]:
 def of_entities(
     views: Sequence[View], entities: Sequence[Mapping[str, Any]]
 ) -> list[list[tuple[Any, ...]]]:
-    """For each view, the entities that are named by its join keys: their values, in the order of
-    the keys. EntityFrameError for one that no view has, or a value of another type."""
+    """For each view, the entities that are given by its join keys, as their values in the order of
+    the keys.
+
+    EntityFrameError for an entity whose keys no view has, or for a value of another type.
+    """
     found: list[dict[tuple[Any, ...], None]] = [{} for _ in views]
     for number, entity in enumerate(entities):
         where = f"entity {number} (the first is 0)"

@@ -16,19 +16,22 @@ from featurekit.online.state.update import adding_events
 from featurekit.online.store.protocol import OnlineStore, Pending, PendingSteps, finish
 
 _CHUNK = 500
-"""Keys that are changed at once."""
+"""The number of keys that are changed at once."""
 
 
 def write(store: OnlineStore, prepared: Prepared) -> Pushed:
-    """Add the events to the states, each entity's at once and a small push's all at once (A2)."""
+    """Add the events to the states: each entity's at once, and a small push's all at once (A2)."""
     return finish(_writing(store, prepared, None))
 
 
 def open_write(
     store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes]
 ) -> Pending[Pushed]:
-    """`write` in two halves, and with its end the announced push `closing`, its key and token, is
-    over. Nothing is written where the result is not asked for."""
+    """`write` in two halves; its end also ends the announced push `closing`, given as its key and
+    token.
+
+    Nothing is written where the result is not asked for.
+    """
     return Pending(_writing(store, prepared, closing))
 
 
@@ -56,7 +59,7 @@ def _writing(
 
 
 def _parts(of_ids: Mapping[bytes, list[Row]]) -> Iterator[dict[bytes, list[Row]]]:
-    """The rows of ids, those of so many ids at a time."""
+    """The rows by id, for `_CHUNK` ids at a time."""
     named = list(of_ids.items())
     for first in range(0, len(named), _CHUNK):
         yield dict(named[first : first + _CHUNK])
@@ -72,13 +75,13 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
 def open_claim(
     store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
 ) -> Pending[tuple[list[int], list[Row]]]:
-    """The arrivals of rows that are pushed at `now` by the store's clock, and the rows with them;
-    they are noted, before anything else is written, in what the first of `views` remembers (T3,
-    T7). `rows` have `now` as their arrival.
+    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals.
 
-    An arrival is `now`, but for rows that repeat what is in force, value for value: they keep the
-    arrival that they had. So rows that are pushed again, after a crash too or by two at once, are
-    the same rows, and leave no trace. Nothing is noted where the result is not asked for.
+    `now` is the store's clock, and the arrival that `rows` have. The rows are noted in the memory
+    of the first of `views`, before anything else is written (T3, T7). A row that repeats one in
+    force, value for value, keeps the arrival that it had; every other row arrives `now`. So rows
+    that are pushed again, after a crash or by two at once, are the same rows and leave no trace.
+    Nothing is noted where the result is not asked for.
     """
     return Pending(_claiming(store, project, views, rows, now))
 
@@ -97,7 +100,7 @@ def _claiming(
     def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
         out: list[bytes | None] = []
         for numbers, blob in zip(chunk, blobs, strict=True):
-            if blob is None and len(numbers) == 1:  # nearly all are new
+            if blob is None and len(numbers) == 1:  # nearly all ids are new
                 (i,) = numbers
                 stamps[i], held[i] = now, rows[i]
                 out.append(ids.encode([rows[i]]))
@@ -123,7 +126,8 @@ def _claiming(
 
 
 class _OtherEntities(Exception):
-    """A memory has come to hold rows of entities whose states were not read: of all these."""
+    """A memory now has rows of entities whose states were not read; `entities` are all that are
+    needed."""
 
     def __init__(self, entities: set[bytes]) -> None:
         super().__init__()
@@ -131,12 +135,12 @@ class _OtherEntities(Exception):
 
 
 def settle_ids(store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list[Row]]) -> None:
-    """Add rows to what is remembered of their ids, and bring the states of every entity that those
-    ids have rows of to what then counts, all at once (T7).
+    """Add rows to the memories of their ids, and update the states of every entity that has rows of
+    these ids, all at once (T7).
 
-    `rows` has the rows by the keys of their ids' memories; an id without new rows is only brought
-    to its states. OnlineError where a row arrived so long before others that its id's memory, or
-    what it was held against, has been let go.
+    `rows` has the new rows by the keys of the memories. For an id without new rows only the states
+    are updated. OnlineError where a row arrived so long before others that its id's memory, or what
+    the row would be compared with, has been dropped.
     """
     finish(_settling(store, writer, rows, RowEvents(writer)))
 
@@ -174,7 +178,7 @@ def _settled(
     events: RowEvents,
     blobs: Sequence[bytes | None],
 ) -> list[bytes | None]:
-    """The new values of the floor (None), the memories and the states."""
+    """The new values of the floor (None: unchanged), the memories and the states."""
     ids, view = writer.ids, writer.view
     assert ids is not None
     floor = None if blobs[0] is None else int(blobs[0])
@@ -185,7 +189,7 @@ def _settled(
     for new, blob in zip(rows.values(), memories, strict=True):
         made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
         if made is not None and (blob is None or blob == made):
-            # Nearly all are: an id that is new, or that the push itself has noted.
+            # Nearly all ids are new, or were noted by this push.
             out.append(made if blob is None else None)
             after = new
         else:
@@ -227,18 +231,18 @@ def _states(
     changed: Mapping[bytes, tuple[list[Event], list[Event]]],
     opened: Callable[[bytes], State],
 ) -> list[bytes | None]:
-    """The new values of the states: `changed` has an entity's events of the ids, all of them and
+    """The new values of the states. `changed` has, for each entity, all events of the ids, and
     those that count."""
     out: list[bytes | None] = []
     splice = splice_of(view)
     for key, blob in blob_of.items():
         found = changed.get(key)
         if found is None:
-            out.append(None)  # what was read is of nobody any more
+            out.append(None)  # no row of the ids belongs to this entity any more
             continue
         every, counting = found
         if splice is not None and every == counting:
-            # All count, and where none stands at another's instant none is in another's place.
+            # All events count, and `added` gives None where an instant is taken already.
             spliced = splice.added(blob, counting)
             if spliced is not None:
                 out.append(spliced)
@@ -250,7 +254,7 @@ def _states(
 
 
 def _since(floor: int | None, row: Row) -> bool:
-    """Whether a row arrived when ids are still remembered."""
+    """Whether a row arrived late enough for its id to be remembered."""
     return floor is None or bool(row["__created"] >= floor)
 
 
@@ -271,7 +275,7 @@ def _check_order(
     known: list[Row],
     merged: list[Row],
 ) -> None:
-    """Refuse rows that end or take away an event that its state took to be settled."""
+    """Refuse rows that end or remove an event that its state holds for settled."""
     assert writer.ids is not None
     if not known:
         return
@@ -289,7 +293,7 @@ def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:
     assert name is not None
     return OnlineError(
         f"push to {view.source.name!r}: a row of {name} {row[name]!r} arrived too long before "
-        f"others that are known, and view {view.name!r} remembers no longer {what}; push rows in "
+        f"others that are known, and view {view.name!r} no longer remembers {what}; push rows in "
         "the order of their arrival, or put them into the source's files and run `featurekit "
         "materialize`; a longer dedupe_within remembers longer"
     )

@@ -1,1 +1,1 @@
-"""A function's text becomes a typed IR, and that becomes SQL and Python."""
+"""Turns a function's text into typed IR, and that into SQL and Python."""

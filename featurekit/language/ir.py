@@ -3,11 +3,11 @@
 Every expression knows its type. Statements keep the structure of the Python that was written, so
 that `to_python` can print it again and `to_duckdb` can turn it into columns.
 
-A new node is a class here, a handler in `parse`, a case in `to_python`, one in
-`to_duckdb.function` and, for an expression, its text in `trace`: mypy names each that is missing.
-The fields of the class tell the rest: `wire` writes any dataclass of this module, `walk` looks into
-every field but those marked as `DATA`, and takes one marked by `names` for what the node binds, and
-`trace` shows the steps of the code that `to_python` prints.
+A new node is a class here, a handler in `parse`, a case in `to_python`, a case in
+`to_duckdb.function` and, for an expression, its text in `trace`; mypy finds a missing case.
+Everything else follows from the fields of the class. `wire` writes any dataclass of this module.
+`walk` looks into every field that is not marked by `DATA`, and a field marked by `names` has the
+names that the node binds. `trace` shows the steps of the code that `to_python` prints.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DATA = {"data": True}
 
 def names(*within: str) -> dict[str, Any]:
     """Marks a field that holds a name, or several, which the node binds after its other fields were
-    evaluated; they hold in the fields `within` it, and, where there are none, from here on."""
+    evaluated. The names are valid in the fields `within`; without any, from here on."""
     return {"within": within}
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A literal; `value` is of `type`, None included."""
+    """A literal; `value` is of `type`, and may be None."""
 
     value: Any = field(metadata=DATA)
     type: Type
@@ -37,7 +37,7 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A parameter or a local; `type` is what narrowing knows of it here (R2)."""
+    """A parameter or a local; `type` is its type as narrowing knows it here (R2)."""
 
     name: str
     type: Type
@@ -45,7 +45,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A row of the operator table, by its key, over arguments that are never None."""
+    """An operator, by the key of its row in the table, over arguments that are never None."""
 
     op: str
     args: tuple[Expr, ...]
@@ -90,7 +90,7 @@ class IsNone:
 
 @dataclass(frozen=True, slots=True)
 class Let:
-    """`value`, evaluated once under a name of its own, in `body`."""
+    """`body`, in which `name` is `value`, evaluated once."""
 
     name: str = field(metadata=names("body"))
     value: Expr
@@ -100,7 +100,7 @@ class Let:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """`(name := value)`: a local that holds from here on, where this is evaluated."""
+    """`(name := value)`: a local that is bound from here on, if this is evaluated."""
 
     name: str = field(metadata=names())
     value: Expr
@@ -109,7 +109,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """`table[key]` of a constant dict, an error where the key is absent; with `default`, a Const or
+    """`table[key]` of a constant dict, an error where the key is absent. With `default`, a Const or
     Name, `table.get(key, default)`."""
 
     key: Expr
@@ -120,7 +120,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """A call of another function, inlined: each argument is evaluated once."""
+    """A call of another function, inlined; each argument is evaluated once."""
 
     function: Function
     args: tuple[Expr, ...]
@@ -137,7 +137,8 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class Zip:
-    """What a loop runs over: lists in step; `start` numbers them first, as enumerate does."""
+    """What a loop runs over: lists in step. With `start`, the steps are numbered first, as by
+    enumerate."""
 
     sources: tuple[Expr, ...]
     start: int | None = None
@@ -145,15 +146,18 @@ class Zip:
 
 @dataclass(frozen=True, slots=True)
 class Unrolled:
-    """What a loop runs over: so many rows of values, known when it was compiled."""
+    """What a loop runs over: a fixed number of rows of values, known at compile time."""
 
     rows: tuple[tuple[Expr, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """`[element for names in over if test]`; `kind` is "list", or "any" or "all" of the elements,
-    which stop at the one that decides, or "flat", which joins elements that are lists."""
+    """`[element for names in over if test]`.
+
+    `kind` is "list"; or "any" or "all" of the elements, which stop at the one that decides; or
+    "flat", which joins elements that are lists.
+    """
 
     kind: str
     names: tuple[str, ...] = field(metadata=names("test", "element"))
@@ -206,7 +210,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """An expression whose value is not used; its error is (R3)."""
+    """An expression whose value is not used, but whose error is (R3)."""
 
     value: Expr
 
@@ -232,14 +236,16 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """`raise …`, and an assert that does not hold: the call errs (R3)."""
+    """`raise …`, or an assert that does not hold: the call errs (R3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """The whole function as its author's Python, for `on_unsupported="python"`: its source, and
-    what it takes from its module: names of imports, constants, and the sources of its helpers.
-    `field` is the one that is wanted of a result of several."""
+    """The whole function as its author's Python, for `on_unsupported="python"`.
+
+    It has the source, and what the source takes from its module: names of imports, constants, and
+    the sources of its helpers. `field` is the field wanted, where the function returns several.
+    """
 
     entry: str
     field: str
@@ -253,7 +259,8 @@ Statement = Assign | If | Return | Evaluate | For | Break | Continue | Fail | Ve
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter: the column, feature or request field of that name, and its type."""
+    """A parameter: its type, and its name, which is that of a column, a feature or a request
+    field."""
 
     name: str
     type: Type
@@ -261,7 +268,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A whole transform. `name` is for messages and no part of the canonical form."""
+    """A whole transform. `name` is for messages, and is not part of the canonical form."""
 
     name: str
     params: tuple[Param, ...]

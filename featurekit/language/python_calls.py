@@ -1,6 +1,6 @@
 """Turns Python functions of values into DuckDB functions of columns, over distinct inputs (R5).
 
-This is where no SQL is proven identical: slower, never different.
+It is used where no SQL is proven identical: slower, never different.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from featurekit.language.to_python import to_python
 
 @dataclass(frozen=True, slots=True)
 class PythonCall:
-    """A Python function that a query calls: `evaluate` takes a row's values, never None where its
-    parameter is not optional, and gives a value or ERROR.
+    """A Python function that a query calls.
 
-    In SQL it is NULL where it errs; one whose result may be None gives a struct of `v`, the value,
-    and `e`, whether it errs. `what` says to people what runs in Python.
+    `evaluate` takes the values of a row and gives a value or ERROR. A value is None only where its
+    parameter is optional. In SQL, the call is NULL where it errs. If its result may be None, it is
+    a struct of `v`, the value, and `e`, whether it errs. `what` tells people what runs in Python.
     """
 
     name: str
@@ -33,7 +33,7 @@ class PythonCall:
 
 
 def call_of_op(op: ops.Op) -> PythonCall:
-    """The operator's Python meaning."""
+    """The call of an operator's Python meaning."""
     body = op.body()
 
     def evaluate(*args: Any) -> Any:
@@ -46,7 +46,7 @@ def call_of_op(op: ops.Op) -> PythonCall:
 
 
 def call_of_function(function: ir.Function) -> PythonCall:
-    """A whole function, run as it runs online."""
+    """The call of a whole function, run as it runs online."""
     name = f"fk_fn_{wire.fingerprint(walk.rename(function))}"
     params = tuple(p.type for p in function.params)
     what = f"the whole of {function.name}" if function.name else "a comprehension"
@@ -54,14 +54,17 @@ def call_of_function(function: ir.Function) -> PythonCall:
 
 
 def register_python_ops(con: Any, calls: Mapping[str, PythonCall]) -> None:
-    """Make these callable in DuckDB by their names."""
+    """Make these calls available in DuckDB, by their names."""
     for name, call in sorted(calls.items()):
         register_python_op(con, name, call)
 
 
 def create_function(con: Any, name: str, *about: Any, **options: Any) -> None:
-    """Make a Python function callable in DuckDB, unless one of its name is. (To ask which there are
-    takes DuckDB longer than the rest of a session's beginning.)"""
+    """Make a Python function callable in DuckDB, unless one of this name exists.
+
+    It does not ask first which functions exist: that takes DuckDB longer than the rest of a
+    session's start.
+    """
     import duckdb
 
     try:
@@ -72,7 +75,7 @@ def create_function(con: Any, name: str, *about: Any, **options: Any) -> None:
 
 
 def register_python_op(con: Any, name: str, call: PythonCall) -> None:
-    """Make one callable, unless it is."""
+    """Make one call available in DuckDB, unless it is."""
     import duckdb
 
     result = call.result.duckdb
@@ -91,7 +94,8 @@ def register_python_op(con: Any, name: str, call: PythonCall) -> None:
 
 
 def _vectorised(call: PythonCall) -> Callable[..., Any]:
-    """The call from Arrow columns to an Arrow column, each distinct input once."""
+    """The call as a function from Arrow columns to an Arrow column; each distinct input runs
+    once."""
     import pyarrow as pa
 
     required = [i for i, p in enumerate(call.params) if not p.optional]
@@ -132,7 +136,7 @@ def _vectorised(call: PythonCall) -> Callable[..., Any]:
             out.append(seen[distinct])
         return pa.array(out, type=type_)
 
-    # DuckDB counts a function's parameters and takes no *args.
+    # DuckDB counts a function's parameters, and does not accept *args.
     names = ", ".join(f"a{i}" for i in range(len(call.params)))
     counted: Callable[..., Any] = eval(
         f"lambda {names}: evaluate({names})", {"evaluate": evaluate_columns}
@@ -141,8 +145,8 @@ def _vectorised(call: PythonCall) -> Callable[..., Any]:
 
 
 def _distinct(value: Any) -> Any:
-    """What stands for a value among inputs: -0.0 equals 0.0, and a NaN equals nothing, and neither
-    may stand for another's result."""
+    """A key for an input value; inputs with equal keys share a result. Equality of the values would
+    not do: -0.0 equals 0.0, and a NaN equals nothing."""
     if isinstance(value, float):
         return value.hex()
     if isinstance(value, (list, tuple)):
@@ -151,7 +155,7 @@ def _distinct(value: Any) -> Any:
 
 
 def _arrow(type_: Type) -> Any:
-    """The Arrow type in which DuckDB hands the type's columns over."""
+    """The Arrow type in which DuckDB hands over columns of the type."""
     import pyarrow as pa
 
     if type_.item is not None:
@@ -163,10 +167,10 @@ def _arrow(type_: Type) -> Any:
 
 
 def _reader(type_: Type) -> Callable[[Any], Any] | None:
-    """From DuckDB's value to Python's, where they differ: instants and timedeltas."""
+    """A function from DuckDB's value to Python's; None where they are the same."""
     if type_.item is not None:
         inner = _reader(type_.item)
-        if type_.name == "dict":  # Arrow gives its pairs
+        if type_.name == "dict":  # Arrow gives a dict as its pairs
             return lambda pairs: {inner(k) if inner else k: n for k, n in pairs}
         if inner is None:
             return None
@@ -177,7 +181,7 @@ def _reader(type_: Type) -> Callable[[Any], Any] | None:
 
 
 def _writer(type_: Type) -> Callable[[Any], Any] | None:
-    """From Python's value to DuckDB's."""
+    """A function from Python's value to DuckDB's; None where they are the same."""
     if type_.item is not None:
         inner = _writer(type_.item)
         if type_.name == "dict":

@@ -8,9 +8,9 @@ from typing import Any
 
 
 def result_fields(hint: Any) -> dict[str, Any] | None:
-    """Each field's name and type, None for a result of one value.
+    """The name and type of each field; None for a result of one value.
 
-    Of an optional result every field is optional; the parts of a plain tuple are "0", "1" ….
+    Every field of an optional result is optional. The parts of a plain tuple are named "0", "1" ….
     """
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, pytypes.UnionType):
@@ -29,7 +29,7 @@ def result_fields(hint: Any) -> dict[str, Any] | None:
 
 
 def field_of(result: Any, field: str) -> Any:
-    """One field of a function's result; None of a None."""
+    """One field of a function's result; None where the result is None."""
     if result is None:
         return None
     if isinstance(result, dict):

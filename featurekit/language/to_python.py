@@ -1,8 +1,8 @@
-"""Lowers a transform's IR to Python source that the online path runs.
+"""Turns a transform's IR into Python source that the online path runs.
 
-The source is the function that was written, with its ints held to int64: each operator is its
+The source is the function that was written, with its ints kept within int64. Each operator is its
 row's Python meaning, inlined, so that a call costs little more than the plain function. With a
-probe, the same source also tells what each node was given and gave.
+probe, the same source also reports what each node was given and gave.
 """
 
 from __future__ import annotations
@@ -52,29 +52,35 @@ if TYPE_CHECKING:
 
 
 class Probe(Protocol):
-    """Is told of the nodes of a call in the order of their evaluation, with the values of their
-    `inputs` but those that are constants, and of the locals that they read and do not bind."""
+    """Receives the nodes of a call in the order of their evaluation.
+
+    `given` has the values of a node's `inputs` that are not constants. `names` has the locals that
+    the node reads and does not bind.
+    """
 
     def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
         """A node that may err is evaluated now: an operator or a look-up."""
 
     def ended(self, value: Any) -> Any:
-        """The node that began last gave this value, which is given back."""
+        """The node that began last gave `value`; returns it."""
 
     def gave(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any], value: Any) -> Any:
-        """A node that cannot err itself gave this value, which is given back."""
+        """A node that cannot err itself gave `value`; returns it."""
 
 
 def to_python(function: Function, probe: Probe | None = None) -> Callable[..., Any]:
-    """A callable of the parameters in their order; its value, or `ERROR` where it errs (R3). A
-    `probe` is told of every node; it makes the call slower and changes nothing else."""
+    """A callable of the parameters in their order. It gives the function's value, or `ERROR` where
+    it errs (R3).
+
+    A `probe` receives every step. It makes the call slower and changes nothing else.
+    """
     match function.body:
         case (Verbatim() as body,):
             from featurekit.language.verbatim import run_verbatim
 
             return run_verbatim(body, function, ERROR)
     from featurekit.language import (
-        ops,  # where nothing is computed, the table of operators is not loaded
+        ops,  # loaded late: a service without transforms needs no table of operators
     )
 
     source, constants = python_source(function, probed=probe is not None)
@@ -101,12 +107,12 @@ _HELPERS: dict[str, Any] = {
 
 
 def python_source(function: Function, *, probed: bool = False) -> tuple[str, dict[str, Any]]:
-    """The source of `def _feature(…)`, and the constants it names."""
+    """The source of `def _feature(…)`, and the constants that it names."""
     printer = _Printer(probed=probed)
     head, *body = printer.function("_feature", function)
     helpers = [line for lines in printer.helpers.values() for line in lines]
     if printer.raises:
-        # In here rather than around the call: a try costs nothing, a call does.
+        # The try is inside the function: it costs nothing here, while one more call would.
         body = [
             "    try:",
             *(f"    {b}" for b in body),
@@ -117,8 +123,8 @@ def python_source(function: Function, *, probed: bool = False) -> tuple[str, dic
 
 
 def identifier(name: str) -> str:
-    """A Python name for one of the IR: none meets a builtin or a helper, and the compiler's own,
-    which begin with a dot, meet no user's."""
+    """The Python name for a name of the IR. It never equals a builtin or a helper. The compiler's
+    own names, which begin with a dot, never equal a user's."""
     return f"t_{name[1:]}" if name.startswith(".") else f"v_{name}"
 
 
@@ -138,11 +144,11 @@ def inputs(node: Expr) -> tuple[Expr, ...]:
 
 
 _STEPS = (Call, Choose, Lookup, Apply, Each)
-"""The nodes of which a probe is told: others only put values together or name them."""
+"""The nodes that a probe is told of. Other nodes only combine values or name them."""
 
 
 class _Printer:
-    """Prints nodes; `probed`, with calls of the probe at each step."""
+    """Prints nodes as Python; `probed` adds calls of the probe at each step."""
 
     def __init__(self, *, probed: bool = False) -> None:
         from featurekit.language import ops
@@ -150,11 +156,11 @@ class _Printer:
         self.table = ops.TABLE
         self.probed = probed
         self.constants: dict[str, Any] = {}
-        # By identity: equality would take -0.0 for 0.0.
+        # By identity, since -0.0 equals 0.0.
         self.helpers: dict[int, list[str]] = {}
         self.names: dict[int, str] = {}
         self.heights: dict[int, int] = {}
-        # With the node, so that no other takes its id over.
+        # The node is kept with it, so that its id is not used again.
         self.calls: dict[int, tuple[Expr, Apply | None]] = {}
         self.bare: dict[int, Expr] = {}
         self.temporaries = 0
@@ -179,7 +185,7 @@ class _Printer:
                 case If(test, then, orelse):
                     lines.append(f"{indent}if {self.expr(test)}:")
                     lines += self.block(then, deeper)
-                    # Python's own text nests no deeper than 100; a chain of elif may be longer.
+                    # Python nests blocks no deeper than 100; a chain of elif may be longer.
                     while len(orelse) == 1 and isinstance(orelse[0], If):
                         test, then, orelse = orelse[0].test, orelse[0].then, orelse[0].orelse
                         lines.append(f"{indent}elif {self.expr(test)}:")
@@ -235,9 +241,11 @@ class _Printer:
         return self.text(node, given)
 
     def step(self, node: Expr, given: list[str]) -> str:
-        """The node over names of its inputs, which were evaluated before it, told to the probe.
+        """The node over names of its inputs, which are evaluated before it, with a call of the
+        probe.
 
-        A tuple evaluates its elements in their order, and its last one is the node's value.
+        The text is a tuple: Python evaluates its elements in order, and the last one is the node's
+        value.
         """
         first: list[str] = []
         named: list[str] = []
@@ -258,7 +266,7 @@ class _Printer:
         return f"({', '.join(parts)},)[-1]"
 
     def text(self, node: Expr, given: Sequence[str]) -> str:
-        """The node, `given` the texts of its inputs."""
+        """The node as Python; `given` has the texts of its inputs."""
         match node:
             case Const(value, _):
                 return self.constant(value)
@@ -280,7 +288,7 @@ class _Printer:
             case IsNone(value, _):
                 return f"({self.expr(value)} is None)"
             case Let(name, value, body, _):
-                # A tuple evaluates the binding first, whatever the body's own order.
+                # In a tuple the binding is evaluated first, in whatever order the body evaluates.
                 return f"(({identifier(name)} := {self.expr(value)}), {self.expr(body)})[1]"
             case Bind(name, value, _):
                 return f"({identifier(name)} := {self.expr(value)})"
@@ -300,7 +308,8 @@ class _Printer:
                 assert_never(node)
 
     def each(self, node: Each) -> str:
-        """A comprehension; no walrus may stand in what it runs over, so that is an argument."""
+        """A comprehension. What it runs over may not have a walrus in it, so that becomes an
+        argument of a function."""
         target = ", ".join(identifier(n) for n in node.names)
         test = "" if node.test is None else f" if {self.expr(node.test)}"
         made = f"{self.expr(node.element)} for {target} in _s{test}"
@@ -308,8 +317,8 @@ class _Printer:
         return f"(lambda _s: {made})({self.over(node.over)})"
 
     def apart(self, node: Expr) -> Apply | None:
-        """A call of a function of its own for `node`: Python's text nests no more than 200
-        brackets. None of what binds a local, which stays where it is."""
+        """A call of a separate function for `node`, since Python's text may nest no more than 200
+        brackets; None for a node that binds a local, which has to stay in place."""
         if id(node) not in self.calls:
             made = None
             if not _bound(node):
@@ -332,7 +341,7 @@ class _Printer:
     def constant(self, value: Any) -> str:
         plain = type(value) in (bool, int, str, bytes, type(None))
         if plain or (type(value) is float and math.isfinite(value)):
-            return f"({value!r})"  # a name costs a look-up
+            return f"({value!r})"  # a name would cost a look-up
         name = f"_c{len(self.constants)}"
         self.constants[name] = value
         return name
@@ -354,7 +363,7 @@ _DEEP = 30
 
 
 def height(node: Any, known: dict[int, int]) -> int:
-    """How deep expressions nest in `node`; a function that is called counts for nothing."""
+    """How deep the expressions in `node` nest; the functions that it calls do not count."""
     if id(node) not in known:
         below = [
             height(c, known) for c in (node.args if isinstance(node, Apply) else children(node))
@@ -372,7 +381,7 @@ def _bound(node: Any) -> set[str]:
 
 
 def _may_grow(node: Call) -> bool:
-    """Whether an int may come out of int64 though its arguments lie within."""
+    """Whether an int may leave int64 although the arguments lie within it."""
     match node:
         case Call("//(int,int)", (_, Const(divisor, _)), _):
             return not divisor > 0
@@ -384,7 +393,7 @@ _STAY_SMALL = ("%(int,int)", ">>(int,int)", "zoned.", "getitem(", "str.index(", 
 
 
 def _whole(exponent: Expr) -> bool:
-    """Whether a power is never complex: its exponent is a whole number."""
+    """Whether a power is never complex, because its exponent is a whole number."""
     match exponent:
         case Const(float(value), _):
             return value.is_integer()

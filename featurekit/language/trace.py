@@ -1,6 +1,6 @@
-"""Turns one call of a transform into its steps: what each node was given and gave, and its text.
+"""Turns one call of a transform into its steps: each node's text, inputs and value.
 
-The steps are told by the code that runs online: `to_python` prints it with a probe at every node.
+The steps come from the code that runs online: `to_python` prints it with a probe at every node.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MOST_STEPS = 400
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node that was evaluated: its text, the values it was given by their text, and its own,
-    `ERROR` where it erred. `names` are the locals and parameters as they were."""
+    """A node that was evaluated: its text, its inputs as pairs of text and value, and its value,
+    which is `ERROR` where it erred. `names` has the locals and parameters at that moment."""
 
     text: str
     inputs: tuple[tuple[str, Any], ...]
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The steps of one call, at most `MOST_STEPS`, and its value."""
+    """The steps of one call, at most `MOST_STEPS` of them, and its value."""
 
     function: Function
     steps: tuple[Step, ...]
@@ -58,7 +58,7 @@ class Trace:
 
 
 def trace(function: Function, arguments: Sequence[Any]) -> Trace:
-    """The call of `function`, node by node, as the online path evaluates it."""
+    """The steps of a call of `function`, node by node, as the online path evaluates it."""
     match function.body:
         case (Verbatim(),):
             return Trace(function, (), to_python(function)(*arguments))
@@ -69,7 +69,7 @@ def trace(function: Function, arguments: Sequence[Any]) -> Trace:
 
 
 class _Recorder:
-    """The probe that keeps steps."""
+    """A probe that keeps the steps."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -90,7 +90,7 @@ class _Recorder:
         return value
 
     def end(self) -> None:
-        """The call is over: a node that began and did not end has erred."""
+        """End the call: a node that began and did not end has erred."""
         if self.begun is not None:
             self.keep(*self.begun, ERROR)
 
@@ -107,7 +107,7 @@ class _Recorder:
 
 
 def text(node: Expr) -> str:
-    """A node as Python would write it, near enough for people."""
+    """A node as Python would write it, closely enough for people."""
     match node:
         case Const(value, _):
             return repr(list(value) if isinstance(value, tuple) else value)

@@ -1,4 +1,4 @@
-"""The decorator `@feature`, and what a decorated function knows of itself (R1)."""
+"""The decorator `@feature`, and the transform that it makes of a function (R1)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def check_name(name: Any, *, what: str) -> None:
 class Transform:
     """A feature written as a plain typed function (R1); calling it calls the function.
 
-    Of a function that returns several values (a NamedTuple or TypedDict), `transform["field"]` is
-    the feature of that name, and `transform.fields` holds them all.
+    For a function that returns several values (a NamedTuple or TypedDict), `transform["field"]` is
+    the feature of that name, and `transform.fields` has them all.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Transform:
         return result if self.field is None else field_of(result, self.field)
 
     def __getitem__(self, field: str) -> Transform:
-        """The feature that is one field of the result."""
+        """The feature that is one field of the result. DefinitionError for an unknown field."""
         fields = self.fields
         if field not in fields:
             known = f"it has {', '.join(fields)}" if fields else "its result is one value"
@@ -63,7 +63,8 @@ class Transform:
 
     @property
     def fields(self) -> dict[str, Transform]:
-        """Each field of a result of several values as a feature; empty where it is one value."""
+        """Each field of a result of several values, as a feature; empty for a result of one
+        value."""
         hints = typing.get_type_hints(self.function)
         names = (self.field is None and result_fields(hints.get("return"))) or {}
         return {
@@ -111,11 +112,13 @@ def feature(
     tags: Mapping[str, str] | None = None,
     on_unsupported: Literal["refuse", "python"] = "refuse",
 ) -> Any:
-    """Make a plain typed function a feature; its parameters name columns, features or request
-    fields, and its return type is the feature's (R1).
+    """Make a plain typed function a feature (R1).
 
-    `on_unsupported="python"` does not compile it: the function runs as it stands, row by row in
-    DuckDB and online, slower and never different. Its text travels with every published plan.
+    Its parameters name columns, features or request fields, and its return type is the feature's.
+    With `on_unsupported="python"` the function is not compiled. It runs as it is written, row by
+    row in DuckDB and online: slower, never different. Its text is part of every published plan.
+
+    DefinitionError for another `on_unsupported`, or for something that is not a function.
     """
     if on_unsupported not in ("refuse", "python"):
         raise DefinitionError(f'on_unsupported is "refuse" or "python", not {on_unsupported!r}')

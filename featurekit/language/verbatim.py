@@ -1,4 +1,4 @@
-"""Runs a function as its author wrote it, from its text, and checks what it gives (R3)."""
+"""Runs a function from its author's text, and checks its results (R3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALARS = (type(None), bool, int, float, str, bytes, dt.datetime, dt.date, dt.t
 
 
 def frozen(value: Any) -> Any:
-    """A constant as plain values that have a JSON form; TypeError for anything else."""
+    """A constant as plain values that have a form in JSON. TypeError for anything else."""
     kind = type(value)
     if kind in _SCALARS:
         return ("value", value)
@@ -47,8 +47,11 @@ def _thawed(value: Any) -> Any:
 
 
 def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[..., Any]:
-    """A callable of the parameters; its checked value, or `error` where it raises or gives
-    something that its declared type does not hold."""
+    """A callable of the parameters. It gives the checked value, or `error` where the function
+    raises or gives something that is not of its declared type.
+
+    OnlineError where the function imports something that is not installed here.
+    """
     space: dict[str, Any] = {name: _thawed(value) for name, value in body.constants}
     for alias, module, attribute in body.imports:
         try:
@@ -71,7 +74,7 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
         try:
             result = plain(*args)
             return returned(field_of(result, field) if field else result, returns)
-        except Exception:  # whatever it raises is its author's, and the third state (R3)
+        except Exception:  # the author's code may raise anything: it errs (R3)
             return error
 
     return evaluate

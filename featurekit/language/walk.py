@@ -1,4 +1,4 @@
-"""Walks an IR by the fields of its classes: what a node holds, which names it reads and binds."""
+"""Walks an IR by the fields of its classes: which nodes a node has, and which names it binds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _SHAPES: dict[type, _Shape] = {}
 
 
 def _shape(node: Any) -> _Shape:
-    """Of a node's class: the fields that may hold nodes, the one that holds the names that it binds
-    ("" where there is none), and the fields within which these hold."""
+    """For the class of a node: the fields that may hold nodes, the field that has the names which
+    the node binds ("" where there is none), and the fields in which these names are valid."""
     found = _SHAPES.get(type(node))
     if found is None:
         held, bound, within = [], "", ()
@@ -34,7 +34,7 @@ def _names(node: Any, field: str) -> tuple[str, ...]:
 
 
 def children(node: Any) -> list[Any]:
-    """The nodes right below a node or a tuple of them, plain values and types left out."""
+    """The nodes directly below a node or a tuple of nodes, without plain values and types."""
     if isinstance(node, tuple):
         return [n for n in node if isinstance(n, tuple) or is_dataclass(n)]
     if isinstance(node, (Type, Param)):
@@ -46,7 +46,8 @@ def children(node: Any) -> list[Any]:
 
 
 def nodes(node: Any) -> Iterator[Any]:
-    """The node and all below it, in the functions that it calls too, each of which counts once."""
+    """The node and all nodes below it, also in the functions that it calls, each of which counts
+    once."""
     todo, called = [node], set()
     while todo:
         one = todo.pop()
@@ -60,7 +61,7 @@ def nodes(node: Any) -> Iterator[Any]:
 
 
 def depth(node: Any) -> int:
-    """How many nodes stand in one another at most, in it or in a function that it calls."""
+    """How deep the nodes nest, in `node` or in a function that it calls."""
     deepest, todo = 0, [(node, 0)]
     called = set()
     while todo:
@@ -78,7 +79,8 @@ def depth(node: Any) -> int:
 
 
 def free(node: Any) -> dict[str, Type]:
-    """The names that `node` reads and does not bind itself, with None wherever some read has it."""
+    """The names that `node` reads and does not bind; a type is optional where one of the reads may
+    be None."""
     found: dict[str, Type] = {}
 
     def read(node: Any, bound: frozenset[str]) -> None:
@@ -108,15 +110,15 @@ def free(node: Any) -> dict[str, Type]:
 
 
 def rename(function: Function) -> Function:
-    """The function with its own name and its locals' names taken out, for its fingerprint.
+    """The function without its own name and the names of its locals, for its fingerprint.
 
-    Parameters keep theirs: they say which columns and features are read.
+    Parameters keep their names, which say what columns and features are read.
     """
     return Function("", function.params, _anonymous(function, keep=True), function.returns)
 
 
 def _anonymous(function: Function, *, keep: bool) -> Any:
-    """The body with its locals numbered, and its parameters too unless they are kept."""
+    """The body with its locals numbered, and its parameters too unless `keep` is set."""
     known: dict[str, str] = {}
     for param in function.params:
         known[param.name] = param.name if keep else f"_{len(known)}"
@@ -131,14 +133,14 @@ def _anonymous(function: Function, *, keep: bool) -> Any:
             return Name(new(node.name), node.type)
         if isinstance(node, Apply):
             callee = node.function
-            # A helper's parameters are names of its own.
+            # A helper's parameters have names of their own.
             params = tuple(Param(f"_{i}", p.type) for i, p in enumerate(callee.params))
             inner = Function("", params, _anonymous(callee, keep=False), callee.returns)
             return Apply(inner, walk(node.args), node.type)
         if not is_dataclass(node) or isinstance(node, (type, Type, Param)):
             return node
         held, field, within = _shape(node)
-        # Names count from where they are bound: after what they do not hold in.
+        # A name counts from where it is bound, so the fields where it is not valid come first.
         changed = {n: walk(getattr(node, n)) for n in held if n not in within}
         if field:
             bound = tuple(new(n) for n in _names(node, field))

@@ -1,4 +1,4 @@
-"""The IR as JSON, as canonical text and as a fingerprint (F1)."""
+"""Turns the IR into JSON and back, into canonical text and into a fingerprint (F1)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from featurekit.core.types import EPOCH, MICROSECOND, Type
 from featurekit.language import ir
 
 SEMANTICS_VERSION = 1
-"""The version of the rules in force; part of every fingerprint (F1)."""
+"""The version of the rules in force, which is part of every fingerprint (F1)."""
 _Class = TypeVar("_Class", bound=type)
 _CLASSES: dict[str, type] = {}
 _NAMES: dict[type, str] = {}
 
 
 def portable(cls: _Class, *, name: str = "") -> _Class:
-    """Let a frozen dataclass of these values be written to JSON and read back, by its own name or
-    by the one under which it was first published."""
+    """Let a frozen dataclass of these values be written to JSON and read back. Its name there is
+    its own, or the `name` under which it was first published."""
     wire_name = name or cls.__name__
     _CLASSES[wire_name] = cls
     _NAMES[cls] = wire_name
@@ -34,7 +34,7 @@ for _found in list(vars(ir).values()):
 
 
 def to_json(value: Any) -> Any:
-    """A JSON value that `from_json` turns back into an equal `value`, floats bit for bit."""
+    """A JSON value that `from_json` turns back into an equal `value`; floats keep every bit."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -64,7 +64,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What `to_json` was given; lists come back as tuples."""
+    """The value that `to_json` was given; lists come back as tuples."""
     match value:
         case list():
             return tuple(from_json(v) for v in value)
@@ -87,11 +87,11 @@ def from_json(value: Any) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """The one text of a definition: JSON with sorted keys and no spaces (F1)."""
+    """The only text of a definition: JSON with sorted keys and no spaces (F1)."""
     return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def fingerprint(value: Any) -> str:
-    """32 hexadecimal digits that name a canonical form under the rules in force (F1)."""
+    """32 hexadecimal digits that stand for a canonical form under the rules in force (F1)."""
     text = f"{SEMANTICS_VERSION}:{canonical(value)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

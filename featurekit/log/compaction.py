@@ -1,10 +1,10 @@
-"""Joins the many small segments of a log of pushes into few, while others push and read.
+"""Joins the many small segments of a log of pushes into few, while other processes push and read.
 
-Sixty-four segments of one level become one of the next, so that n segments leave about
-64 · log64(n) files and every row is copied log64(n) times; a journal that has ended becomes one by
-itself. A joined segment names those in whose place it stands; a reader leaves these out, so that it
-sees each event once whenever it looks. They stay on disk for as long as a reader that began before
-may want them.
+Sixty-four segments of one level become one of the next. So n segments leave about 64 · log64(n)
+files, and every row is copied log64(n) times. A journal that has ended becomes a segment by itself.
+A joined segment names the segments that it replaces, and a reader leaves those out: so it sees each
+event once at any time. The replaced files stay on disk for as long as a reader that began earlier
+may need them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from featurekit.log.segments import (
 
 FAN = 64
 _BEGUN = 1 << 16
-"""Bytes of a journal that may hold no push yet: more than a schema's."""
+"""A journal may have up to this many bytes and still hold no push: more than a schema takes."""
 GRACE_S = 3600.0
-"""How long a reader may take that found a segment before it was joined into another."""
+"""How long a reader may still read a segment after it was joined into another."""
 
 
 def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GRACE_S) -> int:
-    """Join what is due; the number of segments that were joined into others.
+    """Join the segments that are due; returns how many were joined into others.
 
-    Nothing is done while another process does it. The events and their order by T6 stay the same.
+    It does nothing while another process joins. The events and their order by T6 stay the same.
     """
     folder = log_folder(state_dir, source)
     if not folder.is_dir():
@@ -59,14 +59,14 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
 
 
 def alone_in(folder: Path, *, wait: bool = False) -> AbstractContextManager[int | None]:
-    """Keep other processes from rewriting the folder's segments; None where one does it now. With
-    `wait` they are kept out when that one has ended."""
+    """Keep other processes from rewriting the folder's segments. Gives None if one is rewriting
+    them now; with `wait` it waits until that one has ended."""
     return locked(folder / ".rewriting", wait_s=math.inf if wait else 0.0)
 
 
 def _due(folder: Path, fan: int) -> list[str]:
-    """The names of segments of one level and one schema, `fan` of them or more; or of a journal
-    that has ended."""
+    """The names of at least `fan` segments of one level and one schema, or of one journal that has
+    ended; empty if nothing is due."""
     by_level: dict[int, list[str]] = {}
     for name in segment_names(folder):
         if name.endswith(SUFFIX) and journal.has_ended(folder / name):
@@ -91,7 +91,7 @@ def _join(folder: Path, names: list[str]) -> None:
 
     for name in names:
         if name.endswith(SUFFIX):
-            journal.end(folder / name)  # what is appended from now on would be in neither
+            journal.end(folder / name)  # a later append would be lost
     read = [read_segment(folder / name) for name in names]
     tables = [table.replace_schema_metadata() for table in read if table is not None]
     if not tables:
@@ -99,7 +99,7 @@ def _join(folder: Path, names: list[str]) -> None:
             (folder / name).unlink()
         return
     table = pa.concat_tables(tables)
-    # What they stand for may not have been removed yet.
+    # The segments that these replace may still exist.
     gone = {n for name in names if level(name) for n in replaced_by(folder / name)}
     replaced = {*names, *(n for n in gone if (folder / n).exists())}
     table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(replaced))})
@@ -108,12 +108,13 @@ def _join(folder: Path, names: list[str]) -> None:
 
 
 def _clean(folder: Path, grace_s: float) -> None:
-    """Remove what has been joined into others for long enough, and what a lost process began."""
+    """Remove segments that were joined into others long enough ago, and files that a dead process
+    began."""
     before = time.time() - grace_s
     with os.scandir(folder) as found:
         names = [entry.name for entry in found]
     for path in (folder / name for name in names if name.endswith(WRITING)):
-        with contextlib.suppress(FileNotFoundError):  # it has its name by now
+        with contextlib.suppress(FileNotFoundError):  # it was renamed meanwhile
             if path.stat().st_mtime <= before:
                 path.unlink()
     for path in (folder / name for name in names if name.endswith(SUFFIX)):

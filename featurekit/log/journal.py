@@ -1,12 +1,13 @@
 """Turns small pushes into records of a file that one process appends to, and back into rows.
 
-A journal is a sequence of records: its Arrow schema, then a batch for each push; one without
-content ends it. A record has its length and checksums before it, of which one takes in where it
-lies. What is cut short at the end is a push that never returned; nothing is written after it.
+A journal is a sequence of records: its Arrow schema, then one batch for each push. A record without
+content ends the journal. Before each record stand its length and checksums; one checksum includes
+the record's position. A record that is cut short at the end is a push that never returned; nothing
+is written after it.
 
-A journal is its maker's, and others may end it, put another file in its place or remove it: under
-the lock that each takes for a moment, and which the maker takes to see that it is still as it left
-it before it appends.
+A journal belongs to its maker, but other processes may end it, replace its file or remove it. Each
+of them takes the file's lock for a moment. The maker takes the lock too before it appends, to check
+that the journal is as it left it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ _POLL_S, _PATIENCE_S = 0.001, 10.0
 
 
 def record(content: bytes | memoryview, at: int) -> bytes:
-    """A record as it lies at a place of a journal; one without content ends it."""
+    """The bytes of a record at a position of a journal; one without content ends the journal."""
     head = _HEAD.pack(_MARK, len(content), zlib.crc32(content))
     return b"".join((head, _CHECK.pack(zlib.crc32(head, at & 0xFFFFFFFF)), content))
 
 
 def _content(data: memoryview, at: int) -> memoryview | None:
-    """The content of the whole record at a place; None where there is none."""
+    """The content of the record at a position; None if there is no whole record."""
     start = at + _FRONT
     if start > len(data):
         return None
@@ -55,7 +56,7 @@ def _content(data: memoryview, at: int) -> memoryview | None:
 
 class Read:
     """A journal as it is at one moment: the contents of its records, whether it has ended, and how
-    many of its bytes are whole. SourceError where a record is damaged that others come after."""
+    many of its bytes are whole. SourceError if a record is damaged and others follow it."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.contents: list[memoryview] = []
@@ -77,14 +78,14 @@ class Read:
 
     @property
     def schema(self) -> Any:
-        """The Arrow schema of the rows; None where not even that is there."""
+        """The Arrow schema of the rows; None if the journal does not hold even that."""
         import pyarrow as pa
 
         return pa.ipc.read_schema(pa.py_buffer(self.contents[0])) if self.contents else None
 
     @property
     def table(self) -> Any:
-        """The rows as an Arrow table; None where there are none."""
+        """The rows as an Arrow table; None if there are none."""
         import pyarrow as pa
 
         if len(self.contents) < 2:
@@ -100,7 +101,7 @@ def read(path: str | Path) -> Read:
 
 
 def has_ended(path: Path) -> bool:
-    """Whether nobody appends to a journal any more: its last record says so."""
+    """Whether the journal has ended, which its last record says."""
     with path.open("rb") as file:
         at = max(0, file.seek(0, os.SEEK_END) - _FRONT)
         file.seek(at)
@@ -109,13 +110,13 @@ def has_ended(path: Path) -> bool:
 
 
 def end(path: Path) -> Read:
-    """Let nobody append to a journal any more; what it holds then."""
+    """End a journal, so that nobody appends to it any more; returns what it holds."""
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
         with _locked(file):
             found = Read(_all(file), path.name)
             if not found.ended:
-                # Of a push that never returned nothing stays.
+                # A push that never returned leaves nothing.
                 os.ftruncate(file, found.size)
                 os.write(file, record(b"", found.size))
     finally:
@@ -124,7 +125,7 @@ def end(path: Path) -> Read:
 
 
 def discard(path: Path) -> None:
-    """Remove a journal that holds no rows, whose maker died as it began."""
+    """Remove a journal that holds no rows because its maker died as it began."""
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         with _locked(file):
@@ -153,10 +154,10 @@ def _all(file: int) -> bytes:
 
 @contextlib.contextmanager
 def _locked(file: int) -> Iterator[None]:
-    """Hold the lock of a journal. Its maker has it for one write: BlockingIOError where one dies
-    that a process which it forked outlives."""
+    """Hold the lock of a journal. Its maker holds it for one write only, so BlockingIOError means
+    that the maker died and a process that it forked still holds the lock."""
     if not lock(file, wait_s=_PATIENCE_S, every_s=_POLL_S):
-        raise BlockingIOError(errno.EWOULDBLOCK, "another process does not let go of a journal")
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock of a journal")
     try:
         yield
     finally:
@@ -164,7 +165,7 @@ def _locked(file: int) -> Iterator[None]:
 
 
 class Journal:
-    """A new journal, made by its first push."""
+    """A new journal; its first push makes the file."""
 
     def __init__(self, path: str, schema: Any) -> None:
         self._file = -1
@@ -178,10 +179,10 @@ class Journal:
             self._file = os.open(path, flags, 0o666)
 
     def append(self, batch: Any) -> bool:
-        """Add a push, an Arrow RecordBatch of the schema, to last through a power failure. False,
-        and nothing is added, where the journal is not what it was left as.
+        """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure.
+        Returns False, and adds nothing, if the journal is not as it was left.
 
-        Where it raises nothing is added either, and the journal is not to be used any more.
+        If it raises, nothing is added either, and the journal must not be used any more.
         """
         file, size = self._file, self.size
         content = batch.serialize()
@@ -201,13 +202,13 @@ class Journal:
                 data = first + record(content, len(first))
             try:
                 written = os.write(file, data)
-                while written < len(data):  # the next write says why
+                while written < len(data):  # the next write raises the reason
                     written += os.write(file, memoryview(data)[written:])
                 _sync(file)
                 if not size:
                     sync_folder(os.path.dirname(self.path))  # noqa: PTH120
             except BaseException:
-                with contextlib.suppress(OSError):  # what went wrong first is the one to tell
+                with contextlib.suppress(OSError):  # the first error is the one to report
                     os.ftruncate(file, size)
                     if not size:
                         os.unlink(self.path)  # noqa: PTH108
@@ -219,7 +220,7 @@ class Journal:
         return True
 
     def _as_left(self) -> bool:
-        """Whether the file is still in its place, and as long as it was."""
+        """Whether the file is still in its place and has the length that this process left."""
         found = os.fstat(self._file)
         try:
             there = os.stat(self.path)  # noqa: PTH116
@@ -229,14 +230,14 @@ class Journal:
         return same and found.st_size == self.size
 
     def end(self) -> None:
-        """Append no more, and let go of the file. Where that cannot be written down, the journal
-        stays as one whose maker is gone."""
+        """End the journal and close the file. If the end cannot be written, the journal stays like
+        one whose maker has died."""
         with contextlib.suppress(OSError, SourceError):
             end(Path(self.path))
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, which stays as it is."""
+        """Close the file, which stays as it is."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)

@@ -1,4 +1,4 @@
-"""The log of pushed events as a relation of DuckDB."""
+"""Turns the log of pushed events into a relation of DuckDB."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from featurekit.log.segments import INSTANTS, looked, segment_column
 def log_sql(con: Any, paths: Sequence[Path], source: EventSource) -> str:
     """The logged events as a relation of `con` with the source's columns, `__ts` and `__created`.
 
-    A column that came to the schema after a push is null in its rows. SourceError where the log
-    does not fit the schema of today: another type, or a null in a column that may not be None (S1).
-    What is read of a journal is what it holds now, however often the relation is.
+    A column that was added to the schema after a push is null in the rows of that push. SourceError
+    if the log does not fit today's schema: another type, or a null in a column that may not be None
+    (S1). A journal is read now, once; reading the relation again does not read the journal again.
     """
     parts = []
     for path in paths:

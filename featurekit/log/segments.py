@@ -1,7 +1,8 @@
-"""The offline log of pushed events, beside the repo, read with the source's files.
+"""Turns pushed events into the files of the offline log, which is read together with the source's
+files.
 
-Its segments are Parquet files, written whole under another name and then renamed, and journals to
-which small pushes are appended: either way a reader sees all of a push or nothing of it.
+Its segments are Parquet files, written whole under another name and then renamed, and journals, to
+which small pushes are appended. In both a reader sees all of a push or nothing of it.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from featurekit.log.journal import SUFFIX
 
 REPLACES = b"featurekit.replaces"
 FEW = 1000
-"""Rows of a push that goes to a journal."""
+"""The most rows of a push that goes to a journal."""
 PUSHES, BYTES = 512, 1 << 20
-"""What a journal holds at most, but for its last push."""
+"""The most that a journal holds, apart from its last push."""
 
 
 def log_folder(state_dir: Path, source: str) -> Path:
-    """Where the segments of a source lie."""
+    """The folder of a source's segments."""
     return state_dir / "log" / source
 
 
 def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
-    """Keep the rows of a push as a segment of its own; the segment's path."""
+    """Keep the rows of a push as a segment of its own; returns the path of the segment."""
     table = columns_of(source).table(rows)
     path = Path(new(state_dir, source.name, table, ".parquet"))
     put_segment(path, table)
@@ -45,8 +46,8 @@ def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
 
 
 def new(state_dir: Path, source: str, rows: Any, suffix: str) -> str:
-    """A path for a new file of the log."""
-    # Names sort by time of writing; no result depends on it (T6).
+    """The path of a new file of the log."""
+    # Names sort by the earliest arrival, about the time of writing; no result depends on it (T6).
     first = min(rows["__created"].to_pylist(), default=0)
     return f"{log_folder(state_dir, source)}{os.sep}{first:020d}-{uuid.uuid4().hex}{suffix}"
 
@@ -58,18 +59,18 @@ def arrow_module() -> Any:
 
 
 def put_segment(path: Path, table: Any) -> None:
-    """Write a segment whole, to last through a power failure, before it has its name."""
+    """Write a segment whole; its bytes survive a power failure before it gets its name."""
     import pyarrow.parquet as pq
 
     made = arrow_module().BufferOutputStream()
-    # Of few rows statistics and dictionaries are most of the file, and of the work.
+    # For few rows, statistics and dictionaries are most of the file and of the work.
     large = table.num_rows > FEW
     pq.write_table(table, made, use_dictionary=large, write_statistics=large)
     _put(path, made.getvalue())
 
 
 def put_journal(path: Path, table: Any) -> None:
-    """As `put_segment`, of a journal that has ended."""
+    """As `put_segment`, for a journal that has ended."""
     _put(path, journal.encoded(table))
 
 
@@ -108,12 +109,12 @@ class Columns:
         return pa.table(columns, schema=self.schema)
 
     def batch(self, rows: Any) -> Any:
-        """The rows as one RecordBatch; None where they are too large for one."""
+        """The rows as one RecordBatch; None if they are too large for one."""
         pa = arrow_module()
         if not isinstance(rows, list) and rows.nbytes > BYTES:
             return None
         if isinstance(rows, list):
-            # One call for all columns: one for each of them takes three times as long.
+            # One call for all columns: a call for each column takes three times as long.
             array = pa.array(rows, self.given)
             if isinstance(array, pa.ChunkedArray):
                 return None
@@ -131,17 +132,18 @@ class Columns:
 
 
 columns_of = Kept(Columns)
-"""How the rows of a source are stored."""
+"""The `Columns` of a source."""
 
 
 def segments(state_dir: Path, source: str) -> list[Path]:
-    """Every whole segment of a source that no other stands in for, in the order of their names."""
+    """Every whole segment of a source that no other segment replaces, in the order of their
+    names."""
     folder = log_folder(state_dir, source)
     return [folder / name for name in segment_names(folder)]
 
 
 def segment_names(folder: Path) -> list[str]:
-    """The names of the whole segments of a folder that no other stands in for, in order."""
+    """The names of the whole segments of a folder that no other segment replaces, in order."""
     try:
         with os.scandir(folder) as found:
             names = [entry.name for entry in found if entry.name.endswith((".parquet", SUFFIX))]
@@ -152,7 +154,7 @@ def segment_names(folder: Path) -> list[str]:
 
 
 def level(segment: str | Path) -> int:
-    """How often a segment's rows were joined into a larger one; of its path, or its name."""
+    """How often a segment's rows were joined into a larger one, read from its path or name."""
     name = segment if isinstance(segment, str) else segment.name
     _, dash, shown = name.removesuffix(".parquet").rpartition("-L")
     return int(shown) if dash else 0
@@ -160,32 +162,33 @@ def level(segment: str | Path) -> int:
 
 @functools.cache  # a segment never changes
 def replaced_by(path: Path) -> tuple[str, ...]:
-    """The names of the segments in whose place a joined one stands."""
+    """The names of the segments that a joined segment replaces."""
     import pyarrow.parquet as pq
 
     return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
 
 
 def read_segment(path: Path) -> Any:
-    """A segment's rows as an Arrow table; None of a journal that has none."""
+    """A segment's rows as an Arrow table; None for a journal without rows."""
     import pyarrow.parquet as pq
 
     if path.suffix == SUFFIX:
         return journal.read(path).table
-    # By itself, since `read_table` first makes a data set of it.
+    # Not `read_table`, which makes a data set of the file first.
     with pq.ParquetFile(arrow_module().BufferReader(path.read_bytes())) as file:
         return file.read(use_threads=False)
 
 
 def schema_of(path: Path) -> str | None:
-    """What segments that may be joined have in common; None of a journal that has not begun."""
+    """The schema as text: segments may be joined if it is equal. None for a journal that has not
+    begun."""
     if path.suffix != SUFFIX:
         return _schema_text(path)
     schema = journal.read(path).schema
     return None if schema is None else str(schema.to_string())
 
 
-@functools.lru_cache(maxsize=4096)  # what a segment holds may change, its columns never
+@functools.lru_cache(maxsize=4096)  # a segment's rows may change, its columns never
 def _schema_text(path: Path) -> str:
     import pyarrow.parquet as pq
 
@@ -201,7 +204,7 @@ def journal_table(con: Any, table: Any) -> str:
 
 
 class _Looked:
-    """A segment as a relation: its columns, each with its Arrow type and its number of nulls."""
+    """A segment as a relation; of each column it knows the Arrow type and the number of nulls."""
 
     def __init__(self, path: Path, relation: str, held: dict[str, tuple[Any, int]]) -> None:
         self.path, self.relation, self.held = path, relation, held
@@ -212,7 +215,7 @@ class _Looked:
 
 
 class _LookedInto(_Looked):
-    """A journal's rows as they are now, in a table of a connection's own."""
+    """A journal's rows as they are now, in a table of a connection."""
 
     def __init__(self, con: Any, path: Path, table: Any) -> None:
         super().__init__(path, journal_table(con, table), _held_by(table))
@@ -224,7 +227,7 @@ class _LookedInto(_Looked):
 
 
 def looked(con: Any, path: Path) -> _Looked | None:
-    """A segment; None of a journal that holds no rows."""
+    """The segment at a path; None for a journal that holds no rows."""
     if path.suffix == SUFFIX:
         table = journal.read(path).table
         return None if table is None else _LookedInto(con, path, table)
@@ -235,7 +238,7 @@ def looked(con: Any, path: Path) -> _Looked | None:
 def segment_column(segment: _Looked, source: EventSource, name: str, type_: Type) -> str:
     if name not in segment.held:
         if not type_.optional:
-            raise _misfit(segment, source, name, "there is no such column, and it may not be None")
+            raise _misfit(segment, source, name, "the log lacks the column, which may not be None")
         return f"NULL::{type_.duckdb} AS {quote(name)}"
     found, nulls = segment.held[name]
     wanted = type_.stored
@@ -268,7 +271,7 @@ def _outside(table: Any, name: str, choices: tuple[Any, ...]) -> list[Any]:
     return [v for v in values if v is not None and v not in choices]
 
 
-@functools.cache  # a segment changes only where events are forgotten
+@functools.cache  # a segment changes only when events are forgotten
 def _held(path: Path, mtime_ns: int) -> dict[str, tuple[Any, int]]:
     del mtime_ns
     import pyarrow.parquet as pq

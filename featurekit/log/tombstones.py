@@ -1,9 +1,9 @@
 """Keeps the events of forgotten entities out of everything that is read.
 
-A tombstone does not hold the key of who is forgotten, which would be to remember it, but a keyed
-hash of it: HMAC-SHA256 under a secret that lies in the state folder, apart from the registry. Of a
-plain hash, or one with a public salt, a key could be found by trying all, which are few: customer
-numbers have six digits.
+A tombstone does not hold the key of the forgotten entity, since that would remember it. It holds a
+keyed hash of the key: HMAC-SHA256 under a secret that lies in the state folder, apart from the
+registry. From a plain hash, or one with a public salt, the key could be found by trying all keys,
+because they are few: customer numbers have six digits.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _TABLES = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """An entity that is forgotten: its name, its join keys' names and types, a keyed hash of their
-    values, the name of that hash's secret, and the instant, in microseconds, until which its events
-    are gone. Who recorded it and when, and what was removed, None where that did not end."""
+    """A forgotten entity: its name, the names and types of its join keys, a keyed hash of their
+    values, the name of the hash's secret, and the instant, in microseconds, until which its events
+    are gone. It also says who recorded it and when, and what was removed; that is None if the
+    removal did not end."""
 
     entity: str
     keys: tuple[tuple[str, Type], ...]
@@ -47,22 +48,23 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """The key of the hashes."""
+    """The secret key of the hashes."""
 
     value: bytes
 
     @property
     def name(self) -> str:
-        """What tells this secret from others, and says nothing of it."""
+        """A name that tells this secret from others and reveals nothing of it."""
         return hmac.new(self.value, b"featurekit", hashlib.sha256).hexdigest()[:16]
 
     def digest(self, entity: str, keys: Mapping[str, tuple[Type, Any]]) -> str:
-        """The hash of one entity's keys, given with their types."""
+        """The hash of one entity's join keys, given with their types."""
         message = entity.encode() + b"\0" + entity_key([keys[name] for name in sorted(keys)])
         return hmac.new(self.value, message, hashlib.sha256).hexdigest()
 
     def digest_sql(self, entity: str, keys: Mapping[str, Type]) -> tuple[str, list[bytes]]:
-        """The same hash of the columns that bear the keys' names, and the parameters of its SQL."""
+        """The same hash in SQL over columns with the names of the keys, and the parameters of the
+        SQL."""
         key = entity_key_sql({name: keys[name] for name in sorted(keys)})
         message = f"encode({text_literal(entity)} || chr(0)) || {key}"
         padded = self.value.ljust(_BLOCK, b"\0")
@@ -75,27 +77,27 @@ def _path(state_dir: Path) -> Path:
 
 
 def make_secret(state_dir: Path) -> Secret:
-    """The secret of the state folder, made where there is none."""
+    """The secret of the state folder; it is made if there is none."""
     path = _path(state_dir)
     if not path.exists():
         state_dir.mkdir(parents=True, exist_ok=True)
         made = secrets.token_hex(32).encode()
-        # Of two that make one, one's holds.
+        # If two processes make one at once, the first one wins.
         write_whole(path, made, durable=True, replace=False, mode=0o600)
     return Secret(bytes.fromhex(path.read_text()))
 
 
 def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
-    """The secret under which the tombstones were made. RegistryError where it is lost: then nothing
-    may be read, for nobody could tell what was to be forgotten."""
+    """The secret under which the tombstones were made. RegistryError if it is lost: then nothing
+    may be read, because nobody can tell which events are to be forgotten."""
     path = _path(state_dir)
     secret = Secret(bytes.fromhex(path.read_text())) if path.exists() else None
     if secret is None or any(t.secret != secret.name for t in tombstones):
         what = "is not the one" if secret else "is missing: it is the key"
         raise RegistryError(
-            f"{path} {what} under which {len(tombstones)} forgotten entities are recorded, so "
-            "their events cannot be told from others and nothing is read; put it back from where "
-            "the registry was made"
+            f"{path} {what} under which {len(tombstones)} forgotten entities are recorded. Without "
+            "it their events cannot be told from others, so nothing is read; put the file back "
+            "from the machine on which the registry was made"
         )
     return secret
 
@@ -103,8 +105,9 @@ def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
 def has_events(
     views: Iterable[FeatureView], source: EventSource, entity: str, keys: Mapping[str, Type]
 ) -> bool:
-    """Whether events of a source are events of an entity: a view of that entity reads the source,
-    or the source has columns of the keys' names and types, which are keys of no other entity."""
+    """Whether the events of a source are events of an entity. The source must have columns with the
+    names and types of the entity's keys. Then its events are the entity's if a view of that entity
+    reads the source, or if no other entity has one of these keys."""
     if any(name not in source.schema or source.schema[name].base != keys[name] for name in keys):
         return False
     others: set[str] = set()
@@ -118,8 +121,8 @@ def has_events(
 
 
 class Forgotten:
-    """The tombstones that hold for one source's events; `groups` has, for each entity and its keys,
-    the hashes with the instant until which each holds."""
+    """The tombstones that hold for one source's events. `groups` maps each entity and its keys to
+    hashes, each with the instant until which it holds."""
 
     def __init__(self, tombstones: Sequence[Tombstone], secret: Secret | None) -> None:
         self.secret = secret
@@ -132,7 +135,7 @@ class Forgotten:
         return bool(self.groups)
 
     def relation(self, con: Any, relation: str) -> str:
-        """The relation, a source's columns with `__created`, without forgotten events."""
+        """The relation (a source's columns with `__created`) without forgotten events."""
         assert self.secret is not None or not self.groups
         for (entity, keys), digests in self.groups.items():
             found = self._found(con, relation, entity, dict(keys), digests)
@@ -152,7 +155,8 @@ class Forgotten:
         keys: Mapping[str, Type],
         digests: Mapping[str, int],
     ) -> str | None:
-        """A temporary table of the keys in the relation that are forgotten, with `__until`."""
+        """A temporary table of the forgotten keys in the relation, with `__until`; None if there
+        are none."""
         assert self.secret is not None
         number = next(_TABLES)
         table = quote(f"__forgotten_{number}")
@@ -174,7 +178,7 @@ class Forgotten:
         return table if rows else None
 
     def holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row, a source's columns with `__created`, is a forgotten event."""
+        """Whether a row (a source's columns with `__created`) is a forgotten event."""
         for (entity, keys), digests in self.groups.items():
             if row["__created"] > max(digests.values()):
                 continue
@@ -187,11 +191,11 @@ class Forgotten:
         return False
 
     def left(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows that are not forgotten, `rows` itself where all are left."""
+        """The rows that are not forgotten; `rows` itself if none is."""
         if not self.groups or not rows:
             return rows
         last = max(until for digests in self.groups.values() for until in digests.values())
         if min(row["__created"] for row in rows) > last:
-            return rows  # as live pushes are
+            return rows  # the case of live pushes
         kept = [row for row in rows if not self.holds(row)]
         return rows if len(kept) == len(rows) else kept

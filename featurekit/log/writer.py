@@ -1,4 +1,4 @@
-"""The log of pushed events as a process writes it."""
+"""Writes pushes to the log of pushed events, for one process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from featurekit.log.journal import SUFFIX, Journal
 from featurekit.log.segments import BYTES, FEW, PUSHES, Columns, columns_of, new, write_segment
 
 _OPEN = 64
-"""Sources whose journals a process keeps open."""
+"""For how many sources a process keeps journals open."""
 _FILES = 32
-"""New files of a source after which it is time to join them."""
+"""After this many new files of a source it is time to join them."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class PushLog:
-    """The log as one process writes it: small pushes into journals of its own, as many as were ever
-    written to at once, and each large one as a segment; all as segments where files cannot be
-    locked. Threads may share it."""
+    """The log as one process writes it. Small pushes go into journals of the process, of which
+    there are as many as were ever written to at once; each large push becomes a segment. If files
+    cannot be locked, all pushes become segments. Threads may share the log."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
@@ -32,9 +32,9 @@ class PushLog:
         self._locks = True
 
     def keep(self, source: EventSource, rows: Any) -> bool:
-        """Keep the rows of a push, as an Arrow table or as dicts of the source's columns, with
-        `__ts` and `__created`, to last through a power failure; whether it is time to join what has
-        come together. Where it raises, nothing is kept."""
+        """Keep the rows of a push, so that they survive a power failure. They are an Arrow table or
+        dicts of the source's columns, with `__ts` and `__created`. Returns whether it is time to
+        join files. If it raises, nothing is kept."""
         columns = columns_of(source)
         batch = columns.batch(rows) if self._locks and len(rows) <= FEW else None
         if batch is None or batch.nbytes > BYTES:
@@ -60,7 +60,7 @@ class PushLog:
         return mine.pushes == 1 and self._made_a_file(source.name)
 
     def _taken(self, source: str, columns: Columns) -> Journal | None:
-        """A journal that nobody else writes to; None where there is none of these columns."""
+        """A journal with these columns that nobody else writes to; None if there is none."""
         if self._pid != os.getpid():  # a forked process leaves its parent's journals alone
             self.close()
             self._pid = os.getpid()
@@ -76,13 +76,13 @@ class PushLog:
         return None
 
     def _made_a_file(self, source: str) -> bool:
-        """Whether it is time to join files, now that there is one more: also after the first, for
-        what others have left."""
+        """Whether it is time to join files, now that there is one more. It is also time after the
+        first file, since other processes may have left some."""
         self._files[source] = files = self._files.get(source, 0) + 1
         return files % _FILES == 1
 
     def close(self) -> None:
-        """Let go of the journals, which stay as they are."""
+        """Close the journals, which stay as they are."""
         idle, self._idle = self._idle, {}
         for of_source in idle.values():
             _let_go(of_source)

@@ -1,1 +1,1 @@
-"""Turns checks of a live store, made over time, into metrics and alarms."""
+"""Turns repeated checks of a live store into metrics and alarms."""

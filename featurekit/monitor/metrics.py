@@ -1,6 +1,6 @@
-"""Turns what checks of a live store found into metrics that Prometheus reads: text, version 0.0.4.
+"""Turns the results of checks of a live store into metrics for Prometheus: text, version 0.0.4.
 
-Counters add up over the life of the process, gauges are those of the last check.
+Counters add up over the life of the process; gauges show the last check.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _GAUGES = {
 
 
 class Metrics(Collector):
-    """The metrics of one process; `take` may be called while others read them."""
+    """The metrics of one process. `take` may be called while others read them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,7 +78,7 @@ class Metrics(Collector):
         }
 
     def take(self, report: Report) -> None:
-        """Add a check's counts, and show what it found last."""
+        """Add a check's counts, and show its results as the last ones."""
         now = time.time()
         name = report.service
         with self._lock:
@@ -110,7 +110,7 @@ class Metrics(Collector):
             self._outcome(service, "failed")
 
     def _outcome(self, service: str, outcome: str) -> None:
-        for known in _OUTCOMES:  # those that did not happen are there as 0, for alerts to read
+        for known in _OUTCOMES:  # the others count 0, so that alerts can read them
             self._add("featurekit_parity_checks_total", known == outcome, service, known)
 
     def _add(self, metric: str, value: float, *labels: str) -> None:
@@ -120,8 +120,9 @@ class Metrics(Collector):
         self._gauges[metric].labels(*labels).set(value)
 
     def collect(self) -> list[Metric]:
-        """All metrics as prometheus_client hands them on: no report is there by half, and nothing
-        says when a counter was made, which the library would add as a series for each."""
+        """All metrics, as prometheus_client passes them on. A report is in them as a whole or not
+        at all. They leave out when a counter was made, for which the library would add one more
+        series for each."""
         with self._lock:
             found = list(self._registry.collect())
         for metric in found:
@@ -129,20 +130,21 @@ class Metrics(Collector):
         return found
 
     def text(self) -> bytes:
-        """All metrics as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         return generate_latest(self)
 
     def write(self, path: Path) -> None:
-        """Write them for node_exporter's textfile collector: beside the name, and renamed. OSError
-        where that fails."""
+        """Write the metrics for the textfile collector of node_exporter: to a file beside `path`,
+        which is then renamed. OSError where that fails."""
         write_to_textfile(str(path), self)
 
 
 @contextmanager
 def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
-    """Answer GET /metrics while the block runs; the port, which is another one where `port` is 0.
+    """Answer GET /metrics while the block runs. It gives the port, which is a free one where `port`
+    is 0.
 
-    ConfigError where the port cannot be had.
+    ConfigError where the port cannot be used.
     """
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,5 @@
-"""Turns checks of a live store, made again and again, into metrics, a webhook and an end."""
+"""Turns repeated checks of a live store into metrics, calls of a webhook, and an end at the first
+skew."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ _WEBHOOK_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Checks of some services, and what is done with what they find.
+    """Repeated checks of some services, and what is done with their results.
 
-    A round of them begins every `every` seconds, or at once where the last one took longer. `warn`
-    is told what failed and is no reason to end: a webhook, or a Redis that is away for a while.
+    A round begins every `every` seconds, or at once where the last one took longer. `warn` is told
+    of failures that do not end the watch: of a webhook, or a Redis that cannot be reached for a
+    while.
     """
 
     checks: Sequence[LiveCheck]
@@ -42,13 +44,16 @@ class Watch:
     warn: Callable[[str], None]
 
     def run(self, show: Callable[[list[Report]], None], stop: threading.Event) -> bool:
-        """Go on until `stop` is set, or until the first skew unless told to keep going; whether
-        there was none. FingerprintMismatch (R6) is raised, for it does not go away."""
+        """Check until `stop` is set, or until the first skew unless it was told to keep going;
+        whether there was no skew.
+
+        FingerprintMismatch (R6) is raised, since it does not go away.
+        """
         agree = True
         while not stop.is_set():
             began = time.monotonic()
             reports = self._round(stop)
-            fine = self.take(reports)  # first: who reads of a round finds it in the metrics
+            fine = self.take(reports)  # first, so that readers of a round find its metrics
             show(reports)
             if not fine:
                 agree = False
@@ -58,7 +63,7 @@ class Watch:
         return agree
 
     def take(self, reports: list[Report]) -> bool:
-        """Bring a round into the metrics, and a skew to the webhook; whether there was none."""
+        """Add a round to the metrics, and send a skew to the webhook; whether there was no skew."""
         if self.metrics is not None:
             for report in reports:
                 self.metrics.take(report)

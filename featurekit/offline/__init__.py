@@ -1,1 +1,1 @@
-"""Labels and events become training rows."""
+"""Turns labels and events into training rows."""

@@ -1,8 +1,9 @@
 """Splits the entities of a point-in-time join into buckets, so that each fits into memory.
 
-An entity's bucket is the second half of the MD5 of its key's bytes (`core.keys.entity_key`), as
-a little-endian number, modulo the number of buckets: the same on every machine and in every engine.
-All events of an entity are in its bucket, so the buckets' results together are the whole result.
+An entity's bucket is a hash modulo the number of buckets. The hash is the second half of the MD5 of
+the bytes of its key (`core.keys.entity_key`), read as a little-endian number: the same on every
+machine and in every engine. All events of an entity are in its bucket, so the results of the
+buckets together are the whole result.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from featurekit.define.plan import View
 from featurekit.errors import DataError
 
 MOST_BUCKETS = 4_096
-# What a join of windows holds at once, in multiples of its events: their table, the rows that it
-# sorts or hashes, and the sums (benchmarks/bounded_memory.py).
+# The memory that a join of windows holds at once, in multiples of its events: their table, the rows
+# that it sorts or hashes, and the sums (benchmarks/bounded_memory.py).
 _COPIES = 4
-# One of latest rows holds keys and instants of its events, and its labels' rows. With memory to
-# spare the process takes up 0.75 to 2.1 times their bytes (10 M x 100 M, 1 M x 20 M); with a limit
-# of 0.6 times it spills, and takes up to 2.3 times as long, like one that reads its files twice.
+# A join of latest rows holds the keys and instants of its events, and the rows of its labels. With
+# memory to spare the process takes 0.75 to 2.1 times their bytes (10 M x 100 M, 1 M x 20 M). With a
+# limit of 0.6 times their bytes it spills and takes up to 2.3 times as long, like a join that reads
+# its files twice.
 _COPIES_OF_LATEST = 1
 _WIDTHS = {"str": 32, "bytes": 32, "list": 64, "bool": 1}
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -36,7 +38,8 @@ def bucket_of(values: Sequence[tuple[Type, Any]], buckets: int) -> int:
 
 
 def bucket_sql(view: View, buckets: int) -> str:
-    """`bucket_of` over the view's join keys as columns; 0 where one is null, for no entity."""
+    """`bucket_of` in SQL over the view's join keys as columns; 0 if one is null, since that is no
+    entity."""
     key = entity_key_sql({param.name: param.type for param in view.join_keys})
     return f"coalesce(md5_number_lower({key}) % {buckets}, 0)::BIGINT"
 
@@ -44,8 +47,9 @@ def bucket_sql(view: View, buckets: int) -> str:
 def count_buckets(
     con: Any, view: View, relation: str, labels: str, *, rows: int | None = None
 ) -> int:
-    """Count the buckets that make the join of `labels` with the events of `relation`, `rows` where
-    that is known, fit into DuckDB's memory limit, as far as their number and types tell."""
+    """Count the buckets with which the join of `labels` and the events of `relation` fits into
+    DuckDB's memory limit, as far as the number and the types of the rows tell. `rows` is the number
+    of events, if it is known."""
     limit = read_memory_limit(con)
     bare = 32 + sum(_WIDTHS.get(key.type.name, 8) for key in view.join_keys)
     width = bare + sum(_width(slot.type) for slot in view.slots)
@@ -57,7 +61,7 @@ def count_buckets(
     if rows is None:
         rows = con.execute(everything).fetchall()[0][0]
     if view.kind == "latest" and view.source.op is None:
-        # Of the events it sorts keys and instants alone; whole rows are those of the labels.
+        # It sorts only the keys and instants of the events; only the labels have whole rows.
         asked = con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
         return needed((rows * bare + asked * width) * _COPIES_OF_LATEST)
     most = needed(rows * width * _COPIES)
@@ -72,7 +76,7 @@ def count_buckets(
 
 @contextmanager
 def explaining_memory() -> Iterator[None]:
-    """DataError for work that did not fit into memory."""
+    """Turn the error of work that does not fit into memory into a DataError."""
     import duckdb
 
     try:
@@ -86,7 +90,7 @@ def explaining_memory() -> Iterator[None]:
 
 
 def _width(type_: Type) -> int:
-    """About the bytes of a value and of what sums make of it."""
+    """About the bytes of a value, with what sums make of it."""
     return _WIDTHS.get(type_.name, 24)
 
 

@@ -1,10 +1,11 @@
 """Turns the rows of a source with an `event_id` into the events that count, as one SQL relation
 (T7).
 
-The rule, of which `online/state/ids.py` is the other text: rows of one id are taken in the order in
-which they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
-`dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
-each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
+`online/state/ids.py` states the same rule in Python. The rows of one id are taken in order of
+arrival, ties by T6. Without an `op`, the first row is the event. Copies that arrive up to
+`dedupe_within` after it do not count; the first one after that is an event again. With an `op`,
+each row is a version, which counts until the next version arrives if that is within
+`dedupe_within`, and otherwise for good.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _numbers = itertools.count()
 
 
 def row_order_sql(source: Source) -> str:
-    """The ORDER BY of T6 among rows of a source that arrived at one instant."""
+    """The ORDER BY of T6, for rows of a source that arrived at one instant."""
     types = {p.name: p.type for p in source.schema}
     first = [] if source.sequence is None else [source.sequence]
     terms = ["__ts"]
@@ -37,11 +38,11 @@ def row_order_sql(source: Source) -> str:
 
 
 def make_counted_rows(con: Any, view: View, relation: str) -> str:
-    """Make a relation of the rows of `relation` (a source's columns, __ts, __created) that count,
-    with `__end` where the source has an `op`; `relation` itself where it has no ids.
+    """Make a relation of those rows of `relation` (a source's columns, __ts, __created) that count.
+    It has `__end` if the source has an `op`. A source without ids gives `relation` itself.
 
-    Only the rows of ids that come more than once are ordered; they are kept in temporary tables of
-    `con`, so that what reads the result often pays for them once.
+    Only the rows of repeated ids are ordered. They are kept in temporary tables of `con`, so that a
+    query that reads the result often pays for them once.
     """
     source = view.source
     if source.event_id is None:
@@ -66,10 +67,12 @@ def make_counted_rows(con: Any, view: View, relation: str) -> str:
 
 
 def _make_first_known(con: Any, source: Source, rows: str, within: int, name: str) -> str:
-    """Of each id the row that arrived first, and each that arrived when it was forgotten."""
+    """Make SQL of the rows that count: of each id, the row that arrived first and each row that
+    arrived after the id was forgotten."""
     event_id = quote(source.event_id or "")
     over = f"OVER (PARTITION BY {event_id} ORDER BY __created, {row_order_sql(source)})"
-    # Whatever arrives long after the row before it is an event: mostly that is all there is to it.
+    # A row that arrives long after the row before it is always an event; mostly that finds all of
+    # them.
     long_after = f"(__created - lag(__created) {over} > {within}) IS NOT FALSE"
     since = f"max(CASE WHEN __starts THEN __created END) {over}"
     con.execute(
@@ -93,7 +96,7 @@ def _make_first_known(con: Any, source: Source, rows: str, within: int, name: st
 
 
 def _versions_sql(source: Source, rows: str, within: int) -> str:
-    """Each upsert with the instant at which the next version of its id arrived."""
+    """SQL of each upsert, with the instant at which the next version of its id arrived."""
     following = (
         f"lead(__created) OVER (PARTITION BY {quote(source.event_id or '')} "
         f"ORDER BY __created, {row_order_sql(source)})"
@@ -107,13 +110,13 @@ def _versions_sql(source: Source, rows: str, within: int) -> str:
 
 
 def make_counted_events(con: Any, service: Service, events: Sequence[EventRows]) -> list[EventRows]:
-    """Make the relations of the events that count, of each view (T7): one for all views that
-    remember ids alike."""
+    """Make the relations of the events that count for each view (T7). Views that remember ids alike
+    share one."""
     found: dict[Any, EventRows] = {}
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
-            # Copies are the fewer part: of all rows, their number is good enough to go by.
+            # Copies are few, so the number of all rows is a good enough estimate.
             found[key] = replace(rows, relation=make_counted_rows(con, view, rows.relation))
     return [
         found[rows, view.source.event_id, view.source.op, view.dedupe_us]

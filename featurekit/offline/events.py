@@ -1,4 +1,4 @@
-"""Turns a source, its files and its log of pushes, into a relation of its events in DuckDB."""
+"""Turns the files of a source and its log of pushes into a relation of its events in DuckDB."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from featurekit.sources import read_events
 
 @dataclass(frozen=True, slots=True)
 class EventRows:
-    """A source's rows in DuckDB: columns of the schema, `__ts`, `__created`.
+    """A source's rows in DuckDB: the columns of the schema, `__ts` and `__created`.
 
-    `prompt`: every event arrived when it happened, so that __created adds nothing (T3). `rows`: how
-    many there are, where that is known.
+    `prompt`: every event arrived when it happened, so __created adds nothing (T3). `rows`: the
+    number of rows, if it is known.
     """
 
     relation: str
@@ -29,7 +29,7 @@ class EventRows:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A source as it was read: its events, and the files they came from."""
+    """A source as it was read: its events, and the files that they came from."""
 
     events: EventRows
     about: dict[str, Any]
@@ -44,8 +44,8 @@ def source_events(
     forgotten: Forgotten | None = None,
     marked: bool = False,
 ) -> Snapshot:
-    """The events of a source's files and log of pushes, without those of entities that are
-    `forgotten`. Where they are `marked`, a column `__pushed` says of each whether it was pushed."""
+    """The events of a source's files and log of pushes, without those of `forgotten` entities. With
+    `marked`, a column `__pushed` says whether an event was pushed."""
     read = read_events(con, source, base=base, state_dir=state_dir)
     logged = segments(state_dir, source.name)
     relation = read.relation

@@ -40,11 +40,12 @@ _FRAMES = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class EntityFrame:
-    """A frame in DuckDB: TEMP TABLE `table` (a quoted name) of `rows` rows, and what it came from.
+    """A frame in DuckDB: TEMP TABLE `table` (a quoted name) with `rows` rows, and where it came
+    from.
 
     The table holds `__rid` BIGINT, 0..rows-1 in the frame's order, `__t` BIGINT microseconds UTC,
-    the join keys and the request fields in their canonical types. `original` is the frame as given;
-    `arrow` all its columns in their own types, or None for a Parquet file, which is `path`.
+    and the join keys and request fields in their canonical types. `original` is the frame as given.
+    `arrow` has all its columns in their own types, or is None for a Parquet file, which is `path`.
     """
 
     table: str
@@ -73,8 +74,8 @@ def load_frame(
     """The frame as a TEMP TABLE of `con`, in its own order; see `EntityFrame`.
 
     `frame` is a pandas or polars frame, anything with an Arrow stream, a DuckDB relation, a list of
-    dicts, or the path of a Parquet file. Naive instants are read in `timezone` (T1). A null key
-    keeps its row (S2). Raises `EntityFrameError` for a missing column, another type, a null or
+    dicts, or the path of a Parquet file. Naive instants are read in `timezone` (T1). A row with a
+    null key is kept (S2). Raises `EntityFrameError` for a missing column, a wrong type, a null or
     impossible instant, and a row whose request field breaks S1.
     """
     wanted = {**{key: type_.or_none() for key, type_ in join_keys.items()}, **request}
@@ -146,7 +147,7 @@ def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[st
 
 
 def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
-    """The columns to read; `EntityFrameError` where the frame lacks one."""
+    """The columns to read; `EntityFrameError` if the frame lacks one."""
     for name in (INSTANT, *wanted):
         if name not in names:
             what = "the instant of each row" if name == INSTANT else str(wanted[name].base)

@@ -1,4 +1,4 @@
-"""Turns what a caller asks of the past, checked, into a lazy training set."""
+"""Turns a caller's question about the past, once it is checked, into a lazy training set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The instants at which every known entity is asked about, where there is no entity frame; see
+    """The instants at which every known entity is asked about, if there is no entity frame; see
     `FeatureStore.get_historical_features`."""
 
     at: Sequence[dt.datetime] | None = None
@@ -43,9 +43,9 @@ def historical_features(
     buckets: int | None,
     default_buckets: int | None,
 ) -> TrainingSet:
-    """The features of a service for each row of the frame, or without one for every entity that is
-    known at each instant of the grid; see `FeatureStore.get_historical_features`."""
-    zone(timezone)  # a misspelt zone is an error even where no instant is naive
+    """The features of a service for each row of the frame; without a frame, for every entity that
+    is known at each instant of the grid. See `FeatureStore.get_historical_features`."""
+    zone(timezone)  # a misspelt zone is an error even if no instant is naive
     if known_at is not None:
         _check_arrivals(service)
     if frame is None:
@@ -80,7 +80,7 @@ def _check_no_grid(grid: Grid) -> None:
     given = [f"{name}=" for name in names if getattr(grid, name) is not None]
     if given:
         raise EntityFrameError(
-            "entity frame: it says which entities and instants are meant; leave out "
+            "entity frame: it already says which entities and instants to ask about; leave out "
             f"{', '.join(given)}"
         )
 

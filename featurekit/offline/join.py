@@ -1,8 +1,8 @@
 """Turns a compiled service and a table of labels into the relation of a point-in-time join.
 
 Labels are a table with `__rid` (row number), `__t` (instant, microseconds) and the join keys. A
-view's result is a relation with `__rid` and, for feature i, `f{i}`, its value, `x{i}`, whether it
-erred, and `t{i}`, its status where statuses are asked for.
+view's result is a relation with `__rid` and, for feature i, the value `f{i}`, the flag `x{i}` that
+says whether it erred, and, if statuses are asked for, its status `t{i}`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from featurekit.offline.windows import make_windows
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A service's point-in-time join: a relation with `__rid` and, for output i, `o{i}`, its value,
-    `x{i}`, whether it erred (only for those in `erring`), and `t{i}`, its status, where asked for.
-    """
+    """A service's point-in-time join: a relation with `__rid` and, for output i, the value `o{i}`;
+    the flag `x{i}` that says whether it erred, only for the outputs in `erring`; and, if asked for,
+    its status `t{i}`."""
 
     sql: str
     erring: tuple[int, ...]
@@ -37,8 +37,9 @@ class Joined:
 
 
 _PLANNED_AT_ONCE = 3
-"""Joins of more views than this take the results of each as a table: DuckDB plans a statement in
-time that grows with the cube of its joins, 12 s for 30 views where their tables take 0.1."""
+"""A join of more views than this first writes each view's result to a table. DuckDB plans a
+statement in time that grows with the cube of its joins: 12 s for 30 views, and 0.1 s with
+tables."""
 
 
 def make_join(
@@ -50,12 +51,12 @@ def make_join(
     statuses: bool,
     buckets: int | None = 1,
 ) -> Joined:
-    """Make a relation of the values of every output for every label; `events` holds the rows of
-    each view's source. What it reads are temporary tables of `con`.
+    """Make a relation with the value of every output for every label. `events` holds the rows of
+    each view's source. The relation reads temporary tables of `con`.
 
     `labels` also has the request fields as columns. Each view is joined bucket by bucket of its
-    entities: by `buckets` of them, or, where that is None, by as many as the memory limit asks for.
-    No number of buckets changes a bit.
+    entities: with `buckets` buckets, or, if that is None, with as many as the memory limit
+    requires. The number of buckets changes no bit.
     """
     relations: list[str] = []
     columns: list[str] = []
@@ -91,7 +92,7 @@ def make_join(
                 erring.add(f"{v}_{i}")
             if statuses:
                 columns.append(f"v{v}.t{i} AS t{v}_{i}")
-    # Every one of them has each label's row exactly once.
+    # Each of these relations has every label's row exactly once.
     relation = " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations))
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     sql, failing = _finish(con, service, joined, erring, statuses=statuses)
@@ -108,8 +109,8 @@ def _join_by_bucket(
     statuses: bool,
     buckets: int,
 ) -> ViewSql:
-    """Make the view's result as a temporary table, one bucket of entities after the other: each is
-    freed before the next, and DuckDB may move the results to disk."""
+    """Make the view's result as a temporary table, one bucket of entities after the other. The
+    memory of a bucket is freed before the next one, and DuckDB may move the results to disk."""
     bare = name.strip('"')
     split, part, result = (quote(f"{bare}_{what}") for what in ("split", "bucket", "result"))
     keys = ", ".join(quote(p.name) for p in view.join_keys)
@@ -149,8 +150,8 @@ def _join_by_bucket(
 def _finish(
     con: Any, service: Service, joined: str, erring: set[str], *, statuses: bool
 ) -> tuple[str, tuple[int, ...]]:
-    """The SQL of the request-time transforms over the joined views, with the outputs by number, and
-    which of them may err (Q1)."""
+    """The SQL of the request-time transforms over the joined views, with the outputs by number; and
+    the numbers of the outputs that may err (Q1)."""
     lowering = Lowering("__q")
     made: list[Value] = []
     for transform in service.transforms:

@@ -1,7 +1,7 @@
-"""Makes an entity frame where none is given: every entity that was known, at each of some instants.
+"""Makes an entity frame if none is given: every entity that was known, at each of some instants.
 
-An entity is known while it has an event that is visible (T3) and was not deleted (T7). Rows are
-ordered by instant, then by the join keys, so the same events give the same frame.
+An entity is known while it has an event that is visible (T3) and not deleted (T7). Rows are ordered
+by instant, then by the join keys, so the same events give the same frame.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from featurekit.offline.events import EventRows
 
 @dataclass(frozen=True, slots=True)
 class KnownEntities:
-    """A frame to be made: `instants` is SQL of a relation with one column, `t`, in microseconds;
-    `view` is the view whose events say which entities there are, None where all views do."""
+    """A frame that is not made yet. `instants` is SQL of a relation with one column, `t`, in
+    microseconds. `view` names the view whose events tell the entities; None means that all views
+    do."""
 
     instants: str
     view: str | None
@@ -72,14 +73,14 @@ def known_entities(
     view: str | None,
     timezone: str,
 ) -> KnownEntities:
-    """The frame of every entity at each instant of `at`, or at `start`, one `every` later, and so
-    on up to `end`. EntityFrameError where the service's rows need more than its join keys, or its
+    """The frame of every entity at each instant of `at`; or at `start`, one `every` later, and so
+    on up to `end`. EntityFrameError if the service's rows need more than its join keys, or if its
     views disagree on who their entities are."""
     if service.request:
         names = ", ".join(p.name for p in service.request)
         raise _refuse(
-            f"service {service.name!r} takes request fields ({names}), which no event tells; give "
-            "a frame that has them"
+            f"service {service.name!r} takes request fields ({names}), which events do not hold; "
+            "give a frame that has them"
         )
     _check_view(service, view)
     span = (start, end, every)
@@ -110,7 +111,7 @@ def _us(value: Any, what: str, timezone: str) -> int:
 
 
 def _check_view(service: Service, name: str | None) -> None:
-    """The events that say who the entities are hold all of the service's join keys."""
+    """Check that the events that tell the entities hold all of the service's join keys."""
     keys = service.join_keys
     if name is None:
         if all({p.name for p in view.join_keys} == keys.keys() for view in service.views):
@@ -120,7 +121,7 @@ def _check_view(service: Service, name: str | None) -> None:
         )
         raise _refuse(
             f"the views of service {service.name!r} are of different entities ({listed}); give a "
-            'frame, or say whose events tell which go together, as in entities="'
+            'frame, or name a view whose events hold all join keys, as in entities="'
             f'{service.views[0].name}"'
         )
     chosen = {view.name: view for view in service.views}.get(name)

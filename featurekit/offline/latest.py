@@ -1,4 +1,4 @@
-"""Turns the latest rows of a view into a relation of values, errors and statuses, one row a label
+"""Turns the latest rows of a view into a relation of values, errors and statuses, one row per label
 (V1)."""
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from featurekit.offline.view_result import ViewSql, asked_events_sql
 def make_latest(
     con: Any, view: View, events: EventRows, labels: str, *, statuses: bool, name: str
 ) -> ViewSql:
-    """Join labels with the latest row of each one's entity as of its instant, within the ttl (V1,
-    T4).
+    """Join each label with the latest row of its entity as of its instant, within the ttl (V1, T4).
 
-    `name` is free for a temporary table of the rows.
+    `name` is an unused name for a temporary table of the rows.
     """
-    # A label without a row has nulls in their place, whatever a transform makes of those.
+    # A label without a row gets nulls, even if a transform would turn nulls into a value.
     fresh = "__ts IS NOT NULL" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
     used = sorted({f.slot for f in view.features if f.slot is not None})
     if view.source.op is None:
@@ -53,13 +52,14 @@ def make_latest(
 def _make_latest_rows(
     con: Any, view: View, events: EventRows, labels: str, used: Sequence[int], *, name: str
 ) -> tuple[str | None, ...]:
-    """Make the temporary table `name`: for each label `__rid`, `__t`, and of its latest row `__ts`,
-    `__created`, the slots `used`, their error columns, and `__end` where there is an `op`. Returns
-    the error columns of all slots.
+    """Make the temporary table `name`. It has for each label `__rid` and `__t`, and from its latest
+    row `__ts`, `__created`, the slots `used` and their error columns, and `__end` if there is an
+    `op`. Returns the error columns of all slots.
 
-    First the instants of the rows are found, reading keys and instants alone: sorting whole rows is
-    what an ASOF join takes its time for. Then the rows of those instants are fetched. Where they
-    are more than the labels some are tied, and only then ties are settled, an instant at a time.
+    First it finds the instants of the rows and reads only keys and instants: an ASOF join spends
+    its time on sorting, and whole rows would take longest. Then it fetches the rows of those
+    instants. If these are more than the labels, some are tied; only then it settles ties, an
+    instant at a time.
     """
     keys = [quote(p.name) for p in view.join_keys]
     asked = asked_events_sql(view, events.relation, labels)
@@ -68,8 +68,8 @@ def _make_latest_rows(
         f"CREATE TEMP TABLE {instants} AS "
         f"{_instants_sql(view, asked, labels, prompt=events.prompt)}"
     )
-    # From when on a row is visible tells those that arrived late from those of the same instant
-    # that did not.
+    # The instant from which a row is visible separates late rows from prompt rows of the same
+    # instant.
     by = [*keys, "__ts", *([] if events.prompt else ["__v"])]
     rows = events.relation
     if not events.prompt:
@@ -83,7 +83,7 @@ def _make_latest_rows(
     row += [e for i in used if (e := made.errors[i])]
     table = f"CREATE TEMP TABLE {name} AS SELECT __rid, __t, {', '.join(row)} FROM "
     count = con.execute(f"SELECT count(*) FROM {labels}").fetchall()[0][0]
-    # One more than there should be tells, however many more there are.
+    # One row too many shows that there are ties, however many there are.
     con.execute(f"{table}{made.sql} LIMIT {count + 1}")
     if con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] > count:
         con.execute(f"DROP TABLE {name}")
@@ -93,19 +93,21 @@ def _make_latest_rows(
 
 
 def _instants_sql(view: View, events: str, labels: str, *, prompt: bool) -> str:
-    """For each label `__rid`, `__t`, the keys, and of its latest row `__ts` and, unless all are
-    `prompt`, `__v`, the instant from which it is visible; null where it has none.
+    """SQL that gives for each label `__rid`, `__t`, the keys, and the `__ts` of its latest row.
+    Unless all rows are `prompt`, it also gives `__v`, the instant from which that row is visible.
+    Both are null if there is no row.
 
-    Events that arrived by the time they happened are found by an ASOF join on __ts. Those that
-    arrived late are as a rule few. One of them is the latest for a while from its arrival on, if no
-    late one that arrived until then happened later: these are found by a second ASOF join, on
-    __created. Of two rows of one instant the late one is the later by T6.
+    An ASOF join on __ts finds the events that had arrived when they happened. Late events are
+    usually few. A late event leads from its arrival until another late event arrives that happened
+    later; a second ASOF join, on __created, finds the late event that leads. If both joins find a
+    row of the same instant, the late one is the later by T6.
     """
     keys = [quote(p.name) for p in view.join_keys]
     named = ", ".join(f"l.{k}" for k in keys)
 
     def same(alias: str) -> str:
-        # DuckDB's ASOF join loses rows where bytes come after another key, but not their digits.
+        # DuckDB's ASOF join loses rows if a bytes column follows another key, so bytes are compared
+        # as hex.
         of = ["hex({}.{})" if p.type.name == "bytes" else "{}.{}" for p in view.join_keys]
         return " AND ".join(
             f"{text.format('l', k)} = {text.format(alias, k)}"
@@ -136,8 +138,8 @@ def _instants_sql(view: View, events: str, labels: str, *, prompt: bool) -> str:
 def _settled_sql(
     con: Any, view: View, rows: str, instants: str, by: Sequence[str], row: Sequence[str]
 ) -> str:
-    """A relation of the labels of `instants` with the columns `row` of the last row by T6 among
-    those of `rows` that are equal in the columns `by`."""
+    """A relation of the labels of `instants` with the columns `row`. Among the rows of `rows` that
+    are equal to a label's in the columns `by`, the last one by T6 is taken."""
     shared = ", ".join(by)
     asked = f"(SELECT * FROM {rows} SEMI JOIN {instants} USING ({shared}))"
     tied = f"(SELECT {shared} FROM {asked} GROUP BY ALL HAVING count(*) > 1)"
@@ -164,11 +166,11 @@ def _settled_sql(
 def _make_latest_alive(
     con: Any, view: View, events: EventRows, labels: str, used: Sequence[int], *, name: str
 ) -> tuple[tuple[str | None, ...], str]:
-    """As `_make_latest_rows`, of the events that no correction or deletion had ended by then (T7):
-    the error columns, and a relation.
+    """As `_make_latest_rows`, for the events that no correction or deletion had ended by the
+    label's instant (T7). Returns the error columns and a relation.
 
-    Mostly the latest row is one of those, since a correction lies after what it corrects. For the
-    other labels all events of their entities are looked at.
+    Mostly the latest row has not ended, since a correction comes after the row that it corrects.
+    For the other labels, all events of their entities are looked at.
     """
     _make_latest_rows(con, view, events, labels, used, name=name)
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))

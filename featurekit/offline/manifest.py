@@ -1,4 +1,4 @@
-"""The manifest of a training set: what it was made of, and a hash of what it holds (F2)."""
+"""Hashes the rows of a training set for its manifest, which says what it was made of (F2)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 
 class ContentHash:
-    """A hash of rows in their order: names, types and values, whatever the batches they came in.
+    """A hash of rows in their order: their names, types and values, however they are cut into
+    batches.
 
-    Every NaN is one; a null's hidden bytes do not count.
+    Every NaN counts as one NaN; the hidden bytes of a null do not count.
     """
 
     def __init__(self, schema: Any) -> None:
@@ -33,9 +34,9 @@ class ContentHash:
 
 
 def _feed(digest: Any, column: Any) -> None:
-    """Validity and values of one Arrow array, without offsets or padding.
+    """Feed the validity and the values of one Arrow array, without offsets or padding.
 
-    Each element feeds bytes of its own, so that where a batch ends leaves no trace.
+    Each element feeds its own bytes, so the borders of batches do not matter.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

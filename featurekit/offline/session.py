@@ -1,4 +1,4 @@
-"""A DuckDB connection in the session that every query here relies on."""
+"""Makes DuckDB connections with the settings and macros that every query here relies on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from featurekit.language.python_calls import create_function
 
 
 def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
-    """A DuckDB of its own for one piece of work, in the session that every query here relies on.
-    What does not fit into memory, or into `memory_limit` as in "4GB", goes to `state_dir`.
+    """A DuckDB of its own for one piece of work, with the settings that every query here relies on.
 
-    Never a cursor: a function that one cursor registered is freed when that cursor closes, while
-    the others still find its name.
+    What does not fit into memory, or into `memory_limit` as in "4GB", goes to `state_dir`. It is
+    never a cursor: if one cursor registers a function and closes, the function is freed, but the
+    other cursors still find its name.
     """
     import duckdb
 
@@ -26,7 +26,7 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
     prepare(con)
     with suppress(OSError):  # a repo that may only be read can spill nothing
         state_dir.mkdir(parents=True, exist_ok=True)
-    # What does not fit into memory goes beside the repo: /tmp may be memory, too.
+    # Spilled data goes beside the repo, because /tmp may be in memory.
     spill = str(state_dir / f"spill-{uuid.uuid4().hex}")
     con.execute(f"SET temp_directory = {text_literal(spill)}")
     if memory_limit is not None:
@@ -35,14 +35,15 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
 
 
 def prepare(con: Any) -> None:
-    """Give a connection the session that every query here relies on (T2) and the macros."""
+    """Give a connection the settings (T2) and the macros that every query here relies on."""
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET enable_progress_bar = false")  # it would write into a program's output
-    # For up to 64 labels DuckDB makes an ASOF join an arg_max, and that loses -0.0 inside lists.
+    # For up to 64 labels DuckDB turns an ASOF join into an arg_max, which loses -0.0 inside lists.
     con.execute("SET asof_loop_join_threshold = 0")
-    # Where a divisor is a constant 0, DuckDB divides while it plans, whatever branch it is in.
+    # If a divisor is a constant 0, DuckDB divides while it plans, even in a branch that is never
+    # taken.
     con.execute("SET error_on_division_by_zero = false")
-    # Running sums go over sorted rows in their order (window_plans).
+    # Running sums rely on the order of sorted rows (window_plans).
     con.execute("SET preserve_insertion_order = true")
     for macro in (*exact.macros_sql(), *since.macros_sql()):
         con.execute(macro)

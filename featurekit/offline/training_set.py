@@ -1,7 +1,7 @@
-"""Turns a service and a frame of entities and instants into a training set, by DuckDB.
+"""Turns a service and a frame of entities and instants into a training set, with DuckDB.
 
-A `TrainingSet` is lazy: nothing is read until rows are asked for. Rows, order and extra columns of
-the frame come back exactly as they were.
+A `TrainingSet` is lazy: it reads nothing until rows are asked for. The rows, the order and the
+extra columns of the frame come back exactly as they were.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ TakeSnapshot = Callable[[Any, View], Snapshot]
 class TrainingSet:
     """The features of a service for each row of an entity frame, as of the row's instant.
 
-    Computed when first asked for; each conversion computes it anew from the same snapshots of the
-    frame and, unless files change in between, of the sources.
+    The rows are computed when they are first asked for. Each conversion computes them again from
+    the same snapshot of the frame and, unless files change in between, of the sources.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class TrainingSet:
     # --- what comes out ---------------------------------------------------------------------------
 
     def to_arrow(self) -> pa.Table:
-        """An Arrow table of the frame's rows in their order: its columns as they were, then one for
-        each of `names` in its declared type (A3), then, where statuses were asked for, one for each
-        `<name>__status`.
+        """An Arrow table of the frame's rows in their order. It has the frame's columns as they
+        were, then a column for each of `names` in its declared type (A3), then, if statuses were
+        asked for, a column `<name>__status` for each.
 
-        A value is null where it is None, was not found or erred; NaN is a value (S1).
-        TransformError where a feature errs whose view says on_error="fail", DataError where the
-        work does not fit into memory.
+        A value is null if it is None, was not found or erred; NaN is a value (S1). TransformError
+        if a feature errs in a view with on_error="fail"; DataError if the work does not fit into
+        memory.
         """
         import pyarrow as pa
 
@@ -89,8 +89,8 @@ class TrainingSet:
         return pa.Table.from_batches(batches, schema=run.schema)
 
     def to_polars(self) -> pl.DataFrame:
-        """As `to_arrow`, a polars frame; a polars entity frame's own columns come back as they
-        are."""
+        """The rows of `to_arrow` as a polars frame; the own columns of a polars entity frame come
+        back as they are."""
         import polars as pl
 
         table = self.to_arrow()
@@ -103,11 +103,11 @@ class TrainingSet:
         return made
 
     def to_pandas(self) -> pd.DataFrame:
-        """As `to_arrow`, a pandas frame; a pandas entity frame's index and columns come back as
-        they are.
+        """The rows of `to_arrow` as a pandas frame; the index and columns of a pandas entity frame
+        come back as they are.
 
-        A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so that
-        no int becomes a float and NaN stays apart from None (A3, S1).
+        A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so no int
+        becomes a float, and NaN differs from None (A3, S1).
         """
         import pandas as pd
         import pyarrow as pa
@@ -136,10 +136,10 @@ class TrainingSet:
         return pd.concat([given, made], axis=1)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Write what `to_arrow` gives to a Parquet file, batch by batch, and
+        """Write the rows of `to_arrow` to a Parquet file, batch by batch, and
         `<path>.manifest.json` beside it (F2). Returns the manifest.
 
-        Both appear whole or not at all. DataError where `path` is no path for a file.
+        Both files appear whole or not at all. DataError if no file can be written at `path`.
         """
         import pyarrow.parquet as pq
 
@@ -158,8 +158,9 @@ class TrainingSet:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Features and fingerprints, sources, rows, content hash, errors, numeric fingerprint, and
-        the versions of libraries (F2). The rows are computed for it where they were not yet."""
+        """The manifest: features and fingerprints, sources, rows, content hash, errors, numeric
+        fingerprint, and the versions of libraries (F2). If the rows were not computed yet, this
+        computes them."""
         if self._manifest is None:
             self._consume()
         assert self._manifest is not None
@@ -167,9 +168,10 @@ class TrainingSet:
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """`features`: for each that erred in some row, how many rows and the first of them;
-        `transforms`: for each that erred on an event of a window view, how many events were left
-        out of its aggregates, and the first of them (R3)."""
+        """The errors, as two dicts (R3). `features`: for each feature that erred in some row, the
+        number of such rows and the first of them. `transforms`: for each transform that erred on an
+        event of a window view, the number of events left out of its aggregates, and the first of
+        them."""
         if self._statistics is None:
             self._consume()
         assert self._statistics is not None
@@ -186,8 +188,8 @@ class TrainingSet:
 
 
 def _nullable_floats(column: Any) -> Any:
-    """A Float64 array in which NaN is a value and None is missing; pandas' own conversion makes
-    both the same."""
+    """A Float64 array in which NaN is a value and None is missing; pandas' own conversion confuses
+    them."""
     import numpy as np
     import pandas as pd
 
@@ -219,7 +221,7 @@ class _TrainingRun:
             self.scratch.cleanup()
 
     def _frame(self, events: Sequence[EventRows]) -> Any:
-        """The frame that was given, or the path of the one that was asked for."""
+        """The frame that was given, or the path of the frame made for the grid."""
         given = self.owner._frame
         if not isinstance(given, KnownEntities):
             return given
@@ -260,7 +262,8 @@ class _TrainingRun:
         self.schema = pa.schema([*given, *fields], metadata=None)
 
     def _known(self, events: EventRows) -> EventRows:
-        """The events that had arrived by `known_at`, before any of them is held against another."""
+        """The events that had arrived by `known_at`; applied before copies and versions are
+        compared."""
         if self.owner._known_at is None:
             return events
         return EventRows(
@@ -276,7 +279,7 @@ class _TrainingRun:
             return pa.schema(list(self.frame.arrow.schema))
         assert self.frame.path is not None
         fields = list(pq.read_schema(self.frame.path))
-        if self.scratch is not None:  # DuckDB may write that a key is never null, or not
+        if self.scratch is not None:  # DuckDB may declare a key nullable or not
             fields = [field.with_nullable(True) for field in fields]
         return pa.schema(fields)
 
@@ -293,8 +296,8 @@ class _TrainingRun:
             )
 
     def batches(self) -> Iterator[Any]:
-        """The rows in the frame's order, as RecordBatches of `schema`; then the owner knows its
-        manifest and statistics."""
+        """The rows in the frame's order, as RecordBatches of `schema`; at the end the owner
+        receives its manifest and statistics."""
         import pyarrow as pa
 
         owner, service = self.owner, self.owner._service
@@ -387,7 +390,7 @@ class _TrainingRun:
 
 
 def _strict(service: Service) -> dict[int, str]:
-    """The outputs that may not err, with the view that says so."""
+    """The outputs that must not err, each with the view that says so."""
     return {
         o: service.views[output.view].name
         for o, output in enumerate(service.outputs)
@@ -396,12 +399,14 @@ def _strict(service: Service) -> dict[int, str]:
 
 
 def _cast(column: Any, type_: Any) -> Any:
-    """DuckDB's naive UTC timestamps and microseconds as the types that leave featurekit."""
+    """A column with DuckDB's naive UTC timestamps and microseconds cast to the types that leave
+    featurekit."""
     return column if column.type == type_ else column.cast(type_)
 
 
 def _even(batches: Any) -> Iterator[Any]:
-    """The same rows in batches of exactly `_BATCH`, but for the last; two streams stay in step."""
+    """The same rows in batches of exactly `_BATCH` rows, except the last; so two streams stay in
+    step."""
     import pyarrow as pa
 
     waiting: list[Any] = []

@@ -1,6 +1,6 @@
-"""Turns a source's events into a view's: its keys, instants and slots, as one SQL relation.
+"""Turns a source's events into a view's events: keys, instants and slots, as one SQL relation.
 
-The point-in-time join and the materialisation both begin here, so that they see the same events.
+The point-in-time join and the materialisation both begin here, so they see the same events.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 
 @dataclass(frozen=True, slots=True)
 class ViewEvents:
-    """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots); where
-    the source has an `op`, also __end.
+    """A relation of a view's events: columns k0 … (join keys), __ts, __created, s0 … (slots), and
+    __end if the source has an `op`.
 
-    `errors[i]` names the column that says where slot i errs, None where it cannot (R3); `orders[i]`
-    the column by which slot i is ordered.
+    `errors[i]` names the column that says whether slot i errs; it is None if slot i cannot (R3).
+    `orders[i]` names the column that orders slot i.
     """
 
     sql: str
@@ -31,10 +31,11 @@ class ViewEvents:
 
 
 def view_events(con: Any, view: View, relation: str, also: Sequence[str] = ()) -> ViewEvents:
-    """The events of `relation` that belong to an entity: a source's columns, __ts, __created and,
-    where it has an `op`, __end, the instant from which an event counts no more (T7).
+    """The events of `relation` that belong to an entity. `relation` has a source's columns, __ts,
+    __created and, if the source has an `op`, __end, the instant from which an event no longer
+    counts (T7).
 
-    With `also`, columns of `relation` that come along, all its rows do.
+    With `also`, further columns of `relation`, the result keeps these columns, and all rows.
     """
     lowering = Lowering()
     columns = [f"{quote(key.name)} AS k{i}" for i, key in enumerate(view.join_keys)]
@@ -75,14 +76,15 @@ def view_events(con: Any, view: View, relation: str, also: Sequence[str] = ()) -
 
 
 def order_key(x: str, type_: Type, depth: int = 0) -> str:
-    """What orders as T6 orders `x`: inside a list DuckDB puts nulls last, and -0.0 beside 0.0."""
+    """SQL that DuckDB orders as T6 orders `x`: inside a list, DuckDB itself puts nulls last and
+    treats -0.0 as 0.0."""
     if type_.item is None:
         return x
     item = f"__x{depth}"
     fields = [f"'n': {item} IS NOT NULL", f"'v': {order_key(item, type_.item, depth + 1)}"]
     if type_.item.base == FLOAT:
         fields.append(f"'s': NOT signbit({item})")
-    # A null comes before [], whatever DuckDB makes of its items.
+    # A null list comes before [], whatever DuckDB makes of its items.
     made = f"list_transform({x}, lambda {item}: {{{', '.join(fields)}}})"
     return f"CASE WHEN {x} IS NOT NULL THEN {made} END"
 
@@ -93,7 +95,7 @@ def keys_sql(view: View, alias: str = "") -> str:
 
 
 def order_sql(view: View, events: ViewEvents, *, backwards: bool = False) -> str:
-    """The ORDER BY of T6 among an entity's events: nulls first, then errors, -0.0 before 0.0, NaN
+    """The ORDER BY of T6 for an entity's events: nulls first, then errors, -0.0 before 0.0, NaN
     last."""
     up, nulls, down = ("DESC", "LAST", "ASC") if backwards else ("ASC", "FIRST", "DESC")
     terms = [f"__ts {up}", f"__created {up}"]
@@ -108,9 +110,8 @@ def order_sql(view: View, events: ViewEvents, *, backwards: bool = False) -> str
 
 def leads_sql(view: View, events: ViewEvents, relation: str) -> str:
     """Each event of `relation` that is the latest row for a while, with `__v`, the instant from
-    which it is: no event after it in T6 is visible by then (T3, V1). Whatever the arrivals, an ASOF
-    join on __v finds the latest row.
-    """
+    which it is: no later event by T6 is visible by then (T3, V1). So an ASOF join on __v finds the
+    latest row, whatever the order of arrivals."""
     keys = keys_sql(view)
     numbered = (
         f"(SELECT *, greatest(__ts, __created) AS __v, row_number() OVER "

@@ -1,4 +1,5 @@
-"""What a view's join gives, a value, an error and a status for each label, and how it is found."""
+"""Describes the result of a view's join, a value, an error and a status per label, and helps to
+find it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from featurekit.offline.window_plans.parts import high_sql, low_sql
 
 @dataclass(frozen=True, slots=True)
 class Erred:
-    """`events` on which a transform erred, and the first of them: its instant and keys."""
+    """How many `events` a transform erred on, and the instant and keys of the first of them."""
 
     transform: str
     events: int
@@ -27,8 +28,9 @@ class Erred:
 class ViewSql:
     """A view's result, and the numbers of the features that have an `x` column.
 
-    `events` is the temporary table of the events that a window view read, with `errors` the columns
-    that say where its slots err; or, where buckets came and went, `erred` says what they found.
+    `events` is the temporary table of the events that a window view read, and `errors` are the
+    columns that say where its slots err. If the tables of buckets are gone already, `erred` holds
+    what they showed.
     """
 
     sql: str
@@ -39,20 +41,21 @@ class ViewSql:
 
 
 def asked_events_sql(view: View, relation: str, labels: str) -> str:
-    """The events whose entity some label asks about."""
+    """The events of the entities that the labels ask about."""
     keys = ", ".join(quote(k.name) for k in view.join_keys)
     return f"(SELECT * FROM {relation} WHERE ({keys}) IN (SELECT DISTINCT {keys} FROM {labels}))"
 
 
 def find_span(con: Any, labels: str) -> tuple[int, int]:
-    """Find the first and the last instant that is asked about; 0 where none is."""
+    """Find the first and the last instant of the labels; 0 if there are none."""
     low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
     return low or 0, high or 0
 
 
 def report_erring_events(con: Any, view: View, made: ViewSql) -> dict[str, dict[str, Any]]:
-    """Find for each transform of a window view that erred on an event it read how many such events
-    the aggregates left out, and the keys and instant of the first, as text (R3)."""
+    """Find the transforms of a window view that erred on an event they read. For each it gives the
+    number of events that the aggregates left out, and the keys and instant of the first, as text
+    (R3)."""
     found: dict[str, dict[str, Any]] = {}
     for erred in made.erred or find_erred_slots(con, view, made):
         at, *keys = erred.first
@@ -85,7 +88,8 @@ def find_erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
 
 
 def in_window_sql(feature: Feature) -> str:
-    """The predicate that an event of the join lies in the feature's window, and its `where`."""
+    """The predicate that an event of the join lies in the feature's window and passes its
+    `where`."""
     terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
     if feature.where is not None:
         terms.append(f"coalesce(e.s{feature.where}, FALSE)")
@@ -102,10 +106,10 @@ def empty_sql(feature: Feature) -> str:
 
 
 def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
-    """Choose how the aggregates' inputs are read, by slot.
+    """Choose how the inputs of the aggregates are read, by slot.
 
-    How doubles are added is chosen from the column's statistics: one scale for all where it makes
-    every value a whole number, else limbs by exponent.
+    The statistics of a column decide how its doubles are added: with one scale for all, if that
+    makes every value a whole number, else with limbs by exponent.
     """
     used = sorted({f.slot for f in view.features if f.slot is not None})
     floats = [i for i in used if view.slots[i].type.base == FLOAT]

@@ -1,4 +1,4 @@
-"""Turns the windows of a view into a relation of values, errors and statuses, one row a label."""
+"""Turns the windows of a view into a relation of values, errors and statuses, one row per label."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def make_windows(
     name: str,
     span: tuple[int, int] | None = None,
 ) -> ViewSql:
-    """Join labels with every aggregate of the view over their windows (T3–T5, A1–A4), by the plan
-    that `window_plans` chooses.
+    """Join labels with every aggregate of the view over its window (T3–T5, A1–A4), by the plan that
+    `window_plans` chooses.
 
-    `name` is free for a temporary table of the view's events. `span`: the first and the last
-    instant to read events for, where they are not those of `labels`.
+    `name` is an unused name for a temporary table of the view's events. `span` is the first and the
+    last instant to read events for, if it differs from that of `labels`.
     """
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     _make_events(con, view, made, name, span or find_span(con, labels))
@@ -54,7 +54,8 @@ def make_windows(
     columns, erring = _columns_sql(view, asked, found.summed, statuses=statuses)
     first = ""
     if statuses or view.ttl_us is not None:
-        # NOT_FOUND is an entity without any visible event, however old (T4): a fact of all of them.
+        # NOT_FOUND means that the entity has no visible event, however old (T4), so all events are
+        # read.
         first = f"LEFT JOIN {_first_sql(view, made.sql, labels)}"
     whole = (
         f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l LEFT JOIN "
@@ -65,8 +66,8 @@ def make_windows(
 
 
 def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[int, int]) -> None:
-    """Make the temporary table `name` of the events in reach of the instants of `span`, with __o,
-    their number by T6 where some aggregate asks for it."""
+    """Make the temporary table `name` of the events that the instants of `span` can reach. `__o`
+    numbers them by T6, if some aggregate needs that."""
     ordered = any(f.implementation().ordered for f in view.features)
     number = f"row_number() OVER (ORDER BY {order_sql(view, made)})" if ordered else "0"
     earliest, high = span
@@ -78,8 +79,8 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
 
 
 def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
-    """The view's aggregates in DuckDB, in their order; after them, where the view has a ttl, how
-    many events are no older."""
+    """The view's aggregates in DuckDB, in order. If the view has a ttl, one more follows: the count
+    of the events within the ttl."""
     asked = []
     for i, feature in enumerate(view.features):
         column = None if feature.slot is None else columns[feature.slot]
@@ -96,8 +97,9 @@ def _parts_of(feature: Feature, column: InputColumn | None, name: str) -> Window
 
 
 def _finished_sql(asked: Sequence[WindowParts]) -> str:
-    """The values `v0` … and, of those that can err, `e0` … made of the parts. They are a layer of
-    their own: written out where they are read, they would cost DuckDB a second."""
+    """The values `v0` … made of the parts and, for those that can err, the errors `e0` …. They form
+    a subquery of their own: if they were written out where they are read, they would cost DuckDB a
+    second."""
     finished: list[str] = []
     for i, a in enumerate(asked):
         finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
@@ -109,22 +111,23 @@ def _finished_sql(asked: Sequence[WindowParts]) -> str:
 def _columns_sql(
     view: View, asked: Sequence[WindowParts], summed: frozenset[int], *, statuses: bool
 ) -> tuple[list[str], list[int]]:
-    """The columns of the view's result, made of labels `l`, groups `g` and, where statuses or a ttl
-    ask for it, `k.__first`; and the numbers of the features that have an `x` column."""
+    """The columns of the view's result, and the numbers of the features that have an `x` column.
+    The columns read labels `l`, groups `g` and, if statuses or a ttl need it, `k.__first`."""
     known, fresh = "k.__first <= l.__t", None
     if view.ttl_us is not None:
         fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
     columns: list[str] = []
     erring: list[int] = []
     for i, feature in enumerate(view.features):
-        # A label without any event in reach may have no group: its windows are empty.
+        # A label without an event in reach may have no group; then its windows are empty.
         within = "g.__rid IS NOT NULL" if i in summed else "coalesce(g.__in, FALSE)"
         error = None if asked[i].sql.error is None else f"g.e{i}"
         empty = empty_sql(feature)
         value = f"CASE WHEN {within} THEN {_value_sql(feature, f'g.v{i}', error)} ELSE {empty} END"
         failed = None if error is None else f"({within} AND {error})"
         if fresh is not None:
-            # An entity that is not known has empty windows, one that is too old has none (T4).
+            # An unknown entity has empty windows; for one that is too old, all values are None
+            # (T4).
             value = f"CASE WHEN {fresh} THEN {value} WHEN ({known}) IS NOT TRUE THEN {empty} END"
             failed = failed and f"({fresh} AND {failed})"
         columns.append(f"{value} AS f{i}")
@@ -142,16 +145,17 @@ def _columns_sql(
 
 
 def _value_sql(feature: Feature, value: str, error: str | None) -> str:
-    """The feature's value where its windows may have events: its default for None, NULL where it
-    errs (A4)."""
+    """The feature's value if its windows may have events: its default instead of None, and NULL if
+    it errs (A4)."""
     if feature.default is not None:
         value = f"coalesce({value}, {literal(feature.default, feature.type)})"
     return value if error is None else f"CASE WHEN NOT ({error}) THEN {value} END"
 
 
 def _first_sql(view: View, everything: str, labels: str) -> str:
-    """A relation `k` with `__first`, from when on the label's entity has an event, and what it is
-    joined on; with an `op`, of the events that are not over at the label's instant."""
+    """A relation `k` with `__first`, the instant from which the label's entity has an event, and
+    the join condition. With an `op` it only counts events that are not over at the label's
+    instant."""
     seen = "greatest(__ts, __created)"
     keys = [f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys)]
     on = " AND ".join(keys)

@@ -1,20 +1,30 @@
-"""Turns the name of a mode and a service into a report: one function per mode, chosen by name."""
+"""Turns the name of a mode and a service into a report.
+
+A mode is a row of `MODES` and a file in `modes`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from featurekit.core.screen import Advance
-from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError
 from featurekit.parity.budget import Budget, as_budget
 from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.modes.prove import keep_proof, prove
 from featurekit.parity.report import Report
 from featurekit.project.project import Project
+
+MODES = {
+    "history": "featurekit.parity.modes.history",
+    "fuzz": "featurekit.parity.modes.fuzz.fuzz",
+    "sample": "featurekit.parity.modes.sample",
+    "replay": "featurekit.parity.modes.replay",
+}
+"""The modes that compare a service: the module of each, of which `run(project, service, check)`
+gives the report. It is loaded when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +46,13 @@ class Check:
 def check_parity(project: Project, service: str, mode: str, check: Check) -> Report:
     """Compare online with offline in one mode; see `FeatureStore.check_parity`."""
     compiled = project.service(service)
-    run = MODES.get(mode)
-    if run is None:
-        raise DefinitionError(
-            'check_parity: mode is "history", "fuzz", "sample", "replay" or "operators", '
-            f"not {mode!r}"
-        )
-    return run(project, compiled, check)
+    module = MODES.get(mode)
+    if module is None:
+        named = ", ".join(f'"{name}"' for name in MODES)
+        raise DefinitionError(f'check_parity: mode is {named} or "operators", not {mode!r}')
+    found = import_module(module).run(project, compiled, check)
+    assert isinstance(found, Report)
+    return found
 
 
 def check_operators(project: Project, check: Check) -> OperatorsReport:
@@ -50,56 +60,3 @@ def check_operators(project: Project, check: Check) -> OperatorsReport:
     found = prove(budget=check.most(1_000_000), seed=check.seed, progress=check.progress)
     keep_proof(found, project.state_dir)
     return found
-
-
-def _history(project: Project, service: Service, check: Check) -> Report:
-    from featurekit.parity.modes.history import check_parity
-
-    return check_parity(
-        project, service, budget=check.most(100_000), seed=check.seed, progress=check.progress
-    )
-
-
-def _fuzz(project: Project, service: Service, check: Check) -> Report:
-    from featurekit.parity.modes.fuzz.fuzz import fuzz
-
-    return fuzz(
-        service,
-        project.repo.sources,
-        budget=check.most(1_000_000),
-        seed=check.seed,
-        workers=check.workers,
-        progress=check.progress,
-    )
-
-
-def _sample(project: Project, service: Service, check: Check) -> Report:
-    from featurekit.parity.modes.sample import LiveCheck
-
-    live = LiveCheck(project, service.name, seed=check.seed, workers=check.workers)
-    with closing(live):
-        return live.run(check.most(100_000), progress=check.progress)
-
-
-def _replay(project: Project, service: Service, check: Check) -> Report:
-    from featurekit.parity.modes.replay import replay
-
-    progress = check.progress
-    (report,) = replay(
-        project,
-        [service.name],
-        project.served(check.log),
-        budget=None if check.budget is None else check.most(1),
-        seed=check.seed,
-        progress=None if progress is None else lambda done: progress(done, done),
-    )
-    return report
-
-
-MODES: dict[str, Callable[[Project, Service, Check], Report]] = {
-    "history": _history,
-    "fuzz": _fuzz,
-    "sample": _sample,
-    "replay": _replay,
-}
-"""The modes that compare a service."""

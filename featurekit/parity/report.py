@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from featurekit.parity.bits import bits, shown, ulps
+from featurekit.core.types import instant, micros
+from featurekit.define.plan import Service
+from featurekit.parity.compare import Answers, Stated, parts, shown, ulps
 
 if TYPE_CHECKING:
     from featurekit.parity.diagnose.diagnosis import Diagnosis
+    from featurekit.parity.paths import Asked
+    from featurekit.parity.scenario import Scenario
 
 _KEPT, _KEPT_OF_FEATURE = 60, 3
 _PLOTTED = 2_000
@@ -24,11 +29,16 @@ class Difference:
     feature: str
     row: dict[str, Any]
     as_of: str
-    offline: tuple[Any, str]
-    online: tuple[Any, str]
-    case: Any = field(default=None, compare=False, repr=False)
-    """The few events that it takes, where the mode knows them (see `fuzz.Case`)."""
+    offline: Stated
+    online: Stated
+    scenario: Scenario | None = field(default=None, compare=False, repr=False)
+    """The few events that it takes and the question, where the mode knows them."""
     diagnosis: Diagnosis | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def at(self) -> int:
+        """The instant asked about, in microseconds."""
+        return micros(dt.datetime.fromisoformat(self.as_of))
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -102,8 +112,8 @@ class Report:
     def take(
         self,
         feature: str,
-        offline: tuple[Any, str],
-        online: tuple[Any, str],
+        offline: Stated,
+        online: Stated,
         *,
         row: dict[str, Any],
         as_of: str,
@@ -112,7 +122,7 @@ class Report:
         found = self.features.setdefault(feature, FeatureReport())
         found.compared += 1
         found.statuses[offline[1]] += 1
-        if bits(offline[0]) != bits(online[0]) or offline[1] != online[1]:
+        if parts(offline, online):
             found.differing += 1
             self.keep(Difference(feature, row, as_of, offline, online))
 
@@ -129,6 +139,41 @@ class Report:
         found.compared += compared
         found.differing += differing
         found.statuses.update(statuses)
+
+    def count_answers(self, service: Service, offline: Answers) -> None:
+        """Add as many compared values as offline answered."""
+        for o, output in enumerate(service.outputs):
+            statuses = offline.statuses[o]
+            counts = {c["values"]: c["counts"] for c in statuses.value_counts().to_pylist()}
+            self.count(output.full_name, compared=len(statuses), statuses=counts)
+            self.features[output.full_name].nulls += offline.values[o].null_count
+
+    def tell_apart(
+        self,
+        service: Service,
+        asked: Asked,
+        offline: Answers,
+        online: Answers,
+        parted: Sequence[Sequence[int]],
+        explained: Mapping[tuple[int, int], int | None],
+    ) -> None:
+        """Add the differences of the `parted` rows of each output: those that are `explained`, by
+        output and row, are lag, with the arrival of the oldest event that was not online; all
+        others are skew."""
+        for o, rows in enumerate(parted):
+            name = service.outputs[o].full_name
+            found = self.features[name]
+            for i in rows:
+                if (o, i) in explained:
+                    found.lagging += 1
+                    oldest = explained[o, i]
+                    if oldest is not None:
+                        found.lag_us = max(found.lag_us or 0, asked.at[i] - oldest)
+                    continue
+                found.differing += 1
+                as_of = instant(asked.at[i]).isoformat()
+                pair = offline.offline(o, i), online.online(o, i)
+                self.keep(Difference(name, asked.row(i), as_of, *pair))
 
     def keep(self, difference: Difference) -> None:
         """Keep a difference that was counted, where there is room: a few of each feature."""

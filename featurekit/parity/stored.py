@@ -3,17 +3,16 @@ value that differs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from featurekit.core import tables
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
+from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
-from featurekit.parity.bits import bits
-from featurekit.parity.diagnose.diagnose import at_of
 from featurekit.parity.report import Difference
-from featurekit.parity.scenario import Delivery, Scenario, canonical, narrowed
+from featurekit.parity.scenario import Delivery, Scenario, column_types, narrowed, unite
 from featurekit.project.project import Project
 
 _MOST = 2_000
@@ -53,52 +52,27 @@ def stored_scenario(
             found = rows_of(con, view, own, most=_MOST + 1)
             if len(found) > _MOST:
                 return None
-            _unite(of_sources.setdefault(view.source.name, []), found)
+            unite(of_sources.setdefault(view.source.name, []), found)
     finally:
         con.close()
-    deliveries = [Delivery(source, row) for source, rows in of_sources.items() for row in rows]
+    deliveries = [Delivery(source, row) for source, own in of_sources.items() for row in own]
     deliveries.sort(key=lambda d: int(d.row["__created"]))
-    at = at_of(difference)
-    return Scenario(service, tuple(deliveries), difference.row, at, min(filled_until, at))
+    filled = min(filled_until, difference.at)
+    return Scenario(service, tuple(deliveries), difference.row, difference.at, filled)
 
 
 def of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> str:
     """The rows of a relation that belong to one entity of a view."""
-    import pyarrow as pa
-
-    table = f"__entity_of_{view.name}"
-    arrow = quote(f"{table}_arrow")
-    columns = {p.name: canonical(p.type, [keys[p.name]]) for p in view.join_keys}
-    con.register(f"{table}_arrow", pa.table(columns))
-    typed = ", ".join(
-        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {quote(table)} AS SELECT {typed} FROM {arrow}")
-    using = ", ".join(quote(p.name) for p in view.join_keys)
-    return f"(SELECT * FROM {relation} SEMI JOIN {quote(table)} USING ({using}))"
+    types = {p.name: p.type for p in view.join_keys}
+    table = tables.temp_table(con, f"__entity_of_{view.name}", types, [[keys[n] for n in types]])
+    using = ", ".join(quote(name) for name in types)
+    return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
 
 def rows_of(
     con: Any, view: View, relation: str, *, most: int, end: bool = False
 ) -> list[dict[str, Any]]:
     """The newest rows of a relation, at most so many, by arrival and as Python has them."""
-    schema = view.source.schema
-    shown = [*(quote(p.name) for p in schema), "__ts", "__created", *(["__end"] if end else [])]
-    table = con.sql(
-        f"SELECT {', '.join(shown)} FROM {relation} ORDER BY __created DESC, __ts DESC LIMIT {most}"
-    ).to_arrow_table()
-    for i, param in enumerate(schema):
-        if table.column(i).type != param.type.arrow:
-            table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows[::-1]
-
-
-def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
-    """Add the rows of another view of the source, but for those that are there."""
-    known = Counter(repr(bits(row)) for row in rows)
-    for row in more:
-        if known[repr(bits(row))] > 0:
-            known[repr(bits(row))] -= 1
-        else:
-            rows.append(row)
+    types = column_types(view) | ({"__end": INT} if end else {})
+    newest = f"ORDER BY __created DESC, __ts DESC LIMIT {most}"
+    return tables.rows(con, relation, types, then=newest)[::-1]

@@ -21,7 +21,8 @@ from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError, EntityFrameError
 
 if TYPE_CHECKING:
-    from featurekit.parity.scenario import Bench, Delivery, Scenario
+    from featurekit.parity.bench import Bench
+    from featurekit.parity.scenario import Delivery, Scenario
 
 ARRIVAL = "__created"
 """The key under which a row of a source without a created_timestamp_column may bring the instant of
@@ -59,8 +60,8 @@ def assert_parity(
     of bad rows are those of a push (S1) and of an entity frame (S2). The same input always gives
     the same result.
     """
+    from featurekit.parity.bench import bench, differing
     from featurekit.parity.diagnose.diagnose import diagnose
-    from featurekit.parity.scenario import bench, differing
 
     compiled = compiled_service(service, repo)
     chosen = _outputs(compiled, features)
@@ -170,8 +171,9 @@ def _read(
 ) -> tuple[tuple[Delivery, ...], tuple[Delivery, ...] | None]:
     """The rows as a push reads them, and as DuckDB reads them from a file; None where both are the
     same."""
-    from featurekit.parity.bits import bits
+    from featurekit.parity.compare import bits
     from featurekit.parity.scenario import Delivery
+    from featurekit.sources.rows import as_pushed
 
     sources = {v.source.name: v.source for v in service.views}
     unknown = sorted(events.keys() - sources.keys())
@@ -187,7 +189,7 @@ def _read(
             source = _definition(sources[name], Path(folder) / f"{name}.parquet")
             local = _written(source, [dict(row) for row in rows])
             if local:
-                pushed += [Delivery(name, row) for row in _as_pushed(source, local)]
+                pushed += [Delivery(name, row) for row in as_pushed(source, local)]
                 files += [Delivery(name, row) for row in _as_read(bench.con, source, local)]
     same = [bits(d.row) for d in pushed] == [bits(d.row) for d in files]
     return tuple(pushed), None if same else tuple(files)
@@ -235,19 +237,12 @@ def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, 
     return rows
 
 
-def _as_pushed(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from featurekit.sources import read_rows
-
-    found: list[dict[str, Any]] = read_rows(source, rows, state_dir=None).pushed
-    return found
-
-
 def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as a training set reads them from a Parquet file, in their order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from featurekit.core.sql import quote
+    from featurekit.core import tables
     from featurekit.sources import read_events
 
     instants = (source.timestamp_field, source.created_timestamp_column or _ARRIVAL)
@@ -262,10 +257,5 @@ def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})
     relation = read_events(con, numbered, base=Path(), state_dir=None).relation
-    shown = ", ".join([*(quote(n) for n in source.schema), "__ts", "__created"])
-    table = con.sql(f"SELECT {shown} FROM {relation} ORDER BY {_PLACE}").to_arrow_table()
-    for i, (name, type_) in enumerate(source.schema.items()):
-        if table.column(i).type != type_.arrow:
-            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
-    found: list[dict[str, Any]] = table.to_pylist()
-    return found
+    shown = {**source.schema, "__ts": INT, "__created": INT}
+    return tables.rows(con, relation, shown, then=f"ORDER BY {_PLACE}")

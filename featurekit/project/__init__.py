@@ -1,1 +1,1 @@
-"""What is in force: configuration, registry, versions."""
+"""What is in force in a project: its configuration, registry and versions."""

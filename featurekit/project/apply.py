@@ -1,4 +1,5 @@
-"""Turns a repo's definitions into versions in force: what `plan` shows and `apply` records."""
+"""Turns a repo's definitions into versions in force: `plan` shows the changes, `apply` records
+them."""
 
 from __future__ import annotations
 
@@ -14,17 +15,17 @@ from featurekit.project.registry import Change, Definition
 
 
 def plan(project: Project) -> list[Change]:
-    """What `apply` would change; nothing is written. UnprovenEngine warns of a DuckDB that was not
-    proven."""
+    """What `apply` would change; nothing is written. UnprovenEngine warns of a version of DuckDB
+    that was not proven."""
     warn_unproven(project.state_dir)
     return project.registry.plan(_definitions(project.repo))
 
 
 def apply(project: Project) -> list[Change]:
-    """Record the definitions as the current versions and publish the services.
+    """Record the definitions as the current versions, and publish the services; the changes made.
 
-    RegistryError, and nothing is applied, where a view or source is gone from the repo that a
-    service's live version uses until its successor is filled.
+    RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
+    version uses until its successor is filled.
     """
     definitions = _definitions(project.repo)
     online = project.online
@@ -39,7 +40,7 @@ def apply(project: Project) -> list[Change]:
 
 
 def _definitions(repo: Repo) -> list[Definition]:
-    """What the repo defines, as the registry records it."""
+    """What the repo defines, in the form that the registry records."""
     wanted: list[tuple[View | Service, Any]] = [
         *((v, repo.views[n]) for n, v in repo.compiled_views.items()),
         *((s, repo.services[n]) for n, s in repo.compiled_services.items()),
@@ -58,16 +59,16 @@ def _definitions(repo: Repo) -> list[Definition]:
 
 
 def _refuse_removal(project: Project) -> None:
-    """RegistryError where the repo lacks what a live service needs until the version that does not
-    need it is live."""
+    """RegistryError where the repo lacks something that a live service needs, and the service's
+    next version is not live yet."""
     repo = project.repo
     for name, live in project.live().items():
         wanted = repo.compiled_services.get(name)
         if wanted is None or wanted.fingerprint == live.fingerprint:
-            continue  # it is withdrawn, or stays
+            continue  # the service is withdrawn, or stays
         until = [materialized_until(project.online, project.name, v) for v in wanted.views]
         if None not in until:
-            continue  # it is replaced at once
+            continue  # the live version is replaced at once
         for view in live.views:
             for kind, what, there in (
                 ("view", view.name, view.name in repo.views),

@@ -1,4 +1,4 @@
-"""Turns feature_store.yaml, which is Feast's own file, into featurekit's settings."""
+"""Turns feature_store.yaml, which has the format of Feast, into featurekit's settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ URL_VARIABLE = "FEATUREKIT_REDIS_URL"
 
 
 class OnlineConfig(BaseModel):
-    """Feast's `online_store`: its Redis settings. Without `connection_string`, a private server."""
+    """Feast's `online_store`: its Redis settings. Without `connection_string`, a private server is
+    used."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["redis"]
@@ -28,14 +29,15 @@ class OnlineConfig(BaseModel):
 
 
 class ServingLogConfig(BaseModel):
-    """What lookups answer, kept for `featurekit parity replay`; under `featurekit: serving_log:`.
+    """The log of what lookups answer, for `featurekit parity replay`; under `featurekit:
+    serving_log:`.
 
-    `to`: "parquet", files in `folder` (relative to the repo, by default `served` in `state_dir`),
-    one every `rotate_rows` rows or `rotate_seconds` seconds; or "stream", entries of the Redis
-    stream `stream` (by default fk:PROJECT:served) at `redis_url` (by default the online store), of
-    which about the last `stream_entries` stay, each of up to about a thousand rows. `sample` is the
-    share of requests that is logged, `queue_rows` how many rows may wait to be written before rows
-    are dropped.
+    `to` is "parquet" or "stream". For "parquet", files go to `folder` (relative to the repo; by
+    default `served` in `state_dir`), and a new one begins after `rotate_rows` rows or
+    `rotate_seconds` seconds. For "stream", entries go to the Redis stream `stream` (by default
+    fk:PROJECT:served) at `redis_url` (by default the online store). About the last `stream_entries`
+    entries stay, each with up to about a thousand rows. `sample` is the share of requests that is
+    logged. `queue_rows` rows may wait to be written before rows are dropped.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -53,13 +55,13 @@ class ServingLogConfig(BaseModel):
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
-    `redis_url` goes before Feast's connection_string. `state_dir`, relative to the repo, holds the
-    registry, the log of pushed events, quarantined rows and the private Redis. `registry` is the
-    SQLite file of versions. `numeric_mismatch`: what a reader does where floats would differ (R6).
-    `memory_limit`, as in "4GB": how much DuckDB may use, by default most of the machine's memory;
-    more goes to disk, in `state_dir`. `buckets`: into how many parts a training set is split, by
-    default as many as the memory limit asks for. `serving_log`: whether and where lookups are
-    logged.
+    `redis_url` is used before Feast's connection_string. `state_dir`, relative to the repo, holds
+    the registry, the log of pushed events, quarantined rows and the private Redis. `registry` is
+    the SQLite file of versions. `numeric_mismatch` says what a reader does where floats would
+    differ (R6). `memory_limit`, such as "4GB", is how much memory DuckDB may use, by default most
+    of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
+    into which a training set is split, by default as many as the memory limit asks for.
+    `serving_log` says whether and where lookups are logged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,13 +75,13 @@ class FeaturekitConfig(BaseModel):
 
 
 class RepoConfig(BaseModel):
-    """feature_store.yaml; keys that only Feast reads are let through."""
+    """The content of feature_store.yaml. Keys that only Feast reads are accepted."""
 
     model_config = ConfigDict(extra="forbid")
     project: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")
     online_store: OnlineConfig | None = None
     featurekit: FeaturekitConfig = Field(default_factory=FeaturekitConfig)
-    # Feast's own, kept so that a misspelt key is still an error.
+    # Keys of Feast, listed so that a misspelt key is still an error.
     project_description: Any = None
     registry: Any = None
     provider: Any = None
@@ -93,7 +95,8 @@ class RepoConfig(BaseModel):
     repo_path: Any = None
 
     def redis_url(self) -> str | None:
-        """The URL of the online store; None for a private server. The environment goes first."""
+        """The URL of the online store; None for a private server. The environment is asked
+        first."""
         given = os.environ.get(URL_VARIABLE) or self.featurekit.redis_url
         if given:
             return given
@@ -122,7 +125,7 @@ def connection_url(connection_string: str) -> str:
 
 
 def load_config(folder: Path) -> RepoConfig:
-    """The settings of a feature repo; ConfigError says what in the file is wrong."""
+    """The settings of a feature repo. ConfigError says what is wrong in the file."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; write the path of a feature repo")
     path = folder / FILE

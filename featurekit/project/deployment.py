@@ -1,10 +1,10 @@
-"""Which versions of which services an online store serves, and which wait for their backfill.
+"""Which versions of services an online store serves, and which wait for their backfill.
 
-A service's new version is published beside the old one as `next`; pushes feed the states of both.
-Once every view of it is materialised it becomes `live`, by one write that readers notice within
-their next request (F1). The version that it takes over from is `retained`: fed as before, so that
-going back to it is one write too. There is one retained version a service, until `gc` lets go of
-it or another takes its place.
+A service's new version is published as `next`, beside the old one; pushes feed the states of both.
+Once all its views are materialised it becomes `live`, by one write that readers notice within their
+next request (F1). The version that it replaces is `retained`: it is still fed, so one write makes
+it live again. A service has one retained version, until `gc` releases it or another takes its
+place.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.online.store.protocol import OnlineStore
 
 POINTERS = ("live", "next", "retained")
-"""What points to the versions of a service that are fed; "next" is "live" where none waits."""
+"""The pointers to the versions of a service that are fed; "next" equals "live" where none waits."""
 
 _LOCK_S, _RENEW_S = 60, 10
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
 def publish(store: OnlineStore, project: str, service: Service) -> None:
-    """Make a version known; it becomes live once its views are materialised, at once where they
-    are."""
-    # A run that ended after its version was let go of may have left a mark: it counts no more.
+    """Publish a version. It becomes live once its views are materialised, which is at once where
+    they are already."""
+    # A run that ended after its version was released may have left a mark, which is void.
     forget_unfed(store, project)
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     plan, before = plan_bytes(service), store.read([plan_key])[0]
     store.write({plan_key: plan, next_key: service.fingerprint.encode()})
     if before is not None and numerics_of(before) != numerics_of(plan):
-        missed(store, project, service.views)  # what is there has another platform's bits (R6)
+        missed(store, project, service.views)  # the states have another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
     published = b"%d" % store.now_us()
     store.write({_published_key(project): published})
@@ -52,10 +52,10 @@ def _published_key(project: str) -> bytes:
 
 
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
-    """As the store's `settled_until` of a source's pushes, for views that were never materialised.
+    """As the store's `settled_until` for a source's pushes, for views that were never materialised.
 
-    A push that announced itself before they were published may not feed them, so what it arrives
-    with has to lie in the interval of the run: it is waited for.
+    A push that was announced before the views were published may not feed them. So this waits for
+    it: the interval of the run must cover its arrival.
     """
     found = store.read([_published_key(project)])[0]
     published = 0 if found is None else int(found)
@@ -65,15 +65,14 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(
-            f"a push to source {source!r} has been under way since before a version was "
-            "published, which it does not feed; run this again when it is over (a dead push is "
-            "given up after ten minutes)"
+            f"a push to source {source!r} began before a version was published, and does not feed "
+            "it; run this again when the push is over (a dead push is given up after ten minutes)"
         ),
     )
 
 
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
-    """Serve a service no longer."""
+    """Stop serving a service."""
     store.delete([project_key(project, kind, name) for kind in POINTERS])
     _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
     forget_unfed(store, project)
@@ -92,7 +91,7 @@ def _read(store: OnlineStore, key: bytes) -> dict[str, int]:
 def _change(
     store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
 ) -> None:
-    """Change a small JSON object at once."""
+    """Change a small JSON object in one transaction."""
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
         known = {} if values[0] is None else dict(json.loads(values[0]))
@@ -104,7 +103,7 @@ def _change(
 def _services(
     store: OnlineStore, project: str, *kinds: str, on_mismatch: str = "warn"
 ) -> list[Service]:
-    """The versions that pointers of these kinds lead to, each once, in the order of the kinds."""
+    """The versions that pointers of these kinds name, each once, in the order of the kinds."""
     plans = list(_plans(store, project, *kinds).values())
     return [read_plan(data, on_mismatch=on_mismatch) for data in plans if data is not None]
 
@@ -112,8 +111,8 @@ def _services(
 def _plans(
     store: OnlineStore, project: str, *kinds: str, seen: dict[bytes, bytes | None] | None = None
 ) -> dict[bytes, bytes | None]:
-    """The plans that pointers of these kinds lead to, by key; every key that was read, with its
-    value, is put into `seen`."""
+    """The plans that pointers of these kinds name, by key. Every key that was read is added to
+    `seen`, with its value."""
     read: dict[bytes, bytes | None] = {} if seen is None else seen
 
     def values(keys: Sequence[bytes]) -> Sequence[bytes | None]:
@@ -131,19 +130,20 @@ def _plans(
 
 
 def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
-    """The services that lookups are answered from."""
+    """The services that lookups are answered from, by name."""
     return {service.name: service for service in _services(store, project, "live")}
 
 
 def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
-    """The fingerprints of a service's versions that are fed, by pointer; absent ones are not in."""
+    """The fingerprints of a service's versions that are fed, by pointer; an absent pointer is left
+    out."""
     values = store.read([project_key(project, kind, name) for kind in POINTERS])
     return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
 
 
 def fed_views(store: OnlineStore, project: str, *, on_mismatch: str = "warn") -> list[View]:
-    """Every version of a view that pushes and materialisations must feed: of live services, of
-    those that wait and of those retained.
+    """Every version of a view that pushes and materialisations must feed: those of live, next and
+    retained versions of services.
 
     FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
     `on_mismatch` is "warn" (R6).
@@ -160,8 +160,8 @@ def _views(services: Sequence[Service]) -> list[View]:
 
 
 class Fed:
-    """As `fed_views`, kept for as long as no byte of the names, pointers and plans in the store
-    changes: a push reads them as it announces itself, in the same round trip."""
+    """As `fed_views`, kept while no byte of the names, pointers and plans in the store changes. A
+    push reads these as it announces itself, in the same round trip."""
 
     def __init__(self, store: OnlineStore, project: str, *, on_mismatch: str) -> None:
         self.store, self.project, self.on_mismatch = store, project, on_mismatch
@@ -169,18 +169,18 @@ class Fed:
 
     @property
     def keys(self) -> list[bytes]:
-        """What `views` is to be told the values of."""
+        """The keys whose values `views` needs."""
         return [] if self.known is None else list(self.known[0])
 
     def views(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[View]:
-        """The views, where `keys` hold `values` now."""
+        """The views that are fed, where `keys` have these `values` now."""
         known = self.known
         if known is not None and known[0] == dict(zip(keys, values, strict=True)):
             return known[1]
         seen: dict[bytes, bytes | None] = {}
         plans = [p for p in _plans(self.store, self.project, *POINTERS, seen=seen).values() if p]
         views = _views([read_plan(plan, on_mismatch=self.on_mismatch) for plan in plans])
-        # Of a platform with other bits every push warns.
+        # With a plan of another platform every push has to warn.
         self.known = None if any(map(differing, plans)) else (seen, views)
         return views
 
@@ -194,19 +194,19 @@ def _until_key(project: str) -> bytes:
 
 
 def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
-    """The instant up to which arrivals are in the view's states; None where never materialised, or
-    not since the view was last fed."""
+    """The arrival up to which the view's states have everything, in microseconds UTC. None where
+    the view was never materialised, or not since it was last not fed."""
     return _read(store, _until_key(project)).get(_version(view))
 
 
 def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int | None]:
-    """As `materialized_until`, of every view as it is now."""
+    """As `materialized_until`, as a function of the view; it reads every mark once, now."""
     known = _read(store, _until_key(project))
     return lambda view: known.get(_version(view))
 
 
 def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
-    """Every arrival up to `until` is in the view's states."""
+    """Record that the view's states have every arrival up to `until`."""
     version = _version(view)
     _change(
         store,
@@ -216,15 +216,15 @@ def set_materialized(store: OnlineStore, project: str, view: View, until: int) -
 
 
 def forget_unfed(store: OnlineStore, project: str) -> None:
-    """A version that is fed no more misses pushes from now on: should it come back, it has to be
-    materialised anew before it serves."""
+    """Remove the marks of versions that are no longer fed. They miss pushes from now on, so a
+    version that comes back must be materialised again before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
     _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
 
 
 def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
-    """These views were not fed with what others were: before one goes live it has to be
-    materialised anew."""
+    """Record that these views missed rows that others were fed with: each must be materialised
+    again before it goes live."""
     versions = {_version(view) for view in views}
     if versions and versions & _read(store, _until_key(project)).keys():
         _change(
@@ -235,7 +235,8 @@ def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
 
 
 def promote(store: OnlineStore, project: str) -> list[str]:
-    """Make live every waiting version whose views are all materialised; their names."""
+    """Make every waiting version live whose views are all materialised; the names of these
+    services."""
     waiting = _services(store, project, "next")
     done = [service.name for service in waiting if _go_live(store, project, service)]
     if done:
@@ -244,8 +245,9 @@ def promote(store: OnlineStore, project: str) -> list[str]:
 
 
 def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
-    """Make a waiting version live, in one write that also retains what was live, if its views are
-    all materialised as it happens: whatever was published or missed in between."""
+    """Make a waiting version live, and retain the one that was, in one write. The write fails if
+    the views are not all materialised at that moment, whatever was published or missed
+    meanwhile."""
     needed = {_version(view) for view in service.views}
     mine = service.fingerprint.encode()
     turned = False
@@ -263,7 +265,7 @@ def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
 
 
 def release_retained(store: OnlineStore, project: str) -> None:
-    """Retain no version any more."""
+    """Stop retaining versions."""
     names = _read(store, names_key(project))
     store.delete([project_key(project, "retained", name) for name in names])
     forget_unfed(store, project)
@@ -271,10 +273,11 @@ def release_retained(store: OnlineStore, project: str) -> None:
 
 @contextmanager
 def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
-    """Hold a source's lock: a materialisation, and a push of rows that bring an arrival of their
-    own, must not overlap, or the one could overwrite what the other wrote. Live pushes need none.
+    """Hold a source's lock.
 
-    When a lock ends is told by the store's clock alone, since clients' clocks may differ.
+    A materialisation, and a push of rows with arrivals of their own, must not overlap: one could
+    overwrite what the other wrote. Other pushes need no lock. The store's clock alone decides when
+    a lock ends, since clients' clocks may differ.
     """
     key = project_key(project, "lock", source)
     token = uuid.uuid4().hex.encode()

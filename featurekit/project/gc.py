@@ -1,9 +1,9 @@
-"""Removes what no version of a service that is fed uses any more: states, plans, pointers.
+"""Removes states, plans and pointers that no fed version of a service uses any more.
 
-Each removal holds only if no version was published, made live or let go of since it was decided,
-which the store checks as it removes. So a version that is published meanwhile loses nothing: what
-goes was written before. A push that began while a version was fed may write states of it again
-after they went: the next run removes them, and no lookup reads them.
+The store checks each removal: it holds only if no version was published, made live or released
+since it was decided. So a version that is published meanwhile loses nothing, since what is removed
+was written before. A push that began while a version was fed may write some of its states again
+after their removal. No lookup reads these, and the next run removes them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ _Version = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The keys of one version in the online store: the states of a "view" and what it remembers of
-    ids (T7), or the plan of a "service". `used_by` says which versions of services need it; unused,
-    its keys are removed, and `bytes` is what they took up."""
+    """The keys of one version in the online store, and the `bytes` that they take up.
+
+    For a "view" these are its states and what it remembers of ids (T7), for a "service" its plan.
+    `used_by` says which versions of services need them; without any, the keys are removed.
+    """
 
     kind: str
     name: str
@@ -40,7 +42,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What `gc` found and removed, or would remove."""
+    """What `gc` found, and removed or would remove."""
 
     versions: tuple[Collected, ...]
     dry_run: bool
@@ -52,18 +54,18 @@ class Collection:
 
     @property
     def keys(self) -> int:
-        """Keys removed."""
+        """The number of keys removed."""
         return sum(v.keys for v in self.removed)
 
     @property
     def bytes(self) -> int:
-        """Bytes freed."""
+        """The number of bytes freed."""
         return sum(v.bytes for v in self.removed)
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """What is used, and the keys and values that say so."""
+    """The versions in use, and the keys and values that say so."""
 
     guards: list[bytes]
     values: Sequence[bytes | None]
@@ -80,12 +82,12 @@ def collect(
     dry_run: bool = False,
     progress: Advance = lambda done, total: None,
 ) -> Collection:
-    """See `FeatureStore.gc`."""
+    """Remove what no service uses; see `FeatureStore.gc`."""
     if only:
         _refuse_used(_use(store, project, retained=retained), only)
     if retained and not dry_run:
         release_retained(store, project)
-        retained = False  # what is retained from here on was live until now, and stays
+        retained = False  # a version retained from now on was live until now, and stays
     use = _use(store, project, retained=retained)
     total, looked = store.count(), 0
     found: dict[_Version, list[int]] = {}
@@ -95,7 +97,7 @@ def collect(
         versions = {key: v for key in keys if (v := _version(key, use.names)) is not None}
         wanted = [k for k, v in versions.items() if v not in use.by and _is_asked(v, only)]
         if not dry_run:
-            # With a block its head goes: a version that comes back finds no state without blocks.
+            # A head goes with its blocks: a version that comes back must find none without them.
             heads = {h: versions[k] for k in wanted if (h := head_key(k)) is not None}
             versions |= heads
             wanted = list(dict.fromkeys([*wanted, *heads]))
@@ -138,8 +140,8 @@ def _version(key: bytes, names: frozenset[str]) -> _Version | None:
 
 
 def _is_asked(version: _Version, only: Sequence[str]) -> bool:
-    """Whether a version is one of `only`, each a name, or a name and the beginning of a
-    fingerprint behind a colon; without any, all are."""
+    """Whether a version is one of `only`. Each of these is a name, or a name, a colon and the
+    beginning of a fingerprint. Without any, all versions are asked for."""
     _, name, fingerprint = version
     asked = (one.partition(":") for one in only)
     return not only or any(n == name and fingerprint.startswith(f) for n, _, f in asked)
@@ -158,8 +160,8 @@ def _refuse_used(use: _Use, only: Sequence[str]) -> None:
 
 
 def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
-    """Which versions the live, the next and, unless they are to be let go of, the retained versions
-    of services use."""
+    """The versions that the live, the next and the retained versions of services use. `retained`
+    leaves out those that only a retained one uses."""
     while True:
         (listed,) = store.read([names_key(project)])
         names = sorted(json.loads(listed or b"{}"))

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 class Project:
     """The parts of the feature repo in the folder `path`, each opened when it is first needed.
 
-    `name` is the project's name, `config` what feature_store.yaml says, `state_dir` the folder of
-    what is kept beside the repo, `log` the log of pushes. `redis_url` goes before what the file and
-    the environment say. ConfigError for a folder or a file that is not as it must be.
+    `name` is the project's name, `config` has the settings of feature_store.yaml, `state_dir` is
+    the folder of what is kept beside the repo, and `log` is the log of pushes. `redis_url` is used
+    before what the file and the environment say. ConfigError for a folder without a
+    feature_store.yaml, or with a wrong one.
     """
 
     def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
@@ -43,10 +44,10 @@ class Project:
         self.redis_url = redis_url
         self.log = PushLog(self.state_dir)
         self.readable = Kept(self._readable)
-        """Whether a view's source is defined here as the view was compiled against it.
+        """Whether a view's source is defined now as it was when the view was compiled.
 
-        A version that is still served, of a source that has changed since, can be fed no more: it
-        goes on serving what it has until its successor is live.
+        A served version whose source has changed since cannot be fed. It serves the states that it
+        has until its successor is live.
         """
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
@@ -63,8 +64,8 @@ class Project:
         self._feeding: Fed | None = None
 
     def close(self) -> None:
-        """Let go of connections, which are opened again when they are needed. What the serving log
-        holds is written."""
+        """Close the connections, and write what the serving log still holds. Connections are opened
+        again when they are needed."""
         if self._serving_log is not None:
             self._serving_log.close()
             self._serving_log = None
@@ -76,7 +77,7 @@ class Project:
         self.log.close()
 
     async def close_async(self) -> None:
-        """Let go of the connections that this event loop's lookups have made."""
+        """Close the connections that lookups made in this event loop."""
         if self._online is not None:
             await self._online.close_async()
 
@@ -90,7 +91,7 @@ class Project:
         return self._repo
 
     def source(self, name: str) -> EventSource:
-        """A source that the repo defines. DefinitionError for another."""
+        """A source that the repo defines. DefinitionError for another name."""
         found = self.repo.sources.get(name)
         if found is None:
             raise DefinitionError(
@@ -99,7 +100,7 @@ class Project:
         return found
 
     def service(self, name: str) -> Service:
-        """A service that the repo defines, compiled. DefinitionError for another."""
+        """A service that the repo defines, compiled. DefinitionError for another name."""
         found = self.repo.compiled_services.get(name)
         if found is None:
             known = ", ".join(self.repo.compiled_services) or "none"
@@ -128,7 +129,8 @@ class Project:
 
     @property
     def on_mismatch(self) -> str:
-        """What is done where a plan's numbers are of another platform: "refuse" or "warn" (R6)."""
+        """What to do with a plan from a platform that computes other floats: "refuse" or "warn"
+        (R6)."""
         return self.config.featurekit.numeric_mismatch
 
     def live(self) -> dict[str, Service]:
@@ -137,19 +139,18 @@ class Project:
 
     def fed(self) -> list[View]:
         """Every version of a view that pushes and materialisations feed. FingerprintMismatch where
-        one was published on a platform that computes other bits (R6)."""
+        one was published on a platform that computes other floats (R6)."""
         return fed_views(self.online, self.name, on_mismatch=self.on_mismatch)
 
     @property
     def feeding(self) -> Fed:
-        """What pushes feed, as it was when it was last read."""
+        """The views that pushes feed, as they were last read."""
         if self._feeding is None:
             self._feeding = Fed(self.online, self.name, on_mismatch=self.on_mismatch)
         return self._feeding
 
     def online_service(self, name: str) -> OnlineService:
-        """A service as lookups ask it; what it answers goes to the serving log, where there is
-        one."""
+        """A service, ready for lookups. Its answers go to the serving log, where there is one."""
         found = self._services.get(name)
         if found is None:
             found = OnlineService(
@@ -164,7 +165,8 @@ class Project:
 
     @property
     def serving_log(self) -> ServingLog | None:
-        """The log that lookups go to, as `featurekit: serving_log:` says; None without one."""
+        """The log of lookups' answers that `featurekit: serving_log:` configures; None without
+        one."""
         config = self.config.featurekit.serving_log
         if self._serving_log is None and config is not None:
             from featurekit.project.served_log import open_log
@@ -175,8 +177,8 @@ class Project:
         return self._serving_log
 
     def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
-        """The serving log, block by block: the configured one, or `log`, a folder or a file, or
-        stream:NAME, a stream of the online store's Redis."""
+        """The blocks of the serving log that is configured, or of `log`: a folder, a file, or
+        stream:NAME for a stream in the online store's Redis."""
         from featurekit.project.served_log import read_log
 
         return read_log(
@@ -191,7 +193,8 @@ class Project:
     # --- offline ----------------------------------------------------------------------------------
 
     def connect(self) -> Any:
-        """A DuckDB connection in the session that every query relies on, for one piece of work."""
+        """A DuckDB connection with the settings that every query relies on, for one piece of
+        work."""
         from featurekit.offline.session import connect
 
         return connect(self.state_dir, memory_limit=self.config.featurekit.memory_limit)
@@ -207,9 +210,11 @@ class Project:
         return Forgotten(mine, secret)
 
     def snapshot(self, con: Any, view: View, *, marked: bool = False) -> Snapshot:
-        """The events of a view's source, without those of entities that are forgotten, for a
-        connection that `connect` gave. Where they are `marked`, a column `__pushed` says of each
-        whether it was pushed."""
+        """The events of a view's source, without those of forgotten entities, for a connection of
+        `connect`.
+
+        Where they are `marked`, the column `__pushed` says whether an event was pushed.
+        """
         from featurekit.offline.events import source_events
 
         source = self.source(view.source.name)
@@ -223,20 +228,20 @@ class Project:
         )
 
     def events(self, con: Any, view: View) -> EventRows:
-        """As `snapshot`, the events alone."""
+        """The events of `snapshot` alone."""
         return self.snapshot(con, view).events
 
     def all_events(self, con: Any, source: EventSource) -> str:
-        """The events of a source as a relation, those of forgotten entities too: for forgetting
-        them."""
+        """The events of a source as a relation, including those of forgotten entities, which
+        forgetting has to find."""
         from featurekit.offline.events import source_events
 
         read = source_events(con, source, base=self.path, state_dir=self.state_dir)
         return read.events.relation
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
-        """The features of a version of a service for each row of `frame`, a table with instants of
-        UTC, under their full names and with statuses."""
+        """The features of a version of a service for each row of `frame`, under their full names
+        and with statuses. `frame` is a table with instants in UTC."""
         from featurekit.offline.training_set import TrainingSet
 
         return TrainingSet(

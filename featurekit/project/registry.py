@@ -1,7 +1,7 @@
-"""The registry: every version of every view and service ever applied, in one SQLite file.
+"""The registry: every version of every view and service that was ever applied, in a SQLite file.
 
-`plan` compares a repo with it, `apply` records. Rows are only ever added; `current` says which
-version of each name is in force.
+`plan` compares a repo with it, and `apply` records. Rows are only added; the table `current` says
+which version of each name is in force.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ class Definition:
 
     @property
     def kind(self) -> str:
-        """ "view" or "service"."""
+        """The kind of the definition: "view" or "service"."""
         return "view" if isinstance(self.value, View) else "service"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `apply` would do to one name. `details` tells the features of a changed view apart."""
+    """What `apply` would do to one name. `details` lists the features of a changed view that
+    differ."""
 
     action: Action
     kind: str
@@ -76,7 +77,7 @@ class Change:
 
 
 class Registry:
-    """The versions of one project, in a SQLite file that is made when first written."""
+    """The versions of one project, in a SQLite file that is made at the first write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,7 +104,7 @@ class Registry:
             connection.close()
 
     def plan(self, wanted: Sequence[Definition]) -> list[Change]:
-        """What stands between the registry and `wanted`: empty where they agree."""
+        """The changes that lead from the registry to `wanted`; empty where they agree."""
         if not self.path.exists():
             return [Change("add", d.kind, d.value.name, None, d.value.fingerprint) for d in wanted]
         with self._connect() as connection:
@@ -134,7 +135,7 @@ class Registry:
         return changes
 
     def apply(self, wanted: Sequence[Definition]) -> list[Change]:
-        """Record `wanted` as the current versions, all or nothing; what was done."""
+        """Record `wanted` as the current versions, all or nothing; the changes made."""
         who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -210,7 +211,8 @@ class Registry:
         return [fingerprint for (fingerprint,) in rows]
 
     def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
-        """Record that an older version is in force again; `plan` shows what a repo differs in."""
+        """Record that an older version is in force again; then `plan` shows how the repo differs
+        from it."""
         who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -228,7 +230,7 @@ class Registry:
             )
 
     def forget(self, tombstone: Tombstone) -> int:
-        """Record that an entity is forgotten; the number of the record."""
+        """Record that an entity is forgotten; returns the number of the record."""
         keys = json.dumps({name: type_.name for name, type_ in tombstone.keys})
         who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
@@ -249,7 +251,7 @@ class Registry:
             return done.lastrowid
 
     def forgot(self, number: int, removed: Mapping[str, int]) -> None:
-        """Record what a forgetting removed."""
+        """Record how much a forgetting removed."""
         with self._connect() as connection:
             connection.execute(
                 "UPDATE forgotten SET removed = ? WHERE id = ?", (json.dumps(removed), number)
@@ -269,14 +271,15 @@ class Registry:
             except sqlite3.Error:
                 self._kept = None
                 rows = None
-        if rows is None:  # there is no such table yet, or no way to read it, which this says
+        if rows is None:  # no such table yet, or an unreadable file, which this reports
             with self._connect() as connection:
                 rows = connection.execute(sql).fetchall()
         return [_tombstone(*row) for row in rows]
 
     def _reader(self) -> sqlite3.Connection:
-        """A connection that stays open, for what every push asks: opening one takes ten times as
-        long as to ask. Another process and another file in its place get their own."""
+        """A connection that stays open, for the question that every push asks: to open one takes
+        ten times as long as the query. A forked process, or a new file at this path, gets a new
+        connection."""
         found = self.path.stat()
         file = os.getpid(), found.st_dev, found.st_ino
         if self._kept is None or self._kept[0] != file:
@@ -309,7 +312,7 @@ def _who() -> str:
 
 
 def _differences(old: View | Service, new: View | Service) -> tuple[str, ...]:
-    """Which features were added, changed and removed, in words."""
+    """Which features were added, changed and removed, as texts."""
 
     def features(value: View | Service) -> dict[str, str]:
         if isinstance(value, View):

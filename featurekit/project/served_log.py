@@ -1,4 +1,4 @@
-"""Turns the settings of a serving log into one: for writing, and for reading again."""
+"""Turns the settings of a serving log into a log: for writing, and for reading it again."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def open_log(
     folder: Path = Path(),
     state_dir: Path = Path(".featurekit"),
 ) -> ServingLog:
-    """A log of what a process serves from `store`; relative paths are those of `folder`.
+    """A log for the lookups that a process answers from `store`.
 
-    A process that serves without the repo makes one by itself: `ServingLogConfig(to="stream")`.
+    Relative paths are relative to `folder`. A process that serves without the repo can make one by
+    `ServingLogConfig(to="stream")`.
     """
     sink: Sink
     if config.to == "parquet":
@@ -51,17 +52,18 @@ def open_log(
 
 
 def log_folder(config: ServingLogConfig, folder: Path, state_dir: Path) -> Path:
-    """The folder of the files."""
+    """The folder of the log's files."""
     return folder / config.folder if config.folder is not None else state_dir / "served"
 
 
 def stream_key(config: ServingLogConfig, project: str) -> str:
-    """The stream's key."""
+    """The key of the log's stream."""
     return config.stream or project_key(project, "served").decode()
 
 
 def stream_url(config: ServingLogConfig, store: OnlineStore) -> str:
-    """The URL of the stream's Redis."""
+    """The URL of the stream's Redis. ConfigError where the store is not Redis and no URL is
+    given."""
     url: str | None = config.redis_url or getattr(store, "url", None)
     if url is None:
         raise ConfigError("this online store is no Redis; give serving_log a redis_url")
@@ -77,8 +79,11 @@ def read_log(
     state_dir: Path,
     log: str | os.PathLike[str] | None = None,
 ) -> Iterator[ServedBlock]:
-    """The blocks of a log: the configured one, or `log`, a folder or file of it, or the name of a
-    stream as stream:NAME. DataError where there is none."""
+    """The blocks of a log: the configured one, or `log`.
+
+    `log` is a folder or a file, or stream:NAME for a stream. ConfigError where none is configured
+    or named, DataError where the folder does not exist.
+    """
     given = None if log is None else os.fspath(log)
     if given is not None and given.startswith("stream:"):
         made = ServingLogConfig(to="stream", stream=given.removeprefix("stream:"))

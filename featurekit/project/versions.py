@@ -1,4 +1,4 @@
-"""Which versions a service has had, and how an older one serves again."""
+"""Which versions a service has had, and how an older one becomes live again."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from featurekit.project.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a service. `state` "live": it answers; "next": it waits for `materialize`;
-    "retained": it was live and is still fed; "unfed": none of these. `materialized_until` is the
-    instant up to which all its views are, None where one is not."""
+    """A version of a service.
+
+    `state` is "live" where it answers, "next" where it waits for `materialize`, "retained" where it
+    was live and is still fed, and else "unfed". `materialized_until` is the instant up to which all
+    its views are materialised; None where one is not.
+    """
 
     service: str
     fingerprint: str
@@ -30,9 +33,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """What `rollback` did. `live`: whether `fingerprint` answers already; else it waits for its
-    `unfilled` views to be materialised, and `before` goes on answering. `withdrawn` is the version
-    that was waiting and does no more."""
+    """What `rollback` did.
+
+    `live` says whether `fingerprint` answers already. If not, it waits until its `unfilled` views
+    are materialised, and `before` answers until then. `withdrawn` is the version that was waiting
+    and no longer is.
+    """
 
     service: str
     fingerprint: str
@@ -43,8 +49,8 @@ class RolledBack:
 
 
 def versions(store: OnlineStore, project: str, registry: Registry, name: str) -> list[Version]:
-    """Every version of a service that was ever applied, oldest first. RegistryError where there is
-    none."""
+    """Every version of a service that was ever applied, oldest first. RegistryError for an unknown
+    service."""
     known = _known(registry, name)
     pointed = pointers(store, project, name)
     found = []
@@ -67,8 +73,10 @@ def rollback(
     to: str | None,
     readable: Callable[[View], bool],
 ) -> RolledBack:
-    """Serve an older version again; see `FeatureStore.rollback`. `readable` says whether the repo
-    defines a view's source as the view was compiled against it."""
+    """Make an older version live again; see `FeatureStore.rollback`.
+
+    `readable` says whether the repo defines a view's source as it was when the view was compiled.
+    """
     known = [fingerprint for fingerprint, *_ in _known(registry, name)]
     pointed = pointers(store, project, name)
     before, waiting = pointed.get("live"), pointed.get("next")
@@ -109,7 +117,7 @@ def _service(registry: Registry, name: str, fingerprint: str) -> Service:
 
 
 def _previous(registry: Registry, name: str, live: str | None) -> str:
-    """What was in force before the live version came to be."""
+    """The version that was in force before the live one."""
     past = registry.history("service", name)
     if live is not None and live in past:
         past = past[: len(past) - past[::-1].index(live)]
@@ -123,7 +131,7 @@ def _previous(registry: Registry, name: str, live: str | None) -> str:
 
 
 def _resolved(name: str, to: str, known: list[str]) -> str:
-    """The fingerprint that `to` is or begins."""
+    """The fingerprint that `to` is or begins. RegistryError where there is none, or several."""
     found = [fingerprint for fingerprint in known if to and fingerprint.startswith(to)]
     if len(found) != 1:
         what = "names several versions" if found else "is no version"
@@ -134,7 +142,7 @@ def _resolved(name: str, to: str, known: list[str]) -> str:
 
 
 def _check_readable(service: Service, readable: Callable[[View], bool]) -> None:
-    """A version whose source changed since cannot be fed, so it must not come to serve."""
+    """Refuse a version whose source has changed since: it cannot be fed, so it must not serve."""
     for view in service.views:
         if not readable(view):
             raise RegistryError(

@@ -1,4 +1,4 @@
-"""Reads what sources hold, files or pushed rows, and checks all of it against S1."""
+"""Turns files and pushed rows into relations and tables whose values are all checked against S1."""
 
 from __future__ import annotations
 

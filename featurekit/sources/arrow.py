@@ -1,7 +1,7 @@
 """Turns whatever carries an Arrow stream into columns that DuckDB reads without loss (S1).
 
-DuckDB's Arrow scan truncates durations, lacks half floats and does not look whether text is UTF-8:
-such columns are put into a plain form first, and what they were is named.
+DuckDB's Arrow scan truncates durations, cannot read half floats and does not check that text is
+UTF-8. So such columns are put into a plain form first, and their original type is reported.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def is_pandas(data: Any) -> bool:
 def table_of(
     data: Any, *, refuse: Callable[[str], Exception], objects_as_text: bool = False
 ) -> pa.Table:
-    """The table of an Arrow stream or a pandas DataFrame, its columns as they are.
+    """An Arrow stream or a pandas DataFrame as a table, with its columns as they are.
 
-    A NaN of a pandas float column stays a NaN here; a column of mixed objects is refused, or shown
-    as texts with `objects_as_text`. Raises what `refuse` makes of a reason.
+    A NaN of a pandas float column stays a NaN here. A column of mixed objects is refused, or turned
+    into texts with `objects_as_text`. Raises what `refuse` makes of a reason.
     """
     import pyarrow as pa
 
@@ -94,10 +94,10 @@ def is_object(series: Any) -> bool:
 def pandas_column(
     series: Any, name: str, type_: Type, *, zone_name: str
 ) -> tuple[pa.Array, str | None, list[BadRow]]:
-    """A pandas column in plain form, what it was, and its rows that do not fit (S1, S2).
+    """A pandas column in plain form, its original type, and its rows that do not fit (S1, S2).
 
-    A float NaN is null in an optional column and in one that is no float. Objects are taken one by
-    one, so that no bool becomes an int on the way.
+    A float NaN is null in an optional column, and in a column of a type other than float. Objects
+    are read one by one, so that no bool becomes an int on the way.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -122,8 +122,9 @@ def pandas_column(
 def plain_table(
     data: Any, table: pa.Table, types: Mapping[str, Type], *, zone_name: str
 ) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
-    """The columns `types` of a frame and its table as DuckDB reads them without loss, the types
-    that those had which it does not know, and the rows that do not fit (S1), column by column."""
+    """The columns `types` of a frame and its table, in a form that DuckDB reads without loss; the
+    original types of the columns that were changed; and the rows that do not fit (S1), column by
+    column."""
     import pyarrow as pa
 
     arrays, found, faults = [], {}, []
@@ -141,7 +142,8 @@ def plain_table(
 
 
 def _object(value: Any, type_: Type) -> Any:
-    """A Python object of a pandas column; a NaN among other things than floats is its null."""
+    """A Python object of a pandas column; a float NaN is null in an optional column, and in a
+    column of a type other than float."""
     if isinstance(value, float) and value != value and (type_.optional or type_.name != "float"):
         return None
     if type_.item is not None and type(value).__name__ == "ndarray":
@@ -152,7 +154,8 @@ def _object(value: Any, type_: Type) -> Any:
 def python_column(
     values: Sequence[Any], name: str, type_: Type, *, zone_name: str
 ) -> tuple[pa.Array, list[BadRow]]:
-    """Python values as a canonical array, null where one does not fit, and those rows (S1)."""
+    """Python values as a canonical array, with null where one does not fit, and the rows that do
+    not fit (S1)."""
     import pyarrow as pa
 
     good, faults = [], []
@@ -166,7 +169,8 @@ def python_column(
 
 
 def faults_of(column: pa.Array | pa.ChunkedArray, name: str) -> list[BadRow]:
-    """The rows of a column whose text is not UTF-8 (S1); DuckDB's Arrow scan does not look."""
+    """The rows of a column whose text is not UTF-8 (S1); DuckDB's Arrow scan does not check
+    this."""
     import pyarrow as pa
 
     faults, start = [], 0
@@ -199,7 +203,7 @@ def _nested_faults(texts: pa.Array) -> list[tuple[int, str, Any]]:
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArray, str | None]:
-    """The column in a form that DuckDB reads without loss, and its found type where it changed."""
+    """The column in a form that DuckDB reads without loss, and its original type if it changed."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):

@@ -1,6 +1,6 @@
 """Turns a scan and the readings of its columns into good rows, and says which rows are bad (S1).
 
-Files, pushes and entity frames share this, so S1 has one text.
+Files, pushes and entity frames share this module, so S1 is written once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ NO_OP = 'neither "upsert" nor "delete"'
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column to make: its name, the scan's column that it comes from, its type and reading."""
+    """A column to make: its name, its type, the scan's column that it comes from, and how it is
+    read."""
 
     name: str
     origin: str
@@ -40,7 +41,7 @@ class Column:
 
     @property
     def problems(self) -> tuple[tuple[str, str], ...]:
-        """The reading's problems, and null where the type has none."""
+        """The reading's problems; null is one too, if the type does not allow it."""
         if self.type.optional:
             return self.reading.problems
         return ((f"{quote(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
@@ -48,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """The first row that breaks S1: its number (the first is 0), column, fault and value."""
+    """The first row that breaks S1: its number (the first row is 0), column, fault and value."""
 
     row: int
     column: str
@@ -65,7 +66,7 @@ def _null_reason(column: Column) -> str:
 
 
 def prepared(scan: str, columns: Sequence[Column]) -> str:
-    """The FROM item of `scan` with the columns that its readings want computed first."""
+    """The FROM item of `scan`, with the columns that the readings need computed first."""
     wanted = dict(pair for column in columns for pair in column.reading.prepared)
     if not wanted:
         return scan
@@ -74,14 +75,15 @@ def prepared(scan: str, columns: Sequence[Column]) -> str:
 
 
 def bad(columns: Sequence[Column]) -> str:
-    """True for a bad row; null or false for a good one."""
+    """The predicate of bad rows: true for a bad row, null or false for a good one."""
     conditions = dict.fromkeys(c for column in columns for c, _ in column.problems)
     return " OR ".join(f"({c})" for c in conditions) or "false"
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one scan tells: its rows, the bad ones, and the span of its naive local times."""
+    """The result of one scan: the number of rows and of bad rows, and the spans of naive local
+    times."""
 
     rows: int
     bad: int
@@ -89,8 +91,8 @@ class Summary:
 
 
 def summary_sql(scan: str, columns: Sequence[Column]) -> str:
-    """One aggregate over the scan: rows, bad rows, and of each span the least and the greatest
-    local time in µs; then what only has to be read."""
+    """SQL of one aggregate over the scan: rows, bad rows, the least and greatest local time in µs
+    of each span, and the expressions that only have to be read."""
     spans = dict.fromkeys(c.reading.span for c in columns if c.reading.span is not None)
     touches = dict.fromkeys(c.reading.touch for c in columns if c.reading.touch is not None)
     items = [
@@ -103,9 +105,9 @@ def summary_sql(scan: str, columns: Sequence[Column]) -> str:
 
 
 def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Column]) -> Summary:
-    """Checks every row of the scan in one pass (S1)."""
+    """Check every row of the scan in one pass (S1); returns the counts and spans."""
     rows, bad_rows, *more = fetch(con, summary_sql(scan, columns))[0]
-    # A span of no local time is all null, and DuckDB is not asked what the least of nulls is.
+    # A span without a local time is all null; then DuckDB is not asked for the least of nulls.
     spans = [s for s in more if isinstance(s, dict) and s["low"] is not None]
     if not spans:
         return Summary(rows, bad_rows, None)
@@ -115,7 +117,7 @@ def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Colum
 
 
 def reason_sql(columns: Sequence[Column]) -> str:
-    """Why a row is bad: its first fault, as "column: reason"."""
+    """SQL for why a row is bad: its first fault, as "column: reason"."""
     cases = " ".join(
         f"WHEN {condition} THEN {text_literal(f'{column.origin}: {reason}')}"
         for column in columns
@@ -125,14 +127,14 @@ def reason_sql(columns: Sequence[Column]) -> str:
 
 
 def numbered(scan: str) -> str:
-    """The scan with the number of each row in it, from 0."""
+    """The scan with each row's number in it, from 0."""
     return f"(SELECT *, row_number() OVER () - 1 AS {ROW} FROM {scan})"
 
 
 def first_bad(
     con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Column]
 ) -> BadRow | None:
-    """The first bad row of a scan and its first fault, or None (S1)."""
+    """The first bad row of a scan with its first fault, or None (S1)."""
     faults = [(c.origin, condition, why) for c in columns for condition, why in c.problems]
     if not faults:
         return None
@@ -160,7 +162,7 @@ def shortened(text: str) -> str:
 def select_sql(
     scan: str, columns: Sequence[Column], *, span: Span | None, drop_bad: bool, also: str = ""
 ) -> str:
-    """The scan's rows as canonical values, without the bad ones where `drop_bad`."""
+    """SQL of the scan's rows as canonical values; `drop_bad` leaves out the bad ones."""
     items = also + ", ".join(column.sql(span) for column in columns)
     where = f" WHERE ({bad(columns)}) IS NOT TRUE" if drop_bad else ""
     return f"SELECT {items} FROM {prepared(scan, columns)}{where}"
@@ -175,13 +177,13 @@ def column(
     zone_name: str,
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
-    """The column `name` read from `origin`, or None where the found type does not fit."""
+    """The column `name` read from `origin`; None if the found type does not fit."""
     how = read(quote(origin), found, type_, zone_name=zone_name)
     return None if how is None else Column(name, origin, type_, among(how, type_))
 
 
 def op_column(made: Column) -> Column:
-    """The column of ops, in which whatever is neither upsert nor delete is bad (T7)."""
+    """The column of ops; a value other than "upsert" and "delete" is bad (T7)."""
     wrong = f"({made.reading.value(None)}) NOT IN ({', '.join(map(text_literal, OPS))})"
     problems = (*made.reading.problems, (wrong, NO_OP))
     return replace(made, reading=replace(made.reading, problems=problems))
@@ -195,18 +197,19 @@ def instant_column(
     zone_name: str,
     read: Callable[..., Reading | None] = reading,
 ) -> Column | None:
-    """The column `name` of microseconds UTC, never null, read from `origin`."""
+    """The column `name` of microseconds UTC, never null, read from `origin`; None if the found type
+    does not fit."""
     how = read(quote(origin), found, DATETIME, zone_name=zone_name)
     return None if how is None else Column(name, origin, DATETIME, how, as_micros=True)
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error, for one of ours."""
+    """The first line of a library's error, to quote in an error of featurekit."""
     return str(error).strip().split("\n", 1)[0]
 
 
 def unreadable(error: duckdb.Error) -> bool:
-    """Whether an error of a scan lies in the data; others are bugs, or the machine's."""
+    """Whether the data caused an error of a scan; other errors are bugs, or the machine's."""
     import duckdb
 
     data = (
@@ -216,5 +219,5 @@ def unreadable(error: duckdb.Error) -> bool:
         duckdb.NotImplementedException,
         duckdb.SerializationException,
     )
-    # A page whose Thrift header is broken raises the bare base class.
+    # For a page with a broken Thrift header DuckDB raises the bare base class.
     return isinstance(error, data) or type(error) is duckdb.Error

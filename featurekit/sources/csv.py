@@ -1,4 +1,4 @@
-"""CSV files as scans of text, and the strict reading of text as declared types (S1).
+"""Turns CSV files into scans of text, and text strictly into values of declared types (S1).
 
 A header is required. An unquoted empty field is null, a quoted one is the empty string.
 """
@@ -27,7 +27,7 @@ __all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "wit
 TEXT = "CSV text"
 _REJECTS = count()
 _INT = "[+-]?[0-9]+"
-# What float() reads, without underscores and without spaces other than the blank.
+# The texts that float() reads, without underscores, and with blanks as the only spaces.
 _FLOAT = r"(?i) *[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan) *"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
@@ -40,7 +40,8 @@ _INSTANT = (
 def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, str]:
-    """The columns that the file's header names, each of which holds text."""
+    """The columns that the file's header names, all of text. SourceError for a header that cannot
+    be read, is empty or repeats a name."""
     del con, schema
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -55,7 +56,7 @@ def columns(
         what = f"names {sorted(doubled)[0]!r} twice" if doubled else "is empty"
         raise SourceError(f"{path}: its first line {what}; write a header of distinct names")
     seen: dict[bytes, str] = {}
-    for name in header:  # DuckDB cannot scan what differs in the case of ASCII letters alone
+    for name in header:  # DuckDB cannot scan names that differ in ASCII case alone
         other = seen.setdefault(name.encode().lower(), name)
         if other != name:
             raise SourceError(
@@ -66,7 +67,7 @@ def columns(
 
 
 def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
-    """A FROM item over files of equal headers; every column is VARCHAR."""
+    """A FROM item over files with equal headers; every column is VARCHAR."""
     return _scan(paths, found)
 
 
@@ -83,7 +84,7 @@ def _scan(paths: Sequence[str], found: Mapping[str, str], *options: str) -> str:
 def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
-    """The lines that are not UTF-8 or have too few or too many fields, as DuckDB rejects them."""
+    """The lines that DuckDB rejects: they are not UTF-8, or have too few or too many fields."""
     number = next(_REJECTS)
     errors, scans = f"__csv_rejects_{number}", f"__csv_scans_{number}"
     options = (
@@ -110,7 +111,7 @@ def rejected(
 
 
 def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path) -> str:
-    """A FROM item over the file's other lines."""
+    """A FROM item over the lines of the file that are not in `rows`."""
     del rows, copy
     return _scan([path], found, "ignore_errors=true")
 
@@ -119,7 +120,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
     """Write the file without some rows; every other line stays as it is, byte for byte."""
     removed = frozenset(rows)
     with path.open("rb") as file, target.open("wb") as out:
-        number = -1  # the header's
+        number = -1  # the header
         for record in _records(file):
             if not record.strip():
                 out.write(record)  # an empty line is no row
@@ -130,7 +131,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _records(lines: Any) -> Iterator[bytes]:
-    """The records of a CSV file, each with its line end; a quoted field may hold line ends."""
+    """The records of a CSV file, each with its line end; a quoted field may contain line ends."""
     record = b""
     for line in lines:
         record += line
@@ -166,7 +167,7 @@ def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | 
 
 
 def _parsed(expr: str, pattern: str, value: str, reason: str) -> Reading:
-    # The pattern is the rule: DuckDB's casts take '2.5' and '1_0' for ints.
+    # The pattern decides: DuckDB's casts accept '2.5' and '1_0' as ints.
     fits = f"regexp_full_match({expr}, {text_literal(pattern)})"
     misfit = f"{expr} IS NOT NULL AND (NOT {fits} OR ({value}) IS NULL)"
     return Reading(lambda _: value, ((misfit, reason),))
@@ -183,7 +184,7 @@ def _instant(expr: str, zone_name: str) -> Reading:
     time = f"CASE WHEN {parts}.t = '' THEN '00:00' ELSE {parts}.t END"
     seconds = f"CASE WHEN {parts}.s = '' THEN '00' ELSE {parts}.s END"
     whole = f"TRY_CAST({parts}.d || ' ' || {time} || ':' || {seconds} AS TIMESTAMP)"
-    # Digits beyond the sixth are dropped: with a positive fraction that floors.
+    # Digits beyond the sixth are dropped; for a positive fraction this floors.
     micros = f"TRY_CAST(rpad(left({parts}.f, 6), 6, '0') AS BIGINT)"
     base = f"({whole} + to_microseconds({micros}))"
     prepared = (

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckedFiles:
-    """A source's good rows: a quoted TEMP VIEW, their number, and the rows set aside (S1)."""
+    """A source's good rows: the quoted name of a TEMP VIEW, their number, and the rows set aside
+    (S1)."""
 
     relation: str
     rows: int
@@ -58,14 +59,15 @@ class CheckedFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Files of equal columns, their scan, how its columns are read, and what the check found."""
+    """Files with equal columns: their scan, how its columns are read, and the result of the
+    check."""
 
     paths: tuple[str, ...]
     found: Mapping[str, str]
     scan: str
     columns: tuple[Column, ...]
     summary: Summary
-    cut: int = 0  # rows that no scan delivers, already left out of it
+    cut: int = 0  # undecodable rows, which the scan leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class _Checked:
     select: str
     rows: int
     quarantined: int
-    kept: tuple[str, ...]  # files written for the rows set aside
+    kept: tuple[str, ...]  # files with the rows set aside
 
 
 _CACHE: OrderedDict[str, _Checked] = OrderedDict()
@@ -84,13 +86,13 @@ _LOCK = Lock()
 def read_events(
     con: duckdb.DuckDBPyConnection, source: EventSource, *, base: Path, state_dir: Path | None
 ) -> CheckedFiles:
-    """The source's rows as a TEMP VIEW of `con`, after every one of them was checked (S1).
+    """The source's rows as a TEMP VIEW of `con`; every row was checked (S1).
 
-    Columns: the schema's in their canonical DuckDB types, NaN being one NaN; `__ts` and
-    `__created`, BIGINT microseconds UTC. Raises `SourceError` for files that are absent, unreadable
-    or of other columns or types, `BadRowError` for a bad row unless the source quarantines them:
-    then they stand with their `reason` in `state_dir`/quarantine/<source>.parquet. Unchanged files
-    are checked once a process.
+    The columns are those of the schema in their canonical DuckDB types, with one NaN, and `__ts`
+    and `__created`, BIGINT microseconds UTC. Raises `SourceError` for files that are absent,
+    unreadable or have other columns or types, and `BadRowError` for a bad row. A source that
+    quarantines bad rows keeps them, with their `reason`, in `state_dir`/quarantine/<source>.parquet
+    instead. Unchanged files are checked once per process.
     """
     files = source_files(source, base)
     key = _key(source, files, state_dir)
@@ -114,8 +116,8 @@ def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
 
 
 def numbered_rows(con: duckdb.DuckDBPyConnection, source: EventSource, path: str) -> str:
-    """The good rows of one file, with the columns that `read_events` gives and `__source_row`,
-    their numbers in the file. `SourceError` where it cannot be read to its end."""
+    """The good rows of one file: the columns of `read_events`, and `__source_row`, the row's number
+    in the file. `SourceError` if the file cannot be read to its end."""
     reader = _Reader(con, source, None)
     found = reader.kind.columns(con, path, source.schema)
     columns = _columns(source, reader.kind, path, found)
@@ -172,7 +174,8 @@ def _check(
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """One look at all files of a source; `kept` are the files written for rows set aside."""
+    """One pass over all files of a source; `kept` are the files that it wrote for rows set
+    aside."""
 
     con: duckdb.DuckDBPyConnection
     source: EventSource
@@ -184,7 +187,7 @@ class _Reader:
         return kind_of(self.source)
 
     def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, str]]]:
-        """The files by their columns, so that each is read by its own types."""
+        """The files grouped by their columns, so that each group is read with its own types."""
         groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file in files:
             try:
@@ -195,7 +198,7 @@ class _Reader:
         return [(paths, dict(found)) for found, paths in groups.items()]
 
     def parts(self, paths: Sequence[str], found: Mapping[str, str]) -> list[_Part]:
-        """Files of equal columns in one part; file by file where a row stops their scan."""
+        """Files with equal columns as one part; as one part per file if a row stops their scan."""
         columns = tuple(_columns(self.source, self.kind, paths[0], found))
         scan = self.kind.scan(paths, found)
         summary = self.summary(scan, columns)
@@ -214,7 +217,7 @@ class _Reader:
         return parts
 
     def summary(self, scan: str, columns: Sequence[Column]) -> Summary | Exception:
-        """What the scan tells, or the error of a file that cannot be scanned to its end."""
+        """The summary of the scan, or the error of a file that cannot be scanned to its end."""
         import duckdb
 
         try:
@@ -225,8 +228,8 @@ class _Reader:
             return error
 
     def cut(self, path: str, found: Mapping[str, str], error: Exception) -> tuple[str, int]:
-        """A scan of the file without the rows that stop it, which are kept as JSON lines, and how
-        many they are."""
+        """A scan of the file without the rows that stop it, and the number of those rows. They are
+        kept as JSON lines."""
         source = self.source
         rows = self.kind.rejected(self.con, path, found)
         if not rows:
@@ -247,7 +250,7 @@ class _Reader:
         return scan, len(rows)
 
     def bad_row_error(self, parts: Sequence[_Part]) -> Exception:
-        """The first bad row of the first file, in the order of their names, that holds one."""
+        """An error for the first bad row of the first file, by name, that has one."""
         by_path = {path: part for part in parts if part.summary.bad for path in part.paths}
         for path in sorted(by_path):
             part = by_path[path]
@@ -258,11 +261,12 @@ class _Reader:
         raise _unreadable(self.source, min(by_path), changed)
 
     def scan_of(self, part: _Part, path: str) -> str:
-        """The scan of one of a part's files."""
+        """The scan of one file of a part."""
         return part.scan if len(part.paths) == 1 else self.kind.scan([path], part.found)
 
     def keep(self, parts: Sequence[_Part]) -> None:
-        """Write the bad rows, whole and with their reason, to Parquet; or remove an older file."""
+        """Write the bad rows, whole and with their reason, to Parquet. If there are none, an older
+        file is removed."""
         faulty = [part for part in parts if part.summary.bad]
         name = f"{self.source.name}.parquet"
         if not faulty:
@@ -285,7 +289,7 @@ class _Reader:
 def _columns(
     source: EventSource, kind: SourceKind, path: str, found: Mapping[str, str]
 ) -> list[Column]:
-    """How each declared column is read; `SourceError` where one is absent or does not fit."""
+    """How each declared column is read; `SourceError` if one is absent or does not fit."""
     where = f"EventSource {source.name!r}, {path}"
     columns: list[Column] = []
     for name, type_ in source.schema.items():
@@ -338,7 +342,8 @@ def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
 
 
 def _bad_select_sql(path: str, scan: str, columns: Sequence[Column], *, reason: str) -> str:
-    """The bad rows of a file as they stand in it, with its path, their number and reason."""
+    """SQL of the bad rows of a file as they are in it, with its path, their numbers and their
+    reasons."""
     helpers = dict.fromkeys(alias for c in columns for alias, _ in c.reading.prepared)
     hidden = f" EXCLUDE ({', '.join(map(quote, helpers))})" if helpers else ""
     return (

@@ -1,4 +1,4 @@
-"""Turns the path of a source into the files that it names, as they are now."""
+"""Turns the path of a source into the files that it names at this moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featurekit.sources.protocol import FileInfo
 
 
 def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
-    """The files that the path names, sorted; `SourceError` where it names none."""
+    """The files that the path names, sorted; `SourceError` if it names none."""
     where, path = f"EventSource {source.name!r}", Path(base) / source.path
     if path.is_dir():
         raise SourceError(
@@ -29,7 +29,8 @@ def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
 
 
 def _matches(base: Path, pattern: str) -> list[Path]:
-    """What a glob matches, without hidden files; only the pattern's own signs are special."""
+    """The files that a glob matches, without hidden ones; only the special characters of the
+    pattern itself count."""
     if Path(pattern).is_absolute():
         base = Path(Path(pattern).anchor)
         pattern = str(Path(pattern).relative_to(base))

@@ -1,4 +1,5 @@
-"""Parquet files as scans: their columns, their types, and rows that DuckDB cannot decode."""
+"""Turns Parquet files into scans: their columns and types, and the rows that DuckDB cannot
+decode."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ def columns(
 ) -> dict[str, str]:
     """The columns of a file with their DuckDB types; an Arrow duration is DURATION_<unit>.
 
-    Parquet itself has no durations: DuckDB shows bare integers, whose unit only the Arrow schema
-    in the file knows.
+    Parquet itself has no durations. DuckDB shows them as plain integers, and only the Arrow schema
+    in the file knows their unit.
     """
     import duckdb
 
@@ -59,7 +60,7 @@ def _durations(path: str, found: Mapping[str, str]) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     kinds = {}
-    with suppress(pa.ArrowNotImplementedError):  # a column that Arrow lacks is no duration
+    with suppress(pa.ArrowNotImplementedError):  # a type that Arrow lacks is no duration
         for column in pq.read_schema(path):
             name = duration_name(column.type)
             if name and column.name in found:
@@ -68,7 +69,8 @@ def _durations(path: str, found: Mapping[str, str]) -> dict[str, str]:
 
 
 def duration_name(type_: pa.DataType) -> str | None:
-    """DURATION_<unit> for an Arrow duration, with [] for a list of them, else None."""
+    """DURATION_<unit> for an Arrow duration, with [] for a list of durations; None for other
+    types."""
     import pyarrow as pa
 
     if pa.types.is_duration(type_):
@@ -80,7 +82,7 @@ def duration_name(type_: pa.DataType) -> str | None:
 
 
 def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
-    """A FROM item over files of equal columns."""
+    """A FROM item over files with equal columns."""
     del found
     return parquet_sql(paths)
 
@@ -88,9 +90,10 @@ def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
 def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
-    """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops there.
+    """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops at them.
 
-    All columns are looked at: such a row cannot be kept for the sake of the declared ones alone.
+    All columns are checked, because such a row stops the scan whether or not the column is
+    declared.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -110,7 +113,8 @@ def rejected(
 
 
 def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path) -> str:
-    """A FROM item over the file's other rows, kept in `copy`: DuckDB cannot skip them itself."""
+    """A FROM item over the rows of the file that are not in `rows`. They are written to `copy`,
+    because DuckDB cannot skip rows itself."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -145,7 +149,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _settings(metadata: Any) -> dict[str, Any]:
-    """How the file was compressed, and whether its instants are in the old form of 96 bits."""
+    """The compression of the file, and whether its instants have the old 96-bit form."""
     if not metadata.num_row_groups:
         return {}
     columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
@@ -165,7 +169,8 @@ def _batch_faults(batch: pa.RecordBatch, start: int) -> dict[int, BadRow]:
 
 
 def _raw(scalar: pa.Scalar) -> Any:
-    """What a row set aside is kept as: texts as bytes, for they may be none; the rest as text."""
+    """The form in which a value of a row set aside is kept: a text as bytes, because it may not be
+    UTF-8; anything else as text."""
     import pyarrow as pa
 
     if pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type):
@@ -173,7 +178,7 @@ def _raw(scalar: pa.Scalar) -> Any:
         return None if buffer is None else buffer.to_pybytes()
     if not scalar.is_valid:
         return None
-    # An instant that overflows has no text; its number in the file's unit has.
+    # An instant that overflows has no text, but it has a number in the file's unit.
     return str(scalar.value if pa.types.is_timestamp(scalar.type) else scalar)
 
 

@@ -1,4 +1,5 @@
-"""What a kind of source offers, so that its rows can be checked and read like any other's."""
+"""Defines what a kind of source offers, so that its rows can be checked and read like any
+other's."""
 
 from __future__ import annotations
 
@@ -26,34 +27,34 @@ class FileInfo:
 
 
 class SourceKind(Protocol):
-    """What a kind of source offers; a new kind is a module, or an object, with these functions."""
+    """What a kind of source offers. A new kind is a module, or an object, with these functions."""
 
     def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
-        """What there is to read, as it is now, in order; `SourceError` where there is nothing."""
+        """The files to read as they are now, in order; `SourceError` if there are none."""
 
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
     ) -> dict[str, str]:
-        """The columns of a file with their found types; `SourceError` where it cannot be read."""
+        """The columns of a file with the types found; `SourceError` if the file cannot be read."""
 
     def scan(self, paths: Sequence[str], found: Mapping[str, str]) -> str:
-        """A FROM item over files of the same columns."""
+        """A FROM item over files with the same columns."""
 
     def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
-        """How a column of a found type is read as the declared one; None where it cannot be."""
+        """How a column of a found type is read as the declared type; None if it cannot be."""
 
     def rejected(
         self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
     ) -> list[tuple[BadRow, dict[str, Any]]]:
-        """The rows that stop a scan, with what they hold."""
+        """The rows that stop a scan, with their values."""
 
     def without(
         self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
     ) -> str:
-        """A FROM item over the file's other rows, for which `copy` may be written: a Parquet file,
-        since `forget` looks for rows in what was set aside, too."""
+        """A FROM item over the rows of the file that are not in `rows`; it may write them to
+        `copy`, as Parquet: `forget` also looks for rows in the files of rows set aside."""
 
     @property
     def rewrite(self) -> Callable[[Path, Path, Collection[int]], None] | None:
-        """Writes a file without some rows, by their numbers in it, to another path, and leaves all
-        else as it is (`forget`); None where the format's files are never rewritten."""
+        """Writes the file at one path to another path without some rows, by their numbers in the
+        file; everything else stays as it is. None if files of the format are never rewritten."""

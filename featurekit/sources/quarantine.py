@@ -14,7 +14,8 @@ from featurekit.errors import SourceError
 
 
 def quarantine_dir(name: str, state_dir: Path | None) -> Path:
-    """The folder of rows set aside; `SourceError` where there is no place to keep them (S1)."""
+    """The folder of rows set aside; `SourceError` if there is no state folder to keep them in
+    (S1)."""
     if state_dir is None:
         raise SourceError(
             f"EventSource {name!r}: rows are to be set aside, but there is no state_dir to keep "
@@ -26,7 +27,7 @@ def quarantine_dir(name: str, state_dir: Path | None) -> Path:
 
 
 def write_json_lines(target: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Replaces the file by the lines; what JSON has not is written as Python shows it."""
+    """Replace the file by these lines; a value that JSON lacks is written as Python shows it."""
     text = "".join(json.dumps(line, default=repr) + "\n" for line in lines)
     write_whole(target, text.encode())
 
@@ -34,12 +35,14 @@ def write_json_lines(target: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 def set_aside(
     source: EventSource, state_dir: Path | None, lines: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Keep what could not become a row, as JSON lines beside the rows that were set aside."""
+    """Keep rows that could not be decoded, as JSON lines beside the other rows that were set
+    aside."""
     write_json_lines(fresh(source, state_dir, "jsonl"), lines)
 
 
 def fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:
-    """A new file of rows set aside, made empty so that no other push takes its name."""
+    """The path of a new file for rows set aside; it is created empty, so that no other push takes
+    its name."""
     folder = quarantine_dir(source.name, state_dir)
     for number in itertools.count(len(list(folder.glob(f"{source.name}.pushed-*")))):
         path = folder / f"{source.name}.pushed-{number}.{suffix}"

@@ -1,5 +1,5 @@
-"""Turns a column of a found DuckDB type into SQL for a declared type's values, and for which rows
-hold none (S1)."""
+"""Turns a column of a found DuckDB type into SQL: one for the values of a declared type, and one
+for the rows that have none (S1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINT
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
 _OUTSIDE = "an instant outside the years 1 to 9999"
 _UTC = "UTC"
-# What users call the types that DuckDB finds, for hints.
+# The names that users have for the types that DuckDB finds, for hints.
 _PYTHON = {
     "BOOLEAN": "bool",
     "BIGINT": "int",
@@ -40,9 +40,10 @@ _PYTHON = {
 class Reading:
     """How a column becomes a value.
 
-    `value` and `micros` (instants only) build SQL, given the least and greatest naive local time
-    where the column has a `span`. `problems` are (condition, what is wrong), true for a bad row.
-    `prepared` are (alias, SQL) that must be computed over the scan first.
+    `value` and `micros` (for instants only) build SQL; if the column has a `span`, they receive the
+    least and greatest naive local time. `problems` are pairs of a condition, true for a bad row,
+    and its reason. `prepared` are pairs of an alias and SQL that must be computed over the scan
+    first.
     """
 
     value: Callable[[Span | None], str]
@@ -54,7 +55,7 @@ class Reading:
 
 
 def found_hint(found: str, type_: Type) -> str:
-    """What to write where a column of type `found` was declared `type_`."""
+    """What to write instead, if a column of type `found` was declared `type_`."""
     if found.startswith("DECIMAL"):
         return (
             "cast it to DOUBLE or BIGINT in the job that writes it: featurekit never rounds a "
@@ -71,7 +72,7 @@ def found_hint(found: str, type_: Type) -> str:
 
 
 def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
-    """How `expr` of DuckDB type `found` is read as `type_`, or None where it does not fit (S1)."""
+    """How `expr` of DuckDB type `found` is read as `type_`; None if it does not fit (S1)."""
     if found in ('"NULL"', "NULL"):
         return Reading(
             lambda _: f"NULL::{type_.duckdb}",
@@ -110,7 +111,7 @@ def _same(expr: str, found: str, wanted: str) -> Reading | None:
 def _str(expr: str, found: str) -> Reading | None:
     if found not in ("VARCHAR", "JSON"):
         return None
-    # Only decoding a text shows whether it is UTF-8; a count by itself reads the statistics.
+    # A text must be decoded to show that it is UTF-8; a count alone reads only the statistics.
     value = f"{expr}::VARCHAR" if found == "JSON" else expr
     return Reading(lambda _: value, touch=f"{expr} IS NULL")
 
@@ -198,10 +199,10 @@ def _datetime(expr: str, found: str, zone_name: str) -> Reading | None:
 
 
 def _epoch(expr: str, found: str, zone_name: str) -> Reading:
-    """Reads the BIGINT of a timestamp in seconds or milliseconds.
+    """Reads a timestamp in seconds or milliseconds from its BIGINT.
 
-    DuckDB 2.0 shows one that microseconds cannot hold (its cast to VARCHAR) with a fatal error that
-    invalidates the whole database, so its own type for them is not used.
+    DuckDB's own type for these is not used: if microseconds cannot hold one, DuckDB 2.0 shows it
+    (in a cast to VARCHAR) with a fatal error that invalidates the whole database.
     """
     factor = 1000 if found.startswith("EPOCH_MS") else 1_000_000
     low, high = INSTANT_MIN // factor, INSTANT_MAX // factor
@@ -211,7 +212,7 @@ def _epoch(expr: str, found: str, zone_name: str) -> Reading:
 
 
 def instants(us: str, outside: str) -> Reading:
-    """Reads `us`, microseconds UTC; bad where `outside` holds."""
+    """Reads `us`, microseconds UTC; a row is bad if `outside` holds."""
     return Reading(lambda _: f"make_timestamp({us})", ((outside, _OUTSIDE),), micros=lambda _: us)
 
 
@@ -285,7 +286,7 @@ def _list(expr: str, found: str, type_: Type, zone_name: str) -> Reading | None:
 
 
 def _float32(item: Reading) -> Reading:
-    """A vector's element, rounded to the nearest float32."""
+    """The reading of a vector's element, rounded to the nearest float32."""
     wide = item.value(None)
     beyond = f"(isfinite({wide}) AND abs({wide}) >= {BEYOND_FLOAT32!r}::DOUBLE)"
     problems = (*item.problems, (beyond, "a number beyond float32"))

@@ -1,6 +1,7 @@
-"""Takes rows out of a source's file: it is written anew beside itself, compared, and put in place.
+"""Takes rows out of a source's file: writes it anew beside itself, compares it, and puts it in
+place.
 
-How a file is written without some rows is known to the module of its format.
+The module of the file's format writes it without the rows.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], None]:
-    """What writes a file of the source without some rows; `SourceError` where its format has no
-    such writer."""
+    """The function that writes a file of the source without some rows. SourceError if files of its
+    format are not rewritten."""
     rewrite = kind_of(source).rewrite
     if rewrite is None:
         raise SourceError(
@@ -38,9 +39,9 @@ def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], No
 def remove_rows(
     con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
 ) -> None:
-    """Take rows, by their numbers in the file, out of it, atomically. SourceError, and the file is
-    as it was, where its format is not rewritten, where it changed meanwhile or where the other rows
-    would not read as they did."""
+    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if files of
+    the format are not rewritten, if the file changed meanwhile, or if the other rows would not read
+    as before; then it stays as it was."""
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
         rewrite(path, hidden, rows)
@@ -59,7 +60,7 @@ def _compare(
     hidden: Path,
     rows: Collection[int],
 ) -> None:
-    """Every other row stands in the new file with the values it had."""
+    """Check that every other row is in the new file with the values that it had."""
     temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
     old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 
 class TakenRows:
-    """Pushed rows, checked, and how many were set aside. Rows that came as dicts are also there as
-    `rows`: the schema's columns as Python values, `__ts` and `__created`."""
+    """Pushed rows, checked, and the number set aside. Rows that came as dicts are also in `rows`:
+    the schema's columns as Python values, `__ts` and `__created`."""
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class TakenRows:
 
     @property
     def pushed(self) -> list[Row]:
-        """The rows as a push takes them, `__created` None where they bring no arrival."""
+        """The rows in the form that a push takes; `__created` is None if they have no arrival of
+        their own."""
         if self.rows is not None:
             return self.rows
         found: list[Row] = self.table.to_pylist()
@@ -73,7 +74,7 @@ class TakenRows:
 
     @property
     def own(self) -> bool:
-        """Whether some rows bring an arrival of their own."""
+        """Whether some rows have an arrival of their own."""
         if self.rows is not None:
             if self.source.created_timestamp_column is None:
                 return False
@@ -81,7 +82,7 @@ class TakenRows:
         return bool(self.table.num_rows > self.table["__created"].null_count)
 
     def arrived(self, now: int) -> list[Row]:
-        """The rows, with the arrival `now` where they bring none (T3)."""
+        """The rows; those without an arrival of their own get the arrival `now` (T3)."""
         if self.rows is None:
             table = stamped(self.source, self.table, [now] * self.table.num_rows)
             found: list[Row] = table.to_pylist()
@@ -97,7 +98,8 @@ class TakenRows:
 
 
 def stamped(source: EventSource, table: pa.Table, stamps: Sequence[int]) -> pa.Table:
-    """The rows with their arrival: their own, or one of `stamps`, by the store's clock (T3)."""
+    """The rows with their arrival: their own, or one of `stamps`, taken from the store's clock
+    (T3)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -112,13 +114,14 @@ def stamped(source: EventSource, table: pa.Table, stamps: Sequence[int]) -> pa.T
 
 
 def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> TakenRows:
-    """The rows of a push, each checked (S1): a dict, a list of dicts, or an Arrow stream.
+    """The rows of a push, each checked (S1). A push is a dict, a list of dicts, or an Arrow stream.
 
-    Columns: the schema's, then `__ts` and `__created`, int64 microseconds UTC. `__created` is null,
-    as is the source's own column of it, where the rows bring none: the caller stamps them (T3). An
-    error (`BadRowError` for a row, `SourceError` for columns and types) changes nothing. With
-    on_bad_row="quarantine" bad rows go to `state_dir`/quarantine/<source>.pushed-<n>, as JSON lines
-    for dicts and Parquet for tables. The index of a pandas frame is not read.
+    The columns are those of the schema, then `__ts` and `__created`, int64 microseconds UTC. If the
+    rows have no arrival of their own, `__created` is null, and so is the source's own column for
+    it; the caller stamps them (T3). An error (`BadRowError` for a row, `SourceError` for columns
+    and types) changes nothing. With on_bad_row="quarantine", bad rows go to
+    `state_dir`/quarantine/<source>.pushed-<n>, as JSON lines for dicts and as Parquet for tables.
+    The index of a pandas frame is not read.
     """
     if isinstance(rows, Mapping):
         rows = [rows]
@@ -127,8 +130,33 @@ def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Take
     return _from_arrow(source, rows, state_dir)
 
 
+def as_pushed(source: EventSource, rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows of a source's file, or as a file has them, read value by value as a push reads them
+    (S1). Rows of a source without a created_timestamp_column arrive when they happen (T3)."""
+    found = read_rows(source, _plain_rows(rows), state_dir=None).pushed
+    if source.created_timestamp_column is None:
+        for row in found:
+            row["__created"] = row["__ts"]
+    return found
+
+
+def _plain_rows(rows: pa.Table | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """A table's rows as Python has them, instants in UTC: a file's zone may be unknown here."""
+    import pyarrow as pa
+
+    if not isinstance(rows, pa.Table):
+        return rows
+    for i, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            utc = rows.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
+            rows = rows.set_column(i, field.name, utc)
+    plain_rows: list[Row] = rows.to_pylist()
+    return plain_rows
+
+
 def _types(source: EventSource) -> dict[str, Type]:
-    """What the rows hold: the schema and the instants; that of arrival may be absent."""
+    """The columns of the rows: the schema and the instants; the instant of arrival may be
+    absent."""
     types: dict[str, Type] = dict(source.schema)
     types[source.timestamp_field] = DATETIME
     if source.created_timestamp_column is not None:
@@ -173,11 +201,11 @@ class _Reading:
         self.instant, self.created = source.timestamp_field, source.created_timestamp_column
         self.apart = [name for name in self.types if name not in source.schema]
         self.durations = [n for n, t in source.schema.items() if t.name == "timedelta"]
-        # Of lists, Arrow makes what an event holds.
+        # For lists, Arrow makes the values that an event holds.
         self.plain = all(type_.item is None for type_ in source.schema.values())
 
     def row(self, values: Row) -> Row:
-        """A row of canonical values as an event has it."""
+        """A row of canonical values, in the form of an event."""
         values["__ts"] = micros(values[self.instant])
         arrived = None if self.created is None else values[self.created]
         values["__created"] = None if arrived is None else micros(arrived)
@@ -228,7 +256,7 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
 
 
 def _fault(row: Row | Mapping[str, Any], reading: _Reading, source: EventSource, n: int) -> BadRow:
-    """The first fault of a row that has one."""
+    """The first fault of a row that is known to be bad."""
     for name, read in reading.columns:
         try:
             value = read(row.get(name))
@@ -263,7 +291,7 @@ def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
 
 @lru_cache(maxsize=1)
 def _scratch() -> duckdb.DuckDBPyConnection:
-    """An empty database whose cursors check pushes; what a cursor registers is its own."""
+    """An empty database whose cursors check pushes; a cursor sees only what it registers itself."""
     import duckdb
 
     return duckdb.connect(":memory:")
@@ -280,7 +308,7 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Taken
     reasons: dict[int, str] = {}
     for fault in faults:
         reasons.setdefault(fault.row, f"{fault.column}: {fault.reason}")
-    # A fault stands as null in the plain table: it goes before DuckDB judges the rest.
+    # A fault is a null in the plain table, so its row is removed before DuckDB checks the rest.
     kept: Sequence[int] = range(raw.num_rows)
     if reasons:
         kept = [row for row in kept if row not in reasons]
@@ -305,7 +333,7 @@ def _checked(
         con.register("pushed", table)
         return _read_plain(con, source, found, reasons, kept)
     except duckdb.FatalException:
-        # It invalidates the database for good: later pushes get another.
+        # The error invalidates the database for good, so later pushes get a new one.
         _scratch.cache_clear()
         raise
     finally:
@@ -364,7 +392,7 @@ def _misfit(source: EventSource, name: str, found: str, type_: Type) -> Column:
 
 
 def _with_created(source: EventSource, table: pa.Table) -> pa.Table:
-    """The table in the schema's order and types, with nulls for an arrival it does not know."""
+    """The table in the schema's order and types; an arrival that it lacks becomes null."""
     import pyarrow as pa
 
     schema = _schema(source)

@@ -13,7 +13,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import DefinitionError
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature

@@ -20,7 +20,7 @@ from featurekit import FeatureStore
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DefinitionError, SourceError, StoreUnavailable
 from featurekit.feed.consume import Consumer, row_of
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView

@@ -19,6 +19,7 @@ from featurekit import FeatureStore
 from featurekit.core.types import Type
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.feed.forget import Forgot
+from featurekit.log import tombstones
 from featurekit.log.compaction import compact
 from featurekit.log.segments import read_segment, segments
 from featurekit.log.tombstones import Forgotten, Secret, Tombstone
@@ -735,3 +736,16 @@ def held(store: FeatureStore) -> set[bytes]:
     kinds = (b"ids", b"floor", b"state")
     keys = [key for kind in kinds for key in store.online.keys(b"fk:forget:" + kind)]
     return {key.split(b":")[4] for key in keys}
+
+
+def test_of_two_that_make_a_secret_at_once_one_s_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = tombstones.write_whole
+
+    def after_another(path: Path, data: bytes, **options: Any) -> None:
+        path.write_text("00" * 32)
+        write(path, data, **options)
+
+    monkeypatch.setattr(tombstones, "write_whole", after_another)
+    assert tombstones.make_secret(tmp_path).value == bytes(32)

@@ -32,7 +32,7 @@ from featurekit.log import segments
 from featurekit.log import writer as writer_module
 from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.online.store.redis import RedisStore
-from featurekit.parity.modes import history
+from featurekit.parity import paths
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -416,7 +416,7 @@ def test_the_parity_check_replays_in_the_order_of_arrival_and_agrees(make_repo, 
 
 
 def forgetful(patch: pytest.MonkeyPatch) -> None:
-    around = history.prepare
+    around = paths.prepare
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         prepared = around(project, views, rows)
@@ -427,16 +427,16 @@ def forgetful(patch: pytest.MonkeyPatch) -> None:
             writer.ids.within //= 3
         return dataclasses.replace(prepared, rows=lesser)
 
-    patch.setattr(history, "prepare", prepare)
+    patch.setattr(paths, "prepare", prepare)
 
 
 def without_deletions(patch: pytest.MonkeyPatch) -> None:
-    around = history.prepare
+    around = paths.prepare
 
     def prepare(project: str, views: list[View], rows: list[Any]) -> Any:
         return around(project, views, [r for r in rows if r.get("op") != "delete"])
 
-    patch.setattr(history, "prepare", prepare)
+    patch.setattr(paths, "prepare", prepare)
 
 
 def staying(patch: pytest.MonkeyPatch) -> None:

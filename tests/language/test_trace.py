@@ -19,7 +19,7 @@ from featurekit.language.parse import parse
 from featurekit.language.to_python import to_python
 from featurekit.language.trace import trace
 from featurekit.offline.session import prepare
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.parity.diagnose.parting import first_parting, sql_call
 
 ROWS = columns(40)

@@ -20,7 +20,7 @@ from featurekit.log.compaction import compact
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import level, log_folder, segments, write_segment
 from featurekit.offline.session import prepare
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 SOURCE = EventSource(
     "events",
@@ -125,6 +125,18 @@ def test_two_processes_do_not_join_the_same(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert compact(tmp_path, "events", fan=4) == 0
     assert compact(tmp_path, "events", fan=4) == 8
+
+
+def test_who_waits_for_a_join_is_alone_when_it_has_ended(tmp_path: Path) -> None:
+    write_segment(tmp_path, SOURCE, rows(1))
+    folder = log_folder(tmp_path, "events")
+    with compaction.alone_in(folder), compaction.alone_in(folder) as other:
+        assert other is None
+    holding = compaction.alone_in(folder)
+    holding.__enter__()
+    threading.Timer(0.1, holding.__exit__, (None, None, None)).start()
+    with compaction.alone_in(folder, wait=True) as mine:
+        assert mine is not None
 
 
 def test_a_crash_between_writing_and_removing_loses_and_doubles_nothing(

@@ -37,7 +37,7 @@ from featurekit.log.segments import (
 )
 from featurekit.log.writer import PushLog
 from featurekit.offline.session import prepare
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 SOURCE = EventSource(
     "events", path="events.parquet", schema={"k": int, "x": float | None}, timestamp_field="ts"

@@ -37,7 +37,7 @@ from featurekit.log.served import log as log_module
 from featurekit.log.served.block import ServedBlock, ServedHead, decode, encode
 from featurekit.log.served.log import ServingLog
 from featurekit.online.store.redis import RedisStore
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.project.served_log import read_log
 from featurekit.store import FeatureStore
 

@@ -34,7 +34,7 @@ from featurekit.core.status import NEVER
 from featurekit.core.types import instant
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.redis import RedisStore
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 
 SEEDS = (1, 2)
 BUCKETS = (2, 7, 64)

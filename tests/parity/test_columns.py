@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurekit.core.types import BOOL, FLOAT, INT, STR, Type, from_hint
-from featurekit.parity.bits import bits
-from featurekit.parity.columns import differing, differing_statuses
+from featurekit.parity.compare import bits, differing_statuses, differing_values
 
 OTHER_NAN = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0001))[0]
 HINTS = (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta, list[float],
@@ -36,8 +35,8 @@ def test_those_places_differ_whose_bits_do(hint: Any, data: st.DataObject) -> No
     online = [other for _, other in pairs]
     kept = offline.to_pylist()  # as the array holds them
     expected = [i for i, (a, b) in enumerate(zip(kept, online, strict=True)) if bits(a) != bits(b)]
-    assert differing(type_, offline, online) == expected
-    assert differing(type_, offline, kept) == []
+    assert differing_values(type_, offline, online) == expected
+    assert differing_values(type_, offline, kept) == []
 
 
 @pytest.mark.parametrize(
@@ -60,18 +59,20 @@ def test_one_value_that_differs_is_found_among_equals(
     type_: Type, offline: Any, online: Any
 ) -> None:
     made = column(type_, [offline] * 3)
-    assert differing(type_, made, [offline, online, offline]) == [1]
+    assert differing_values(type_, made, [offline, online, offline]) == [1]
 
 
 def test_every_nan_is_one_whatever_its_bits() -> None:
-    assert differing(FLOAT, column(FLOAT, [math.nan, OTHER_NAN]), [OTHER_NAN, math.nan]) == []
+    assert (
+        differing_values(FLOAT, column(FLOAT, [math.nan, OTHER_NAN]), [OTHER_NAN, math.nan]) == []
+    )
 
 
 def test_an_instant_without_its_zone_is_none() -> None:
     type_, at = from_hint(dt.datetime), dt.datetime(2026, 1, 1)
     with_zone = at.replace(tzinfo=dt.UTC)
-    assert differing(type_, column(type_, [with_zone]), [with_zone]) == []
-    assert differing(type_, column(type_, [with_zone] * 2), [with_zone, at]) == [1]
+    assert differing_values(type_, column(type_, [with_zone]), [with_zone]) == []
+    assert differing_values(type_, column(type_, [with_zone] * 2), [with_zone, at]) == [1]
 
 
 def test_statuses_differ_where_their_texts_do() -> None:

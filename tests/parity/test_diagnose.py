@@ -15,14 +15,15 @@ from featurekit.aggregates import exact
 from featurekit.core.types import instant
 from featurekit.errors import ConfigError
 from featurekit.language import ops
-from featurekit.parity.bits import ulps
+from featurekit.parity.bench import bench
+from featurekit.parity.compare import ulps
 from featurekit.parity.diagnose.case import literal
 from featurekit.parity.diagnose.causes import CAUSES
 from featurekit.parity.diagnose.diagnose import diagnose, diagnose_report
 from featurekit.parity.diagnose.shrink import shrink
 from featurekit.parity.report import Report
 from featurekit.parity.reports.junit import write_junit
-from featurekit.parity.scenario import Scenario, bench
+from featurekit.parity.scenario import Scenario
 
 HOUR = 3600 * SECOND
 

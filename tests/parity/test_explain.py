@@ -12,7 +12,7 @@ from paths import in_small_blocks
 from featurekit.cli import main
 from featurekit.core.values import ERROR
 from featurekit.errors import DefinitionError, EntityFrameError
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.store import FeatureStore
 
 MODULE = """

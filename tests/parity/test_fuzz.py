@@ -142,7 +142,7 @@ def test_every_instant_near_an_edge_is_asked() -> None:
 @pytest.fixture
 def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences as they are: shrinking takes a while, and has tests of its own."""
-    monkeypatch.setattr("featurekit.parity.diagnose.diagnose.diagnose_report", lambda *_: None)
+    monkeypatch.setattr("featurekit.parity.modes.fuzz.fuzz.diagnose_report", lambda *_: None)
 
 
 @pytest.mark.usefixtures("undiagnosed")
@@ -166,10 +166,10 @@ def test_a_row_that_is_read_otherwise_is_named(monkeypatch: pytest.MonkeyPatch) 
     report = fuzz(service, repo().sources, budget=Budget(values=60_000), seed=0, workers=1)
     named = [d.feature for d in report.differences]
     assert {*named} & {"payments: reading at", "payments: reading known_at"}
-    case = next(d.case for d in report.differences if d.case is not None)
-    assert case.files is not None
-    assert len(case.files) >= len({id(row) for _, row in case.deliveries})
-    assert any(row not in case.deliveries for row in case.files)
+    found = next(d.scenario for d in report.differences if d.scenario is not None)
+    assert found.files is not None
+    assert len(found.files) >= len({id(d.row) for d in found.deliveries})
+    assert any(row not in found.deliveries for row in found.files)
 
 
 @pytest.mark.usefixtures("undiagnosed")
@@ -179,10 +179,11 @@ def test_a_difference_brings_its_few_events(monkeypatch: pytest.MonkeyPatch) -> 
     service = repo().compiled_services["sums"]
     report = fuzz(service, repo().sources, budget=Budget(values=40_000), seed=0, workers=1)
     for difference in report.differences:
-        case = difference.case
-        assert case.row == difference.row
-        assert all(row["__created"] <= case.at for _, row in case.deliveries)
-        assert 0 < len(case.deliveries) < 300
+        found = difference.scenario
+        assert found is not None
+        assert found.row == difference.row
+        assert all(d.row["__created"] <= found.at for d in found.deliveries)
+        assert 0 < len(found.deliveries) < 300
 
 
 def test_a_difference_is_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.online.lookup import service
 from featurekit.online.store.protocol import Pending, PendingSteps
+from featurekit.parity import paths
 from featurekit.parity.budget import Budget
 from featurekit.parity.modes import sample as live_check
 from featurekit.parity.modes.sample import LiveCheck
@@ -210,7 +211,7 @@ def test_pushes_that_go_on_meanwhile_are_no_skew(open_store, monkeypatch):
 def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeypatch):
     """A push of rows with arrivals of their own lands between the two paths' answers."""
     store = open_store()
-    offline, pushed = live_check.offline_answers, []
+    offline, pushed = paths.Offline.answers, []
 
     def after(*args: Any) -> Any:
         if not pushed:
@@ -221,7 +222,7 @@ def test_a_state_that_changes_under_the_check_is_asked_again(open_store, monkeyp
             ]))  # fmt: skip
         return offline(*args)
 
-    monkeypatch.setattr(live_check, "offline_answers", after)
+    monkeypatch.setattr(paths.Offline, "answers", after)
     report = sample(store)
     assert pushed
     assert (report.differing, report.lagging, dict(report.unchecked)) == (0, 0, {})

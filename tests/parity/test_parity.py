@@ -28,8 +28,8 @@ from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.online.lookup import evaluator as serve
 from featurekit.online.store.memory import MemoryStore
+from featurekit.parity import paths as players
 from featurekit.parity.diagnose import diagnose
-from featurekit.parity.modes import history
 from featurekit.store import FeatureStore
 from tests.planted.skews import SKEWS
 
@@ -207,7 +207,7 @@ class Ordinary:
                 for view in paths.service.views:
                     found = store.parts.events(events, view)
                     # As the check imports it, for skews that are planted there.
-                    history.materialize_view(events, online, "tests", view, found, until=middle)
+                    players.materialize_view(events, online, "tests", view, found, until=middle)
                 events.close()
             rows = [
                 r for r, c in zip(self.raw, self.created, strict=True) if known < c <= question.t

@@ -13,7 +13,8 @@ from visits import (
 
 from featurekit.aggregates import exact
 from featurekit.core.status import NEVER
-from featurekit.parity.scenario import bench, both, by_source, differing, narrow
+from featurekit.parity.bench import bench, both, differing
+from featurekit.parity.scenario import by_source, narrow
 
 
 def test_both_paths_answer_every_output():

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from featurekit.define.plan import Service
 from featurekit.define.repo import Repo, load_repo
 from featurekit.online.store.memory import MemoryStore
 from featurekit.parity.budget import Budget
-from featurekit.parity.diagnose.diagnose import diagnose, scenario_of_case
+from featurekit.parity.diagnose.diagnose import diagnose
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
@@ -54,20 +53,19 @@ def catch(skew: Skew, *, seed: int = 0, most: int = DEFAULT, named: bool = False
             compared += sum(played.compared.values())
             world += 1
             if played.differences:
-                shown = [d for d in played.differences if d.case is not None]
+                shown = [d for d in played.differences if d.scenario is not None]
                 first = (shown or played.differences)[0]
-                cause = _cause(fuzzer.service, shown) if named else ""
+                cause = _cause(shown) if named else ""
                 return Caught(skew, compared, first.feature, cause)
     return Caught(skew)
 
 
-def _cause(service: Service, shown: list[Difference]) -> str:
+def _cause(shown: list[Difference]) -> str:
     """The cause that the diagnosis of the first difference tells."""
-    scenario = scenario_of_case(service, shown[0]) if shown else None
-    if scenario is None:
+    if not shown or shown[0].scenario is None:
         return "exception"
     first = shown[0]
-    told = diagnose(scenario, first.feature, offline=first.offline, online=first.online)
+    told = diagnose(shown[0].scenario, first.feature, offline=first.offline, online=first.online)
     return told.cause
 
 

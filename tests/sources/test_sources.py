@@ -489,6 +489,19 @@ def test_a_parquet_file_without_rows_is_an_empty_view(repo: Repo) -> None:
     assert repo.values({"v": int}, timezone="Europe/London") == []
 
 
+def test_a_glob_finds_no_hidden_file(repo: Repo) -> None:
+    repo.parquet({"v": [1]})
+    repo.parquet({"v": [2]}, ".x.parquet.writing.parquet")
+    assert repo.values({"v": int}, "*.parquet") == [1]
+
+
+def test_a_reason_stands_beside_a_column_of_that_name(repo: Repo) -> None:
+    repo.parquet({"v": [1, None], "Reason": ["a", "b"]})
+    repo.read({"v": int}, on_bad_row="quarantine")
+    (kept,) = pq.read_table(repo.state / "quarantine" / "x.parquet").to_pylist()
+    assert (kept["Reason"], kept["__reason"]) == ("b", "v: null in a column declared int")
+
+
 def test_names_with_quotes_and_signs_of_globs_are_read(repo: Repo) -> None:
     repo.parquet({'a"b c': [1]}, "it's[1]*.parquet")
     read = repo.read({'a"b c': int}, "it's[1]*.parquet")
@@ -536,6 +549,12 @@ def csv_values(repo: Repo, hint: Any, *texts: str) -> list[Any]:
 def test_csv_ints_are_read(repo: Repo) -> None:
     texts = ["1", "+1", "-0", "007", str(INT_MAX), str(INT_MIN)]
     assert csv_values(repo, int, *texts) == [int(text) for text in texts]
+
+
+def test_the_first_of_several_lines_that_cannot_be_read_is_told(repo: Repo) -> None:
+    repo.csv("v,ts\n1,2011-03-01\n2,2011-03-01,x\n3,2011-03-01,y\n")
+    with pytest.raises(BadRowError, match=r"row 1 \(the first is 0\)"):
+        repo.read({"v": int}, "x.csv")
 
 
 def test_csv_instants_of_columns_that_differ_in_a_quote_are_told_apart(repo: Repo) -> None:

@@ -13,12 +13,12 @@ from featurekit.core.screen import Screen, shown
 from featurekit.core.types import Type
 from featurekit.core.types import instant as instant_of
 from featurekit.core.values import ERROR
-from featurekit.parity.bits import bits
-from featurekit.parity.bits import shown as in_full
+from featurekit.parity.compare import bits
+from featurekit.parity.compare import shown as in_full
 
 if TYPE_CHECKING:
-    from featurekit.parity.diagnose.explain import Explanation, Seen
-    from featurekit.parity.scenario import Stated
+    from featurekit.parity.compare import Stated
+    from featurekit.parity.diagnose.explanation import Explanation, Seen
 
 
 @verb(

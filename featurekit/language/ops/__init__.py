@@ -1,4 +1,5 @@
-"""The operators of the language, a module per family; importing the package fills the table."""
+"""The operators of the language, a module for each family; importing the package fills the
+table."""
 
 from featurekit.language.ops import binary as binary
 from featurekit.language.ops import comparison as comparison

@@ -10,10 +10,10 @@ from featurekit.language.ops.table import NAMESPACE, Op, register
 
 
 def bucket(value: str | int, buckets: int) -> int:
-    """A stable bucket, from 0 to `buckets` - 1, of a text, or of an int by its decimal text.
+    """A stable bucket, from 0 to `buckets` - 1, for a text, or for an int by its decimal text.
 
-    It is the first eight bytes of the MD5 of the UTF-8, little-endian, over 16, modulo `buckets`;
-    ValueError where `buckets` is not positive.
+    It is the first eight bytes of the MD5 of the UTF-8 text, little-endian, divided by 16, modulo
+    `buckets`. ValueError where `buckets` is not positive.
     """
     if buckets <= 0:
         raise ValueError("buckets must be positive")

@@ -8,14 +8,14 @@ from typing import Any
 from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
 from featurekit.language.ops.table import Op, register
 
-# DuckDB orders these as Python does: text by the bytes of UTF-8, which order as code points do.
+# DuckDB orders these as Python does. It orders text by the bytes of UTF-8, as code points do.
 _PLAIN = (BOOL, INT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _SQL = {"==": "=", "!=": "<>"}
 _EXACT = 2**53
 
-# DuckDB orders NaN above all and equal to itself; in Python nothing compares with it. The
-# difference of two doubles is below zero just where the first is less, and never with a NaN.
+# In DuckDB a NaN is above all and equal to itself; in Python every comparison with it is false.
+# The difference of two doubles is below zero exactly where the first is less, never with a NaN.
 _FINITE = (
     "CASE WHEN {{{checked}}} <= 'inf'::DOUBLE THEN {{0}} {sql} {{1}}"
     " WHEN {{0}} IS NOT NULL AND {{1}} IS NOT NULL THEN {nan} END"
@@ -31,7 +31,8 @@ _FLOATS = {
 
 
 def _float_literal(name: str, variable: str, value: float) -> str | None:
-    """`variable name value`, of which no NaN is the least trouble: it is DuckDB's greatest."""
+    """`variable name value` for a literal that needs no care for NaN, which is DuckDB's greatest
+    value."""
     if math.isnan(value):
         return None
     plain = f"{variable} {_SQL.get(name, name)} '{value!r}'::DOUBLE"
@@ -58,14 +59,15 @@ _INT_FLOAT = (
 
 
 def _int_float_literal(name: str, int_: Any, float_: Any, places: tuple[str, str]) -> str | None:
-    """An int against a float of which one is a literal: against a whole number both are ints."""
+    """An int against a float, where one is a literal. Against a whole number, both are compared as
+    ints."""
     if int_ is not None and float_ is None and abs(int_) <= _EXACT:
         return _float_literal(_MIRRORED[name], places[1], float(int_))
     if float_ is None or int_ is not None or not abs(float_) < 2.0**63:
         return None
     if float_ == int(float_):
         return f"({places[0]} {_SQL.get(name, name)} '{int(float_)}'::BIGINT)"
-    if name in ("==", "!="):  # false or true, but NULL for NULL
+    if name in ("==", "!="):  # always false or always true, but NULL for NULL
         return f"({places[0]} {'<>' if name == '==' else '='} {places[0]})"
     side = ("<=", math.floor(float_)) if name in ("<", "<=") else (">=", math.ceil(float_))
     return f"({places[0]} {side[0]} '{side[1]}'::BIGINT)"
@@ -120,7 +122,8 @@ def _compare(name: str) -> None:
 
 
 def _extreme(name: str, beats: str) -> None:
-    """min and max keep the first argument unless the second beats it: so do NaN and zeros."""
+    """Rows of min and max: the first argument stays unless the second beats it, also for NaN and
+    zeros."""
 
     def row(type_: Type, test: str) -> Op:
         sql = f"CASE WHEN {test} THEN {{1}} WHEN {{1}} IS NOT NULL THEN {{0}} END"

@@ -14,7 +14,7 @@ def _narrow(spec: str) -> bool:
     return all(int(number) <= 1000 for number in re.findall(r"\d+", spec))
 
 
-# What Python reads beside plain digits (spaces, underscores, all scripts) it reads itself.
+# Python itself reads texts of more than plain digits (spaces, underscores, all scripts).
 _INT_TEXT = (
     "CASE WHEN {1}::VARCHAR = {0} THEN {1}"
     " WHEN regexp_full_match({0}, '[+-]?[0-9]{{1,18}}') THEN TRY_CAST({0} AS BIGINT)"
@@ -81,7 +81,7 @@ register(
     ),
     Op("str", (BOOL,), STR, "str({0})", "CASE WHEN {0} THEN 'True' WHEN NOT {0} THEN 'False' END"),
     Op("str", (INT,), STR, "str({0})", "{0}::VARCHAR"),
-    # Both print the shortest digits that read back; DuckDB also prints -nan.
+    # Both print the shortest digits that give the same float; DuckDB also prints -nan.
     Op("str", (FLOAT,), STR, "str({0})", "CASE WHEN isnan({0}) THEN 'nan' ELSE {0}::VARCHAR END"),
     Op("str", (STR,), STR, "{0}", "{0}"),
     Op("str", (DATE,), STR, "str({0})", "strftime({0}, '%Y-%m-%d')"),
@@ -124,7 +124,7 @@ def _spec_check(type_: Type) -> Any:
 
 
 def _float_spec(value: Any, spec: Any) -> str | None:
-    """Up to ten places below 10**15 DuckDB prints the exact digits; beyond, 17 and zeros."""
+    """Below 10**15 DuckDB prints up to ten places exactly; above, it prints 17 digits and zeros."""
     found = spec is not None and re.fullmatch(r"(,?)\.(\d+)f", spec)
     if not found or int(found[2]) > 10:
         return None

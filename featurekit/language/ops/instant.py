@@ -32,33 +32,34 @@ UTC = dt.UTC
 
 
 def _aware(value: dt.datetime) -> dt.datetime:
-    """The instant in UTC; a text without an offset names none."""
+    """The instant in UTC. ValueError for a text without an offset, which names no instant."""
     if value.tzinfo is None:
         raise ValueError("a local time without its zone is no instant")
     return value.astimezone(UTC)
 
 
 def _at_utc(value: dt.datetime) -> dt.datetime:
-    """The same, of a text in UTC; with another offset Python would keep its local fields."""
+    """The instant of a text in UTC. ValueError for another offset, where Python keeps the local
+    fields."""
     if value.utcoffset():
         raise ValueError("an offset other than UTC's; write .astimezone(timezone.utc) after it")
     return _aware(value)
 
 
 def _in_utc(value: dt.datetime) -> dt.datetime:
-    """What `.replace(tzinfo=timezone.utc)` makes of it: its own fields, read as UTC."""
+    """The result of `.replace(tzinfo=timezone.utc)`: the value's own fields, read as UTC."""
     return value.replace(tzinfo=UTC)
 
 
 def _from_timestamp(seconds: float) -> dt.datetime:
     try:
         return dt.datetime.fromtimestamp(seconds, UTC)
-    except OSError:  # what the C library raises depends on how far out it is
+    except OSError:  # the C library's error depends on the year
         raise ValueError("no such year") from None
 
 
 def span(value: dt.timedelta) -> dt.timedelta:
-    """The timedelta, where its microseconds fit int64."""
+    """The timedelta. OverflowError where its microseconds do not fit int64."""
     if not MIN_SPAN <= value <= MAX_SPAN:
         raise OverflowError("a timedelta outside int64 microseconds")
     return value
@@ -74,7 +75,7 @@ NAMESPACE |= {
 }
 
 _DAY_US = 86_400_000_000
-# Python divides microseconds as whole numbers and rounds once, as a double does up to 2**53.
+# Python divides whole microseconds and rounds once; so does a double up to 2**53.
 SECONDS = (
     "CASE WHEN {us} BETWEEN -9007199254740992 AND 9007199254740992"
     " THEN {us}::DOUBLE / 1000000e0 WHEN {us} IS NOT NULL THEN {python} END"
@@ -83,7 +84,7 @@ _EPOCH_DAY = "DATE '1970-01-01'"
 
 
 def _civil(year: str, month: str, day: str) -> str:
-    """A DATE, NULL where there is no such day: make_date raises."""
+    """A DATE; NULL where there is no such day, for which make_date raises."""
     leap = f"({year} % 4 = 0 AND ({year} % 100 <> 0 OR {year} % 400 = 0))"
     last = (
         f"CASE WHEN {month} = 2 THEN CASE WHEN {leap} THEN 29 ELSE 28 END"
@@ -96,7 +97,7 @@ def _civil(year: str, month: str, day: str) -> str:
 
 
 def _moment(day: str, hour: str, minute: str, second: str, micro: str) -> str:
-    """A TIMESTAMP of the DATE `day`, NULL where the time of day does not exist."""
+    """A TIMESTAMP of the DATE `day`; NULL where there is no such time of day."""
     return (
         f"CASE WHEN {hour} BETWEEN 0 AND 23 AND {minute} BETWEEN 0 AND 59"
         f" AND {second} BETWEEN 0 AND 59 AND {micro} BETWEEN 0 AND 999999"
@@ -126,7 +127,7 @@ _OF_BOTH = {
     **_OF_DATES,
 }
 FIELDS = {**_OF_BOTH, **{name: (f"{{0}}.{name}", sql) for name, sql in _TIME_FIELDS.items()}}
-"""Of a datetime: the Python and the SQL of each int that it gives."""
+"""The Python and the SQL of each int that a datetime gives."""
 
 register(
     *(Op(f"date.{n}", (DATE,), INT, p, f"{s}::BIGINT") for n, (p, s) in _OF_BOTH.items()),
@@ -155,7 +156,7 @@ register(
 
 
 def _moved(sign: str) -> str:
-    """The instant, where a datetime holds it; the outer limit keeps the sum within int64."""
+    """The instant, where a datetime can hold it. The outer limit keeps the sum within int64."""
     us, limit = "epoch_us({0})", INSTANT_MAX - INSTANT_MIN
     made = f"{us} {sign} {{1}}"
     return (
@@ -291,7 +292,7 @@ _PLAIN_DAY = "(1[6-9]|20)[0-9][0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
 
 
 def _iso_sql(offset: str) -> str:
-    """Plain texts of a day that every month has; Python reads the rest."""
+    """For plain texts of a day that every month has. Python reads the others."""
     shown = template_literal(f"{_PLAIN_DAY}[T ]{_TIME}{offset}")
     return (
         f"CASE WHEN regexp_full_match({{0}}, {shown}) THEN TRY_CAST(left({{0}}, 19) AS TIMESTAMP)"
@@ -304,8 +305,8 @@ _ISO_DAY = (
     " WHEN {0} IS NOT NULL THEN {python} END"
 )
 
-# What Python and DuckDB print alike, from the year 1000 on; before it C libraries differ. Names of
-# days and months are English: Python's follow the process's locale, which nobody here sets.
+# Directives that Python and DuckDB print alike from the year 1000 on; before it C libraries differ.
+# Names of days and months are English: Python's follow the locale, which is never set here.
 _DIRECTIVES = "YmdHMSfyjaAbBpIuwVG%"
 _SOME_FORMATS = (
     *("%Y-%m-%d", "%d/%m/%Y %H:%M:%S.%f", "%A %B %d", "%a %b", "%I:%M %p", "%j", "%G-W%V-%u", "%w"),
@@ -329,7 +330,7 @@ def format_check(value: Any, format_: Any, *others: Any) -> str | None:
 
 
 def strftime_sql(value: str, format_: str) -> str | None:
-    """`value.strftime(format_)`, or None where DuckDB's is another."""
+    """`value.strftime(format_)`; None where DuckDB's result may differ."""
     if (
         not format_
         or not format_.isascii()
@@ -432,7 +433,7 @@ register(
             name,
             (type_, STR),
             STR,
-            # An empty format is str() in `format`, and nothing in `strftime`.
+            # An empty format means str() in `format`, and an empty text in `strftime`.
             "format({0}, {1})" if name == "format" else "{0}.strftime({1})",
             literals=(1,),
             check=format_check,

@@ -1,6 +1,7 @@
 """Operators on lists, a row for each type of element; the sums of floats are exact (A1, A2).
 
-DuckDB takes what orders and compares alike; floats, where NaN and the zeros differ, Python does.
+DuckDB computes rows for types that it orders and compares as Python does. Python computes those for
+floats, where NaN and the zeros differ.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from featurekit.language.ops.table import NAMESPACE, Op, register
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """The sum, rounded once: zero is +0.0, both infinities make NaN, beyond doubles an error."""
+    """The exact sum, rounded once. A sum of zero is +0.0, both infinities give NaN, and a sum
+    outside doubles is an error."""
     values = list(values)
     if not all(map(math.isfinite, values)):
         return sum(v for v in values if not math.isfinite(v))
     try:
         return math.fsum(values) + 0.0
-    except OverflowError:  # fsum minds its partial sums, too
+    except OverflowError:  # fsum also raises where only a partial sum overflows
         return float(sum(map(Fraction, values), Fraction()))
 
 
 def dot(a: list[float], b: list[float]) -> float:
-    """The sum of the products, exact and rounded once; ValueError where lengths differ."""
+    """The exact sum of the products, rounded once. ValueError where the lengths differ."""
     if len(a) != len(b):
         raise ValueError("lists of different lengths")
     if not all(map(math.isfinite, a)) or not all(map(math.isfinite, b)):
@@ -47,12 +49,12 @@ def dot(a: list[float], b: list[float]) -> float:
 
 
 def norm(values: list[float]) -> float:
-    """The Euclidean length, as `math.hypot` of all."""
+    """The Euclidean length, as `math.hypot` of all numbers."""
     return math.hypot(*values)
 
 
-# Python's own `in`, `==`, `count` and `index` take an object for equal to itself, so that a NaN
-# would be found or not by where it came from. Here it equals nothing, as everywhere (R4).
+# In Python `in`, `==`, `count` and `index` hold an object for equal to itself, so whether they find
+# a NaN depends on where it came from. Here a NaN equals nothing, as everywhere (R4).
 
 
 def _among(value: Any, values: list[Any]) -> bool:
@@ -104,8 +106,8 @@ def _slice_literal(values: Any, start: Any, stop: Any) -> str | None:
 
 
 def _of_set(values: Type) -> tuple[Op, ...]:
-    """`len(set(values))` and `sorted(set(values))`; of floats there is none, for a set finds a NaN
-    by its identity."""
+    """`len(set(values))` and `sorted(set(values))`. There is no row for floats, since a set finds a
+    NaN by identity."""
     distinct = "list_distinct({0})"
     return (
         Op("set.len", (values,), INT, "len(set({0}))", f"len({distinct})"),
@@ -180,7 +182,7 @@ def _rows(item: Type) -> tuple[Op, ...]:
 
 
 def _by_equality(item: Type) -> tuple[Op, ...]:
-    """Not of floats: Python finds a NaN equal to itself by its identity, which no column keeps."""
+    """No row for floats: Python finds a NaN equal to itself by identity, which no column keeps."""
     values = list_of(item)
     return (
         Op("==", (values, values), BOOL, "equal({0}, {1})", "({0} = {1})"),
@@ -205,9 +207,9 @@ _OFTEN: tuple[tuple[list[float], list[float]], ...] = (
 register(
     Op("sum", (_BOOLS,), INT, "sum({0})", _SUM % "::BIGINT[]"),
     Op("sum", (_INTS,), INT, "sum({0})", _SUM % "", raises=True),
-    # Not the sum that Python 3.11 makes from the left, but the exact one.
+    # The exact sum, not the one that Python 3.11 computes from the left.
     Op("sum", (_FLOATS,), FLOAT, "exact_sum({0})", raises=True),
-    # Where its partial sums overflow, and of both infinities, fsum raises.
+    # fsum raises where its partial sums overflow, and for both infinities.
     Op("math.fsum", (_FLOATS,), FLOAT, "math.fsum({0})", raises=True),
     Op("any", (_BOOLS,), BOOL, "any({0})", "list_contains({0}, TRUE)"),
     Op("all", (_BOOLS,), BOOL, "all({0})", "(NOT list_contains({0}, FALSE))"),

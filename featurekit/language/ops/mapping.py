@@ -1,6 +1,6 @@
-"""Operators on the dicts that ValueCounts gives: from values to how often each was seen.
+"""Operators on the dicts of ValueCounts, from values to how often each was seen.
 
-A dict keeps its order, by count and then by value. No key is a float, so that none is a NaN.
+A dict is ordered by count, then by value. No key is a float, so none is a NaN.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The functions of Python's `math`.
 
-DuckDB and CPython call the same C library in one process, so that a function that both only pass on
-gives the same bits; what differs is where they raise. CPython has its own `hypot`; `expm1` and
-`log1p` DuckDB lacks. The numeric fingerprint (R6) tells one C library from another.
+DuckDB and CPython call the same C library in one process. So a function that both only pass on
+gives the same bits, and only where it raises differs. CPython has a `hypot` of its own, and DuckDB
+has no `expm1` and no `log1p`. The numeric fingerprint (R6) tells C libraries apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from featurekit.core.types import BOOL, FLOAT, INT
 from featurekit.language.ops.table import Op, register
 
 _NAN = "isnan({0})"
-# The greatest x whose result is finite: the next double overflows, which Python raises for.
+# The greatest x whose result is finite: Python raises for the next double.
 _EXP_END = "709.782712893384e0"
 _SINH_END = "710.4758600739439e0"
 _ANY = ""
@@ -23,7 +23,8 @@ _ANY = ""
 def _function(
     name: str, domain: str | None, sql: str | None = None, edges: tuple[float, ...] = ()
 ) -> Op:
-    """`math.name` of a float; `domain` is empty where all floats have a value, None: in Python."""
+    """`math.name` of a float. `domain` is the condition for a value; it is empty where every float
+    has one, and None where Python computes the function."""
     call = f"{sql or name}({{0}})"
     guarded = f"CASE WHEN {domain} THEN {call} END" if domain else call
     return Op(
@@ -71,7 +72,7 @@ _FLOATS = (FLOAT, FLOAT)
 
 
 def _isclose(a: Any, b: Any, rel_tol: Any, abs_tol: Any) -> str | None:
-    """With the usual tolerances; a NaN or an infinity is close to nothing but that infinity."""
+    """With the usual tolerances. A NaN is close to nothing, and an infinity only to itself."""
     if rel_tol is None or abs_tol is None or not (0 <= rel_tol < 1 and 0 <= abs_tol < math.inf):
         return None
     return (
@@ -150,7 +151,7 @@ register(
             for b in (1.0 + 1e-10, math.nan, math.inf, -0.0, -1e308, 1e-321, 1.0 + 1e-8)
         ),
     ),
-    # gcd of the least int64 leaves int64, which is an error that DuckDB would raise for.
+    # The gcd of the least int64 is outside int64: an error, for which DuckDB would raise.
     Op(
         "math.gcd",
         (INT, INT),
@@ -167,7 +168,7 @@ register(
 WHOLE = "CASE WHEN {0} >= -9223372036854775808e0 AND {0} < 9223372036854775808e0 THEN %s END"
 
 
-# Adding 1.5 · 2**52 leaves no bits below the point: the addition itself rounds halves to even.
+# A double above 2**52 has no bits below the point: adding 1.5 · 2**52 rounds, halves to even.
 _ROUND = (
     "CASE WHEN abs({0}) < 2251799813685248e0 THEN ({0} + 6755399441055744e0) - 6755399441055744e0"
     " ELSE round_even({0}, 0) END"

@@ -10,7 +10,7 @@ from featurekit.language.ops.table import NAMESPACE, TABLE, Op, register
 
 
 def _real_power(base: float, exponent: float) -> float:
-    """`base ** exponent`, where Python's complex results are errors (R3)."""
+    """`base ** exponent`. ValueError where Python's result would be complex (R3)."""
     result: float | complex = base**exponent
     if isinstance(result, complex):
         raise ValueError("a complex result")
@@ -19,7 +19,7 @@ def _real_power(base: float, exponent: float) -> float:
 
 def _int_power(base: int, exponent: int) -> int:
     if exponent > 63 and abs(base) > 1:
-        raise OverflowError("an int outside int64")  # before it fills the memory
+        raise OverflowError("an int outside int64")  # raised before the result fills the memory
     result: int = base**exponent
     return result
 
@@ -31,7 +31,8 @@ def _shift_left(value: int, count: int) -> int:
 
 
 def _round_int(value: int, digits: int) -> int:
-    """`round(value, digits)`; half of 10**20 is beyond int64, so that all rounds to zero there."""
+    """`round(value, digits)`. Half of 10**20 is beyond int64, so with such digits all ints round to
+    zero."""
     return round(value, digits) if digits > -20 else 0
 
 
@@ -58,8 +59,8 @@ def _between(argument: str, low: int, high: int) -> str:
 
 
 def _exact_int(sign: str) -> str:
-    """`{0} sign {1}`, NULL outside int64. 9.2e18 leaves room for the doubles' own error; beyond it
-    HUGEINT decides, at five times the cost."""
+    """`{0} sign {1}`, NULL outside int64. The limit of 9.2e18 leaves room for the error of doubles.
+    Beyond it HUGEINT decides, at five times the cost."""
     return (
         f"CASE WHEN abs({{0}}::DOUBLE {sign} {{1}}::DOUBLE) < 9.2e18 THEN {{0}} {sign} {{1}}"
         f" ELSE {wide_sql(sign)} END"
@@ -74,7 +75,7 @@ def wide_sql(sign: str) -> str:
 def _fitting(
     limits: Callable[[str, Any, Any], tuple[int, int] | None], sign: str
 ) -> Callable[..., str | None]:
-    """With a literal on one side the other side's limits are known beforehand."""
+    """With a literal on one side, the limits of the other side are known beforehand."""
 
     def sql(left: Any, right: Any) -> str | None:
         if left is not None and right is not None:
@@ -106,10 +107,11 @@ def _limits(sign: str, left: Any, right: Any) -> tuple[int, int] | None:
             return -(-ends[0] // c), ends[1] // c
 
 
-# DuckDB's // truncates and % takes the dividend's sign; Python's floor and take the divisor's. Up
-# to 2**52 no quotient of doubles rounds up to a whole number that the true one does not reach, and
-# doubles divide faster than ints do. Beyond: with s = {0} >> 63, which is -1 below zero and else 0,
-# {0} xor s is not negative, and ~((~a) // b) is floor(a / b) for a < 0 < b.
+# DuckDB's // truncates, and its % has the dividend's sign; Python's // floors, and its % has the
+# divisor's sign. Up to 2**52 no quotient of doubles rounds up to a whole number that the true
+# quotient does not reach, and doubles divide faster than ints. Beyond: with s = {0} >> 63, which is
+# -1 below zero and else 0, {0} xor s is not negative, and ~((~a) // b) is floor(a / b) for
+# a < 0 < b.
 _HALF = 2**52
 _SMALL = _between("{0}", -_HALF, _HALF)
 _QUICK_FLOOR = "floor({0} / {1})::BIGINT"
@@ -129,8 +131,8 @@ _MOD = (
 
 
 def _by_literal(power: str, quick: str, other: str) -> Callable[..., str | None]:
-    """For a literal divisor above zero; one that is a power of two is floored by shifts. All give
-    NULL for NULL."""
+    """For a literal divisor above zero. A power of two is floored by shifts. All forms give NULL
+    for NULL."""
 
     def sql(left: Any, right: Any) -> str | None:
         if right is None or not 0 < right <= _HALF:
@@ -162,7 +164,7 @@ def _int(name: str, python: str, sql: str | None, **more: Any) -> Op:
     return Op(name, (INT,) * (2 if "{1}" in python else 1), INT, python, sql, raises=True, **more)
 
 
-# What an int of more than 53 bits would lose as a double, Python divides exactly and rounds once.
+# An int of more than 53 bits would lose bits as a double; Python divides exactly, rounding once.
 _RATIO = (
     f"CASE WHEN {{1}} = 0 THEN NULL WHEN {_between('{0}', -_EXACT, _EXACT)}"
     f" AND {_between('{1}', -_EXACT, _EXACT)} THEN {{0}}::DOUBLE / {{1}}::DOUBLE"
@@ -194,7 +196,7 @@ register(
         literal_sql=_by_literal("{0} & ({1} - 1)", "{0} >= 0 THEN {0} % {1}", _REMAINDER),
         edges=((INT_MIN, -1), (-7, 3), (7, -3), (-6, 3), (INT_MIN, INT_MAX)),
     ),
-    # A literal exponent only: the type of `a ** b` depends on the sign of b.
+    # Only with a literal exponent: the type of `a ** b` depends on the sign of b.
     _int(
         "**",
         "int_power({0}, {1})",
@@ -277,11 +279,11 @@ _POWER = (
 
 
 def _round_sql(value: Any, digits: Any) -> str | None:
-    """Away from ties the nearest whole number of x · 10ⁿ is certain, and its quotient by 10ⁿ, both
-    exact doubles, is rounded once: the double nearest to the decimal, which is Python's rule.
+    """Rounds as Python does: to the double nearest to the decimal.
 
-    Below 2**40 the product errs by at most 2**-13. Near ties a decimal text decides, as in Python;
-    from 2**52 on all doubles are whole.
+    Away from ties the nearest whole number of x · 10ⁿ is certain. Its quotient by 10ⁿ, of two exact
+    doubles, is rounded once. Below 2**40 the product errs by at most 2**-13. Near ties a decimal
+    text decides, as in Python. From 2**52 on all doubles are whole.
     """
     if digits is None or not 0 <= digits <= 15:
         return None
@@ -370,7 +372,7 @@ register(
 
 
 def int_sql(name: str) -> str:
-    """The SQL of an operator on ints, for what is stored as one."""
+    """The SQL of an operator on ints, for values that are stored as ints."""
     return TABLE[f"{name}({'int' if name in ('negative', 'abs') else 'int,int'})"].template()
 
 
@@ -380,5 +382,5 @@ def given_between(argument: str, low: int, high: int, expression: str) -> str:
 
 
 def numeric(type_: Type) -> bool:
-    """Whether Python counts with values of the type."""
+    """Whether Python computes with values of the type."""
     return type_.base in (BOOL, INT, FLOAT)

@@ -1,8 +1,8 @@
 """Regular expressions of Python's `re`, with a literal pattern.
 
-DuckDB's RE2 decides whether a pattern matches where both engines agree on what it says: a regular
-expression without look-around, back-references or flags. Classes such as \\d know all scripts in
-Python and only ASCII in RE2, so that they ask an ASCII text. What a group holds is Python's.
+DuckDB's RE2 decides whether a pattern matches, where both engines agree on its meaning: a regular
+expression without look-around, back-references or flags. Classes such as \\d cover all scripts in
+Python and only ASCII in RE2, so they need an ASCII text. Python decides what a group holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _matched(method: str, pattern: str, text: str) -> bool:
 
 
 def _group(method: str, pattern: str, text: str, group: int) -> str:
-    """The group's text; an error where the pattern does not match or the group took no part."""
+    """The group's text. ValueError where the pattern does not match, or the group took no part."""
     found = getattr(re, method)(pattern, text)
     made = None if found is None else found.group(group)
     if made is None:
@@ -40,11 +40,11 @@ _NEGATED = {f"CATEGORY_NOT_{name[9:]}": shown for name, shown in _CLASSES.items(
 
 
 class _Unlike(Exception):
-    """The engines may differ on the pattern, or it was not studied."""
+    """The engines may differ on the pattern, or their agreement was not studied."""
 
 
 class _Translation:
-    """One parsed pattern in RE2's words; `ascii_only` where it agrees on ASCII texts only."""
+    """One parsed pattern, written for RE2; `ascii_only` where they agree only on ASCII texts."""
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
@@ -89,7 +89,7 @@ class _Translation:
                 return "\\A"
             case "AT_END_STRING":
                 return "\\z"
-            case "AT_END" if last:  # before a last newline, too
+            case "AT_END" if last:  # also matches before a last newline
                 return "\\z" if self.whole else "\\n?\\z"
             case _:
                 raise _Unlike
@@ -122,7 +122,8 @@ class _Translation:
 
 
 def _in_re2(method: str, pattern: str) -> tuple[str, bool] | None:
-    """The pattern for `regexp_matches`, and whether for ASCII texts only; None: Python's alone."""
+    """The pattern for `regexp_matches`, and whether it is for ASCII texts only. None where only
+    Python can decide."""
     parsed = parser.parse(pattern)
     if parsed.state.flags != re.UNICODE.value:
         return None

@@ -24,14 +24,14 @@ _UNITS = {
 
 
 def _like_int(name: str, python: str, result: Any = _S, second: Any = _S) -> Op:
-    """What ints do, done to microseconds."""
+    """An operator that does to microseconds what it does to ints."""
     params = (_S, second) if "{1}" in python else (_S,)
     shown = f"span({python})" if result == _S else python
     return Op(name, params, result, shown, int_sql(name), raises=True)
 
 
 def _one_unit(*values: Any) -> str | None:
-    """`timedelta(hours=n)`: one variable, and zeros."""
+    """`timedelta(hours=n)`: one variable, and zeros for the others."""
     variable = [i for i, v in enumerate(values) if v is None]
     if len(variable) != 1 or any(values[i] != 0 for i in range(7) if i != variable[0]):
         return None

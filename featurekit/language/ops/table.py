@@ -1,12 +1,12 @@
-"""The operator table: one row an operator and tuple of types, which is all that a new one needs.
+"""The operator table: a new operator is one row for each tuple of types, and nothing else.
 
 A row says what the operator means (`python`, a template that is also the online code), and how
-DuckDB computes the same bits (`sql`); where no SQL is proven identical, `sql` is None and DuckDB
+DuckDB computes the same bits (`sql`). Where no SQL is proven identical, `sql` is None, and DuckDB
 calls the Python meaning, vectorised over distinct inputs (R5).
 
-Two rules hold for `sql`, and the tests hold every row to them: where Python raises it is NULL, and
-it is NULL when an argument is NULL. So, as no argument is ever None (R2), NULL *is* the error (R3).
-A row states the first; `Op.template` sees to the second where DuckDB may not.
+Two rules hold for `sql`, and the tests check them for every row: it is NULL where Python raises,
+and NULL where an argument is NULL. So, as no argument is ever None (R2), NULL *is* the error (R3).
+A row writes the first rule; `Op.template` adds the second where DuckDB does not ensure it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from featurekit.core.types import (
 # What a Python template may name besides its arguments.
 NAMESPACE: dict[str, Any] = {"math": math, "dt": dt}
 
-# What a well-typed expression of the language can raise; anything else is a bug, not an error (R3).
+# What a well-typed expression of the language can raise. Anything else is a bug, not an error (R3).
 ERRORS = (ArithmeticError, ValueError, LookupError)
 
 
@@ -60,27 +60,28 @@ STRICT = frozenset(
         *("trunc", "unicode", "upper", "week", "xor", "year"),
     }
 )
-"""DuckDB's functions that a row may give NULL, because they give NULL for it.
+"""DuckDB's functions that give NULL for NULL, so that a row may rely on it.
 
-These are of plain values and a fixed number of them, so that DuckDB itself passes NULL on before it
-calls them. Those of lists and maps, and of any number of arguments, have rules of their own, which
+They take a fixed number of plain values, and DuckDB itself passes NULL on before it calls them.
+Functions of lists and maps, and those of any number of arguments, have rules of their own, which
 changed from one release to the next: list_contains([], NULL) and map_contains(MAP {}, NULL) are
 NULL in DuckDB 2.0.0 and FALSE in 2.0.1.
 """
 
-# Keywords are written in capitals; a bracket after a value is a call, too: of an item.
+# Keywords are written in capitals. A bracket after a value is a call, too: it takes an item.
 _CALL = re.compile(r"\b([a-z_][a-z_0-9]*)\(|[\])}](\[)")
 
 
 def lenient_calls(sql: str) -> set[str]:
-    """The functions that a template calls and that are not `STRICT`; "[" for an item's."""
+    """The functions that a template calls and that are not in `STRICT`; "[" stands for access to an
+    item."""
     calls = _CALL.findall(re.sub(r"'[^']*'", "''", sql))
     return {name or bracket for name, bracket in calls} - STRICT
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A default that is the first argument's own field: `d.replace(hour=0)` keeps `d.year`."""
+    """A default taken from a field of the first argument: `d.replace(hour=0)` keeps `d.year`."""
 
     attribute: str
 
@@ -89,18 +90,21 @@ class Own:
 class Op:
     """One row: `name` as written ("+", "math.log", "str.strip"), parameter and result types.
 
-    - `{python}` in `sql` stands for a call of the Python meaning; `steps` are expressions of the
-      arguments that DuckDB computes once, as arguments further on: `{2}` in a row of two.
-    - `literal_sql` is told each argument's value where it is a literal, else None, and gives a
-      quicker `sql` for those, or None.
-    - `raises`: whether any input makes it an error.
-    - `edges`: inputs worth a test beyond the edges of the types themselves.
-    - `promote`: which ints the row takes as floats: "all", "some" (one argument at least is a float
-      as it stands: two ints mean something else), or "none" (the result would be the int itself).
-    - `literals`: the positions of arguments that must be literals; `check` is told the same values
-      as `literal_sql` and gives the reason why these cannot be, or None.
-    - `names`: what keywords call the parameters, "" for one without; `defaults`: the last ones'.
-    - `platform`: what of the platform decides a value: "libm", "unicode", "tzdata" or "" (R6).
+    - `{python}` in `sql` stands for a call of the Python meaning. `steps` are expressions of the
+      arguments that DuckDB computes once; they are further arguments, as `{2}` in a row of two.
+    - `literal_sql` is given the value of each argument that is a literal, else None. It gives a
+      faster `sql` for these, or None.
+    - `raises`: whether some input makes it an error.
+    - `edges`: inputs worth a test, besides the edges of the types themselves.
+    - `promote`: which ints the row takes as floats. "all"; "some", where at least one argument is a
+      float already, since two ints mean something else; or "none", where the result would be the
+      int itself.
+    - `literals`: the positions of arguments that must be literals. `check` is given the same values
+      as `literal_sql`, and gives the reason why these are not possible, or None.
+    - `names`: the parameters' names as keywords, "" for one without. `defaults`: those of the last
+      parameters.
+    - `platform`: the part of the platform that decides a value: "libm", "unicode", "tzdata" or ""
+      (R6).
     """
 
     name: str
@@ -120,10 +124,10 @@ class Op:
     platform: str = ""
 
     def template(self, literals: Sequence[Any] = ()) -> str:
-        """The SQL of the row; `literals` are its literal arguments' values, None for the others.
+        """The SQL of the row. `literals` has the values of literal arguments, None for the others.
 
         It is NULL where an argument is, whatever DuckDB's functions give for NULL: where it calls
-        one that is not in `STRICT`, no argument reaches it that is NULL.
+        one that is not in `STRICT`, no argument that is NULL reaches it.
         """
         made = None
         if self.literal_sql is not None and any(v is not None for v in literals):
@@ -137,11 +141,11 @@ class Op:
 
     @property
     def key(self) -> str:
-        """What `ir.Call` holds: the name with its types."""
+        """The key that `ir.Call` has: the name with the types."""
         return f"{self.name}({','.join(map(str, self.params))})"
 
     def body(self) -> Callable[..., Any]:
-        """The meaning: a Python function that raises where the operator errs."""
+        """The meaning, as a Python function that raises where the operator errs."""
         names = [f"a{i}" for i in range(len(self.params))]
         text = f"lambda {', '.join(names)}: {self.python.format(*names)}"
         function: Callable[..., Any] = eval(text, dict(NAMESPACE))
@@ -165,7 +169,7 @@ BY_NAME: dict[str, list[Op]] = {}
 
 
 def register(*rows: Op) -> None:
-    """Add rows to the table; a key stands once."""
+    """Add rows to the table. ValueError where a key has a row already."""
     for row in rows:
         if row.key in TABLE:
             raise ValueError(f"two rows for {row.key}")
@@ -174,8 +178,11 @@ def register(*rows: Op) -> None:
 
 
 def find(name: str, types: tuple[Type, ...]) -> tuple[Op, tuple[str | None, ...]] | None:
-    """The row for arguments of these types, and for each argument the key of the conversion that
-    Python itself would apply first (bool to int, int to float), or None where there is none."""
+    """The row for arguments of these types; None where there is no row.
+
+    With it comes, for each argument, the key of the conversion that Python itself would apply first
+    (bool to int, int to float), or None.
+    """
     rows = [r for r in BY_NAME.get(name, ()) if len(r.params) == len(types)]
     best: tuple[int, Op, tuple[str | None, ...]] | None = None
     for row in rows:
@@ -204,7 +211,7 @@ def _step(found: Type, wanted: Type) -> tuple[int, str | None] | None:
 
 
 def template_literal(value: str) -> str:
-    """A VARCHAR literal for a template, in which no brace stands as itself."""
+    """A VARCHAR literal for a template, with its braces escaped."""
     return text_literal(value, apart="{}\0")
 
 
@@ -220,7 +227,8 @@ _SPANS_US = (
     *(INT_MAX, INT_MIN, 36_000_000_000, INSTANT_MAX, INSTANT_MIN, 3, 7),
 )
 MIN_SPAN, MAX_SPAN = INT_MIN * MICROSECOND, INT_MAX * MICROSECOND
-"""A timedelta is an int64 of microseconds, less than Python's holds; beyond is an error (R3)."""
+"""A timedelta is an int64 of microseconds, which is less than Python's range; outside is an error
+(R3)."""
 
 EDGES: dict[Type, tuple[Any, ...]] = {
     BOOL: (False, True),

@@ -8,7 +8,7 @@ from featurekit.core.types import BOOL, INT, STR, list_of
 from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 
 LONGEST = 2**24
-"""No operator makes a longer text: the error that Python meets when its memory ends (R3)."""
+"""No operator makes a longer text: this is the error of a Python that runs out of memory (R3)."""
 
 
 def _short(length: int) -> None:
@@ -47,7 +47,7 @@ NAMESPACE |= {
 }
 
 _STRS = list_of(STR)
-# strlen counts bytes and length characters; reading no character, they tell ASCII apart.
+# strlen counts bytes and length counts characters: they are equal for ASCII alone, and quick.
 ASCII = "strlen({0}) = length({0})"
 
 
@@ -62,7 +62,8 @@ def _else_python(when: str, places: int = 1) -> str:
 # --- case -----------------------------------------------------------------------------------------
 
 # Letters whose case DuckDB and every Python from 3.11 on map alike, and characters without case:
-# Latin, Greek (without what grows, or looks at its neighbours) and Cyrillic of old, and East Asian.
+# Latin, Greek and Cyrillic that are old in Unicode, and East Asian. Left out are Greek letters that
+# grow, or whose case depends on their neighbours.
 _SAME_CASE = "[\\x00-´¶-ÞàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĀ-įĲ-ňŊ-žΆ-ΏΑ-ΡΤ-ΫЀ-џ぀-ヿ一-鿿가-힣]*"
 _CASE = f"WHEN {ASCII} THEN %s WHEN regexp_full_match({{0}}, '{_SAME_CASE}') THEN %s"
 _CASE_SQL = {
@@ -81,12 +82,12 @@ SPACES = _ASCII_SPACES + "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200
 SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """What Python calls space, in every version from 3.11 on."""
 _SOLID = "({code} BETWEEN 33 AND 132 OR {code} BETWEEN 161 AND 5759 OR {code} > 12288)"
-"""Codes of characters that are no space: not all, but nearly all that texts begin and end with."""
+"""Codes of characters that are not space: nearly all that texts begin and end with, but not all."""
 
 
 def _strip(method: str, sql: str) -> Op:
-    """DuckDB's trim knows only spaces of text, and with a list of them takes 13 times as long; most
-    texts need neither."""
+    """DuckDB's trim removes only the space character. Given a list of spaces it takes 13 times as
+    long, and most texts do not need it."""
 
     def ends(place: str) -> list[str]:
         first, last = place, f"{place}[-1]"
@@ -154,7 +155,7 @@ def _item_literal(text: Any, index: Any) -> str | None:
     if index is None:
         return None
     if not _near(index):
-        return "NULL::VARCHAR"  # no text is so long, and DuckDB folds index + 1 before it looks
+        return "NULL::VARCHAR"  # no text is so long, and DuckDB computes index + 1 in advance
     place = index + 1 if index >= 0 else index
     if index >= 0:
         return f"nullif(substring({{0}}, {place}, 1), '')"

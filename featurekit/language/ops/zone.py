@@ -1,7 +1,7 @@
 """Local time: the fields of an instant in a named zone of the pinned tzdata (T2).
 
-`t.astimezone(ZoneInfo("Europe/London")).hour` is the row `zoned.hour` of t and the zone's name. SQL
-is a tree of CASEs over the zone's clock changes, so that DuckDB is never asked for a zone.
+`t.astimezone(ZoneInfo("Europe/London")).hour` is the row `zoned.hour` of t and the zone's name. Its
+SQL is a tree of CASEs over the zone's clock changes, so that DuckDB's own zones are never used.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _last: tuple[dt.datetime | None, str, dt.datetime] = (None, "", dt.datetime.min)
 
 
 def _zoned(value: dt.datetime, name: str) -> dt.datetime:
-    """The local time; a feature asks for several fields of one, which is found once."""
+    """The local time. It is kept for the next call, since a feature reads several fields of one."""
     global _last
-    known = _last  # one tuple: threads find it whole
+    known = _last  # read as one tuple, so that threads see a consistent pair
     if known[0] is value and known[1] == name:
         return known[2]
     local = value.astimezone(_zone(name))
@@ -34,14 +34,15 @@ def _zoned(value: dt.datetime, name: str) -> dt.datetime:
 
 NAMESPACE["zoned"] = _zoned
 
-# Where SQL knows the clock changes; Python answers for the instants outside.
+# SQL has the clock changes of this range; Python answers outside it.
 _FROM, _UNTIL = dt.datetime(1970, 1, 1, tzinfo=UTC), dt.datetime(2038, 1, 1, tzinfo=UTC)
 _PROBE, _SECOND = dt.timedelta(days=2), dt.timedelta(seconds=1)  # see timezones.py
 
 
 @lru_cache(maxsize=64)
 def _changes(name: str) -> tuple[tuple[dt.datetime, int], ...]:
-    """Instants from which the offset is another, with its microseconds; the first one is _FROM."""
+    """The instants at which the offset changes, each with its microseconds; the first one is
+    _FROM."""
     found = [(_FROM, _offset_us(name, _FROM))]
     at = _FROM
     while at < _UNTIL:
@@ -81,7 +82,7 @@ def _tree(changes: Sequence[tuple[dt.datetime, int]]) -> str:
 
 
 def _sql(expression: str) -> Any:
-    """`expression` of the local TIMESTAMP or of the {offset} itself, for a literal zone."""
+    """`expression` of the local TIMESTAMP, or of the {offset} itself, for a literal zone."""
 
     def sql(value: Any, name: Any, *others: Any) -> str | None:
         if name is None:

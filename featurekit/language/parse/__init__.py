@@ -1,16 +1,16 @@
 """Turns plain typed functions into the typed IR, or into an error with a caret (R1, R2).
 
-Types follow mypy's narrowing: a `T | None` must be tested before an operator sees it. Ints become
-floats only where Python itself would convert them, or where the declared result takes them;
-elsewhere the hint says what to write.
+Types follow mypy's narrowing: a `T | None` must be tested before an operator takes it. An int
+becomes a float only where Python itself would convert it, or where the declared result does.
+Elsewhere the error's hint says what to write.
 
-`context` is what is known of one function on its way; `handlers` has the tables, in which every
-class of syntax finds its function. The other modules fill the tables, each with one idea, and
-import those before it: `flow`, `operators`, `sequences` (lists), `arguments`, `patterns` (matches),
-`instants` (zones), `conditions` (truth and narrowing), `tables` (constant dicts), `loops`,
-`comprehensions`, `functions` (whole ones), `helpers` (which are inlined), `calls`, `expressions`,
-`statements`. `promises` and `usage` look at what was made and at the text; `verbatim` takes a
-function as it stands.
+`context` has what is known of one function while it is parsed. `handlers` has the tables, in which
+every class of syntax finds its handler. The other modules fill the tables, each with one subject,
+and import only modules before it in this list: `flow`, `operators`, `sequences` (lists),
+`arguments`, `patterns` (matches), `instants` (zones), `conditions` (truth and narrowing), `tables`
+(constant dicts), `loops`, `comprehensions`, `functions` (whole ones), `helpers` (inlined ones),
+`calls`, `expressions`, `statements`. `promises` and `usage` check the result and the text.
+`verbatim` takes a function as it is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from featurekit.language.transform import Transform
 from featurekit.language.walk import depth
 
 MOST_DEEP = 160
-"""Levels of nodes in nodes: more would be too many for Python's own stack."""
+"""The most levels of nodes in nodes. More could overflow Python's own stack."""
 
 
 def parse(transform: Transform) -> Function:

@@ -1,4 +1,4 @@
-"""Turns a call's arguments, by position and by name, into those of an operator's row."""
+"""Turns a call's arguments, given by position and by name, into those of an operator's row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def operator(
     rest: Sequence[ast.expr],
     env: Env,
 ) -> Expr:
-    """The operator row of that name; keyword arguments by the names Python gives them."""
+    """The call of the operator of that name. Keyword arguments have the names that Python gives
+    them."""
     given = [*before, *((a, argument_value(p, a, env)) for a in rest)]
     named = {k.arg or "": (k.value, expression(p, k.value, env)) for k in node.keywords}
     rows = ops.BY_NAME.get(name, ())
@@ -31,7 +32,7 @@ def operator(
         (r.names, repr(r.defaults), len(r.params)): (r.names, r.defaults, len(r.params))
         for r in rows
     }
-    # A row without defaults first: the others mean something that was not written.
+    # A row without defaults comes first: the others add something that was not written.
     for names, defaults, count in sorted(shapes.values(), key=lambda s: len(s[1])):
         filled = _filled(p, node, given, named, names, defaults, count)
         if filled is None:
@@ -59,7 +60,7 @@ def _filled(
     defaults: tuple[Any, ...],
     count: int,
 ) -> list[tuple[ast.expr, Expr]] | None:
-    """The arguments of a row in its order, None where it does not take these."""
+    """The arguments of a row in its order; None where the row does not take these."""
     left = dict(named)
     out = list(given)
     for i in range(len(given), count):
@@ -71,7 +72,7 @@ def _filled(
             return None
         elif isinstance(default := defaults[default_at], Own):
             first_node, first = out[0]
-            # The first argument is read again: its errors are the same, and so is its value.
+            # The first argument is read a second time, with the same value and the same errors.
             attribute = f"{first.type.name}.{default.attribute}"
             out.append((node, call(p, node, attribute, [first_node], [first])))
         else:

@@ -1,4 +1,4 @@
-"""Turns a call into what it calls: an operator's row, a builtin, a method or another function."""
+"""Turns a call into IR: of an operator's row, a builtin, a method or another function."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _call(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr:
 def _attribute(
     p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env, expect: Type | None
 ) -> Expr:
-    """A call of what a constant dict, a module, a class or a value has."""
+    """A call of an attribute of a constant dict, a module, a class or a value."""
     held = p.static(receiver, env)
     if isinstance(held, dict):
         if name != "get":
@@ -114,7 +114,8 @@ def _method(p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env)
 def _changing(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    """`values.sort()` and the like."""
+    """`values.sort()` and other methods that change a list: CompileError with what to write
+    instead."""
     p.fail(
         node,
         f"{name.removeprefix('list')}() changes a list",
@@ -131,7 +132,7 @@ def _format(
 def _split(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    """`s.split()`: at spaces, of which no separator is told."""
+    """`s.split()` at spaces, which takes no separator."""
     most = _at_spaces(p, node, env)
     if most is None:
         return None
@@ -147,7 +148,8 @@ def _items(
 
 
 def _at_spaces(p: Parsing, node: ast.Call, env: Env) -> list[ast.expr] | None:
-    """Of a split at spaces, written as None or left out, how often at most; None of another."""
+    """For a split at spaces, whose separator is None or left out: the most splits, if given. None
+    for another split."""
     named = {k.arg: k.value for k in node.keywords}
     if len(node.args) > 2 or not named.keys() <= {"sep", "maxsplit"}:
         return None
@@ -235,7 +237,7 @@ def _str(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | No
 
 
 def _known(p: Parsing, node: ast.Call, name: str, known: Any, env: Env) -> Expr:
-    """A call of something that the module binds."""
+    """A call of something that the module defines or imports."""
     if isinstance(known, Transform):
         if known.on_unsupported == "python":
             p.fail(

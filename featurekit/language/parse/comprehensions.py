@@ -1,4 +1,4 @@
-"""Turns comprehensions, and the functions that take a list whole, into IR."""
+"""Turns comprehensions, and functions that take a whole list, into IR."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from featurekit.language.parse.sequences import list_display, sequence, spelled_
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a comprehension gives: its element, as `ir.Each` says, and the element's type where it
-    is known."""
+    """What a comprehension gives: the element, in the kind of `ir.Each`, and its type where it is
+    known."""
 
     node: ast.expr
     element: ast.expr
@@ -43,7 +43,7 @@ def _generator(p: Parsing, node: ast.GeneratorExp, env: Env, expect: Type | None
 def _comprehension(
     p: Parsing, node: ast.ListComp | ast.GeneratorExp, env: Env, item: Type | None
 ) -> Expr:
-    """`[element for x in values if test]` as a list."""
+    """`[element for x in values if test]`, as a list."""
     return _each(p, _Wanted(node, node.elt, "list", item), node.generators, env)
 
 
@@ -69,7 +69,7 @@ def _step(
     more: list[ast.comprehension],
     env: Env,
 ) -> tuple[Expr | None, Expr]:
-    """The test and the element of one step, whose names `env` holds."""
+    """The test and the element of one step; `env` has the names that the loop binds."""
     test: Expr | None = None
     for condition in loop.ifs:
         made, env, _ = test_of(p, condition, dict(env))
@@ -113,7 +113,7 @@ def _unrolled(
     more: list[ast.comprehension],
     env: Env,
 ) -> Expr:
-    """A comprehension over constants: each step is written out, where no list has to grow."""
+    """A comprehension over constants. Each step is written out, so no list has to grow."""
     steps: list[tuple[Expr | None, Expr]] = []
     for row in over.rows:
         bound: dict[str, Local] = {}
@@ -144,7 +144,7 @@ def _any_or_all(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Ex
     assert isinstance(node.func, ast.Name)
     kind = node.func.id
     argument = spelled_out(p, node.args[0], env)
-    # A list is made whole before any() sees it; a generator stops where it is decided.
+    # any() gets a list when it is whole; a generator stops as soon as it is decided.
     if isinstance(argument, ast.GeneratorExp):
         return _each(p, _Wanted(argument, argument.elt, kind), argument.generators, env)
     target = ast.copy_location(ast.Name("each", ast.Store()), argument)
@@ -192,7 +192,7 @@ def _sum(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | No
     match node.args:
         case [_]:
             pass
-        # A start of 0.0 makes the sum of no floats a float, in Python too.
+        # With a start of 0.0 the sum of no floats is a float, as in Python.
         case [_, start] if p.static(start, env) in (0, 0.0):
             pass
         case _:
@@ -218,7 +218,7 @@ def _outside(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr:
 
 
 def _of_set(p: Parsing, node: ast.Call, name: str, env: Env) -> Expr | None:
-    """`len` or `sorted` of `set(values)` or of a set comprehension; None of anything else."""
+    """`len` or `sorted` of `set(values)` or of a set comprehension; None for anything else."""
     if node.keywords:
         return None
     match node.args[0]:
@@ -273,7 +273,7 @@ def _of_list_with(
 
 
 def _folded(kind: str, rows: Sequence[tuple[Expr | None, Expr]]) -> Expr:
-    """`any` or `all` of so many elements, each with its test."""
+    """`any` or `all` over a fixed number of elements, each with its test."""
     if not rows:
         return Const(kind == "all", BOOL)
     if kind == "any":
@@ -285,11 +285,11 @@ def _folded(kind: str, rows: Sequence[tuple[Expr | None, Expr]]) -> Expr:
 def _extreme_of_several(
     p: Parsing, node: ast.Call, name: str, env: Env, expect: Type | None
 ) -> Expr:
-    """min and max of several: from the left, as Python does."""
+    """min and max of several arguments, compared from the left, as Python does."""
     arguments = [expression(p, a, env) for a in node.args]
     types = {a.type.base for a in arguments}
     if types == {INT, FLOAT}:
-        # The winner keeps its own type, in Python: only a declared float makes both one.
+        # In Python the winner keeps its type: only a declared float makes floats of both.
         if expect is None or expect.base != FLOAT:
             at = next(i for i, a in enumerate(arguments) if a.type.base == INT)
             p.fail(
@@ -297,7 +297,7 @@ def _extreme_of_several(
                 f"{name}() of int and float may be either",
                 "make both float, as in 0.0 for 0 or float(n)",
             )
-        # Compared exactly, so that a great int is not rounded before it loses.
+        # Compared exactly, so that a large int is not rounded before the comparison.
         for i, a in enumerate(arguments):
             if a.type == INT:
                 if not (isinstance(a, Const) and abs(a.value) <= 2**53):
@@ -314,7 +314,8 @@ def _extreme_of_several(
 
 
 def hypot(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
-    """`math.hypot` of a starred list, or of other than two numbers; None of any other call."""
+    """`math.hypot` of a starred list, or of a number of arguments other than two; None for any
+    other call."""
     if p.static(node.func, env) is not math.hypot or node.keywords:
         return None
     match node.args:

@@ -1,4 +1,4 @@
-"""Turns tests into bools, and into what they let us know of a name (R2), as mypy narrows it."""
+"""Turns tests into bools, and into what they tell about a name (R2), as mypy narrows it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ Tested = tuple[Expr, Env, Env]
 
 
 def test_of(p: Parsing, node: ast.expr, env: Env) -> Tested:
-    """A bool for a test by its truth, and what is known where it is true and where false.
+    """A bool for a test by its truth, the locals where it is true, and the locals where it is
+    false.
 
-    `env` itself gains what a walrus binds whatever the outcome.
+    `env` itself is given what a walrus binds in both cases.
     """
     handler = TESTS.get(type(node))
     if handler is not None and (found := handler(p, node, env)) is not None:
@@ -72,7 +73,7 @@ def _joined(p: Parsing, node: ast.BoolOp, env: Env) -> Tested:
 
 @handles(TESTS, ast.Compare)
 def _is_none(p: Parsing, node: ast.Compare, env: Env) -> Tested | None:
-    """`x is None`, `x is not None`, and the same of a match."""
+    """`x is None` and `x is not None`, also of a match."""
     match node:
         case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[to]) if (
             isinstance(to, ast.Constant) and to.value is None
@@ -100,7 +101,7 @@ def _matched(p: Parsing, node: ast.expr, env: Env) -> Tested | None:
 
 @handles(TESTS, ast.Call)
 def _bool(p: Parsing, node: ast.Call, env: Env) -> Tested | None:
-    """Whether there is a match, and `bool(…)`."""
+    """`bool(…)`, also of a match: whether there is one."""
     if (matched := _matched(p, node, env)) is not None:
         return matched
     match node:
@@ -121,7 +122,7 @@ def _truth(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | 
 
 
 def truth(p: Parsing, node: ast.expr, value: Expr) -> Expr:
-    """`bool(value)`, None being false."""
+    """`bool(value)`, where None is false."""
     if value.type == BOOL:
         return value
     if value.type == NONE:
@@ -138,7 +139,7 @@ def truth(p: Parsing, node: ast.expr, value: Expr) -> Expr:
             ),
         )
     if value.type in (DATETIME, DATE):
-        return negate(IsNone(value, BOOL))  # always true, if it can be computed
+        return negate(IsNone(value, BOOL))  # always true, unless it errs
     found = ops.find("bool", (value.type,))
     if found is None:
         p.fail(node, f"{value.type} has no truth", "compare it with something")
@@ -147,14 +148,14 @@ def truth(p: Parsing, node: ast.expr, value: Expr) -> Expr:
 
 @handles(EXPRESSIONS, ast.BoolOp)
 def _bool_op(p: Parsing, node: ast.BoolOp, env: Env, expect: Type | None) -> Expr:
-    """`a and b`, `a or b` as values."""
+    """`a and b`, `a or b`, as values."""
     made = _decided(p, node, env, expect)
     p.forget(node, env)
     return made
 
 
 def _decided(p: Parsing, node: ast.BoolOp, env: Env, expect: Type | None) -> Expr:
-    """The operand that decides."""
+    """`a and b`, `a or b`, as the operand that decides."""
     first, rest = node.values[0], node.values[1:]
     value = expression(p, first, env, expect)
     following: ast.expr = rest[0]
@@ -190,7 +191,8 @@ def _compare(p: Parsing, node: ast.Compare, env: Env, expect: Type | None) -> Ex
 
 
 def _compared(p: Parsing, node: ast.Compare, env: Env) -> Expr:
-    """A chain `a < b < c`: each operand once, later ones only while true."""
+    """A chain `a < b < c`: each operand is evaluated once, and a later one only while all is
+    true."""
     if any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
         match node.comparators:
             case [ast.Constant(value=None)]:
@@ -241,7 +243,7 @@ def _contains(
         values: list[tuple[ast.expr, Expr]] = []
         for element in right_node.elts:
             value = comparand(p, element, env)
-            # Python evaluates all elements first, and finds a NaN by its identity.
+            # Python evaluates all elements first, and finds a NaN by identity.
             if not isinstance(value, Const) and (
                 value.type == FLOAT or not isinstance(value, Name)
             ):
@@ -250,13 +252,13 @@ def _contains(
         return _one_of(p, node, left, left_node, values)
     right = expression(p, right_node, env)
     if left.type == FLOAT and right.type.item is not None:
-        # The list's `in` finds a NaN by its identity, which no column keeps.
+        # `in` a list finds a NaN by identity, which no column keeps.
         p.fail(node, "`in` a list of floats", "write any(v == x for v in values)")
     return call(p, node, "in", [left_node, right_node], [left, right])
 
 
 def _range_of(p: Parsing, node: ast.expr, env: Env) -> range | None:
-    """The range of constants that `node` writes, of step 1."""
+    """The range of constants, with step 1, that `node` writes; None for anything else."""
     match node:
         case ast.Call(func=ast.Name(id="range"), args=[_] | [_, _] as given, keywords=[]) if (
             p.is_builtin("range", env)
@@ -314,7 +316,8 @@ def _one_of(
 
 
 def balanced(joined: type[Both] | type[Either], tests: Sequence[Expr]) -> Expr:
-    """`a and b and c …`, or with or, no deeper than it must be: how they group changes nothing."""
+    """`a and b and c …`, or the same with or, nested no deeper than it has to be. The grouping does
+    not change the result."""
     if len(tests) == 1:
         return tests[0]
     middle = len(tests) // 2
@@ -323,12 +326,12 @@ def balanced(joined: type[Both] | type[Either], tests: Sequence[Expr]) -> Expr:
 
 
 def _tested(node: ast.expr, env: Env) -> str | None:
-    """The local that a test is about: `x`, or `(x := …)`."""
+    """The local that a test is about: `x`, or `(x := …)`; None for another test."""
     if isinstance(node, ast.NamedExpr):
         node = node.target
     return node.id if isinstance(node, ast.Name) and node.id in env else None
 
 
 def _present(name: Name | Const) -> Name | Const:
-    """The same value, known not to be None."""
+    """The same value, with a type that excludes None."""
     return Name(name.name, name.type.base) if isinstance(name, Name) else name

@@ -1,5 +1,8 @@
-"""Turns a function into the context that every handler is given: its text, with errors that point
-into it, the constants of its module, and what is known of it so far."""
+"""Turns a function into the context that every handler is given.
+
+The context has the function's text, with errors that point into it, the constants of its module,
+and what is known of the function so far.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +41,14 @@ MISSING: Any = object()
 """Stands for a value that is not known before the function runs."""
 
 Local = Name | Const
-"""What a local is just here: an IR name with what narrowing knows of its type, or a constant."""
+"""What a local is at one point: a name of the IR with its narrowed type, or a constant."""
 
 Env = dict[str, Local]
 """The locals at one point, in the branch where a test is true or false."""
 
 MATCH = Type("match", optional=True)
 ZONED = Type("zoned")
-"""What a local is that holds a match, or local time: neither is a value."""
+"""The type of a local that holds a match or a local time: neither is a value."""
 
 _CONSTANTS: dict[type, Type] = {
     bool: BOOL,
@@ -86,7 +89,7 @@ class Place:
 
     @classmethod
     def of(cls, function: Any, name: str, what: str) -> Place:
-        """The place of a function; DefinitionError where its text cannot be read."""
+        """The place of a function. DefinitionError where its text cannot be read."""
         try:
             lines, first_line = inspect.getsourcelines(function)
         except (OSError, TypeError):
@@ -103,7 +106,7 @@ class Place:
         """CompileError at `node`, with what is wrong and the nearest thing that works."""
         line = getattr(node, "lineno", 1)
         shown = self.lines[line - 1]
-        # ast counts bytes of UTF-8; a caret counts characters.
+        # ast counts bytes of UTF-8, and a caret counts characters.
         dedented = shown[self.indent :].encode()
         before = dedented[: getattr(node, "col_offset", 0)].decode(errors="ignore")
         raise CompileError(
@@ -117,7 +120,7 @@ class Place:
 
 
 class Captured:
-    """What a function takes from its module: constants, frozen when it is compiled (R2)."""
+    """What a function takes from its module: constants, as they are when it is compiled (R2)."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -127,12 +130,12 @@ class Captured:
         for free, cell in cells:
             try:
                 self.globals[free] = cell.cell_contents
-            except ValueError:  # not bound yet: using it is refused as an unknown name
+            except ValueError:  # not bound yet: its use is refused as an unknown name
                 continue
 
     def constant(self, node: ast.AST, value: Any, expect: Type | None, *, converts: bool) -> Const:
-        """A literal or a captured constant as a value of the language; an int where a float is
-        expected becomes one if it `converts`."""
+        """A literal or a captured constant as a value of the language. Where a float is expected,
+        an int becomes one if it `converts`."""
         if value is None:
             return Const(None, expect.or_none() if expect else NONE)
         if isinstance(value, enum.Enum):
@@ -159,7 +162,7 @@ class Captured:
             if value.tzinfo is None:
                 self.place.fail(node, "a datetime without a zone", "write tzinfo=timezone.utc")
             if value.tzinfo is not dt.UTC:
-                # Its fields are local time; as an instant they would be others.
+                # Its fields are in local time; those of the instant are others.
                 self.place.fail(
                     node, "a constant datetime outside UTC", "write it with timezone.utc"
                 )
@@ -175,7 +178,7 @@ class Captured:
         self.place.fail(node, f"{name} is no str and no int", f"write {name}.value, or a StrEnum")
 
     def named(self, node: ast.AST, name: str) -> Any:
-        """A captured value, MISSING where there is none; refused where it may still change."""
+        """A captured value; MISSING where there is none. CompileError where it may still change."""
         value = self.globals.get(name, MISSING)
         if value is MISSING or callable(value) or isinstance(value, pytypes.ModuleType):
             return value
@@ -188,11 +191,11 @@ class Captured:
         return value
 
     def _changed(self, name: str) -> str | None:
-        """The function of this module that rebinds or mutates a global, if one does."""
+        """The function of this module that rebinds or mutates a global; None where none does."""
         return _changes(self.place.filename).get(name)
 
     def static(self, node: ast.AST | None, env: Env) -> Any:
-        """The value of an expression of constants alone, MISSING where it is not one."""
+        """The value of an expression that consists of constants; MISSING for any other."""
         match node:
             case ast.Constant(value=value):
                 return value
@@ -238,7 +241,7 @@ class Captured:
         keywords: list[ast.keyword],
         env: Env,
     ) -> Any:
-        """`timedelta(days=1)` and the like, of constants."""
+        """`timedelta(days=1)` and the like, of constants; MISSING for any other call."""
         named_alone = isinstance(function, (ast.Name, ast.Attribute))
         builder: Any = self.static(function, env) if named_alone else MISSING
         frozen = isinstance(function, ast.Name) and function.id == "frozenset"
@@ -259,7 +262,8 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What `re.search(pattern, text)` gives: its method, its pattern and its text."""
+    """The result of `re.search(pattern, text)` and the like: its method, its pattern and its
+    text."""
 
     method: str
     pattern: str
@@ -269,7 +273,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Zoned:
-    """What `t.astimezone(ZoneInfo(name))` gives: local time, whose fields are asked for."""
+    """The result of `t.astimezone(ZoneInfo(name))`: a local time, of which only fields are read."""
 
     instant: Expr
     zone: str
@@ -284,15 +288,17 @@ class Exits:
 
 
 Inlined = dict[Any, Function]
-"""The functions that were called, by what they are and what they were given."""
+"""The functions that were called, by the function and what it was given."""
 
 
 @dataclass(slots=True)
 class Parsing:
-    """One function on its way to IR: its text, its module's names, and what is known of it so far.
+    """One function while it is parsed: its text, its module's names, and what is known of it so
+    far.
 
-    `stack` are the functions whose calls led here, itself the last; `given` are parameters that
-    receive an int for a declared float; `chosen` is the field that is wanted of several results.
+    `stack` has the functions whose calls led here, and last the function itself. `given` has the
+    parameters that are given an int for a declared float. `chosen` is the field that is wanted,
+    where the function returns several.
     """
 
     place: Place
@@ -308,12 +314,12 @@ class Parsing:
     exits: list[Exits] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
     assigned: dict[str, list[Expr]] = field(default_factory=dict)
-    """All that each local was ever given."""
+    """Every value that is given to a local."""
     matches: dict[str, Match] = field(default_factory=dict)
     zoned: dict[str, Zoned] = field(default_factory=dict)
     converts: bool = True
-    """Whether a declared float makes one of an int: a result's does, and a local's list does not,
-    in which Python keeps the int."""
+    """Whether a declared float makes a float of an int. A result does. A list for a local does not,
+    since Python keeps the int in it."""
     in_comprehension: int = 0
     fresh: int = 0
     walruses: bool = False
@@ -323,7 +329,7 @@ class Parsing:
         self.place.fail(node, reason, hint)
 
     def static(self, node: ast.AST | None, env: Env) -> Any:
-        """The value of an expression of constants alone, MISSING where it is not one."""
+        """The value of an expression that consists of constants; MISSING for any other."""
         return self.captured.static(node, env)
 
     def constant(self, node: ast.AST, value: Any, expect: Type | None = None) -> Const:
@@ -331,17 +337,17 @@ class Parsing:
         return self.captured.constant(node, value, expect, converts=self.converts)
 
     def is_builtin(self, name: str, env: Env) -> bool:
-        """Whether a name still means what Python gives it."""
+        """Whether a name still has the meaning that Python gives it."""
         return name not in env and name not in self.captured.globals
 
     def new_name(self, type_: Type) -> Name:
-        """A name that no user's can be."""
+        """A name that no user can write."""
         self.fresh += 1
         return Name(f".{self.fresh}", type_)
 
     def forget(self, node: ast.AST, env: Env) -> None:
-        """Take out of `env` what a walrus in `node` binds only where a test says so: Python may
-        read what the name held before, or what it was bound to."""
+        """Remove from `env` what a walrus in `node` binds only in some outcomes of a test: Python
+        may read the name's earlier value there."""
         for part in ast.walk(node) if self.walruses else ():
             match part:
                 case ast.IfExp(body=body, orelse=orelse):
@@ -364,8 +370,10 @@ def begin(
     inlined: Inlined | None = None,
     given: dict[str, Type] | None = None,
 ) -> Parsing:
-    """The context of a function of which nothing is parsed yet; `stack` is None of a feature, and
-    of a helper the functions whose calls led to it. DefinitionError where its text cannot be read.
+    """The context of a function before it is parsed.
+
+    `stack` is None for a feature. For a helper it has the functions whose calls led to it.
+    DefinitionError where the function's text cannot be read.
     """
     place = Place.of(function, name, "@feature" if stack is None else "the helper")
     node = place.node
@@ -385,7 +393,7 @@ def begin(
 
 
 def join(a: Env, b: Env) -> Env:
-    """What holds whichever of two ways was taken."""
+    """What is known whichever of two ways was taken."""
     out: Env = {}
     for name, local in a.items():
         other = b.get(name)
@@ -408,7 +416,7 @@ def narrowed(env: Env, name: str) -> Env:
 
 
 def is_function(value: Any) -> bool:
-    """Whether a captured value is code and no constant."""
+    """Whether a captured value is code and not a constant."""
     return isinstance(value, (Transform, pytypes.ModuleType, type)) or callable(value)
 
 
@@ -431,7 +439,7 @@ def _changes(filename: str) -> dict[str, str]:
     key = f"{filename}\0{text}"
     if key in _read:
         return _read[key]
-    if len(_read) > 8:  # modules are compiled one after the other, with their helpers' modules
+    if len(_read) > 8:  # modules are compiled in turn, with those of their helpers
         _read.clear()
     try:
         tree = ast.parse(text)

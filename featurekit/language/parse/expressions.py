@@ -66,7 +66,7 @@ def _unary(p: Parsing, node: ast.UnaryOp, env: Env, expect: Type | None) -> Expr
         ):
             # The least int64 is written as the negation of an int outside int64.
             return p.constant(node, -number, expect)
-    # Not `expect`: -(0 if c else x) is the int 0, and never -0.0.
+    # Without `expect`: -(0 if c else x) is the int 0, and never -0.0.
     made = expression(p, node.operand, env)
     return call(p, node, _UNARY[type(node.op)], [node.operand], [made])
 
@@ -110,7 +110,7 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
 
 
 def _unbound(p: Parsing, node: ast.Name) -> NoReturn:
-    """CompileError for a name that nothing gives a value, or not on every path."""
+    """CompileError for a name that has no value, or not on every path."""
     name = node.id
     nodes = list(ast.walk(p.node))
     stored = any(
@@ -133,7 +133,8 @@ def _unbound(p: Parsing, node: ast.Name) -> NoReturn:
 
 
 def _no_member(p: Parsing, node: ast.expr, value: Any) -> None:
-    """A member of an enumeration prints as `Color.RED`, unless it is a StrEnum's."""
+    """Refuse a member of an enumeration, which prints and hashes as `Color.RED`, unless it is of a
+    StrEnum or IntEnum."""
     if isinstance(value, enum.Enum) and not isinstance(value, (enum.StrEnum, enum.IntEnum)):
         shown = f"{type(value).__name__}.{value.name}"
         p.fail(
@@ -189,7 +190,7 @@ def _walrus(p: Parsing, node: ast.NamedExpr, env: Env, expect: Type | None) -> E
     made = expression(p, value, env)
     if made.type == NONE:
         p.fail(node, f"{target.id} would be None and nothing else", "leave it out")
-    # A name of its own for each walrus, not to be taken for another's where ways meet.
+    # Each walrus binds a name of its own, which differs from others where ways meet.
     name = Name(f".{node.lineno}_{node.col_offset}_{target.id}", made.type)
     env[target.id] = name
     return Bind(name.name, made, made.type)
@@ -208,7 +209,7 @@ def _f_string(p: Parsing, node: ast.JoinedStr, env: Env, expect: Type | None) ->
     def joined(parts: list[Expr]) -> Expr:
         if len(parts) == 1:
             return parts[0]
-        middle = (len(parts) + 1) // 2  # no deeper than it must be
+        middle = (len(parts) + 1) // 2  # nested no deeper than it has to be
         halves = [joined(parts[:middle]), joined(parts[middle:])]
         return call(p, node, "+", [node, node], halves)
 
@@ -261,7 +262,7 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
 
 
 def _divided(p: Parsing, node: ast.expr, parts: list[ast.expr], rest: bool, env: Env) -> Expr:
-    """`divmod(a, b)[0]`, and [1]: both are computed, for their errors."""
+    """`divmod(a, b)[0]` and `[1]`: both parts are computed, for their errors."""
 
     def whole(a: Name | Const, b: Name | Const) -> Expr:
         quotient, remainder = (call(p, node, op, parts, [a, b]) for op in ("//", "%"))

@@ -1,4 +1,4 @@
-"""Turns branches into one statement, and what is known on each into what holds where they meet."""
+"""Turns branches into one statement, and joins what is known at their ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fork(
     then: Callable[[], tuple[tuple[Statement, ...], Flow]],
     orelse: Callable[[], tuple[tuple[Statement, ...], Flow]],
 ) -> Made:
-    """Two ways, and what holds where they meet."""
+    """An `if` with two branches, and what is known after it."""
     then_made, then_flow = then()
     other_made, other_flow = orelse()
     made: list[Statement] = [If(test, then_made, other_made)]
@@ -28,7 +28,7 @@ def fork(
 
 
 def meet(p: Parsing, at: ast.AST, a: Env, b: Env, here: str, there: str) -> Env:
-    """`join`, refusing a name with two types."""
+    """As `join`, with a CompileError for a name that has two types."""
     for name, local in a.items():
         other = b.get(name)
         if other is None or local.type.base == other.type.base:
@@ -56,7 +56,7 @@ def assign(p: Parsing, node: ast.stmt, name: str, made: Expr, env: Env) -> Made:
 
 
 def kept(p: Parsing, value: Expr, out: list[Statement]) -> Name | Const:
-    """`value` under a name, evaluated here."""
+    """A name for `value`, which is evaluated here; a constant stays as it is."""
     if isinstance(value, Const):
         return value
     name = p.new_name(value.type)

@@ -1,4 +1,5 @@
-"""Turns a whole function into IR: parameters, body, and a result of one value or of several."""
+"""Turns a whole function into IR: its parameters, its body, and its result of one value or
+several."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ from featurekit.language.results import result_fields
 
 
 def whole_function(p: Parsing) -> Function:
-    """The function as IR; CompileError where it is outside the language."""
+    """The function as IR. CompileError where it is outside the language."""
     if isinstance(p.node, ast.AsyncFunctionDef):
         p.fail(p.node, "an async function is no feature", "write a plain def")
     for inner in ast.walk(p.node):
@@ -67,8 +68,8 @@ def whole_function(p: Parsing) -> Function:
 def _parameters(
     p: Parsing, hints: dict[str, Any], env: Env
 ) -> tuple[tuple[Param, ...], tuple[Statement, ...]]:
-    """The parameters, and an assignment for each of a feature that has a default; `env` gains them
-    all."""
+    """The parameters, and an assignment for each default of a feature; `env` is given all of
+    them."""
     params: list[Param] = []
     defaults: list[Statement] = []
     signature = inspect.signature(p.place.target).parameters
@@ -86,7 +87,7 @@ def _parameters(
             p.fail(argument, f"{name} is always None", "leave it out, or write T | None")
         default = signature[name].default
         if p.top and default is not inspect.Parameter.empty:
-            # Never read from data: a view refuses a default where a column has its name.
+            # It is never read from data: a view refuses a default that has a column's name.
             value = p.constant(argument, default)
             made = coerce(p, argument, value, type_, f"the parameter {name}", convert=False)
             p.assigned[name] = [made]
@@ -98,7 +99,7 @@ def _parameters(
 
 
 def too_deep(p: Parsing) -> NoReturn:
-    """CompileError at the statement that nests deepest, as it was written."""
+    """CompileError at the statement that nests deepest, in the text as it was written."""
 
     def depth(node: ast.AST) -> int:
         deepest, todo = 0, [(node, 0)]
@@ -117,7 +118,7 @@ def too_deep(p: Parsing) -> NoReturn:
 
 def _keep_promises(p: Parsing, params: dict[str, Type]) -> None:
     for node in ast.walk(p.node):
-        # What a loop or a walrus gives to a name was not seen as it was bound.
+        # A value from a loop or a walrus was not checked when the name was bound.
         bound = node.target if isinstance(node, (ast.For, ast.NamedExpr)) else None
         for name in ast.walk(bound) if bound is not None else ():
             if isinstance(name, ast.Name):
@@ -129,10 +130,10 @@ def _keep_promises(p: Parsing, params: dict[str, Type]) -> None:
 
 
 def hints_of(p: Parsing) -> dict[str, Any]:
-    """The annotations of the function, evaluated in the module that wrote them."""
+    """The annotations of the function, evaluated in the module where they are written."""
     try:
         return typing.get_type_hints(p.place.target)
-    except Exception as error:  # whatever an annotation raises, which may be any expression
+    except Exception as error:  # an annotation may be any expression, and raise anything
         p.fail(p.node, f"an annotation cannot be read: {error}", "import or define it")
 
 
@@ -146,7 +147,8 @@ def hinted(p: Parsing, node: ast.AST, hint: Any) -> Type:
 
 
 def read_result(p: Parsing, hints: dict[str, Any]) -> None:
-    """Take the declared result, or the chosen field of it, for what the function returns."""
+    """Read the declared result, or the chosen field of it, as the type that the function
+    returns."""
     if "return" not in hints:
         p.fail(p.node, "the result has no type", "write -> float, or what it is")
     fields = result_fields(hints["return"])
@@ -208,7 +210,7 @@ def _returned_value(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
 
 
 def _returned_fields(p: Parsing, node: ast.expr, env: Env) -> Made:
-    """The wanted field; the others are evaluated for their errors (R3)."""
+    """A return of the wanted field; the others are evaluated for their errors (R3)."""
     assert p.fields is not None
     assert p.chosen is not None
     match node:

@@ -1,8 +1,8 @@
 """Turns a node of Python's syntax into IR by the handler that is registered for its class.
 
 A new piece of syntax is one function with one decorator, as a new operator is one row. The modules
-beside this one register their handlers when the package is imported; what they need of each other's
-syntax they reach through here, so that none imports another in a circle.
+beside this one register their handlers when the package is imported. They reach each other's syntax
+through this module, so that none imports another in a circle.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from featurekit.language.parse.context import Env, Parsing
 
 @dataclass(slots=True)
 class Flow:
-    """Where control may be after statements: `env` is None where it never comes."""
+    """Where control may be after statements: `env` has the locals there, None where it never
+    arrives."""
 
     env: Env | None
 
 
 Made = tuple[list[Statement], Flow]
-"""What a statement becomes, and what is known behind it."""
+"""The statements of the IR for a statement, and what is known after them."""
 
 Expressions = Callable[[Parsing, Any, Env, Type | None], Expr]
 Tests = Callable[[Parsing, Any, Env], "tuple[Expr, Env, Env] | None"]
@@ -34,28 +35,28 @@ Statements = Callable[[Parsing, Any, Env], Made]
 Builtins = Callable[[Parsing, ast.Call, Env, Type | None], "Expr | None"]
 
 EXPRESSIONS: dict[type[ast.expr], Expressions] = {}
-"""A node as a value; the last argument is the type that the declared result receives."""
+"""A node as a value. The last argument is the type that the declared result takes."""
 
 TESTS: dict[type[ast.expr], Tests] = {}
-"""A node as a test: a bool, and the locals where it is true and where it is false. None where it is
-the truth of its value, as a node without a handler is."""
+"""A node as a test: a bool, the locals where it is true, and the locals where it is false. None
+where the test is the truth of the node's value, as for a node without a handler."""
 
 LISTS: dict[type[ast.expr], Lists] = {}
-"""A node where a list is read; None where it is read as any value, as a node without a handler is.
+"""A node where a list is read; None where it is read as any value, as for a node without a handler.
 The last argument is the type of the elements, where it is known."""
 
 STATEMENTS: dict[type[ast.stmt], Statements] = {}
-"""A node as statements, and what is known behind them."""
+"""A node as statements, and what is known after them."""
 
 BUILTINS: dict[str, Builtins] = {}
-"""A call of a builtin by its name; None where it is the operator of that name, as it is of a name
+"""A call of a builtin, by its name. None where it is the operator of that name, as for a name
 without a handler."""
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 
 def handles(table: dict[Any, Any], *keys: Any) -> Callable[[_Handler], _Handler]:
-    """Register a function in a table; a key has one handler."""
+    """Register a function in a table. ValueError where a key has a handler already."""
 
     def register(handler: _Handler) -> _Handler:
         for key in keys:
@@ -68,7 +69,8 @@ def handles(table: dict[Any, Any], *keys: Any) -> Callable[[_Handler], _Handler]
 
 
 def expression(p: Parsing, node: ast.expr, env: Env, expect: Type | None = None) -> Expr:
-    """The typed value of `node`; `expect`, where the declared result receives it."""
+    """The typed value of `node`. `expect` is the type that the declared result takes, where this is
+    one."""
     if not p.converts and expect is not None and expect.item is None:
         expect = None
     handler = EXPRESSIONS.get(type(node))
@@ -78,8 +80,8 @@ def expression(p: Parsing, node: ast.expr, env: Env, expect: Type | None = None)
 
 
 def unconverted(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
-    """A value for a name of a declared type: what it holds stays as Python has it, and only an
-    empty list learns its type."""
+    """A value for a name with a declared type. Ints stay ints, as in Python; only an empty list is
+    given the declared type."""
     held, p.converts = p.converts, False
     try:
         return expression(p, node, env, wanted if wanted.item is not None else None)
@@ -88,7 +90,7 @@ def unconverted(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
 
 
 def block(p: Parsing, statements: list[ast.stmt], env: Env) -> tuple[tuple[Statement, ...], Flow]:
-    """Statements from top to bottom."""
+    """Statements from top to bottom, and what is known after them."""
     out: list[Statement] = []
     flow = Flow(dict(env))
     for node in statements:
@@ -107,8 +109,8 @@ def block(p: Parsing, statements: list[ast.stmt], env: Env) -> tuple[tuple[State
 
 
 def _settled(env: Env) -> list[Statement]:
-    """Assignments after which what walruses bound goes by the names that were written, so that one
-    way and another agree on them where they meet."""
+    """Assignments that copy what walruses bound to the names that were written, so that both sides
+    agree on these names where ways meet."""
     out: list[Statement] = []
     for name, local in env.items():
         if not isinstance(local, Name) or local.type.name in ("match", "zoned"):
@@ -120,7 +122,8 @@ def _settled(env: Env) -> list[Statement]:
 
 
 def refuse(p: Parsing, node: ast.expr | ast.stmt, what: str, hint: str) -> NoReturn:
-    """CompileError for a node without a handler; `what` and `hint` where no text is its own."""
+    """CompileError for a node without a handler; `what` and `hint` are used where it has no text of
+    its own."""
     what, hint = _REFUSED.get(type(node), (what, hint))
     p.fail(node, f"{what} is not in the language of features", hint)
 

@@ -71,8 +71,8 @@ def _helper(
     field: str | None = None,
     given: tuple[tuple[str, Type], ...] = (),
 ) -> Function:
-    """The IR of a function that is called here; `given` are parameters that receive an int for
-    a float, and stay ints in it, as they do in Python."""
+    """The IR of a function that is called here. `given` has the parameters that are given an int
+    for a declared float, which stay ints in it, as they do in Python."""
     if function in p.stack:
         chain = " -> ".join(f.__name__ for f in (*p.stack, function))
         p.fail(node, f"{name} calls itself ({chain})", "write the steps out")
@@ -93,8 +93,8 @@ def _helper(
 def _bound_arguments(
     p: Parsing, node: ast.Call, function: Any, callee: Function, name: str, env: Env
 ) -> tuple[tuple[Expr, ...], tuple[tuple[str, Type], ...]]:
-    """The arguments of a call in the order of the parameters, defaults included; and the
-    parameters that receive another kind of number than they declare."""
+    """The arguments of a call in the order of the parameters, with the defaults; and the parameters
+    that are given another kind of number than they declare."""
     try:
         bound = inspect.signature(function).bind(*node.args, **{
             k.arg: k.value for k in node.keywords if k.arg
@@ -124,11 +124,11 @@ def _bound_arguments(
 
 
 _NUMBERS = ((INT, FLOAT), (BOOL, FLOAT), (BOOL, INT))
-"""What Python's type checkers let pass for another type."""
+"""Types that Python's type checkers accept where another type is declared."""
 
 
 def of_user(function: pytypes.FunctionType) -> bool:
-    """Whether a function is the user's own, and no library's."""
+    """Whether a function is the user's own, and not a library's."""
     top = (function.__module__ or "").split(".")[0]
     if top in sys.stdlib_module_names and top != "__main__":
         return False

@@ -1,5 +1,8 @@
-"""Turns calls of `datetime` that say their zone into IR: here a datetime is an instant, and never
-naive (T1); local time is no value, but it is asked for its fields."""
+"""Turns calls of `datetime` that name their zone into IR.
+
+A datetime is an instant here, and never naive (T1). A local time is not a value, but its fields can
+be read.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _FIRST, _LAST = (
 
 
 def zoned_of(p: Parsing, node: ast.AST, env: Env) -> Zoned | None:
-    """The local time that `node` stands for: a call, or a name that holds one."""
+    """The local time that `node` stands for, as a call or as a name; None for any other."""
     match node:
         case ast.Name(id=name) if isinstance(local := env.get(name), Name):
             return p.zoned.get(local.name)
@@ -50,7 +53,8 @@ def zoned_of(p: Parsing, node: ast.AST, env: Env) -> Zoned | None:
 
 
 def in_years(p: Parsing, node: ast.expr, instant: Expr, zone: str) -> Statement:
-    """Local time exists from the year 1 to 9999: at their ends `astimezone` may raise."""
+    """A check that the local time is in the years 1 to 9999: near their ends `astimezone` may
+    raise."""
     nodes = [node, node]
     after = call(p, node, ">", nodes, [instant, Const(_FIRST, DATETIME)])
     before = call(p, node, "<", nodes, [instant, Const(_LAST, DATETIME)])
@@ -59,7 +63,7 @@ def in_years(p: Parsing, node: ast.expr, instant: Expr, zone: str) -> Statement:
 
 
 def _instant_of(p: Parsing, node: ast.expr, env: Env) -> Expr:
-    """What `.astimezone(…)` is called of: a text's own offset is no matter then."""
+    """The instant before `.astimezone(…)`. If it is a text, its own offset does not matter."""
     read = _class_method(p, node, env) if isinstance(node, ast.Call) else None
     if isinstance(node, ast.Call) and f"{read}.instant" in ops.BY_NAME:
         return operator(p, node, f"{read}.instant", [], node.args, env)
@@ -73,7 +77,7 @@ def _instant_of(p: Parsing, node: ast.expr, env: Env) -> Expr:
 def of_zoned(
     p: Parsing, node: ast.expr, held: Zoned, name: str, rest: list[ast.expr], env: Env
 ) -> Expr:
-    """A field or a method of local time."""
+    """A field or a method of a local time."""
     if f"zoned.{name}" not in ops.BY_NAME:
         known = ", ".join(n[6:] for n in ops.BY_NAME if n.startswith("zoned."))
         p.fail(node, f"{name} of local time", f"it has {known}; else use the instant itself")
@@ -90,7 +94,7 @@ def no_zoned(p: Parsing, node: ast.AST) -> NoReturn:
 
 
 def call_of_instant(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
-    """A call that makes an instant, or asks local time; None of any other."""
+    """A call that makes an instant, or reads a local time; None for any other."""
     if (made := _of_receiver(p, node, env)) is not None:
         return made
     if zoned_of(p, node, env) is not None:
@@ -112,7 +116,7 @@ def call_of_instant(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
 
 
 def _of_receiver(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
-    """A call of a method of local time, or one that names UTC."""
+    """A call of a method of a local time, or a call that names UTC; None for any other."""
     match node.func:
         case ast.Attribute(value=receiver, attr="astimezone") if (
             len(node.args) == 1 and p.static(node.args[0], env) is dt.UTC
@@ -133,7 +137,7 @@ def _of_receiver(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
 
 
 def _class_method(p: Parsing, node: ast.Call, env: Env) -> str | None:
-    """The name of `datetime.fromisoformat` and the like."""
+    """The name of `datetime.fromisoformat` and the like; None for any other call."""
     match node.func:
         case ast.Attribute(value=receiver, attr=name):
             held = p.static(receiver, env)
@@ -151,7 +155,7 @@ def _is_utc(p: Parsing, node: ast.Call, env: Env) -> bool:
 
 
 def _in_utc(p: Parsing, node: ast.Call, name: str, fields: int, env: Env) -> Expr:
-    """A call whose zone must be UTC, without it."""
+    """A call whose zone must be UTC, without that argument."""
     zones = [k.value for k in node.keywords if k.arg in ("tzinfo", "tz")]
     zones += node.args[fields : fields + 1]
     if len(zones) != 1 or p.static(zones[0], env) is not dt.UTC:
@@ -170,7 +174,7 @@ def _in_utc(p: Parsing, node: ast.Call, name: str, fields: int, env: Env) -> Exp
 
 
 def chained(p: Parsing, node: ast.Attribute, env: Env) -> Expr | None:
-    """`t.isocalendar().week`, where a row says so."""
+    """`t.isocalendar().week` and the like, where a row has it."""
     match node.value:
         case ast.Call(func=ast.Attribute(value=receiver, attr=method), args=[], keywords=[]):
             if not any(n.endswith(f".{method}.{node.attr}") for n in ops.BY_NAME):

@@ -1,4 +1,4 @@
-"""Turns loops into IR, and what they run over into lists in step or rows that are unrolled."""
+"""Turns loops into IR, over lists in step or over rows that are unrolled."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from featurekit.language.parse.operators import call, no_none
 from featurekit.language.parse.sequences import list_display, sequence
 
 MOST_ROWS = 1000
-"""Of a loop over constants; more belongs into data."""
+"""The most steps of a loop over constants; more belongs into data."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One of the things that a loop steps through: a list, constants, or the number of the step."""
+    """One thing that a loop steps through: a list, constants, or the number of the step."""
 
     values: Expr | None = None
     constants: tuple[Expr, ...] | None = None
     start: int | None = None
 
 
-_Shape = _Column | list[Any]  # a list of shapes: what zip and enumerate give
+_Shape = _Column | list[Any]  # a list of shapes stands for zip and enumerate
 
 
 Names = tuple[tuple[str, Type], ...]
@@ -47,14 +47,15 @@ Names = tuple[tuple[str, Type], ...]
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What runs over what: for each name of the target its type, and the rows or lists."""
+    """What a loop binds and runs over: a type for each name of the target, and the rows or
+    lists."""
 
     names: Names
     over: Zip | Unrolled
 
 
 def loop_over(p: Parsing, target: ast.expr, source: ast.expr, env: Env) -> Loop:
-    """The names of a `for` and what they run over."""
+    """The names of a `for`, and what they run over."""
     pairs = _matched(p, target, _shape_of(p, source, env))
     lists = [c.values for _, c in pairs if c.values is not None]
     if not lists:
@@ -67,7 +68,7 @@ def loop_over(p: Parsing, target: ast.expr, source: ast.expr, env: Env) -> Loop:
     for name, column in pairs:
         values = column.values
         if column.start is not None:
-            if values is not None:  # range(len(values)): the values themselves are not read
+            if values is not None:  # range(len(values)), which does not read the values
                 assert values.type.item is not None
                 names.append((p.new_name(INT).name, values.type.item))
                 sources.append(values)
@@ -118,7 +119,7 @@ def _constant_loop(p: Parsing, source: ast.expr, pairs: list[tuple[str, _Column]
 
 
 def _matched(p: Parsing, target: ast.expr, shape: _Shape) -> list[tuple[str, _Column]]:
-    """Each name of a target with its column."""
+    """Each name of a target, with its column."""
     match target:
         case ast.Name(id=name):
             if isinstance(shape, list):
@@ -136,7 +137,7 @@ def _matched(p: Parsing, target: ast.expr, shape: _Shape) -> list[tuple[str, _Co
             for inner, part in zip(targets, shape, strict=True):
                 pairs += _matched(p, inner, part)
             names = [n for n, _ in pairs]
-            # The same name twice (`_`) holds the last; only a name may be thrown away.
+            # A name that stands twice, as `_`, holds the last value; the others get new names.
             for i, (name, column) in enumerate(pairs):
                 if name in names[i + 1 :]:
                     pairs[i] = (p.new_name(INT).name, column)
@@ -160,7 +161,7 @@ def _shape_of(p: Parsing, source: ast.expr, env: Env) -> _Shape:
 
 
 def _of_builtin(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`range(…)`, `zip(…)`, `enumerate(…)` and `reversed(…)`."""
+    """`range(…)`, `zip(…)`, `enumerate(…)` and `reversed(…)`; None for anything else."""
     match source:
         case ast.Call(func=ast.Name(id=name)) if name in _LOOPED and p.is_builtin(name, env):
             pass
@@ -203,7 +204,7 @@ def _reversed(p: Parsing, source: ast.Call, env: Env) -> _Shape | None:
 
 
 def _of_pairwise(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`itertools.pairwise(values)`."""
+    """`itertools.pairwise(values)`; None for anything else."""
     match source:
         case ast.Call(func=ast.Name() | ast.Attribute() as function, args=[inner], keywords=[]) if (
             p.static(function, env) is itertools.pairwise
@@ -222,7 +223,8 @@ def _of_pairwise(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
 
 
 def _of_items(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`TABLE.items()` and the like of a constant dict, and `counts.items()`."""
+    """`TABLE.items()` and the like of a constant dict, and `counts.items()`; None for anything
+    else."""
     match source:
         case ast.Call(
             func=ast.Attribute(value=receiver, attr="items" | "keys" | "values" as part), args=[]
@@ -247,7 +249,7 @@ def _of_items(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
 
 
 def _of_names(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`(a, b)` of what is not constant."""
+    """`(a, b)` where some element is not constant; None for anything else."""
     match source:
         case ast.Tuple(elts=[_, *_] as elements) | ast.List(elts=[_, *_] as elements) if (
             p.static(source, env) is MISSING
@@ -277,7 +279,7 @@ def _range(p: Parsing, node: ast.Call, env: Env) -> _Shape:
         ):
             column = _shape_of(p, inner, env)
             if isinstance(column, _Column) and column.values is not None:
-                return _Column(values=column.values, start=0)  # the numbers of the steps
+                return _Column(values=column.values, start=0)  # the number of the step
     values = [p.static(a, env) for a in arguments]
     if not values or any(type(v) is not int for v in values):
         at = next((a for a, v in zip(arguments, values, strict=True) if type(v) is not int), node)
@@ -322,7 +324,7 @@ def _for(p: Parsing, node: ast.For, env: Env) -> Made:
                 "rename one of the two",
             )
     head = dict(env)
-    while True:  # until what is known at the head holds for every turn
+    while True:  # until what is known at the head is true for every turn
         p.exits.append(Exits())
         body, flow = block(p, node.body, {**head, **bound})
         exits = p.exits.pop()
@@ -335,7 +337,7 @@ def _for(p: Parsing, node: ast.For, env: Env) -> Made:
         head = known_head
     after = list(exits.breaks)
     if rows:
-        after += again  # it turns at least once
+        after += again  # there is at least one turn
     else:
         after.append(head)
     made: list[Statement] = [For(tuple(n for n, _ in loop.names), loop.over, body)]

@@ -1,4 +1,4 @@
-"""Turns typed arguments into calls of operator rows, and two types into one where values meet."""
+"""Turns typed arguments into calls of operator rows, and joins two types where values meet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_IDENTITY = ("==", "!=", "list.count", "list.index")
 
 
 def no_none(p: Parsing, node: ast.expr, value: Expr) -> None:
-    """R2: None never reaches an operator unseen."""
+    """CompileError where `value` may be None: None never reaches an operator untested (R2)."""
     if value.type.optional:
         shown = ast.unparse(node)
         p.fail(
@@ -35,7 +35,8 @@ def no_none(p: Parsing, node: ast.expr, value: Expr) -> None:
 def call(
     p: Parsing, node: ast.expr, name: str, nodes: Sequence[ast.expr], arguments: Sequence[Expr]
 ) -> Call:
-    """The row of that name for arguments of these types."""
+    """A call of the row of that name for arguments of these types. CompileError where there is
+    none."""
     for argument_node, argument in zip(nodes, arguments, strict=True):
         no_none(p, argument_node, argument)
     found = ops.find(name, tuple(a.type for a in arguments))
@@ -53,7 +54,8 @@ def call(
 def check_literals(
     p: Parsing, node: ast.AST, op: ops.Op, nodes: Sequence[ast.AST], arguments: Sequence[Expr]
 ) -> None:
-    """What a row asks of arguments that must be, or are, literals."""
+    """CompileError where arguments that must be literals are not, or have values that the row
+    refuses."""
     for i in op.literals:
         if not isinstance(arguments[i], Const):
             shown = f"argument {i + 1} of {op.name} is computed"
@@ -94,7 +96,7 @@ def negate(value: Expr) -> Expr:
 
 
 def named(p: Parsing, value: Expr, body: Callable[[Name | Const], Expr]) -> Expr:
-    """`body` of a name for `value`, so that it is evaluated once."""
+    """`body` of a name for `value`, so that `value` is evaluated once."""
     if isinstance(value, (Name, Const)):
         return body(value)
     name = p.new_name(value.type)
@@ -105,8 +107,11 @@ def named(p: Parsing, value: Expr, body: Callable[[Name | Const], Expr]) -> Expr
 def coerce(
     p: Parsing, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool
 ) -> Expr:
-    """`value` as a declared type takes it. `convert`: an int for a float is converted, which
-    only a result allows; a name or a parameter would keep the int, in Python."""
+    """`value` as a declared type takes it.
+
+    With `convert`, an int for a float is converted. Only a result allows this: a name or a
+    parameter keeps the int in Python.
+    """
     made = fitted(p, node, value, wanted, what, convert=convert)
     promise = Promise(node, made, wanted, what)
     if promise.narrow:
@@ -117,7 +122,7 @@ def coerce(
 def fitted(
     p: Parsing, node: ast.AST, value: Expr, wanted: Type, what: str, *, convert: bool
 ) -> Expr:
-    """As `coerce`; whether a Literal or Vector holds it is seen at the function's end."""
+    """As `coerce`; whether a Literal or Vector holds the value is checked at the function's end."""
     if value.type == NONE and wanted.optional:
         return Const(None, wanted)
     if value.type == wanted or value.type.or_none() == wanted:
@@ -176,7 +181,7 @@ def choose(
     other: Expr,
     expect: Type | None,
 ) -> Expr:
-    """`then if test else other`, of one type."""
+    """`then if test else other`, in one type."""
     a, b = then, other
     if expect is not None and expect.base == FLOAT:
         a, b = (as_float(v) for v in (a, b))
@@ -202,7 +207,7 @@ def as_float(value: Expr) -> Expr:
 
 
 def nearest(name: str) -> str:
-    """The rows whose names are most like it, as a hint."""
+    """A hint with the operators whose names are most similar."""
     family = name.split(".")[0]
     known = [n for n in ops.BY_NAME if n.split(".")[0] == family and n.isprintable()]
     found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -212,13 +217,14 @@ def nearest(name: str) -> str:
 
 
 def is_method(type_: Type, name: str) -> bool | None:
-    """Whether Python calls it or reads it; None where it has no such name."""
+    """Whether Python calls the attribute (True) or reads it; None where the type has no such
+    name."""
     held: Any = getattr(type_.python, name, None)
     return None if held is None else callable(held)
 
 
 def comparand(p: Parsing, node: ast.expr, env: Env) -> Expr:
-    """Where only equality counts, a member of a str enumeration is its str."""
+    """A value where only equality matters: a member of a str enumeration becomes its str."""
     if isinstance(node, (ast.Attribute, ast.Name)):
         held = p.static(node, env)
         if isinstance(held, enum.Enum):
@@ -227,7 +233,7 @@ def comparand(p: Parsing, node: ast.expr, env: Env) -> Expr:
 
 
 def no_list(p: Parsing, node: ast.AST, name: str) -> None:
-    """A tuple or a view of a dict may only be read."""
+    """CompileError unless the tuple or view of a dict at `node` is only read."""
     reason = why_not_listed(p.node, node, name)
     if reason is not None:
         p.fail(node, *reason)

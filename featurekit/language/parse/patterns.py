@@ -1,4 +1,7 @@
-"""Turns regular expressions into IR: a match is no value, but it is tested and gives its groups."""
+"""Turns regular expressions into IR.
+
+A match is not a value, but it can be tested, and it gives its groups.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _FLAGS = {re.I: "i", re.M: "m", re.S: "s", re.X: "x", re.A: "a"}
 
 
 def match_of(p: Parsing, node: ast.AST, env: Env) -> Match | None:
-    """The match that `node` stands for: a call, or a name that holds one."""
+    """The match that `node` stands for, as a call or as a name; None for any other."""
     match node:
         case ast.Name(id=name) if isinstance(local := env.get(name), Name):
             return p.matches.get(local.name)
@@ -61,7 +64,7 @@ def _searched(p: Parsing, node: ast.Call, held: Any, method: str, env: Env) -> M
 
 
 def match_test(p: Parsing, node: ast.expr, env: Env) -> Expr | None:
-    """Whether there is a match, where `node` is one; None of anything else."""
+    """Whether there is a match, where `node` is one; None for anything else."""
     match = match_of(p, node, env)
     if match is None:
         return None
@@ -70,7 +73,7 @@ def match_test(p: Parsing, node: ast.expr, env: Env) -> Expr | None:
 
 
 def group_of(p: Parsing, node: ast.expr, match: Match, arguments: list[ast.expr], env: Env) -> Expr:
-    """`match.group(1)`: an error where there is no match, or the group took no part."""
+    """`match.group(1)`: an error where there is no match, or the group took no part in it."""
     if len(arguments) > 1:
         p.fail(node, "several groups at once", "take them one by one")
     held = p.static(arguments[0], env) if arguments else 0
@@ -94,7 +97,7 @@ def no_match(p: Parsing, node: ast.AST) -> NoReturn:
 
 
 def call_of_match(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
-    """A call of `re`, of a pattern, of a match or of a hash; None of any other."""
+    """A call of `re`, of a pattern, of a match or of a hash; None for any other."""
     match node.func:
         case ast.Attribute(value=receiver, attr="group") if (
             match := match_of(p, receiver, env)
@@ -125,7 +128,7 @@ def _of_pattern(
     given: list[ast.expr],
     env: Env,
 ) -> Expr:
-    """`re.sub` and the like, their flags written into the pattern."""
+    """`re.sub` and the like, with their flags written into the pattern."""
     keywords = node.keywords
     compiled = isinstance(pattern, re.Pattern)
     if compiled:
@@ -148,7 +151,7 @@ def _of_pattern(
 
 
 _PLACES = {"sub": 3, "split": 2, "findall": 1}
-"""How many arguments stand between the pattern and the flags."""
+"""The number of arguments between the pattern and the flags."""
 
 
 def _inline(pattern: str, flags: int) -> str:

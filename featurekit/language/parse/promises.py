@@ -1,7 +1,7 @@
-"""Whether a value is seen to be one of a Literal's, or a Vector of its size.
+"""Checks that a value is one of a Literal's, or a Vector of the declared size.
 
-No operator knows of either: what a function computes is any str, or a list of doubles of any
-length. So only what was declared so, and constants, are taken for one; Python checks nothing here.
+No operator knows of either: an operator gives any str, or a list of doubles of any length. So only
+constants, and values that were declared so, are accepted. Python checks nothing here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNSEEN = IsNone(Const(None, NONE), BOOL)
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A value where a declared type is wanted: `what` says whose."""
+    """A value where a declared type is wanted; `what` says whose type."""
 
     node: ast.AST
     value: Expr
@@ -45,8 +45,11 @@ class Promise:
     def broken(
         self, params: Mapping[str, Type], assigned: Mapping[str, list[Expr]]
     ) -> tuple[str, str] | None:
-        """What is wrong and what to write, None where every value is seen to fit. `params` are the
-        declared types of the function's own, `assigned` what each local was ever given."""
+        """What is wrong and what to write; None where every value fits.
+
+        `params` has the declared types of the function's parameters, `assigned` every value that is
+        given to a local.
+        """
         if _holds(self.wanted, self.value, params, assigned, frozenset()):
             return None
         if isinstance(self.value, Const):

@@ -1,5 +1,7 @@
-"""Turns what is read as a list into a list's value: constants in a tuple serve as one, and a
-generator does as the list that it gives."""
+"""Turns what is read as a list into a list's value.
+
+Constants in a tuple serve as a list. A generator serves as the list of its elements.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from featurekit.language.parse.operators import call, no_none
 
 
 def spelled_out(p: Parsing, node: ast.expr, env: Env) -> ast.expr:
-    """`map(f, values)` and `filter(f, values)` as the generator that they are."""
+    """`map(f, values)` and `filter(f, values)`, as the generators that they stand for."""
     match node:
         case ast.Call(func=ast.Name(id="map" | "filter" as name), args=[f, *given]) if (
             p.is_builtin(name, env)
@@ -51,7 +53,8 @@ def spelled_out(p: Parsing, node: ast.expr, env: Env) -> ast.expr:
 
 
 def sequence(p: Parsing, node: ast.expr, env: Env, item: Type | None = None) -> Expr:
-    """A list's value, where a list is read; `item` is its elements' type, where that is known."""
+    """The value of `node` where a list is read. `item` is the type of its elements, where it is
+    known."""
     node = spelled_out(p, node, env)
     held = p.static(node, env)
     if isinstance(held, (tuple, list)):
@@ -65,12 +68,12 @@ def sequence(p: Parsing, node: ast.expr, env: Env, item: Type | None = None) -> 
         return call(p, node, "list", [node], [value])
     if value.type.item is None:
         p.fail(node, f"{value.type} is no list", "pass a list[T]")
-    # To run over a dict is to run over its keys.
+    # A loop over a dict runs over its keys.
     return call(p, node, "dict.keys", [node], [value]) if value.type.name == "dict" else value
 
 
 def unconverted_list(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
-    """`unconverted` of what is read as a list."""
+    """As `unconverted`, for what is read as a list."""
     held, p.converts = p.converts, False
     try:
         return sequence(p, node, env, wanted.item)

@@ -1,4 +1,4 @@
-"""Turns statements into IR: where control goes, and what is known of each local there."""
+"""Turns statements into IR, and tracks where control goes and what is known of each local."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _assign(p: Parsing, node: ast.Assign, env: Env) -> Made:
 def _assign_match(p: Parsing, name: str, match: Match, env: Env) -> Made:
     out: list[Statement] = []
     text = kept(p, match.text, out)
-    local = p.new_name(match.type)  # stands for the match, and is never read
+    local = p.new_name(match.type)  # a name for the match, which is never read
     p.matches[local.name] = replace(match, text=text)
     return out, Flow({**env, name: local})
 
@@ -139,7 +139,7 @@ def _assert(p: Parsing, node: ast.Assert, env: Env) -> Made:
 
 @handles(STATEMENTS, ast.Raise)
 def _raise(p: Parsing, node: ast.Raise, env: Env) -> Made:
-    return [Fail()], Flow(None)  # whatever it raises, the call errs (R3)
+    return [Fail()], Flow(None)  # the call errs, whatever it raises (R3)
 
 
 @handles(STATEMENTS, ast.If)
@@ -155,7 +155,7 @@ def _if(p: Parsing, node: ast.If, env: Env) -> Made:
 
 
 def _grow(p: Parsing, node: ast.stmt, env: Env) -> Made | None:
-    """`name.append(x)` as `name = name + [x]`; None of what adds to no local list."""
+    """`name.append(x)` as `name = name + [x]`; None for a statement that adds to no local list."""
     found = grown(node)
     if found is None or found[0] not in env or env[found[0]].type.name != "list":
         return None
@@ -178,7 +178,7 @@ def _grow(p: Parsing, node: ast.stmt, env: Env) -> Made | None:
 def _annotated(p: Parsing, node: ast.expr) -> Any:
     try:
         return eval(compile(ast.Expression(node), p.place.filename, "eval"), p.captured.globals)
-    except Exception as error:  # whatever it raises: it may be any expression
+    except Exception as error:  # an annotation may be any expression, and raise anything
         p.fail(node, f"the annotation cannot be read: {error}", "write float, int, str …")
 
 
@@ -190,7 +190,8 @@ def _sign(op: ast.operator) -> str:
 
 
 def _unpack(p: Parsing, node: ast.stmt, targets: list[ast.expr], value: ast.expr, env: Env) -> Made:
-    """`a, b = x, y`, and of divmod, of a helper that returns several, or of a list."""
+    """`a, b = x, y`; also from divmod, from a helper that returns several values, or from a
+    list."""
     names = []
     for target in targets:
         if not isinstance(target, ast.Name):
@@ -212,7 +213,7 @@ def _unpack(p: Parsing, node: ast.stmt, targets: list[ast.expr], value: ast.expr
 
 
 def _parts(p: Parsing, node: ast.expr, count: int, env: Env, out: list[Statement]) -> list[Expr]:
-    """The values that unpacking `node` gives; what they share is evaluated in `out`."""
+    """The values that unpacking `node` gives. What they have in common is evaluated in `out`."""
     match node:
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return [expression(p, e, env) for e in elements]
@@ -247,7 +248,7 @@ def _parts(p: Parsing, node: ast.expr, count: int, env: Env, out: list[Statement
 
 @handles(STATEMENTS, ast.Match)
 def _match(p: Parsing, statement: ast.Match, env: Env) -> Made:
-    """`match` on literals: tests in turn."""
+    """`match` on literals, as tests one after the other."""
     node = statement.subject
     out: list[Statement] = []
     subject = comparand(p, node, env)
@@ -259,7 +260,7 @@ def _match(p: Parsing, statement: ast.Match, env: Env) -> Made:
     else:
         subject = kept(p, subject, out)
         if isinstance(subject, Name):
-            name = subject.name  # a name that no source has: narrowing still goes by it
+            name = subject.name  # the name stands in no source, but narrowing uses it
             env = {**env, name: subject}
     if not isinstance(subject, Name):
         p.fail(node, "a constant is matched", "write the branch that it takes")
@@ -310,8 +311,8 @@ def _cases(p: Parsing, node: ast.expr, name: str, cases: list[ast.match_case], e
 def _pattern_test(
     p: Parsing, pattern: ast.pattern, node: ast.expr, name: str, env: Env
 ) -> tuple[Expr | None, Env, Env, str | None]:
-    """A pattern's test (None: it takes everything), the locals where it holds and where not,
-    and the name that it binds."""
+    """A pattern's test (None where it takes everything), the locals where it is true and where it
+    is false, and the name that it binds."""
     subject = env[name]
     assert isinstance(subject, Name)
     match pattern:
@@ -335,7 +336,7 @@ def _pattern_test(
         case ast.MatchOr(patterns=patterns):
             either, if_true, if_false, _ = _pattern_test(p, patterns[0], node, name, env)
             for one in patterns[1:]:
-                # Tried where the ones before did not match.
+                # It is tried where the patterns before it did not match.
                 more, right_true, if_false, _ = _pattern_test(p, one, node, name, if_false)
                 if more is None or either is None:
                     p.fail(one, "a name among alternatives", "write `case _` last")
@@ -351,7 +352,7 @@ def _pattern_test(
 
 
 def _equals(p: Parsing, at: ast.AST, node: ast.expr, subject: Name, value: Const) -> Expr:
-    """Whether the subject equals a literal; None equals none."""
+    """Whether the subject equals a literal; None equals none of them."""
 
     def test(name: Name) -> Expr:
         place = at if isinstance(at, ast.expr) else node

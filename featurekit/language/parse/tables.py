@@ -1,6 +1,6 @@
 """Turns look-ups in constant dicts into IR: `TABLE[key]`, `TABLE.get(key, default)`.
 
-A dict's entries are those that it has when the function is compiled.
+A dict has the entries that it had when the function was compiled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_ENTRIES = 10_000
 
 
 def _table_of(p: Parsing, node: ast.expr, held: dict[Any, Any]) -> tuple[Type, Type, Any]:
-    """The types of its keys and of its values, and its entries."""
+    """The types of a dict's keys and values, and its entries."""
     shown = ast.unparse(node)
     shown = shown if len(shown) < 30 else "the dict"
     if not held:
@@ -96,6 +96,6 @@ def get_table(
     type_ = value_type.or_none() if default.type.optional else value_type
     if isinstance(default, (Const, Name)):
         return Lookup(key, entries, default, type_)
-    # Python evaluates the default whether it is used or not.
+    # Python evaluates the default even where it is not used.
     name = p.new_name(default.type)
     return Let(name.name, default, Lookup(key, entries, name, type_), type_)

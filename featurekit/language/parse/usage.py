@@ -1,8 +1,8 @@
 """Tells from a function's text how a list is used: grown in place, kept under a name, or only read.
 
-A local list may grow in place where nothing else can see it grow: then `out.append(x)` means
-`out = out + [x]`. A tuple or a view of a dict holds elements and is no list: joined to a list it
-raises, and it equals none. So it compiles where it is only read.
+A local list may grow in place where nothing else can see it: then `out.append(x)` means `out = out
++ [x]`. A tuple or a view of a dict has elements but is not a list: it cannot be joined to a list,
+and it equals none. So it compiles only where it is read and not kept.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _FRESH = (ast.List, ast.ListComp, ast.BinOp)
 
 
 def grown(node: ast.stmt) -> tuple[str, ast.expr] | None:
-    """The list's name, and the list that is added, of `name.append(x)`, `name.extend(values)` and
-    `name += values`."""
+    """For `name.append(x)`, `name.extend(values)` and `name += values`: the list's name, and the
+    list that is added. None for another statement."""
     match node:
         case ast.Expr(
             value=ast.Call(
@@ -84,7 +84,7 @@ def _fresh(parent: ast.AST, name: ast.Name) -> bool:
 
 
 def _unshared(parent: ast.AST, name: ast.Name) -> bool:
-    """Whether reading the list here leaves it without a second name."""
+    """Whether the list has no second name after it is read here."""
     match parent:
         case ast.Call(func=ast.Name(id=function)):
             return function in _SHARE_NOT
@@ -110,8 +110,8 @@ _READERS = (
 
 
 def why_not_listed(function: ast.AST, node: ast.AST, name: str) -> tuple[str, str] | None:
-    """Why what the operator `name` gives at `node` may not stand there, and what to write; None
-    where it is only read, or is a list."""
+    """Why the result of the operator `name` may not stand at `node`, and what to write. None where
+    it is a list, or is only read."""
     if not name.endswith((*_TUPLES, *_VIEWS)):
         return None
     kind = "tuple" if name.endswith(_TUPLES) else "view of a dict"

@@ -1,4 +1,4 @@
-"""Turns a function that runs as it stands (on_unsupported="python") into its text and what that
+"""Turns a function that is not compiled (on_unsupported="python") into its text and what that
 needs."""
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from featurekit.language.verbatim import frozen
 
 
 def verbatim(transform: Transform) -> Function:
-    """The transform as one opaque statement, with typed parameters and result.
+    """The transform as one opaque statement, with typed parameters and a typed result.
 
-    Its text and that of its helpers, the names of what it imports, and its constants go with it, so
-    that a serving process needs no feature repo; all of them are part of the fingerprint.
+    With it go its text and that of its helpers, the names of what it imports, and its constants, so
+    that a serving process needs no feature repo. All of them are part of the fingerprint.
     """
     p = begin(transform.function, transform.name, field=transform.field)
     hints = hints_of(p)
@@ -55,7 +55,7 @@ def verbatim(transform: Transform) -> Function:
 
 
 class _Capture:
-    """What a function's text needs around it."""
+    """What a function's text needs from its module."""
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
@@ -104,7 +104,7 @@ class _Capture:
                     )
                 self.imports.append((name, module, qualified))
             case _:
-                p.captured.named(node, name)  # refused where it may still change
+                p.captured.named(node, name)  # raises where it may still change
                 try:
                     self.constants[name] = frozen(value)
                 except TypeError:
@@ -116,7 +116,7 @@ class _Capture:
 
 
 def _evaluated(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.AST]:
-    """The parts that run: the body and defaults, no annotations and no decorators."""
+    """The parts that run: the body and the defaults, but no annotations and no decorators."""
     defaults = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
     return [*node.body, *defaults]
 

@@ -1,10 +1,10 @@
-"""Turns a transform's IR into DuckDB's SQL, one column per assignment.
+"""Turns a transform's IR into DuckDB's SQL, one column for each assignment.
 
-Three facts make it small. Operators are total: NULL where Python raises (R3), NULL where an
-argument is. Arguments are never None (R2), so in a column of a type without None, NULL *is* the
-error. And a function's ways out, returns and errors alike, are the branches of one ordered CASE, so
-that SQL grows linearly with the function. What SQL does not say exactly, loops over lists above
-all, runs as one Python call (R5).
+Three facts keep it small. Operators are total: they give NULL where Python raises (R3), and NULL
+where an argument is NULL. Arguments are never None (R2), so NULL *is* the error in a column whose
+type has no None. And the ways out of a function, returns and errors alike, are the branches of one
+ordered CASE, so the SQL grows linearly with the function. What SQL does not express exactly, such
+as loops over lists, runs as one call of Python (R5).
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ from featurekit.language.walk import children, free
 
 
 def lower(lowering: Lowering, function: Function, arguments: Sequence[Value]) -> Value:
-    """The function's value over `arguments`, one for each parameter, whose columns `lowering` gains
-    (R1).
+    """The function's value over `arguments`, one for each parameter (R1). `lowering` is given its
+    columns.
 
-    The value is NULL where the function errs, and so is a None: `error` tells them apart, and is
+    The value is NULL where the function errs or gives None: `error` tells these apart. `error` is
     None where the function cannot err.
     """
     if _in_python(function.body):
@@ -75,21 +75,24 @@ def lower(lowering: Lowering, function: Function, arguments: Sequence[Value]) ->
 
 
 def python_parts(function: Function) -> list[str]:
-    """What DuckDB calls Python for where it computes this function (R5): keys of operators, "the
-    whole of f" for a function that runs as one, and comprehensions; empty where all is SQL."""
+    """The parts of this function for which DuckDB calls Python (R5); empty where all of it is SQL.
+
+    They are keys of operators, comprehensions, and "the whole of f" for a function that runs as
+    one.
+    """
     lowering = Lowering()
     lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     return sorted({call.what for call in lowering.python_ops.values()})
 
 
 def _both(guard: Value, test: Value) -> Value:
-    """A condition that is not true where either is not."""
+    """A condition that is true only where both are."""
     made = at(lambda g, t: f"({g} AND {t})", guard.sql, test.sql)
     return Value(made, nulls=guard.nulls | test.nulls)
 
 
 def _reached(exits: list[_Exit]) -> list[_Exit]:
-    """The ways out up to the first that all calls take which come so far."""
+    """The ways out that a call can take: up to the first that every call takes which gets there."""
     for i, way in enumerate(exits):
         if way.when is None:
             return exits[: i + 1]
@@ -97,7 +100,7 @@ def _reached(exits: list[_Exit]) -> list[_Exit]:
 
 
 def _read_once(body: tuple[Statement, ...]) -> frozenset[str]:
-    """Locals that are bound once and read once, and in no loop."""
+    """Locals that are bound once and read once; none where there is a loop."""
     bound: dict[str, int] = {}
     read: dict[str, int] = {}
 
@@ -117,8 +120,8 @@ def _read_once(body: tuple[Statement, ...]) -> frozenset[str]:
 
 
 def _in_python(body: tuple[Statement, ...]) -> bool:
-    """Whether statements run as a whole in Python: loops over lists, and long loops, whose layers
-    would be too many for DuckDB's planner."""
+    """Whether statements run as a whole in Python: loops over lists, and long loops, which would
+    have too many layers for DuckDB's planner."""
     return any(isinstance(s, Verbatim) for s in body) or _weight(body) > _MOST_STATEMENTS
 
 
@@ -126,7 +129,7 @@ _MOST_STATEMENTS = 150
 
 
 def _weight(body: tuple[Statement, ...]) -> float:
-    """How many statements there are once loops are unrolled; infinite with a loop over lists."""
+    """The number of statements after loops are unrolled; infinite with a loop over lists."""
     total = 0.0
     for statement in body:
         match statement:
@@ -145,8 +148,10 @@ def _weight(body: tuple[Statement, ...]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Exit:
-    """A way out of a function, for calls where `when` holds (None: for all) and no way out before
-    it was taken: a value, or None for an error. Where that is the error of a local, `column` is it.
+    """A way out of a function: a value, or None for an error.
+
+    A call takes it where `when` is true (None: always) and it took no way before this one. Where
+    the error is that of a local, `column` is the local's column.
     """
 
     when: Value | None
@@ -155,14 +160,14 @@ class _Exit:
     column: str = ""
 
     def passes_on(self, column: str) -> bool:
-        """Whether no value leaves here where the column is NULL."""
+        """Whether this way gives no value where the column is NULL."""
         never = self.when is not None and column in self.when.nulls
         return self.value is None or never or column in self.value.nulls
 
 
 @dataclass(slots=True)
 class _Loop:
-    """The ways out of a loop's body so far: their conditions, and the locals there."""
+    """The ways out of a loop's body so far, each with its condition and the locals there."""
 
     breaks: list[_Path] = field(default_factory=list)
     continues: list[_Path] = field(default_factory=list)
@@ -170,13 +175,13 @@ class _Loop:
 
 _Path = tuple[Value | None, dict[str, Value]]
 _TRUE, _FALSE = Sql("TRUE"), Sql("FALSE")
-_SHORT = 60  # characters of a condition that is rather written twice than made a column
+_SHORT = 60  # a condition of fewer characters is written twice, not made a column
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How a block of statements ends: whether control leaves it below, and then under which
-    condition; and whether some of it leaves by a break or continue."""
+    """How a block of statements ends: whether control goes on after it, under which condition, and
+    whether it may end by a break or continue."""
 
     alive: bool
     guard: Value | None
@@ -184,11 +189,11 @@ class _End:
 
 
 class _Function:
-    """One function on its way to SQL: locals are columns.
+    """One function on its way to SQL, where locals are columns.
 
     Every statement has a guard: the condition under which Python reaches it, *given that the call
-    has not ended before*, None standing for always. So a test whose branch ends the call leaves no
-    trace in the guards below it.
+    has not ended before*; None means always. So a test whose branch ends the call leaves no trace
+    in the guards after it.
     """
 
     def __init__(self, lowering: Lowering, function: Function) -> None:
@@ -209,14 +214,14 @@ class _Function:
         return self.optional() if self.function.returns.optional else self.plain()
 
     def fails(self, guard: Value | None, column: Sql, error: Sql | None) -> None:
-        """The way out by the error of a local."""
+        """Add the way out for the error of a local."""
         shown = error or missing(column)
         known = column.text if shown == missing(column) else ""
         when = Value(shown) if guard is None else _both(guard, Value(shown))
         self.exits.append(_Exit(when, None, column=known))
 
     def plain(self) -> Value:
-        """The result where its type has no None: NULL is the error."""
+        """The result, where its type has no None and NULL is the error."""
         ways = _reached(self.exits)
         errs = any(w.value is None or w.value.errs for w in ways) or ways[-1].when is not None
         needed = [
@@ -231,7 +236,7 @@ class _Function:
         return Value(sql, errs, missing(sql) if errs else None, nulls | {sql.text})
 
     def optional(self) -> Value:
-        """The result where NULL may be a None: its error is a column of its own."""
+        """The result, where NULL may be a None; its error is a column of its own."""
         ways = _reached(self.exits)
         sql = self.bind(self.cases(ways))
         error = _FALSE if ways[-1].when is None else _TRUE
@@ -308,8 +313,8 @@ class _Function:
         body: tuple[Statement, ...],
         guard: Value | None,
     ) -> bool:
-        """The body once for each row; whether control leaves the loop below, which it does wherever
-        the call has not ended."""
+        """The body once for each row. It returns whether control goes on after the loop, which it
+        does unless every call has ended."""
         ends: list[_Path] = []
         for row in rows:
             for name, value in zip(names, row, strict=True):
@@ -332,7 +337,8 @@ class _Function:
         return True
 
     def join(self, paths: list[_Path]) -> Value | None:
-        """Locals and condition where several ways meet, of which at most one was taken."""
+        """Set the locals where several ways meet, of which at most one was taken; returns the guard
+        there."""
         if len(paths) == 1:
             guard, self.env = paths[0]
             return guard
@@ -350,14 +356,14 @@ class _Function:
         return Value(self.bind(any_of(conditions)))
 
     def local(self, name: str, value: Expr, guard: Value | None) -> Value:
-        """A local's value: a column, unless it cannot err and is read once."""
+        """A local's value: a column, or an expression where it cannot err and is read once."""
         if name in self.once:
             made = self.expr(value)
             return made if not made.errs else self.evaluated(value, made, guard)
         return self.evaluate(value, guard)
 
     def evaluate(self, value: Expr, guard: Value | None) -> Value:
-        """The value as a column; where it errs, the call ends."""
+        """The value as a column. Where it errs, the call ends."""
         return self.evaluated(value, self.expr(value), guard)
 
     def evaluated(self, node: Expr, made: Value, guard: Value | None) -> Value:
@@ -367,7 +373,7 @@ class _Function:
         return Value(held.sql, nulls=held.nulls)
 
     def leave(self, node: Expr, guard: Value | None) -> None:
-        """The way out by `return`."""
+        """Add the way out for a `return`."""
         made = self.expr(node)
         error = None
         if self.function.returns.optional and made.errs:
@@ -399,7 +405,7 @@ class _Function:
         for name, value in then_env.items():
             other = self.env.get(name)
             if other is None:
-                self.env[name] = value  # bound on one path: read on none
+                self.env[name] = value  # bound on one path, so never read after both
             elif other != value:
                 met = at(chosen_sql, test.sql, value.sql, other.sql)
                 self.env[name] = Value(self.bind(met), nulls=value.nulls & other.nulls)
@@ -417,7 +423,8 @@ class _Function:
     # --- expressions ------------------------------------------------------------------------------
 
     def error_of(self, node: Expr, value: Value) -> Sql | None:
-        """When `node` errs, None where it cannot; mentions the value, which should be bound."""
+        """The condition under which `node` errs, None where it cannot. It uses the value, so bind
+        that first."""
         if not value.errs:
             return None
         return value.error if node.type.optional else missing(value.sql)
@@ -479,7 +486,7 @@ class _Function:
         key = self.lowering.hold(self.expr(node.key))
         found = self.bind(at(lambda k: entry_sql(k, node.key.type, node.type, node.table), key.sql))
         if node.default is None:
-            return Value(found, True, nulls=key.nulls)  # NULL where the key is absent: the error
+            return Value(found, True, nulls=key.nulls)  # NULL, the error, where the key is absent
         other = self.expr(node.default)
         shown = at(
             lambda k, f, d: f"CASE WHEN {k} IS NOT NULL THEN coalesce({f}, {d}) END",
@@ -504,7 +511,7 @@ class _Function:
         held = [self.lowering.hold(self.expr(node)) for node in items]
         errors = [e for n, v in zip(items, held, strict=True) if (e := self.error_of(n, v))]
         assert type_.item is not None
-        # In a branch not taken a name may be NULL, and a list that holds it fits no operator.
+        # In a branch not taken a name may be NULL, and operators take no list with a NULL.
         given = [i for i, n in enumerate(items) if not isinstance(n, Const)]
         given = [] if type_.item.optional else given
 
@@ -521,7 +528,7 @@ class _Function:
         )
 
     def also(self, inner: Value, error: Sql) -> Value:
-        """`inner`, which errs where `error` says so, too."""
+        """`inner`, which now also errs where `error` is true."""
         shown = at(lambda e, v: f"CASE WHEN NOT {e} THEN {v} END", error, inner.sql)
         if inner.error is None:
             return Value(shown, True, error)
@@ -532,8 +539,8 @@ class _Function:
         return made or row_of(self.lowering, op, nodes, [self.expr(n) for n in nodes])
 
     def decide(self, node: Both | Either, word: str, left: Value, right: Value) -> Value:
-        """`and`, `or`. SQL's own say what Python's do unless left errs; but a CASE spares calls of
-        Python where left decides."""
+        """`and`, `or`. SQL's operators agree with Python's unless left errs. But a CASE saves calls
+        of Python where left decides."""
         if left.errs or _calls_python(right.sql):
             if word == "AND":
                 return self.choose(node, left, right, Value(_FALSE))
@@ -542,7 +549,8 @@ class _Function:
         return Value(shown, right.errs)
 
     def one_of(self, node: Either) -> Value | None:
-        """`x == a or x == b …` of one name and constants, as `x in (a, b)` has it."""
+        """`x == a or x == b …` of one name and constants, as `x IN (a, b)`; None for another
+        test."""
         tests: list[Expr] = []
         rest: Expr = node
         while isinstance(rest, Either):
@@ -586,7 +594,7 @@ class _Function:
         return Value(shown, True, self.chosen_error(node, bound_test, then, orelse), nulls)
 
     def chosen_error(self, node: Expr, test: Sql, then: Value, orelse: Value) -> Sql:
-        """The error of a choice that may be None: of its test, or of the branch taken."""
+        """The error of a choice that may be None: that of its test, or of the branch taken."""
         assert isinstance(node, Choose)
         branches = []
         for branch_node, branch in ((node.then, then), (node.orelse, orelse)):

@@ -1,7 +1,7 @@
 """Turns expressions in SQL into projections that several transforms share.
 
-A projection's columns are computed from those of the projections before it; what is written twice
-becomes a column once.
+The columns of a projection are computed from those of the projections before it. An expression that
+is needed twice becomes a column once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from featurekit.language.python_calls import PythonCall, call_of_function
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """A piece of SQL that may stand in the projection numbered `layer` or later."""
+    """A piece of SQL that may stand in the projection numbered `layer` or in a later one."""
 
     text: str
     layer: int = 0
 
     @property
     def simple(self) -> bool:
-        """Whether it costs nothing to write it twice."""
+        """Whether it may be written twice at no cost."""
         return len(self.text) <= 40 and " " not in self.text
 
 
@@ -32,9 +32,9 @@ class Sql:
 class Value:
     """An expression in SQL, and whether it may err.
 
-    Where its type has no None, NULL is the error and `error` is not needed; where it has one,
-    `error` is a predicate that is never NULL. Where one of the columns `nulls` is NULL, so is the
-    value: an error of theirs needs no test of its own.
+    Where its type has no None, NULL is the error and `error` is not needed. Where it has one,
+    `error` is a predicate that is never NULL. The value is NULL where one of the columns `nulls` is
+    NULL, so their errors need no test of their own.
     """
 
     sql: Sql
@@ -45,7 +45,7 @@ class Value:
 
 @dataclass(slots=True)
 class Lowering:
-    """Projections that several transforms share: `layers[i]` is computed from those before it."""
+    """Projections that several transforms share; `layers[i]` is computed from those before it."""
 
     prefix: str = "__f"
     layers: list[list[tuple[str, str]]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Lowering:
     bound: dict[Sql, Sql] = field(default_factory=dict)
 
     def bind(self, sql: Sql) -> Sql:
-        """A column that holds `sql`, for layers above it."""
+        """A column with the value of `sql`, for later layers."""
         if sql.simple:
             return sql
         if sql not in self.bound:
@@ -65,7 +65,7 @@ class Lowering:
         return self.bound[sql]
 
     def hold(self, value: Value) -> Value:
-        """The value as a column, which may be written twice."""
+        """The value as a column, which may be used twice."""
         bound = self.bind(value.sql)
         return replace(value, sql=bound, nulls=value.nulls | {bound.text})
 
@@ -77,10 +77,11 @@ class Lowering:
         return relation
 
     def python_call(self, function: Function, values: list[Sql], errors: list[Sql]) -> Value:
-        """The function as one vectorised Python call, for what SQL does not say exactly (R5)."""
+        """The function as one vectorised call of Python, for what SQL does not express exactly
+        (R5)."""
         call = call_of_function(function)
         if not values and not errors:
-            # A constant, which has no row to be called for.
+            # A constant function, which needs no call for each row.
             constant = call.evaluate()
             erred = constant is ERROR
             shown = literal(None if erred else constant, function.returns)
@@ -99,12 +100,12 @@ class Lowering:
 
 
 def at(template: Callable[..., str], *parts: Sql) -> Sql:
-    """`template` of the parts' texts, where all of them may stand."""
+    """`template` of the parts' texts, in the first layer where all of them may stand."""
     return Sql(template(*(p.text for p in parts)), max((p.layer for p in parts), default=0))
 
 
 def cases_sql(*texts: str, other: str = "") -> str:
-    """A CASE of conditions and values by turns."""
+    """A CASE, from conditions and values in turn."""
     pairs = zip(texts[::2], texts[1::2], strict=True)
     branches = " ".join(f"WHEN {g} THEN {v}" for g, v in pairs)
     return f"CASE {branches} ELSE {other} END" if other else f"CASE {branches} END"
@@ -115,10 +116,10 @@ def chosen_sql(test: str, then: str, other: str) -> str:
 
 
 def any_of(conditions: list[Sql]) -> Sql:
-    """`OR` of conditions, of which there is one at least."""
+    """`OR` of one condition or more."""
     return at(lambda *c: "(" + " OR ".join(c) + ")" if len(c) > 1 else c[0], *conditions)
 
 
 def missing(column: Sql) -> Sql:
-    """The error of a column whose type has no None."""
+    """The error of a column whose type has no None: it is NULL."""
     return at(lambda v: f"({v} IS NULL)", column)

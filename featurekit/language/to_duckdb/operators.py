@@ -1,4 +1,4 @@
-"""Turns operators over values in SQL into SQL: a row's own text, sums of ints, and look-ups."""
+"""Turns operators over values in SQL into SQL: rows of the table, sums of ints, and look-ups."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Held = Callable[[Expr], Value]
 
 
 def sum_of(op: ops.Op, nodes: Nodes, held: Held) -> Value | None:
-    """A tree of +, - and * of ints, None where the operator's own row does better.
+    """A tree of +, - and * of ints as one expression; None where the operator's own row is better.
 
-    Where the leaves lie within a limit nothing leaves int64, in whatever order DuckDB computes
-    it; beyond, each operator is checked. `held` gives a leaf as a column.
+    While the leaves are within a limit, nothing leaves int64, in whatever order DuckDB computes.
+    Outside it, each operator is checked. `held` gives a leaf as a column.
     """
     if op.key not in _SUMS:
         return None
@@ -45,8 +45,10 @@ def sum_of(op: ops.Op, nodes: Nodes, held: Held) -> Value | None:
 def _tree(
     op: ops.Op, nodes: Nodes, held: Held, leaves: dict[str, Value], *, whole: bool
 ) -> tuple[Sql, Sql]:
-    """The tree without and with checks, `leaves` gaining what it computes with; not `whole`: its
-    outermost operator alone."""
+    """The tree without checks, and with them. Its leaves are added to `leaves`.
+
+    Without `whole`, the tree is its outermost operator alone.
+    """
     sides: list[tuple[Sql, Sql]] = []
     for node in nodes:
         if whole and isinstance(node, Call) and _is_sum(node):
@@ -61,7 +63,7 @@ def _tree(
 
 
 def row_of(lowering: Lowering, op: ops.Op, nodes: Nodes, values: Sequence[Value]) -> Value:
-    """The operator over `values`, of which `nodes` tells the literals."""
+    """The operator's row over `values`; `nodes` tells which of them are literals."""
     template = op.template([n.value if isinstance(n, Const) else None for n in nodes])
     # A NULL in one argument makes the row's SQL NULL, and so does an error of the operator.
     places = template + "".join(op.steps)
@@ -91,8 +93,8 @@ def _is_sum(node: Expr) -> bool:
 
 
 def _limit(op: ops.Op, nodes: tuple[Expr, ...], *, whole: bool) -> int:
-    """The greatest power of two up to which leaves keep a tree, or its outermost operator, within
-    int64, however it is rearranged; 0 where there is none."""
+    """The greatest power of two within which the leaves keep the tree within int64, in any order of
+    computing; 0 where there is none. Without `whole`, the tree is its outermost operator alone."""
 
     def reach(name: str, nodes: tuple[Expr, ...], limit: int) -> int:
         sides = []
@@ -113,9 +115,9 @@ def _limit(op: ops.Op, nodes: tuple[Expr, ...], *, whole: bool) -> int:
 def entry_sql(
     key: str, key_type: Type, value_type: Type, table: tuple[tuple[Any, Any], ...]
 ) -> str:
-    """The entry of a table that holds no None; NULL where the key is absent.
+    """The entry of a table that has no None in it; NULL where the key is absent.
 
-    A subquery becomes a hash join, whatever the entries; of a few, a CASE is quicker still.
+    A subquery becomes a hash join, whatever the number of entries. For a few, a CASE is faster.
     """
     keys = [literal(k, key_type) for k, _ in table]
     values = [literal(v, value_type.base) for _, v in table]
@@ -130,7 +132,7 @@ _MOST_CASES = 16
 
 
 def _op_sql(op: ops.Op, arguments: Sequence[str], template: str) -> str:
-    """The row's SQL over `arguments`, which stand in it as often as it likes."""
+    """The row's SQL over `arguments`; it may use each one several times."""
     if template == "{0}":
         return arguments[0]
     places = ", ".join(f"{{{i}}}" for i in range(len(op.params)))

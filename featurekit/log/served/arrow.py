@@ -1,6 +1,6 @@
-"""Turns a block's bytes into Arrow columns, without a Python object for each value.
+"""Turns a block's bytes into Arrow columns, without making a Python object for each value.
 
-The wire form of most columns is Arrow's own: numbers one after another, texts as their lengths and
+For most columns the wire form is Arrow's own: numbers one after another, texts as their lengths and
 their bytes.
 """
 

@@ -1,4 +1,5 @@
-"""Rows that were served, in columns, and their wire form: that of online states, column by column.
+"""Turns served rows into columns and their wire form, which is that of online states, column by
+column.
 
 A block holds rows of one version of one service. Values keep their bits (there is one NaN), their
 types and their statuses; a dict keeps its order.
@@ -29,8 +30,8 @@ _PLAIN = {"int": "q", "float": "d", "bool": "?"}
 
 @dataclass(frozen=True, slots=True)
 class ServedHead:
-    """What the rows of a version have in common: the service, its fingerprint and the numeric
-    fingerprint of the process that answered, and the names and types of the columns."""
+    """What all rows of a version share: the service, its fingerprint, the numeric fingerprint of
+    the process that answered, and the names and types of the columns."""
 
     project: str
     service: str
@@ -43,7 +44,7 @@ class ServedHead:
 
     @staticmethod
     def of(project: str, service: Service, numerics: Mapping[str, str]) -> ServedHead:
-        """The head of what a compiled service answers."""
+        """The head of the rows that a compiled service answers with."""
         return ServedHead(
             project,
             service.name,
@@ -62,7 +63,7 @@ class ServedHead:
 
     @staticmethod
     def from_json(text: str | bytes) -> ServedHead:
-        """What `to_json` wrote. DataError for a log of another format."""
+        """The head that `to_json` wrote. DataError for a log of another format."""
         found = json.loads(text)
         if found.pop("format", None) != FORMAT:
             raise DataError(f"a serving log of another format; this featurekit reads {FORMAT}")
@@ -73,11 +74,11 @@ class ServedHead:
 class ServedBlock:
     """Rows of one version, in columns of equal length.
 
-    `served_at` and `as_of` in microseconds; `request` numbers the requests of a process. `arrivals`
-    has for each view the newest arrival that the state of the row's entity had taken, None where
-    there was no state: whatever arrived later was not online yet. `until` has for each view between
-    which instants it was materialised up to when the rows were served, None where never.
-    `dropped` counts the rows that the process had to let go of before these.
+    `served_at` and `as_of` are in microseconds; `request` numbers the requests of a process.
+    `arrivals` has for each view the newest arrival in the state of the row's entity, None if there
+    was no state: what arrived later was not online yet. `until` has for each view two instants;
+    while the rows were served it was materialised up to an instant between them, None if it never
+    was. `dropped` counts the rows that the process lost before these.
     """
 
     head: ServedHead
@@ -99,12 +100,12 @@ class ServedBlock:
         return len(self.as_of)
 
     def about(self) -> dict[str, Any]:
-        """What is said once of the block, for JSON."""
+        """The facts about the whole block, for JSON."""
         return {"process": self.process, "dropped": self.dropped, "until": self.until}
 
 
 def encode(block: ServedBlock) -> Iterator[bytes]:
-    """The block's bytes, column by column, so that the one who joins them may pause between."""
+    """The block's bytes, column by column, so that the caller may pause in between."""
     yield HEADER.pack(FORMAT, block.rows)
     for instants in (block.served_at, block.as_of, block.request):
         yield _encode(INT, instants)
@@ -123,7 +124,7 @@ def encode(block: ServedBlock) -> Iterator[bytes]:
 
 
 def decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBlock:
-    """The block of `encode`. DataError where the bytes are no block of this head."""
+    """The block that `encode` wrote. DataError if the bytes are not a block with this head."""
     try:
         return _decode(head, data, about)
     except (struct.error, IndexError, ValueError, TypeError, KeyError) as error:
@@ -168,9 +169,9 @@ def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBl
 
 
 def _encode(type_: Type, values: Sequence[Any]) -> bytes:
-    """As `encode_column`, with the same bytes, but made for many values of the plain types."""
+    """As `encode_column`, with the same bytes, but faster for many values of the plain types."""
     if type_.name == "dict":
-        # Only aggregates give dicts: as the column of their keys and that of their counts.
+        # Only aggregates give dicts: they are written as a column of keys and a column of counts.
         keys = [None if v is None else list(v) for v in values]
         counts = [None if v is None else list(v.values()) for v in values]
         return _encode(list_of(_item(type_)), keys) + _encode(list_of(INT), counts)
@@ -178,12 +179,12 @@ def _encode(type_: Type, values: Sequence[Any]) -> bytes:
     if code is None or None in values:
         return encode_column(type_, values)
     if code == "d" and not math.isfinite(sum(values)):
-        return encode_column(type_, values)  # among them may be a NaN, of which there is one
+        return encode_column(type_, values)  # makes every NaN the one NaN
     return b"\0" + struct.pack(f"<{len(values)}{code}", *values)
 
 
 def _encode_statuses(statuses: Sequence[str]) -> bytes:
-    """One byte where all are the same, else one more for each."""
+    """One byte if all statuses are the same, else one more byte for each."""
     n = len(statuses)
     if n and statuses.count(statuses[0]) == n:
         return bytes((_CODES[statuses[0]],))

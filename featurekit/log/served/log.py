@@ -1,11 +1,11 @@
-"""Takes what lookups answered and has a thread write it, so that serving never waits for it.
+"""Takes the answers of lookups and lets a thread write them, so that serving never waits.
 
-A lookup packs its rows into bytes and appends them to a queue. The thread turns many of them at
-once into columns. Where it cannot keep up, or its sink cannot be reached, the queue is full: rows
-are dropped then, and counted.
+A lookup packs its rows into bytes and appends them to a queue. The thread turns many of them into
+columns at once. If it cannot keep up, or cannot reach its sink, the queue becomes full; then rows
+are dropped and counted.
 
-Rows wait as bytes and not as objects: to pack a row takes less time than lookups lose where each
-leaves its objects behind, for fresh memory and the garbage collector (benchmarks/serving_log.py).
+Rows wait as bytes, not as objects. Packing a row takes less time than lookups lose if each leaves
+its objects behind, which costs fresh memory and garbage collection (benchmarks/serving_log.py).
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from featurekit.log.served.block import ServedBlock, ServedHead, encode
 from featurekit.online.state.state import newest_arrival
 
 _POLL_S = 0.5
-# A lookup that comes back from Redis while the thread works waits for it. Many short waits would
-# show in the slowest hundredth of lookups, so rows are taken some hundred at a time, with pauses.
+# A lookup that comes back from Redis while the thread works has to wait for it. Many short waits
+# would show in the slowest hundredth of lookups, so the thread takes some hundred rows at a time
+# and pauses.
 _MOST, _PAUSE_S = 400, 0.005
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
 
 Mark = Callable[[View], int | None]
-"""Up to which instant a view is materialised, None where it is not."""
+"""Gives the instant up to which a view is materialised, None if it is not."""
 
 
 class Sink(Protocol):
-    """Where blocks go. Methods are called by one thread; OSError and FeaturekitError are failures,
+    """Where blocks go. One thread calls the methods. OSError and FeaturekitError are failures,
     after which the same block is given again."""
 
     def take(self, block: ServedBlock, data: bytes) -> None:
@@ -49,18 +50,19 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make what was taken readable by others, all that is old enough to be."""
+        """Make the blocks that are old enough readable by others."""
         ...
 
     def close(self) -> None:
-        """Make all that was taken readable by others."""
+        """Make all blocks readable by others."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What a log has done: rows `written` to its sink, rows `waiting`, rows `dropped` since the
-    queue was full, and the last failure of the sink, "" where the last write went well."""
+    """What a log has done: the rows `written` to its sink, the rows `waiting`, the rows `dropped`
+    because the queue was full, and the last failure of the sink; that is "" if the last write
+    succeeded."""
 
     written: int
     waiting: int
@@ -69,8 +71,9 @@ class Logged:
 
 
 class _Served(NamedTuple):
-    """A request: its number, when it was served, its join keys by column and request fields by row,
-    each row's values and statuses, its instant, and the newest arrivals in its states."""
+    """A request: its number, the instant at which it was served, its join keys by column and
+    request fields by row, each row's values and statuses, the instant asked about, and the newest
+    arrivals in its states."""
 
     number: int
     at: int
@@ -82,12 +85,12 @@ class _Served(NamedTuple):
 
 
 class ServingLog:
-    """A log of what was served. `sample` is the share of requests that it takes, spread evenly and
-    without chance: of the same requests in the same order the same ones.
+    """A log of what was served. `sample` is the share of requests that it takes. They are spread
+    evenly and not by chance: the same requests in the same order give the same sample.
 
-    `queue_rows` bounds what waits, in rows, that on its way to the sink included. What a crash
-    loses is what waits, and what the sink has not flushed; `close`, which is called at the exit of
-    the process, writes it all.
+    `queue_rows` limits the rows that wait, including those on their way to the sink. A crash loses
+    the rows that wait and those that the sink has not flushed. `close` writes them all; the process
+    calls it as it exits.
     """
 
     def __init__(
@@ -110,7 +113,8 @@ class ServingLog:
         os.register_at_fork(after_in_child=lambda: (again() or (lambda: None))())
 
     def _begin(self) -> None:
-        """Start empty: a forked process has none of its parent's rows, which the parent writes."""
+        """Start empty: a forked process must not write its parent's rows, which the parent
+        writes."""
         self._lock = threading.Lock()
         self._queue: dict[int, tuple[Service, list[bytes]]] = {}
         self._waiting = self._dropped = self._written = 0
@@ -131,7 +135,7 @@ class ServingLog:
     # --- the lookup's side ------------------------------------------------------------------------
 
     def wants(self) -> int | None:
-        """The number of the next request if it is to be logged, None if not."""
+        """The number of the next request if it is to be logged, else None."""
         number = next(self._requests)
         return number if (number * _GOLDEN) & _MASK < self._below else None
 
@@ -146,8 +150,8 @@ class ServingLog:
         keys: Sequence[Sequence[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
     ) -> None:
-        """Log a request of this `number`: its rows, what was answered, and from which states.
-        Nothing of it is kept but its bytes, so that the caller may change what it was given."""
+        """Log the request `number`: its rows, the answers, and the states that they came from. It
+        keeps only the bytes, so the caller may change its objects afterwards."""
         arrivals = [
             [None if k is None or (b := blobs[k]) is None else newest_arrival(b) for k in row]
             for row in keys
@@ -182,7 +186,7 @@ class ServingLog:
             self._write(self.sink.flush)
 
     def _write(self, finish: Callable[[], None]) -> None:
-        """Bring what waits to the sink. What fails is tried again by the next call."""
+        """Bring what waits to the sink. The next call tries again what failed."""
         with self._lock:
             found, self._queue = self._queue, {}
             dropped = self._dropped
@@ -197,7 +201,7 @@ class ServingLog:
                     self._waiting -= block.rows
                     self._written += block.rows
             finish()
-        except Exception as error:  # whatever it is, lookups go on, and it is said
+        except Exception as error:  # lookups go on, and a warning says it
             first, self._failure = not self._failure, str(error) or repr(error)
             if first:
                 warnings.warn(f"the serving log cannot be written: {error!r}", stacklevel=2)
@@ -209,7 +213,7 @@ class ServingLog:
     ) -> Iterable[tuple[ServedBlock, bytes]]:
         if not found:
             return
-        # The rows were served after the one reading of the marks and before the other.
+        # The rows were served between the last two readings of the marks.
         before, self._before = self._before, self._read_marks()
         for service, packed in found.values():
             head = self._head(service)
@@ -233,7 +237,8 @@ class ServingLog:
             return _unknown
 
     def close(self) -> None:
-        """Write what waits. What cannot be written is dropped, counted, and warned of."""
+        """Write what waits. Rows that cannot be written are dropped and counted, and a warning says
+        so."""
         atexit.unregister(self.close)
         self._over.set()
         if self._thread is not None:
@@ -261,8 +266,8 @@ def _both(before: int | None, after: int | None) -> tuple[int, int] | None:
 
 
 def _pack(served: tuple[Any, ...]) -> bytes:
-    """A request as bytes: marshal is the fastest for plain values, and keeps their bits and types;
-    it takes no datetime, nor what is not of a plain type itself."""
+    """A request as bytes. Marshal is the fastest for plain values and keeps their bits and types;
+    it accepts no datetime, and no subclass of a plain type."""
     try:
         return b"m" + marshal.dumps(served)
     except ValueError:
@@ -275,7 +280,7 @@ def _unpack(packed: bytes) -> _Served:
 
 
 def _parts(packed: Sequence[bytes]) -> Iterable[list[_Served]]:
-    """Runs of requests with about `_MOST` rows, each with one at least."""
+    """The requests in parts of about `_MOST` rows; each part has at least one request."""
     part: list[_Served] = []
     rows = 0
     for one in packed:

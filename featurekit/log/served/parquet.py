@@ -1,8 +1,8 @@
-"""The serving log as Parquet files, typed, so that DuckDB or pandas read it as well.
+"""Keeps the serving log in typed Parquet files, which DuckDB and pandas can read as well.
 
 A file holds rows of one version: `served_at`, `as_of`, `request`, and structs of the join keys, the
-request fields, the values, the statuses and the arrivals. It is written beside its name and
-renamed, so that whoever reads the folder sees whole files only.
+request fields, the values, the statuses and the arrivals. It is written under another name and then
+renamed, so a reader of the folder sees whole files only.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class _Open:
 
 
 class ParquetSink:
-    """Files in `folder`, each of up to about `rows` rows or `seconds` of time.
+    """Writes files to `folder`, each of up to about `rows` rows or `seconds` of time.
 
-    What a crash loses is what no file holds yet: at most that.
+    A crash loses the rows that are in no file yet: at most one such file of each version.
     """
 
     def __init__(self, folder: Path, *, rows: int, seconds: float) -> None:
@@ -45,7 +45,7 @@ class ParquetSink:
         self._open: dict[str, _Open] = {}
 
     def take(self, block: ServedBlock, data: bytes) -> None:
-        """Keep a block for the next file; one that is full is written before."""
+        """Keep a block for the next file; a file that is full is written first."""
         name = block.head.to_json()
         if self._full(self._open.get(name)):
             self._put(name)
@@ -97,9 +97,9 @@ class ParquetSink:
 
 
 def read_parquet(folder: Path) -> Iterator[ServedBlock]:
-    """The blocks of every file in a folder, or of one file, in the order of their names.
+    """The blocks of one file, or of every file in a folder in the order of their names.
 
-    DataError for a file that is no serving log, or cannot be read.
+    DataError for a file that is not a serving log or cannot be read.
     """
     files = [folder] if folder.is_file() else sorted(folder.glob("*.parquet"))
     for path in files:

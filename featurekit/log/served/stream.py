@@ -1,4 +1,4 @@
-"""The serving log in a Redis stream, capped by length: an entry is a block of rows."""
+"""Keeps the serving log in a Redis stream with a limited length: an entry is a block of rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PAGE = 100
 
 
 class StreamSink:
-    """Adds blocks to the stream `key` of the Redis at `url`, of which about the last `entries`
-    stay. What it has taken is readable at once."""
+    """Adds blocks to the stream `key` of the Redis at `url`, which keeps about the last `entries`
+    of them. A block can be read at once."""
 
     def __init__(self, url: str, key: str, entries: int) -> None:
         self.url, self.key, self.entries = url, key, entries
@@ -31,7 +31,7 @@ class StreamSink:
             "rows": data,
         }
         try:
-            if self._client is None:  # by the thread that writes, after any fork
+            if self._client is None:  # connected by the writing thread, after any fork
                 self._client = connect(self.url)
             self._client.xadd(self.key, fields, maxlen=self.entries, approximate=True)
         except (RedisError, OSError) as error:
@@ -48,7 +48,8 @@ class StreamSink:
 
 
 def read_stream(url: str, key: str) -> Iterator[ServedBlock]:
-    """The blocks that the stream holds now, oldest first. DataError for an entry that is none."""
+    """The blocks that the stream holds now, oldest first. DataError for an entry that is not a
+    block."""
     client = connect(url)
     try:
         after, last = b"-", _last(client, key)

@@ -1,1 +1,1 @@
-"""The plans by which windows are computed, one a file: each gives the same bits. `choose` picks."""
+"""The plans that compute windows, one per file; all give the same bits, and `choose` picks one."""

@@ -1,8 +1,10 @@
-"""Turns the windows of a view into SQL, by the plan that suits its data: each gives the same bits.
+"""Turns the windows of a view into SQL, by the plan that suits its data; all plans give the same
+bits.
 
-The labels of a *crowded* key, whose pairs with its events are many times the rows, go by
-`running_sums`, `running_extremes` and `tiled_join`, each aggregate by the one that takes it; all
-other labels by `range_join`. Each plan is a file, which says when it is chosen and what it costs.
+A key is *crowded* if its labels and events make many times more pairs than rows. The labels of
+crowded keys go by `running_sums`, `running_extremes` and `tiled_join`; each aggregate takes the
+plan that accepts it. All other labels go by `range_join`. Each plan is a file that says when it is
+chosen and what it costs.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from featurekit.offline.window_plans.running_extremes import running_extremes
 from featurekit.offline.window_plans.running_sums import running_sums
 from featurekit.offline.window_plans.tiled_join import tiled_join
 
-# How many pairs of the range join cost as much as a row of the other plans: of running sums alone,
-# and with others among them (benchmarks/window_plans.py).
+# How many pairs of the range join cost as much as one row of the other plans: if only running sums
+# are used, and if others are among them (benchmarks/window_plans.py).
 PAIRS_PER_SUM = 20
 PAIRS_PER_ROW = 100
 
@@ -27,8 +29,8 @@ PAIRS_PER_ROW = 100
 def group_windows(
     con: Any, view: View, asked: Sequence[WindowParts], *, table: str, labels: str, prompt: bool
 ) -> Grouped:
-    """Find which keys are crowded, and make SQL of the parts of `asked` for each label of `labels`
-    over the events of `table`; `prompt` where no event arrived after it happened."""
+    """Find the crowded keys, and make SQL of the parts of `asked` for each label of `labels` over
+    the events of `table`. `prompt` means that no event arrived after it happened."""
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
     on = same_keys_sql(view, "c")
     crowded = quote(f"{table.strip(chr(34))}_crowded")
@@ -51,11 +53,13 @@ def group_windows(
 def _of_crowded_sql(
     view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
 ) -> tuple[str, frozenset[int]]:
-    """The SQL and the `summed` of `Grouped`, of crowded keys: events and labels also have __n, the
-    number of their entity.
-    `lateness`: the most by which an event arrived after it happened, in microseconds."""
+    """The SQL and the `summed` of `Grouped` for crowded keys. Their events and labels also have
+    __n, the number of their entity.
+
+    `lateness`: the longest time from an event to its arrival, in microseconds.
+    """
     if view.source.op is not None:
-        # Events may be over by t: each is looked at.
+        # An event may be over by t, so the plan must look at each event.
         return tiled_join(view, asked, table, labels, lateness), frozenset()
     adding = [i for i, a in enumerate(asked) if _adds(a)]
     moving = [i for i, a in enumerate(asked) if a.sql.terms and not _adds(a)]
@@ -76,8 +80,9 @@ def _of_crowded_sql(
 def _find_crowded(
     con: Any, view: View, asked: Sequence[WindowParts], name: str, table: str, labels: str
 ) -> int | None:
-    """Make the temporary table `name` of the crowded keys, k0 …, numbered by __n. Returns the most
-    by which one of their events was late, in microseconds; None where no key is crowded."""
+    """Make the temporary table `name` of the crowded keys, k0 …, numbered by __n. Returns the
+    longest time from one of their events to its arrival, in microseconds; None if no key is
+    crowded."""
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
     named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
     late = "greatest(__created - __ts, 0)"
@@ -96,13 +101,13 @@ def _find_crowded(
 
 
 def _is_crowded_sql(pairs_per_row: int) -> str:
-    """The predicate that the range join is the slower for an entity's e.n events and l.n labels:
-    their pairs
-    cost more than the rows, of which one costs as much as `pairs_per_row`, and are more than those
-    with an event that arrived after its window and after the label, e.late / e.span of all."""
+    """The predicate that the range join is the slower plan for an entity with e.n events and l.n
+    labels. This needs two facts. Its pairs cost more than its rows, one row being as expensive as
+    `pairs_per_row` pairs. And its pairs are more than the pairs with an event that arrived after
+    its window and after the label, which are a share e.late / e.span of all."""
     return f"(l.n::DOUBLE * e.n > {pairs_per_row} * (l.n + e.n) AND e.n > 4 * e.late / e.span)"
 
 
 def _adds(asked: WindowParts) -> bool:
-    """Whether every part of it is a sum."""
+    """Whether every part of the aggregate is a sum."""
     return bool(asked.sql.terms) and asked.sql.terms[0].adds

@@ -1,9 +1,9 @@
-"""What the plans of windows share: an aggregate over a window as parts, and the SQL that reads
-labels and events.
+"""What the window plans share: an aggregate over a window as parts, and the SQL that reads labels
+and events.
 
-Labels `l` are a table with __rid (row number), __t (instant in microseconds) and the join keys;
-events `e` one with the same keys as k0 …, __ts, __created, the slots s0 …, and __o, their number
-by T6. What a plan finds is a relation with __rid and a column for each part.
+Labels `l` are a table with __rid (row number), __t (instant in microseconds) and the join keys.
+Events `e` are a table with the same keys as k0 …, __ts, __created, the slots s0 …, and __o, their
+number by T6. A plan gives a relation with __rid and a column for each part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from featurekit.define.plan import Feature, View
 
 @dataclass(frozen=True, slots=True)
 class WindowParts:
-    """The aggregate `sql` over the window of `feature`, and the names of its parts' columns."""
+    """The aggregate `sql` over the window of `feature`, and the names of the columns of its
+    parts."""
 
     feature: Feature
     sql: AggregateSql
@@ -27,9 +28,9 @@ class WindowParts:
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """A relation with __rid, the parts of all that was asked, and `__in`. A label without a row has
-    empty windows; one with a row has the parts of what is in `summed`, and of what is not where
-    `__in` is true."""
+    """A relation with __rid, the parts of all aggregates, and `__in`. A label without a row has
+    empty windows. A label with a row has valid parts for the aggregates in `summed`; for the
+    others, they are valid only if `__in` is true."""
 
     sql: str
     summed: frozenset[int]
@@ -37,8 +38,8 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class WindowTerm:
-    """A term of parts, over the events that `where`, a slot, keeps; equal ones are computed once,
-    however many windows they stand in."""
+    """A term of some parts, over the events that the slot `where` keeps. Equal terms are computed
+    once, however many windows use them."""
 
     function: str
     sql: str
@@ -46,14 +47,14 @@ class WindowTerm:
 
     @property
     def value(self) -> str:
-        """What it takes of event `e`, NULL for nothing."""
+        """The SQL of what the term takes from event `e`; NULL for nothing."""
         if self.where is None:
             return self.sql
         return f"CASE WHEN e.s{self.where} THEN {self.sql} END"
 
 
 def terms_of(asked: WindowParts) -> list[tuple[str, WindowTerm]]:
-    """The terms of its parts, each with the name of its part's column."""
+    """The terms of an aggregate's parts, each with the name of the part's column."""
     where = asked.feature.where
     terms = (WindowTerm(t.function, t.sql, where) for t in asked.sql.terms)
     return list(zip(asked.names, terms, strict=True))
@@ -71,7 +72,7 @@ def high_sql(feature: Feature) -> str:
 
 
 def shortest_us(asked: Sequence[WindowParts]) -> int:
-    """The shortest way from an instant to the open end of a window, in microseconds."""
+    """The shortest distance from an instant back to the open end of a window, in microseconds."""
     return min(a.feature.offset_us + a.feature.window_us for a in asked)
 
 
@@ -84,7 +85,7 @@ def parts_sql(asked: Sequence[WindowParts]) -> str:
 
 def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:
     """The predicate that an event lies in some window of the label, had arrived, and was not over.
-    `lateness` is the most by which an event arrived after it happened, in microseconds."""
+    `lateness` is the longest time from an event to its arrival, in microseconds."""
     nearest, farthest = ends_us(asked)
     reach = [f"e.__ts <= l.__t - {nearest}", f"e.__ts > l.__t - {farthest}"]
     if lateness > 0:
@@ -95,13 +96,13 @@ def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:
 
 
 def ends_us(asked: Sequence[WindowParts]) -> tuple[int, int]:
-    """How far back of an instant the windows end and begin, in microseconds."""
+    """How far back from an instant the windows end and begin, in microseconds."""
     nearest = min(a.feature.offset_us for a in asked)
     return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
 
 
 def same_keys_sql(view: View, alias: str = "e") -> str:
-    """The predicate that a label and an event, or the row `alias`, are of one entity."""
+    """The predicate that a label and an event, or the row `alias`, belong to one entity."""
     return " AND ".join(f"l.{quote(k.name)} = {alias}.k{i}" for i, k in enumerate(view.join_keys))
 
 

@@ -1,8 +1,8 @@
 """Range join: turns parts into one GROUP BY over labels joined with the events in their reach.
 
-Chosen for all labels but those of crowded keys: it takes every aggregate. It costs a look at each
-pair of a label and an event of its entity within the longest window: for a key with a third of all
-events that is quadratic.
+It takes every aggregate, and is chosen for all labels except those of crowded keys. It looks at
+each pair of a label and an event of its entity within the longest window: for a key with a third of
+all events that is quadratic.
 """
 
 from __future__ import annotations

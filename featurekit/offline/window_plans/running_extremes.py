@@ -1,9 +1,9 @@
-"""Running extremes: turns the least and the greatest of windows into two maxima of ranks, one that
-runs from the border of a tile of time forwards, one from it backwards.
+"""Running extremes: turns the least and the greatest values of windows into two running maxima of
+ranks. One runs forwards from the border of a tile of time, the other backwards.
 
-Chosen for the labels of crowded keys, where a part is a min, a max or a bool_or: Min and Max. It
-costs a sort of the events by value for each term, and for each window one of the events and labels,
-each twice.
+Chosen for the labels of crowded keys if a part is a min, a max or a bool_or, as in Min and Max. It
+costs a sort of the events by value for each term, and a sort of the events and labels for each
+window; each of them is sorted twice.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from featurekit.core.durations import LIFETIME_US
 from featurekit.offline.window_plans.parts import WindowParts, WindowTerm, events_sql, terms_of
 
-# An entity's number, six bits for the level and one for the direction make a row's __code. That, a
-# tile's first instant, which is within 2**62, and a rank make one number: each has bits of its own.
+# A row's __code consists of the entity's number, six bits for the level and one for the direction.
+# The code, a tile's first instant (which is within 2**62) and a rank make one number, in which each
+# has its own bits.
 _LEVELS, _TILES, _RANKS = 64, 2**63, 2**32
 
 
 def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, lateness: int) -> str:
     """For every label: __rid, the parts.
 
-    What is compared are ranks, whole numbers: those of the events' values, of each term.
+    It compares ranks: whole numbers that order the values of the events, for each term.
     """
     terms: dict[WindowTerm, int] = {}
     windows: dict[tuple[int, int, int], dict[str, int]] = {}
@@ -37,7 +38,7 @@ def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, late
             ranked = f"SELECT *, CASE WHEN q{i} THEN 1::BIGINT END AS r{i} FROM ({ranked})"
             continue
         order = f"q{i} DESC" if term.function == "min" else f"q{i}"
-        # Numbered over rows in their order, as running sums are.
+        # Rows are numbered in sorted order, as for running sums.
         ranked = (
             f"SELECT *, CASE WHEN q{i} IS NOT NULL THEN row_number() OVER () END AS r{i} "
             f"FROM (SELECT * FROM ({ranked}) ORDER BY {order})"
@@ -65,11 +66,13 @@ def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, late
 def _cut_sql(columns: dict[str, int], offset: int, length: int, hop: int, lateness: int) -> str:
     """The events of `ranked` for a window: __n, __opens, __closes, __level and the ranks.
 
-    An event counts for t from __opens on, when it has arrived and lies no later than the window,
-    until __closes, when the open end has come to it. Of level 0 are those with a border of tiles of
-    `_width` within; that is all but those late by nearly the window, and some of hops that are
-    longer than it. Those are of the level of the greatest power of two that they are as long as:
-    tiles of that length have such a border, too, and it meets three of them at most.
+    An event counts for a label at t in [__opens, __closes): from the instant at which it has
+    arrived and the window has reached it, until the open end of the window reaches it. An event is
+    of level 0 if a border of tiles of `_width` lies within that time. Most events are. The
+    exceptions are events that arrive late by nearly the window, and some events of windows whose
+    hop is longer than the window. These are of the level of the greatest power of two that is not
+    longer than their time: tiles of that length also have a border within it, and it meets at most
+    three of them.
     """
     ranks = ", ".join(f"r{i}" for i in sorted(set(columns.values())))
     opens = f"__ts + {offset}"
@@ -91,7 +94,8 @@ def _cut_sql(columns: dict[str, int], offset: int, length: int, hop: int, latene
 
 
 def _width(length: int, hop: int) -> int:
-    """How long the tiles of level 0 are, in microseconds: no event counts for longer than two."""
+    """The length of the tiles of level 0, in microseconds: no event counts for longer than two
+    tiles."""
     return max(length, hop)
 
 
@@ -100,8 +104,10 @@ def _best_sql(
 ) -> str:
     """For every label: __rid, and by name the greatest rank of the events of `cut` that count.
 
-    The rows of `_rows_sql` are read in their order. The best of all rows so far is the best of the
-    tile, since each tile has greater numbers than the one before, or it is of one before.
+    It reads the rows of `_rows_sql` in their order. Each tile has greater numbers than the tile
+    before it. So the greatest number so far comes from the label's own tile, if an event of that
+    tile counts. Otherwise it comes from an earlier tile and is not above the base.
+
     `several`: there may be events of several levels.
     """
     ranks = sorted(set(columns.values()))
@@ -112,8 +118,8 @@ def _best_sql(
     shown = ", ".join(
         f"max(b{i} - __base) FILTER (b{i} > __base) AS {name}" for name, i in columns.items()
     )
-    # Within a code the tiles, too, are in the order of __z. DuckDB sorts by BIGINTs in a fifth of
-    # the time that it takes for HUGEINTs.
+    # Within a code, __z orders the tiles too. DuckDB sorts by BIGINTs in a fifth of the time that
+    # it takes for HUGEINTs.
     return (
         f"(SELECT __rid, {shown} FROM (SELECT __rid, __base, {best} FROM "
         f"(SELECT __rid, {base}, {given} FROM "
@@ -125,13 +131,13 @@ def _best_sql(
 def _rows_sql(
     cut: str, ranks: Sequence[int], length: int, hop: int, labels: str, *, several: bool
 ) -> str:
-    """Events of `cut` and labels in the orders in which they are compared: __code, __tile, __z, by
-    which they stand, __rid and the ranks.
+    """Events of `cut` and labels in the orders in which they are compared: __code, __tile, __z (the
+    sort key), __rid and the ranks.
 
-    In the tile in which an event opens it counts from then on, in the one in which it closes until
-    then, and in one between all the time. So it stands in two orders, of which the second is by
-    time backwards; so do labels; and the ranks of those before a label in its tile are those of
-    the events that count.
+    An event counts in the tile in which it opens from then on, in the tile in which it closes until
+    then, and in a tile between them all the time. So it stands in two orders, and the second runs
+    backwards in time; labels stand in both too. In each order, the events that count for a label
+    are those before it in its tile.
     """
     ever = length == LIFETIME_US
     several = several and not ever
@@ -150,10 +156,11 @@ def _rows_sql(
     events = f"(SELECT *, {wide} AS __width FROM {cut})" if several else cut
     asking = f"(SELECT *, 0 AS __level, {width} AS __width FROM {labels})"
     if several:
-        # Of each entity the levels that it has: with those of all, labels would be many times more.
+        # A label is asked only for the levels of its entity: all levels would make many times more
+        # rows.
         own = f"SELECT __n, 0 AS __level FROM {labels} UNION SELECT __n, __level FROM {cut}"
         asking = f"(SELECT *, {wide} AS __width FROM {labels} JOIN ({own}) USING (__n))"
-    # Twice the instant, and one more for a label, so that it comes after the events that count.
+    # Twice the instant, plus one for a label, so that a label comes after the events that count.
     rows = [
         f"SELECT {segment(False, tile('__opens'))}, 2 * __opens AS __z, {of_event} FROM {events}",
         f"SELECT {segment(False, tile('__t'))}, 2 * __t + 1, {of_label} FROM {asking}",

@@ -1,9 +1,10 @@
 """Running sums: turns parts that add up into the difference of two sums that run over all events.
 
-Chosen for the labels of crowded keys, where a part counts or adds whole numbers: Count, Sum, Mean,
-Variance, StdDev, Any and All, but for doubles that are added as lists. It costs a sort of events
-and windows' ends for each order in which these stand: one of instants, and of late events one of
-arrivals for each offset; and a join of the events that came later than a window is long.
+Chosen for the labels of crowded keys if a part counts or adds whole numbers, as in Count, Sum,
+Mean, Variance, StdDev, Any and All; not for doubles that are added as lists. For each order it
+costs a sort of events and ends of windows: there is one order by instant, and, if events are late,
+one by arrival for each offset. It also costs a join of the events that arrived later than a window
+is long.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ def running_sums(
     """For every label: __rid, the parts.
 
     Events in (low, high] that had arrived by t are those with greatest(ts + offset, created) <= t,
-    less those with ts <= low, plus those with ts <= low that had not arrived by t. The first two
-    are running sums, by the order of their own; the third are events later than their window is
-    long: few, if any. The sums run on from entity to entity, and what the earlier ones left in both
-    goes away in the difference: whole numbers lose nothing, and a column's scale has room for all
-    of its rows.
+    minus those with ts <= low, plus those with ts <= low that had not arrived by t. The first two
+    are running sums, each in its own order. The third are the events that arrived later than their
+    window is long: few, if any. The sums run on from entity to entity, and the difference removes
+    what the earlier entities added to both: whole numbers lose nothing, and a column's scale has
+    room for all of its rows.
     """
     terms: dict[WindowTerm, int] = {}
     for a in asked:
         for _, term in terms_of(a):
             terms.setdefault(term, len(terms))
     late = lateness > 0
-    # An order of events, and the windows' ends that stand in it, numbered.
+    # For each order of events: the ends of windows in it, numbered.
     orders: dict[str, dict[str, int]] = {}
     count = 0
 
@@ -63,7 +64,7 @@ def running_sums(
         else:
             order, at = "e.__ts", high_sql(f)
         high = end(order, at)
-        # Before a lifetime there is nothing of its entity, whatever the order.
+        # No event of the entity is before a lifetime, whatever the order.
         low = end(order, str(-LIFETIME_US)) if f.lifetime else end("e.__ts", low_sql(f))
         for name, term in terms_of(a):
             total = f"any_value(p{terms[term]}) FILTER (__end = {{}})"
@@ -91,14 +92,16 @@ def _running_sql(
     order: str,
     ends: dict[str, int],
 ) -> str:
-    """For each label and window's end: __rid, __end, and for term i `p{i}`, its sum over all events
-    of the entities before, and those of its own that stand at or before the end in `order`.
+    """For each label and end of a window: __rid, __end, and for term i the sum `p{i}`. The sum is
+    over all events of the entities before, and over those of its own entity that stand at or before
+    the end in `order`.
 
-    Rows that are in order already need one pass without a partition (DuckDB's streaming window):
-    sorted and summed by partition they took twice the time, and a crowded key one thread.
+    Sorted rows need only one pass without a partition (DuckDB's streaming window). When they were
+    sorted and summed by partition, they took twice the time, and a crowded key only used one
+    thread.
     """
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
-    # Twice the instant, and one more for an end, so that it comes after the events of its instant.
+    # Twice the instant, plus one for an end, so that an end comes after the events of its instant.
     values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
     events = (
         f"SELECT {keys}, 2 * ({order}) AS __z, NULL::BIGINT AS __rid, NULL::INTEGER AS __end, "
@@ -121,13 +124,14 @@ def _running_sql(
 
 
 def _awaited_sql(view: View, asked: Sequence[WindowParts], table: str, labels: str) -> str:
-    """For a label with events that happened before a window of it, and had not arrived: __rid, and
-    the parts over those.
+    """For each label with events that happened before one of its windows and had not arrived:
+    __rid, and the parts over these events.
 
-    An event is awaited in [ts, created). That lies in at most two tiles of the next power of two,
-    and each instant in one; so labels meet the events of their tile, a join for all powers.
+    An event is awaited in [ts, created). That interval lies in at most two tiles of the next power
+    of two, and each instant lies in one. So labels meet the events of their tile, in one join for
+    all powers.
     """
-    # DuckDB may compute it of prompt events, too, before it leaves them out.
+    # DuckDB may compute it for prompt events too, before it leaves them out.
     width = "(1::BIGINT << length(bin(greatest(__created - __ts, 0))))"
     late = events_sql(asked, table, f"{width} AS __width")
     late = f"(SELECT * FROM {late} WHERE __created - __ts > {shortest_us(asked)})"

@@ -1,9 +1,9 @@
 """Tiled join: turns parts into one GROUP BY over labels joined with events of two tiles of time.
 
-Chosen for the labels of crowded keys, where an aggregate's parts are not made of terms, or events
-may be over by the label's instant (T7). It costs a look at each pair of a label and an event of its
-entity that is no farther off than twice the longest window: less than the range join, where that is
-short beside the history.
+Chosen for the labels of crowded keys if an aggregate's parts are not made of terms, or if events
+may be over by the label's instant (T7). It looks at each pair of a label and an event of its entity
+that is no farther away than twice the longest window. That is less than the range join, if that
+window is short compared to the history.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from featurekit.offline.window_plans.parts import (
 def tiled_join(
     view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
 ) -> str:
-    """For each label with an event in reach: __rid, __in, the parts. Tiles are as long as the
-    windows reach, so that an event stands in one and a label asks for two."""
+    """For each label with an event in reach: __rid, __in, the parts. A tile is as long as the reach
+    of the windows, so an event is in one tile and a label asks for two."""
     nearest, farthest = ends_us(asked)
     wide = max(farthest - nearest, 1)
     events = events_sql(asked, table, f"fk_hop(__ts, {wide}) AS __tile")

@@ -1,1 +1,1 @@
-"""States become the features of a row."""
+"""Turns states into the features of a row."""

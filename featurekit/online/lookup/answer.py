@@ -1,4 +1,5 @@
-"""What a state answers as of an instant (T3 to T8, V1, R3)."""
+"""Turns an entity's state into the values of a view's features as of an instant (T3 to T8, V1,
+R3)."""
 
 from __future__ import annotations
 
@@ -21,15 +22,15 @@ Answer = list[tuple[Any, str]]
 
 
 def unknown(view: View) -> Answer:
-    """What an entity without any event has: empty windows, and no latest row (S2)."""
+    """The answer for an entity without any event: empty windows, and no latest row (S2)."""
     return [(empty_value(f), NOT_FOUND) for f in view.features]
 
 
 def answer(read: Reader | None, view: View, t: int) -> Answer:
-    """The view's values and statuses for one entity as of `t` (T3 to T8, V1, R3); `read` is None
-    for an entity without a state.
+    """The view's values and statuses for one entity as of `t` (T3 to T8, V1, R3).
 
-    AsOfTooOld where `t` lies before the state's horizon.
+    `read` is None for an entity without a state. `t` is in microseconds UTC. AsOfTooOld where `t`
+    lies before the state's horizon.
     """
     if read is None:
         return unknown(view)
@@ -64,18 +65,19 @@ def _latest(view: View, read: Reader, t: int) -> Answer:
 
 
 def stated(value: Any) -> tuple[Any, str]:
-    """A value with the status that it speaks for itself; ERROR reads None (R3)."""
+    """A value with its status: None is NULL_VALUE, ERROR is None with the status ERROR (R3)."""
     if value is None:
         return None, NULL_VALUE
     return (None, ERROR_STATUS) if value is ERROR else (value, PRESENT)
 
 
 class _Asked:
-    """What the features of a view of windows ask of an entity's events.
+    """The distinct windows and slots that the features of a window view ask about.
 
-    `windows` has a feature of each distinct window; `of[f]` is the number of feature f's. `slots`
-    are those of doubles of whose runs features are fields. `places[f]` is where feature f stands
-    among what `_runs` gives; 0, where that has None, for a feature that is made of more.
+    `windows` has one feature for each distinct window, and `of[f]` is the place of feature f's
+    window in it. `slots` has the float slots for which `runs_of` computes fields, with these
+    fields. `places[f]` is where the value of feature f stands in the result of `_runs`. It is 0,
+    where that result has None, for a feature that has to be computed from its inputs.
     """
 
     def __init__(self, view: View) -> None:
@@ -97,7 +99,8 @@ class _Asked:
 
 
 def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] | None:
-    """The slot and the field of its runs that a feature is; None for one that is made of more."""
+    """The slot and the field from which `_runs` answers a feature; None for a feature that has to
+    be computed from its inputs."""
     slot, name = feature.slot, feature.implementation().of_run
     if name is None or feature.where is not None:
         return None
@@ -132,8 +135,11 @@ def _windows(view: View, read: Reader, t: int) -> Answer:
 
 
 def _runs(asked: _Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list[Any]:
-    """None, how many events each window has, and the fields of `asked.slots` over each; None for
-    what has to be asked of the inputs themselves."""
+    """None, the number of events in each window, and then each field of `asked.slots` over each
+    window.
+
+    A value is None where the feature has to be computed from its inputs.
+    """
     counts = [j - i for i, j in spans]
     some = [span for span in spans if span[0] < span[1]]
     found: list[Any] = [None, *counts]
@@ -144,13 +150,13 @@ def _runs(asked: _Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list
             for name in names:
                 each = iter(values[name])
                 found += [next(each) if many else None for many in counts]
-        else:  # few, or some are None or errs
+        else:  # few events, or some value is None or ERROR
             found += [None] * (len(counts) * len(names))
     return found
 
 
 def _unpack(view: View, read: Reader, asked: Sequence[tuple[int, tuple[int, int]]]) -> None:
-    """Make Python values of the columns that some features read more than once."""
+    """Make Python values of the columns that several features read."""
     taken: dict[int, int] = {}
     for f, (i, j) in asked:
         slot = view.features[f].slot
@@ -164,8 +170,8 @@ def _unpack(view: View, read: Reader, asked: Sequence[tuple[int, tuple[int, int]
 def _window(
     view: View, feature: Feature, read: Reader, span: tuple[int, int], t: int, *, late: bool
 ) -> tuple[Any, str]:
-    """One aggregate over the events of a span; `late` where some may have arrived after `t`, or be
-    over by then."""
+    """One aggregate over the events of a span. With `late`, an event of the span may have arrived
+    after `t`, or may be over by then."""
     i, j = span
     if i >= j:
         return stated(empty_value(feature))
@@ -179,7 +185,7 @@ def _window(
 def finished(
     feature: Feature, aggregate: Aggregate, t: int, over: Callable[..., Any], *about: Any
 ) -> tuple[Any, str]:
-    """The value that `over(*about)` gives as of `t`, and its status (R3, A4)."""
+    """The value of `over(*about)` as of `t`, and its status (R3, A4)."""
     try:
         value = aggregate.as_of(over(*about), t)
     except ArithmeticError:

@@ -1,4 +1,4 @@
-"""Answers from a state in blocks: the head for whole blocks, events for the ends of windows."""
+"""Answers from a state in blocks: the head answers for whole blocks, events for a window's ends."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
 
 Piece = tuple[int, int, bool]
-"""Blocks from one up to another, and whether every event of theirs counts: else it is one block,
-of which some may."""
+"""A range of blocks, as a first and an end, and whether every event in them counts. If not, the
+range is one block, of which some events may count."""
 
 
 @dataclass(slots=True)
 class Large:
-    """A state in blocks, as far as it was read: its head, and some blocks by their number."""
+    """A state in blocks, as far as it was read: its head, and the blocks that were read, by
+    number."""
 
     head: BlocksHead
     blocks: dict[int, Reader] = field(default_factory=dict)
 
     def take(self, key: bytes, k: int, blob: bytes | None) -> None:
-        """Take the bytes of a block of the state under `key`; Moved where they are not those of the
-        head."""
+        """Keep the bytes of block `k` of the state under `key`. Moved where its digest is not the
+        one in the head."""
         self.blocks[k] = Reader(self.head.layout.view, checked(self.head, key, k, blob))
 
 
 def needed(head: BlocksHead, t: int) -> set[int]:
-    """The blocks that an answer as of `t` reads."""
+    """The numbers of the blocks that an answer as of `t` has to read."""
     layout = head.layout
     view = layout.view
     if head.first_visible > t or t < head.newest_arrival - view.history_us:
@@ -57,10 +58,10 @@ def needed(head: BlocksHead, t: int) -> set[int]:
 
 
 def _pieces(head: BlocksHead, low: int, high: int, t: int) -> Iterator[Piece]:
-    """The blocks with events in (low, high], in their order, as of `t` (T3, T4)."""
+    """The blocks with events in (low, high], in order, as of `t` (T3, T4)."""
     i, j = bisect_right(head.last, low), bisect_right(head.first, high)
     if head.newest_arrival <= t:
-        # All has arrived: only the first and the last block may stand across an end.
+        # All events have arrived: only the first and the last block can lie across an end.
         across = {k for k in (i, j - 1) if i <= k < j and not _whole(head, k, low, high, t)}
     else:
         across = {k for k in range(i, j) if not _whole(head, k, low, high, t)}
@@ -78,7 +79,7 @@ def _whole(head: BlocksHead, k: int, low: int, high: int, t: int) -> bool:
 
 
 def answer_large(large: Large, t: int) -> Answer:
-    """As `state.answer`; `large` has the blocks that `needed` names."""
+    """As `answer.answer`, for a state in blocks; `large` has the blocks that `needed` names."""
     head = large.head
     view = head.layout.view
     check_age(view, head.newest_arrival, t)

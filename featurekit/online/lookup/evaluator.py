@@ -1,4 +1,4 @@
-"""A compiled service, made ready to answer rows from states."""
+"""Turns a compiled service and the states of entities into the answers for rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from featurekit.online.store.replies import Heads, Keys, Values, arguments
 
 
 class Evaluator:
-    """A compiled service, made ready to evaluate."""
+    """A compiled service, made ready to answer rows from states."""
 
     def __init__(self, project: str, service: Service) -> None:
         self.service = service
@@ -62,7 +62,7 @@ class Evaluator:
         ]
         self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
         self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
-        # Of views with one join key: it, and what stands before it in the keys.
+        # For views with one join key: its name, and the part of a state's key before its value.
         self._heads: list[tuple[str, Heads]] | None = None
         if self.batches and all(len(names) == 1 for names in self._keyed):
             names = itertools.chain.from_iterable(self._keyed)
@@ -89,8 +89,9 @@ class Evaluator:
         return entities, requests
 
     def _plain_keys(self, rows: Sequence[EntityRow]) -> dict[str, list[Any]] | None:
-        """The join keys of rows that are dicts of the right names, where all keys are ints: seen
-        without a look at each row. None for others, right or wrong."""
+        """The join keys by column, for rows that are dicts of the right names whose keys are all
+        ints; None for other rows, right or wrong. It checks whole columns, and does not look at
+        each row."""
         n = len(rows)
         if not self._int_keys or list(map(type, rows)).count(dict) != n:
             return None
@@ -105,7 +106,7 @@ class Evaluator:
                 column = list(map(itemgetter(name), rows))
                 if list(map(type, column)).count(int) != n:
                     return None
-                struct.pack(f"{n}q", *column)  # an error where one leaves int64
+                struct.pack(f"{n}q", *column)  # raises where a key is outside int64
                 entities[name] = column
         except (KeyError, struct.error):
             return None
@@ -134,7 +135,8 @@ class Evaluator:
         return columns
 
     def _tags(self, columns: list[list[Any]], names: tuple[str, ...]) -> list[bytes | None]:
-        """What names each entity at the end of its keys; None where a join key is None."""
+        """The part of a state's key that names the entity, for each row; None where a join key is
+        None."""
         types = [self.join_keys[name] for name in names]
         if types == [INT]:
             texts = [None if value is None else b"i%d" % value for value in columns[0]]
@@ -145,8 +147,11 @@ class Evaluator:
         ]
 
     def keys_at_once(self, live_key: bytes, entities: dict[str, list[Any]], n: int) -> Keys | None:
-        """`live_key` and the keys of each view's states, row by row; None where `n` rows are not to
-        be answered at once: most of them are of few entities, or a join key is None."""
+        """`live_key` and the keys of each view's states, row by row.
+
+        None where the `n` rows should not be answered at once: most of them repeat a few entities,
+        or a join key is None.
+        """
         if self._heads is None or n < 2:
             return None
         ends: dict[str, list[bytes]] = {}
@@ -161,7 +166,7 @@ class Evaluator:
         return Keys(b"".join(parts), 1 + n * len(self._heads), n)
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
-        """For each of `n` rows, the key of each view's state; None where a join key is None."""
+        """The keys of all views' states, for each of `n` rows; None where a join key is None."""
         columns = self.key_columns(entities)
         return [[column[i] for column in columns] for i in range(n)]
 
@@ -173,9 +178,11 @@ class Evaluator:
         instants: Sequence[int] | None,
         read: ReadKeys,
     ) -> tuple[list[RowAnswer], list[int]]:
-        """Each row's outputs, values and statuses, and the instants they are as of.
+        """The outputs of each row, as values and statuses, and the instant that each row is
+        answered for.
 
-        `read` reads the blocks of large states; Moved where they have changed since `blobs`.
+        `read` reads the blocks of large states. Moved where these have changed since `blobs` was
+        read.
         """
         columns = [[row[v] for row in keys] for v in range(len(self.lookups))]
         answers, resolved = run(self.evaluating(columns, blobs, requests, instants), read)
@@ -188,7 +195,7 @@ class Evaluator:
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
     ) -> Steps[tuple[Answers, list[int]]]:
-        """As `evaluate`, of keys by view: it yields the keys of the blocks of large states."""
+        """As `evaluate`, with the keys by view; it yields the keys of blocks of large states."""
         n = len(requests)
         states: Mapping[bytes, bytes | Large | None] = blobs
         if self.batches and n > 1 and not any(None in column for column in keys):
@@ -209,8 +216,11 @@ class Evaluator:
         requests: list[dict[str, Any]],
         instants: Sequence[int] | None,
     ) -> tuple[Answers, list[int]]:
-        """The answers to rows, of each view whose states are those of all rows; of views none of
-        whose states lies in blocks."""
+        """The answers for rows, and the instant that each row is answered for.
+
+        `states` has a sequence for each view, with one state for each row. No view may have states
+        in blocks.
+        """
         found = self.at_once(states, instants)
         if found is not None:
             return found
@@ -237,8 +247,7 @@ class Evaluator:
     def at_once(
         self, states: Sequence[Values], instants: Sequence[int] | None
     ) -> tuple[Batch, list[int]] | None:
-        """The answers to rows whose states, of each view those of all rows, are read as columns;
-        None where they are not."""
+        """As `answered`, where the states can be read as columns; None where they cannot."""
         n, packed = len(states[0]), list[Packed]()
         if instants is not None and instants.count(instants[0]) != n:
             return None
@@ -253,7 +262,7 @@ class Evaluator:
             instants = [asked_at(now, ahead)] * n
         if not all(view.counts(instants[0]) for view in packed):
             return None
-        # The result lasts, and has no use for the rows' instants.
+        # The result may live long, and it does not need the rows' instants.
         kept = [Packed(view.lookup, view.run, [], view.latest) for view in packed]
         return Batch(kept, None if self.in_order else self.places), list(instants)
 
@@ -263,8 +272,8 @@ class Evaluator:
         blobs: Mapping[bytes, bytes | None],
         instants: Sequence[int],
     ) -> Steps[Mapping[bytes, bytes | Large | None]]:
-        """The states, those in blocks with the blocks that the instants need: one more round trip
-        where there are any."""
+        """The states by key. A state in blocks comes with the blocks that the instants need, which
+        take one more round trip."""
         large: dict[bytes, Large] = {}
         wanted: dict[tuple[bytes, int], None] = {}
         for v in self.splitting:
@@ -284,7 +293,8 @@ class Evaluator:
         return {**blobs, **large}
 
     def outputs(self, answers: list[RowAnswer], request: dict[str, Any], row: int) -> RowAnswer:
-        """The row's outputs: features, and the transforms over them (Q1)."""
+        """The row's outputs: its features, and the transforms over them (Q1). TransformError where
+        one erred in a view with on_error="fail"."""
         if self.in_order and len(answers) == 1:
             values, statuses = answers[0]
         else:
@@ -305,11 +315,12 @@ class Evaluator:
 def _transforms(
     service: Service, first: Sequence[int], functions: Sequence[Callable[..., Any]]
 ) -> Callable[[list[Any], list[str], Mapping[str, Any]], None]:
-    """What adds the values and statuses of the transforms to those of the features that stand side
-    by side, each view's from its place in `first` on (Q1).
+    """A function that appends the transforms' values and statuses to those of a row's features
+    (Q1).
 
-    One function is written for all, since what is looked up by name and asked again for each row
-    would cost more than most transforms do.
+    The features of a row stand side by side; those of view v begin at `first[v]`. One function is
+    written for all transforms: to look each one up for every row would cost more than most
+    transforms do.
     """
     lines = ["def add(values, statuses, request):"]
     ready: set[str] = set()

@@ -1,4 +1,4 @@
-"""What a lookup answers: values and statuses by row, turned into what is asked for when it is."""
+"""Turns the answers of a lookup into columns, rows or tables, when these are asked for."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _MOST_HEADS = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns of a service's answers: the types of its join keys, and of its features."""
+    """The columns of a service's answers: the types of its join keys and of its features."""
 
     keys: dict[str, Type]
     features: dict[str, Type]
 
     @functools.cached_property
     def types(self) -> dict[str, Type]:
-        """Of all columns."""
+        """The type of every column."""
         return {**self.keys, **self.features}
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
-        """As an Arrow table has them (A3)."""
+        """The columns as a schema of Arrow (A3)."""
         import pyarrow as pa
 
         return pa.schema([(name, type_.arrow) for name, type_ in self.types.items()])
@@ -46,9 +46,12 @@ class Shape:
         return {}
 
     def head(self, n: int) -> bytes | None:
-        """What stands before the values of `n` rows in an Arrow message of them, where each value
-        has 8 bytes and none is null; None for other types. It is the same whatever they are, and
-        reading one message takes a third of the time that making arrays does."""
+        """The bytes before the values in an Arrow message of `n` rows; None where a type does not
+        fit.
+
+        It works for columns of 8-byte values without nulls. These bytes do not depend on the
+        values, and to read one message takes a third of the time that making arrays does.
+        """
         made: bytes | None = None
         if n in self._heads:
             made = self._heads[n]
@@ -62,7 +65,7 @@ class Shape:
                 values = 8 * n * len(zeros)
                 made = message.slice(0, message.size - values).to_pybytes()
                 if pa.ipc.read_message(message).body.size != values:
-                    made = None  # this Arrow pads what it writes
+                    made = None  # this version of Arrow pads its messages
             if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
             self._heads[n] = made
@@ -71,8 +74,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The answers of many rows that are all PRESENT: each view's rows, and of the values of all
-    views, one after the other, the places of the outputs; None for all of them in their order."""
+    """The answers for many rows whose values are all PRESENT.
+
+    `views` has the rows of each view. `places` says at which place each output stands among the
+    values of all views, one view after the other; None where the outputs stand in that order.
+    """
 
     views: Sequence[Packed]
     places: Sequence[int] | None
@@ -81,7 +87,7 @@ class Batch:
         return self.views[0].n
 
     def values(self) -> list[Sequence[Any]]:
-        """Each row's outputs."""
+        """The outputs of each row."""
         rows = self.views[0].rows()
         if len(self.views) > 1:
             parts = zip(*(view.rows() for view in self.views), strict=True)
@@ -90,11 +96,11 @@ class Batch:
         return rows if places is None else [tuple(row[p] for p in places) for row in rows]
 
     def columns(self) -> list[np.ndarray[Any, Any]]:
-        """Each output's values."""
+        """The values of each output, as an array of NumPy."""
         return self._placed([c for view in self.views for part in view.columns() for c in part])
 
     def arrow(self) -> list[pa.Array]:
-        """Each output's values."""
+        """The values of each output, as an array of Arrow."""
         parts = [part for view in self.views for part in view.columns()]
         return self._placed([column for part in parts for column in _arrow(part)])
 
@@ -102,18 +108,19 @@ class Batch:
         return columns if self.places is None else [columns[p] for p in self.places]
 
     def rows(self) -> list[RowAnswer]:
-        """Each row's outputs and their statuses."""
+        """The outputs of each row, and their statuses."""
         made = self.values()
         statuses = (PRESENT,) * (len(made[0]) if made else 0)
         return [(values, statuses) for values in made]
 
 
 class OnlineResult:
-    """The features of some entity rows as of one instant, in the order of the rows.
+    """The features of entity rows as of one instant, in the order of the rows.
 
-    `columns[name]` and `status[name]` are lists with one entry a row. A value is None where its
-    status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; a NOT_FOUND entity has its empty windows.
-    `entities[name]` are the join keys, `types[name]` the types of both, `as_of` is the instant.
+    `columns[name]` and `status[name]` are lists with one entry for each row. A value is None where
+    its status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; an entity that is NOT_FOUND has the values
+    of empty windows. `entities[name]` has the join keys, `types[name]` the types of both, and
+    `as_of` is the instant.
     """
 
     __slots__ = ("_answers", "_columns", "_shape", "_status", "as_of", "entities")
@@ -142,7 +149,7 @@ class OnlineResult:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What reads states is not to be sent to another process: the answers themselves are.
+        # Pickle the answers themselves: a Batch holds the reader of states.
         answers = self._answers
         rows = answers.rows() if isinstance(answers, Batch) else answers
         given = self.as_of, self.entities, rows, Shape(self._shape.keys, self._shape.features)
@@ -156,19 +163,19 @@ class OnlineResult:
 
     @property
     def types(self) -> dict[str, Type]:
-        """The types of join keys and features."""
+        """The types of the join keys and the features."""
         return self._shape.types
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """Each feature's values."""
+        """The values of each feature."""
         if self._columns is None:
             self._columns = self._by_column(self._values())
         return self._columns
 
     @property
     def status(self) -> dict[str, list[str]]:
-        """Each feature's statuses."""
+        """The statuses of each feature."""
         if self._status is None:
             if isinstance(self._answers, Batch):
                 present = [PRESENT] * len(self._answers)
@@ -188,11 +195,11 @@ class OnlineResult:
         return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Columns of join keys and features."""
+        """The join keys and features, as one list for each column."""
         return {**self.entities, **self.columns}
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """One dict a row: join keys and features."""
+        """One dict for each row, with its join keys and features."""
         names = list(self._shape.types)
         keys: Iterable[tuple[Any, ...]] = zip(*self.entities.values(), strict=True)
         if not self.entities:
@@ -203,7 +210,8 @@ class OnlineResult:
         ]
 
     def statuses(self) -> list[dict[str, str]]:
-        """One dict a row: each feature's PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR."""
+        """One dict for each row: the status of each feature, PRESENT, NULL_VALUE, NOT_FOUND,
+        OUTSIDE_MAX_AGE or ERROR."""
         return [
             dict(zip(self.status, row, strict=True))
             for row in zip(*self.status.values(), strict=True)
@@ -211,7 +219,8 @@ class OnlineResult:
 
     @property
     def statistics(self) -> dict[str, dict[str, int]]:
-        """For each feature that erred in some row: how many rows, and the first of them (R3)."""
+        """How many rows each feature erred in, and the first of them; only features that erred
+        (R3)."""
         erring = {
             n: [i for i, s in enumerate(v) if s == ERROR_STATUS] for n, v in self.status.items()
         }
@@ -235,8 +244,8 @@ class OnlineResult:
         return pa.Table.from_arrays(made, schema=schema)
 
     def _message(self, answers: Batch) -> bytes | None:
-        """The rows as an Arrow message; None where they are not all ints and floats, or not in the
-        order of their views."""
+        """The rows as an Arrow message. None where a type is neither int nor float, or where the
+        outputs do not stand in the order of their views."""
         head = self._shape.head(len(answers))
         if head is None or answers.places is not None:
             return None
@@ -244,8 +253,11 @@ class OnlineResult:
         return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """A masked-free array a feature: float64, int64 and bool where no value is None (a None
-        float is NaN), object arrays otherwise."""
+        """One array for each feature, without a mask.
+
+        It is float64, int64 or bool where no value is None. A None of a float feature is NaN; for
+        other types the array is one of objects.
+        """
         import numpy as np
 
         if isinstance(self._answers, Batch):
@@ -261,7 +273,7 @@ class OnlineResult:
             array = np.empty(len(values), dtype=dtype)
             if dtype is object:
                 for i, value in enumerate(values):
-                    array[i] = value  # all at once, lists of one length would be a matrix
+                    array[i] = value  # NumPy would make a matrix of lists of one length
             else:
                 array[:] = values
             out[name] = array
@@ -282,11 +294,11 @@ def _restored(
 
 
 def _arrow(columns: np.ndarray[Any, Any]) -> list[pa.Array]:
-    """The rows of a matrix as arrays, over the same memory where Arrow lays them out alike."""
+    """The rows of a matrix as arrays, which share its memory where Arrow has the same layout."""
     import pyarrow as pa
 
     n = columns.shape[1]
-    if columns.dtype.kind == "b":  # a bit each, there
+    if columns.dtype.kind == "b":  # Arrow keeps a bool as one bit
         return [pa.array(column) for column in columns]
     type_ = pa.float64() if columns.dtype.kind == "f" else pa.int64()
     every = pa.Array.from_buffers(type_, columns.size, [None, pa.py_buffer(columns)])

@@ -1,4 +1,4 @@
-"""Checks the rows that a lookup is asked about (S2)."""
+"""Checks the entity rows that a lookup is given (S2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _PLAIN: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
 def typed(value: Any, type_: Type, name: str, row: int) -> Any:
-    """`value` if it is of `type_`; a NumPy scalar or array as the Python value it holds (S2)."""
+    """`value`, checked to be of `type_` (S2). A scalar or array of NumPy becomes the Python value
+    that it holds. EntityFrameError for a value of another type."""
     if (
         type(value) is _PLAIN.get(type_.name)
         and type_.choices is None

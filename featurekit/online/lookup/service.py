@@ -1,7 +1,7 @@
 """Turns entity rows into features, from the states in an online store.
 
-A serving process needs a Redis URL, a project and a service's name: the compiled plan lies in
-Redis beside the states, and neither the feature repo nor DuckDB is read.
+A serving process needs a Redis URL, the name of a project and the name of a service. The compiled
+plan lies in Redis beside the states, so neither the feature repo nor DuckDB is loaded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from featurekit.online.store.replies import Keys
 
 
 class AnswersLog(Protocol):
-    """Who takes down what lookups answer."""
+    """A log of the answers that lookups give."""
 
     def wants(self) -> int | None:
-        """The number of the next request if it is to be logged, None if not."""
+        """The number of the next request if it should be logged, None if not."""
         ...
 
     def take(
@@ -44,16 +44,16 @@ class AnswersLog(Protocol):
         keys: Sequence[Sequence[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
     ) -> None:
-        """Log a request of this `number`: its rows, what was answered, and from which states."""
+        """Log request `number`: its rows, its answers, and the states that they come from."""
         ...
 
 
 class OnlineService:
-    """A service in an online store; follows it when another version goes live (F1).
+    """A service in an online store, which follows the version that is live (F1).
 
-    `connect` gives one to a serving process. `log` takes what `get` answers; see
-    `featurekit.project.served_log.open_log`. It may be asked by many threads and event loops at
-    once. It is a context manager, which closes it.
+    A serving process makes one by `connect`. `log` takes the answers of `get`; see
+    `featurekit.project.served_log.open_log`. Threads and event loops may share one service. As a
+    context manager, it closes itself at the end.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class OnlineService:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
         self.live_key = project_key(project, "live", name)
-        # The version that was last seen to be live and its evaluator, always both at once: a lookup
-        # in another thread or task may follow a switch while this one waits for the store.
+        # The version that was last seen live, and its evaluator. They are replaced together, since
+        # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
 
     @classmethod
@@ -84,9 +84,9 @@ class OnlineService:
         """The service of a project in the Redis at `url`: all that a serving process needs.
 
         It loads neither DuckDB nor Arrow, and reads no feature repo. `url` is redis://, rediss://
-        or unix://. Nothing is asked of Redis before the first `get`. `on_mismatch` says what is
-        done where the plan was published on a platform that computes other floats: "refuse" raises
-        FingerprintMismatch, "warn" warns and answers (R6).
+        or unix://. Redis is not asked before the first `get`. The plan may have been published on a
+        platform that computes other floats: then `on_mismatch="refuse"` raises FingerprintMismatch,
+        and "warn" warns and answers (R6).
         """
         from featurekit.online.store.open import open_store
 
@@ -99,16 +99,17 @@ class OnlineService:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store's connections. Those that `get_async` made belong to the event loop
-        in which it was awaited: `close_async` lets go of them."""
+        """Close the store's connections. The connections of `get_async` belong to the event loop
+        that awaited it: `close_async` closes them."""
         self.store.close()
 
     async def close_async(self) -> None:
-        """Let go of the connections that this event loop's lookups have made."""
+        """Close the connections that lookups made in this event loop."""
         await self.store.close_async()
 
     def current(self) -> Evaluator:
-        """The version that is live, made ready to evaluate. NotServed, FingerprintMismatch (R6)."""
+        """The version that is live, made ready to evaluate. NotServed where none is,
+        FingerprintMismatch on a platform that computes other floats (R6)."""
         live = self.store.read([self.live_key])[0]
         served = self._served
         if served is not None and live == served[0]:
@@ -116,19 +117,19 @@ class OnlineService:
         return run(self._load(live), self.store.read)[1]
 
     def get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None) -> OnlineResult:
-        """The features of each row as of one instant, now by default (T8): an `OnlineResult`.
+        """The features of each row as of one instant, now by default (T8).
 
-        A row brings every join key (None for an unknown entity) and request field, and nothing
-        else. A feature without a value is None, and its status says why. EntityFrameError for a
-        row with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where
-        the service is not live, StoreUnavailable where Redis cannot be reached.
+        A row has every join key (None for an unknown entity) and every request field, and nothing
+        else. A feature without a value is None, and its status says why. EntityFrameError for a row
+        with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where the
+        service is not live, StoreUnavailable where Redis cannot be reached.
         """
         return run(self._get(rows, as_of), self.store.read)
 
     async def get_async(
         self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None
     ) -> OnlineResult:
-        """As `get`, waiting for the store without holding up the event loop."""
+        """As `get`, without blocking the event loop while the store is read."""
         return await run_async(self._get(rows, as_of), self.store.read_async)
 
     def _get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None) -> Steps[OnlineResult]:
@@ -141,8 +142,12 @@ class OnlineService:
     def lookup(
         self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None = None
     ) -> tuple[Evaluator, dict[str, list[Any]], list[RowAnswer], list[int]]:
-        """For each row, the outputs' values and statuses as of the row's own instant in
-        microseconds; without `instants`, as of now. With a `number` the log takes them."""
+        """The evaluator, the join keys, the values and statuses of each row, and each row's
+        instant.
+
+        `instants` has an instant for each row, in microseconds UTC; without it every row is
+        answered as of now. With a `number`, the answers go to the log.
+        """
         steps = self._lookup(rows, instants, number)
         evaluator, entities, answers, resolved = run(steps, self.store.read)
         return evaluator, entities, each_row(answers), resolved
@@ -156,7 +161,7 @@ class OnlineService:
             entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
-            if number is None:  # the log wants each row's keys
+            if number is None:  # the log needs the keys of each row
                 keys = evaluator.keys_at_once(self.live_key, entities, len(rows))
             if keys is None:
                 columns = evaluator.key_columns(entities)
@@ -178,7 +183,7 @@ class OnlineService:
                 )
             except Moved as moved:
                 patience = patience or Patience()
-                patience.spend(moved)  # a push was faster than the second read of a large state
+                patience.spend(moved)  # a push changed a large state between its two reads
                 continue
             if number is not None and self.log is not None:
                 asked = list(zip(*columns, strict=True)) or [()] * len(rows)

@@ -1,4 +1,4 @@
-"""Work that yields the keys whose values it needs, and who reads them, at once or awaited."""
+"""Runs work that yields the keys whose values it needs, at once or awaited."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.replies import Values
 
 Answers = list[RowAnswer] | Batch
-"""What rows are answered, row by row or many at once."""
+"""The answers for rows: one by one, or many at once."""
 
 
 def each_row(answers: Answers) -> list[RowAnswer]:
-    """Answers row by row."""
+    """The answers, one for each row."""
     return answers.rows() if isinstance(answers, Batch) else answers
 
 
 _T = TypeVar("_T")
 Steps = Generator[Sequence[bytes], Values, _T]
-"""Work that yields keys where it needs their values: however they are read, the rest is one."""
+"""Work that yields the keys whose values it needs, so that one text serves threads and
+coroutines."""
 
 
 def run(steps: Steps[_T], read: ReadKeys) -> _T:
-    """Do the work, with `read` for what it needs."""
+    """Do the work; `read` reads the values that it needs."""
     try:
         keys = next(steps)
         while True:
@@ -43,19 +44,19 @@ def utc_now() -> dt.datetime:
 
 
 def asked_at(now: int, arrivals: Sequence[int]) -> int:
-    """The one instant of a request (T8); never before an arrival that it has already seen, however
-    far this machine's clock lags behind the store's."""
+    """The one instant of a request (T8). It is never before an arrival that the request has seen,
+    even where this machine's clock is behind the store's."""
     return max([now, *arrivals])
 
 
 def now_of(states: Iterable[bytes | None], n: int) -> list[int]:
-    """The instant of a request of `n` rows that names none, for each of them."""
+    """The instant of a request that names none, once for each of its `n` rows."""
     seen = [newest_arrival(blob) for blob in states if blob is not None]
     return [asked_at(time.time_ns() // 1000, seen)] * n
 
 
 async def run_async(steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[Values]]) -> _T:
-    """Do the work, waiting for `read`."""
+    """Do the work, and await `read` for the values that it needs."""
     try:
         keys = next(steps)
         while True:

@@ -1,6 +1,6 @@
-"""A view, made ready to answer lookups: the common state is read by one precompiled struct.
+"""Turns the states of a view into answers; one precompiled struct reads the most common state.
 
-`state.answer` is the whole meaning and is what every other state is read by.
+`answer.answer` defines the result, and it reads every other state.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 _AT_ONCE = 128
-"""Rows whose instants one struct reads."""
+"""The number of rows whose instants one struct reads."""
 
 RowAnswer = tuple[Sequence[Any], Sequence[str]]
-"""The values of a row's features, or of one view's, and their statuses, in their order."""
+"""The values and the statuses of a row's features, or of one view's, in their order."""
 
 
 class ViewLookup:
-    """Answers for one view."""
+    """A view, made ready to answer lookups."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -42,7 +42,7 @@ class ViewLookup:
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
         self.form = row_form(view)
-        # A row without flags whose features are numbers is read by its struct alone.
+        # One struct reads a row without flags whose features are all numbers.
         self.whole: struct.Struct | None = None
         if self.form is not None:
             self.slots = slots = [f.slot or 0 for f in view.features]
@@ -54,18 +54,18 @@ class ViewLookup:
                 self.whole = self.form.whole
                 self._structs: dict[tuple[int, int], struct.Struct] = {}
                 self._whole_row = _picked([4 + slot for slot in slots])
-        # Without a ttl any row that counts is fresh.
+        # Without a ttl, every row that counts is fresh.
         self._oldest = -(2**80) if view.ttl_us is None else -view.ttl_us
 
     def open(self, head: bytes) -> Large:
-        """The state in blocks that has this head."""
+        """The state in blocks that has this head; none of its blocks is read yet."""
         return Large(BlocksHead(self.layout, head))
 
     def answer(self, blob: bytes | Large | None, t: int) -> RowAnswer:
-        """The view's values and statuses for one entity as of `t`; see `state.answer`."""
+        """The view's values and statuses for one entity as of `t`; see `answer.answer`."""
         if blob is None:
             values, statuses = self.unknown
-            return copy.deepcopy(values), statuses  # an empty list or dict is the caller's own
+            return copy.deepcopy(values), statuses  # the caller may change an empty list or dict
         if isinstance(blob, Large):
             return _split(answer_large(blob, t))
         if blob[0] == row.VERSION and self.form is not None:
@@ -82,13 +82,14 @@ class ViewLookup:
         return _split(state.answer(Reader(self.view, blob), self.view, t))
 
     def _counts(self, found: row.OneRow, t: int) -> bool:
-        """Whether the row is the answer as of `t`: it is known, fresh, and `t` not too old."""
+        """Whether the row is the answer as of `t`: it is known and fresh, and `t` is not too
+        old."""
         known = found.ts <= t and found.created <= t and t >= found.newest - self.view.history_us
         return known and found.ts > t + self._oldest
 
     def packed(self, blobs: Values) -> Packed | None:
-        """States of many entities, if all are rows of one layout without None, to be read as
-        columns."""
+        """The states of many entities, to be read as columns. None where they are not all rows of
+        one layout without a None."""
         if self.whole is None:
             return None
         n, size = len(blobs), self.whole.size
@@ -111,7 +112,7 @@ class ViewLookup:
         return Packed(self, blobs, instants, max(instants))
 
     def _heads(self, n: int, before: int, stride: int) -> struct.Struct:
-        """What reads both instants of `n` rows that lie so."""
+        """A struct that reads both instants of `n` rows in this layout."""
         made = self._structs.get((n, stride))
         if made is None:
             one = f"{before + 2}xqq{stride - before - row.HEAD.size}x"
@@ -119,7 +120,7 @@ class ViewLookup:
         return made
 
     def values(self, before: int, stride: int) -> struct.Struct:
-        """What reads the values of one row that lies so."""
+        """A struct that reads the values of one row in this layout."""
         made = self._structs.get((0, stride))
         if made is None:
             assert self.form is not None
@@ -132,9 +133,10 @@ class ViewLookup:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Rows of a view's entities, none with a None.
+    """Rows of many entities of a view, without a None.
 
-    `instants` are those of each row, when it happened and when it arrived; `latest` is the last.
+    `instants` has two for each row: when it happened and when it arrived. `latest` is the last of
+    all.
     """
 
     lookup: ViewLookup
@@ -144,7 +146,7 @@ class Packed:
 
     @property
     def n(self) -> int:
-        """How many they are."""
+        """The number of rows."""
         return len(self.run)
 
     @property
@@ -159,15 +161,15 @@ class Packed:
         return self.latest <= t and min(self.instants[::2]) > t - self.lookup.view.ttl_us
 
     def rows(self) -> list[Sequence[Any]]:
-        """The values of the features of each row."""
+        """The values of the features, for each row."""
         lookup, run = self.lookup, self.run
         read = lookup.values(run.before, run.stride)
         every = read.iter_unpack(memoryview(run.data)[run.at : run.at + self.n * run.stride])
         return list(every) if lookup.every_slot else [lookup.pick(values) for values in every]
 
     def columns(self) -> list[np.ndarray[Any, Any]]:
-        """The features' values as matrices, a row for each feature: float64, int64 or bool. Those
-        of one type that stand together are one matrix."""
+        """The features' values as matrices of float64, int64 or bool, with a row for each feature.
+        Neighbouring features of one type may share a matrix."""
         import numpy as np
 
         lookup, run = self.lookup, self.run
@@ -185,8 +187,8 @@ class Packed:
         return [part.data for part in self.columns()]
 
     def _matrix(self, dtype: str) -> np.ndarray[Any, Any]:
-        """The features' values as one matrix of this type, a row for each feature, where the slots
-        have 8 bytes each."""
+        """The features' values as one matrix of `dtype`, with a row for each feature. Every slot
+        must have 8 bytes."""
         import numpy as np
 
         lookup, run = self.lookup, self.run
@@ -198,7 +200,7 @@ class Packed:
 
 
 def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What takes the values of some slots, in this order."""
+    """A function that takes the values of some slots, in this order."""
     first, n = slots[0], len(slots)
     if list(slots) == list(range(first, first + n)):
         return itemgetter(slice(first, first + n))

@@ -1,13 +1,14 @@
-"""A large state in blocks: a head under the state's key, the events in blocks under keys beside it.
+"""Splits a large state into blocks: a head under the state's key, and events under keys beside it.
 
-A block ends with the events of an instant that is a *boundary*, a fixed choice of one instant in
-`SIZE`. So which events share a block depends on them alone, as every byte of a state does (A2), and
-an event that comes or goes changes the head and the block where it stands. The head has of each
-block its instants and a digest, and over all blocks the running sums that the view's aggregates
-need: a lookup reads two blocks for a window, its ends, however many events lie between.
+A block ends with the events of an instant that is a *boundary*: about one instant in `SIZE`, chosen
+by a fixed function. So the events alone decide which of them share a block, as they decide every
+byte of a state (A2), and an event that comes or goes changes only the head and its own block. The
+head has the instants and a digest of each block, and the running sums over all blocks that the
+view's aggregates need. So a lookup reads two blocks for a window, its first and its last, however
+many events lie between.
 
-States of window views are split; those of a source with ids hold what still may change, and are
-not.
+States of window views are split, unless their source has ids: those hold events that may still
+change.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from featurekit.online.store.replies import Values
 
 VERSION = 2
 SPLIT = 1024
-"""States of more events lie in blocks."""
+"""A state of more events than this is split into blocks."""
 SIZE = 256
-"""Events of a block, about."""
+"""The number of events in a block, about."""
 
 _MASK = 2**64 - 1
 _COUNT = struct.Struct("<I")
@@ -51,7 +52,7 @@ ReadKeys = Callable[[Sequence[bytes]], Values]
 
 
 class Moved(Exception):
-    """The blocks are no longer those of the head: another writer was faster. Read both again."""
+    """The blocks are not those of the head, since another writer was faster. Read both again."""
 
     def __init__(self, head: BlocksHead, key: bytes, name: bytes) -> None:
         super().__init__(
@@ -62,40 +63,42 @@ class Moved(Exception):
 
 
 class Patience:
-    """How long to read a state again whose blocks are not those of its head."""
+    """Limits how often a state is read again whose blocks are not those of its head."""
 
     def __init__(self) -> None:
         self.spent: Counter[bytes] = Counter()
 
     def spend(self, moved: Moved) -> None:
-        """Once more; OnlineError where the head has stayed, so that no writer was faster."""
+        """Allow one more try. OnlineError where the head stayed the same for many tries, so that no
+        other writer can be the cause."""
         self.spent[moved.head] += 1
         if self.spent[moved.head] == _TRIES:
             raise OnlineError(
-                f"{moved}, though nobody changes it: it was removed or changed by something else, "
-                "as an eviction policy of Redis does (featurekit needs maxmemory-policy "
-                "noeviction); remove the key of the state and run `featurekit materialize`"
+                f"{moved}, though no writer of featurekit changes it: something else removed or "
+                "changed it, as an eviction policy of Redis does (featurekit needs "
+                "maxmemory-policy noeviction); remove the key of the state and run `featurekit "
+                "materialize`"
             ) from moved
 
 
 def splits(view: View) -> bool:
-    """Whether large states of the view lie in blocks."""
+    """Whether large states of the view are split into blocks."""
     return view.kind == "window" and view.dedupe_us is None
 
 
 def is_head(blob: bytes | None) -> TypeGuard[bytes]:
-    """Whether a state's bytes are the head of one in blocks."""
+    """Whether these bytes are the head of a state in blocks."""
     return blob is not None and blob[0] == VERSION
 
 
 def block_key(key: bytes, name: bytes) -> bytes:
-    """The key of a block of the state under `key`, on the same cluster slot."""
+    """The key of block `name` of the state under `key`, in the same cluster slot."""
     feature_store, project, _, rest = key.split(b":", 3)
     return b":".join((feature_store, project, b"block", rest)) + b"/" + name
 
 
 def head_key(key: bytes) -> bytes | None:
-    """The key of the state that the block under `key` belongs to; None where it is no block's."""
+    """The key of the state that a block's key belongs to; None where `key` is not a block's."""
     feature_store, project, kind, rest = key.split(b":", 3)
     if kind != b"block":
         return None
@@ -103,22 +106,25 @@ def head_key(key: bytes) -> bytes | None:
 
 
 def boundary(ts: int) -> bool:
-    """Whether a block ends after the events of an instant: pseudo-random, and the same always."""
+    """Whether a block ends after the events of an instant: a pseudo-random choice that never
+    changes."""
     mixed = (ts & _MASK) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & _MASK
     return (mixed ^ mixed >> 29) % SIZE == 0
 
 
-# --- what a head knows of a block -----------------------------------------------------------------
+# --- what a head holds of a block -----------------------------------------------------------------
 
 
 class Layout:
-    """The sums and the chosen inputs that a view's heads hold of each block: of which slots, where
-    which slot is true, and for which features they are enough."""
+    """What the heads of a view hold for each block: sums, and chosen inputs.
+
+    It says of which slots they are, under which condition, and which features they are enough for.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
-        # An input, and where: the fields that features ask for, and the first of those features.
+        # By slot and condition: the fields that features need, and the first of these features.
         fields: dict[tuple[int | None, int | None], set[SumField]] = {}
         summed: dict[tuple[int | None, int | None], Feature] = {}
         chosen: dict[tuple[str | None, int | None, int | None], Feature] = {}
@@ -142,7 +148,7 @@ class Layout:
         self.chosen = list(chosen.values())
 
     def enough(self, feature: int) -> bool:
-        """Whether a head is enough for a feature over whole blocks."""
+        """Whether the head alone answers a feature over whole blocks."""
         return self.sums_of[feature] is not None or self.choice_of[feature] is not None
 
     def chosen_type(self, index: int) -> Type:
@@ -160,7 +166,8 @@ _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "m
 @dataclass(slots=True)
 class Block:
     """What a head holds of a block: its first and last instant, its newest arrival, its number of
-    events, the digest of its bytes, the view's sums and chosen inputs; `blob` where it is new."""
+    events, the digest of its bytes, and the view's sums and chosen inputs. `blob` has the bytes of
+    a new block."""
 
     first: int
     last: int
@@ -173,7 +180,7 @@ class Block:
 
 
 def make_block(layout: Layout, events: list[Event]) -> Block:
-    """The block of some events in the order of T6."""
+    """The block that holds `events`, which stand in the order of T6."""
     newest = max(e[1] for e in events)
     blob = State(layout.view, NEVER_VISIBLE, newest, events).encode()
     read = Reader(layout.view, blob)
@@ -190,12 +197,12 @@ def make_block(layout: Layout, events: list[Event]) -> Block:
 
 
 def digest(blob: bytes | memoryview) -> bytes:
-    """What a head tells a block's bytes by."""
+    """The digest by which a head knows the bytes of a block."""
     return hashlib.blake2b(blob, digest_size=_DIGEST).digest()
 
 
 def cut(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Events in the order of T6 by the blocks that they stand in."""
+    """The events of each block in turn; `events` stand in the order of T6."""
     part: list[Event] = []
     for ts, same in groupby(events, key=itemgetter(0)):
         part += same
@@ -210,7 +217,7 @@ def cut(events: Iterable[Event]) -> Iterator[list[Event]]:
 
 
 class Running:
-    """A column of running sums: `between(i, j)` is the sum over the blocks from i up to j."""
+    """A column of running sums, from which the sum over any range of blocks follows."""
 
     def __init__(self, data: memoryview, at: int, n: int) -> None:
         self.exponent, self.width = _RUNNING.unpack_from(data, at)
@@ -231,8 +238,8 @@ class Running:
 
 
 def running(values: Sequence[Scaled]) -> bytes:
-    """The column of the running sums of `values`: each in as many bytes as the longest takes, times
-    one power of two."""
+    """The column of the running sums of `values`. All are written with one exponent, and each takes
+    as many bytes as the longest needs."""
     low = min((exponent for whole, exponent in values if whole), default=0)
     total, totals = 0, []
     for whole, exponent in values:
@@ -274,11 +281,12 @@ class BlocksHead:
         self._chosen: list[Any] = []
 
     def sums_between(self, index: int, i: int, j: int) -> Sums:
-        """The sums of some inputs over the blocks from i up to j."""
+        """The sums of entry `index` of the layout, over the blocks from i up to j."""
         return Sums(**{field: column.between(i, j) for field, column in self.sums[index]})
 
     def chosen(self, index: int) -> Any:
-        """What an aggregate chose of each block; None where a block has no input."""
+        """The inputs that an aggregate chose, one for each block; None where a block has no
+        input."""
         while len(self._chosen) <= index:
             type_ = self.layout.chosen_type(len(self._chosen))
             column, _, self._chosen_at = decode_column(type_, self.data, self._chosen_at, self.n)
@@ -286,12 +294,13 @@ class BlocksHead:
         return self._chosen[index]
 
     def name(self, k: int) -> bytes:
-        """The name of a block: its last instant, or `open` where events may follow in it."""
+        """The name of block `k`: its last instant, or `open` for a last block that does not end at
+        a boundary, where later events may follow."""
         last = self.last[k]
         return b"%d" % last if k < self.n - 1 or boundary(last) else b"open"
 
     def digest(self, k: int) -> bytes:
-        """The digest of a block."""
+        """The digest of block `k`."""
         return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
 
     def blocks(self) -> list[Block]:
@@ -314,7 +323,7 @@ class BlocksHead:
 def encode_head(
     layout: Layout, first_visible: int, newest_arrival: int, blocks: Sequence[Block]
 ) -> bytes:
-    """The head of a state in these blocks."""
+    """The bytes of the head of a state that consists of `blocks`."""
     n = len(blocks)
     parts = [
         HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
@@ -333,15 +342,15 @@ def encode_head(
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
-    """The bytes of a block of the state under `key`; Moved where they are not those that the head
-    has the digest of."""
+    """The bytes of block `k` of the state under `key`. Moved where their digest is not the one in
+    the head."""
     if blob is None or digest(blob) != head.digest(k):
         raise Moved(head, key, head.name(k))
     return blob
 
 
 def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
-    """The bytes of some blocks; Moved as in `checked`."""
+    """The bytes of the `wanted` blocks. Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
     return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
 
@@ -350,7 +359,8 @@ def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[i
 
 
 def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> State:
-    """The whole state of which `blob` is what stands under its key; Moved as in `read_blocks`."""
+    """The whole state. `blob` is the value under its key: a state, a head or None. Moved as in
+    `read_blocks`."""
     if blob is None:
         return State(view)
     if not is_head(blob):
@@ -362,7 +372,8 @@ def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> St
 
 
 def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
-    """Every key of the state of which `blob` is what stands under the first of them."""
+    """Every key of a state: its own, and those of its blocks. `blob` is the value under its own
+    key."""
     if not is_head(blob):
         return [key]
     head = BlocksHead(layout_of(view), blob)
@@ -370,7 +381,8 @@ def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
 
 
 def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
-    """What is to be written where `state` takes the place of the state that `blob` stands for."""
+    """The keys to write where `state` replaces the state whose value under `key` is `blob`, with
+    their new values; b"" removes a key."""
     view = state.view
     blocks = None
     large = splits(view) and len(state.events) > SPLIT
@@ -386,7 +398,8 @@ def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
 def _written(
     state: State, key: bytes, layout: Layout, old: BlocksHead | None, blocks: list[Block] | None
 ) -> dict[bytes, bytes]:
-    """The new values of the keys; of `state` only the instants where it lies in `blocks`."""
+    """As `written`. Where the state is split into `blocks`, only the two instants of `state` are
+    read."""
     out: dict[bytes, bytes] = {}
     known: dict[bytes, bytes] = {}
     if old is not None:
@@ -409,7 +422,8 @@ def _written(
 def add_to_blocks(
     view: View, key: bytes, blob: bytes, events: Sequence[Event], read: ReadKeys
 ) -> dict[bytes, bytes]:
-    """As `State.add` and `written`, for a state in blocks: only those that change are read."""
+    """As `State.add` followed by `written`, for a state in blocks; only the blocks that change are
+    read."""
     layout = layout_of(view)
     head = BlocksHead(layout, blob)
     order = event_order(view)
@@ -441,6 +455,7 @@ def add_to_blocks(
 
 
 def _place(head: BlocksHead, ts: int) -> int:
-    """The block that an event of an instant belongs to; `head.n` for a new one at the end."""
+    """The number of the block that an event at `ts` belongs to; `head.n` for a new block at the
+    end."""
     k = bisect_left(head.last, ts)
     return head.n - 1 if k == head.n and not boundary(head.last[-1]) else k

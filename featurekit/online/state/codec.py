@@ -1,10 +1,11 @@
-"""Columns of values to bytes and back: the wire form of online states, versioned and canonical.
+"""Turns columns of values into bytes and back: the wire form of online states.
 
-A column of n values is one byte (0: all present, 1: none present, 2: mixed, and then n bytes of 0
-value, 1 None, 2 error), then the values: 8 bytes for int, float, datetime and timedelta (the latter
-two in microseconds), 4 for date (days), 1 for bool, a length and the bytes for str and bytes; a
-list is the column of its lengths and the column of its items, a vector 4 bytes for each of its
-numbers. Absent values are zero, and there is one NaN, so that equal columns have equal bytes.
+The form has a version, and equal columns have equal bytes. A column of n values begins with one
+byte: 0 where all values are present, 1 where none is, 2 for both, followed by n bytes (0 a value, 1
+None, 2 an error). The values come next: 8 bytes for int, float, datetime and timedelta (the last
+two in microseconds), 4 for date (in days), 1 for bool, a length and the bytes for str and bytes. A
+list is the column of its lengths and the column of its items. A vector takes 4 bytes for each of
+its numbers. An absent value is written as zero, and every NaN as the same NaN.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
 }
 _SIZES = {code: struct.calcsize(code) for code in FORMATS.values()}
 EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
-"""The number of the day from which dates count."""
+"""The ordinal of 1970-01-01, from which dates count."""
 
 
 def encode_column(type_: Type, values: Sequence[Any]) -> bytes:
     """The bytes of a column; `values` may hold None and `ERROR`."""
     if len(values) == 1 and values[0] is not ERROR:
-        # The common state is one event: the same bytes, without the work that many need.
+        # Most states hold one event: this writes the same bytes with less work.
         if values[0] is None:
             return _ABSENT
         one = _ONE.get(type_.name)
@@ -71,7 +72,7 @@ _ONE: dict[str, Callable[[Any], bytes]] = {
 
 
 def one_value(type_: Type) -> Callable[[Any], bytes]:
-    """As `encode_column`, of columns of one value."""
+    """A function that encodes a column of one value, as `encode_column` would."""
     one = _ONE.get(type_.name)
     if one is None:
         return lambda value: encode_column(type_, [value])
@@ -126,10 +127,11 @@ def _encode_values(type_: Type, values: Sequence[Any]) -> bytes:
 
 
 def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, Any, int]:
-    """The column's values, its marks (None where all are present) and where the next one begins.
+    """The values of a column, its marks (None where all are present), and the place of the next
+    column.
 
-    The values are a sequence that may be a view of `data`: ints and floats as they are, other types
-    as Python values; None and `ERROR` stand in it where the marks say so.
+    The values may be a view of `data`. An int or a float is as it was stored, another type a Python
+    value. None and `ERROR` stand where the marks say so.
     """
     kind = data[at]
     at += 1

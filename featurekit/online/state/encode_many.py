@@ -1,8 +1,8 @@
-"""Turns columns of many entities' events into the bytes of their states, all at once.
+"""Turns columns of many entities' events into the bytes of all their states at once.
 
-The bytes are those of `State.encode` and `codec.encode_column`, which say what they are. Here a
-value is joined of *parts*: of a column of numbers, an entity's part is its rows' bytes as they lie
-in the column, so that nothing is done row by row.
+The bytes equal those of `State.encode` and `codec.encode_column`, which define them. A state is
+joined from *parts*: for a column of numbers, an entity's part is a slice of the column's own
+memory. So there is no work for each single row.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ _WHOLE = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of bytes in each of many values: of value i `data[bounds[i]:bounds[i + 1]]`, or
-    the i-th `width` bytes where all are as long, or all of `data` where all are the same."""
+    """A slice of bytes for each of many values.
+
+    The slice of value i is `data[bounds[i]:bounds[i + 1]]`. Where all slices have one `width` it is
+    the i-th `width` bytes, and with `same` it is all of `data`.
+    """
 
     data: Any
     bounds: Any = None
@@ -41,7 +44,7 @@ class Part:
     same: bool = False
 
     def spread(self, held: Any) -> Part:
-        """A part of those values that `held` marks, as one of all values."""
+        """The same slices for the values that `held` marks, and nothing for the others."""
         m = int(held.sum())
         widths = np.zeros(len(held), np.int64)
         widths[held] = self.width if self.bounds is None else np.diff(self.bounds)
@@ -50,11 +53,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Events of many entities, of which there was no state before, as columns.
+    """Events of many entities that had no state before, as columns.
 
-    Entity i has the events `starts[i]` up to `starts[i + 1]`, in the order of T6; `first` and
-    `newest` are one an entity. A slot is its type, its values, and where they err, None if nowhere;
-    an erring value is null.
+    Entity i has the events `starts[i]` up to `starts[i + 1]`, in the order of T6. `first` and
+    `newest` have one instant for each entity. A slot is its type, its values, and which of them err
+    (None where none does); an erring value is null.
     """
 
     slots: list[tuple[Any, pa.Array, Any]]
@@ -65,12 +68,12 @@ class Many:
     starts: Any
 
     def encode(self, view: View) -> pa.LargeBinaryArray:
-        """The bytes of the states, as `State.encode` makes each."""
+        """The bytes of each state, as `State.encode` writes them."""
         return self._of_latest(view) if view.kind == "latest" else self._states()
 
     def _of_latest(self, view: View) -> pa.LargeBinaryArray:
-        """One row that does not err has a form of its own, and the states of
-        others are visible from the first row on that they hold."""
+        """The states of a view of latest rows. A single row that does not err has a form of its
+        own; every other state is visible from the first of its rows on."""
         counts = np.diff(self.starts)
         single = counts == 1
         if row.row_form(view) is None:
@@ -90,7 +93,7 @@ class Many:
         return made.take(pa.array(at))
 
     def _seen(self) -> Many:
-        """The same, visible from the first of the rows on where there are some."""
+        """The same events; each state that has rows is visible from the first of them on."""
         there = np.diff(self.starts) > 0
         if not there.any():
             return self
@@ -100,7 +103,7 @@ class Many:
         return replace(self, first=first)
 
     def _of(self, entities: Any) -> Many:
-        """Those of some entities."""
+        """The events of the marked entities."""
         counts = np.diff(self.starts)
         rows = np.repeat(entities, counts)
         held = pa.array(rows)
@@ -124,7 +127,8 @@ class Many:
         return joined(parts, len(self.starts) - 1)
 
     def _rows(self) -> pa.LargeBinaryArray:
-        """One row of each entity, none of which errs, as `row.RowForm` has them."""
+        """The states of entities that have one row each, none of which errs, as `row.RowForm`
+        writes them."""
         n = len(self.ts)
         each = np.arange(n + 1)
         nulls = [column.is_null().to_numpy(zero_copy_only=False) for _, column, _ in self.slots]
@@ -146,7 +150,7 @@ class Many:
 
 
 def _where(held: Any, values: Any) -> list[Part]:
-    """The part that is the rows of a matrix which `held` marks, and nothing of the others."""
+    """A part with the rows of a matrix that `held` marks, and nothing for the others."""
     width = values.shape[1] * values.itemsize
     if not held.any():
         return []
@@ -156,7 +160,7 @@ def _where(held: Any, values: Any) -> list[Part]:
 
 
 def entity_keys(columns: Sequence[tuple[Type, pa.Array]]) -> pa.LargeBinaryArray:
-    """The bytes of `codec.entity_key`, of columns of join keys without nulls."""
+    """The keys of entities as `entity_key` writes them, from columns of join keys without nulls."""
     parts: list[Any] = []
     for type_, column in columns:
         key = _keys(type_, column)
@@ -169,7 +173,7 @@ def entity_keys(columns: Sequence[tuple[Type, pa.Array]]) -> pa.LargeBinaryArray
 
 
 def state_keys(prefix: bytes, entities: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """The keys of the entities' states, as `serve.state_key` has them."""
+    """The keys of the entities' states, as `state_key` writes them."""
     before, after = (pa.scalar(x, pa.large_binary()) for x in (prefix + b"{", b"}"))
     return pc.binary_join_element_wise(before, entities, after, _EMPTY)
 
@@ -193,7 +197,7 @@ def _keys(type_: Type, column: pa.Array) -> pa.Array:
 
 
 def _raw(column: pa.Array) -> pa.LargeBinaryArray:
-    """Texts or bytes as bytes."""
+    """A column of texts or bytes, as bytes."""
     if pa.types.is_string(column.type):
         return column.cast(pa.binary()).cast(pa.large_binary())
     if pa.types.is_binary(column.type):
@@ -205,7 +209,8 @@ def _raw(column: pa.Array) -> pa.LargeBinaryArray:
 
 
 def _column(type_: Type, column: pa.Array, errors: Any, starts: Any) -> list[Part]:
-    """The parts of `codec.encode_column`, of each entity's rows."""
+    """The parts of a slot's column, as `codec.encode_column` writes it for the rows of each
+    entity."""
     if not column.null_count and (errors is None or not errors.any()):
         return [_same(bytes((ALL_PRESENT,))), *_values(type_, column, starts)]
     marks = column.is_null().to_numpy(zero_copy_only=False).astype("u1")
@@ -228,7 +233,7 @@ def _column(type_: Type, column: pa.Array, errors: Any, starts: Any) -> list[Par
 
 
 def _values(type_: Type, column: pa.Array, starts: Any) -> list[Part]:
-    """The parts of a column without nulls behind its marks."""
+    """The parts of a column's values, which follow its marks; the column has no nulls."""
     match type_.name:
         case "int" | "datetime" | "timedelta":
             return [_rows(column.cast(pa.int64()).to_numpy(), starts)]
@@ -256,7 +261,7 @@ def _values(type_: Type, column: pa.Array, starts: Any) -> list[Part]:
 
 
 def _one_nan(values: Any, whole: str, nan: Any) -> Any:
-    """The values, every NaN the same one."""
+    """The values, with every NaN replaced by `nan`."""
     odd = np.isnan(values)
     if not odd.any():
         return values
@@ -266,7 +271,7 @@ def _one_nan(values: Any, whole: str, nan: Any) -> Any:
 
 
 def _filled(type_: Type, column: pa.Array, absent: Any) -> pa.Array:
-    """The column with zeros in the place of what is absent."""
+    """The column, with zeros in the place of absent values."""
     zero: Any = {"bool": False, "str": "", "bytes": b"", "float": 0.0, "list": []}.get(
         type_.name, 0
     )
@@ -295,7 +300,7 @@ def _bytes(data: Any) -> Any:
 
 
 def _rows(values: Any, starts: Any, items: int = 1) -> Part:
-    """The bytes of each entity's rows, in a column of `items` numbers a row."""
+    """The bytes of each entity's rows, in a column that has `items` numbers for each row."""
     size = values.itemsize * items
     data = _bytes(values)[starts[0] * size : starts[-1] * size]
     n = (starts[-1] - starts[0]) / max(len(starts) - 1, 1)
@@ -309,12 +314,12 @@ def _bounds(widths: Any) -> Any:
 
 
 def _counts(flags: Any, starts: Any) -> Any:
-    """How many of each entity's rows are flagged."""
+    """How many rows of each entity are flagged."""
     return np.diff(_bounds(flags)[starts])
 
 
 def joined(parts: Sequence[Part], m: int) -> pa.LargeBinaryArray:
-    """The `m` values that are made of these parts, one after the other."""
+    """The `m` values that consist of these parts, one after the other."""
     arrays: list[pa.Array] = []
     run: list[Part] = []
     for part in [*parts, None]:
@@ -330,7 +335,7 @@ def joined(parts: Sequence[Part], m: int) -> pa.LargeBinaryArray:
 
 
 def _side_by_side(parts: Sequence[Part], m: int) -> Part:
-    """Parts of fixed widths as one."""
+    """One part for several parts of fixed widths."""
     width = sum(part.width for part in parts)
     out = np.empty((m, width), "u1")
     template = np.zeros(width, "u1")
@@ -343,7 +348,7 @@ def _side_by_side(parts: Sequence[Part], m: int) -> Part:
             into: Any = np.ndarray((m,), kind, out.data, offset=at, strides=(width,))
             columns.append((into, part.data.view(kind)))
         at += part.width
-    # Some values at a time, so that they stay in the processor's cache for all of their parts.
+    # A few values at a time: they stay in the processor's cache while their parts are copied.
     step = max(_CACHE // max(width, 1), 1)
     for first in range(0, m, step):
         out[first : first + step] = template
@@ -364,8 +369,10 @@ def _array(part: Part, m: int) -> pa.LargeBinaryArray:
 
 
 def framed(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> tuple[memoryview, list[int]]:
-    """Keys and values as arguments of a Redis command, one after the other, and where each pair
-    begins, and the last one ends."""
+    """The keys and values as arguments of a Redis command, and where they begin.
+
+    A value follows its key. The places are those where each pair begins, and the end of the last.
+    """
     line = pa.scalar(b"\r\n", pa.large_binary())
     parts: list[Any] = []
     for column in (keys, values):

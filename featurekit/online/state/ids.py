@@ -1,13 +1,13 @@
-"""What is remembered of an id: its rows, and which of them are events that count (T7).
+"""Decides which rows of an id are events that count, and encodes what is remembered of an id (T7).
 
-The rule, of which `event_ids` is the other text: rows of one id are taken in the order in which
-they arrived, ties by T6. Without an `op`, the first is the event; copies that arrive up to
-`dedupe_within` after it are none, and the first one after that is an event again. With an `op`,
-each row is a version that counts until the next one arrives, if that is within `dedupe_within`.
+The rows of one id are taken in the order of their arrival, ties by T6. Without an `op`, the first
+row is the event. Copies that arrive up to `dedupe_within` after it are ignored, and the next row
+after that time is an event again. With an `op`, each row is a version, which counts until the next
+one arrives if that is within `dedupe_within`. `offline.counted_events` has the same rule in SQL.
 
-A memory is a function of the *set* of rows. Rows that arrived before its floor can be let go of,
-since none that arrived before it is pushed any more: the floor is moved where all rows are at hand,
-by materialising.
+A memory is a function of the *set* of rows. Rows that arrived before its *floor* can be dropped,
+since no push brings a row that arrived before it. Materialising moves the floor, since it has all
+rows at hand.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Row = Mapping[str, Any]
 
 
 class Ids:
-    """How the ids of a view's source are remembered; `view.dedupe_us` is not None."""
+    """How the ids of a view's source are remembered; `view.dedupe_us` must not be None."""
 
     def __init__(self, view: View) -> None:
         source = view.source
@@ -59,26 +59,27 @@ class Ids:
         self.ordered = names if source.sequence is None else [source.sequence, *names]
 
     def name(self, row: Row) -> bytes:
-        """The bytes that name the row's id."""
+        """The bytes that name a row's id."""
         return self._key(row[self.event_id])
 
     def order(self, row: Row) -> tuple[Any, ...]:
-        """The sort key of arrivals, ties by T6; equal for equal rows, and only those; hashable."""
+        """The sort key of the order of arrival, ties by T6. It is hashable, and equal only for
+        equal rows."""
         return row["__created"], row["__ts"], *[_rank(row[name]) for name in self.ordered]
 
     def merged(self, known: Sequence[Row], more: Sequence[Row]) -> list[Row]:
-        """The rows of both in the order of their arrival, equal ones once."""
+        """The rows of both, in the order of their arrival; equal rows once."""
         if len(known) + len(more) == 1:
             return [*known, *more]
         found = {self.order(row): row for row in (*known, *more)}
         return sorted(found.values(), key=self.order)
 
     def content(self, row: Row) -> Any:
-        """What a row says but for when it arrived."""
+        """A row's values without its arrival, in a form that can be compared."""
         return self.order(self.stamped(row, 0))
 
     def stamped(self, row: Row, created: int) -> Row:
-        """The row with another arrival."""
+        """The row with `created` as its arrival."""
         column = self.view.source.created_timestamp_column
         shown = {} if column not in self.type_of else {column: instant(created)}
         return {**row, "__created": created, **shown}
@@ -86,11 +87,12 @@ class Ids:
     def repeated(
         self, known: list[Row], rows: list[Row], now: int, within: int
     ) -> list[int | None]:
-        """The arrival that each of `rows`, new ones of one id, keeps as it repeats, but for its
-        arrival, a row of `known`; None for one that arrives now.
+        """For each of `rows`, the arrival that it keeps; None for a row that arrives now.
 
-        With an `op`, all of them must be known, and the newest known one be among them: a version
-        before it that comes alone takes effect once more.
+        `rows` are new rows of one id. A row keeps the arrival of a row of `known` that it repeats,
+        value for value except the arrival. With an `op`, all of `rows` must be known, and the
+        newest known row must be among them: an earlier version that comes alone takes effect once
+        more.
         """
         if not known:
             return [None] * len(rows)
@@ -109,8 +111,10 @@ class Ids:
         return found
 
     def counting(self, rows: list[Row]) -> list[tuple[Row, int]]:
-        """The rows that are events, each with the instant from which it counts no more; `rows` are
-        all of an id, in the order of their arrival."""
+        """The rows that are events, each with the instant from which it no longer counts.
+
+        `rows` are all rows of an id, in the order of their arrival.
+        """
         if self.op is None:
             first = rows if len(rows) == 1 else self._first_known(rows)
             return [(row, FOREVER) for row in first]
@@ -131,8 +135,8 @@ class Ids:
         return found
 
     def kept(self, rows: list[Row], floor: int) -> list[Row]:
-        """What must be remembered where no row that arrived before `floor` comes any more: later
-        rows, and the one before it that they are held against."""
+        """The rows that must be remembered where no row that arrived before `floor` comes any more:
+        the later ones, and the one before `floor` that they are compared with."""
         later = [row for row in rows if row["__created"] >= floor]
         before = [row for row in rows if row["__created"] < floor]
         held = before if self.op is not None else self._first_known(before)
@@ -140,7 +144,7 @@ class Ids:
         return [*near, *later]
 
     def encode(self, rows: list[Row]) -> bytes:
-        """The canonical bytes of rows in the order of their arrival; empty for none."""
+        """The canonical bytes of rows in the order of their arrival; empty for no rows."""
         if not rows:
             return b""
         n = len(rows)
@@ -159,7 +163,8 @@ class Ids:
         return b"".join(parts)
 
     def _of_numbers(self, row: Row) -> bytes | None:
-        """The bytes of a row of numbers, by one call; None for another."""
+        """The bytes of a row that holds only numbers, by one call of `struct`; None for another
+        row."""
         if self._numbers is None:
             return None
         values: list[Any] = []
@@ -171,7 +176,7 @@ class Ids:
         return self._numbers.pack(VERSION, 1, row["__created"], row["__ts"], *values)
 
     def decode(self, blob: bytes | None) -> list[Row]:
-        """The rows that `encode` wrote; none for None."""
+        """The rows that `encode` wrote; no rows for None."""
         if not blob:
             return []
         version, n = _HEADER.unpack_from(blob)
@@ -192,7 +197,7 @@ class Ids:
 
 
 def _rank(value: Any) -> tuple[Any, ...]:
-    """As `sort_value`, and hashable."""
+    """As `sort_value`, but hashable."""
     rank = sort_value(value)
     return _hashable(rank) if isinstance(value, list) else rank
 

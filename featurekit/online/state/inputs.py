@@ -1,4 +1,4 @@
-"""Takes the inputs of a feature's aggregate from an entity's events (T3, T7, A3)."""
+"""Takes the inputs of a feature's aggregate from the events of an entity (T3, T7, A3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from featurekit.online.state.state import Reader
 def inputs(
     feature: Feature, aggregate: Aggregate, read: Reader, i: int, j: int, t: int, *, late: bool
 ) -> Any:
-    """The inputs of a feature's aggregate among the events from i up to j."""
+    """The inputs of a feature's aggregate among the events from i up to j, as of `t`.
+
+    With `late`, an event may have arrived after `t` or be over by then, so each one is checked.
+    """
     chosen: Any = range(i, j)
     filtered = False
     if late:

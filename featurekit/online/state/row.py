@@ -1,15 +1,15 @@
-"""The state of one latest row, and nothing else, as a row of fixed layout: the common state.
+"""The most common state, a single latest row, as bytes of a fixed layout.
 
     version, flags: a byte each
     event_timestamp, created_timestamp of the row: 8 bytes each, microseconds
-    the newest arrival, 8 bytes, where FLAG_NEWEST: else it is the row's own
-    the first visible instant, 8 bytes, where FLAG_FIRST: views of a source with an event_id alone
-    a bit for each slot that is None, where FLAG_NONE
-    a value for each slot, in the form of its type (`codec.FORMATS`); of a text its length in bytes
+    the newest arrival, 8 bytes, only with FLAG_NEWEST: without it, it is the row's own
+    the first visible instant, 8 bytes, only with FLAG_FIRST: for a source with an event_id alone
+    a bit for each slot that is None, only with FLAG_NONE
+    a value for each slot, in the form of its type (`codec.FORMATS`); of a text, its length in bytes
     the texts, one after the other
 
-One struct reads it, and rows without flags have one layout, so that many are read as columns. What
-it is a row of, and what it means, is `state`'s.
+One struct reads it. Rows without flags have one layout, so that many are read as columns. What such
+a state means is defined in `state`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FROM_NUMBER: dict[str, Callable[[int], Any]] = {
 
 
 class OneRow(NamedTuple):
-    """A state of one row: `first` is None where it is that of the row itself."""
+    """A state of one row; `first` is None where the first visible instant is the row's own."""
 
     ts: int
     created: int
@@ -57,13 +57,13 @@ class OneRow(NamedTuple):
 
 
 class RowForm:
-    """How the rows of a view lie in bytes."""
+    """The layout of a view's rows."""
 
     def __init__(self, view: View) -> None:
         names = [slot.type.name for slot in view.slots]
         self.codes = "".join(FORMATS.get(name, "I") for name in names)
         self.slots = len(names)
-        # The whole of a row without flags and texts: what `unpack` gives begins with HEAD's.
+        # A whole row without flags and texts; the result of `unpack` begins with HEAD's fields.
         self.whole = struct.Struct(HEAD.format + self.codes)
         self.texts = [i for i, name in enumerate(names) if name in _TEXT]
         self.plain = all(name in _PLAIN for name in names)
@@ -73,7 +73,7 @@ class RowForm:
         self._marks = (len(names) + 7) // 8
 
     def numpy(self) -> Any:
-        """The NumPy type of a row without flags and texts: slot i is its field "fi"."""
+        """The NumPy type of a row without flags and texts; slot i is its field "fi"."""
         import numpy as np
 
         fields = [(f"f{i}", _NUMPY[code]) for i, code in enumerate(self.codes)]
@@ -82,7 +82,7 @@ class RowForm:
     def encode(
         self, ts: int, created: int, newest: int, first: int | None, values: Sequence[Any]
     ) -> bytes | None:
-        """The bytes of a row; None for one with a value that errs."""
+        """The bytes of a row; None for a row with a value that errs."""
         if ERROR in values:
             return None
         flags, more = 0, b""
@@ -90,7 +90,7 @@ class RowForm:
             flags, more = FLAG_NEWEST, _INSTANT.pack(newest)
         if first is not None:
             flags, more = flags | FLAG_FIRST, more + _INSTANT.pack(first)
-        # There is one NaN, so that equal rows have equal bytes.
+        # Every NaN is written as one NaN, so that equal rows have equal bytes.
         given: list[Any] = [math.nan if v != v else v for v in values]
         if None in given:
             marks = sum(1 << i for i, v in enumerate(given) if v is None)
@@ -127,7 +127,7 @@ class RowForm:
         return OneRow(ts, created, newest, first, values)
 
     def _finished(self, values: list[Any], marks: int, blob: bytes, at: int) -> list[Any]:
-        """The values that are no numbers, from what stands for them."""
+        """The Python values, from the numbers that stand for them; texts begin at `at`."""
         for i in self.texts:
             end = at + values[i]
             values[i] = blob[at:end]
@@ -144,7 +144,7 @@ class RowForm:
 
 
 def newest_of(blob: bytes) -> int:
-    """The newest arrival of a row."""
+    """The newest arrival that a state of one row has taken."""
     at = HEAD.size if blob[1] & FLAG_NEWEST else HEAD.size - 8
     newest: int = _INSTANT.unpack_from(blob, at)[0]
     return newest
@@ -157,4 +157,4 @@ def _row_form(view: View) -> RowForm | None:
 
 
 row_form = Kept(_row_form)
-"""The form of the view's rows; None for a view of windows, of corrections or of lists."""
+"""The layout of the view's rows; None for a view of windows, of corrections or of lists."""

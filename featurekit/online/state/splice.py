@@ -1,8 +1,8 @@
-"""Adds events to the bytes of a window's state without making its events Python values.
+"""Adds events to the bytes of a window view's state, without decoding its events.
 
-The bytes are those of `State.add` and `State.encode`, which say what they are: an event's numbers
-are put into each column at its place, and those that are let go lie before it. Whatever is not that
-plain is left to them: an instant that is there already, None, errors and NaN, other types, blocks.
+The bytes equal those of `State.add` and `State.encode`, which define them. An event's numbers are
+put into each column at their place, and dropped events are cut from the front. `State` handles all
+other cases: an instant that is there already, None, errors and NaN, other types, blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _pack_int = struct.Struct("<q").pack
 
 
 class Splice:
-    """How events are added to a view's states."""
+    """Adds events to the states of one view."""
 
     def __init__(self, view: View, codes: Sequence[str]) -> None:
         self.reach = view.history_us + view.retain_us
@@ -36,7 +36,7 @@ class Splice:
         self.width = 16 + sum(self.sizes)
 
     def added(self, blob: bytes | None, events: Sequence[Event]) -> bytes | None:
-        """The bytes with the events; None where that is left to `State`."""
+        """The bytes of the state with the events added; None where `State` has to do it."""
         for event in events:
             blob = self._first(event) if blob is None else self._next(blob, event)
             if blob is None:
@@ -124,4 +124,4 @@ def _splice(view: View) -> Splice | None:
 
 
 splice_of = Kept(_splice)
-"""The view's, None where its states are not plain."""
+"""The view's `Splice`; None where its states hold more than numbers."""

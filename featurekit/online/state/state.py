@@ -1,12 +1,12 @@
 """The state of one entity in one view: the events that a lookup may still need.
 
-A state is a function of the *set* of events it took, whatever their order or grouping (A2): what
-it keeps depends only on its horizon, the newest arrival less the view's history (T8). So a backfill
-and a stream of pushes over the same events give the same bytes.
+A state is a function of the *set* of events that it took, whatever their order or grouping (A2).
+What it keeps depends only on its horizon, which is the newest arrival less the view's history (T8).
+So a backfill and a stream of pushes over the same events give the same bytes.
 
-Of a source with an `event_id` a state holds the events that count (T7); `ids` says which they are.
-A row that arrives may then end or take away an event, for as long as its id is remembered: until
-then the event is not *settled*, and nothing is let go for its sake.
+For a source with an `event_id`, a state holds the events that count (T7); `ids` decides which they
+are. While an id is remembered, a later row may end or remove its event. Until then the event is not
+*settled*, and no other event is dropped because of it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ VERSION = 1
 # version, first visible instant, newest arrival, number of events
 HEADER = struct.Struct("<BqqI")
 Event = tuple[int, int, tuple[Any, ...]]
-"""event_timestamp, created_timestamp, the view's slots; where the source has an `op`, then also the
-instant from which the event counts no more."""
+"""event_timestamp, created_timestamp and the view's slots. Where the source has an `op`, the last
+of the slots is the instant from which the event no longer counts."""
 
 
 def _event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
@@ -46,7 +46,7 @@ def _event_order(view: View) -> Callable[[Event], tuple[Any, ...]]:
 
 
 event_order = Kept(_event_order)
-"""The sort key of T6 for events of a view."""
+"""The sort key of T6, for events of a view."""
 
 
 def visible_from(event: Event) -> int:
@@ -62,11 +62,11 @@ class State:
     first_visible: int = NEVER_VISIBLE
     newest_arrival: int = NEVER
     events: list[Event] = field(default_factory=list)
-    # Of a source with ids `first_visible` is that of the events that were let go, and
-    # `newest_arrival` is also one of copies and deletions.
+    # For a source with ids, `first_visible` is that of the dropped events, and `newest_arrival`
+    # may be that of a copy or of a deletion.
 
     def add(self, events: Iterable[Event]) -> None:
-        """Take events, in any order; what no lookup can need any more is let go."""
+        """Take events, in any order, and drop what no lookup can need any more."""
         key = event_order(self.view)
         for event in events:
             insort(self.events, event, key=key)
@@ -74,14 +74,17 @@ class State:
         self.prune()
 
     def note(self, event: Event) -> None:
-        """Take the instants of an event that is there from now on."""
+        """Update the state's instants for an event that it takes."""
         if self.view.dedupe_us is None:
             self.first_visible = min(self.first_visible, visible_from(event))
         self.newest_arrival = max(self.newest_arrival, event[1])
 
     def settle(self, rows: Iterable[Event], counting: Iterable[Event], newest: int) -> None:
-        """Put the events `counting` in the place of those that `rows`, all that is known of some
-        ids, were before, whatever their ends; `newest` is the newest arrival among `rows`."""
+        """Replace the events of some ids by `counting`.
+
+        `rows` are all known rows of these ids, as events, whatever their ends. `newest` is the
+        newest arrival among them.
+        """
         key = event_order(self.view)
         if self.events:
             gone: dict[tuple[int, int], list[Any]] = {}
@@ -98,12 +101,15 @@ class State:
         self.add(counting)
 
     def end(self, event: Event) -> int:
-        """The instant from which the event counts no more."""
+        """The instant from which the event no longer counts."""
         return FOREVER if self.view.source.op is None else int(event[2][-1])
 
     def settled(self, event: Event) -> bool:
-        """Whether the event counts as it does whatever arrives later, or has arrived up to
-        `dedupe_within` before the newest arrival and comes late (T7)."""
+        """Whether no row can still change how the event counts.
+
+        Such a row may arrive later, or it arrived up to `dedupe_within` before the newest arrival
+        and reaches this state late (T7).
+        """
         assert self.view.dedupe_us is not None
         remembered = self.newest_arrival - self.view.dedupe_us
         end = self.end(event)
@@ -114,12 +120,12 @@ class State:
     def replace(
         self, after: int, until: int, events: list[Event], *, first: int, newest: int
     ) -> None:
-        """Put `events`, what matters of all that arrived in (after, until], in place of those known
-        of them.
+        """Replace what is known of the arrivals in (after, until] by `events`, which are all that
+        matters of them.
 
-        Doing it twice is doing it once, which is what makes materialising repeatable. `events`
+        Doing it twice has the effect of doing it once, so materialising can be repeated. `events`
         stand in the order of T6. `first` and `newest` are the first visible instant and the newest
-        arrival of all, also of those that do not matter any more.
+        arrival of all events in the interval, including those that no longer matter.
         """
         if self.view.source.op is not None:
             events = self._ended_later(after, until, events)
@@ -127,12 +133,12 @@ class State:
         if after == NEVER:
             memory = self.view.dedupe_us
             if memory is not None and self.newest_arrival - memory <= until:
-                self.first_visible = NEVER_VISIBLE  # what was let go arrived in the interval
-            # Nothing that was known of the interval may outlive it, the first instant included.
+                self.first_visible = NEVER_VISIBLE  # the dropped events arrived in the interval
+            # Nothing known of the interval may stay, which includes the first visible instant.
             if self.newest_arrival <= until:
                 self.newest_arrival, self.first_visible = NEVER, NEVER_VISIBLE
             elif self.first_visible <= until:
-                # What arrived since may be pruned in part: then it was visible soon after.
+                # Events after the interval may be pruned in part: these were visible soon after it.
                 later = (visible_from(e) for e in self.events)
                 self.first_visible = min(later, default=until + 1)
         self.first_visible = min(self.first_visible, first)
@@ -144,7 +150,7 @@ class State:
             self.prune()
 
     def _ended_later(self, after: int, until: int, events: list[Event]) -> list[Event]:
-        """`events` with the ends that rows which arrived after `until` have given to them."""
+        """`events`, with the ends that rows with an arrival after `until` gave to them."""
         key = event_order(self.view)
         ended = [e for e in self.events if after < e[1] <= until < self.end(e) < FOREVER]
         ends: dict[tuple[int, int], list[tuple[Any, int]]] = {}
@@ -165,7 +171,7 @@ class State:
         return self.newest_arrival - self.view.history_us
 
     def prune(self) -> None:
-        """Let go of events that count at no instant from the horizon on."""
+        """Drop the events that count at no instant from the horizon on."""
         horizon = self.horizon
         if self.view.dedupe_us is not None:
             self._prune_settled(horizon)
@@ -174,8 +180,8 @@ class State:
             oldest = horizon - self.view.retain_us
             self.events = [e for e in self.events if e[0] > oldest]
             return
-        # Of latest rows, one counts at t if none after it in T6 is visible by then: so keep the
-        # last of those visible at the horizon, and each later one that comes to lead.
+        # A latest row counts at t if no row after it in the order of T6 is visible by then. So
+        # keep the last one visible at the horizon, and each later one that comes to lead.
         ranked = sorted(enumerate(self.events), key=lambda r: (visible_from(r[1]), r[0]))
         kept: list[int] = []
         best = -1
@@ -190,10 +196,10 @@ class State:
         self.events = [self.events[rank] for rank in sorted(kept)]
 
     def _prune_settled(self, horizon: int) -> None:
-        """Let go of what is over by the horizon, and for the sake of settled events of what lies
-        before every window, or behind another latest row."""
+        """Drop events that are over by the horizon, settled events before every window, and latest
+        rows that a settled row outranks."""
         if self.view.source.op is None and self.view.kind == "window":
-            # As below: no event ends.
+            # The same as below, but shorter, since no event ends.
             assert self.view.dedupe_us is not None
             oldest = horizon - self.view.retain_us
             remembered = self.newest_arrival - self.view.dedupe_us
@@ -222,13 +228,13 @@ class State:
                 self.events.append(event)
 
     def encode(self) -> bytes:
-        """The canonical bytes: equal for equal sets of events."""
+        """The canonical bytes, which are equal for equal sets of events."""
         events, n = self.events, len(self.events)
         first = self.first_visible
         if self.view.kind == "latest":
             if n and self.view.dedupe_us is None:
-                # What was let go was visible earlier, but no lookup asks: once a row leads, some
-                # row always does.
+                # Dropped rows were visible earlier, but no lookup asks: once a row leads, some row
+                # always does.
                 first = min(map(visible_from, events))
             form = row.row_form(self.view) if n == 1 else None
             if form is not None:
@@ -271,8 +277,8 @@ def decode_state(view: View, blob: bytes) -> State:
 
 
 class PlainStates:
-    """States whose slots are all numbers: the same bytes, by one call of `struct` for all columns.
-    What does not fit, None, errors and NaN, is left to the codec."""
+    """The bytes of states whose slots are all numbers, by one call of `struct` for all columns. It
+    leaves None, errors and NaN to the codec."""
 
     def __init__(self, codes: Sequence[str]) -> None:
         self.codes = codes
@@ -310,7 +316,8 @@ class PlainStates:
             return None
 
     def decode(self, blob: bytes) -> tuple[int, int, list[Event]] | None:
-        """The instants and events of `decode_state`; None where the codec has to read them."""
+        """The first visible instant, the newest arrival and the events; None where the codec has to
+        read them."""
         if blob[0] != VERSION:
             return None
         n: int = HEADER.unpack_from(blob)[3]
@@ -347,7 +354,7 @@ plain_states = Kept(_plain_states)
 
 
 def newest_arrival(blob: bytes) -> int:
-    """The newest arrival that a state, whole or in blocks, has taken."""
+    """The newest arrival that a state has taken; `blob` is a state or the head of one in blocks."""
     if blob[0] == row.VERSION:
         return row.newest_of(blob)
     newest: int = HEADER.unpack_from(blob)[2]
@@ -384,12 +391,12 @@ class Reader:
             self._next += 8 * n
 
     def _open_row(self, blob: bytes) -> None:
-        """A state of one row, as columns of one value."""
+        """Open a state of one row, as columns of one value."""
         form = row.row_form(self.view)
         if form is None:
             raise OnlineError(
-                f"view {self.view.name!r}: a state of one row, which its states never are; "
-                "materialise the view again"
+                f"view {self.view.name!r}: a state has the form of one row, which this view does "
+                "not use; materialise the view again"
             )
         found = form.decode(blob)
         self.n, self.newest_arrival = 1, found.newest
@@ -400,7 +407,7 @@ class Reader:
         self._columns = [((v,), None if v is not None else b"\1") for v in found.values]
 
     def column(self, index: int) -> Any:
-        """The slot's values, oldest event first; None and ERROR stand among them."""
+        """The values of a slot, oldest event first; None and ERROR stand among them."""
         while len(self._columns) <= index:
             slot = self.view.slots[len(self._columns)]
             values, marks, self._next = decode_column(slot.type, self.data, self._next, self.n)
@@ -408,8 +415,8 @@ class Reader:
         return self._columns[index][0]
 
     def unpack(self, index: int) -> None:
-        """Make Python values of a column of numbers, for features that read it more than once:
-        a view of the bytes makes each value anew."""
+        """Make Python values of a column of numbers, for features that read it more than once.
+        Without it, every access to the view of the bytes makes the value anew."""
         values = self.column(index)
         if isinstance(values, memoryview):
             self._columns[index] = values.tolist(), self._columns[index][1]
@@ -429,7 +436,7 @@ class Reader:
         return self.ends is None or bool(self.ends[k] > t)
 
     def complete(self, index: int) -> bool:
-        """Whether the slot has neither None nor ERROR."""
+        """Whether a slot has neither None nor ERROR."""
         if index >= len(self._columns):
             self.column(index)
         return self._columns[index][1] is None

@@ -1,4 +1,4 @@
-"""Changes of states in a store, whole or in blocks, each at once or not at all."""
+"""Changes states in a store, whole or in blocks; each state changes entirely or not at all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ def update_states(
     create: bool = True,
     whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
 ) -> None:
-    """Open each state, let `change` change it, and write them all at once; `change` is called with
-    the key's number, and again where another writer was faster. Without `create` a state that is
-    not there stays so. Where `whole` has the bytes to come, from those that are there, nothing is
-    opened."""
+    """Change the states under `keys` by `change`, and write them all at once.
+
+    `change` is given the number of the key and the open state. It is called again where another
+    writer was faster. Without `create`, a state that does not exist is left so. `whole` is given
+    the number of the key and the bytes there; where it gives the new bytes, the state is not
+    opened.
+    """
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
@@ -51,7 +54,7 @@ def update_states(
 
 
 def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
-    """Add events to states, under their keys, all at once (A2)."""
+    """Add events to the states under the given keys, all at once (A2)."""
     finish(adding_events(store, added))
 
 
@@ -61,8 +64,10 @@ def adding_events(
     *,
     closing: tuple[bytes, bytes] | None = None,
 ) -> PendingSteps[None]:
-    """The steps of `add_events`, of which the first changes nothing; with the last one ends the
-    push `closing`."""
+    """The steps of `add_events`; the first one changes nothing.
+
+    The last one also ends the push `closing`, which is given as its key and token.
+    """
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}

@@ -1,11 +1,11 @@
-"""Takes connections that redis-py has made, keeps them between uses, and asks Redis over them.
+"""Keeps the connections that redis-py made, and sends commands and reads replies over them.
 
 What a client of redis-py does around a command takes as long as the round trip itself: it takes a
-connection from its pool, asks the socket whether something waits, counts, and gives the connection
-back. So connections are kept between uses, and replies are read from the socket by hiredis. What
-the connections are (their addresses, passwords, timeouts and errors) is redis-py's, and so is a
-reply to MGET that is not plain (an error, a message that was pushed): the connection is closed, and
-the client asks again. A connection whose socket is not to be found is read by redis-py.
+connection from its pool, asks the socket whether data wait, counts, and gives the connection back.
+So connections are kept between uses, and hiredis reads the replies from the socket. Addresses,
+passwords, timeouts and errors of a connection remain redis-py's work. Its client also asks again,
+after the connection was closed, where the reply to MGET is not plain (it is an error, or a pushed
+message came with it). redis-py reads a connection itself where its socket cannot be found.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ def send(connection: Any, commands: Sequence[bytes]) -> None:
 
 
 def incoming(connection: Any, n: int) -> Iterator[Any]:
-    """The next `n` replies, each as soon as it is there. A status is bytes, an error within a reply
-    is an object of redis-py's, and an error in the place of a reply is raised."""
+    """The next `n` replies, each as soon as it is there.
+
+    A status is bytes, and an error within a reply is an exception object of redis-py. An error in
+    the place of a reply is raised.
+    """
     source = getattr(connection, "_sock", None)
-    if source is None:  # a redis-py that keeps its socket elsewhere reads from it itself
+    if source is None:  # redis-py keeps its socket elsewhere, and reads from it itself
         for _ in range(n):
             yield connection.read_response(disable_decoding=True)
         return
@@ -61,17 +64,17 @@ def incoming(connection: Any, n: int) -> Iterator[Any]:
         else:
             n -= 1
             if not n and (unasked or parser.has_data()):
-                connection.mark_for_reconnect()  # redis-py knows what to do about such a message
+                connection.mark_for_reconnect()  # redis-py handles such a message
             yield reply
 
 
 def received(connection: Any, n: int) -> list[Any]:
-    """The next `n` replies, when all are there; see `incoming`."""
+    """The next `n` replies, as a list; see `incoming`."""
     return list(incoming(connection, n))
 
 
 def asked(connection: Any, commands: Sequence[bytes]) -> list[Any]:
-    """The replies to commands that are sent together; see `received`."""
+    """The replies to commands that are sent together; see `incoming`."""
     send(connection, commands)
     return received(connection, len(commands))
 
@@ -87,7 +90,7 @@ def _bytes_of(source: Any) -> bytes:
 
 
 def lives(connection: Any) -> bool:
-    """Whether an idle connection is open and has nothing to read, not even its end."""
+    """Whether an idle connection is open, and has neither data nor its end to read."""
     source = getattr(connection, "_sock", None)
     if source is None:
         return False
@@ -97,15 +100,15 @@ def lives(connection: Any) -> bool:
 
 
 class _Idle:
-    """The connections of one client that nobody uses at the moment. A forked process leaves those
-    of its parent alone."""
+    """The connections of a client that are not in use. A forked process leaves those of its parent
+    alone."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
         self._pid = os.getpid()
 
     def take(self) -> Any:
-        """The one that was used last; None where there is none."""
+        """The connection that was used last; None where there is none."""
         if self._pid != os.getpid():
             self._kept, self._pid = [], os.getpid()
         try:
@@ -114,46 +117,46 @@ class _Idle:
             return None
 
     def keep(self, connection: Any) -> None:
-        """Keep a connection of which every reply was read."""
+        """Keep a connection whose replies were all read."""
         self._kept.append(connection)
 
     def __iter__(self) -> Iterator[Any]:
-        """Take all."""
+        """Take every connection."""
         return iter(self.take, None)
 
 
 class Connections:
-    """The connections of a client, for threads: as many are kept as were ever used at once."""
+    """The connections of a client, for threads; it keeps as many as were ever used at once."""
 
     def __init__(self, client: Any) -> None:
         self.client, self.pool = client, client.connection_pool
         self.idle = _Idle()
 
     def take(self) -> Any:
-        """A connection that lives and that no one else uses, to be given back or dropped."""
+        """A living connection for this caller alone, who gives it back or drops it."""
         connection = self.idle.take()
         if connection is not None:
             if lives(connection):
                 return connection
-            self.pool.release(connection)  # which sees to what became of it
+            self.pool.release(connection)  # the pool repairs or replaces it
         return self.pool.get_connection()
 
     def give(self, connection: Any) -> None:
-        """Keep a connection of which every reply was read."""
+        """Keep a connection whose replies were all read."""
         if connection.should_reconnect():
             self.pool.release(connection)
         else:
             self.idle.keep(connection)
 
     def drop(self, connection: Any) -> None:
-        """Close a connection: what was not read would be taken for the next reply."""
+        """Close a connection: an unread reply would be taken for the next one."""
         connection.disconnect()
         self.pool.release(connection)
 
     @contextmanager
     def one(self) -> Iterator[Any]:
-        """A connection for commands of which every reply is read within; it is closed where
-        something else happens."""
+        """A connection for commands whose replies are all read in the block. It is closed where the
+        block raises."""
         connection = self.take()
         try:
             yield connection
@@ -163,7 +166,7 @@ class Connections:
         self.give(connection)
 
     def mget(self, keys: Sequence[bytes]) -> Values:
-        """The values of `keys`. Errors are redis-py's, or OSError."""
+        """The values of `keys`. It raises errors of redis-py, or OSError."""
         try:
             connection = self.idle.take()
             if connection is None:
@@ -171,7 +174,7 @@ class Connections:
             try:
                 return self._mget(connection, keys)
             except _LOST:
-                # Whether it lives was not asked first, since to read twice does no harm.
+                # It was not asked whether the connection lives, since reading twice is harmless.
                 return self._mget(self.pool.get_connection(), keys)
         except NotPlain:
             found: Values = self.client.mget(list(keys))
@@ -201,7 +204,7 @@ class Connections:
 
 
 class AsyncConnections:
-    """As `Connections`, for the tasks of one event loop, which only read."""
+    """As `Connections`, for the tasks of one event loop; it only reads."""
 
     def __init__(self, client: Any) -> None:
         self.client, self.pool = client, client.connection_pool

@@ -1,4 +1,4 @@
-"""An online store in memory, on which every test of a store runs too."""
+"""An online store in memory; every test of a store runs on it too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """The twin: a dict, for tests and for replays of the past."""
+    """A store in a dict, for tests and for replays of the past."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
@@ -30,7 +30,7 @@ class MemoryStore:
     def open_update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> Pending[None]:
-        """Change all of `keys` when the result is asked for."""
+        """Change all of `keys`, when the result is asked for."""
         return Pending(self._update(keys, change, closing))
 
     def _update(
@@ -102,7 +102,7 @@ class MemoryStore:
     def open_push(
         self, key: bytes, also: Sequence[bytes] = ()
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push when the result is asked for."""
+        """Announce a push, when the result is asked for."""
         return Pending(self._open_push(key, also))
 
     def _open_push(
@@ -115,15 +115,15 @@ class MemoryStore:
         return token, now, self.read(also)
 
     def close_push(self, key: bytes, token: bytes) -> None:
-        """The push of `token` is over."""
+        """End the push of `token`."""
         self.open.pop((key, token), None)
 
     def settled_until(self, key: bytes) -> int:
-        """An instant that every open or later push of `key` is stamped after."""
+        """An instant that is before the stamp of every open or later push of `key`."""
         return min([self.now_us(), *(t for (k, _), t in self.open.items() if k == key)]) - 1
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing: there is no connection to close."""
 
     async def close_async(self) -> None:
-        """Nothing to let go of."""
+        """Nothing: there is no connection to close."""

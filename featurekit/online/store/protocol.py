@@ -1,4 +1,4 @@
-"""What an online store must do, and its calls in two halves, between which the caller works."""
+"""What an online store must do, and calls in two halves between which the caller works."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 PendingSteps = Generator[None, None, _T]
-"""A call in steps: it yields where it has asked the store for something and would wait for it."""
+"""A call in steps: it yields where it has sent a request and would wait for the reply."""
 
 
 class Pending(Generic[_T]):
-    """A call of a store in two halves: its first step is done when this is made, so that its caller
-    may work while the store does, and `result` does the rest.
+    """A call of a store in two halves. The first step is done when this object is made; then the
+    caller works while the store does, and `result` does the rest.
 
-    It is a context: where that is left without the result, the rest is never done, and a connection
-    with a reply that was not read is closed.
+    As a context manager: where the block ends without the result, the rest is never done, and a
+    connection with an unread reply is closed.
     """
 
     def __init__(self, steps: PendingSteps[_T]) -> None:
@@ -31,7 +31,8 @@ class Pending(Generic[_T]):
         next(steps)
 
     def result(self) -> _T:
-        """What the call comes to; the same, or the same error, whenever it is asked for."""
+        """The result of the call. A second time it gives the same result, or raises the same
+        error."""
         if self._failed is not None:
             raise self._failed
         if self._found is None:
@@ -57,7 +58,7 @@ class Pending(Generic[_T]):
 
 
 def finish(steps: PendingSteps[_T]) -> _T:
-    """Do all steps that are left, and give what they come to."""
+    """Do all steps that are left, and return the result."""
     try:
         while True:
             next(steps)
@@ -67,17 +68,18 @@ def finish(steps: PendingSteps[_T]) -> _T:
 
 
 Change = Callable[[list[bytes | None]], list[bytes | None] | dict[bytes, bytes]]
-"""From the values of some keys to their new values; None leaves a key as it is, b"" removes it.
+"""A function from the values of some keys to their new values. None leaves a key as it is, b""
+removes it.
 
-A dict names the keys that change; there may be others among them, which only ever change together
-with one of those that were read.
+A dict names the keys that change. It may name keys that were not read, if these only ever change
+together with one that was.
 """
 
 
 def named(
     keys: Sequence[bytes], changed: list[bytes | None] | dict[bytes, bytes]
 ) -> dict[bytes, bytes]:
-    """What a `Change` gave, by key."""
+    """The new values that a `Change` gave, by key."""
     if isinstance(changed, dict):
         return changed
     return {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
@@ -91,16 +93,19 @@ class OnlineStore(Protocol):
         ...
 
     async def read_async(self, keys: Sequence[bytes]) -> Values:
-        """As `read`; the event loop goes on meanwhile."""
+        """As `read`, without blocking the event loop."""
         ...
 
     def open_update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> Pending[None]:
-        """Change all of `keys` at once or not at all; with it ends the push `closing`, its key and
-        token. The first half asks for the values of `keys`, the second one changes them, so that
-        nothing is changed where its result is not asked for. `change` may be called again where
-        another writer was faster, and must not have effects."""
+        """Change all of `keys` at once or not at all, and end the push `closing`, its key and
+        token, with it.
+
+        The first half asks for the values of `keys`, and the second one changes them. So nothing
+        changes where the result is not asked for. `change` is called again where another writer was
+        faster, and must have no effects.
+        """
         ...
 
     def update(
@@ -114,8 +119,12 @@ class OnlineStore(Protocol):
         ...
 
     def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
-        """Set keys that are absent, many, a group of them at once or not at all; the numbers of the
-        keys in groups where one was there: they are as they were."""
+        """Set those of many `keys` that are absent, in groups, and return the numbers of keys that
+        were not set.
+
+        A group is set as a whole or not at all. Where one of its keys was there, the numbers of all
+        its keys are returned.
+        """
         ...
 
     def delete(self, keys: Sequence[bytes]) -> None:
@@ -127,8 +136,8 @@ class OnlineStore(Protocol):
         ...
 
     def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
-        """The keys that begin with `prefix`, some at a time, perhaps none; one that comes or goes
-        meanwhile may be among them, and one may come twice."""
+        """The keys that begin with `prefix`, in batches, which may be empty. A key that comes or
+        goes meanwhile may be among them, and a key may come twice."""
         ...
 
     def count(self) -> int:
@@ -136,13 +145,14 @@ class OnlineStore(Protocol):
         ...
 
     def sizes(self, keys: Sequence[bytes]) -> list[int]:
-        """The bytes that each key takes up with its value; 0 for absent ones."""
+        """The bytes that each key takes up together with its value; 0 for absent keys."""
         ...
 
     def delete_if(
         self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
     ) -> bool:
-        """Remove `keys` at once if `guards` hold `values` as it happens; whether they did."""
+        """Remove `keys` at once, if `guards` have `values` at that moment. It returns whether they
+        had."""
         ...
 
     def now_us(self) -> int:
@@ -152,24 +162,26 @@ class OnlineStore(Protocol):
     def open_push(
         self, key: bytes, also: Sequence[bytes] = ()
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push under `key`; its token, the instant that stamps its rows (T3), and the
-        values of `also` as they are after that, in one round trip. Once this is called the push may
-        be announced, whether the result is asked for or not."""
+        """Announce a push under `key`. The result is its token, the instant that stamps its rows
+        (T3), and the values of `also` after the announcement, in one round trip.
+
+        The push may be announced as soon as this is called, even where the result is not asked for.
+        """
         ...
 
     def close_push(self, key: bytes, token: bytes) -> None:
-        """The push of `token` is over, if it was not: all of it is to be seen, or none of it ever
-        will."""
+        """End the push of `token`, if it is open: either all of it can be seen now, or none of it
+        ever will be."""
         ...
 
     def settled_until(self, key: bytes) -> int:
-        """An instant that every open or later push of `key` is stamped after."""
+        """An instant that is before the stamp of every open or later push of `key`."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
     async def close_async(self) -> None:
-        """Let go of what `read_async` has opened in this event loop."""
+        """Close the connections that `read_async` opened in this event loop."""
         ...

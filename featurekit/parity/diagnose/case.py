@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 from featurekit.core.types import Type, instant
-from featurekit.parity.bits import shown
-from featurekit.parity.scenario import Scenario, Stated, by_source
+from featurekit.parity.compare import Stated, shown
+from featurekit.parity.scenario import Scenario, by_source
 
 
 def pytest_case(scenario: Scenario, feature: str, offline: Stated, online: Stated) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from featurekit.core.status import ERROR_STATUS, OUTSIDE_MAX_AGE
 from featurekit.core.values import ERROR
 from featurekit.language.trace import Step
-from featurekit.parity.bits import bits
-from featurekit.parity.scenario import Stated
+from featurekit.parity.compare import Stated, bits
 
 CAUSES = {
     "time zone": "one path reads or reckons a local time in another zone, or with other rules",

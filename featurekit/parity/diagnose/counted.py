@@ -14,7 +14,9 @@ from featurekit.aggregates.ordered import N_MAX
 from featurekit.core.types import INT, Type, list_of
 from featurekit.define.plan import Feature, Output, Service, Slot, View
 from featurekit.language.ir import Param
-from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, partners
+from featurekit.parity.bench import Bench
+from featurekit.parity.compare import Stated
+from featurekit.parity.scenario import Delivery, Scenario, partners
 
 _NUMBER = "__event"
 

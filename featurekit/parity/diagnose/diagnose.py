@@ -4,22 +4,21 @@ names a likely cause, by experiments on what is left of it.
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from featurekit.core.status import NEVER
-from featurekit.core.types import micros
-from featurekit.define.plan import Service
-from featurekit.parity.bits import ulps
+from featurekit.parity.bench import Bench, bench
+from featurekit.parity.compare import Stated, parts, ulps
 from featurekit.parity.diagnose.case import pytest_case
 from featurekit.parity.diagnose.causes import of_values, raw
 from featurekit.parity.diagnose.diagnosis import Diagnosis, said_of, when
-from featurekit.parity.diagnose.doctor import Doctor
+from featurekit.parity.diagnose.doctor import cause_of
 from featurekit.parity.diagnose.shrink import changed, shrink, without
+from featurekit.parity.diagnose.trial import Trial
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Bench, Delivery, Scenario, Stated, bench, narrow, parts
+from featurekit.parity.scenario import Scenario, narrow
 
 _ROUNDED = 16
 """So few doubles apart, two values look like one sum that was rounded on the way."""
@@ -48,12 +47,12 @@ def diagnose(
         if found is None:
             narrower = narrow(scenario, feature)
             return _unexplained(opened, narrower, feature, offline, online, deadline)
-        doctor = Doctor(opened, found.scenario, feature, found.offline, found.online)
-        cause, where = doctor.cause()
+        trial = Trial(opened, found.scenario, feature, found.offline, found.online)
+        cause, where = cause_of(trial)
         return Diagnosis(
             found.scenario, feature, found.offline, found.online, cause, where,
             pytest_case(found.scenario, feature, found.offline, found.online),
-            tuple(doctor.evidence), found.tries,
+            tuple(trial.evidence), found.tries,
         )  # fmt: skip
 
 
@@ -81,26 +80,6 @@ def diagnose_report(
                 seconds=seconds,
             )
             report.differences[i] = replace(difference, diagnosis=made)
-
-
-def scenario_of_case(service: Service, difference: Difference) -> Scenario | None:
-    """The scenario of a difference that brings the few events that it takes."""
-    case = difference.case
-    if case is None:
-        return None
-    return Scenario(
-        service,
-        tuple(Delivery(*one) for one in case.deliveries),
-        dict(case.row),
-        case.at,
-        case.filled_until,
-        None if case.files is None else tuple(Delivery(*one) for one in case.files),
-    )
-
-
-def at_of(difference: Difference) -> int:
-    """The instant of a difference in microseconds."""
-    return micros(dt.datetime.fromisoformat(difference.as_of))
 
 
 def _unexplained(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.core.types import instant
-from featurekit.parity.bits import shown, ulps
+from featurekit.parity.compare import Stated, shown, ulps
 from featurekit.parity.diagnose.causes import CAUSES
-from featurekit.parity.scenario import Delivery, Scenario, Stated
+from featurekit.parity.scenario import Delivery, Scenario
 
 FEW = 12
 """So many events, or values, are shown."""

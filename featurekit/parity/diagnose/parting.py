@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurekit.core.sql import quote
+from featurekit.core.tables import temp_table
+from featurekit.core.types import INT
 from featurekit.core.values import ERROR
 from featurekit.language.ir import Expr, Function, Param, Return
 from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.trace import Step, Trace
 from featurekit.language.walk import free
-from featurekit.parity.bits import bits
-from featurekit.parity.scenario import canonical
+from featurekit.parity.compare import bits
 
 
 def first_parting(con: Any, found: Trace) -> tuple[Step, Any] | None:
@@ -40,18 +41,8 @@ _numbers = itertools.count()
 
 def sql_call(con: Any, function: Function, arguments: Sequence[Any]) -> Any:
     """What DuckDB makes of a call; `ERROR` where it errs."""
-    import pyarrow as pa
-
-    table = f"__traced_{next(_numbers)}"
-    columns = {"__one": pa.array([1])}
-    for param, argument in zip(function.params, arguments, strict=True):
-        columns[param.name] = canonical(param.type, [argument])
-    typed = "".join(
-        f", {quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in function.params
-    )
-    con.register(f"{table}_arrow", pa.table(columns))
-    con.execute(f"CREATE TEMP TABLE {table} AS SELECT __one{typed} FROM {table}_arrow")
-    con.unregister(f"{table}_arrow")
+    types = {"__one": INT} | {p.name: p.type for p in function.params}
+    table = temp_table(con, f"__traced_{next(_numbers)}", types, [[1, *arguments]])
     lowering = Lowering()
     value = lower(lowering, function, [Value(Sql(quote(p.name))) for p in function.params])
     register_python_ops(con, lowering.python_ops)

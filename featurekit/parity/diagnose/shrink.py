@@ -14,17 +14,9 @@ from typing import Any
 
 from featurekit.core.status import NEVER
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
-from featurekit.parity.bits import bits
-from featurekit.parity.scenario import (
-    Answers,
-    Bench,
-    Delivery,
-    Scenario,
-    Stated,
-    narrow,
-    partners,
-    parts,
-)
+from featurekit.parity.bench import Bench, Opinions
+from featurekit.parity.compare import Stated, bits, parts
+from featurekit.parity.scenario import Delivery, Scenario, narrow, partners
 
 MOST_TRIES = 300
 MOST_SECONDS = 60.0
@@ -60,7 +52,7 @@ class _Shrinker:
         self.bench, self.feature = bench, feature
         self.most, self.deadline, self.tries = tries, deadline, 0
         self.best: Scenario
-        self.found: Answers = {}
+        self.found: Opinions = {}
         self.kind: tuple[Any, ...] = ()
 
     def run(self, scenario: Scenario) -> Shrunk | None:

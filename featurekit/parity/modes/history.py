@@ -10,62 +10,52 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core import tables
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.types import instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Service, View
-from featurekit.define.published import plan_bytes, read_plan
-from featurekit.feed.events import prepare
-from featurekit.feed.materialise import materialize_view
-from featurekit.feed.settle import write
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
-from featurekit.online.lookup.evaluator import Evaluator
-from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
-from featurekit.parity.bits import bits
-from featurekit.parity.budget import Budget
-from featurekit.parity.diagnose.diagnose import at_of, diagnose_report
+from featurekit.parity.check import Check
+from featurekit.parity.compare import Stated, bits
+from featurekit.parity.diagnose.diagnose import diagnose_report
+from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario
+from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.project.project import Project
-from featurekit.sources import read_events, read_rows
+from featurekit.sources import read_events
+from featurekit.sources.rows import as_pushed
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
 
-_BATCH = 2_000
 _ROUND = 50_000
 _TURNS = (0.25, 0.5, 0.75)
 
 
-def check_parity(
-    project: Project,
-    service: Service,
-    *,
-    budget: Budget,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """See `FeatureStore.check_parity`. A budget of time is used up by rounds of `_ROUND` values,
-    each with questions of its own."""
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of a check. A budget of time is used up by rounds of `_ROUND` values, each with
+    questions of its own."""
+    budget, progress = check.most(100_000), check.progress
     clock = budget.clock()
-    report = Report(service.name, seed)
+    report = Report(service.name, check.seed)
     if budget.values is not None:
-        _round(project, service, report, budget.values, random.Random(seed), progress)
+        _round(project, service, report, budget.values, random.Random(check.seed), progress)
     else:
         rounds = itertools.count()
         while clock.left(report.compared):
             before = report.compared
-            rng = random.Random(f"{seed}:{next(rounds)}")
+            rng = random.Random(f"{check.seed}:{next(rounds)}")
             _round(project, service, report, _ROUND, rng, progress)
             if report.compared == before:
                 break  # no source holds an event
@@ -79,7 +69,7 @@ def _round(
     report: Report,
     values: int,
     rng: random.Random,
-    progress: Callable[[int, int], None] | None,
+    progress: Advance | None,
 ) -> None:
     con = project.connect()
     try:
@@ -90,7 +80,8 @@ def _round(
         offline = _offline(project, service, questions)
         with scratch_redis() as url:
             scratch = RedisStore(url)
-            replay = _Replay(con, project, scratch, service, relations, questions)
+            path = Online(scratch, service)
+            replay = _Replay(con, project, path, relations, questions)
             for i, online in enumerate(replay.answers()):
                 _compare(report, service, questions[i], next(offline), online)
                 if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
@@ -106,8 +97,8 @@ def _compare(
     report: Report,
     service: Service,
     question: Question,
-    offline: Sequence[tuple[Any, str]],
-    online: Sequence[tuple[Any, str]],
+    offline: Sequence[Stated],
+    online: Sequence[Stated],
 ) -> None:
     as_of = instant(question.at).isoformat()
     for o, output in enumerate(service.outputs):
@@ -116,26 +107,12 @@ def _compare(
 
 def _offline(
     project: Project, service: Service, questions: list[Question]
-) -> Iterator[list[tuple[Any, str]]]:
+) -> Iterator[list[Stated]]:
     """Every question's outputs and statuses, from one training set."""
-    import pyarrow as pa
-
     if not questions:
         return
-    types = {**service.join_keys, **{p.name: p.type for p in service.request}}
-    frame = {
-        name: pa.array([q.row[name] for q in questions], type=type_.arrow)
-        for name, type_ in types.items()
-    }
-    frame["event_timestamp"] = pa.array(
-        [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
-    )
-    training = project.training_set(service, pa.table(frame))
-    table = training.to_arrow().select([c for n in training.names for c in (n, f"{n}__status")])
-    for batch in table.to_batches(max_chunksize=_BATCH):
-        columns = [c.to_pylist(maps_as_pydicts="strict") for c in batch.columns]
-        for row in zip(*columns, strict=True):
-            yield list(zip(row[::2], row[1::2], strict=True))
+    asked = Asked.of(service, [q.row for q in questions], [q.at for q in questions])
+    yield from Offline(project.training_set).answers(service, asked).rows()
 
 
 class _Replay:
@@ -145,18 +122,14 @@ class _Replay:
         self,
         con: Any,
         project: Project,
-        store: OnlineStore,
-        service: Service,
+        path: Online,
         relations: Sequence[EventRows],
         questions: list[Question],
     ) -> None:
-        self.con, self.store, self.questions = con, store, questions
-        self.service = service
-        # The plan goes through its bytes, as it does to a serving process.
-        self.plan = Evaluator("parity", read_plan(plan_bytes(service)))
+        self.con, self.path, self.questions = con, path, questions
         self.streams = [
             _Stream(con, project, view, relation, questions)
-            for view, relation in zip(service.views, relations, strict=True)
+            for view, relation in zip(path.service.views, relations, strict=True)
         ]
         self.turns = self._turns()
 
@@ -178,13 +151,13 @@ class _Replay:
 
     def scenario(self, difference: Difference) -> Scenario:
         """The rows that decide a value that differs, and the question about it."""
-        question = Question(difference.row, at_of(difference))
+        question = Question(difference.row, difference.at)
         deliveries: dict[str, list[dict[str, Any]]] = {}
         files: dict[str, list[dict[str, Any]]] = {}
         for stream in self.streams:
             source = stream.view.source.name
-            _unite(deliveries.setdefault(source, []), stream.of_question(question))
-            _unite(files.setdefault(source, []), stream.read_offline(self.con, question))
+            unite(deliveries.setdefault(source, []), stream.of_question(question))
+            unite(files.setdefault(source, []), stream.read_offline(self.con, question))
         turns = [turn for turn in self.turns if turn <= question.at]
         pushed = sorted(_delivered(deliveries), key=lambda d: int(d.row["__created"]))
         read = _delivered(files)
@@ -195,7 +168,7 @@ class _Replay:
             read = [paired[i] for i in range(len(pushed))]
         same = [bits(d.row) for d in pushed] == [bits(d.row) for d in read]
         return Scenario(
-            self.service,
+            self.path.service,
             tuple(pushed),
             question.row,
             question.at,
@@ -203,7 +176,7 @@ class _Replay:
             None if same else tuple(read),
         )
 
-    def answers(self) -> Iterator[list[tuple[Any, str]]]:
+    def answers(self) -> Iterator[list[Stated]]:
         """Each question's outputs."""
         done = 0
         for batch in self._batches():
@@ -211,19 +184,9 @@ class _Replay:
                 self._materialize(done)
                 done += 1
             for stream in self.streams:
-                stream.advance(self.store, batch)
-            yield from self._ask(batch)
-
-    def _ask(self, batch: list[Question]) -> list[list[tuple[Any, str]]]:
-        rows = [q.row for q in batch]
-        entities, requests = self.plan.check_rows(rows)
-        keys = self.plan.state_keys(entities, len(rows))
-        distinct = list({k for row in keys for k in row if k is not None})
-        found = dict(zip(distinct, self.store.read(distinct), strict=True))
-        answers, _ = self.plan.evaluate(
-            keys, found, requests, [q.at for q in batch], self.store.read
-        )
-        return [list(zip(*answer, strict=True)) for answer in answers]
+                stream.advance(self.path, batch)
+            for answer in self.path.ask([q.row for q in batch], [q.at for q in batch]):
+                yield list(zip(*answer, strict=True))
 
     def _batches(self) -> Iterator[list[Question]]:
         """Runs of questions in which no state is asked at two instants, cut at the turns."""
@@ -245,9 +208,9 @@ class _Replay:
         arrived since the last turn, in the place of what was pushed of it."""
         after = NEVER if turn % 2 == 0 else self.turns[turn - 1]
         if after == NEVER:
-            self.store.delete(list(self.store.keys(b"fk:parity:")))
+            self.path.clear()
         for stream in self.streams:
-            stream.materialize(self.con, self.store, after, self.turns[turn])
+            stream.materialize(self.con, self.path, after, self.turns[turn])
 
 
 class _Stream:
@@ -290,21 +253,7 @@ class _Stream:
         self.taken: dict[tuple[Any, ...], int] = {}
 
     def _asked_events(self, con: Any, relation: str) -> str:
-        import pyarrow as pa
-
-        table = quote(f"__asked_{self.view.name}")
-        con.register(
-            table.strip('"') + "_arrow",
-            pa.table(
-                {
-                    name: pa.array([key[i] for key in self.asked], type=type_.arrow)
-                    for i, (name, type_) in enumerate(self.by)
-                }
-            ),
-        )
-        typed = ", ".join(f"{quote(n)}::{t.duckdb} AS {quote(n)}" for n, t in self.by)
-        arrow = quote(table.strip('"') + "_arrow")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {typed} FROM {arrow}")
+        table = tables.temp_table(con, f"__asked_{self.view.name}", dict(self.by), self.asked)
         using = ", ".join(quote(name) for name, _ in self.by)
         return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
@@ -322,14 +271,7 @@ class _Stream:
         return [row for row in read if not forgotten.holds(row)]
 
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
-        schema = self.view.source.schema
-        columns = ", ".join([*(quote(p.name) for p in schema), "__ts", "__created"])
-        table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table()
-        for i, param in enumerate(schema):
-            if table.column(i).type != param.type.arrow:
-                table = table.set_column(i, param.name, table.column(i).cast(param.type.arrow))
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+        return tables.rows(con, relation, column_types(self.view))
 
     def group(self, question: Question) -> tuple[Any, ...]:
         """What names the rows that decide what is answered to a question."""
@@ -352,7 +294,7 @@ class _Stream:
         key = self.group(question)
         return [row for row in self._canonical(con, self.sql) if self._group_of(row) == key]
 
-    def advance(self, store: OnlineStore, batch: list[Question]) -> None:
+    def advance(self, path: Online, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
         arrived: list[dict[str, Any]] = []
         for question in batch:
@@ -363,11 +305,11 @@ class _Stream:
                 end += 1
             arrived += rows[at:end]
             self.taken[key] = end
-        write(store, prepare("parity", [self.view], arrived))
+        path.push([self.view], arrived)
 
-    def materialize(self, con: Any, store: OnlineStore, after: int, until: int) -> None:
+    def materialize(self, con: Any, path: Online, after: int, until: int) -> None:
         """Fill the states with what arrived in (after, until], from DuckDB."""
-        materialize_view(con, store, "parity", self.view, self.events, after=after, until=until)
+        path.materialize(con, self.view, self.events, after=after, until=until)
         for key, rows in self.rows.items():
             self.taken[key] = sum(r["__created"] <= until for r in rows)
 
@@ -375,16 +317,6 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         key = self.group(question)
         return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
-
-
-def _unite(rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
-    """Add the rows of another view of the source, but for those that are there."""
-    known = Counter(repr(row) for row in rows)
-    for row in more:
-        if known[repr(row)] > 0:
-            known[repr(row)] -= 1
-        else:
-            rows.append(row)
 
 
 def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:
@@ -452,13 +384,6 @@ def _read_as_pushed(
             if type_.name != "datetime":  # a local time in the file, an instant in the question
                 values = pa.array([k[i] for k in asked], type=type_.arrow)
                 table = table.filter(pc.is_in(table[key].cast(type_.arrow), value_set=values))
-        for i, field in enumerate(table.schema):
-            if pa.types.is_timestamp(field.type) and field.type.tz is not None:
-                # An instant is one in any zone; the file's may be unknown to this machine.
-                utc = table.column(i).cast(pa.timestamp(field.type.unit, "UTC"))
-                table = table.set_column(i, field.name, utc)
-        rows += read_rows(source, table.to_pylist(), state_dir=None).pushed
+        rows += as_pushed(source, table)
     wanted = set(asked)
-    if arrival is None:
-        rows = [row | {"__created": row["__ts"]} for row in rows]
     return [row for row in rows if tuple(row[k] for k in keys) in wanted]

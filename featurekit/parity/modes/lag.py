@@ -14,20 +14,21 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
+from featurekit.core.tables import temp_table
 from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows, Snapshot
-from featurekit.offline.training_set import TrainingSet
-from featurekit.parity.answers import Answers, Asked, answers_of
+from featurekit.parity.compare import Answers
+from featurekit.parity.paths import Asked, Offline
 from featurekit.project.project import Project
 
 _ROW = "__row"
 
 
 @dataclass(frozen=True, slots=True)
-class Online:
+class KnownEvents:
     """What of a view's events was online for some rows: of the files' those that arrived by
     `until`, of pushed ones for each row those that arrived by its `pushed`."""
 
@@ -65,7 +66,9 @@ def _inputs(service: Service, transform: int) -> set[int]:
     return views
 
 
-def from_online(project: Project, service: Service, asked: Asked, online: Sequence[Online]) -> Lag:
+def from_online(
+    project: Project, service: Service, asked: Asked, online: Sequence[KnownEvents]
+) -> Lag:
     """What offline answers to the rows from no more than what was `online` of each view."""
     numbered = Asked({**asked.columns, _ROW: range(len(asked.at))}, asked.at)
     views = tuple(_numbered(view) for view in service.views)
@@ -92,17 +95,8 @@ def from_online(project: Project, service: Service, asked: Asked, online: Sequen
         )
         return Snapshot(EventRows(relation, prompt=False), {"rows": None})
 
-    training = TrainingSet(
-        replace(service, views=views),
-        numbered.frame(replace(service, views=views)),
-        connect=project.connect,
-        snapshot=snapshot,
-        full_names=True,
-        statuses=True,
-        timezone="UTC",
-        buckets=1,
-    )
-    return Lag(answers_of(service, training.to_arrow()), waiting)
+    path = Offline.over(project.connect, snapshot, buckets=1)
+    return Lag(path.answers(replace(service, views=views), numbered), waiting)
 
 
 def _numbered(view: View) -> View:
@@ -117,26 +111,14 @@ def _numbered(view: View) -> View:
     return replace(view, source=source, join_keys=(*view.join_keys, Param(_ROW, INT)))
 
 
-def _rows(con: Any, view: View, v: int, asked: Asked, known: Online) -> str:
+def _rows(con: Any, view: View, v: int, asked: Asked, known: KnownEvents) -> str:
     """A temporary table of the rows: their number, the view's keys, their instant, and up to which
     arrival they are known (`__n`: of all events; no file's event is later than `until`)."""
-    import pyarrow as pa
-
-    name = f"__rows_{v}"
-    columns = {p.name: pa.array(asked.columns[p.name], p.type.arrow) for p in view.join_keys}
+    types = {p.name: p.type for p in view.join_keys} | dict.fromkeys((_ROW, "__at", "__n"), INT)
+    keys = [asked.columns[p.name] for p in view.join_keys]
     upto = [max(n, known.until) for n in known.pushed]
-    columns |= {
-        _ROW: pa.array(range(len(asked.at)), pa.int64()),
-        "__at": pa.array(asked.at, pa.int64()),
-        "__n": pa.array(upto, pa.int64()),
-    }
-    con.register(f"{name}_arrow", pa.table(columns))
-    typed = ", ".join(
-        f"{quote(p.name)}::{p.type.duckdb} AS {quote(p.name)}" for p in view.join_keys
-    )
-    con.execute(f"CREATE TEMP TABLE {name} AS SELECT {typed}, {_ROW}, __at, __n FROM {name}_arrow")
-    con.unregister(f"{name}_arrow")
-    return name
+    rows = zip(*keys, range(len(asked.at)), asked.at, upto, strict=True)
+    return temp_table(con, f"__rows_{v}", types, rows)
 
 
 def _waiting(con: Any, view: View, marked: str, rows: str, there: str) -> dict[int, int]:

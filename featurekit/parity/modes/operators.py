@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND, Type
 from featurekit.core.values import ERROR
@@ -25,11 +26,11 @@ from featurekit.language.ops.table import EDGES
 from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
-from featurekit.parity.bits import shown
 from featurekit.parity.budget import Budget
+from featurekit.parity.compare import shown
 from featurekit.parity.modes.fuzz.hostile import mutated, value
 
-Row = tuple[Any, ...]
+Inputs = tuple[Any, ...]
 
 _ROUND = 200
 _KEPT = 20
@@ -47,7 +48,7 @@ class RowReport:
     raises: bool
     inputs: int = 0
     errors: int = 0
-    differing: list[tuple[Row, Any, Any, Any]] = field(default_factory=list)
+    differing: list[tuple[Inputs, Any, Any, Any]] = field(default_factory=list)
 
     @property
     def truthful(self) -> bool:
@@ -144,7 +145,7 @@ def check_operators(
     budget: Budget,
     seed: int = 0,
     only: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> OperatorsReport:
     """The rows of the operator table whose key contains `only`. So many values are shared out among
     the rows; with a duration, all rows are gone through again and again, with other values."""
@@ -225,7 +226,7 @@ def connection() -> Any:
 
 
 def _compare(
-    con: Any, op: ops.Op, report: RowReport, rows: list[Row], literals: dict[int, Any]
+    con: Any, op: ops.Op, report: RowReport, rows: list[Inputs], literals: dict[int, Any]
 ) -> None:
     import duckdb
 
@@ -254,7 +255,7 @@ def _compare(
             report.differing.append((row, wanted, served, sql))
 
 
-def _meaning(body: Callable[..., Any], row: Row) -> Any:
+def _meaning(body: Callable[..., Any], row: Inputs) -> Any:
     try:
         return body(*row)
     except ops.ERRORS:
@@ -274,7 +275,7 @@ def _function(op: ops.Op, literals: dict[int, Any]) -> Function:
     return Function("one", tuple(params), (Return(call),), op.result)
 
 
-def _in_duckdb(con: Any, function: Function, rows: list[Row], columns: list[int]) -> list[Any]:
+def _in_duckdb(con: Any, function: Function, rows: list[Inputs], columns: list[int]) -> list[Any]:
     import pyarrow as pa
 
     lowering = Lowering()
@@ -379,14 +380,14 @@ def _literal_groups(op: ops.Op, rng: random.Random) -> Iterator[dict[int, Any]]:
             yield dict(enumerate(row))
 
 
-def literal_arguments(op: ops.Op) -> Iterator[Row]:
+def literal_arguments(op: ops.Op) -> Iterator[Inputs]:
     """Of each way in which a call may be written that the row is asked on: its arguments' values
     where they are literals, None where they are not."""
     for literals in _literal_groups(op, random.Random(op.key)):
         yield tuple(literals.get(i) for i in range(len(op.params)))
 
 
-def _plain(values: Row) -> bool:
+def _plain(values: Inputs) -> bool:
     return not any(isinstance(v, (list, dict)) for v in values)
 
 
@@ -402,8 +403,8 @@ def _allowed(op: ops.Op, literals: dict[int, Any]) -> bool:
 
 def _rows(
     op: ops.Op, literals: dict[int, Any], n: int, edges: int, rng: random.Random
-) -> Iterator[Row]:
-    def fixed(row: Iterable[Any]) -> Row:
+) -> Iterator[Inputs]:
+    def fixed(row: Iterable[Any]) -> Inputs:
         return tuple(literals.get(i, v) for i, v in enumerate(row))
 
     places = [(literals[i],) if i in literals else EDGES[t] for i, t in enumerate(op.params)]
@@ -421,7 +422,7 @@ def _rows(
             yield from (tuple(None if j == i else v for j, v in enumerate(row)) for row in some)
 
 
-def _generated(op: ops.Op, rng: random.Random) -> Row:
+def _generated(op: ops.Op, rng: random.Random) -> Inputs:
     """Values that often are ties, parts or neighbours of each other."""
     near = any(t.name in ("str", "bytes", "list") for t in op.params)
     row: list[Any] = []

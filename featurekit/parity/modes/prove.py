@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import write_named
+from featurekit.core.screen import Advance
 from featurekit.define.proven import duckdb_version, fingerprint, machine, proof_path
 from featurekit.errors import ConfigError
 from featurekit.parity.budget import Budget
@@ -23,7 +23,7 @@ def prove(
     budget: Budget,
     seed: int = 0,
     only: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> OperatorsReport:
     """The operators and aggregates whose key contains `only`; the budget is that of the operators,
     whereas the aggregates are tried once."""

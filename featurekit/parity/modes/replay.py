@@ -18,19 +18,14 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service
 from featurekit.errors import RegistryError
 from featurekit.log.served.block import ServedBlock, ServedHead
-from featurekit.parity.answers import (
-    Answers,
-    Asked,
-    count,
-    lenient,
-    offline_answers,
-    parting,
-    tell_apart,
-)
 from featurekit.parity.budget import Budget
+from featurekit.parity.check import Check
+from featurekit.parity.compare import Answers, parting
 from featurekit.parity.diagnose.diagnose import diagnose_report
-from featurekit.parity.modes.lag import Online, from_online
+from featurekit.parity.modes.lag import KnownEvents, from_online
+from featurekit.parity.paths import Asked, Offline
 from featurekit.parity.report import Report
+from featurekit.parity.scenario import lenient
 from featurekit.parity.stored import stored_scenario
 from featurekit.project.project import Project
 
@@ -47,6 +42,20 @@ class _Rows:
     head: ServedHead
     blocks: list[ServedBlock] = field(default_factory=list)
     rows: int = 0
+
+
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of what the serving log holds of one service; without a budget, of all of it."""
+    progress = check.progress
+    (report,) = replay(
+        project,
+        [service.name],
+        project.served(check.log),
+        budget=None if check.budget is None else check.most(1),
+        seed=check.seed,
+        progress=None if progress is None else lambda done: progress(done, done),
+    )
+    return report
 
 
 def replay(
@@ -162,10 +171,10 @@ def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) 
     asked = Asked(columns, [t for b in blocks for t in b.as_of])
     n = len(head.outputs)
     online = Answers(joined(lambda b: b.values, n), joined(lambda b: b.statuses, n))
-    offline = offline_answers(project, service, asked)
+    offline = Offline(project.training_set).answers(service, asked)
     parted = parting(service, offline, online)
     report.rows += rows.rows
-    count(report, service, offline)
+    report.count_answers(service, offline)
     if not any(parted):
         return
     forgotten = _forgotten_until(project, service)
@@ -176,7 +185,7 @@ def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) 
             report.features[service.outputs[o].full_name].compared -= len(since)
             parted[o] = [i for i in found if asked.at[i] > forgotten]
     explained = _explained(project, service, asked, online, parted, blocks)
-    tell_apart(report, service, asked, offline, online, parted, explained)
+    report.tell_apart(service, asked, offline, online, parted, explained)
     known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
     filled = min(known, default=NEVER)
     diagnose_report(report, partial(stored_scenario, project, service, filled_until=filled))
@@ -218,7 +227,7 @@ def _explained(
             for first in range(0, len(of_group), _EXPLAINED):
                 part = of_group[first : first + _EXPLAINED]
                 known = [
-                    Online(
+                    KnownEvents(
                         until[v],
                         [
                             max(NEVER if (a := arrivals[v][i]) is None else a,
@@ -229,10 +238,7 @@ def _explained(
                     for v in range(len(service.views))
                 ]  # fmt: skip
                 lag = from_online(project, service, asked.some(part), known)
-                served = Answers(
-                    [[column[i] for i in part] for column in online.values],
-                    [[column[i] for i in part] for column in online.statuses],
-                )
+                served = online.some(part)
                 same = [set(range(len(part))) - {*p}
                         for p in parting(service, lag.answers, served)]  # fmt: skip
                 for o, rows in enumerate(parted):

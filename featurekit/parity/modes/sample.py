@@ -14,32 +14,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any
 
+from featurekit.core import tables
 from featurekit.core.keys import entity_values, project_key, state_prefix
+from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.define.plan import Service, View
 from featurekit.errors import NotServed, OnlineError
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
-from featurekit.parity.answers import (
-    Answers,
-    Asked,
-    count,
-    lenient,
-    offline_answers,
-    parting,
-    tell_apart,
-)
 from featurekit.parity.budget import Budget
+from featurekit.parity.check import Check
+from featurekit.parity.compare import Answers, parting
 from featurekit.parity.diagnose.diagnose import diagnose_report
-from featurekit.parity.modes.lag import Online, from_online, inputs
+from featurekit.parity.modes.lag import KnownEvents, from_online, inputs
+from featurekit.parity.modes.live import read, read_by, readers
+from featurekit.parity.paths import Asked, Offline
+from featurekit.parity.processes import Processes
 from featurekit.parity.questions import request_fields
-from featurekit.parity.readers import Readers, read
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Scenario
+from featurekit.parity.scenario import Scenario, lenient
 from featurekit.parity.stored import stored_scenario
 from featurekit.project.deployment import materialized_marks
 from featurekit.project.project import Project
@@ -49,6 +47,13 @@ _ROWS, _MANY = 100_000, 5_000
 _EXPLAINED = 20_000
 _TRIES = 3
 _POLL_S, _PATIENCE_S, _DIAGNOSING_S = 0.05, 10.0, 20.0
+
+
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of one check of the version of a service that is live."""
+    live = LiveCheck(project, service.name, seed=check.seed, workers=check.workers)
+    with closing(live):
+        return live.run(check.most(100_000), progress=check.progress)
 
 
 class LiveCheck:
@@ -69,8 +74,9 @@ class LiveCheck:
         workers: int | None = None,
     ) -> None:
         self.project, self.name, self.seed, self.rate = project, service, seed, rate
+        self.offline = Offline(project.training_set)
         self.workers = workers or os.cpu_count() or 1
-        self.readers: Readers | None = None
+        self.readers: Processes | None = None
         self.rng = random.Random(seed)
         mismatch = project.config.featurekit.numeric_mismatch
         self.online = OnlineService(project.online, project.name, service, on_mismatch=mismatch)
@@ -81,7 +87,7 @@ class LiveCheck:
         self,
         budget: Budget,
         *,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Advance | None = None,
         stop: threading.Event | None = None,
     ) -> Report:
         """Compare about as many values as the budget says, fewer where there are no more entities
@@ -205,14 +211,12 @@ class LiveCheck:
         own = ", ".join(quote(p.name) for p in view.join_keys)
         there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
         shown = ", ".join(quote(k) for k in keys)
+        types = {k: service.join_keys[k] for k in keys}
         seed = self.rng.getrandbits(32)
         events = self.project.events(con, view).relation
-        table = con.sql(
-            f"SELECT {shown} FROM (SELECT DISTINCT {shown} FROM {events} WHERE {there}) "
-            f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
-        ).to_arrow_table()
-        columns = [table[k].cast(service.join_keys[k].arrow).to_pylist() for k in keys]
-        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        known = f"(SELECT DISTINCT {shown} FROM {events} WHERE {there})"
+        chosen = f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
+        return tables.rows(con, known, types, then=chosen)
 
     # --- what they answer -------------------------------------------------------------------------
 
@@ -233,23 +237,23 @@ class LiveCheck:
         service = plan.service
         if self.readers is None:
             url = self.project.online.url  # type: ignore[attr-defined]
-            self.readers = Readers(self.workers, url, self.project.name)
+            self.readers = readers(self.workers, url, self.project.name)
         at = self._settled(service)
-        asked = _asked(service, rows, at)
+        asked = Asked.of(service, rows, at)
         with ThreadPoolExecutor(1) as other:
-            waiting = other.submit(offline_answers, self.project, service, asked)
-            found = self.readers.read(plan, rows, at, rate=self.rate)
+            waiting = other.submit(self.offline.answers, service, asked)
+            found = read_by(self.readers, plan, rows, at, rate=self.rate)
             offline = waiting.result()
         suspects: set[int] = {*range(len(rows))}
         for part, answer in found:
             numbers = [part[k] for k in answer.kept]
-            of_part = _some(offline, numbers, arrow=True)
-            parted = parting(service, of_part, Answers(answer.values, answer.statuses))
+            of_part = offline.some(numbers)
+            parted = parting(service, of_part, answer.answers)
             odd = {k for o in parted for k in o}
             agreed = [k for k in range(len(numbers)) if k not in odd]
             suspects -= {numbers[k] for k in agreed}
             report.rows += len(agreed)
-            count(report, service, _some(of_part, agreed, arrow=True) if odd else of_part)
+            report.count_answers(service, of_part.some(agreed) if odd else of_part)
             self._freshness(report, service, answer.newest, at)
         return [rows[i] for i in sorted(suspects)]
 
@@ -280,9 +284,9 @@ class LiveCheck:
         rows = [rows[i] for i in answer.kept]
         if not rows:
             return again
-        asked = _asked(service, rows, at)
-        served = Answers(answer.values, answer.statuses)
-        offline = offline_answers(self.project, service, asked)
+        asked = Asked.of(service, rows, at)
+        served = answer.answers
+        offline = self.offline.answers(service, asked)
         parted = parting(service, offline, served)
         moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), answer.states)
         if self._marks(service) != marks:
@@ -291,14 +295,13 @@ class LiveCheck:
             stay = [i for i in range(len(rows)) if i not in moved]
             again += [rows[i] for i in sorted(moved)]
             asked = asked.some(stay)
-            offline = _some(offline, stay, arrow=True)
-            served = _some(served, stay, arrow=False)
+            offline, served = offline.some(stay), served.some(stay)
             parted = parting(service, offline, served)
         report.rows += len(asked.at)
-        count(report, service, offline)
+        report.count_answers(service, offline)
         self._freshness(report, service, answer.newest, at)
         explained = self._explained(service, asked, served, parted, until, at)
-        tell_apart(report, service, asked, offline, served, parted, explained)
+        report.tell_apart(service, asked, offline, served, parted, explained)
         return again
 
     def _marks(self, service: Service) -> list[int | None]:
@@ -352,9 +355,9 @@ class LiveCheck:
         found: dict[tuple[int, int], int | None] = {}
         for first in range(0, len(differing), _EXPLAINED):
             part = differing[first : first + _EXPLAINED]
-            known = [Online(mark, [at] * len(part)) for mark in marks]
+            known = [KnownEvents(mark, [at] * len(part)) for mark in marks]
             lag = from_online(self.project, service, asked.some(part), known)
-            here = _some(served, part, arrow=False)
+            here = served.some(part)
             for o, still in enumerate(parting(service, lag.answers, here)):
                 lagging = {*parted[o]}
                 for k in {*range(len(part))} - {*still}:
@@ -379,22 +382,3 @@ class LiveCheck:
         if self.readers is not None:
             self.readers.close()
             self.readers = None
-
-
-def _asked(service: Service, rows: Sequence[Mapping[str, Any]], at: int) -> Asked:
-    names = [*service.join_keys, *(p.name for p in service.request)]
-    return Asked({n: [row[n] for row in rows] for n in names}, [at] * len(rows))
-
-
-def _some(answers: Answers, rows: Sequence[int], *, arrow: bool) -> Answers:
-    if arrow:
-        import pyarrow as pa
-
-        kept = pa.array(rows, pa.int64())
-        values, statuses = ([c.take(kept) for c in a] for a in (answers.values, answers.statuses))
-        return Answers(values, statuses)
-
-    def picked(columns: Sequence[Any]) -> list[list[Any]]:
-        return [[column[i] for i in rows] for column in columns]
-
-    return Answers(picked(answers.values), picked(answers.statuses))

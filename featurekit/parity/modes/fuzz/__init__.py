@@ -1,1 +1,1 @@
-"""Invented histories, played through both paths."""
+"""The fuzzer: what it draws, and how it plays that."""

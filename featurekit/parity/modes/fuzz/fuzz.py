@@ -16,58 +16,44 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.keys import project_key
-from featurekit.core.status import NEVER
+from featurekit.core.screen import Advance
+from featurekit.core.sql import quote
+from featurekit.core.tables import Row, in_types
 from featurekit.core.types import INT, instant
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.define.published import plan_bytes
 from featurekit.errors import OnlineError, StoreUnavailable
-from featurekit.feed.events import prepare
-from featurekit.feed.materialise import materialize_view
-from featurekit.feed.settle import write
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare as prepare_duckdb
-from featurekit.offline.training_set import TrainingSet
-from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
 from featurekit.parity.budget import Budget, Clock
-from featurekit.parity.columns import differing, differing_statuses, values
-from featurekit.parity.modes.fuzz.world import Course, Draft, Drafts, Row, Step
+from featurekit.parity.check import Check
+from featurekit.parity.compare import Answers, differing_values, parting, values
+from featurekit.parity.diagnose.diagnose import diagnose_report
+from featurekit.parity.modes.fuzz.world import Course, CourseStep, Draft, Drafts
+from featurekit.parity.paths import Asked, Offline, Online
+from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.workers import Workers
-from featurekit.sources import read_events, read_rows
+from featurekit.parity.scenario import Delivery, Scenario, lenient
+from featurekit.project.project import Project
+from featurekit.sources import read_events
+from featurekit.sources.rows import as_pushed
 
-_PROJECT = "parity"
 _CELLS = 400
 _QUESTIONS = 96_000
 _FIRST_QUESTIONS = 3_000
 _KEPT = 3  # differences of each feature of a world
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What a difference takes: the rows of its cell by source, in the order of their delivery, with
-    `__ts` and `__created` in microseconds, and the question. What had arrived by `filled_until`
-    came by a materialisation. `files` are the cell's rows as DuckDB read them, where that is not
-    what a push reads."""
-
-    deliveries: tuple[tuple[str, Row], ...]
-    row: Row
-    at: int
-    filled_until: int = NEVER
-    files: tuple[tuple[str, Row], ...] | None = None
 
 
 @dataclass(slots=True)
@@ -89,8 +75,7 @@ class Fuzzer:
 
     def __init__(self, service: Service, sources: Mapping[str, EventSource], seed: int) -> None:
         # A view that fails as a whole would end the world at its first error.
-        lenient = tuple(replace(view, on_error="null") for view in service.views)
-        self.service, self.seed = replace(service, views=lenient), seed
+        self.service, self.seed = lenient(service), seed
         used = {view.source.name: sources[view.source.name] for view in service.views}
         self.drafts = Drafts(self.service, used)
         self.plan = plan_bytes(self.service)
@@ -102,9 +87,7 @@ class Fuzzer:
         with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
             draft = self.drafts.draw(cells, rng)
             sources = _written(Path(folder), self.drafts.sources, draft)
-            rows = {
-                name: _as_pushed(source, draft.tables[name]) for name, source in sources.items()
-            }
+            rows = {name: as_pushed(source, draft.tables[name]) for name, source in sources.items()}
             course = Course(
                 self.drafts,
                 draft,
@@ -129,16 +112,10 @@ class _Play:
         world: int,
     ) -> None:
         self.service, self.course, self.sources = fuzzer.service, course, sources
-        self.store = store
+        self.path = Online(store, fuzzer.service, plan=fuzzer.plan)
         self.result = Found(world)
         self.misread: dict[int, Row] = {}
         self.failed = False
-        live = self.service.fingerprint or "live"
-        store.write({
-            project_key(_PROJECT, "plan", self.service.name, live): fuzzer.plan,
-            project_key(_PROJECT, "live", self.service.name): live.encode(),
-        })  # fmt: skip
-        self.lookups = OnlineService(store, _PROJECT, self.service.name)
 
     def found(self, rows: Mapping[str, list[Row]]) -> Found:
         """What both paths say to every question, compared."""
@@ -186,123 +163,100 @@ class _Play:
 
     # --- online -----------------------------------------------------------------------------------
 
-    def _online(self, con: Any, relations: Mapping[str, str]) -> tuple[list[Any], list[Any]]:
-        """Every question's outputs: columns of values, and of statuses."""
-        answers: list[Any] = []
+    def _online(self, con: Any, relations: Mapping[str, str]) -> Answers:
+        """Every question's outputs, step by step."""
+        told: list[Any] = []
         for step in self.course.steps:
             if step.turn is not None:
-                self._materialize(con, relations, *step.turn)
+                after, until = step.turn
+                for view in self.service.views:
+                    events = self._events(view, relations)
+                    self.path.materialize(con, view, events, after=after, until=until)
             for push in step.pushes:
                 self._push(push)
             if step.questions:
-                answers += self._ask(step)
-        outputs = range(len(self.service.outputs))
-        if not answers:
-            return [[] for _ in outputs], [[] for _ in outputs]
-        made, statuses = zip(*answers, strict=True)
-        return list(zip(*made, strict=True)), list(zip(*statuses, strict=True))
+                told += self._ask(step)
+        if not told:
+            nothing: list[list[Any]] = [[] for _ in self.service.outputs]
+            return Answers(nothing, nothing)
+        made, statuses = zip(*told, strict=True)
+        return Answers(list(zip(*made, strict=True)), list(zip(*statuses, strict=True)))
 
     def _push(self, push: Iterable[tuple[str, Row]]) -> None:
         by_source: dict[str, list[Row]] = {}
         for name, row in push:
             by_source.setdefault(name, []).append(row)
         for name, rows in by_source.items():
-            views = [view for view in self.service.views if view.source.name == name]
-            write(self.store, prepare(_PROJECT, views, rows))
-
-    def _materialize(self, con: Any, relations: Mapping[str, str], after: int, until: int) -> None:
-        for view in self.service.views:
-            events = self._events(view, relations)
-            materialize_view(con, self.store, _PROJECT, view, events, after=after, until=until)
+            self.path.push([v for v in self.service.views if v.source.name == name], rows)
 
     def _events(self, view: View, relations: Mapping[str, str]) -> EventRows:
         prompt = self.sources[view.source.name].created_timestamp_column is None
         return EventRows(relations[view.source.name], prompt)
 
-    def _ask(self, step: Step) -> list[Any]:
+    def _ask(self, step: CourseStep) -> list[Any]:
         rows = [question.row for _, question in step.questions]
         instants = [question.at for _, question in step.questions]
         try:
-            return self.lookups.lookup(rows, instants)[2]
+            return self.path.ask(rows, instants)
         except OnlineError:
             return [self._ask_one(row, at) for row, at in zip(rows, instants, strict=True)]
 
     def _ask_one(self, row: Row, at: int) -> Any:
         """The answer to one of several questions, some of which are refused."""
         try:
-            return self.lookups.lookup([row], [at])[2][0]
+            return self.path.ask([row], [at])[0]
         except OnlineError as error:
             outputs = len(self.service.outputs)
             return [None] * outputs, [type(error).__name__] * outputs
 
     # --- offline ----------------------------------------------------------------------------------
 
-    def _offline(self, questions: list[Any]) -> Any:
-        """An Arrow table: each output's values, and its statuses."""
-        import pyarrow as pa
-
-        types = {**self.service.join_keys, **{p.name: p.type for p in self.service.request}}
-        frame = {
-            name: pa.array([q.row[name] for q in questions], type=type_.arrow)
-            for name, type_ in types.items()
-        }
-        frame["event_timestamp"] = pa.array(
-            [q.at for q in questions], type=pa.timestamp("us", tz="UTC")
-        )
+    def _offline(self, questions: Sequence[Question]) -> Answers:
+        """Every question's outputs, from one training set."""
 
         def snapshot(con: Any, view: View) -> Snapshot:
             source = self.sources[view.source.name]
             read = read_events(con, source, base=Path(), state_dir=None)
             return Snapshot(self._events(view, {source.name: read.relation}), {})
 
-        training = TrainingSet(
-            self.service,
-            pa.table(frame),
-            connect=_connect,
-            snapshot=snapshot,
-            full_names=True,
-            statuses=True,
-            timezone="UTC",
-        )
-        return training.to_arrow().combine_chunks()
+        asked = Asked.of(self.service, [q.row for q in questions], [q.at for q in questions])
+        return Offline.over(_connect, snapshot).answers(self.service, asked)
 
     # --- comparison -------------------------------------------------------------------------------
 
-    def _compare(self, asked: list[Any], offline: Any, online: tuple[list[Any], list[Any]]) -> None:
-        import pyarrow.compute as pc
-
+    def _compare(
+        self, asked: list[tuple[int, int, Question]], offline: Answers, online: Answers
+    ) -> None:
         result = self.result
+        parted = parting(self.service, offline, online)
         for o, output in enumerate(self.service.outputs):
-            name = output.full_name
-            column = offline.column(name).chunk(0)
-            status = offline.column(f"{name}__status").chunk(0)
+            counts = offline.statuses[o].value_counts().to_pylist()
             result.compared[o] = len(asked)
-            result.statuses[o] = Counter(
-                {c["values"]: c["counts"] for c in pc.value_counts(status).to_pylist()}
-            )
-            places = {*differing(output.type, column, online[0][o])}
-            places |= {*differing_statuses(status, online[1][o])}
-            result.differing[o] = len(places)
-            for i in sorted(places)[:_KEPT]:
+            result.statuses[o] = Counter({c["values"]: c["counts"] for c in counts})
+            result.differing[o] = len(parted[o])
+            for i in parted[o][:_KEPT]:
                 step, cell, question = asked[i]
                 result.differences.append(
                     Difference(
-                        name,
+                        output.full_name,
                         question.row,
                         instant(question.at).isoformat(),
-                        (values(column.slice(i, 1))[0], status[i].as_py()),
-                        (online[0][o][i], online[1][o][i]),
-                        self._case(step, cell, question),
+                        offline.offline(o, i),
+                        online.online(o, i),
+                        self._scenario(step, cell, question),
                     )
                 )
 
-    def _case(self, step: int, cell: int, question: Question) -> Case:
+    def _scenario(self, step: int, cell: int, question: Question) -> Scenario:
+        """The rows of the question's cell in the order of their delivery; beside them, where some
+        were misread, the cell's rows as DuckDB read them."""
         delivered, until = self.course.before(step, cell)
         files = None
         if self.misread:
             own = self.course.cells[cell]  # also what has arrived as DuckDB reads it only
-            files = tuple((name, self.misread.get(id(row), row)) for name, row in own)
-        return Case(tuple(delivered), question.row, question.at, until, files)
+            files = tuple(Delivery(name, self.misread.get(id(row), row)) for name, row in own)
+        deliveries = tuple(Delivery(name, row) for name, row in delivered)
+        return Scenario(self.service, deliveries, question.row, question.at, until, files)
 
     def _compare_rows(
         self, con: Any, relations: Mapping[str, str], rows: Mapping[str, list[Row]]
@@ -315,7 +269,7 @@ class _Play:
             for column in read.column_names:
                 type_ = source.schema.get(column, INT)
                 made = [row[column] for row in rows[name]]
-                places = differing(type_, read.column(column).chunk(0), made)
+                places = differing_values(type_, read.column(column).chunk(0), made)
                 if not places:
                     continue
                 wrong |= {*places}
@@ -353,32 +307,11 @@ def _written(
     return made
 
 
-def _as_pushed(source: EventSource, table: Any) -> list[Row]:
-    """The rows of a file, read value by value as a push reads them."""
-    import pyarrow as pa
-
-    for i, column in enumerate(table.schema):
-        if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-            # An instant is one in any zone; the file's may be unknown to this machine.
-            utc = table.column(i).cast(pa.timestamp(column.type.unit, "UTC"))
-            table = table.set_column(i, column.name, utc)
-    rows: list[Row] = read_rows(source, table.to_pylist(), state_dir=None).pushed
-    if source.created_timestamp_column is None:
-        for row in rows:
-            row["__created"] = row["__ts"]
-    return rows
-
-
 def _canonical(con: Any, source: EventSource, relation: str) -> Any:
     """What DuckDB reads of a file, in the types that a push's rows have, in the file's order."""
-    from featurekit.core.sql import quote
-
     columns = ", ".join([*(quote(name) for name in source.schema), "__ts", "__created"])
     table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table().combine_chunks()
-    for i, (name, type_) in enumerate(source.schema.items()):
-        if table.column(i).type != type_.arrow:
-            table = table.set_column(i, name, table.column(i).cast(type_.arrow))
-    return table
+    return in_types(table, source.schema)
 
 
 def _connect() -> Any:
@@ -393,6 +326,18 @@ def _connect() -> Any:
 # --- many worlds ----------------------------------------------------------------------------------
 
 
+def run(project: Project, service: Service, check: Check) -> Report:
+    """The report of a check of one service, by the schemas of the repo's sources."""
+    return fuzz(
+        service,
+        project.repo.sources,
+        budget=check.most(1_000_000),
+        seed=check.seed,
+        workers=check.workers,
+        progress=check.progress,
+    )
+
+
 def fuzz(
     service: Service,
     sources: Mapping[str, EventSource],
@@ -400,7 +345,7 @@ def fuzz(
     budget: Budget,
     seed: int,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> Report:
     """Play worlds until the budget is used up; `workers` processes play them, by default one for
     each processor, or this one where there is little to do. Which ones changes no question."""
@@ -421,15 +366,12 @@ def fuzz(
         for world, questions in sizes:
             take(fuzzer.play(world, MemoryStore(), questions=questions))
     else:
-        with Workers(number, (service, dict(sources), seed)) as pool:
-            for one in pool.map(sizes):
+        with Processes(number, _player, service, dict(sources), seed) as pool:
+            for one in pool.as_done(sizes):
                 take(one)
     for one in sorted(found, key=lambda f: f.world):
         _add(report, fuzzer.service, one)
-    if report.differences:
-        from featurekit.parity.diagnose.diagnose import diagnose_report, scenario_of_case
-
-        diagnose_report(report, partial(scenario_of_case, fuzzer.service))
+    diagnose_report(report, lambda difference: difference.scenario)
     report.seconds = clock.taken
     return report
 
@@ -439,6 +381,17 @@ _ALONE = 500_000
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _player(service: Service, sources: Mapping[str, EventSource], seed: int) -> Work:
+    """What a process does: it plays the worlds whose numbers and questions it is told."""
+    fuzzer = Fuzzer(service, sources, seed)
+
+    def play(task: tuple[int, int]) -> Found:
+        world, questions = task
+        return fuzzer.play(world, MemoryStore(), questions=questions)
+
+    return play
 
 
 def _through_redis(fuzzer: Fuzzer, questions: int) -> Found:

@@ -20,13 +20,14 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from featurekit.core.status import NEVER
+from featurekit.core.tables import Row
 from featurekit.core.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.core.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Const, Lookup
 from featurekit.language.ops.table import MIN_SPAN
-from featurekit.parity.bits import bits
+from featurekit.parity.compare import bits
 from featurekit.parity.modes.fuzz import hostile
 from featurekit.parity.questions import Question
 
@@ -56,9 +57,6 @@ _KEY_WORDS = ("", "C", "é", "ß", "İ", "K", "😀", "e\u0301", "ΑΣ", "0", "-
 _CROWD = 200
 _YEARS = (1900, 1969, 1970, 2000, 2011, 2012, 2024, 2026, 2038)
 
-Row = dict[str, Any]
-"""The columns of a source, and `__ts` and `__created` in microseconds."""
-
 
 @dataclass(slots=True)
 class Draft:
@@ -72,7 +70,7 @@ class Draft:
 
 
 @dataclass(slots=True)
-class Step:
+class CourseStep:
     """What happens to the store: `pushes`, one after the other, or a `turn`, a materialisation of
     (after, until]; and then what is asked, `questions` with their cells."""
 
@@ -388,7 +386,7 @@ class Course:
                 self.cells[cell].append((name, row))
         self.history = min((v.history_us for v in self.service.views), default=0)
         self.turns = self._turns(turns)
-        self.steps: list[Step] = []
+        self.steps: list[CourseStep] = []
         self._edges = {v.name: _edges(v) for v in self.service.views}
         self._requests = {
             p.name: [drafts._value(p.type, rng.choice(_FLAVOURS), rng) for _ in range(100)]
@@ -410,9 +408,9 @@ class Course:
         # A crowd is asked about no more than others are: its answers take long.
         weights = [min(len(c), 20) + 1 for c in self.cells]
         # Where each cell is asked: for each of its groups, and before the first, a step.
-        asked: list[list[Step | None]] = [[None] * (len(g) + 1) for g in grouped]
+        asked: list[list[CourseStep | None]] = [[None] * (len(g) + 1) for g in grouped]
         done = [0] * len(grouped)
-        before = Step()
+        before = CourseStep()
         self.steps.append(before)
         for at in asked:
             at[0] = before
@@ -420,13 +418,13 @@ class Course:
             last = phase == len(self.turns)
             # Of some cells pushes are lost: only a materialisation brings them.
             lost = [not last and rng.random() < 0.3 for _ in grouped]
-            steps: list[Step] = []
+            steps: list[CourseStep] = []
             for c, groups in enumerate(grouped):
                 step = 0
                 while done[c] < len(groups) and groups[done[c]].first <= until:
                     if not lost[c]:
                         if step == len(steps):
-                            steps.append(Step(pushes=[[], [], []]))
+                            steps.append(CourseStep(pushes=[[], [], []]))
                         self._deliver(steps[step], groups[done[c]])
                         asked[c][done[c] + 1] = steps[step]
                     step += 1
@@ -434,7 +432,7 @@ class Course:
             self.steps += steps
             if not last:
                 after = NEVER if phase == 0 or rng.random() < 0.3 else bounds[phase]
-                turn = Step(turn=(after, until))
+                turn = CourseStep(turn=(after, until))
                 self.steps.append(turn)
                 for c in range(len(grouped)):
                     if lost[c] or rng.random() < 0.6:
@@ -469,7 +467,7 @@ class Course:
                 groups.append(_Group(at, at, [one]))
         return groups
 
-    def _deliver(self, step: Step, group: _Group) -> None:
+    def _deliver(self, step: CourseStep, group: _Group) -> None:
         """The group's rows in random order, in up to three pushes; of a source with ids some rows
         come again."""
         rng = self.rng
@@ -480,7 +478,9 @@ class Course:
             if one[0] in self.drafts.dedupe and rng.random() < 0.3:
                 step.pushes[rng.randint(part, 2)].append(one)
 
-    def _ask(self, c: int, groups: list[_Group], asked: Sequence[Step | None], n: int) -> None:
+    def _ask(
+        self, c: int, groups: list[_Group], asked: Sequence[CourseStep | None], n: int
+    ) -> None:
         rng, cell = self.rng, self.cells[c]
         firsts = [g.first for g in groups]
         keys = self.draft.keys[c]

@@ -1,0 +1,193 @@
+"""Turns scenarios into what both paths say of them.
+
+Offline answers from a scratch DuckDB, by the SQL that makes training sets; online from a store in
+memory, by the code that takes pushes and answers lookups.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from featurekit.core.kept import Kept
+from featurekit.core.sql import quote
+from featurekit.core.status import NEVER
+from featurekit.core.tables import temp_table
+from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
+from featurekit.define.plan import Service, View
+from featurekit.define.published import plan_bytes
+from featurekit.offline.events import EventRows, Snapshot
+from featurekit.offline.session import prepare
+from featurekit.online.store.memory import MemoryStore
+from featurekit.parity.compare import Stated, parts
+from featurekit.parity.paths import Asked, Offline, Online
+from featurekit.parity.scenario import Scenario, by_source, column_types
+
+Opinions = dict[str, tuple[Stated, Stated]]
+"""For each output, by its full name, what offline and what online says."""
+
+_DAY, _LONG = 86_400_000_000, 100 * 366 * 86_400_000_000
+_numbers = itertools.count()
+
+
+def both(scenario: Scenario) -> Opinions:
+    """What each path says of every output, by its full name: (offline, online), each a value and
+    its status. An exception of a path is its status, with no value."""
+    with bench() as opened:
+        return opened.both(scenario)
+
+
+def differing(opinions: Opinions) -> list[str]:
+    """The outputs on which the paths do not agree in type, bits and status."""
+    return [n for n, (one, other) in opinions.items() if parts(one, other)]
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A `Bench` that is closed in the end."""
+    opened = Bench()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+class Bench:
+    """One scratch DuckDB, for many scenarios one after the other."""
+
+    def __init__(self) -> None:
+        import duckdb
+
+        self.con = duckdb.connect(config={"threads": 1})
+        prepare(self.con)
+        self._plan = Kept(plan_bytes)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.con.close()
+
+    def both(self, scenario: Scenario) -> Opinions:
+        """See `both`."""
+        offline, online = self.offline(scenario), self.online(scenario)
+        names = [o.full_name for o in scenario.service.outputs]
+        absent: Stated = None, "NO_SUCH_FEATURE"
+        return {n: (offline[n], online.get(n, absent)) for n in names}
+
+    # --- offline ----------------------------------------------------------------------------------
+
+    def offline(self, scenario: Scenario) -> dict[str, Stated]:
+        """Each output by the point-in-time join, as `get_historical_features` has it."""
+        service = scenario.service
+        with self.tables(scenario) as events:
+            path = Offline.over(
+                lambda: _Lent(self.con),
+                lambda con, view: Snapshot(events[view.source.name], {}),
+                buckets=1,
+            )
+            try:
+                found = path.answers(service, _asked(scenario))
+            except Exception as error:
+                return {o.full_name: (None, shown_error(error)) for o in service.outputs}
+        return {o.full_name: found.offline(i, 0) for i, o in enumerate(service.outputs)}
+
+    @contextmanager
+    def tables(self, scenario: Scenario) -> Iterator[dict[str, EventRows]]:
+        """The rows of each source as a table, as reading its files gives them."""
+        rows = by_source(scenario.deliveries if scenario.files is None else scenario.files)
+        made: dict[str, EventRows] = {}
+        try:
+            for view in scenario.service.views:
+                if view.source.name not in made:
+                    made[view.source.name] = self._table(view, rows.get(view.source.name, []))
+            yield made
+        finally:
+            _drop(self.con, [e.relation for e in made.values()])
+
+    def _table(self, view: View, rows: Sequence[Mapping[str, Any]]) -> EventRows:
+        types = column_types(view)
+        named = f"__scenario_{next(_numbers)}"
+        table = temp_table(self.con, named, types, [[r[n] for n in types] for r in rows])
+        prompt = all(r["__ts"] == r["__created"] for r in rows)
+        return EventRows(table, prompt and not view.arrival_known)
+
+    # --- online -----------------------------------------------------------------------------------
+
+    def online(self, scenario: Scenario) -> dict[str, Stated]:
+        """Each output from states that took the deliveries as pushes, one by one."""
+        outputs = scenario.online.outputs
+        try:
+            ((found, statuses),) = self.fed(scenario).ask([scenario.row], [scenario.at])
+        except Exception as error:
+            return {o.full_name: (None, shown_error(error)) for o in outputs}
+        stated = zip(found, statuses, strict=True)
+        return {o.full_name: one for o, one in zip(outputs, stated, strict=True)}
+
+    def fed(self, scenario: Scenario) -> Online:
+        """The version that answers online, over a store that knows what had arrived, of each view
+        as late as it can be asked (T8)."""
+        path = self.served(scenario.online)
+        filled = scenario.filled_until
+        if filled > NEVER:
+            with self.tables(scenario) as events:
+                for view in path.service.views:
+                    path.materialize(
+                        self.con, view, events[view.source.name], after=NEVER, until=filled
+                    )
+        for delivery in scenario.deliveries:
+            created = delivery.row["__created"]
+            views = [
+                view
+                for view in path.service.views
+                if view.source.name == delivery.source
+                and filled < created <= scenario.at + view.history_us
+            ]
+            if views:
+                path.push(views, [delivery.row])
+        return path
+
+    def served(self, service: Service) -> Online:
+        """A version over an empty store."""
+        return Online(MemoryStore(), service, plan=self._plan(service))
+
+
+def _asked(scenario: Scenario) -> Asked:
+    """The question, and behind it the same long before and after: what a join reads for many labels
+    is more than it reads for one."""
+    service = scenario.service
+    instants = [scenario.at]
+    if all(v.on_error != "fail" for v in service.views):
+        reach = max([_DAY, *(v.retain_us for v in service.views if v.retain_us < _LONG)])
+        last = max([scenario.at, *(d.row["__created"] for d in scenario.deliveries)])
+        instants += [max(scenario.at - reach, INSTANT_MIN), min(last + reach, INSTANT_MAX)]
+    return Asked.of(service, [scenario.row] * len(instants), instants)
+
+
+def shown_error(error: Exception) -> str:
+    """An exception in the place of a status: the checker's own word, which no path states."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class _Lent:
+    """The bench's connection for one training set, which closes it: its tables go, it stays."""
+
+    def __init__(self, con: Any) -> None:
+        self.con = con
+        self.before = _temporary(con)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.con, name)
+
+    def close(self) -> None:
+        _drop(self.con, map(quote, sorted(_temporary(self.con) - self.before)))
+
+
+def _temporary(con: Any) -> set[str]:
+    found = con.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall()
+    return {name for (name,) in found}
+
+
+def _drop(con: Any, tables: Iterable[str]) -> None:
+    for table in tables:
+        con.execute(f"DROP TABLE IF EXISTS {table}")
