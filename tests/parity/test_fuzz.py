@@ -21,7 +21,7 @@ from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import DefinitionError
 from featurekit.feed import events as push
 from featurekit.online.store.memory import MemoryStore
-from featurekit.parity import workers
+from featurekit.parity import processes
 from featurekit.parity.budget import Budget, parse_budget
 from featurekit.parity.modes.fuzz import fuzz as fuzz_module
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer, fuzz
@@ -67,19 +67,19 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     monkeypatch.setattr(fuzz_module, "_ALONE", 0)
     monkeypatch.setattr(fuzz_module, "_QUESTIONS", 1_000)
     monkeypatch.setattr(fuzz_module, "_FIRST_QUESTIONS", 300)
-    noted, play, send = Played(), Fuzzer.play, workers._send
+    noted, play, send = Played(), Fuzzer.play, processes._send
 
     def noted_play(fuzzer: Fuzzer, world: int, *args: Any, **options: Any) -> Any:
         noted.here.append(world)
         return play(fuzzer, world, *args, **options)
 
     def noted_send(pipe: Any, message: Any) -> None:
-        if len(message) == 2:  # a world and its questions
+        if isinstance(message[0], int):  # a world, and its questions behind it
             noted.sent[pipe].append(message[0])
         send(pipe, message)
 
     monkeypatch.setattr(Fuzzer, "play", noted_play)
-    monkeypatch.setattr(workers, "_send", noted_send)
+    monkeypatch.setattr(processes, "_send", noted_send)
     return noted
 
 

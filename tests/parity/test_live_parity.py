@@ -16,6 +16,7 @@ from live_orders import (
     NOW,
     late_orders,
     lose_an_event,
+    open_store,
     orders,
     serve_all,
     write_orders,
@@ -35,6 +36,8 @@ from featurekit.parity.budget import Budget
 from featurekit.parity.modes import sample as live_check
 from featurekit.parity.modes.sample import LiveCheck
 from featurekit.store import FeatureStore
+
+__all__ = ["open_store"]
 
 
 def sample(store: FeatureStore, **options: Any) -> Any:

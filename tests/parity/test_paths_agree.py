@@ -15,6 +15,7 @@ from agreeing import (
     SERVICES,
     agree,
     cases,
+    con,
     divides,
     late,
     offline_agrees,
@@ -30,6 +31,8 @@ from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, StdDev,
 from featurekit.core.status import NEVER
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.redis import RedisStore
+
+__all__ = ["con"]
 
 
 @pytest.mark.thorough
