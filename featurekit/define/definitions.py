@@ -18,7 +18,7 @@ from featurekit.language.transform import Transform, check_name
 
 FileFormat = Literal["parquet", "csv"]
 FORMATS: tuple[str, ...] = get_args(FileFormat)
-"""The formats of files, each the ending of its files' names; `sources/kinds.py` reads them."""
+"""The formats of files, each the ending of its files' names; `sources/kinds.py` has the modules."""
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {"event_timestamp"}

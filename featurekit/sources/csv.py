@@ -120,7 +120,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
     """Write the file without some rows; every other line stays as it is, byte for byte."""
     removed = frozenset(rows)
     with path.open("rb") as file, target.open("wb") as out:
-        number = -1  # the header's
+        number = -1  # the header
         for record in _records(file):
             if not record.strip():
                 out.write(record)  # an empty line is no row
@@ -131,7 +131,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _records(lines: Any) -> Iterator[bytes]:
-    """The records of a CSV file, each with its line end; a quoted field may hold line ends."""
+    """The records of a CSV file, each with its line end; a quoted field may contain line ends."""
     record = b""
     for line in lines:
         record += line

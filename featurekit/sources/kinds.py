@@ -7,9 +7,9 @@ from featurekit.sources import csv, parquet
 from featurekit.sources.protocol import SourceKind
 
 KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
-"""Each of `define.definitions.FORMATS`: that is where a source's format is checked."""
+"""One for each of `define.definitions.FORMATS`, against which a definition's format is checked."""
 
 
 def kind_of(source: EventSource) -> SourceKind:
-    """What reads the source's files."""
+    """The module that reads the source's files."""
     return KINDS[str(source.format)]

@@ -149,7 +149,7 @@ def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
 
 
 def _settings(metadata: Any) -> dict[str, Any]:
-    """How the file was compressed, and whether its instants are in the old form of 96 bits."""
+    """The compression of the file, and whether its instants have the old 96-bit form."""
     if not metadata.num_row_groups:
         return {}
     columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]

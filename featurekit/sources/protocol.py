@@ -51,10 +51,10 @@ class SourceKind(Protocol):
     def without(
         self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
     ) -> str:
-        """A FROM item over the file's other rows, for which `copy` may be written: a Parquet file,
-        since `forget` looks for rows in what was set aside, too."""
+        """A FROM item over the rows of the file that are not in `rows`; it may write them to
+        `copy`, as Parquet: `forget` also looks for rows in the files of rows set aside."""
 
     @property
     def rewrite(self) -> Callable[[Path, Path, Collection[int]], None] | None:
-        """Writes a file without some rows, by their numbers in it, to another path, and leaves all
-        else as it is (`forget`); None where the format's files are never rewritten."""
+        """Writes the file at one path to another path without some rows, by their numbers in the
+        file; everything else stays as it is. None if files of the format are never rewritten."""

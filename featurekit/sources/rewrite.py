@@ -1,7 +1,7 @@
 """Takes rows out of a source's file: writes it anew beside itself, compares it, and puts it in
 place.
 
-How a file is written without some rows is known to the module of its format.
+The module of the file's format writes it without the rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], None]:
-    """What writes a file of the source without some rows; `SourceError` where its format has no
-    such writer."""
+    """The function that writes a file of the source without some rows. SourceError if files of its
+    format are not rewritten."""
     rewrite = kind_of(source).rewrite
     if rewrite is None:
         raise SourceError(
@@ -39,9 +39,9 @@ def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], No
 def remove_rows(
     con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
 ) -> None:
-    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if the
-    format is not rewritten, if the file changed meanwhile, or if the other rows would not read as
-    before; then the file stays as it was."""
+    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if files of
+    the format are not rewritten, if the file changed meanwhile, or if the other rows would not read
+    as before; then it stays as it was."""
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
         rewrite(path, hidden, rows)
