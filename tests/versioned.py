@@ -9,10 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from featurekit import FeatureStore
-from featurekit.online.store.server import scratch_redis
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -81,12 +79,6 @@ class Repo:
 
 
 DAY_US = 86_400_000_000
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Any:
-    with scratch_redis() as url:
-        yield Repo(tmp_path, url)
 
 
 def deploy(repo: Repo, *windows: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What no version in use needs goes, and nothing else, whatever is published meanwhile."""
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +10,8 @@ from versioned import Repo, deploy, live_days
 from featurekit.core.keys import project_key, state_prefix
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
 from featurekit.project.gc import collect
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Any:
-    with scratch_redis() as url:
-        yield Repo(tmp_path, url)
 
 
 def held(store: Any) -> dict[bytes, bytes | None]:

@@ -15,12 +15,6 @@ from featurekit.log import writer as push_log
 from featurekit.online.store.server import scratch_redis
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Any:
-    with scratch_redis() as url:
-        yield Repo(tmp_path, url)
-
-
 def test_a_version_that_comes_back_is_materialised_before_it_serves(repo: Repo) -> None:
     repo.files((1, 1, 10))
     repo.deploy()
