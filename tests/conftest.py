@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feature_repos import CONFIG
 from hypothesis import HealthCheck, settings
 
 from featurekit.define import proven
@@ -47,13 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     settings.load_profile("featurekit")
 
-
-CONFIG = """
-project: tests
-provider: local
-online_store:
-  type: redis
-"""
 
 # What decides bits and bytes: a run says which of them it proves.
 TESTED = (

@@ -5,8 +5,10 @@ on their grouping, except that an `ordered` one depends on the order of T6. It k
 path computes the value from the inputs of a window, or from what is known of them already.
 
 To add an aggregate, write one class in a module beside this one, with `result`, `over` and `sql`,
-and add it to `aggregates/__init__` and to the table there: no other module knows the aggregates by
-name. Add its meaning to `tests/oracle/`, and its monoid to `tests/monoids.py`.
+and add it to `aggregates/__init__` and to the table there. No path knows the aggregates by name;
+only the diagnosis of a difference does, in `parity/diagnose/aggregates.py` and `steps.py`, and the
+proof of a DuckDB, in `parity/modes/aggregates.py`. Add its meaning to `tests/oracle/`, and its
+monoid to `tests/monoids.py`.
 """
 
 from __future__ import annotations

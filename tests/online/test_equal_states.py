@@ -159,7 +159,7 @@ def test_no_number_of_threads_changes_a_bit(con, name):
 
 # --- files, a log and a Redis ---------------------------------------------------------------------
 
-DEFINITIONS = "from test_equal_states import LATE as service\n"
+DEFINITIONS = "from equal_orders import LATE as service\n"
 
 
 def opened(folder: Path, url: str, filed: list[Row]) -> FeatureStore:

@@ -155,7 +155,7 @@ def test_close_async_lets_go_of_connections_and_a_later_lookup_opens_others(
 def test_close_async_of_a_store_that_opened_nothing_opens_nothing(store: FeatureStore) -> None:
     store.close()
     asyncio.run(store.close_async())
-    assert store._store is None
+    assert store.parts._online is None
 
 
 def test_a_closed_store_opens_again_in_the_same_loop(store: FeatureStore) -> None:

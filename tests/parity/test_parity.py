@@ -222,7 +222,7 @@ class Ordinary:
 
 @pytest.fixture(scope="module")
 def ordinary(con, tmp_path_factory) -> Ordinary:
-    from conftest import CONFIG
+    from feature_repos import CONFIG
 
     folder: Path = tmp_path_factory.mktemp("ordinary")
     (folder / "data").mkdir()

@@ -173,7 +173,7 @@ shop = FeatureService("shop", features=[spending])
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    from conftest import CONFIG
+    from feature_repos import CONFIG
 
     pytester.makeini("[pytest]\nfeaturekit_repo = features\n")
     folder = pytester.mkdir("features")

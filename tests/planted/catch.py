@@ -45,6 +45,10 @@ def catch(skew: Skew, *, seed: int = 0, most: int = DEFAULT, named: bool = False
         skew.plant(patch)
         if skew.mode == "operators":
             return _operators(skew, seed)
+        if skew.mode != "fuzz":
+            raise ValueError(
+                f"{skew.name}: no skew is looked for by mode {skew.mode!r}; add it here"
+            )
         service = found.compiled_services[skew.service]
         fuzzer = Fuzzer(service, found.sources, seed)
         compared = world = 0

@@ -103,17 +103,17 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JsonLines:
     """The format's name among those that definitions know, and its line in the table."""
     made: JsonLines = request.param()
-    monkeypatch.setattr(definitions, "FORMATS", (*FORMATS, "jsonl"))
-    monkeypatch.setitem(KINDS, "jsonl", made)
+    monkeypatch.setattr(definitions, "FORMATS", (*FORMATS, "made_up"))
+    monkeypatch.setitem(KINDS, "made_up", made)
     return made
 
 
 def source(**options: Any) -> EventSource:
-    return EventSource("x", path="x.jsonl", schema={"v": int}, timestamp_field="ts", **options)
+    return EventSource("x", path="x.made_up", schema={"v": int}, timestamp_field="ts", **options)
 
 
 def write(folder: Path, *rows: Any) -> Path:
-    path = folder / "x.jsonl"
+    path = folder / "x.made_up"
     path.write_text("".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in rows))
     return path
 
@@ -130,16 +130,18 @@ def test_every_format_that_definitions_know_is_read() -> None:
 def test_a_format_that_none_knows_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r'in neither \.parquet nor \.csv; write .*" or'):
         source()
-    with pytest.raises(DefinitionError, match='format is "parquet" or "csv", not \'jsonl\''):
-        source(format="jsonl")
+    with pytest.raises(DefinitionError, match='format is "parquet" or "csv", not \'made_up\''):
+        source(format="made_up")
 
 
 def test_another_format_is_known_by_name_and_by_ending(kind: JsonLines) -> None:
-    assert source().format == source(format="jsonl").format == "jsonl"
+    assert source().format == source(format="made_up").format == "made_up"
     assert kind_of(source()) is kind
-    with pytest.raises(DefinitionError, match='is "parquet" or "csv" or "jsonl", not'):
+    with pytest.raises(DefinitionError, match='is "parquet" or "csv" or "made_up", not'):
         source(format="pickle")
-    with pytest.raises(DefinitionError, match=r"\.csv nor \.jsonl; write .* or format=\"jsonl\""):
+    with pytest.raises(
+        DefinitionError, match=r"\.csv nor \.made_up; write .* or format=\"made_up\""
+    ):
         EventSource("x", path="x.bin", schema={"v": int}, timestamp_field="ts")
 
 
@@ -156,7 +158,7 @@ def test_another_format_is_checked(
     con: duckdb.DuckDBPyConnection, tmp_path: Path, bad: Any
 ) -> None:
     write(tmp_path, ROWS[0], bad, ROWS[2])
-    with pytest.raises(BadRowError, match=r"x\.jsonl, row 1.*column 'v'"):
+    with pytest.raises(BadRowError, match=r"x\.made_up, row 1.*column 'v'"):
         values(con, source(), tmp_path)
     assert values(con, source(on_bad_row="quarantine"), tmp_path) == [1, (1,), (3,)]
     kept = sorted(p.name.split(".", 2)[-1] for p in (tmp_path / "state" / "quarantine").iterdir())
@@ -173,6 +175,6 @@ def test_another_format_is_rewritten_by_its_own_way_or_not_at_all(
         remove_rows(con, source(), path, [1])
         assert values(con, source(), tmp_path) == [0, (1,), (3,)]
         return
-    with pytest.raises(SourceError, match="'x': files of format 'jsonl' are not rewritten; take"):
+    with pytest.raises(SourceError, match="'x': files of format 'made_up' are not rewritten; take"):
         remove_rows(con, source(), path, [1])
     assert path.read_bytes() == Path(untouched).read_bytes()

@@ -1,4 +1,7 @@
-"""The operator table: a new operator is one row for each tuple of types, and nothing else.
+"""The operator table: a new operator is one row for each tuple of types.
+
+Beside the row, it needs its name in `docs/language.md`, its `platform` if libm, Unicode or tzdata
+decide its value (R6), and a new proof of the versions of DuckDB (`python -m tests.prove`).
 
 A row says what the operator means (`python`, a template that is also the online code), and how
 DuckDB computes the same bits (`sql`). Where no SQL is proven identical, `sql` is None, and DuckDB

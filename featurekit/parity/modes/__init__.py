@@ -1,1 +1,2 @@
-"""The modes of a parity check, a file each."""
+"""The modes of a parity check: `fuzz`, `history`, `operators`, `replay` and `sample`, with what
+they share beside them."""

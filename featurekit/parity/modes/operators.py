@@ -1,5 +1,5 @@
 """Compares every row of the operator table three ways, bit for bit: Python body, SQL, online (R5);
-and, with them, every aggregate in DuckDB and in Python (`parity.aggregates`).
+and, with them, every aggregate in DuckDB and in Python (`aggregates.py` beside this).
 
 Each row is asked on the edges of its types, on its own edges and on generated values, with its
 arguments as columns and as literals, and with NULL for each of them in turn.
