@@ -155,7 +155,8 @@ def _order_lines(lines: int, random: np.random.RandomState) -> pa.Table:
 
 def _invoices(lines: int, random: np.random.RandomState) -> dict[str, np.ndarray[Any, Any]]:
     """One value per invoice, in the order of time; their sizes add up to `lines` or more."""
-    days = np.arange(np.datetime64(_FIRST_DAY), np.datetime64(_LAST_DAY) + 1)
+    after = np.datetime64(_LAST_DAY) + np.timedelta64(1, "D")
+    days = np.arange(np.datetime64(_FIRST_DAY), after)
     days = days[np.is_busday(days, weekmask="Sun Mon Tue Wed Thu Fri")]
     hours = np.array(list(_HOUR_WEIGHTS))
     weights = np.array(list(_HOUR_WEIGHTS.values()))
@@ -167,7 +168,8 @@ def _invoices(lines: int, random: np.random.RandomState) -> dict[str, np.ndarray
     count = int(np.searchsorted(np.cumsum(size), lines)) + 1
 
     minute = days[random.randint(len(days), size=count)].astype("datetime64[m]")
-    minute += 60 * _weighted(hours, weights, count, random) + random.randint(60, size=count)
+    since = 60 * _weighted(hours, weights, count, random) + random.randint(60, size=count)
+    minute += since.astype("timedelta64[m]")
     customers = max(20, lines // 100)
     buyer = _skewed(customers, count, random)
     home = _weighted(np.arange(len(_COUNTRIES)), _COUNTRY_WEIGHTS, customers, random)
