@@ -13,6 +13,7 @@ import random
 import sqlite3
 import statistics
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Sqlite:
 
     def __init__(self, folder: Path) -> None:
         self.con = sqlite3.connect(folder / "log.sqlite", timeout=600, isolation_level=None)
+        weakref.finalize(self, self.con.close)
         self.con.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
         self.con.execute("CREATE TABLE IF NOT EXISTS pushes(content BLOB NOT NULL)")
 

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import textwrap
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -439,7 +440,8 @@ def test_the_record_holds_no_key_and_says_who_when_and_how_much(repo: Repo) -> N
     assert record.removed == {"states": 5, "repaired": 6, "log_rows": 1, "file_rows": 0}
     assert record.applied_by
     assert dt.datetime.fromisoformat(record.applied_at) - done.until < dt.timedelta(minutes=1)
-    text = "\n".join(sqlite3.connect(registry).iterdump())
+    with closing(sqlite3.connect(registry)) as opened:
+        text = "\n".join(opened.iterdump())
     assert "17850" not in text
     secret = registry.parent / "forget.key"
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
