@@ -72,9 +72,16 @@ def _explain(url: str, error: Exception) -> str:
 
 def connect(url: str) -> Any:
     """A client of the Redis at `url`. StoreUnavailable where that is not a URL of Redis."""
+    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S}
+    if url.startswith("unix:"):
+        # redis-py before 8.1 asks for notices of the host's maintenance with RESP3, and raises a
+        # ValueError at the first command where a socket has no host.
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     try:
         # No retries on a dead server: its error should be seen at once.
-        return redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
+        return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise StoreUnavailable(
             f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
