@@ -7,7 +7,7 @@ path computes the value from the inputs of a window, or from what is known of th
 To add an aggregate, write one class in a module beside this one, with `result`, `over` and `sql`,
 and add it to `aggregates/__init__` and to the table there. No path knows the aggregates by name;
 only the diagnosis of a difference does, in `parity/diagnose/aggregates.py` and `steps.py`, and the
-proof of a DuckDB, in `parity/modes/aggregates.py`. Add its meaning to `tests/oracle/`, and its
+proof of a DuckDB, by `SAMPLES` in `define/proven.py`. Add its meaning to `tests/oracle/`, and its
 monoid to `tests/monoids.py`.
 """
 

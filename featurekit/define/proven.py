@@ -24,6 +24,17 @@ from featurekit.core.types import FLOAT
 from featurekit.errors import UnprovenEngine
 
 LIST = Path(__file__).with_name("proven.json")
+SAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
+    "FirstN": ({"n": 2},),
+    "LastN": ({"n": 3},),
+    "TopK": ({"k": 2},),
+    "Quantile": ({"q": 0.5}, {"q": 0.9}),
+    "ApproxQuantile": ({"q": 0.5},),
+    "Variance": ({"ddof": 1}, {"ddof": 0}),
+    "StdDev": ({"ddof": 1}, {"ddof": 0}),
+    "TimeSince": ({"since": "last"}, {"since": "first"}),
+}
+"""The parameters of its own that each aggregate is proven with; one without any is not named."""
 
 _said: set[str] = set()
 _MOST_NAMED = 5
@@ -126,17 +137,16 @@ def _aggregates() -> Iterator[str]:
     from featurekit.errors import DefinitionError
     from featurekit.language.ops.table import EDGES
 
-    own: dict[str, Any] = {"n": 2, "k": 2, "q": 0.5}
     floats = (exact.FloatColumn(10, (), True, True, 32), exact.FloatColumn(None, (1, 2), True))
     lists = exact.FloatColumn(None, tuple(range(9)))
     for name, kind in BY_NAME.items():
-        params = {p: v for p, v in own.items() if p in kind.__dataclass_fields__}
-        one = kind("x", window="1d", **params)
-        for type_ in EDGES:
-            try:
-                one.result(type_)
-            except DefinitionError:
-                continue
-            for column in (*floats, lists) if type_ == FLOAT else (None,):
-                sql = one.sql(InputColumn("e.x", type_, "e.__o", column), "TRUE")
-                yield repr((name, str(type_), sql.parts, sql.value, sql.error, sql.helpers))
+        for params in SAMPLES.get(name, ({},)):
+            one = kind("x", window="1d", **params)
+            for type_ in EDGES:
+                try:
+                    one.result(type_)
+                except DefinitionError:
+                    continue
+                for column in (*floats, lists) if type_ == FLOAT else (None,):
+                    sql = one.sql(InputColumn("e.x", type_, "e.__o", column), "TRUE")
+                    yield repr((name, str(type_), sql.parts, sql.value, sql.error, sql.helpers))

@@ -20,6 +20,7 @@ from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
 from featurekit.define.plan import Feature, View
+from featurekit.define.proven import SAMPLES
 from featurekit.errors import DefinitionError
 from featurekit.language.ops import ERRORS
 from featurekit.language.ops.table import EDGES
@@ -32,17 +33,6 @@ _SECOND = 1_000_000
 _CROWD = 240  # so many events and labels of an entity are slower to join than to count
 _CELLS = 40
 
-# How the parameters of an aggregate's own are chosen, where it has any.
-_PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
-    "FirstN": ({"n": 2},),
-    "LastN": ({"n": 3},),
-    "TopK": ({"k": 2},),
-    "Quantile": ({"q": 0.5}, {"q": 0.9}),
-    "ApproxQuantile": ({"q": 0.5},),
-    "Variance": ({"ddof": 1}, {"ddof": 0}),
-    "StdDev": ({"ddof": 1}, {"ddof": 0}),
-    "TimeSince": ({"since": "last"}, {"since": "first"}),
-}
 _WINDOWS: tuple[dict[str, Any], ...] = (
     {"window": "10s"},
     {"window": "lifetime", "where": "kept"},
@@ -109,7 +99,7 @@ def worlds() -> Iterator[World]:
 def takes(kind: type[Aggregate], world: World) -> bool:
     """Whether the aggregate is defined over such inputs."""
     try:
-        one = kind("x", window="1s", **_PARAMS.get(kind.__name__, ({},))[0])
+        one = kind("x", window="1s", **SAMPLES.get(kind.__name__, ({},))[0])
         one.result(world.type)
     except DefinitionError:
         return False
@@ -156,7 +146,7 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     features: dict[str, Aggregate] = {}
     keys: list[str] = []
     for key, kind in kinds.items():
-        ways = itertools.product(_PARAMS.get(kind.__name__, ({},)), _WINDOWS)
+        ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), _WINDOWS)
         for params, window in ways:
             features[f"f{len(keys)}"] = kind("x", **params, **window)
             keys.append(key)
