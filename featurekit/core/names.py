@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import sys
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ast
 
 
 class Names:
@@ -27,6 +29,8 @@ class Names:
         source = None if spec is None else spec.loader.get_source(self.module)  # type: ignore[union-attr]
         if source is None:
             raise ImportError(f"{self.module}: its source, in which its names stand, is not there")
+        import ast  # `import featurekit` alone does not need it
+
         return homes(ast.parse(source))
 
     def get(self, name: str) -> Any:
@@ -47,6 +51,8 @@ class Names:
 def homes(tree: ast.Module) -> dict[str, str]:
     """The names that a module imports for type checkers, each with the module that it comes
     from."""
+    import ast
+
     found: dict[str, str] = {}
     for block in tree.body:
         if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING"):
