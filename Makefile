@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format bench lock ci
+.PHONY: help demo test lint types pytest format docs bench lock ci
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ pytest: ## Tests only
 
 format: ## Rewrite the code in the house's format
 	@./run format
+
+docs: ## Build the documentation into site/
+	@./run docs
 
 bench: ## Measure beside peers and write benchmarks.html
 	@./run bench --html benchmarks.html
