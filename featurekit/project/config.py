@@ -62,6 +62,10 @@ class FeaturekitConfig(BaseModel):
     of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
     into which a training set is split, by default as many as the memory limit asks for.
     `serving_log` says whether and where lookups are logged.
+
+    With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
+    the repo, holds the private key that signs them. `run_python` lets functions run that are their
+    author's Python and come from plans that neither a key nor the registry vouches for.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +76,9 @@ class FeaturekitConfig(BaseModel):
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
     serving_log: ServingLogConfig | None = None
+    public_keys: list[str] = Field(default_factory=list)
+    signing_key_file: str | None = None
+    run_python: bool = False
 
 
 class RepoConfig(BaseModel):
