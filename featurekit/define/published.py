@@ -195,6 +195,15 @@ def differing(data: bytes) -> list[str]:
     return sorted(k for k in {*here, *plan.numerics} if here.get(k) != plan.numerics.get(k))
 
 
+def broken(what: str, error: Exception) -> PlanRefused:
+    """The error for a function of a plan that raised what no compiled function raises. The checks
+    of a plan do not follow what may be None (R2), which its compiler did."""
+    return PlanRefused(
+        f"{what}: a function of its plan raised {type(error).__name__}: {error}, which no function "
+        f"that featurekit compiled does; {_AGAIN}"
+    )
+
+
 def _refuse_stale(plan: Plan) -> None:
     if plan.stale is not None:
         raise PlanRefused(

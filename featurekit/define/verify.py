@@ -254,13 +254,15 @@ def _transform(service: Service, number: int, transform: RequestTransform) -> No
     if len(transform.inputs) != len(function.params):
         raise Unsound(f"{what}: {len(transform.inputs)} inputs for its parameters")
     for param, given in zip(function.params, transform.inputs, strict=True):
+        if given.name != param.name:
+            raise Unsound(f"{what}: {param.name!r} is given {given.name!r}")
         _fits(param, _input(service, number, given, what), what)
 
 
 def _input(service: Service, number: int, given: Input, what: str) -> Type:
     """The type of what a transform is given; a transform reads only those before it."""
     match given.kind:
-        case "request":
+        case "request" if (given.view, given.index) == (-1, -1):
             found = {p.name: p.type for p in service.request}.get(given.name)
             if found is not None:
                 return found
@@ -268,7 +270,7 @@ def _input(service: Service, number: int, given: Input, what: str) -> Type:
             features = service.views[given.view].features
             if 0 <= given.index < len(features):
                 return features[given.index].type
-        case "transform" if 0 <= given.index < number:
+        case "transform" if given.view == -1 and 0 <= given.index < number:
             return service.transforms[given.index].function.returns
     raise Unsound(f"{what}: its input {given.name!r} is nothing that the service has")
 
