@@ -13,6 +13,7 @@ FeaturekitError
 └── OnlineError              base of the errors of the online path
     ├── StoreUnavailable     Redis cannot be reached, found or started
     ├── NotServed            the service was never applied to this online store
+    ├── PlanRefused          a published plan that is damaged, forged or not trusted here (F0)
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
 
@@ -83,6 +84,10 @@ class StoreUnavailable(OnlineError):
 
 class NotServed(OnlineError):
     """The service has no plan in this online store."""
+
+
+class PlanRefused(OnlineError):
+    """A published plan is damaged or forged, or this reader has no reason to trust it (F0)."""
 
 
 class AsOfTooOld(OnlineError):

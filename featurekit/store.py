@@ -163,8 +163,15 @@ class FeatureStore:
         RegistryError for an unknown service or fingerprint, for the live version where none waits,
         and for a version that reads a source that the repo defines otherwise now.
         """
-        readable = self.parts.readable
-        return rollback(self.online, self.project, self.registry, service, to=to, readable=readable)
+        return rollback(
+            self.online,
+            self.project,
+            self.registry,
+            service,
+            to=to,
+            readable=self.parts.readable,
+            signer=self.parts.signer,
+        )
 
     def gc(
         self,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from featurekit.core.durations import duration_us
 from featurekit.errors import DefinitionError
+from featurekit.online.store.url import without_logins
 from featurekit.parity.budget import Budget, parse_budget
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message; exit."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"featurekit: error: {message}; see `{self.prog} --help`\n")
+        told = without_logins(message)
+        self.exit(USAGE, f"featurekit: error: {told}; see `{self.prog} --help`\n")
 
 
 Option = Callable[[Parser], object]

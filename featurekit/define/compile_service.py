@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from featurekit.core.types import Type
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import FeatureSelection, FeatureService, FeatureView
+from featurekit.define.identity import (
+    input_identity,
+    service_fingerprint,
+    transform_fingerprint,
+)
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Input, Output, RequestTransform, Service, View
 from featurekit.errors import DefinitionError
-from featurekit.language import ir, walk, wire
+from featurekit.language import ir
 from featurekit.language.transform import Transform
 
 
@@ -55,13 +59,7 @@ class _ServiceCompiler:
             self._outputs(),
             tuple(ir.Param(n, t) for n, t in self.request.items()),
         )
-        identity = [
-            [v.fingerprint for v in compiled.views],
-            [t.fingerprint for t in compiled.transforms],
-            [(o.name, o.view, o.index) for o in compiled.outputs],
-            compiled.request,
-        ]
-        return replace(compiled, fingerprint=wire.fingerprint(identity))
+        return replace(compiled, fingerprint=service_fingerprint(compiled))
 
     def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
         index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
@@ -107,9 +105,9 @@ class _ServiceCompiler:
             if fault is not None:
                 raise self.fail(fault)
             inputs.append(found)
-        identity = [walk.rename(function), [self._input_identity(i) for i in inputs]]
+        made = [input_identity(i, self.views, self.transforms, self.request) for i in inputs]
         self.transforms.append(
-            RequestTransform(function, tuple(inputs), wire.fingerprint(identity))
+            RequestTransform(function, tuple(inputs), transform_fingerprint(function, made))
         )
         self.ready[name] = len(self.transforms) - 1
         return self.ready[name]
@@ -122,13 +120,6 @@ class _ServiceCompiler:
             or (name in self.pending and name != transform)
             or any(name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features)
         )
-
-    def _input_identity(self, given: Input) -> Any:
-        if given.kind == "feature":
-            return self.views[given.view].features[given.index].fingerprint
-        if given.kind == "transform":
-            return self.transforms[given.index].fingerprint
-        return [given.name, self.request[given.name]]
 
     def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
         found: list[tuple[Input, Type]] = []

@@ -10,10 +10,11 @@ from featurekit.aggregates import Aggregate
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, FLOAT, INT, Type
 from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Feature, Slot, Source, View
 from featurekit.errors import DefinitionError
-from featurekit.language import ir, walk, wire
+from featurekit.language import ir, wire
 from featurekit.language.transform import Transform
 
 
@@ -109,10 +110,6 @@ class _ViewCompiler:
             self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
         memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
-        features = tuple(
-            replace(f, fingerprint=wire.fingerprint(self._identity(f, keys, source, memory)))
-            for f in made
-        )
         ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
         compiled = View(
             name=view.name,
@@ -121,7 +118,7 @@ class _ViewCompiler:
             source=source,
             slots=tuple(self.slots),
             order=self._order(),
-            features=features,
+            features=tuple(made),
             ttl_us=ttl_us,
             history_us=duration_us(view.history or "0s", what="history", zero=True),
             retain_us=max(
@@ -133,7 +130,10 @@ class _ViewCompiler:
             on_error=view.on_error,
             dedupe_us=memory,
         )
-        return replace(compiled, fingerprint=wire.fingerprint(_nameless(compiled)))
+        identity = ViewIdentity(compiled)
+        features = tuple(replace(f, fingerprint=identity.feature(f)) for f in made)
+        compiled = replace(compiled, features=features)
+        return replace(compiled, fingerprint=ViewIdentity(compiled).whole())
 
     def _memory(self, features: Sequence[Feature]) -> int | None:
         """For how long event ids are remembered, in microseconds; None for a source without ids
@@ -160,16 +160,6 @@ class _ViewCompiler:
                 "source, or a ttl here (T7)",
             )
         return max(reach)
-
-    def _identity(
-        self, feature: Feature, keys: tuple[ir.Param, ...], source: Source, memory: int | None
-    ) -> list[Any]:
-        slots = [
-            None if i is None else _nameless(self.slots[i]) for i in (feature.slot, feature.where)
-        ]
-        bare = replace(feature, slot=None, where=None)
-        ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
-        return [bare, slots, keys, source, ttl, *([] if memory is None else [memory])]
 
     @property
     def _from(self) -> str:
@@ -235,9 +225,9 @@ class _ViewCompiler:
 
     def _place(self, slot: Slot) -> int:
         # Compared by their text: equality would confuse -0.0 with 0.0.
-        identity = wire.canonical(_nameless(slot))
+        identity = wire.canonical(nameless(slot))
         for i, known in enumerate(self.slots):
-            if wire.canonical(_nameless(known)) == identity:
+            if wire.canonical(nameless(known)) == identity:
                 return i
         self.slots.append(slot)
         return len(self.slots) - 1
@@ -303,12 +293,3 @@ class _ViewCompiler:
         if wanted.choices is not None and default not in wanted.choices:
             raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is none of them")
         return default
-
-
-def _nameless(value: Any) -> Any:
-    """A slot or view without what does not decide values: the names of transforms, and a view's
-    `on_error`, which only decides whether to raise."""
-    if isinstance(value, Slot):
-        return replace(value, transform=value.transform and walk.rename(value.transform))
-    assert isinstance(value, View)
-    return replace(value, slots=tuple(_nameless(s) for s in value.slots), on_error="")

@@ -18,6 +18,7 @@ from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DataError, DefinitionError, SourceError, StoreUnavailable
 from featurekit.feed.push import take
+from featurekit.online.store.url import without_secrets
 from featurekit.project.project import Project
 
 _BLOCK_MS = 500
@@ -127,8 +128,9 @@ class Consumer:
         try:
             return getattr(self.client, command)(*args, **kwargs)
         except (ConnectionError, TimeoutError, OSError) as error:
+            said = without_secrets(str(error), self.url)
             raise StoreUnavailable(
-                f"the Redis of stream {self.stream!r} cannot be reached: {error}; what is not "
+                f"the Redis of stream {self.stream!r} cannot be reached: {said}; what is not "
                 "acknowledged is delivered again"
             ) from error
 

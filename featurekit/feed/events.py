@@ -20,6 +20,7 @@ from featurekit.core.keys import (
 )
 from featurekit.core.values import ERROR
 from featurekit.define.plan import View
+from featurekit.define.published import broken
 from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
 from featurekit.online.state.state import Event
@@ -74,7 +75,11 @@ class ViewWriter:
         gives it."""
         if self.columns is not None:
             return row["__ts"], row["__created"], self.columns(row)
-        return row["__ts"], row["__created"], tuple([slot(row) for slot in self.slots])
+        try:
+            values = tuple([slot(row) for slot in self.slots])
+        except Exception as error:
+            raise broken(f"view {self.view.name!r}", error) from error
+        return row["__ts"], row["__created"], values
 
     def ending(self, event: Event, end: int) -> Event:
         """The event with its end, the instant from which it no longer counts, where the view keeps

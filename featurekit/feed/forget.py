@@ -172,7 +172,7 @@ def _others(
     remember ids (T7), since their memories hold the rows of all entities."""
     names = {source.name for source in sources}
     found = []
-    for view in fed_views(project.online, project.name):
+    for view in fed_views(project.online, project.name, trust=project.trust):
         apart = not _keyed_by(view, types) or view.dedupe_us is not None
         if view.source.name in names and apart:
             if not project.readable(view):

@@ -64,10 +64,16 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
                 "; install here what it imports"
             ) from None
         space[alias] = found
-    for source in body.sources:
-        text = f"from __future__ import annotations\n{source}"
-        exec(compile(text, f"<feature {function.name}>", "exec"), space)
-    plain = space[body.entry]
+    try:
+        for source in body.sources:
+            text = f"from __future__ import annotations\n{source}"
+            exec(compile(text, f"<feature {function.name}>", "exec"), space)
+        plain = space[body.entry]
+    except Exception as failed:  # the text of a plan may be any
+        raise OnlineError(
+            f"feature {function.name!r} runs as Python, and its text cannot be loaded: "
+            f"{type(failed).__name__}: {failed}; publish it again (`featurekit apply`)"
+        ) from None
     returns, field = function.returns, body.field
 
     def evaluate(*args: Any) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 from featurekit.core.types import Type
 from featurekit.language.ir import Apply, Function, Name, Param
 
+MOST_DEEP = 160
+"""The most levels of nodes in nodes. More could overflow Python's own stack."""
+
 _Shape = tuple[tuple[str, ...], str, tuple[str, ...]]
 _SHAPES: dict[type, _Shape] = {}
 

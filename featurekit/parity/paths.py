@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.core.keys import project_key
 from featurekit.define.plan import Service, View
-from featurekit.define.published import plan_bytes
+from featurekit.define.published import OWN, plan_bytes
 from featurekit.feed.events import prepare
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
@@ -112,7 +112,7 @@ class Online:
         self.store, self.service = store, service
         self._plan = plan_bytes(service) if plan is None else plan
         self._publish()
-        self._lookups = OnlineService(store, PROJECT, service.name)
+        self._lookups = OnlineService(store, PROJECT, service.name, trust=OWN)
 
     def _publish(self) -> None:
         live = self.service.fingerprint or "live"

@@ -9,7 +9,12 @@ from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import RegistryError
-from featurekit.project.deployment import materialized_until, publish, withdraw
+from featurekit.project.deployment import (
+    live_services,
+    materialized_until,
+    publish,
+    withdraw,
+)
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
 
@@ -28,11 +33,11 @@ def apply(project: Project) -> list[Change]:
     version uses until its successor is filled.
     """
     definitions = _definitions(project.repo)
-    online = project.online
+    online, signer = project.online, project.signer()
     _refuse_removal(project)
     changes = project.registry.apply(definitions)
     for service in project.repo.compiled_services.values():
-        publish(online, project.name, service)
+        publish(online, project.name, service, signer=signer)
     for change in changes:
         if change.kind == "service" and change.action == "remove":
             withdraw(online, project.name, change.name)
@@ -62,7 +67,7 @@ def _refuse_removal(project: Project) -> None:
     """RegistryError where the repo lacks something that a live service needs, and the service's
     next version is not live yet."""
     repo = project.repo
-    for name, live in project.live().items():
+    for name, live in live_services(project.online, project.name).items():
         wanted = repo.compiled_services.get(name)
         if wanted is None or wanted.fingerprint == live.fingerprint:
             continue  # the service is withdrawn, or stays

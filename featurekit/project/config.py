@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote as url_quote
@@ -14,6 +15,8 @@ from featurekit.errors import ConfigError
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
+_SECRET = {"online_store", "redis_url", "connection_string"}
+_HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 
 
 class OnlineConfig(BaseModel):
@@ -23,7 +26,7 @@ class OnlineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
     type: Literal["redis"]
     redis_type: Literal["redis"] = "redis"
-    connection_string: str | None = None
+    connection_string: str | None = Field(default=None, repr=False)
     key_ttl_seconds: int | None = None
     full_scan_for_deletion: bool | None = None
 
@@ -49,7 +52,7 @@ class ServingLogConfig(BaseModel):
     rotate_seconds: float = Field(default=60.0, gt=0.0)
     stream: str | None = None
     stream_entries: int = Field(default=10_000, ge=1)
-    redis_url: str | None = None
+    redis_url: str | None = Field(default=None, repr=False)
 
 
 class FeaturekitConfig(BaseModel):
@@ -62,16 +65,23 @@ class FeaturekitConfig(BaseModel):
     of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
     into which a training set is split, by default as many as the memory limit asks for.
     `serving_log` says whether and where lookups are logged.
+
+    With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
+    the repo, holds the private key that signs them. `run_python` lets functions run that are their
+    author's Python and come from plans that neither a key nor the registry vouches for.
     """
 
     model_config = ConfigDict(extra="forbid")
-    redis_url: str | None = None
+    redis_url: str | None = Field(default=None, repr=False)
     state_dir: str = ".featurekit"
     registry: str | None = None
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
     serving_log: ServingLogConfig | None = None
+    public_keys: list[str] = Field(default_factory=list)
+    signing_key_file: str | None = None
+    run_python: bool = False
 
 
 class RepoConfig(BaseModel):
@@ -105,16 +115,30 @@ class RepoConfig(BaseModel):
         return connection_url(self.online_store.connection_string)
 
 
+_CONNECTION = {"ssl", "username", "password", "db"}
+
+
 def connection_url(connection_string: str) -> str:
     """Feast's "host:port,ssl=true,username=u,password=p,db=0" as a Redis URL."""
     host, *options = connection_string.split(",")
     settings = dict(option.split("=", 1) for option in options if "=" in option)
-    unknown = set(settings) - {"ssl", "username", "password", "db"}
-    if unknown or len(settings) < len(options):
+    told = "an option"
+    for option in options:
+        name = option.partition("=")[0]
+        if name == "password":
+            break  # what follows may be a part of it, where it holds a comma
+        if name not in _CONNECTION and name.isidentifier():
+            told = name
+    if set(settings) - _CONNECTION or len(settings) < len(options):
         raise ConfigError(
-            f"connection_string {host!r},…: {', '.join(sorted(unknown)) or 'an option'} is not "
-            'understood; write "host:port,ssl=true,username=…,password=…,db=0", or a redis_url '
-            "under featurekit:"
+            f"online_store.connection_string: {told} is not understood; write "
+            '"host:port,ssl=true,username=…,password=…,db=0" (a password with a comma goes into '
+            "a redis_url under featurekit:, as %2C)"
+        )
+    if "@" in host or "/" in host:
+        raise ConfigError(
+            "online_store.connection_string is Feast's host:port with options behind commas, and "
+            "no URL; write a URL as redis_url under featurekit:"
         )
     scheme = "rediss" if settings.get("ssl", "").lower() == "true" else "redis"
     login = ""
@@ -133,8 +157,10 @@ def load_config(folder: Path) -> RepoConfig:
         raise ConfigError(f"{folder} has no {FILE}; `featurekit init {folder}` writes one")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{_place(path, error)}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        raise ConfigError(f"{path} is not YAML: {type(error).__name__}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds {type(raw).__name__}; write `project: my_project` …")
     try:
@@ -158,4 +184,21 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"no such setting; there are {', '.join(owner.__pydantic_fields__)}"
     if error["type"] == "missing":
         return "is missing"
-    return f"{error['msg']}, found {error['input']!r}"
+    return f"{error['msg']}, found {_found(error['input'], error['loc'])}"
+
+
+def _place(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Where the file is wrong. What the line says is not shown, since it may hold a password."""
+    mark = error.problem_mark
+    return str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _found(value: Any, place: tuple[Any, ...]) -> str:
+    """What stands in the file, as far as it holds no password for sure."""
+    if _SECRET & set(place):
+        return f"a {type(value).__name__} that is not shown"
+    if isinstance(value, (bool, int, float, type(None))):
+        return repr(value)
+    if isinstance(value, str) and _HARMLESS.fullmatch(value):
+        return repr(value)
+    return f"a {type(value).__name__} that is not shown"

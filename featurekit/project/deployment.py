@@ -14,12 +14,21 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from featurekit.core.keys import project_key
 from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
-from featurekit.define.published import differing, numerics_of, plan_bytes, read_plan
-from featurekit.errors import OnlineError, StoreUnavailable
+from featurekit.define.published import (
+    Signer,
+    Trust,
+    differing,
+    look_at,
+    numerics_of,
+    plan_bytes,
+    read_plan,
+)
+from featurekit.errors import OnlineError, PlanRefused, StoreUnavailable
 from featurekit.online.store.protocol import OnlineStore
 
 POINTERS = ("live", "next", "retained")
@@ -29,22 +38,33 @@ _LOCK_S, _RENEW_S = 60, 10
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
-def publish(store: OnlineStore, project: str, service: Service) -> None:
-    """Publish a version. It becomes live once its views are materialised, which is at once where
-    they are already."""
-    # A run that ended after its version was released may have left a mark, which is void.
-    forget_unfed(store, project)
+def publish(
+    store: OnlineStore, project: str, service: Service, *, signer: Signer | None = None
+) -> None:
+    """Publish a version, signed where there is a `signer` (F0). It becomes live once its views are
+    materialised, which is at once where they are already."""
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
-    plan, before = plan_bytes(service), store.read([plan_key])[0]
+    plan, before = plan_bytes(service, signer=signer), store.read([plan_key])[0]
+    store.write({plan_key: plan})  # first: a damaged copy of it could not be read below
+    # A run that ended after its version was released may have left a mark, which is void.
+    forget_unfed(store, project)
     store.write({plan_key: plan, next_key: service.fingerprint.encode()})
-    if before is not None and numerics_of(before) != numerics_of(plan):
+    if before is not None and _numerics(before) != numerics_of(plan):
         missed(store, project, service.views)  # the states have another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
     published = b"%d" % store.now_us()
     store.write({_published_key(project): published})
     forget_unfed(store, project)
     promote(store, project)
+
+
+def _numerics(plan: bytes) -> Any:
+    """The numeric fingerprint of a plan; None for one that is damaged."""
+    try:
+        return numerics_of(plan)
+    except PlanRefused:
+        return None
 
 
 def _published_key(project: str) -> bytes:
@@ -101,11 +121,29 @@ def _change(
 
 
 def _services(
-    store: OnlineStore, project: str, *kinds: str, on_mismatch: str = "warn"
+    store: OnlineStore,
+    project: str,
+    *kinds: str,
+    trust: Trust | None = None,
+    on_mismatch: str = "warn",
 ) -> list[Service]:
-    """The versions that pointers of these kinds name, each once, in the order of the kinds."""
-    plans = list(_plans(store, project, *kinds).values())
-    return [read_plan(data, on_mismatch=on_mismatch) for data in plans if data is not None]
+    """The versions that pointers of these kinds name, each once, in the order of the kinds.
+
+    Without a `trust` they are only looked at, and nothing of them may be run."""
+    plans = _plans(store, project, *kinds)
+    return [_service(k, p, trust, on_mismatch) for k, p in plans.items() if p is not None]
+
+
+def _service(key: bytes, plan: bytes, trust: Trust | None, on_mismatch: str) -> Service:
+    """The service in the plan under a key. PlanRefused, which names the key, where it is no plan,
+    or not one that `trust` believes."""
+    name, fingerprint = key.decode().split(":")[-2:]
+    try:
+        if trust is None:
+            return look_at(plan)
+        return read_plan(plan, trust=trust, place=(name, fingerprint), on_mismatch=on_mismatch)
+    except PlanRefused as error:
+        raise PlanRefused(f"{key.decode()}: {error}") from None
 
 
 def _plans(
@@ -129,9 +167,13 @@ def _plans(
     return dict(zip(keys, values(keys), strict=True))
 
 
-def live_services(store: OnlineStore, project: str) -> dict[str, Service]:
-    """The services that lookups are answered from, by name."""
-    return {service.name: service for service in _services(store, project, "live")}
+def live_services(
+    store: OnlineStore, project: str, *, trust: Trust | None = None
+) -> dict[str, Service]:
+    """The services that lookups are answered from, by name. Without a `trust` they are only looked
+    at, and nothing of them may be run (F0)."""
+    found = _services(store, project, "live", trust=trust)
+    return {service.name: service for service in found}
 
 
 def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
@@ -141,14 +183,22 @@ def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
     return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
 
 
-def fed_views(store: OnlineStore, project: str, *, on_mismatch: str = "warn") -> list[View]:
+def fed_views(
+    store: OnlineStore,
+    project: str,
+    *,
+    trust: Trust | None = None,
+    on_mismatch: str = "warn",
+) -> list[View]:
     """Every version of a view that pushes and materialisations must feed: those of live, next and
     retained versions of services.
 
     FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
-    `on_mismatch` is "warn" (R6).
+    `on_mismatch` is "warn" (R6). Without a `trust` they are only looked at, and nothing of them may
+    be run (F0).
     """
-    return _views(_services(store, project, *POINTERS, on_mismatch=on_mismatch))
+    found = _services(store, project, *POINTERS, trust=trust, on_mismatch=on_mismatch)
+    return _views(found)
 
 
 def _views(services: Sequence[Service]) -> list[View]:
@@ -163,8 +213,9 @@ class Fed:
     """As `fed_views`, kept while no byte of the names, pointers and plans in the store changes. A
     push reads these as it announces itself, in the same round trip."""
 
-    def __init__(self, store: OnlineStore, project: str, *, on_mismatch: str) -> None:
-        self.store, self.project, self.on_mismatch = store, project, on_mismatch
+    def __init__(self, store: OnlineStore, project: str, *, trust: Trust, on_mismatch: str) -> None:
+        self.store, self.project = store, project
+        self.trust, self.on_mismatch = trust, on_mismatch
         self.known: tuple[dict[bytes, bytes | None], list[View]] | None = None
 
     @property
@@ -178,10 +229,11 @@ class Fed:
         if known is not None and known[0] == dict(zip(keys, values, strict=True)):
             return known[1]
         seen: dict[bytes, bytes | None] = {}
-        plans = [p for p in _plans(self.store, self.project, *POINTERS, seen=seen).values() if p]
-        views = _views([read_plan(plan, on_mismatch=self.on_mismatch) for plan in plans])
+        found = _plans(self.store, self.project, *POINTERS, seen=seen)
+        plans = {key: plan for key, plan in found.items() if plan}
+        views = _views([_service(key, p, self.trust, self.on_mismatch) for key, p in plans.items()])
         # With a plan of another platform every push has to warn.
-        self.known = None if any(map(differing, plans)) else (seen, views)
+        self.known = None if any(map(differing, plans.values())) else (seen, views)
         return views
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from featurekit.core.keys import project_key
 from featurekit.core.screen import Advance
-from featurekit.define.published import read_plan
+from featurekit.define.published import look_at
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
 from featurekit.online.store.protocol import OnlineStore
@@ -184,6 +184,6 @@ def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
             )
         user = f"{kind} {name}"
         by.setdefault(("service", name, fingerprint), []).append(user)
-        for view in read_plan(plan, on_mismatch="warn").views:
+        for view in look_at(plan).views:
             by.setdefault(("view", view.name, view.fingerprint), []).append(user)
     return _Use(guards, values, frozenset(names), {v: tuple(users) for v, users in by.items()})

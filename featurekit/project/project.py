@@ -10,6 +10,7 @@ from featurekit.core.kept import Kept
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
+from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.log.tombstones import Forgotten, has_events, read_secret
@@ -18,6 +19,7 @@ from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import load_config
 from featurekit.project.deployment import Fed, fed_views, live_services
+from featurekit.project.keys import signer_of, trust_of
 from featurekit.project.registry import Registry
 
 if TYPE_CHECKING:
@@ -133,20 +135,31 @@ class Project:
         (R6)."""
         return self.config.featurekit.numeric_mismatch
 
+    @property
+    def trust(self) -> Trust:
+        """What is believed of the plans in the store (F0)."""
+        return trust_of(self.config.featurekit, self.name, self.registry)
+
+    def signer(self) -> Signer | None:
+        """What signs the plans that are published now; None without a private key (F0)."""
+        return signer_of(self.config.featurekit, self.path, self.name, self.registry)
+
     def live(self) -> dict[str, Service]:
         """The services that lookups are answered from, by name."""
-        return live_services(self.online, self.name)
+        return live_services(self.online, self.name, trust=self.trust)
 
     def fed(self) -> list[View]:
         """Every version of a view that pushes and materialisations feed. FingerprintMismatch where
         one was published on a platform that computes other floats (R6)."""
-        return fed_views(self.online, self.name, on_mismatch=self.on_mismatch)
+        return fed_views(self.online, self.name, trust=self.trust, on_mismatch=self.on_mismatch)
 
     @property
     def feeding(self) -> Fed:
         """The views that pushes feed, as they were last read."""
         if self._feeding is None:
-            self._feeding = Fed(self.online, self.name, on_mismatch=self.on_mismatch)
+            self._feeding = Fed(
+                self.online, self.name, trust=self.trust, on_mismatch=self.on_mismatch
+            )
         return self._feeding
 
     def online_service(self, name: str) -> OnlineService:
@@ -158,6 +171,7 @@ class Project:
                 self.name,
                 name,
                 on_mismatch=self.on_mismatch,
+                trust=self.trust,
                 log=self.serving_log,
             )
             self._services[name] = found

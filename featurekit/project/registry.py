@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from featurekit.core.types import Type
 from featurekit.define.plan import Service, View
+from featurekit.define.verify import verify_service
 from featurekit.errors import RegistryError
 from featurekit.language.wire import from_json, to_json
 from featurekit.log.tombstones import Tombstone
@@ -40,6 +41,7 @@ CREATE TABLE IF NOT EXISTS changes (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, applied_by TEXT NOT NULL,
     applied_at TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS forgotten (
     id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, keys TEXT NOT NULL,
     digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
@@ -194,9 +196,33 @@ class Registry:
             ).fetchall()
         if not rows:
             raise RegistryError(f"the registry has no version {fingerprint} of {kind} {name!r}")
-        value = from_json(json.loads(rows[0][0]))
+        try:
+            value = from_json(json.loads(rows[0][0]), Service if kind == "service" else View)
+            if isinstance(value, Service):
+                verify_service(value)
+        except ValueError as error:
+            raise RegistryError(
+                f"the registry {self.path} is damaged: version {fingerprint} of {kind} {name!r} is "
+                f"not what was applied: {error}"
+            ) from None
         assert isinstance(value, (View, Service))
         return value
+
+    def has_service(self, name: str, fingerprint: str) -> bool:
+        """Whether this version of a service was ever applied here."""
+        return any(fingerprint == known for known, *_ in self.versions("service", name))
+
+    def next_sequence(self, now_us: int) -> int:
+        """A number for what is signed now: this instant's microseconds, and always above the number
+        before, wherever the clock has gone meanwhile."""
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            found = connection.execute("SELECT value FROM facts WHERE name = 'sequence'").fetchall()
+            number = max(now_us, int(found[0][0]) + 1 if found else 0)
+            connection.execute(
+                "INSERT OR REPLACE INTO facts VALUES ('sequence', ?)", (str(number),)
+            )
+        return number
 
     def history(self, kind: str, name: str) -> list[str]:
         """The fingerprints that were in force under a name, one after another, oldest first."""

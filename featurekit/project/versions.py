@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
+from featurekit.define.published import Signer
 from featurekit.errors import RegistryError
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import materialized_until, pointers, publish
@@ -72,10 +73,12 @@ def rollback(
     *,
     to: str | None,
     readable: Callable[[View], bool],
+    signer: Callable[[], Signer | None] = lambda: None,
 ) -> RolledBack:
     """Make an older version live again; see `FeatureStore.rollback`.
 
     `readable` says whether the repo defines a view's source as it was when the view was compiled.
+    `signer` gives what signs the version anew (F0).
     """
     known = [fingerprint for fingerprint, *_ in _known(registry, name)]
     pointed = pointers(store, project, name)
@@ -94,7 +97,7 @@ def rollback(
             )
     else:
         _check_readable(service, readable)
-    publish(store, project, service)
+    publish(store, project, service, signer=signer())
     registry.roll_back("service", name, target)
     live = pointers(store, project, name).get("live") == target
     unfilled = (v.name for v in service.views if materialized_until(store, project, v) is None)

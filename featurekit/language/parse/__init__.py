@@ -22,10 +22,7 @@ from featurekit.language.parse.context import begin
 from featurekit.language.parse.functions import too_deep, whole_function
 from featurekit.language.parse.verbatim import verbatim
 from featurekit.language.transform import Transform
-from featurekit.language.walk import depth
-
-MOST_DEEP = 160
-"""The most levels of nodes in nodes. More could overflow Python's own stack."""
+from featurekit.language.walk import MOST_DEEP, depth
 
 
 def parse(transform: Transform) -> Function:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from featurekit.errors import DataError, StoreUnavailable
 from featurekit.log.served.block import ServedBlock, ServedHead, decode
 from featurekit.online.store.redis import connect
+from featurekit.online.store.url import without_secrets
 
 _PAGE = 100
 
@@ -35,7 +36,8 @@ class StreamSink:
                 self._client = connect(self.url)
             self._client.xadd(self.key, fields, maxlen=self.entries, approximate=True)
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the Redis of stream {self.key!r}: {error}") from error
+            said = without_secrets(str(error), self.url)
+            raise StoreUnavailable(f"the Redis of stream {self.key!r}: {said}") from error
 
     def flush(self) -> None:
         """Nothing waits here."""
@@ -61,7 +63,8 @@ def read_stream(url: str, key: str) -> Iterator[ServedBlock]:
                 return
             after = b"(" + found[-1][0]
     except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"the Redis of stream {key!r}: {error}") from error
+        said = without_secrets(str(error), url)
+        raise StoreUnavailable(f"the Redis of stream {key!r}: {said}") from error
     finally:
         client.close()
 

@@ -14,6 +14,7 @@ from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import INT
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Input, Service
+from featurekit.define.published import broken
 from featurekit.errors import EntityFrameError, TransformError
 from featurekit.language.to_python import to_python
 from featurekit.online.lookup.answer import stated
@@ -300,7 +301,10 @@ class Evaluator:
         else:
             flat = [value for answer in answers for value in answer[0]]
             flat_statuses = [status for answer in answers for status in answer[1]]
-            self._transform(flat, flat_statuses, request)
+            try:
+                self._transform(flat, flat_statuses, request)
+            except Exception as error:
+                raise broken(f"service {self.service.name!r}", error) from error
             values = [flat[p] for p in self.places]
             statuses = [flat_statuses[p] for p in self.places]
         for o, view in self.strict:

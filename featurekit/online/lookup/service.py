@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import Service
-from featurekit.define.published import read_plan
-from featurekit.errors import NotServed
+from featurekit.define.published import Trust, opened, read_plan
+from featurekit.errors import NotServed, PlanRefused
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import EntityRow
@@ -63,10 +63,14 @@ class OnlineService:
         name: str,
         *,
         on_mismatch: str = "refuse",
+        trust: Trust | None = None,
         log: AnswersLog | None = None,
     ) -> None:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
+        self.trust = Trust(project) if trust is None else trust
+        # The greatest sequence number of a plan that was served: an older one is not served again.
+        self._sequence = 0
         self.live_key = project_key(project, "live", name)
         # The version that was last seen live, and its evaluator. They are replaced together, since
         # a lookup in another thread or task may switch while this one waits for the store.
@@ -80,6 +84,8 @@ class OnlineService:
         service: str,
         *,
         on_mismatch: Literal["refuse", "warn"] = "refuse",
+        public_keys: Sequence[str] | None = None,
+        run_python: bool | None = None,
     ) -> OnlineService:
         """The service of a project in the Redis at `url`: all that a serving process needs.
 
@@ -87,10 +93,17 @@ class OnlineService:
         or unix://. Redis is not asked before the first `get`. The plan may have been published on a
         platform that computes other floats: then `on_mismatch="refuse"` raises FingerprintMismatch,
         and "warn" warns and answers (R6).
+
+        With `public_keys`, by default those of FEATUREKIT_PUBLIC_KEYS, a plan must be signed by one
+        of them, and no plan is served that was signed before one that was (F0). Without keys, a
+        plan with functions that run as their author's Python is refused, unless `run_python` (by
+        default FEATUREKIT_RUN_PYTHON) lets them run. `get` raises PlanRefused then. ConfigError for
+        a key that is none.
         """
         from featurekit.online.store.open import open_store
 
-        return cls(open_store(url), project, service, on_mismatch=on_mismatch)
+        trust = Trust.held(project, public_keys, run_python)
+        return cls(open_store(url), project, service, on_mismatch=on_mismatch, trust=trust)
 
     def __enter__(self) -> OnlineService:
         return self
@@ -206,6 +219,23 @@ class OnlineService:
                 f"project {self.project!r} serves no service {self.name!r}; run `featurekit apply` "
                 "and `featurekit materialize` with it, or check the name and the Redis URL"
             )
-        served = live, Evaluator(self.project, read_plan(data, on_mismatch=self.on_mismatch))
+        service = self._believed(data, live.decode(errors="replace"))
+        served = live, Evaluator(self.project, service)
         self._served = served
         return served
+
+    def _believed(self, data: bytes, version: str) -> Service:
+        """The service in a plan. PlanRefused where the trust does not hold, or where the plan was
+        signed before one that was served already (F0)."""
+        place = self.name, version
+        service = read_plan(data, trust=self.trust, place=place, on_mismatch=self.on_mismatch)
+        signature = opened(data).signature
+        if self.trust.keys and signature is not None:
+            if signature.sequence < self._sequence:
+                raise PlanRefused(
+                    f"the plan of service {self.name!r}, version {version[:12]}, was signed before "
+                    "the one that this reader has served; an older plan comes back by `featurekit "
+                    "rollback`, which signs it anew"
+                )
+            self._sequence = signature.sequence
+        return service

@@ -21,6 +21,7 @@ from featurekit.online.store.connections import (
 )
 from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
 from featurekit.online.store.replies import Values, arguments, command, command_on
+from featurekit.online.store.url import check_url, shown_url, without_secrets
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,19 +60,20 @@ def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
 
 
 def _explain(url: str, error: Exception) -> str:
-    shown = url.split("@")[-1] if "@" in url else url  # never a password
+    shown, said = shown_url(url), without_secrets(str(error), url)
     if isinstance(error, AuthenticationError):
-        return f"Redis at {shown} refuses the password: {error}; put the right one into its URL"
+        return f"Redis at {shown} refuses the password: {said}; put the right one into its URL"
     if isinstance(error, (ConnectionError, OSError)):
         return (
-            f"Redis at {shown} cannot be reached: {error}; start it, or correct redis_url / "
+            f"Redis at {shown} cannot be reached: {said}; start it, or correct redis_url / "
             "connection_string, or leave both out for a private server"
         )
-    return f"Redis at {shown} answered with an error: {error}"
+    return f"Redis at {shown} answered with an error: {said}"
 
 
 def connect(url: str) -> Any:
     """A client of the Redis at `url`. StoreUnavailable where that is not a URL of Redis."""
+    check_url(url)
     options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S}
     if url.startswith("unix:"):
         # redis-py before 8.1 asks for notices of the host's maintenance with RESP3, and raises a
@@ -84,7 +86,7 @@ def connect(url: str) -> Any:
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise StoreUnavailable(
-            f"{url!r} is no Redis URL ({error}); write redis://host:6379/0"
+            f"{shown_url(url)} is no Redis URL: {without_secrets(str(error), url)}"
         ) from None
 
 

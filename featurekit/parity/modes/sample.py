@@ -79,7 +79,9 @@ class LiveCheck:
         self.readers: Processes | None = None
         self.rng = random.Random(seed)
         mismatch = project.config.featurekit.numeric_mismatch
-        self.online = OnlineService(project.online, project.name, service, on_mismatch=mismatch)
+        self.online = OnlineService(
+            project.online, project.name, service, on_mismatch=mismatch, trust=project.trust
+        )
         self.scans: dict[str, Iterator[list[bytes]]] = {}
         self._diagnosed: set[str] = set()
 

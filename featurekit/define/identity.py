@@ -1,0 +1,124 @@
+"""Makes the fingerprints of what is compiled, and finds one that is not of its content (F0, F1).
+
+A fingerprint is a hash of what is computed. What is a description, as the name of a transform or of
+a local, is no part of it; nor is a view's `on_error`, which only decides whether to raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Slot, View
+from featurekit.language import ir, walk, wire
+
+
+def nameless(slot: Slot) -> Slot:
+    """A slot without the names of its transform and of that one's locals."""
+    return replace(slot, transform=slot.transform and walk.rename(slot.transform))
+
+
+class ViewIdentity:
+    """The fingerprints of a view and of its features, from a view that may not have them yet. What
+    all features share is written once."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    @cached_property
+    def _slots(self) -> list[str]:
+        return [wire.canonical(nameless(slot)) for slot in self.view.slots]
+
+    @cached_property
+    def _shared(self) -> tuple[list[str], list[str]]:
+        """The texts of what stands in every feature's identity, before and behind the ttl."""
+        view = self.view
+        memory = [] if view.dedupe_us is None else [wire.canonical(view.dedupe_us)]
+        return [wire.canonical(view.join_keys), wire.canonical(view.source)], memory
+
+    def feature(self, feature: Feature) -> str:
+        """The fingerprint of one of the view's features."""
+        slots = ["null" if i is None else self._slots[i] for i in (feature.slot, feature.where)]
+        bare = replace(feature, slot=None, where=None, fingerprint="")
+        before, behind = self._shared
+        return wire.fingerprint_of(
+            wire.canonical_list(
+                [
+                    wire.canonical(bare),
+                    wire.canonical_list(slots),
+                    *before,
+                    wire.canonical(self.view.ttl_us),
+                    *behind,
+                ]
+            )
+        )
+
+    def whole(self) -> str:
+        """The fingerprint of the view, whose features have theirs."""
+        view = self.view
+        bare = replace(view, slots=tuple(map(nameless, view.slots)), on_error="", fingerprint="")
+        return wire.fingerprint(bare)
+
+
+def transform_fingerprint(function: ir.Function, inputs: Sequence[Any]) -> str:
+    """The fingerprint of a request-time transform, given the `input_identity` of each input."""
+    return wire.fingerprint([walk.rename(function), list(inputs)])
+
+
+def input_identity(
+    given: Input,
+    views: Sequence[View],
+    transforms: Sequence[RequestTransform],
+    request: Mapping[str, Any],
+) -> Any:
+    """What stands for an input in its transform's fingerprint."""
+    match given.kind:
+        case "feature":
+            return views[given.view].features[given.index].fingerprint
+        case "transform":
+            return transforms[given.index].fingerprint
+        case "request":
+            return [given.name, request[given.name]]
+
+
+def service_fingerprint(service: Service) -> str:
+    """The fingerprint of a service, whose views and transforms have theirs. It covers the names
+    and the order of the outputs."""
+    return wire.fingerprint(
+        [
+            [v.fingerprint for v in service.views],
+            [t.fingerprint for t in service.transforms],
+            [(o.name, o.view, o.index) for o in service.outputs],
+            service.request,
+        ]
+    )
+
+
+def stale_fingerprint(service: Service) -> str | None:
+    """What in a service has a fingerprint that is not that of its content; None where nothing
+    has."""
+    for view in service.views:
+        made = ViewIdentity(view)
+        for feature in view.features:
+            if feature.fingerprint != made.feature(feature):
+                return f"feature {view.name}:{feature.name}"
+        if view.fingerprint != made.whole():
+            return f"view {view.name!r}"
+    request = {p.name: p.type for p in service.request}
+    for number, transform in enumerate(service.transforms):
+        earlier = service.transforms[:number]
+        inputs = [input_identity(i, service.views, earlier, request) for i in transform.inputs]
+        if transform.fingerprint != transform_fingerprint(transform.function, inputs):
+            return f"feature {transform.function.name!r}"
+    for output in service.outputs:
+        if output.fingerprint != _of_output(service, output):
+            return f"output {output.name!r}"
+    return None if service.fingerprint == service_fingerprint(service) else "the service"
+
+
+def _of_output(service: Service, output: Output) -> str:
+    if output.view < 0:
+        return service.transforms[output.index].fingerprint
+    return service.views[output.view].features[output.index].fingerprint

@@ -1,0 +1,292 @@
+"""Says whether a compiled service is one that `compile_service` could have made (F0).
+
+It is asked of every plan that comes out of a store, before anything is made of it: names, indexes,
+types, windows and constants are compared with what they refer to. Functions are checked by
+`language.verify`. What is wrong is `Unsound`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+from featurekit import aggregates
+from featurekit.aggregates.base import Aggregate
+from featurekit.core.durations import LIFETIME_US
+from featurekit.core.types import BOOL, Type
+from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Slot, View
+from featurekit.errors import DefinitionError
+from featurekit.language.ir import Param
+from featurekit.language.verify import Unsound, verify_function, verify_type, verify_value
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,999}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
+_KEYS = ("bool", "int", "str", "bytes", "date", "datetime")
+_IDS = ("str", "int", "bytes")
+_MOST_COLUMN = 10_000
+
+
+def verify_service(service: Service) -> None:
+    """Unsound where the service is none that the compiler makes."""
+    _name(service.name, "service")
+    what = f"service {service.name!r}"
+    for view in service.views:
+        _View(view).check()
+    _distinct((v.name for v in service.views), f"{what}: views")
+    _columns(service.request, f"{what}, request")
+    keys: dict[str, Type] = {}
+    for key in (key for view in service.views for key in view.join_keys):
+        if keys.setdefault(key.name, key.type) != key.type:
+            raise Unsound(f"{what}: the join key {key.name!r} has two types")
+    taken = {*keys, *(p.name for p in service.request)}
+    if len(taken) < len(keys) + len(service.request):
+        raise Unsound(f"{what}: a join key is a request field, too")
+    for number, transform in enumerate(service.transforms):
+        _transform(service, number, transform)
+    for output in service.outputs:
+        _output(service, output)
+    _distinct([*(o.name for o in service.outputs), *taken], f"{what}: columns")
+    _fingerprint(service.fingerprint, what)
+
+
+def _name(name: str, what: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise Unsound(f"{name!r} is no name of a {what}")
+
+
+def _fingerprint(text: str, what: str) -> None:
+    if not _FINGERPRINT.fullmatch(text):
+        raise Unsound(f"{what}: {text!r} is no fingerprint")
+
+
+def _distinct(names: Iterable[str], what: str) -> None:
+    listed = list(names)
+    if len(set(listed)) < len(listed):
+        raise Unsound(f"{what} of one name")
+
+
+def _column(name: str | None, what: str) -> None:
+    if name is not None and not 0 < len(name) <= _MOST_COLUMN:
+        raise Unsound(f"{what}: {name!r} is no name of a column")
+
+
+def _columns(params: Sequence[Param], what: str) -> None:
+    """Names of columns and fields are any texts; the types are none that only aggregates give."""
+    for param in params:
+        _column(param.name, what)
+        verify_type(param.type, where=f"{what}, {param.name!r}")
+        if param.type.name in ("dict", "None"):
+            raise Unsound(f"{what}: {param.name!r} is {param.type}")
+    _distinct((p.name for p in params), f"{what}: columns")
+
+
+class _View:
+    """One view of a service."""
+
+    def __init__(self, view: View) -> None:
+        self.view, self.what = view, f"view {view.name!r}"
+        self.schema = {p.name: p.type for p in view.source.schema}
+
+    def check(self) -> None:
+        view, what = self.view, self.what
+        _name(view.name, "view")
+        _fingerprint(view.fingerprint, what)
+        self.source()
+        for slot in view.slots:
+            self.slot(slot)
+        if sorted(view.order) != list(range(len(view.slots))):
+            raise Unsound(f"{what}: its order names other slots than it has")
+        if not view.features:
+            raise Unsound(f"{what} has no feature")
+        for feature in view.features:
+            self.feature(feature)
+        _distinct((f.name for f in view.features), f"{what}: features")
+        for key in view.join_keys:
+            if key.type.optional or key.type.name not in _KEYS:
+                raise Unsound(f"{what}: the join key {key.name!r} is {key.type}")
+            if self.column(key.name).base != key.type:
+                raise Unsound(
+                    f"{what}: the join key {key.name!r} is of another type than its column"
+                )
+        _distinct((k.name for k in view.join_keys), f"{what}: join keys")
+        if not view.join_keys:
+            raise Unsound(f"{what} has no join key")
+        self.times()
+
+    def times(self) -> None:
+        view = self.view
+        spans = [view.history_us, view.retain_us, view.ttl_us or 1, view.dedupe_us or 1]
+        if min(spans) < 0 or 0 in (view.ttl_us, view.dedupe_us):
+            raise Unsound(f"{self.what}: a span of time below zero")
+        if (view.dedupe_us is None) != (view.source.event_id is None):
+            raise Unsound(f"{self.what}: it remembers ids without a source that has them")
+        reach = [f.window_us + f.offset_us + f.hop_us for f in view.features]
+        if view.kind == "window" and view.ttl_us is not None:
+            reach.append(view.ttl_us)
+        if view.retain_us < max(reach):
+            raise Unsound(f"{self.what}: its windows reach further back than it keeps events")
+        if view.on_error not in ("null", "fail"):
+            raise Unsound(f"{self.what}: on_error is {view.on_error!r}")
+
+    def column(self, name: str) -> Type:
+        found = self.schema.get(name)
+        if found is None:
+            raise Unsound(f"{self.what}: {name!r} is no column of its source")
+        return found
+
+    def source(self) -> None:
+        source = self.view.source
+        _name(source.name, "source")
+        what = f"{self.what}, source {source.name!r}"
+        if not source.schema:
+            raise Unsound(f"{what} has no columns")
+        _columns(source.schema, what)
+        for name in (source.timestamp_field, source.created_timestamp_column):
+            _column(name, what)
+            if self.schema.get(name or "", Type("datetime")).name != "datetime":
+                raise Unsound(f"{what}: {name!r} is no instant")
+        if source.sequence is not None:
+            self.column(source.sequence)
+        if source.op is not None and (
+            source.event_id is None or self.column(source.op).name != "str"
+        ):
+            raise Unsound(f"{what}: {source.op!r} says nothing of corrections")
+        if source.event_id is not None and self.column(source.event_id).name not in _IDS:
+            raise Unsound(f"{what}: {source.event_id!r} holds no ids")
+        if source.timezone != "UTC":
+            from featurekit.core.timezones import zone
+
+            try:
+                zone(source.timezone)
+            except DefinitionError as error:
+                raise Unsound(f"{what}: {error}") from None
+
+    def slot(self, slot: Slot) -> None:
+        verify_type(slot.type, where=self.what)
+        if (slot.column is None) == (slot.transform is None):
+            raise Unsound(f"{self.what}: a slot is a column or a transform")
+        if slot.column is not None:
+            found = self.column(slot.column)
+        else:
+            assert slot.transform is not None
+            where = f"{self.what}, feature {slot.transform.name!r}"
+            verify_function(slot.transform, where=where)
+            for param in slot.transform.params:
+                _fits(param, self.column(param.name), where)
+            found = slot.transform.returns
+        if found != slot.type:
+            raise Unsound(f"{self.what}: a slot of {found} is {slot.type}")
+
+    def slot_type(self, index: int) -> Type:
+        if not 0 <= index < len(self.view.slots):
+            raise Unsound(f"{self.what}: there is no slot {index}")
+        return self.view.slots[index].type
+
+    def feature(self, feature: Feature) -> None:
+        what = f"{self.what}, feature {feature.name!r}"
+        _name(feature.name, "feature")
+        _fingerprint(feature.fingerprint, what)
+        verify_type(feature.type, where=what)
+        item = None if feature.slot is None else self.slot_type(feature.slot)
+        where = BOOL if feature.where is None else self.slot_type(feature.where)
+        if where.base != BOOL:
+            raise Unsound(f"{what}: its condition is {where}")
+        if (feature.aggregate is None) != (self.view.kind == "latest"):
+            raise Unsound(
+                f"{what}: a {self.view.kind} view and {feature.aggregate or 'no aggregate'}"
+            )
+        if feature.aggregate is None:
+            plain = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
+            if item is None or plain != (0, 0, 0, None) or feature.params:
+                raise Unsound(f"{what}: it is of the latest row and has a window")
+            wanted = item.or_none()
+        else:
+            wanted = self.result(feature, item, what)
+        if feature.default is not None:
+            verify_value(feature.default, feature.type.base, where=f"{what}, default")
+        if wanted.base != feature.type.base or (
+            wanted.optional and not feature.type.optional and feature.default is None
+        ):
+            raise Unsound(f"{what} is {feature.type}, and its values are {wanted}")
+
+    def result(self, feature: Feature, item: Type | None, what: str) -> Type:
+        """The type of an aggregate's values, once its name, parameters and window are known."""
+        assert feature.aggregate is not None
+        kind = _aggregate(feature.aggregate)
+        own = [f.name for f in fields(kind) if f.name not in Aggregate.__dataclass_fields__]
+        if [name for name, _ in feature.params] != own:
+            raise Unsound(f"{what}: the parameters of {feature.aggregate} are {own}")
+        if not 0 < feature.window_us <= LIFETIME_US or min(feature.offset_us, feature.hop_us) < 0:
+            raise Unsound(f"{what}: a window of {feature.window_us} µs")
+        if feature.lifetime and feature.hop_us:
+            raise Unsound(f"{what}: a lifetime with a hop")
+        try:
+            made = feature.implementation()
+            if item is None and not made.counts_rows:
+                raise Unsound(f"{what}: {feature.aggregate} of no input")
+            return made.result(None if item is None else item.base)
+        except (DefinitionError, TypeError, ValueError) as error:
+            raise Unsound(f"{what}: {error}") from None
+
+
+def _aggregate(name: str) -> type[Aggregate]:
+    try:
+        kind = aggregates.by_name(name) if _NAME.fullmatch(name) else None
+    except AttributeError:
+        kind = None
+    if not isinstance(kind, type) or kind is Aggregate or not issubclass(kind, Aggregate):
+        raise Unsound(f"{name!r} is no aggregate")
+    return kind
+
+
+def _fits(param: Param, found: Type, what: str) -> None:
+    if param.type.base != found.base or (found.optional and not param.type.optional):
+        raise Unsound(f"{what}: {param.name!r} is {param.type}, and it is given {found}")
+
+
+def _transform(service: Service, number: int, transform: RequestTransform) -> None:
+    function = transform.function
+    what = f"feature {function.name!r}"
+    _name(function.name, "feature")
+    _fingerprint(transform.fingerprint, what)
+    verify_function(function, where=what)
+    if len(transform.inputs) != len(function.params):
+        raise Unsound(f"{what}: {len(transform.inputs)} inputs for its parameters")
+    for param, given in zip(function.params, transform.inputs, strict=True):
+        if given.name != param.name:
+            raise Unsound(f"{what}: {param.name!r} is given {given.name!r}")
+        _fits(param, _input(service, number, given, what), what)
+
+
+def _input(service: Service, number: int, given: Input, what: str) -> Type:
+    """The type of what a transform is given; a transform reads only those before it."""
+    match given.kind:
+        case "request" if (given.view, given.index) == (-1, -1):
+            found = {p.name: p.type for p in service.request}.get(given.name)
+            if found is not None:
+                return found
+        case "feature" if 0 <= given.view < len(service.views):
+            features = service.views[given.view].features
+            if 0 <= given.index < len(features):
+                return features[given.index].type
+        case "transform" if given.view == -1 and 0 <= given.index < number:
+            return service.transforms[given.index].function.returns
+    raise Unsound(f"{what}: its input {given.name!r} is nothing that the service has")
+
+
+def _output(service: Service, output: Output) -> None:
+    what = f"output {output.name!r}"
+    _name(output.name, "column")
+    _name(output.full_name, "column")
+    _fingerprint(output.fingerprint, what)
+    if output.view == -1 and 0 <= output.index < len(service.transforms):
+        found = service.transforms[output.index].function.returns
+    elif 0 <= output.view < len(service.views) and (
+        0 <= output.index < len(service.views[output.view].features)
+    ):
+        found = service.views[output.view].features[output.index].type
+    else:
+        raise Unsound(f"{what} is nothing that the service has")
+    if found != output.type:
+        raise Unsound(f"{what} is {output.type}, and its values are {found}")
