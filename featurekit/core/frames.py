@@ -158,8 +158,15 @@ def _own_pandas(frame: Any) -> Any:
     for at in range(made.shape[1]):
         column = made.iloc[:, at]
         if is_object(column):
-            made.isetitem(at, column.map(own_value))
+            made.isetitem(at, own_objects(column))
     return made
+
+
+def own_objects(column: Any) -> Any:
+    """A copy of a pandas column of objects; a column that pandas makes itself would not keep an int
+    beside a None."""
+    values = [own_value(value) for value in column]
+    return type(column)(values, index=column.index, dtype=object, name=column.name)
 
 
 def own_value(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.frames import is_frame, own, own_value
+from featurekit.core.frames import is_frame, is_object, own, own_objects, own_value
 from featurekit.errors import EntityFrameError
 
 
@@ -58,7 +58,7 @@ def _column(values: Any) -> Any:
         return [own_value(value) for value in values]
     if hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         if type(values).__module__.startswith("pandas"):
-            return values.map(own_value) if values.dtype == object else values.copy(deep=True)
+            return own_objects(values) if is_object(values) else values.copy(deep=True)
         return _own_array(values)
     return values.copy() if hasattr(values, "copy") else values
 

@@ -103,13 +103,24 @@ def faults_of(column: pa.Array | pa.ChunkedArray, name: str) -> list[BadRow]:
 
     faults, start = [], 0
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        texts = chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
+        texts = _decoded(chunk) if pa.types.is_dictionary(chunk.type) else chunk
         if pa.types.is_string_view(texts.type):
             texts = _as_string(texts)
         for row, reason, value in _nested_faults(texts):
             faults.append(BadRow(start + row, name, reason, shortened(repr(value))))
         start += len(chunk)
     return faults
+
+
+def _decoded(column: pa.DictionaryArray) -> pa.Array:
+    """The values of a column that is written as a dictionary. Arrow cannot take string views from
+    one, which a Categorical of polars has."""
+    import pyarrow as pa
+
+    if not pa.types.is_string_view(column.type.value_type):
+        return column.dictionary_decode()
+    words = _as_string(column.dictionary)
+    return pa.DictionaryArray.from_arrays(column.indices, words, safe=False).dictionary_decode()
 
 
 def _as_string(texts: pa.Array) -> pa.Array:
@@ -143,7 +154,7 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
     if isinstance(type_, pa.BaseExtensionType):
         return plain(column.storage)
     if pa.types.is_dictionary(type_):
-        return plain(column.dictionary_decode())
+        return plain(_decoded(column))
     if pa.types.is_float16(type_):
         return column.cast(pa.float32()), None
     if pa.types.is_duration(type_):

@@ -183,6 +183,19 @@ def test_what_is_done_to_a_frame_later_changes_no_row(
         assert first[0]["tags"] == ["a"]
 
 
+def test_objects_of_pandas_stay_as_they_are(store: FeatureStore) -> None:
+    """An int beside a None is no float, and a str no other text; an index may repeat."""
+    extra = pd.Series([2**63 - 1, None], dtype=object, index=[7, 7])
+    texts = pd.Series(["a", None], dtype=object, index=[7, 7])
+    frame = pd.DataFrame({"customer_id": [1, 2], "event_timestamp": LATER}, index=[7, 7])
+    frame["extra"], frame["texts"] = extra, texts
+    for given in (frame, {name: frame[name] for name in frame.columns}):
+        found = store.get_historical_features(given, "service").to_arrow().to_pylist()
+        assert [(r["extra"], r["texts"]) for r in found] == [(2**63 - 1, "a"), (None, None)]
+    made = store.get_historical_features(frame, "service").to_pandas()
+    pd.testing.assert_frame_equal(made[[*frame.columns]], frame)
+
+
 def test_every_frame_of_two_rows_is_changed_by_its_change() -> None:
     """Without this the test above could pass because nothing happens."""
     unseen = {"relation of random rows", "reader"}
