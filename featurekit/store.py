@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,7 +14,7 @@ from featurekit.core.screen import Advance, Progress
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
-from featurekit.errors import DefinitionError
+from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
@@ -40,17 +41,82 @@ if TYPE_CHECKING:
 class FeatureStore:
     """A feature repo, opened: plan and apply definitions, fetch training data, serve and push.
 
-    `path` is the folder of feature_store.yaml. `redis_url` is used before what the file and the
-    environment say; without any, a private server keeps its data beside the repo. Only the file is
-    read at first; everything else is opened when it is needed. As a context manager, the store
-    closes itself at the end.
+    `path` is the folder of feature_store.yaml, by default the present one. `redis_url` is used
+    before what the file and the environment say; without any, a private server keeps its data
+    beside the repo. Only the file is read at first; everything else is opened when it is needed. As
+    a context manager, the store closes itself at the end.
 
-    ConfigError for a folder without a feature_store.yaml, or with a wrong one.
+    A module of the folder that is edited while the store is open is run again by the next call that
+    needs the definitions; when the settings are edited, such a call is a ConfigError until
+    `reload`. Lookups go on meanwhile: they never read the folder.
+
+    With `definitions`, a list of services, views and sources, no folder is needed, as in a
+    notebook. `apply([…])` adds to the list, and replaces what has the same name. Everything is kept
+    in memory and in a temporary folder, and ends with the store. With `state_folder` it stays
+    there, in a private Redis and files, for the next store with that folder. With `redis_url` the
+    online store is that Redis, where `project` tells it from others. Paths of sources are relative
+    to the present folder. With a `path` as well, the settings are those of the folder.
+
+    ConfigError for a folder without a feature_store.yaml, or with a wrong one. DefinitionError for
+    an object that is no definition.
     """
 
-    def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
-        self.parts = Project(path, redis_url=redis_url)
-        """The project, which everything below this class takes; not public."""
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        redis_url: str | None = None,
+        definitions: Sequence[Any] | None = None,
+        state_folder: str | Path | None = None,
+        project: str | None = None,
+    ) -> None:
+        alone = definitions is not None or state_folder is not None
+        if not alone and project is not None:
+            raise ConfigError(
+                "project= names a store without a folder; write definitions=[…] or state_folder= "
+                "with it, or the name in feature_store.yaml"
+            )
+        if path is not None and (state_folder is not None or project is not None):
+            raise ConfigError(
+                "state_folder= and project= are of a store without a folder; leave out the path, "
+                "or write the settings in its feature_store.yaml"
+            )
+        folder = "." if path is None and not alone else path
+        given = [] if alone and definitions is None else definitions
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(
+            given, (Iterable, type(None))
+        ):
+            raise DefinitionError(
+                f"definitions is {type(given).__name__}; give a list, as in [my_service]"
+            )
+        self._opening: dict[str, Any] = {
+            "redis_url": redis_url,
+            "definitions": given,
+            "state_folder": state_folder,
+            "name": project,
+        }
+        self._parts = Project(folder, **self._opening)
+
+    @property
+    def parts(self) -> Project:
+        """The project, which everything below this class takes; not public. It notices files that
+        were edited."""
+        self._parts.refresh()
+        return self._parts
+
+    def reload(self) -> None:
+        """Read the settings and the definitions of the folder again, and open new connections.
+
+        Edited modules alone are noticed without it. In a store without a folder there is nothing to
+        read again. DefinitionError or ConfigError where something is wrong; then the store is as
+        before.
+        """
+        if not self._parts.has_folder:
+            return
+        made = Project(self._parts.path, **self._opening)
+        _ = made.repo
+        self._parts.close()
+        self._parts = made
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -61,11 +127,11 @@ class FeatureStore:
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. The store opens
         connections again when it needs them."""
-        self.parts.close()
+        self._parts.close()
 
     async def close_async(self) -> None:
         """Close the connections that lookups made in this event loop."""
-        await self.parts.close_async()
+        await self._parts.close_async()
 
     # --- what it is made of -----------------------------------------------------------------------
 
@@ -132,14 +198,20 @@ class FeatureStore:
         """
         return plan(self.parts)
 
-    def apply(self) -> list[Change]:
+    def apply(self, definitions: Sequence[Any] | None = None) -> list[Change]:
         """Record the definitions as the current versions, and publish the services; the changes
         made.
+
+        In a store without a folder, `definitions` are added first to those that it has; one of the
+        same kind and name takes the place of the one before. DefinitionError where they do not fit
+        together, or where a folder has the definitions.
 
         A changed service serves its old version until `materialize` has filled the states of the
         new one (F1). RegistryError, with nothing applied, where the repo lacks a view or source
         that a service's live version uses until its successor is filled.
         """
+        if definitions is not None:
+            self.parts.give(definitions)
         return apply(self.parts)
 
     def versions(self, service: str) -> list[Version]:
@@ -247,13 +319,15 @@ class FeatureStore:
 
         if (service is None) == (features is None):
             raise DefinitionError("name one service, as service= or as features=")
-        warn_unproven(self.parts.state_dir)
+        parts = self.parts
+        warn_unproven(parts.state_dir)
         return historical_features(
-            self.parts.service(service or features or ""),
+            parts.service(service or features or ""),
             entity_df,
             Grid(at, start, end, every, entities),
-            connect=self.parts.connect,
-            snapshot=self.parts.snapshot,
+            connect=parts.connect,
+            # A training set is made of the definitions of its day, whatever is edited later.
+            snapshot=partial(parts.snapshot, repo=parts.repo),
             full_names=full_feature_names,
             statuses=statuses,
             timezone=timezone,
@@ -381,7 +455,7 @@ class FeatureStore:
         It reads the plan and the states from Redis, never the repo's code. It raises as
         `OnlineService.get`.
         """
-        return self.parts.online_service(service).get(rows, as_of)
+        return self._parts.online_service(service).get(rows, as_of)
 
     async def get_online_features_async(
         self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
@@ -391,7 +465,7 @@ class FeatureStore:
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await self.parts.online_service(service).get_async(rows, as_of)
+        return await self._parts.online_service(service).get_async(rows, as_of)
 
     def explain(
         self,

@@ -60,6 +60,8 @@ class Aggregate:
     chooses: ClassVar[bool] = False
     # The field of `runs_of` that is the value over a run of doubles; for rows only "count" is.
     of_run: ClassVar[runs.RunField | None] = None
+    # Whether the value over some events is an error.
+    raises: ClassVar[bool] = False
     # The Python functions that its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
 

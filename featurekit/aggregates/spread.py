@@ -132,6 +132,7 @@ class _Spread(Aggregate):
     ddof: int = field(default=1, kw_only=True)
 
     root: ClassVar[bool]
+    raises: ClassVar[bool] = True
     adds: ClassVar[tuple[SumField, ...]] = ("count", "total", "squares", "nans", "plus", "minus")
     finishers: ClassVar[tuple[Finisher, ...]] = (
         Finisher("fk_spread", ("DOUBLE[]", "VARCHAR"), "DOUBLE", _from_lists),

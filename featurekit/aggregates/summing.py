@@ -128,6 +128,7 @@ class Sum(Aggregate):
     __slots__ = ()
     adds: ClassVar[tuple[SumField, ...]] = _ADDS
     of_run: ClassVar[runs.RunField | None] = "total"
+    raises: ClassVar[bool] = True
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:
@@ -164,6 +165,7 @@ class Mean(Aggregate):
     __slots__ = ()
     adds: ClassVar[tuple[SumField, ...]] = _ADDS
     of_run: ClassVar[runs.RunField | None] = "mean"
+    raises: ClassVar[bool] = True
     finishers: ClassVar[tuple[Finisher, ...]] = _FINISHERS
 
     def result(self, item: Type | None) -> Type:

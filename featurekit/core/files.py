@@ -6,8 +6,11 @@ import contextlib
 import fcntl
 import math
 import os
+import shutil
+import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +47,18 @@ def _remove_lost(path: Path) -> None:
             mine = entry.name.startswith(f".{path.name}.") and entry.name.endswith(WRITING)
             if mine and entry.stat().st_mtime < before:
                 Path(entry.path).unlink()
+
+
+def scratch_folder(owner: object) -> Path:
+    """A new temporary folder, readable by this user alone, that goes when its owner does."""
+    folder = tempfile.mkdtemp(prefix="featurekit-")
+    weakref.finalize(owner, _remove_scratch, folder, os.getpid())
+    return Path(folder)
+
+
+def _remove_scratch(folder: str, maker: int) -> None:
+    if os.getpid() == maker:  # a fork of the process has the owner, too
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(

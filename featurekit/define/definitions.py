@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import Type, from_hint
+from featurekit.define.given import GivenFrame
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import Transform, check_name
 
@@ -79,14 +81,19 @@ class Entity(Described):
 
 @dataclass(frozen=True, slots=True)
 class EventSource(Described):
-    """Events in files: Parquet or CSV, one path or glob, with a declared schema (S1).
+    """Events in files (Parquet or CSV, one path or glob) or in a frame, with a declared schema
+    (S1).
 
-    `path` is relative to the feature repo. `schema` maps the columns that are read to their types;
-    the columns of the two timestamps may be left out of it. `timestamp_field` is the instant of the
-    event. `created_timestamp_column` is the instant at which the store came to know the event (T3);
-    without it, both instants are the same. `timezone` is the zone of naive timestamps (T1).
-    `sequence`, a column of the schema, orders the events of one instant (T6). `on_bad_row` is
-    "error", or "quarantine" to set bad rows aside, counted and kept.
+    `path` is relative to the feature repo. In its place, `frame` is a pandas or polars frame, an
+    Arrow table or reader, or a DuckDB relation. It is copied here and now: what is done to it later
+    does not change the events. Manifests have its hash (F2).
+
+    `schema` maps the columns that are read to their types; the columns of the two timestamps may be
+    left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
+    instant at which the store came to know the event (T3); without it, both instants are the same.
+    `timezone` is the zone of naive timestamps (T1). `sequence`, a column of the schema, orders the
+    events of one instant (T6). `on_bad_row` is "error", or "quarantine" to set bad rows aside,
+    counted and kept.
 
     `event_id`, a column of str, int or bytes without None, identifies an event: among its copies,
     the one that became known first counts (T7). `dedupe_within` is how long an id is remembered
@@ -103,7 +110,8 @@ class EventSource(Described):
     """
 
     name: str
-    path: str = field(kw_only=True)
+    path: str = field(default="", kw_only=True)
+    frame: Any = field(default=None, kw_only=True)
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
@@ -125,18 +133,10 @@ class EventSource(Described):
             if column.startswith("__"):
                 raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
         object.__setattr__(self, "schema", schema)
-        if self.format is None:
-            ending = self.path.rsplit(".", 1)[-1].lower()
-            if ending not in FORMATS:
-                endings = " nor ".join(f".{name}" for name in FORMATS)
-                raise DefinitionError(
-                    f"{what}: the path {self.path!r} ends in neither {endings}; write "
-                    + " or ".join(f'format="{name}"' for name in FORMATS)
-                )
-            object.__setattr__(self, "format", ending)
-        if self.format not in FORMATS:
-            known = " or ".join(f'"{name}"' for name in FORMATS)
-            raise DefinitionError(f"{what}: format is {known}, not {self.format!r}")
+        if self.frame is not None:
+            self._take_frame(what, schema)
+        else:
+            self._check_format(what)
         if self.on_bad_row not in ("error", "quarantine"):
             raise DefinitionError(
                 f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'
@@ -154,6 +154,44 @@ class EventSource(Described):
             zone(self.timezone)
         except DefinitionError as error:
             raise DefinitionError(f"{what}: {error}") from None
+
+    def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:
+        """Copy the frame, and check that it has the columns."""
+        if self.path or self.format not in (None, "frame"):
+            raise DefinitionError(
+                f"{what}: its events are in a frame or in files; write frame= alone, or path="
+            )
+        given = self.frame
+        if not isinstance(given, GivenFrame):
+            given = GivenFrame(given, where=what)
+        instants = (self.timestamp_field, self.created_timestamp_column)
+        for name in dict.fromkeys([*schema, *filter(None, instants)]):
+            if name not in given.names:
+                close = get_close_matches(name, map(str, given.names), n=1)
+                has = ", ".join(map(str, given.names)) or "no columns"
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {has}"
+                raise DefinitionError(f"{what}: its frame has no column {name!r}; {hint}")
+        object.__setattr__(self, "frame", given)
+        object.__setattr__(self, "format", "frame")
+
+    def _check_format(self, what: str) -> None:
+        """Find the format by the ending of the path, where it is not said."""
+        if not isinstance(self.path, str) or not self.path:
+            raise DefinitionError(
+                f"{what}: write path=, the path of its files, or frame=, a frame of its events"
+            )
+        if self.format is None:
+            ending = self.path.rsplit(".", 1)[-1].lower()
+            if ending not in FORMATS:
+                endings = " nor ".join(f".{name}" for name in FORMATS)
+                raise DefinitionError(
+                    f"{what}: the path {self.path!r} ends in neither {endings}; write "
+                    + " or ".join(f'format="{name}"' for name in FORMATS)
+                )
+            object.__setattr__(self, "format", ending)
+        if self.format not in FORMATS:
+            known = " or ".join(f'"{name}"' for name in FORMATS)
+            raise DefinitionError(f"{what}: format is {known}, not {self.format!r}")
 
     def _check_ids(self, what: str, schema: Mapping[str, Type]) -> None:
         if self.event_id is None:

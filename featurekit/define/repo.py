@@ -6,7 +6,7 @@ import importlib
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +14,15 @@ from typing import Any
 
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
-from featurekit.define.definitions import EventSource, FeatureService, FeatureView
+from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
 from featurekit.define.plan import Service, View
 from featurekit.errors import DefinitionError, FeaturekitError
+from featurekit.language.transform import Transform
 
 _TAKEN = frozenset(
     {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
 )
+_DEFINED = (EventSource, FeatureView, FeatureService)
 # Modules of two repos may share a name, but the interpreter keeps one module for a name.
 _loading = threading.RLock()
 
@@ -42,8 +44,54 @@ def load_repo(folder: Path) -> Repo:
     DefinitionError if a module fails or two definitions share a name; then nothing stays half
     loaded.
     """
+    repo = _repo_of(_definitions(folder))
+    if not repo.views:
+        raise DefinitionError(
+            f"{folder} defines no FeatureView; write one in a module there, as in "
+            "`customer_orders = FeatureView(…)`"
+        )
+    return repo
+
+
+def repo_of(definitions: Iterable[Any]) -> Repo:
+    """The definitions of a list, and the views and sources that they read, compiled.
+
+    DefinitionError if two of them share a name, or where an object is no definition.
+    """
+    found: list[tuple[Path | None, Any]] = []
+    for value in definitions:
+        if not isinstance(value, (*_DEFINED, Entity, Transform)):
+            raise DefinitionError(
+                f"definitions: {type(value).__name__} is no definition; give a list of "
+                "FeatureService, FeatureView and EventSource objects"
+            )
+        found.append((None, value))
+    return _repo_of(found)
+
+
+def same_definition(one: Any, other: Any) -> bool:
+    """Whether one definition takes the place of the other: both are of one kind and name."""
+    return type(one) is type(other) and isinstance(one, _DEFINED) and one.name == other.name
+
+
+def modules_stamp(folder: Path) -> list[tuple[str, int, int]]:
+    """The modules of the folder, each with its size and the time of its last change: another stamp
+    says that some file was edited, added or removed."""
+    found = []
+    for path in module_paths(folder):
+        stat = path.stat()
+        found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return found
+
+
+def module_paths(folder: Path) -> list[Path]:
+    """The modules of the folder, in the order in which they are run."""
+    return sorted(folder.glob("*.py"))
+
+
+def _repo_of(found: Iterable[tuple[Path | None, Any]]) -> Repo:
     repo = Repo()
-    for module, value in _definitions(folder):
+    for module, value in found:
         match value:
             case FeatureService():
                 _add(repo.services, value, module, "FeatureService")
@@ -59,19 +107,17 @@ def load_repo(folder: Path) -> Repo:
         _add(repo.sources, view.event_source, None, "EventSource")
     repo.compiled_views = {n: compile_view(v) for n, v in sorted(repo.views.items())}
     repo.compiled_services = {n: compile_service(s) for n, s in sorted(repo.services.items())}
-    if not repo.views:
-        raise DefinitionError(
-            f"{folder} defines no FeatureView; write one in a module there, as in "
-            "`customer_orders = FeatureView(…)`"
-        )
     return repo
 
 
 def _add(known: dict[str, Any], value: Any, module: Path | None, what: str) -> None:
     other = known.setdefault(value.name, value)
-    if other is not value:
+    if other is not value and other != value:
         where = f"{module}: " if module else ""
-        raise DefinitionError(f"{where}two definitions of {what} {value.name!r}; name them apart")
+        raise DefinitionError(
+            f"{where}two definitions of {what} {value.name!r}; name them apart, or, where one "
+            "is an older one, make what still reads it anew, too"
+        )
 
 
 def _definitions(folder: Path) -> Iterator[tuple[Path, Any]]:
@@ -91,7 +137,7 @@ def _modules(folder: Path) -> list[tuple[Path, ModuleType]]:
 
 
 def _run_all(folder: Path) -> list[tuple[Path, ModuleType]]:
-    paths = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    paths = {path.stem: path for path in module_paths(folder)}
     for name, path in paths.items():
         if name in sys.stdlib_module_names or name in _TAKEN:
             raise DefinitionError(f"{path}: a module {name!r} hides a library; rename the file")

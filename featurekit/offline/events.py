@@ -57,7 +57,7 @@ def source_events(
             relation += f" UNION ALL SELECT {columns}{yes} FROM {log_sql(con, logged, source)}"
         relation = f"({relation})"
     about: dict[str, Any] = {
-        "files": [{"path": f.path, "bytes": f.size, "mtime_ns": f.mtime_ns} for f in read.files],
+        "files": [file.about for file in read.files],
         "rows": read.rows,
         "quarantined": read.quarantined,
         "pushed_segments": len(logged),

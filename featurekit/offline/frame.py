@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.frames import is_column_of_pandas, is_frame, table_of
 from featurekit.core.sql import quote
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
-from featurekit.sources.arrow import is_pandas, plain, plain_table, python_column
-from featurekit.sources.arrow import table_of as arrow_table_of
+from featurekit.sources.arrow import faults_of, pandas_column, plain, plain_table, python_column
 from featurekit.sources.check import (
     Column,
     Summary,
@@ -74,9 +74,9 @@ def load_frame(
     """The frame as a TEMP TABLE of `con`, in its own order; see `EntityFrame`.
 
     `frame` is a pandas or polars frame, anything with an Arrow stream, a DuckDB relation, a list of
-    dicts, or the path of a Parquet file. Naive instants are read in `timezone` (T1). A row with a
-    null key is kept (S2). Raises `EntityFrameError` for a missing column, a wrong type, a null or
-    impossible instant, and a row whose request field breaks S1.
+    dicts, a dict of columns, or the path of a Parquet file. Naive instants are read in `timezone`
+    (T1). A row with a null key is kept (S2). Raises `EntityFrameError` for a missing column, a
+    wrong type, a null or impossible instant, and a row whose request field breaks S1.
     """
     wanted = {**{key: type_.or_none() for key, type_ in join_keys.items()}, **request}
     name = f"__frame_{next(_FRAMES)}"
@@ -114,13 +114,15 @@ def _scan(
         return _parquet_scan(con, Path(frame), wanted)
     if isinstance(frame, (list, tuple)):
         table, arrow, found = _from_dicts(frame, wanted, timezone)
+    elif isinstance(frame, Mapping):
+        table, arrow, found = _from_columns(frame, wanted, timezone)
     else:
-        if not is_pandas(frame) and not _streams(frame):
+        if not is_frame(frame):
             raise _refuse(
                 f"{type(frame).__name__} is no frame; give a pandas, polars or Arrow table, a "
-                "DuckDB relation, a list of dicts or the path of a Parquet file"
+                "DuckDB relation, a list of dicts, a dict of columns or the path of a Parquet file"
             )
-        arrow = arrow_table_of(frame, refuse=_refuse)
+        arrow = table_of(frame, refuse=_refuse)
         needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
         table, found, faults = plain_table(frame, arrow, needed, zone_name=timezone)
         if faults:
@@ -129,10 +131,6 @@ def _scan(
     sql = quote(registered)
     types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
     return _Scan(sql, {**types, **found}, arrow=arrow)
-
-
-def _streams(frame: Any) -> bool:
-    return hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__")
 
 
 def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[str, Type]) -> _Scan:
@@ -182,6 +180,54 @@ def _from_dicts(
     names = dict.fromkeys(name for row in rows for name in row)
     arrow = {name: read[name] if name in read else _inferred(rows, name) for name in names}
     return pa.table(plain_arrays), pa.table(arrow or read), found
+
+
+def _from_columns(
+    columns: Mapping[Any, Any], wanted: Mapping[str, Type], timezone: str
+) -> tuple[pa.Table, pa.Table, dict[str, str]]:
+    import pyarrow as pa
+
+    needed = _needed(list(columns), wanted)
+    read, plain_arrays, found, faults = {}, {}, {}, []
+    for name, values in columns.items():
+        type_ = wanted.get(name, DATETIME) if name in needed else None
+        kind = None
+        if isinstance(values, (list, tuple)) and type_ is not None:
+            read[name], faults = python_column(values, name, type_, zone_name=timezone)
+        else:
+            read[name] = _array(values, name)
+        if type_ is not None and is_column_of_pandas(values):
+            plain_arrays[name], kind, faults = pandas_column(
+                values, name, type_, zone_name=timezone
+            )
+        elif type_ is not None:
+            plain_arrays[name], kind = plain(read[name])
+            faults = faults or faults_of(read[name], name)
+        if faults:
+            raise _refuse(str(faults[0]))
+        if kind is not None:
+            found[name] = kind
+    lengths = {name: len(array) for name, array in read.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
+        raise _refuse(f"its columns are not equally long: {shown}")
+    return pa.table(plain_arrays), pa.table(read), found
+
+
+def _array(values: Any, name: str) -> pa.Array:
+    """The values of a column, a list or an array of any library, as an array of Arrow."""
+    import pyarrow as pa
+
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        raise _refuse(
+            f"the column {name!r} is {type(values).__name__}; a dict of columns has a list or an "
+            "array for each, and one row is written as [row]"
+        )
+    try:
+        made = pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise _refuse(f"the column {name!r} has no Arrow type ({error})") from None
+    return made
 
 
 def _inferred(rows: Sequence[Mapping[str, Any]], name: str) -> pa.Array:

@@ -13,6 +13,7 @@ from featurekit.core.types import micros
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
+from featurekit.offline.fixed import FixedFrame, fixed
 from featurekit.offline.known_entities import known_entities
 from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
 
@@ -49,7 +50,7 @@ def historical_features(
     if known_at is not None:
         _check_arrivals(service)
     if frame is None:
-        frame = known_entities(
+        asked: Any = known_entities(
             service,
             at=grid.at,
             start=grid.start,
@@ -60,11 +61,14 @@ def historical_features(
         )
     else:
         _check_no_grid(grid)
+        asked = frame
     if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
+    given = fixed(asked) if frame is not None else FixedFrame(asked)
     return TrainingSet(
         service,
-        frame,
+        given.frame,
+        unchanged=given.check,
         connect=connect,
         snapshot=snapshot,
         full_names=full_names,

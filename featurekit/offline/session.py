@@ -37,7 +37,7 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
 def prepare(con: Any) -> None:
     """Give a connection the settings (T2) and the macros that every query here relies on."""
     con.execute("SET TimeZone = 'UTC'")
-    con.execute("SET enable_progress_bar = false")  # it would write into a program's output
+    _no_progress_bar(con)
     # For up to 64 labels DuckDB turns an ASOF join into an arg_max, which loses -0.0 inside lists.
     con.execute("SET asof_loop_join_threshold = 0")
     # If a divisor is a constant 0, DuckDB divides while it plans, even in a branch that is never
@@ -55,3 +55,12 @@ def prepare(con: Any) -> None:
             con, finisher.name, finisher.function, list(finisher.takes), finisher.gives,
             type="arrow", null_handling="special",
         )  # fmt: skip
+
+
+def _no_progress_bar(con: Any) -> None:
+    """Turn the progress bar off, which would write into a program's output.
+
+    In a notebook without ipywidgets it is off, and DuckDB refuses every statement that sets it.
+    """
+    if con.execute("SELECT current_setting('enable_progress_bar')").fetchone()[0]:
+        con.execute("SET enable_progress_bar = false")

@@ -13,9 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core import conversions
 from featurekit.core.files import whole
-from featurekit.core.types import instant
+from featurekit.core.types import STR, Type, instant
 from featurekit.core.version import VERSION
+from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
@@ -29,11 +31,14 @@ from featurekit.offline.manifest import ContentHash
 from featurekit.offline.view_result import report_erring_events
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
 _BATCH = 100_000
+_SHOWN = 5
+"""How many rows are kept to be shown."""
 Connect = Callable[[], Any]
 """Gives a DuckDB connection for one piece of work."""
 TakeSnapshot = Callable[[Any, View], Snapshot]
@@ -43,8 +48,9 @@ TakeSnapshot = Callable[[Any, View], Snapshot]
 class TrainingSet:
     """The features of a service for each row of an entity frame, as of the row's instant.
 
-    The rows are computed when they are first asked for. Each conversion computes them again from
-    the same snapshot of the frame and, unless files change in between, of the sources.
+    The frame's rows are those that it had when the training set was made. The features are computed
+    when they are first asked for, and again for each conversion. DataError where a later one would
+    give other rows than the first, since files of the sources or the log of pushes have changed.
     """
 
     def __init__(
@@ -59,16 +65,25 @@ class TrainingSet:
         timezone: str,
         known_at: int | None = None,
         buckets: int | None = None,
+        unchanged: Callable[[], None] = lambda: None,
     ) -> None:
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
         self._known_at = known_at
         self._buckets = buckets
+        self._unchanged = unchanged  # raises where the frame is a file that has changed
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
+        self._head: pa.RecordBatch | None = None
+
+    @property
+    def types(self) -> dict[str, Type]:
+        """The type of each feature column."""
+        outputs = self._service.outputs
+        return {name: o.type for name, o in zip(self.names, outputs, strict=True)}
 
     # --- what comes out ---------------------------------------------------------------------------
 
@@ -90,50 +105,54 @@ class TrainingSet:
 
     def to_polars(self) -> pl.DataFrame:
         """The rows of `to_arrow` as a polars frame; the own columns of a polars entity frame come
-        back as they are."""
+        back as they are. A dict is a Map."""
         import polars as pl
 
         table = self.to_arrow()
         if isinstance(self._frame, pl.DataFrame):
-            made = pl.from_arrow(table.select(table.column_names[self._frame.width :]))
-            assert isinstance(made, pl.DataFrame)
-            return self._frame.hstack(made)
-        made = pl.from_arrow(table)
-        assert isinstance(made, pl.DataFrame)
-        return made
+            made = table.select(table.column_names[self._frame.width :])
+            return self._frame.hstack(conversions.to_polars(made))
+        return conversions.to_polars(table)
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows of `to_arrow` as a pandas frame; the index and columns of a pandas entity frame
         come back as they are.
 
-        A feature that may be None has a nullable dtype (Int64, Float64, boolean, string), so no int
-        becomes a float, and NaN differs from None (A3, S1).
+        A feature that may be None or err has a nullable dtype (Int64, Float64, boolean), whether or
+        not some row lacks it; so no int becomes a float, NaN differs from None, and an online
+        result has the same dtypes (A3, S1). A str is `string`. A dict is a Python dict.
         """
         import pandas as pd
-        import pyarrow as pa
 
         table = self.to_arrow()
         width = len(table.column_names) - self._width()
-        nullable: dict[Any, Any] = {
-            pa.int64(): pd.Int64Dtype(),
-            pa.bool_(): pd.BooleanDtype(),
-            pa.string(): pd.StringDtype(),
-        }
-        columns: dict[str, Any] = {}
-        for name in table.column_names[width:]:
-            column = table[name]
-            if pa.types.is_float64(column.type) and column.null_count:
-                columns[name] = _nullable_floats(column)
-            elif column.null_count or pa.types.is_string(column.type):
-                columns[name] = column.to_pandas(types_mapper=nullable.get)
-            else:
-                columns[name] = column.to_pandas()
-        made = pd.DataFrame(columns)
+        types = self.types
+        if self._statuses:
+            types |= {f"{name}__status": STR for name in self.names}
+        lacks = zip(self.names, may_lack(self._service), strict=True)
+        made = conversions.to_pandas(table, types, [name for name, lack in lacks if lack])
         if isinstance(self._frame, pd.DataFrame):
             made.index = self._frame.index
             return pd.concat([self._frame, made], axis=1)
         given = table.select(table.column_names[:width]).to_pandas()
         return pd.concat([given, made], axis=1)
+
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """One array for each feature, without a mask: float64, int64 or bool where no value is
+        None. A None of a float feature is NaN; for other types the array is one of objects."""
+        return conversions.to_numpy(self.to_arrow(), self.types)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """The rows of `to_arrow`, each a dict; instants are aware, in UTC."""
+        return conversions.to_pylist(self.to_arrow())
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The columns of `to_arrow`, each a list."""
+        return conversions.to_dict(self.to_arrow())
+
+    def __getitem__(self, columns: str | list[str]) -> Any:
+        """`to_pandas()[columns]`: a frame of some columns, or a Series."""
+        return self.to_pandas()[columns]
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Write the rows of `to_arrow` to a Parquet file, batch by batch, and
@@ -187,17 +206,6 @@ class TrainingSet:
         return len(self.names) * (2 if self._statuses else 1)
 
 
-def _nullable_floats(column: Any) -> Any:
-    """A Float64 array in which NaN is a value and None is missing; pandas' own conversion confuses
-    them."""
-    import numpy as np
-    import pandas as pd
-
-    values = column.fill_null(0.0).to_numpy()
-    mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
-    return pd.arrays.FloatingArray(values.copy(), mask.copy())
-
-
 class _TrainingRun:
     """One computation of a training set: a connection, the frame's table, and the join."""
 
@@ -234,6 +242,7 @@ class _TrainingRun:
         import pyarrow as pa
 
         owner, service = self.owner, self.owner._service
+        owner._unchanged()
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
         self.frame = load_frame(
@@ -304,7 +313,7 @@ class _TrainingRun:
         digest = ContentHash(self.schema)
         errors: dict[str, dict[str, int]] = {}
         strict = _strict(service)
-        at = 0
+        at, head = 0, pa.RecordBatch.from_pylist([], self.schema)
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
                 self._count_errors(errors, strict, o, made.column(f"x{o}"), at)
@@ -314,12 +323,31 @@ class _TrainingRun:
             cast = [_cast(c, f.type) for c, f in zip(columns, self.features, strict=True)]
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
+            if not at:
+                head = batch.slice(0, _SHOWN).take(pa.array(range(min(_SHOWN, batch.num_rows))))
             at += batch.num_rows
             yield batch
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
-        owner._statistics = {"features": errors, "transforms": self._erring_events()}
+        owner._unchanged()
+        statistics = {"features": errors, "transforms": self._erring_events()}
+        self._check_same(digest)
+        owner._statistics, owner._head = statistics, head
         owner._manifest = self._manifest(digest)
+
+    def _check_same(self, digest: ContentHash) -> None:
+        """DataError if the rows are others than those that were read before."""
+        before = self.owner._manifest
+        if before is None or before["content_hash"] == digest.hexdigest():
+            return
+        now = {name: s.about for name, s in self.snapshots.items()}
+        changed = sorted(name for name, about in now.items() if before["sources"][name] != about)
+        why = f"source {', '.join(changed)} has changed" if changed else "its sources have changed"
+        raise DataError(
+            f"training set of service {self.owner._service.name!r}: its rows were read before, and "
+            f"would be others now, since {why}. Keep the first result, or ask "
+            "get_historical_features for a new training set"
+        )
 
     def _count_errors(
         self,

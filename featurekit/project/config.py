@@ -172,6 +172,25 @@ def load_config(folder: Path) -> RepoConfig:
         raise ConfigError(f"{path} is not as it must be:\n{shown}") from None
 
 
+def settings_of(name: str | None) -> RepoConfig:
+    """The settings of a project without a folder; ConfigError for a name that is none."""
+    try:
+        return RepoConfig(project=name or "notebook")
+    except ValidationError:
+        raise ConfigError(
+            f"project {name!r} is no name; write a letter or digit, then letters, digits and _"
+        ) from None
+
+
+def settings_stamp(folder: Path) -> tuple[int, int] | None:
+    """The size and the time of change of the settings' file; None where it is gone."""
+    try:
+        found = (folder / FILE).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def _explain(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         inner: dict[str, type[BaseModel]] = {

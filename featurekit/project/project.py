@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.files import scratch_folder
 from featurekit.core.kept import Kept
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
-from featurekit.define.repo import Repo, load_repo
+from featurekit.define.repo import Repo, load_repo, modules_stamp, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.log.tombstones import Forgotten, has_events, read_secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.config import load_config
+from featurekit.project.config import load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.keys import signer_of, trust_of
 from featurekit.project.registry import Registry
@@ -36,13 +37,32 @@ class Project:
     the folder of what is kept beside the repo, and `log` is the log of pushes. `redis_url` is used
     before what the file and the environment say. ConfigError for a folder without a
     feature_store.yaml, or with a wrong one.
+
+    With `definitions` these are the repo, and no module is run; without a `path` there are no
+    settings either: the state is in `state_folder`, or in a temporary folder and an online store in
+    memory, the project's name is `name`, and paths of sources are relative to the present folder.
     """
 
-    def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
-        self.path = Path(path).resolve()
-        self.config = load_config(self.path)
+    def __init__(
+        self,
+        path: str | Path | None = ".",
+        *,
+        redis_url: str | None = None,
+        definitions: Iterable[Any] | None = None,
+        state_folder: str | Path | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.path = Path(path or ".").resolve()
+        self.has_folder = path is not None
+        self.config = load_config(self.path) if self.has_folder else settings_of(name)
         self.name = self.config.project
-        self.state_dir = self.path / self.config.featurekit.state_dir
+        self.definitions = None if definitions is None else list(definitions)
+        """What was given in the place of a folder's modules; None where there is a folder."""
+        self.in_memory = not self.has_folder and state_folder is None and redis_url is None
+        if self.has_folder:
+            self.state_dir = self.path / self.config.featurekit.state_dir
+        else:
+            self.state_dir = Path(state_folder).resolve() if state_folder else scratch_folder(self)
         self.redis_url = redis_url
         self.log = PushLog(self.state_dir)
         self.readable = Kept(self._readable)
@@ -51,6 +71,7 @@ class Project:
         A served version whose source has changed since cannot be fed. It serves the states that it
         has until its successor is live.
         """
+        self._settings = settings_stamp(self.path) if self.has_folder else None
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
@@ -60,6 +81,7 @@ class Project:
             self.path / registry if registry else self.state_dir / "registry.db"
         )
         self._repo: Repo | None = None
+        self._stamp: Any = None
         self._online: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
         self._serving_log: ServingLog | None = None
@@ -71,7 +93,7 @@ class Project:
         if self._serving_log is not None:
             self._serving_log.close()
             self._serving_log = None
-        if self._online is not None:
+        if self._online is not None and not self.in_memory:
             self._online.close()
             self._online = None
             self._feeding = None
@@ -89,15 +111,62 @@ class Project:
     def repo(self) -> Repo:
         """The definitions in the folder's modules, compiled."""
         if self._repo is None:
-            self._repo = load_repo(self.path)
+            if self.definitions is None:
+                self._stamp = modules_stamp(self.path)
+                self._repo = load_repo(self.path)
+            else:
+                self._repo = repo_of(self.definitions)
         return self._repo
 
-    def source(self, name: str) -> EventSource:
+    def refresh(self) -> None:
+        """Run the folder's modules again, when they are needed, if some file was edited since they
+        were run. ConfigError if the settings are others than those that were read."""
+        if self._stamp is not None and modules_stamp(self.path) != self._stamp:
+            self._forget_repo()
+        if self.has_folder:
+            self._check_settings()
+
+    def _check_settings(self) -> None:
+        now = settings_stamp(self.path)
+        if now != self._settings and load_config(self.path) != self.config:
+            raise ConfigError(
+                f"{self.path}: the settings have changed since this store was opened; "
+                "store.reload() reads them, and opens new connections"
+            )
+        self._settings = now
+
+    def _forget_repo(self) -> None:
+        self._repo = self._stamp = None
+        self.readable = Kept(self._readable)
+
+    def give(self, definitions: Iterable[Any]) -> None:
+        """Add definitions to those that were given; one of the same kind and name replaces the one
+        before. DefinitionError, with nothing changed, where they do not fit, or where a folder has
+        the definitions."""
+        if self.definitions is None:
+            raise DefinitionError(
+                f"the definitions of this store are the modules in {self.path}; write them there, "
+                "or open a store of its own, FeatureStore(definitions=[…])"
+            )
+        given = list(definitions)
+        kept = [d for d in self.definitions if not any(same_definition(d, g) for g in given)]
+        made = repo_of([*kept, *given])
+        self.definitions = [*kept, *given]
+        self._forget_repo()
+        self._repo = made
+
+    @property
+    def place(self) -> str:
+        """Where the definitions are, for messages."""
+        return str(self.path) if self.definitions is None else "the list of definitions"
+
+    def source(self, name: str, repo: Repo | None = None) -> EventSource:
         """A source that the repo defines. DefinitionError for another name."""
-        found = self.repo.sources.get(name)
+        sources = (repo or self.repo).sources
+        found = sources.get(name)
         if found is None:
             raise DefinitionError(
-                f"no view reads a source {name!r}; there are {', '.join(self.repo.sources)}"
+                f"no view reads a source {name!r}; there are {', '.join(sources)}"
             )
         return found
 
@@ -106,7 +175,7 @@ class Project:
         found = self.repo.compiled_services.get(name)
         if found is None:
             known = ", ".join(self.repo.compiled_services) or "none"
-            raise DefinitionError(f"{self.path} defines no service {name!r}; there are: {known}")
+            raise DefinitionError(f"{self.place} defines no service {name!r}; there are: {known}")
         return found
 
     def _readable(self, view: View) -> bool:
@@ -119,9 +188,15 @@ class Project:
     def online(self) -> OnlineStore:
         """The online store: the Redis that is configured, or the repo's private one."""
         if self._online is None:
+            if self.in_memory:
+                from featurekit.online.store.memory import MemoryStore
+
+                self._online = MemoryStore()
+                return self._online
             from featurekit.online.store.open import open_store
 
-            url = self.redis_url or self.config.redis_url()
+            # The environment is about repos: what is tried in a notebook does not go there.
+            url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
             if url is None:
                 from featurekit.online.store.server import private_redis
 
@@ -223,15 +298,18 @@ class Project:
         mine = [t for t in tombstones if has_events(views, source, t.entity, dict(t.keys))]
         return Forgotten(mine, secret)
 
-    def snapshot(self, con: Any, view: View, *, marked: bool = False) -> Snapshot:
+    def snapshot(
+        self, con: Any, view: View, *, marked: bool = False, repo: Repo | None = None
+    ) -> Snapshot:
         """The events of a view's source, without those of forgotten entities, for a connection of
         `connect`.
 
-        Where they are `marked`, the column `__pushed` says whether an event was pushed.
+        Where they are `marked`, the column `__pushed` says whether an event was pushed. The source
+        is that of `repo`, by default of the definitions as they are now.
         """
         from featurekit.offline.events import source_events
 
-        source = self.source(view.source.name)
+        source = self.source(view.source.name, repo)
         return source_events(
             con,
             source,

@@ -6,89 +6,17 @@ UTF-8. So such columns are put into a plain form first, and their original type 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.frames import is_numpy_float, is_object, is_pandas
 from featurekit.core.types import Type
 from featurekit.sources.check import BadRow, shortened
 from featurekit.sources.parquet import text_faults
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def is_pandas(data: Any) -> bool:
-    """True for a pandas DataFrame; pandas itself is not imported."""
-    return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
-
-
-def table_of(
-    data: Any, *, refuse: Callable[[str], Exception], objects_as_text: bool = False
-) -> pa.Table:
-    """An Arrow stream or a pandas DataFrame as a table, with its columns as they are.
-
-    A NaN of a pandas float column stays a NaN here. A column of mixed objects is refused, or turned
-    into texts with `objects_as_text`. Raises what `refuse` makes of a reason.
-    """
-    import pyarrow as pa
-
-    if is_pandas(data):
-        table = _pandas_table(data, refuse, objects_as_text)
-    elif isinstance(data, pa.Table):
-        table = data
-    elif hasattr(data, "__arrow_c_stream__") or isinstance(data, pa.RecordBatch):
-        try:
-            table = pa.table(data)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise refuse(f"its Arrow stream cannot be read ({error})") from None
-    else:
-        raise refuse(f"{type(data).__name__} carries no Arrow stream")
-    doubled = [name for name in table.column_names if table.column_names.count(name) > 1]
-    if doubled:
-        raise refuse(f"two columns are named {doubled[0]!r}")
-    return table
-
-
-def _pandas_table(
-    frame: Any, refuse: Callable[[str], Exception], objects_as_text: bool
-) -> pa.Table:
-    import pyarrow as pa
-
-    arrays, names = [], []
-    for index, name in enumerate(frame.columns):
-        if not isinstance(name, str):
-            raise refuse(f"the column {name!r} is not named by a text; rename it")
-        arrays.append(_pandas_array(frame.iloc[:, index], name, refuse, objects_as_text))
-        names.append(name)
-    if not names:
-        return pa.table({})
-    return pa.table(arrays, names=names)
-
-
-def _pandas_array(
-    series: Any, name: str, refuse: Callable[[str], Exception], objects_as_text: bool
-) -> pa.Array:
-    import pyarrow as pa
-
-    try:
-        if is_numpy_float(series):
-            return pa.array(series.to_numpy(), from_pandas=False)
-        return pa.Array.from_pandas(series)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        if objects_as_text and is_object(series):
-            return pa.array([ascii(value) for value in series], pa.string())
-        raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
-
-
-def is_numpy_float(series: Any) -> bool:
-    """True for a pandas column of plain floats, whose only null is NaN."""
-    return type(series.dtype).__module__.startswith("numpy") and series.dtype.kind == "f"
-
-
-def is_object(series: Any) -> bool:
-    """True for a pandas column of Python objects."""
-    return bool(series.dtype == object)
 
 
 def pandas_column(
@@ -175,13 +103,24 @@ def faults_of(column: pa.Array | pa.ChunkedArray, name: str) -> list[BadRow]:
 
     faults, start = [], 0
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        texts = chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
+        texts = _decoded(chunk) if pa.types.is_dictionary(chunk.type) else chunk
         if pa.types.is_string_view(texts.type):
             texts = _as_string(texts)
         for row, reason, value in _nested_faults(texts):
             faults.append(BadRow(start + row, name, reason, shortened(repr(value))))
         start += len(chunk)
     return faults
+
+
+def _decoded(column: pa.DictionaryArray) -> pa.Array:
+    """The values of a column that is written as a dictionary. Arrow cannot take string views from
+    one, which a Categorical of polars has."""
+    import pyarrow as pa
+
+    if not pa.types.is_string_view(column.type.value_type):
+        return column.dictionary_decode()
+    words = _as_string(column.dictionary)
+    return pa.DictionaryArray.from_arrays(column.indices, words, safe=False).dictionary_decode()
 
 
 def _as_string(texts: pa.Array) -> pa.Array:
@@ -215,7 +154,7 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
     if isinstance(type_, pa.BaseExtensionType):
         return plain(column.storage)
     if pa.types.is_dictionary(type_):
-        return plain(column.dictionary_decode())
+        return plain(_decoded(column))
     if pa.types.is_float16(type_):
         return column.cast(pa.float32()), None
     if pa.types.is_duration(type_):

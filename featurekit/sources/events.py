@@ -290,7 +290,7 @@ def _columns(
     source: EventSource, kind: SourceKind, path: str, found: Mapping[str, str]
 ) -> list[Column]:
     """How each declared column is read; `SourceError` if one is absent or does not fit."""
-    where = f"EventSource {source.name!r}, {path}"
+    where = f"EventSource {source.name!r}, {_shown(source, path)}"
     columns: list[Column] = []
     for name, type_ in source.schema.items():
         held = _found(where, name, found)
@@ -329,15 +329,21 @@ def _refuse(where: str, name: str, found: str, type_: Type) -> Column:
 
 def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError:
     return SourceError(
-        f"EventSource {source.name!r}: {path} cannot be read to its end ({first_line(error)}); "
+        f"EventSource {source.name!r}: {_shown(source, path)} cannot be read to its end "
+        f"({first_line(error)}); "
         "write it again"
     )
 
 
+def _shown(source: EventSource, path: str) -> str:
+    """A file for messages; that of a frame is nobody's but ours."""
+    return path if source.frame is None else "its frame"
+
+
 def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
     return BadRowError(
-        f"EventSource {source.name!r}, {path}, {row}; mend the row, declare the column as it is, "
-        'or write on_bad_row="quarantine" to set such rows aside'
+        f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, declare the "
+        'column as it is, or write on_bad_row="quarantine" to set such rows aside'
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from featurekit.define.definitions import EventSource
-from featurekit.sources import csv, parquet
+from featurekit.sources import csv, frames, parquet
 from featurekit.sources.protocol import SourceKind
 
 KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
@@ -11,5 +11,5 @@ KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
 
 
 def kind_of(source: EventSource) -> SourceKind:
-    """The module that reads the source's files."""
-    return KINDS[str(source.format)]
+    """The module that reads the source's files, or its frame."""
+    return frames if source.frame is not None else KINDS[str(source.format)]

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file as it was read: a snapshot for manifests (F2)."""
+    """A file as it was read: a snapshot for manifests (F2). Where it is a frame's, which ends with
+    the process, `digest` is the hash of its bytes."""
 
     path: str
     size: int
     mtime_ns: int
+    digest: str | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        if self.digest is not None:
+            return {"frame": self.digest, "bytes": self.size}
+        return {"path": self.path, "bytes": self.size, "mtime_ns": self.mtime_ns}
 
 
 class SourceKind(Protocol):

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], None]:
     """The function that writes a file of the source without some rows. SourceError if files of its
     format are not rewritten."""
+    if source.frame is not None:
+        raise SourceError(
+            f"EventSource {source.name!r}: its frame is not rewritten; define the source with a "
+            "frame that lacks the rows"
+        )
     rewrite = kind_of(source).rewrite
     if rewrite is None:
         raise SourceError(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, reader
+from featurekit.core.frames import table_of
 from featurekit.core.kept import Kept
 from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources.arrow import plain_table, table_of
+from featurekit.sources.arrow import plain_table
 from featurekit.sources.check import (
     NO_OP,
     OPS,

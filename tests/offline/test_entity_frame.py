@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -69,6 +70,13 @@ ORIGINS = {
     "reader": lambda path: pa.table(COLUMNS).to_reader(max_chunksize=2),
     "relation": lambda path: duckdb.connect().from_arrow(pa.table(COLUMNS)),
     "dicts": lambda path: DICTS,
+    "lazy": lambda path: pl.DataFrame(COLUMNS).lazy(),
+    "columns": lambda path: COLUMNS,
+    "arrays": lambda path: {
+        "extra": pa.array(COLUMNS["extra"]),
+        "customer_id": np.array([3, 1, 2]),
+        "event_timestamp": pd.Series(COLUMNS["event_timestamp"]),
+    },
     "path": lambda path: path,
     "text path": lambda path: str(path),
 }
@@ -356,7 +364,7 @@ def test_a_missing_request_field_is_named(con: duckdb.DuckDBPyConnection) -> Non
 # Frames that are none
 
 
-@pytest.mark.parametrize("frame", [5, None, {"customer_id": [1]}, pl.DataFrame(COLUMNS).lazy()])
+@pytest.mark.parametrize("frame", [5, None, object(), iter([])])
 def test_what_is_no_frame_is_refused(con: duckdb.DuckDBPyConnection, frame: Any) -> None:
     with pytest.raises(EntityFrameError, match=r"is no frame; give a pandas, polars or Arrow"):
         load(con, frame)

@@ -1,0 +1,233 @@
+"""Turns whatever users call a frame into a table of Arrow, or into a copy that nobody else changes.
+
+A frame is a pandas or polars frame, a table, batch or reader of Arrow, a relation of DuckDB, or
+whatever else carries an Arrow stream. A library is imported only where a frame of its is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Refuse = Callable[[str], Exception]
+"""Makes an error of the reason why a frame is refused; it says whose frame it is."""
+
+
+def is_pandas(data: Any) -> bool:
+    """True for a pandas DataFrame; pandas itself is not imported."""
+    return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("pandas")
+
+
+def is_polars(data: Any) -> bool:
+    """True for a polars DataFrame; polars itself is not imported."""
+    return type(data).__name__ == "DataFrame" and type(data).__module__.startswith("polars")
+
+
+def is_frame(data: Any) -> bool:
+    """True for a pandas frame, and for all that carries an Arrow stream or will when it is
+    collected."""
+    streams = hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
+    return is_pandas(data) or streams or _is_lazy(data)
+
+
+def _is_lazy(data: Any) -> bool:
+    return type(data).__name__ == "LazyFrame" and type(data).__module__.startswith("polars")
+
+
+def is_column_of_pandas(data: Any) -> bool:
+    """True for a pandas Series; pandas itself is not imported."""
+    return type(data).__name__ == "Series" and type(data).__module__.startswith("pandas")
+
+
+def collected(data: Any, *, refuse: Refuse) -> Any:
+    """A LazyFrame of polars collected, anything else as it is. Raises what `refuse` makes of a
+    reason where the query fails."""
+    if not _is_lazy(data):
+        return data
+    try:
+        return data.collect()
+    except Exception as error:  # a query may read files and call functions of the user
+        text = str(error).strip() or type(error).__name__
+        raise refuse(f"its LazyFrame cannot be collected ({text.splitlines()[0]})") from None
+
+
+def is_numpy_float(series: Any) -> bool:
+    """True for a pandas column of plain floats, whose only null is NaN."""
+    return type(series.dtype).__module__.startswith("numpy") and series.dtype.kind == "f"
+
+
+def is_object(series: Any) -> bool:
+    """True for a pandas column of Python objects."""
+    return bool(series.dtype == object)
+
+
+def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.Table:
+    """A frame as a table, with its columns as they are.
+
+    A NaN of a pandas float column stays a NaN here. A column of mixed objects is refused, or turned
+    into texts with `objects_as_text`. Raises what `refuse` makes of a reason.
+    """
+    import pyarrow as pa
+
+    data = collected(data, refuse=refuse)
+    if is_pandas(data):
+        table = _pandas_table(data, refuse, objects_as_text)
+    elif isinstance(data, pa.Table):
+        table = data
+    elif hasattr(data, "__arrow_c_stream__") or isinstance(data, pa.RecordBatch):
+        try:
+            table = pa.table(data)
+        except _unreadable() as error:
+            raise refuse(f"its Arrow stream cannot be read ({_first_line(error)})") from None
+    elif hasattr(data, "__arrow_c_array__"):
+        table = pa.table(pa.record_batch(data))
+    else:
+        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+    refuse_doubles(table.column_names, refuse)
+    return table
+
+
+def refuse_doubles(names: list[str], refuse: Refuse) -> None:
+    """Raise what `refuse` makes of it where two columns share a name."""
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise refuse(f"two columns are named {doubled!r}")
+
+
+def _pandas_table(frame: Any, refuse: Refuse, objects_as_text: bool) -> pa.Table:
+    import pyarrow as pa
+
+    arrays, names = [], []
+    for index, name in enumerate(frame.columns):
+        if not isinstance(name, str):
+            raise refuse(f"the column {name!r} is not named by a text; rename it")
+        arrays.append(_pandas_array(frame.iloc[:, index], name, refuse, objects_as_text))
+        names.append(name)
+    if not names:
+        return pa.table({})
+    return pa.table(arrays, names=names)
+
+
+def _pandas_array(series: Any, name: str, refuse: Refuse, objects_as_text: bool) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        if is_numpy_float(series):
+            return pa.array(series.to_numpy(), from_pandas=False)
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if objects_as_text and is_object(series):
+            return pa.array([ascii(value) for value in series], pa.string())
+        raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
+
+
+# --- a copy of one's own --------------------------------------------------------------------------
+
+
+def own(data: Any, *, refuse: Refuse) -> Any:
+    """The frame as it is now, in memory or files that nobody else can change.
+
+    A pandas or polars frame stays one of its library. Anything else becomes a table of Arrow: a
+    reader or a relation, which may give its rows once or other rows next time, is read to its end,
+    to a file that the table maps into memory. Raises what `refuse` makes of a reason.
+    """
+    import pyarrow as pa
+
+    data = collected(data, refuse=refuse)
+    if is_pandas(data):
+        return _own_pandas(data)
+    if is_polars(data):
+        return _own_polars(data, refuse)
+    if isinstance(data, (pa.Table, pa.RecordBatch)):
+        sink = pa.BufferOutputStream()
+        _write(pa.RecordBatchReader.from_stream(data), sink, refuse)
+        return pa.ipc.open_stream(sink.getvalue()).read_all()
+    if not is_frame(data):
+        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+    return _mapped(data, refuse)
+
+
+def _own_pandas(frame: Any) -> Any:
+    """A copy of a pandas frame, also of the lists and other objects in it that can be changed."""
+    made = frame.copy(deep=True)
+    for at in range(made.shape[1]):
+        column = made.iloc[:, at]
+        if is_object(column):
+            made.isetitem(at, own_objects(column))
+    return made
+
+
+def own_objects(column: Any) -> Any:
+    """A copy of a pandas column of objects; a column that pandas makes itself would not keep an int
+    beside a None."""
+    values = [own_value(value) for value in column]
+    return type(column)(values, index=column.index, dtype=object, name=column.name)
+
+
+def own_value(value: Any) -> Any:
+    """The value, or a copy of it where it is of a class whose objects can be changed."""
+    return copy.deepcopy(value) if type(value).__name__ in _CHANGING else value
+
+
+_CHANGING = frozenset({"list", "dict", "set", "bytearray", "tuple", "ndarray", "Series"})
+
+
+def _own_polars(frame: Any, refuse: Refuse) -> Any:
+    """A copy of a polars frame. A column may share the memory of an array of NumPy, so a clone is
+    not enough."""
+    import io
+
+    import polars as pl
+
+    kept = io.BytesIO()
+    try:
+        frame.write_ipc_stream(kept)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise refuse(f"its columns have no Arrow type ({_first_line(error)})") from None
+    kept.seek(0)
+    return pl.read_ipc_stream(kept)
+
+
+def _mapped(data: Any, refuse: Refuse) -> pa.Table:
+    """What a stream gives, read once to a file that only the table's memory holds."""
+    import pyarrow as pa
+
+    try:
+        if hasattr(data, "__arrow_c_stream__"):
+            stream = pa.RecordBatchReader.from_stream(data)
+        else:
+            stream = pa.RecordBatchReader.from_stream(pa.record_batch(data))
+    except _unreadable() as error:
+        raise refuse(f"its Arrow stream cannot be read ({_first_line(error)})") from None
+    with tempfile.NamedTemporaryFile(prefix="featurekit-", suffix=".arrow") as file:
+        _write(stream, file, refuse)
+        file.flush()
+        # The file has no name any more when this ends; its bytes live as long as the table.
+        return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+
+
+def _write(stream: Any, sink: Any, refuse: Refuse) -> None:
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.new_stream(sink, stream.schema) as writer:
+            for batch in stream:
+                writer.write_batch(batch)
+    except _unreadable() as error:
+        raise refuse(f"its Arrow stream cannot be read ({_first_line(error)})") from None
+
+
+def _unreadable() -> tuple[type[BaseException], ...]:
+    """What reading a stream raises, whoever makes it."""
+    import pyarrow as pa
+
+    return (pa.ArrowException, OSError, TypeError, ValueError, RuntimeError)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,320 @@
+"""A source may be a frame: its rows are read as those of a Parquet file, and stay as they were."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, Vector
+from featurekit.aggregates import Count, Last, Sum
+from featurekit.core import tables
+from featurekit.core.types import INT, STR
+from featurekit.errors import BadRowError, DefinitionError, SourceError
+from featurekit.offline.frame import load_frame
+from featurekit.parity.compare import bits
+from featurekit.sources import read_events
+from featurekit.sources.rows import as_pushed
+
+UTC = dt.UTC
+AT = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+NAN = float("nan")
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'").fetchall()
+        yield connection
+
+
+def source(**options: Any) -> EventSource:
+    return EventSource("events", timestamp_field="at", **options)
+
+
+def read(con: duckdb.DuckDBPyConnection, made: EventSource, state: Path | None = None) -> list[Any]:
+    relation = read_events(con, made, base=Path(), state_dir=state).relation
+    return tables.rows(con, relation, {**made.schema, "__ts": INT, "__created": INT})
+
+
+SCHEMA: dict[str, Any] = {
+    "k": int, "f": float, "of": float | None, "oi": int | None, "s": str | None, "b": bool,
+    "raw": bytes, "d": dt.date, "span": dt.timedelta | None,
+    "when": dt.datetime, "items": list[int], "spans": list[dt.timedelta], "v": Vector[2],
+}  # fmt: skip
+ROWS: list[dict[str, Any]] = [
+    {
+        "k": 1, "f": NAN, "of": None, "oi": None, "s": "a'\"\n", "b": True, "raw": b"\0\xff",
+        "d": dt.date(1, 1, 1), "span": dt.timedelta(microseconds=-1), "when": AT, "items": [],
+        "spans": [dt.timedelta(1)], "v": [0.5, -0.0], "at": AT,
+    },
+    {
+        "k": 2**63 - 1, "f": -0.0, "of": 1e300, "oi": -(2**63), "s": None, "b": False, "raw": b"",
+        "d": dt.date(9999, 12, 31), "span": None, "when": AT, "items": [1, 2],
+        "spans": [], "v": [1.0, float("inf")], "at": AT - dt.timedelta(microseconds=1),
+    },
+]  # fmt: skip
+
+
+def arrow() -> pa.Table:
+    declared = source(path="x.parquet", schema=SCHEMA)
+    types = {n: t.arrow for n, t in declared.schema.items()} | {"at": pa.timestamp("us", "UTC")}
+    return pa.table({n: pa.array([r[n] for r in ROWS], t) for n, t in types.items()})
+
+
+FRAMES: dict[str, Any] = {
+    "arrow": arrow,
+    "batch": lambda: arrow().combine_chunks().to_batches()[0],
+    "reader": lambda: arrow().to_reader(max_chunksize=1),
+    "polars": lambda: pl.from_arrow(arrow()),
+    "lazy": lambda: pl.from_arrow(arrow()).lazy(),
+    "objects of pandas": lambda: pd.DataFrame(
+        {
+            name: pd.Series([row[name] for row in ROWS], dtype=object)
+            for name in arrow().column_names
+        }
+    ),
+    "nullable pandas": lambda: arrow().to_pandas(types_mapper=pd.ArrowDtype),
+    "relation": lambda: duckdb.connect().from_arrow(arrow().drop_columns(["span", "spans"])),
+}
+
+
+@pytest.mark.parametrize("make", FRAMES.values(), ids=list(FRAMES))
+def test_a_frame_is_read_as_a_push_of_its_rows(con: duckdb.DuckDBPyConnection, make: Any) -> None:
+    frame = make()
+    relation = isinstance(frame, duckdb.DuckDBPyRelation)  # DuckDB's durations are intervals
+    schema = {n: t for n, t in SCHEMA.items() if not relation or "span" not in n}
+    made = source(frame=frame, schema=schema)
+    pushed = as_pushed(made, [{n: r[n] for n in (*schema, "at")} for r in ROWS])
+    for row in pushed:
+        row["__created"] = row["__ts"]
+    assert bits(read(con, made)) == bits(pushed)
+
+
+UNITS = ["s", "ms", "us", "ns"]
+LIBRARIES = ["arrow", "polars", "pandas"]
+
+
+@pytest.mark.parametrize(
+    ("library", "unit"),
+    [(one, unit) for one in LIBRARIES for unit in UNITS if (one, unit) != ("polars", "s")],
+)
+def test_every_unit_of_an_instant_and_a_duration_is_read(
+    con: duckdb.DuckDBPyConnection, library: str, unit: str
+) -> None:
+    table = pa.table(
+        {
+            "at": pa.array([-1, 1_700_000_000], pa.timestamp(unit)),
+            "span": pa.array([-1, 3], pa.duration(unit)),
+        }
+    )
+    frame: Any = table
+    if library == "polars":
+        frame = pl.from_arrow(table)
+    if library == "pandas":
+        frame = table.to_pandas()
+    made = source(frame=frame, schema={"span": dt.timedelta}, timezone="Europe/Berlin")
+    ns = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
+    hour = 3_600_000_000
+    assert [(r["span"] // dt.timedelta(microseconds=1), r["__ts"]) for r in read(con, made)] == [
+        (-ns // 1000, -ns // 1000 - hour),
+        (3 * ns // 1000, 1_700_000_000 * ns // 1000 - hour),
+    ]
+
+
+def test_a_float_of_pandas_is_null_where_the_column_is_optional_or_an_int(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    frame = pd.DataFrame({"i": [1.0, NAN], "of": [NAN, 2.0], "f": [NAN, 3.0], "at": [AT] * 2})
+    made = source(frame=frame, schema={"i": int | None, "of": float | None, "f": float})
+    found = [(r["i"], r["of"], r["f"]) for r in read(con, made)]
+    assert bits(found) == bits([(1, None, NAN), (None, 2.0, 3.0)])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series(["a", "b"], dtype="category"),
+        pd.Series(["a", "b"], dtype="string"),
+        pd.Series(["a", "b"], dtype=pd.ArrowDtype(pa.large_string())),
+        pl.Series(["a", "b"], dtype=pl.Categorical),
+        pl.Series(["a", "b"], dtype=pl.Enum(["b", "a"])),
+        pa.array(["a", "b"]).dictionary_encode(),
+        pa.array(["a", "b"], pa.string_view()),
+    ],
+    ids=str,
+)
+def test_texts_of_every_kind_are_texts(con: duckdb.DuckDBPyConnection, column: Any) -> None:
+    makers = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+    made = makers[type(column).__module__.split(".")[0]]({"s": column, "at": [AT, AT]})
+    declared = source(frame=made, schema={"s": str})
+    assert [r["s"] for r in read(con, declared)] == ["a", "b"]
+    assert [r["s"] for r in as_pushed(declared, made)] == ["a", "b"]
+    asked = load_frame(con, made.rename(columns={"at": "event_timestamp"}) if isinstance(
+        made, pd.DataFrame) else pa.table(made).rename_columns(["s", "event_timestamp"]),
+        join_keys={"s": STR}, request={})  # fmt: skip
+    assert con.execute(f"SELECT s FROM {asked.table} ORDER BY __rid").fetchall() == [("a",), ("b",)]
+
+
+def test_a_column_of_nulls_alone_is_read(con: duckdb.DuckDBPyConnection) -> None:
+    for frame in (
+        pa.table({"s": pa.nulls(2), "n": pa.nulls(2), "at": [AT, AT]}),
+        pl.DataFrame({"s": [None, None], "n": [None, None], "at": [AT, AT]}),
+        pd.DataFrame({"s": [None, None], "n": [NAN, NAN], "at": [AT, AT]}),
+    ):
+        made = source(frame=frame, schema={"s": str | None, "n": int | None})
+        assert [(r["s"], r["n"]) for r in read(con, made)] == [(None, None)] * 2
+
+
+def test_a_frame_without_rows_is_a_source_without_events(con: duckdb.DuckDBPyConnection) -> None:
+    table = arrow().slice(0, 0)
+    for frame in (table, pl.from_arrow(table), table.to_pandas()):
+        assert read(con, source(frame=frame, schema=SCHEMA)) == []
+
+
+@pytest.mark.parametrize("library", ["arrow", "polars", "pandas"])
+def test_a_row_that_does_not_fit_is_named_or_set_aside(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, library: str
+) -> None:
+    table = pa.table({"n": [1, None, 3], "at": [AT] * 3})
+    frames = {"arrow": table, "polars": pl.from_arrow(table), "pandas": table.to_pandas()}
+    frame, schema = frames[library], {"n": int}
+    with pytest.raises(BadRowError, match=r"'events', its frame, row 1 .*'n': null"):
+        read(con, source(frame=frame, schema=schema))
+    made = source(frame=frame, schema=schema, on_bad_row="quarantine")
+    checked = read_events(con, made, base=Path(), state_dir=tmp_path)
+    assert (checked.rows, checked.quarantined) == (2, 1)
+    kept = pq.read_table(tmp_path / "quarantine" / "events.parquet").to_pylist()
+    assert [row["n"] for row in kept] == [None]
+
+
+def test_an_object_that_no_column_holds_is_named(con: duckdb.DuckDBPyConnection) -> None:
+    frame = pd.DataFrame({"n": [1, "two", 3], "at": [AT] * 3})
+    for how in ("error", "quarantine"):
+        with pytest.raises(BadRowError, match=r"'events', its frame, row 1.*'two'"):
+            read(con, source(frame=frame, schema={"n": int}, on_bad_row=how))
+
+
+def test_a_column_of_another_type_says_so(con: duckdb.DuckDBPyConnection) -> None:
+    table = pa.table({"n": ["a"], "at": [AT]})
+    with pytest.raises(SourceError, match="'events', its frame, column 'n': declared int, the f"):
+        read(con, source(frame=table, schema={"n": int}))
+
+
+def test_a_decimal_is_read_as_from_a_file(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    table = pa.table({"n": [decimal.Decimal("1.10")], "at": [AT]})
+    pq.write_table(table, tmp_path / "n.parquet")
+    said = []
+    for options in ({"frame": table}, {"path": str(tmp_path / "n.parquet")}):
+        with pytest.raises(SourceError) as error:
+            read(con, source(schema={"n": float}, **options))
+        said.append(str(error.value).replace(str(tmp_path / "n.parquet"), "its frame"))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"frame": {"n": [1]}}, "frame: dict is no frame; give a pandas or polars frame, an Arrow"),
+        ({"frame": pa.table({"m": [1], "at": [AT]})}, "its frame has no column 'n'; it has m, at"),
+        ({"frame": pa.table({"nn": [1], "at": [AT]})}, "no column 'n'; did you mean 'nn'"),
+        ({"frame": pd.DataFrame({"n": [1]})}, "its frame has no column 'at'; it has n"),
+        ({"frame": pa.table({"n": [1], "at": [AT]}), "path": "x.csv"}, "write frame= alone, or p"),
+        ({"frame": pa.table({"n": [1], "at": [AT]}), "format": "csv"}, "write frame= alone, or p"),
+        ({"frame": pa.table([[1], [2]], ["n", "n"])}, "two columns are named 'n'"),
+        ({"frame": pl.DataFrame({"n": [1]}).lazy().select("x")}, "LazyFrame cannot be collected"),
+        ({}, "write path=, the path of its files, or frame=, a frame of its events"),
+    ],
+)  # fmt: skip
+def test_what_is_no_frame_of_the_schema_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=f"^EventSource 'events': .*{said}"):
+        source(schema={"n": int}, **options)
+
+
+def test_what_is_done_to_the_frame_later_changes_no_event(con: duckdb.DuckDBPyConnection) -> None:
+    values = np.array([1.0, 2.0])
+    frames = [
+        pd.DataFrame({"f": values, "at": [AT] * 2}, copy=False),
+        pl.DataFrame({"f": values, "at": [AT] * 2}),
+        pa.table({"f": pa.array(values), "at": [AT] * 2}),
+    ]
+    made = [source(frame=frame, schema={"f": float}) for frame in frames]
+    values[0] = 7.0
+    frames[0].isetitem(0, [9.0, 9.0])
+    assert [[r["f"] for r in read(con, one)] for one in made] == [[1.0, 2.0]] * 3
+
+
+def test_a_file_that_was_cleaned_away_is_written_again(con: duckdb.DuckDBPyConnection) -> None:
+    made = source(frame=pa.table({"f": [1.0], "at": [AT]}), schema={"f": float})
+    (file,) = read_events(con, made, base=Path(), state_dir=None).files
+    Path(file.path).unlink()
+    Path(file.path).parent.rmdir()
+    assert [r["f"] for r in read(con, made)] == [1.0]
+
+
+def test_the_file_goes_with_its_source(con: duckdb.DuckDBPyConnection) -> None:
+    made = source(frame=pa.table({"f": [1.0], "at": [AT]}), schema={"f": float})
+    (file,) = read_events(con, made, base=Path(), state_dir=None).files
+    assert (
+        Path(file.path).stat().st_mode & 0o077 == 0
+        or Path(file.path).parent.stat().st_mode & 0o077 == 0
+    )
+    del made
+    assert not Path(file.path).parent.exists()
+
+
+# --- in a store -----------------------------------------------------------------------------------
+
+customer = Entity("customer", {"k": int})
+
+
+def service(frame: Any) -> FeatureService:
+    events = source(frame=frame, schema={"k": int, "f": float})
+    features = {"n": Count(window="1d"), "x": Sum("f", window="1d"), "last": Last("f", window="1d")}
+    view = FeatureView("view", entities=[customer], source=events, features=features)
+    return FeatureService("service", features=[view])
+
+
+FRAME = pa.table({"k": [1, 1, 2], "f": [0.1, 0.2, 0.3], "at": [AT] * 3})
+LABELS = [{"k": k, "event_timestamp": AT + dt.timedelta(hours=1)} for k in (1, 2, 3)]
+
+
+def test_a_frame_goes_all_the_ways_that_files_go() -> None:
+    with FeatureStore(definitions=[service(FRAME)]) as store:
+        store.apply()
+        assert store.materialize(AT + dt.timedelta(hours=1)).views[0].events == 3
+        store.push("events", {"k": 3, "f": 9.0, "at": AT})
+        trained = store.get_historical_features(LABELS, "service").to_pylist()
+        online = store.get_online_features(
+            "service", [{"k": k} for k in (1, 2)], AT + dt.timedelta(hours=1)
+        ).to_pylist()
+        assert [{n: row[n] for n in ("k", "n", "x", "last")} for row in trained[:2]] == online
+        assert online[0]["x"] == 0.1 + 0.2
+        report = store.check_parity("service", budget=500)
+        assert report.ok, report
+        forgot = store.forget("customer", {"k": 1})
+        assert (forgot.files[0].rows, forgot.files[0].rewritten) == (2, False)
+        with pytest.raises(SourceError, match="its frame"):
+            store.forget("customer", {"k": 2}, rewrite_files=True)
+        after = store.get_historical_features(LABELS, "service").to_pylist()
+        assert [row["n"] for row in after] == [0, 1, 0]
+
+
+def test_a_manifest_has_the_hash_of_the_frame() -> None:
+    found = []
+    for frame in (FRAME, FRAME, FRAME.set_column(1, "f", pa.array([0.1, 0.2, 0.4]))):
+        with FeatureStore(definitions=[service(frame)]) as store:
+            manifest = store.get_historical_features(LABELS, "service").manifest
+            found.append((manifest["sources"]["events"]["files"], manifest["content_hash"]))
+    assert found[0] == found[1] != found[2]
+    assert [*found[0][0][0]] == ["frame", "bytes"]
