@@ -90,7 +90,7 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             "known from their own instant on; name a created_timestamp_column where there is one"
         )
     if notes["python_in_duckdb"]:
-        screen.line("\nruns as Python inside DuckDB, slower and never different:")
+        screen.line("\nruns as Python inside DuckDB, which is slower:")
         screen.table(
             ("feature", "parts"),
             [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],

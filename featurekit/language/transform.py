@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
+import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, NoReturn, overload
 
-from featurekit.errors import DefinitionError
+from featurekit.errors import CompileError, DefinitionError
 from featurekit.language.results import field_of, result_fields
+
+INSTANT = "as_of"
+"""The parameter of a transform that is the instant asked for (T9)."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -116,17 +122,24 @@ def feature(
 
     Its parameters name columns, features or request fields, and its return type is the feature's.
     With `on_unsupported="python"` the function is not compiled. It runs as it is written, row by
-    row in DuckDB and online: slower, never different. Its text is part of every published plan.
+    row in DuckDB and online, which is slower. Its text is part of every published plan. It has to
+    be a function of its arguments alone: what is known to read a clock, a random number or the
+    world around it, or to change something that outlives a call, is refused when it is compiled.
+    What a library does inside is not looked at; a parity check compares both paths with the plain
+    function.
 
-    DefinitionError for another `on_unsupported`, or for something that is not a function.
+    DefinitionError for another `on_unsupported`, or for something that is not a plain function. A
+    function that a decorator below `@feature` replaced is refused when it is compiled, since its
+    text is that of the function inside.
     """
     if on_unsupported not in ("refuse", "python"):
         raise DefinitionError(f'on_unsupported is "refuse" or "python", not {on_unsupported!r}')
 
     def decorate(function: Callable[..., Any]) -> Transform:
-        if not callable(function) or not hasattr(function, "__code__"):
-            raise DefinitionError(f"@feature stands above a def, found {function!r}")
-        check_name(function.__name__, what="@feature")
+        if not isinstance(function, types.FunctionType) and not _wraps(function):
+            _no_def(function)
+        if function.__name__ != "<lambda>":  # which is refused with its place
+            check_name(function.__name__, what="@feature")
         return Transform(
             function,
             description=description,
@@ -136,3 +149,25 @@ def feature(
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _wraps(function: Any) -> bool:
+    """Whether the object is made of one function, into whose text an error can point."""
+    made_of = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
+    return isinstance(made_of, types.FunctionType) and hasattr(function, "__name__")
+
+
+def _no_def(found: Any) -> NoReturn:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    filename, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(filename, line)
+    raise CompileError(
+        f"@feature stands above a def, found {found!r}",
+        filename=filename,
+        line=line,
+        column=len(text) - len(text.lstrip()) + 1,
+        source=text,
+        hint="write a def with typed parameters, and call what you have inside it",
+    )

@@ -22,6 +22,7 @@ from featurekit.language.parse.helpers import inline, of_user
 from featurekit.language.parse.instants import call_of_instant
 from featurekit.language.parse.operators import call, choose, is_method, named, no_list, no_none
 from featurekit.language.parse.patterns import call_of_match
+from featurekit.language.parse.purity import impure
 from featurekit.language.parse.tables import get_table
 from featurekit.language.transform import Transform
 
@@ -91,7 +92,8 @@ def _no_clock(p: Parsing, node: ast.AST, name: str) -> None:
         p.fail(
             node,
             f"{name}() reads the clock, which differs on every path",
-            "take the instant as a parameter: a column, or a request field",
+            "take the instant as the parameter as_of: datetime (T9), or as a column or request "
+            "field",
         )
 
 
@@ -248,9 +250,9 @@ def _known(p: Parsing, node: ast.Call, name: str, known: Any, env: Env) -> Expr:
         return inline(p, node, known.function, name, env)
     if (getattr(known, "__module__", None) or "").startswith("featurekit."):
         return operator(p, node, f"featurekit.{known.__name__}", [], node.args, env)
+    if hasattr(known, "__wrapped__") and not isinstance(known, type):
+        p.fail(node, f"{name} is decorated", "call the plain function")
     if isinstance(known, pytypes.FunctionType) and of_user(known):
-        if hasattr(known, "__wrapped__"):
-            p.fail(node, f"{name} is decorated", "call the plain function")
         return inline(p, node, known, name, env)
     if isinstance(known, type):
         if known.__module__ == "datetime":
@@ -266,6 +268,9 @@ def _known(p: Parsing, node: ast.Call, name: str, known: Any, env: Env) -> Expr:
     if isinstance(known, functools.partial) or not callable(known):
         p.fail(node, f"{name} is no plain function", "write a def with typed parameters")
     if module is None or not full.startswith(("math.", "re.", "datetime.", "hashlib.")):
+        hint = impure(known, name=name)
+        if hint is not None:
+            p.fail(node, f"{name}() is not a function of the feature's arguments alone", hint)
         p.fail(
             node,
             f"{full if module else name}() is library code",

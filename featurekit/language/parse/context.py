@@ -35,7 +35,9 @@ from featurekit.errors import CompileError, DefinitionError
 from featurekit.language.ir import Const, Expr, Function, Name
 from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
 from featurekit.language.parse.promises import Promise
-from featurekit.language.transform import Transform
+from featurekit.language.transform import Transform, feature
+
+_UNBOUND = "write a def outside of any class, which takes all that it needs as parameters"
 
 MISSING: Any = object()
 """Stands for a value that is not known before the function runs."""
@@ -90,17 +92,52 @@ class Place:
     @classmethod
     def of(cls, function: Any, name: str, what: str) -> Place:
         """The place of a function. DefinitionError where its text cannot be read."""
+        inner = _inside(function)
         try:
-            lines, first_line = inspect.getsourcelines(function)
+            lines, first_line = inspect.getsourcelines(inner)
         except (OSError, TypeError):
             raise DefinitionError(
                 f"{what} {name}: its source text cannot be read; write it in a file, "
                 "not at a prompt"
             ) from None
-        filename = inspect.getsourcefile(function) or "<unknown>"
+        filename = inspect.getsourcefile(inner) or "<unknown>"
         indent = len(lines[0]) - len(lines[0].lstrip())
-        node = ast.parse(textwrap.dedent("".join(lines))).body[0]
-        return cls(function, name, filename, first_line, indent, lines, node)
+        if inner.__name__ == "<lambda>":  # whose lines may be no statement
+            node: ast.stmt = ast.Pass(lineno=1, col_offset=max(lines[0].find("lambda") - indent, 0))
+        else:
+            node = ast.parse(textwrap.dedent("".join(lines))).body[0]
+        found = cls(function, name, filename, first_line, indent, lines, node)
+        found._check_plain(what)
+        return found
+
+    def _check_plain(self, what: str) -> None:
+        """CompileError where the text is not the whole of what is called: a decorator replaced the
+        function, or it is bound to an object."""
+        target, node, shown = self.target, self.node, f"{what} {self.name}"
+        if isinstance(target, pytypes.MethodType):
+            self.fail(node, f"{shown} is bound to an object", _UNBOUND)
+        if not isinstance(target, pytypes.FunctionType) or hasattr(target, "__wrapped__"):
+            at = next(iter(self._decorators()), node)
+            by = ast.unparse(at) if at is not node else f"a {type(target).__name__}"
+            self.fail(
+                at,
+                f"{shown} is replaced by {by}, whose part of it would be lost",
+                "leave the decorator out, and write what it does inside the def",
+            )
+        within, _, _ = target.__qualname__.rpartition(".")
+        if within and not within.endswith("<locals>"):
+            self.fail(node, f"{shown} is a method of the class {within}", _UNBOUND)
+
+    def _decorators(self) -> list[ast.expr]:
+        """The decorators below `@feature`, the first of them first; all where there is none."""
+        listed: list[ast.expr] = getattr(self.node, "decorator_list", [])
+        known = getattr(_inside(self.target), "__globals__", {})
+        for i, one in enumerate(listed):
+            called = one.func if isinstance(one, ast.Call) else one
+            value = known.get(called.id) if isinstance(called, ast.Name) else None
+            if value is feature or getattr(called, "attr", None) == feature.__name__:
+                return listed[i + 1 :]
+        return listed
 
     def fail(self, node: ast.AST, reason: str, hint: str) -> NoReturn:
         """CompileError at `node`, with what is wrong and the nearest thing that works."""
@@ -117,6 +154,12 @@ class Place:
             source=shown,
             hint=hint,
         )
+
+
+def _inside(function: Any) -> Any:
+    """The function that decorators and objects were put around; its text is what there is to
+    show."""
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 class Captured:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import inspect
 import types as pytypes
 from typing import Any
@@ -13,12 +14,14 @@ from featurekit.language.ir import Function, Param, Verbatim
 from featurekit.language.parse.context import MISSING, Parsing, begin
 from featurekit.language.parse.functions import hinted, hints_of, read_result
 from featurekit.language.parse.helpers import of_user
+from featurekit.language.parse.purity import check_pure
 from featurekit.language.transform import Transform
 from featurekit.language.verbatim import frozen
 
 
 def verbatim(transform: Transform) -> Function:
     """The transform as one opaque statement, with typed parameters and a typed result.
+    CompileError where it is known not to be a function of its arguments alone (R1).
 
     With it go its text and that of its helpers, the names of what it imports, and its constants, so
     that a serving process needs no feature repo. All of them are part of the fingerprint.
@@ -64,6 +67,7 @@ class _Capture:
         self.seen: dict[str, Any] = {}
 
     def function(self, p: Parsing) -> None:
+        check_pure(p.node, p.captured.globals, p.fail)
         lines = p.place.lines[p.node.lineno - 1 :]
         text = "".join(line[p.place.indent :] or "\n" for line in lines)
         self.sources[p.place.target.__name__] = text
@@ -91,7 +95,15 @@ class _Capture:
         self.seen[name] = value
         match value:
             case pytypes.ModuleType():
+                if _is_of_user(getattr(value, "__file__", None)):
+                    p.fail(
+                        node,
+                        f"{name} is a module of this repo, whose values may change",
+                        f"write from {value.__name__} import …, and use the name",
+                    )
                 self.imports.append((name, value.__name__, ""))
+            case _ if hasattr(value, "__wrapped__") and _wraps_of_user(value):
+                self.function(begin(value, name, stack=()))  # which refuses it
             case pytypes.FunctionType() if of_user(value):
                 if value.__name__ != name:
                     p.fail(node, f"{name} is another name of {value.__name__}", "use its own")
@@ -101,6 +113,12 @@ class _Capture:
                 if isinstance(value, type) and _of_user_class(value):
                     p.fail(
                         node, f"{name} is a class of this repo", "use plain values, or a library's"
+                    )
+                if not _found_there(value, module, qualified):
+                    p.fail(
+                        node,
+                        f"{name}, a {type(value).__name__}, is not what {module} calls {qualified}",
+                        "import it by its own name, or write a def",
                     )
                 self.imports.append((name, module, qualified))
             case _:
@@ -123,5 +141,27 @@ def _evaluated(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.AST]:
 
 def _of_user_class(value: type) -> bool:
     module = inspect.getmodule(value)
-    filename = getattr(module, "__file__", None) or ""
-    return not ("site-packages" in filename or "/lib/python" in filename or module is builtins)
+    return module is not builtins and _is_of_user(getattr(module, "__file__", None) or "")
+
+
+def _is_of_user(filename: str | None) -> bool:
+    """Whether a module's file is the user's own; those of Python itself have none."""
+    if filename is None:
+        return False
+    return not any(part in filename for part in ("site-packages", "dist-packages", "/lib/python"))
+
+
+def _wraps_of_user(value: Any) -> bool:
+    inner = inspect.unwrap(value)
+    return isinstance(inner, pytypes.FunctionType) and of_user(inner)
+
+
+def _found_there(value: Any, module: str, qualified: str) -> bool:
+    """Whether a serving process finds the same thing under the name of a module."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualified.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return False
+    return found is value or found == value
