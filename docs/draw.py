@@ -87,9 +87,9 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
             line(30, 90, 615, 90),
             dots(90, [120, 240], [330]),
             words(330, 62, "happened"),
-            '<path class="l" d="M338 84C380 40 470 40 508 80" marker-end="url(#a)"/>',
-            tick(515, 90, "arrived"),
-            tick(420, 90, "t: two events count"),
+            '<path class="l" d="M338 84C380 40 490 40 533 80" marker-end="url(#a)"/>',
+            tick(540, 90, "arrived"),
+            tick(395, 90, "t: two events count"),
         ],
     ),
     "ttl": (
