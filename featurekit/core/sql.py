@@ -71,8 +71,12 @@ def _quoted_text(plain: str) -> str:
 
 def paths_sql(paths: Sequence[str]) -> str:
     """The paths as a DuckDB list, each a glob that matches only itself."""
-    escaped = ("".join(f"[{c}]" if c in "*?[" else c for c in path) for path in paths)
-    return f"[{', '.join(map(text_literal, escaped))}]"
+    return f"[{', '.join(text_literal(escaped(path)) for path in paths)}]"
+
+
+def escaped(path: str) -> str:
+    """The path as a glob that matches only itself."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
 
 
 def parquet_sql(paths: Sequence[str]) -> str:

@@ -10,9 +10,19 @@ from typing import Any
 
 from featurekit.core.durations import duration_us
 from featurekit.core.types import MICROSECOND, Type
-from featurekit.errors import DefinitionError
+from featurekit.errors import DefinitionError, EntityFrameError
 
-_INT = re.compile(r"[+-]?[0-9]+")
+_INT = re.compile(r"([+-]?[0-9]+)([.]0+)?")
+_HINTS = {
+    "bool": "write true or false",
+    "int": "write a whole number",
+    "float": "write a number",
+    "bytes": "write hexadecimal digits",
+    "datetime": "write 2011-09-30T12:00:00Z",
+    "date": "write 2011-09-30",
+    "timedelta": "write 90s, 6h or 7d",
+    "list": "write a JSON array",
+}
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -27,9 +37,7 @@ def of_text(text: str, type_: Type) -> Any:
         case "bool":
             return {"true": True, "false": False}[text.lower()]
         case "int":
-            if not _INT.fullmatch(text):
-                raise ValueError(text)
-            return int(text)
+            return _int(text)
         case "float":
             if "_" in text:
                 raise ValueError(text)
@@ -46,6 +54,17 @@ def of_text(text: str, type_: Type) -> Any:
             return of_json(loads(text), type_)
         case name:
             raise TypeError(f"{name} is no value type")
+
+
+def read_text(text: str, type_: Type, *, what: str) -> Any:
+    """The value that a text has in a type. EntityFrameError, which names `what`, where there is
+    none."""
+    try:
+        return of_text(text, type_)
+    except (ValueError, KeyError, DefinitionError):
+        raise EntityFrameError(
+            f"{what}: {text!r} is no {type_.base}; {_HINTS[type_.name]}"
+        ) from None
 
 
 def lenient(text: str | None, type_: Type) -> Any:
@@ -80,6 +99,14 @@ def loads(text: str) -> Any:
         return json.loads(text, parse_float=_float, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _int(text: str) -> int:
+    """Digits, or digits with nothing but zeros after the point, which are exact up to 2**53."""
+    found = _INT.fullmatch(text)
+    if found is None or (found[2] and abs(int(found[1])) > 2**53):
+        raise ValueError(text)
+    return int(found[1])
 
 
 def _float(text: str) -> float:

@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import Duration, duration_us
+from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
+from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import Transform, check_name
@@ -24,6 +26,7 @@ FORMATS: tuple[str, ...] = get_args(FileFormat)
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {"event_timestamp"}
+_LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 
 
 def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
@@ -41,6 +44,18 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
                 "write a column for each key, or list[T]"
             )
     return types
+
+
+def _check_cases(schema: Mapping[str, Type], *, what: str) -> None:
+    """DuckDB tells no two columns apart whose names differ in the case of ASCII letters alone."""
+    seen: dict[str, str] = {}
+    for name in schema:
+        other = seen.setdefault(name.translate(_LOWER), name)
+        if other != name:
+            raise DefinitionError(
+                f"{what}: the schema names {other!r} and {name!r}, which differ in case alone; "
+                "declare one of them, or give one another name in the job that writes it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,14 @@ class EventSource(Described):
     format: FileFormat | None = field(default=None, kw_only=True)
     on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
 
+    encoding: str = field(default="utf-8", kw_only=True)
+    delimiter: str = field(default=",", kw_only=True)
+    quote: str | None = field(default='"', kw_only=True)
+    decimal: Literal[".", ","] = field(default=".", kw_only=True)
+    null_values: Sequence[str] = field(default=(), kw_only=True)
+    compression: Compression | None = field(default=None, kw_only=True)
+    timestamp_format: str | Mapping[str, str] | None = field(default=None, kw_only=True)
+
     def __post_init__(self) -> None:
         check_name(self.name, what="EventSource")
         what = f"EventSource {self.name!r}"
@@ -132,6 +155,7 @@ class EventSource(Described):
         for column in schema:
             if column.startswith("__"):
                 raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
+        _check_cases(schema, what=what)
         object.__setattr__(self, "schema", schema)
         if self.frame is not None:
             self._take_frame(what, schema)
@@ -145,6 +169,7 @@ class EventSource(Described):
             declared = schema.get(instant) if instant else None
             if declared is not None and declared.name != "datetime":
                 raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
+        self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
         self._check_ids(what, schema)
@@ -181,7 +206,7 @@ class EventSource(Described):
                 f"{what}: write path=, the path of its files, or frame=, a frame of its events"
             )
         if self.format is None:
-            ending = self.path.rsplit(".", 1)[-1].lower()
+            ending = ending_of(self.path)
             if ending not in FORMATS:
                 endings = " nor ".join(f".{name}" for name in FORMATS)
                 raise DefinitionError(
@@ -192,6 +217,55 @@ class EventSource(Described):
         if self.format not in FORMATS:
             known = " or ".join(f'"{name}"' for name in FORMATS)
             raise DefinitionError(f"{what}: format is {known}, not {self.format!r}")
+
+    @property
+    def dialect(self) -> Dialect:
+        """How its CSV files are written."""
+        return dialect_of(
+            self.path,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            quote=self.quote,
+            decimal=self.decimal,
+            null_values=self.null_values,
+            compression=self.compression,
+            what=f"EventSource {self.name!r}",
+        )
+
+    @property
+    def instants(self) -> tuple[str, ...]:
+        """The columns of its timestamps: that of the event, that of its arrival if there is one,
+        and the datetimes of the schema."""
+        named = [self.timestamp_field, self.created_timestamp_column]
+        named += [name for name, type_ in self.schema.items() if type_.name == "datetime"]
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def formats(self) -> dict[str, Format]:
+        """How timestamps that are texts or numbers are written, by their columns."""
+        return formats_of(self.timestamp_format, self.instants)
+
+    def _check_reading(self, what: str) -> None:
+        """The options of CSV files and the formats of timestamps."""
+        if isinstance(self.null_values, list):
+            object.__setattr__(self, "null_values", tuple(self.null_values))
+        self.dialect  # noqa: B018 - raises for an option that no file has
+        if self.format != "csv":
+            for option in ("encoding", "delimiter", "quote", "decimal", "null_values"):
+                if getattr(self, option) != EventSource.__dataclass_fields__[option].default:
+                    raise DefinitionError(
+                        f"{what}: {option} is about CSV files, and its format is "
+                        f'"{self.format}"; leave it out, or write format="csv"'
+                    )
+            if self.compression not in (None, "none"):
+                raise DefinitionError(
+                    f"{what}: compression is about CSV files; a file of format "
+                    f'"{self.format}" says itself how it is packed, so leave it out'
+                )
+        try:
+            self.formats  # noqa: B018 - raises for a format that is none
+        except DefinitionError as error:
+            raise DefinitionError(f"{what}: {error}") from None
 
     def _check_ids(self, what: str, schema: Mapping[str, Type]) -> None:
         if self.event_id is None:

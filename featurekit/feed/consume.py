@@ -216,6 +216,8 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
     types[source.timestamp_field] = DATETIME
     if source.created_timestamp_column is not None:
         types[source.created_timestamp_column] = DATETIME.or_none()
+    # A timestamp in a declared format is read by the push itself.
+    typed = {name: type_ for name, type_ in types.items() if name not in source.formats}
     if set(fields) == {b"json"}:
         try:
             found = loads(fields[b"json"].decode())
@@ -223,12 +225,12 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
             raise SourceError(f"its field 'json' is not JSON: {error}") from None
         if not isinstance(found, dict):
             raise SourceError("its field 'json' is no object; write an object of columns")
-        row = {k: of_json(v, types[k]) if k in types else v for k, v in found.items()}
+        row = {k: of_json(v, typed[k]) if k in typed else v for k, v in found.items()}
     else:
         row = {}
         for name, raw in fields.items():
             column = _text(name)
-            type_ = types.get(column)
+            type_ = typed.get(column)
             if type_ is not None and type_.name == "bytes":
                 row[column] = raw
                 continue

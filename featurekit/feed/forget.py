@@ -275,11 +275,11 @@ def _files(
 ) -> Iterator[FileRows]:
     """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
     for file in source_files(source, project.path):
-        found = mine.sql(numbered_rows(con, source, file.path))
+        found = mine.sql(numbered_rows(con, source, file, project.state_dir))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
         if rows:
             if rewrite:
-                remove_rows(con, source, Path(file.path), rows)
+                remove_rows(con, source, Path(file.path), rows, state_dir=project.state_dir)
             yield FileRows(file.path, len(rows), rewritten=rewrite)
 
 

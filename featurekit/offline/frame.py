@@ -14,9 +14,11 @@ from featurekit.core.sql import quote
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
+from featurekit.offline.csv_frame import csv_frame, is_csv
 from featurekit.sources import parquet
 from featurekit.sources.arrow import faults_of, pandas_column, plain, plain_table, python_column
 from featurekit.sources.check import (
+    BadRow,
     Column,
     Summary,
     column,
@@ -28,6 +30,7 @@ from featurekit.sources.check import (
     summarise,
     unreadable,
 )
+from featurekit.sources.protocol import FileColumn
 from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class EntityFrame:
 @dataclass(frozen=True, slots=True)
 class _Scan:
     sql: str
-    found: Mapping[str, str]
+    found: Mapping[str, FileColumn]
     arrow: pa.Table | None = None
     path: Path | None = None
 
@@ -74,9 +77,10 @@ def load_frame(
     """The frame as a TEMP TABLE of `con`, in its own order; see `EntityFrame`.
 
     `frame` is a pandas or polars frame, anything with an Arrow stream, a DuckDB relation, a list of
-    dicts, a dict of columns, or the path of a Parquet file. Naive instants are read in `timezone`
-    (T1). A row with a null key is kept (S2). Raises `EntityFrameError` for a missing column, a
-    wrong type, a null or impossible instant, and a row whose request field breaks S1.
+    dicts, a dict of columns, or the path of a Parquet or CSV file; of a CSV file, the columns that
+    are not asked for are text as it is written. Naive instants are read in `timezone` (T1). A row
+    with a null key is kept (S2). Raises `EntityFrameError` for a missing column, a wrong type, a
+    null or impossible instant, and a row whose request field breaks S1.
     """
     wanted = {**{key: type_.or_none() for key, type_ in join_keys.items()}, **request}
     name = f"__frame_{next(_FRAMES)}"
@@ -111,7 +115,12 @@ def _scan(
     registered: str,
 ) -> _Scan:
     if isinstance(frame, (str, os.PathLike)):
-        return _parquet_scan(con, Path(frame), wanted)
+        path = Path(frame)
+        if not path.is_file():
+            raise _refuse(f"there is no file {path}")
+        if not is_csv(path):
+            return _parquet_scan(con, path, wanted)
+        frame = csv_frame(path, {**wanted, INSTANT: DATETIME})
     if isinstance(frame, (list, tuple)):
         table, arrow, found = _from_dicts(frame, wanted, timezone)
     elif isinstance(frame, Mapping):
@@ -120,7 +129,8 @@ def _scan(
         if not is_frame(frame):
             raise _refuse(
                 f"{type(frame).__name__} is no frame; give a pandas, polars or Arrow table, a "
-                "DuckDB relation, a list of dicts, a dict of columns or the path of a Parquet file"
+                "DuckDB relation, a list of dicts, a dict of columns or the path of a Parquet or "
+                "CSV file"
             )
         arrow = table_of(frame, refuse=_refuse)
         needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
@@ -129,13 +139,15 @@ def _scan(
             raise _refuse(str(faults[0]))
     con.register(registered, table)
     sql = quote(registered)
-    types = {row[0]: row[1] for row in fetch(con, f"DESCRIBE SELECT * FROM {sql}")}
-    return _Scan(sql, {**types, **found}, arrow=arrow)
+    described = fetch(con, f"DESCRIBE SELECT * FROM {sql}")
+    columns = {
+        name: FileColumn(found.get(name, type_), held)
+        for name, (held, type_, *_) in zip(table.column_names, described, strict=True)
+    }
+    return _Scan(sql, columns, arrow=arrow)
 
 
 def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[str, Type]) -> _Scan:
-    if not path.is_file():
-        raise _refuse(f"there is no file {path}")
     absolute = str(path.absolute())
     try:
         found = parquet.columns(con, absolute, wanted)
@@ -188,7 +200,8 @@ def _from_columns(
     import pyarrow as pa
 
     needed = _needed(list(columns), wanted)
-    read, plain_arrays, found, faults = {}, {}, {}, []
+    read, plain_arrays, found = {}, {}, {}
+    faults: list[BadRow] = []
     for name, values in columns.items():
         type_ = wanted.get(name, DATETIME) if name in needed else None
         kind = None
@@ -239,13 +252,17 @@ def _inferred(rows: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
         raise _refuse(f"the column {name!r} has no Arrow type ({error})") from None
 
 
-def _columns(found: Mapping[str, str], wanted: Mapping[str, Type], timezone: str) -> list[Column]:
+def _columns(
+    found: Mapping[str, FileColumn], wanted: Mapping[str, Type], timezone: str
+) -> list[Column]:
     _needed(list(found), wanted)
-    instant = instant_column("__t", INSTANT, found[INSTANT], zone_name=timezone)
-    columns = [instant or _misfit(INSTANT, found[INSTANT], DATETIME)]
+    there = found[INSTANT]
+    instant = instant_column("__t", INSTANT, there.type, zone_name=timezone, held=there.held)
+    columns = [instant or _misfit(INSTANT, there.type, DATETIME)]
     for name, type_ in wanted.items():
-        made = column(name, name, found[name], type_, zone_name=timezone)
-        columns.append(made or _misfit(name, found[name], type_))
+        there = found[name]
+        made = column(name, name, there.type, type_, zone_name=timezone, held=there.held)
+        columns.append(made or _misfit(name, there.type, type_))
     return columns
 
 

@@ -6,12 +6,13 @@ UTF-8. So such columns are put into a plain form first, and their original type 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.frames import is_numpy_float, is_object, is_pandas
-from featurekit.core.types import Type
+from featurekit.core.types import INT, Type
 from featurekit.sources.check import BadRow, shortened
 from featurekit.sources.parquet import text_faults
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def pandas_column(
-    series: Any, name: str, type_: Type, *, zone_name: str
+    series: Any,
+    name: str,
+    type_: Type,
+    *,
+    zone_name: str,
+    read: Callable[[Any], Any] | None = None,
 ) -> tuple[pa.Array, str | None, list[BadRow]]:
     """A pandas column in plain form, its original type, and its rows that do not fit (S1, S2).
 
@@ -32,7 +38,7 @@ def pandas_column(
 
     if is_object(series):
         values = [_object(value, type_) for value in series]
-        array, faults = python_column(values, name, type_, zone_name=zone_name)
+        array, faults = python_column(values, name, type_, zone_name=zone_name, read=read)
         return *plain(array), faults
     if not is_numpy_float(series):
         array = pa.Array.from_pandas(series)
@@ -48,17 +54,28 @@ def pandas_column(
 
 
 def plain_table(
-    data: Any, table: pa.Table, types: Mapping[str, Type], *, zone_name: str
+    data: Any,
+    table: pa.Table,
+    types: Mapping[str, Type],
+    *,
+    zone_name: str,
+    readers: Mapping[str, Callable[[Any], Any]] | None = None,
+    whole: Collection[str] = (),
 ) -> tuple[pa.Table, dict[str, str], list[BadRow]]:
     """The columns `types` of a frame and its table, in a form that DuckDB reads without loss; the
     original types of the columns that were changed; and the rows that do not fit (S1), column by
-    column."""
+    column. `readers` read the Python objects of a pandas column; the columns of `whole` are whole
+    numbers, which pandas holds as floats beside nulls."""
     import pyarrow as pa
 
     arrays, found, faults = [], {}, []
     for name, type_ in types.items():
         if is_pandas(data):
-            array, kind, wrong = pandas_column(data[name], name, type_, zone_name=zone_name)
+            read = (readers or {}).get(name)
+            type_ = INT.or_none() if name in whole and not is_object(data[name]) else type_
+            array, kind, wrong = pandas_column(
+                data[name], name, type_, zone_name=zone_name, read=read
+            )
         else:
             array, kind = plain(table[name])
             wrong = faults_of(table[name], name)
@@ -80,16 +97,23 @@ def _object(value: Any, type_: Type) -> Any:
 
 
 def python_column(
-    values: Sequence[Any], name: str, type_: Type, *, zone_name: str
+    values: Sequence[Any],
+    name: str,
+    type_: Type,
+    *,
+    zone_name: str,
+    read: Callable[[Any], Any] | None = None,
 ) -> tuple[pa.Array, list[BadRow]]:
     """Python values as a canonical array, with null where one does not fit, and the rows that do
-    not fit (S1)."""
+    not fit (S1). `read` reads a value in the place of `canonical`."""
     import pyarrow as pa
 
+    if read is None:
+        read = partial(canonical, type_=type_, zone_name=zone_name)
     good, faults = [], []
     for row, value in enumerate(values):
         try:
-            good.append(canonical(value, type_, zone_name=zone_name))
+            good.append(read(value))
         except Misfit as reason:
             faults.append(BadRow(row, name, str(reason), shortened(repr(value))))
             good.append(None)

@@ -9,10 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from featurekit.core.formats import EpochFormat, Format, TextFormat
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, EPOCH, MICROSECOND, Type
-from featurekit.sources.readings import Reading, Span, among, reading
+from featurekit.sources.readings import (
+    TEXTS,
+    Reading,
+    Span,
+    among,
+    date_instants,
+    epoch_instants,
+    epoch_text_instants,
+    reading,
+    text_instants,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,16 +33,29 @@ OPS = ("upsert", "delete")
 NO_OP = 'neither "upsert" nor "delete"'
 
 
+class ReasonInRow(str):
+    """The name of a scan's column that says why a row is bad."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column to make: its name, its type, the scan's column that it comes from, and how it is
-    read."""
+    """A column to make: its name, its type, the file's column that it comes from, and how it is
+    read. A column without a name is checked and not made. `held` is the name that the scan gives
+    the file's column, if that is another one."""
 
     name: str
     origin: str
     type: Type
     reading: Reading
     as_micros: bool = False
+    held: str | None = None
+
+    @property
+    def expr(self) -> str:
+        """The scan's column that it comes from, quoted."""
+        return quote(self.origin if self.held is None else self.held)
 
     def sql(self, span: Span | None) -> str:
         """The select item of the canonical value."""
@@ -44,21 +68,41 @@ class Column:
         """The reading's problems; null is one too, if the type does not allow it."""
         if self.type.optional:
             return self.reading.problems
-        return ((f"{quote(self.origin)} IS NULL", _null_reason(self)), *self.reading.problems)
+        return ((f"{self.expr} IS NULL", _null_reason(self)), *self.reading.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Columns of a scan that are no columns of the file: `line` names the one with the number of
+    the row's line, and `aside` checks the one that says why the reader set the row aside."""
+
+    line: str
+    aside: Column
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """The first row that breaks S1: its number (the first row is 0), column, fault and value."""
+    """The first row that breaks S1: its number (the first row is 0), the line of the file where it
+    has one, its column (None for the whole row), fault and value."""
 
     row: int
-    column: str
+    column: str | None
     reason: str
     value: str | None
+    line: int | None = None
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f": {self.value}"
-        return f"row {self.row} (the first is 0), column {self.column!r}: {self.reason}{shown}"
+        where = f"row {self.row} (the first is 0)"
+        if self.line is not None:
+            where += f", line {self.line}"
+        if self.column is not None:
+            where += f", column {self.column!r}"
+        return f"{where}: {self.reason}" + ("" if self.value is None else f": {self.value}")
+
+    @property
+    def why(self) -> str:
+        """The column and the fault."""
+        return self.reason if self.column is None else f"{self.column}: {self.reason}"
 
 
 def _null_reason(column: Column) -> str:
@@ -119,11 +163,17 @@ def summarise(con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Colum
 def reason_sql(columns: Sequence[Column]) -> str:
     """SQL for why a row is bad: its first fault, as "column: reason"."""
     cases = " ".join(
-        f"WHEN {condition} THEN {text_literal(f'{column.origin}: {reason}')}"
+        f"WHEN {condition} THEN {_said_sql(column.origin, reason)}"
         for column in columns
         for condition, reason in column.problems
     )
     return f"CASE {cases} END"
+
+
+def _said_sql(origin: str, reason: str) -> str:
+    if isinstance(reason, ReasonInRow):
+        return quote(reason)
+    return text_literal(f"{origin}: {reason}")
 
 
 def numbered(scan: str) -> str:
@@ -132,10 +182,13 @@ def numbered(scan: str) -> str:
 
 
 def first_bad(
-    con: duckdb.DuckDBPyConnection, scan: str, columns: Sequence[Column]
+    con: duckdb.DuckDBPyConnection,
+    scan: str,
+    columns: Sequence[Column],
+    marks: Marks | None = None,
 ) -> BadRow | None:
     """The first bad row of a scan with its first fault, or None (S1)."""
-    faults = [(c.origin, condition, why) for c in columns for condition, why in c.problems]
+    faults = [(c, condition, why) for c in columns for condition, why in c.problems]
     if not faults:
         return None
     which = " ".join(f"WHEN {condition} THEN {i}" for i, (_, condition, _) in enumerate(faults))
@@ -147,11 +200,18 @@ def first_bad(
     if not rows:
         return None
     row, index = rows[0]
-    origin, _, reason = faults[index]
-    shown = fetch(
-        con, f"SELECT {quote(origin)}::VARCHAR FROM {numbered(scan)} WHERE {ROW} = {row} LIMIT 1"
-    )[0][0]
-    return BadRow(row, origin, reason, None if shown is None else shortened(repr(shown)))
+    column, _, reason = faults[index]
+    told = quote(reason) if isinstance(reason, ReasonInRow) else "NULL"
+    line = "NULL" if marks is None else quote(marks.line)
+    shown, told, line = fetch(
+        con,
+        f"SELECT {column.expr}::VARCHAR, {told}, {line} FROM {numbered(scan)} "
+        f"WHERE {ROW} = {row} LIMIT 1",
+    )[0]
+    value = None if shown is None else shortened(repr(shown))
+    if isinstance(reason, ReasonInRow):
+        return BadRow(row, None, told, value, line)
+    return BadRow(row, column.origin, reason, value, line)
 
 
 def shortened(text: str) -> str:
@@ -163,7 +223,7 @@ def select_sql(
     scan: str, columns: Sequence[Column], *, span: Span | None, drop_bad: bool, also: str = ""
 ) -> str:
     """SQL of the scan's rows as canonical values; `drop_bad` leaves out the bad ones."""
-    items = also + ", ".join(column.sql(span) for column in columns)
+    items = also + ", ".join(column.sql(span) for column in columns if column.name)
     where = f" WHERE ({bad(columns)}) IS NOT TRUE" if drop_bad else ""
     return f"SELECT {items} FROM {prepared(scan, columns)}{where}"
 
@@ -176,10 +236,12 @@ def column(
     *,
     zone_name: str,
     read: Callable[..., Reading | None] = reading,
+    held: str | None = None,
 ) -> Column | None:
     """The column `name` read from `origin`; None if the found type does not fit."""
-    how = read(quote(origin), found, type_, zone_name=zone_name)
-    return None if how is None else Column(name, origin, type_, among(how, type_))
+    expr = quote(origin if held is None else held)
+    how = read(expr, found, type_, zone_name=zone_name)
+    return None if how is None else Column(name, origin, type_, among(how, type_), held=held)
 
 
 def op_column(made: Column) -> Column:
@@ -196,11 +258,40 @@ def instant_column(
     *,
     zone_name: str,
     read: Callable[..., Reading | None] = reading,
+    held: str | None = None,
+    format_: Format | None = None,
+    dates: bool = False,
 ) -> Column | None:
     """The column `name` of microseconds UTC, never null, read from `origin`; None if the found type
     does not fit."""
-    how = read(quote(origin), found, DATETIME, zone_name=zone_name)
-    return None if how is None else Column(name, origin, DATETIME, how, as_micros=True)
+    expr = quote(origin if held is None else held)
+    how = instant_reading(expr, found, zone_name=zone_name, read=read, format_=format_, dates=dates)
+    return None if how is None else Column(name, origin, DATETIME, how, as_micros=True, held=held)
+
+
+def instant_reading(
+    expr: str,
+    found: str,
+    *,
+    zone_name: str,
+    read: Callable[..., Reading | None] = reading,
+    format_: Format | None = None,
+    dates: bool = True,
+) -> Reading | None:
+    """How a column of timestamps is read: by its own type, by its declared format where it holds
+    texts or numbers, or as the midnights of dates, with `dates` (T1). None if the found type does
+    not fit."""
+    if isinstance(format_, TextFormat) and found in TEXTS:
+        return text_instants(expr, format_, zone_name)
+    if isinstance(format_, EpochFormat):
+        if found in TEXTS:
+            return epoch_text_instants(expr, format_)
+        numbers = epoch_instants(expr, found, format_)
+        if numbers is not None:
+            return numbers
+    if found == "DATE" and dates:
+        return date_instants(expr, zone_name)
+    return read(expr, found, DATETIME, zone_name=zone_name)
 
 
 def first_line(error: Exception) -> str:

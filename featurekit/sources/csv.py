@@ -1,159 +1,315 @@
-"""Turns CSV files into scans of text, and text strictly into values of declared types (S1).
+"""Turns CSV files into scans of text, and text strictly into values of declared types (S1, S4).
 
-A header is required. An unquoted empty field is null, a quoted one is the empty string.
+A file is read once, in one pass that sees every line and column. What it found is kept as Parquet
+in the state folder, under the hash of the file: a row of texts for each record, and for a record
+that was set aside its text and the reason. Every later read is of that copy. A header is required.
+An unquoted empty field is null, a quoted one is the empty string.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import count
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.sql import paths_sql, quote, text_literal, unquoted
-from featurekit.core.tables import fetch
-from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type
+from featurekit.core.files import whole
+from featurekit.core.formats import ISO
+from featurekit.core.sql import parquet_sql, quote, text_literal
+from featurekit.core.types import STR, Type
+from featurekit.define.definitions import EventSource
+from featurekit.define.dialect import Dialect
 from featurekit.errors import SourceError
-from featurekit.sources.check import BadRow, shortened
+from featurekit.sources import parquet
+from featurekit.sources.check import BadRow, Column, Marks, ReasonInRow, shortened
+from featurekit.sources.decoded import encoder, opened, pieces, shown
 from featurekit.sources.files import snapshot
-from featurekit.sources.readings import NAN, Reading, Span, naive
+from featurekit.sources.identity import Identity, kept_folder, path_hash
+from featurekit.sources.protocol import FileColumn, FileInfo
+from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT, NAN, Reading, text_instants
+from featurekit.sources.records import LINE, Record, Records
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-__all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "without"]
+__all__ = [
+    "columns",
+    "marks",
+    "readable",
+    "reading",
+    "rejected",
+    "rewrite",
+    "scan",
+    "snapshot",
+    "without",
+]
 
-TEXT = "CSV text"
-_REJECTS = count()
-_INT = "[+-]?[0-9]+"
+_LINE, _FAULT, _TEXT = "__featurekit_line", "__featurekit_fault", "__featurekit_text"
+_OWN = (_LINE, _FAULT, _TEXT)
+_FORMAT = 1
+"""The version of the copies, and of the rules by which records are told apart."""
+_ABOUT = b"featurekit"
+_BATCH = 1 << 16
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # The texts that float() reads, without underscores, and with blanks as the only spaces.
 _FLOAT = r"(?i) *[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan) *"
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
-_INSTANT = (
-    f"^({_DATE})(?:[ T]({_HOUR}:{_SIXTY})(?::({_SIXTY})(?:[.,]([0-9]+))?)?"
-    f" ?(Z|z|[+-]{_HOUR}(?::?{_SIXTY}(?::?{_SIXTY})?)?)?)?$"
+
+_fault = Reading(
+    lambda _: quote(_FAULT), problems=((f"{quote(_FAULT)} IS NOT NULL", ReasonInRow(_FAULT)),)
 )
+marks = Marks(line=_LINE, aside=Column("", _TEXT, STR.or_none(), _fault))
+
+
+# --- the copy -------------------------------------------------------------------------------------
+
+
+def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+    """The path of the kept copy of the file's records, which is made if it is absent (S4).
+    SourceError for a file that cannot be read to its end, or whose header names no columns."""
+    return str(copy_of(file.path, source.dialect, state_dir))
+
+
+def copy_of(path: str, dialect: Dialect, state_dir: Path | None) -> Path:
+    """The kept copy of the records of the file at `path`; see `readable`."""
+    identity = Identity.of(Path(path), state_dir)
+    folder = kept_folder(state_dir)
+    stem = _stem(path, dialect)
+    copy = folder / f"{stem}-{identity.digest[:32]}.parquet"
+    if not _is_whole(copy):
+        _write_copy(Path(path), dialect, copy)
+        identity.check()
+        for old in folder.glob(f"{stem}-*.parquet"):
+            if old != copy:
+                old.unlink(missing_ok=True)
+    return copy
+
+
+def texts_of(copy: Path) -> tuple[pa.Table, list[BadRow]]:
+    """The texts of a copy by the names of its header, without the records that were set aside, and
+    those records."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(copy, partitioning=None)
+    aside = pc.is_valid(table[_FAULT])
+    rows = pc.indices_nonzero(aside).to_pylist()
+    faults = [
+        BadRow(row, None, fault, shortened(repr(text)), line)
+        for row, line, fault, text in zip(
+            rows, *(table[name].filter(aside).to_pylist() for name in _OWN), strict=True
+        )
+    ]
+    return table.filter(pc.invert(aside)).drop_columns(list(_OWN)), faults
+
+
+def _stem(path: str, dialect: Dialect) -> str:
+    how = json.dumps([_FORMAT, asdict(dialect)], sort_keys=True)
+    return f"{path_hash(path)}-{hashlib.sha256(how.encode()).hexdigest()[:12]}"
+
+
+def _about(copy: Path) -> dict[str, Any]:
+    """What a copy says of itself. Raises what reading raises, and KeyError."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(copy)
+    about: dict[str, Any] = json.loads((metadata.metadata or {})[_ABOUT])
+    if metadata.num_rows != about["rows"] + about["rejects"]:
+        raise KeyError("rows")
+    return about
+
+
+def _is_whole(copy: Path) -> bool:
+    import pyarrow as pa
+
+    with suppress(OSError, pa.ArrowException, KeyError, ValueError):
+        return bool(_about(copy))
+    return False
+
+
+def _write_copy(path: Path, dialect: Dialect, copy: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = Records(pieces(path, dialect), dialect)
+    names = _header(path, records, dialect)
+    header_lines = records.lines
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in names),
+            (_LINE, pa.int64()),
+            (_FAULT, pa.string()),
+            (_TEXT, pa.string()),
+        ]
+    )
+    rows = rejects = lines = 0
+    rest = records.rest(len(names))
+    with whole(copy) as hidden, pq.ParquetWriter(hidden, schema) as writer:
+        while batch := list(islice(rest, _BATCH)):
+            writer.write_batch(_batch(batch, schema, dialect))
+            whole_ones = sum(record.fields is not None for record in batch)
+            rows, rejects = rows + whole_ones, rejects + len(batch) - whole_ones
+            lines += sum(record.lines for record in batch)
+        counted = header_lines + lines + records.empty_lines
+        if not counted == records.lines == records.lines_there:
+            raise AssertionError(f"{path}: {records.lines_there} lines came in, {counted} went out")
+        about = {
+            "format": _FORMAT,
+            "dialect": asdict(dialect),
+            "lines": counted,
+            "rows": rows,
+            "rejects": rejects,
+            "empty_lines": records.empty_lines,
+        }
+        writer.add_key_value_metadata({_ABOUT: json.dumps(about).encode()})
+
+
+def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
+    """The names of the columns; a column without a name is called by its place."""
+    fields, fault = records.header()
+    read = unquoting(dialect)
+    names = [read(field) or "" for field in fields]
+    said = "".join(names)
+    if not fault and shown(said) != said:
+        fault = f"it has bytes that are no {dialect.encoding}; say which encoding=… it has"
+    if not fault and "\0" in said:
+        fault = 'it has NUL characters; write encoding="utf-16" if that is what it is'
+    if fault:
+        raise SourceError(f"{path}: its first line cannot be read as a CSV header ({fault})")
+    doubled = sorted({name for name in names if name and names.count(name) > 1})
+    if doubled or not any(names):
+        what = f"names {doubled[0]!r} twice" if doubled else "is empty"
+        raise SourceError(f"{path}: its first line {what}; write a header of distinct names")
+    own = next((name for name in names if name in _OWN), None)
+    if own is not None:
+        raise SourceError(f"{path}: {own!r} is featurekit's own name of a column; rename it")
+    return [name or _unnamed(place, names) for place, name in enumerate(names)]
+
+
+def _unnamed(place: int, names: Collection[str]) -> str:
+    name = f"unnamed_{place}"
+    while name in names:
+        name += "_"
+    return name
+
+
+def _batch(records: Sequence[Record], schema: pa.Schema, dialect: Dialect) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    nothing = ("",) * (len(schema) - len(_OWN))
+    texts = zip(*(record.fields or nothing for record in records), strict=True)
+    read = unquoting(dialect)
+    arrays = [pa.array(map(read, column), pa.string(), size=len(records)) for column in texts]
+    arrays += [
+        pa.array([record.line for record in records], pa.int64()),
+        pa.array([record.fault or None for record in records], pa.string()),
+        pa.array([shown(r.text) if r.fields is None else None for r in records], pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def unquoting(dialect: Dialect) -> Callable[[str], str | None]:
+    """Turns a field as it is written into its text, or None for null."""
+    sign, nulls = dialect.quote, frozenset(dialect.null_values)
+
+    def read(field: str) -> str | None:
+        if not field:
+            return None
+        if field[0] == sign:
+            field = field[1:-1].replace(sign + sign, sign)
+        return None if field in nulls else field
+
+    return read
+
+
+# --- what a kind of source offers -----------------------------------------------------------------
 
 
 def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-) -> dict[str, str]:
-    """The columns that the file's header names, all of text. SourceError for a header that cannot
-    be read, is empty or repeats a name."""
-    del con, schema
-    try:
-        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            header = next(csv.reader(file, strict=True), [])
-        "".join(header).encode()
-    except (OSError, UnicodeEncodeError, csv.Error) as error:
-        raise SourceError(
-            f"{path}: its first line cannot be read as a CSV header ({error})"
-        ) from None
-    doubled = {name for name in header if header.count(name) > 1}
-    if not header or doubled:
-        what = f"names {sorted(doubled)[0]!r} twice" if doubled else "is empty"
-        raise SourceError(f"{path}: its first line {what}; write a header of distinct names")
-    seen: dict[bytes, str] = {}
-    for name in header:  # DuckDB cannot scan names that differ in ASCII case alone
-        other = seen.setdefault(name.encode().lower(), name)
-        if other != name:
-            raise SourceError(
-                f"{path}: its columns {other!r} and {name!r} differ in case alone, and cannot be "
-                "read so; rename one of them"
-            )
-    return dict.fromkeys(header, TEXT)
+) -> dict[str, FileColumn]:
+    """The columns that the header names, all of text."""
+    del schema
+    kind = CSV_TEXT if _about(Path(path))["dialect"]["decimal"] == "." else CSV_COMMA_TEXT
+    return {
+        name: FileColumn(kind, found.held)
+        for name, found in parquet.columns(con, path, {}).items()
+        if name not in _OWN
+    }
 
 
-def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
-    """A FROM item over files with equal headers; every column is VARCHAR."""
-    return _scan(paths, found)
-
-
-def _scan(paths: Sequence[str], found: Mapping[str, str], *options: str) -> str:
-    columns = ", ".join(f"{text_literal(name)}: 'VARCHAR'" for name in found)
-    fixed = (
-        "header=true, auto_detect=false, delim=',', quote='\"', escape='\"', nullstr='', "
-        "allow_quoted_nulls=false, hive_partitioning=false, union_by_name=false"
-    )
-    listed = ", ".join([paths_sql(paths), f"columns={{{columns}}}", fixed, *options])
-    return f"read_csv({listed})"
+def scan(paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
+    """A FROM item over copies with equal columns; every column is VARCHAR."""
+    del found
+    return parquet_sql(paths)
 
 
 def rejected(
-    con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+    con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
-    """The lines that DuckDB rejects: they are not UTF-8, or have too few or too many fields."""
-    number = next(_REJECTS)
-    errors, scans = f"__csv_rejects_{number}", f"__csv_scans_{number}"
-    options = (
-        "ignore_errors=true",
-        "store_rejects=true",
-        f"rejects_table={text_literal(errors)}",
-        f"rejects_scan={text_literal(scans)}",
-    )
-    every = " OR ".join(f"{quote(name)} IS NULL" for name in found)
-    fetch(con, f"SELECT count(*) FILTER ({every}) FROM {_scan([path], found, *options)}")
-    rows = fetch(
-        con,
-        f"SELECT line, column_name, error_message, csv_line FROM {quote(errors)} "
-        "ORDER BY line, error_message",
-    )
-    fetch(con, f"DROP TABLE {quote(errors)}")
-    fetch(con, f"DROP TABLE {quote(scans)}")
-    faults: dict[int, tuple[BadRow, dict[str, Any]]] = {}
-    for line, name, message, text in rows:
-        shown = shortened(repr(text))
-        fault = BadRow(line - 2, name or next(iter(found)), message.split("\n")[0], shown)
-        faults.setdefault(line, (fault, {"line": text}))
-    return list(faults.values())
+    """None: the records that cannot be read are rows of the copy, with the reason."""
+    del con, path, found
+    return []
 
 
-def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path) -> str:
-    """A FROM item over the lines of the file that are not in `rows`."""
-    del rows, copy
-    return _scan([path], found, "ignore_errors=true")
+def without(path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path) -> str:
+    """Not asked for, as no record stops the scan of a copy."""
+    raise AssertionError(f"{path}: {rows}, {found}, {copy}")
 
 
-def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
-    """Write the file without some rows; every other line stays as it is, byte for byte."""
+def rewrite(source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
+    """Write the file without some rows; every other line stays as it is, byte for byte.
+    SourceError where the encoding does not give the same bytes back."""
     removed = frozenset(rows)
-    with path.open("rb") as file, target.open("wb") as out:
-        number = -1  # the header
-        for record in _records(file):
-            if not record.strip():
-                out.write(record)  # an empty line is no row
-                continue
-            if number not in removed:
-                out.write(record)
-            number += 1
+    records = Records(pieces(path, source.dialect), source.dialect)
+    width = len(records.header()[0])
+    gone: set[int] = set()
+    for number, record in enumerate(records.rest(width)):
+        if number in removed:
+            gone.update(range(record.line, record.line + record.lines))
+    given, same = hashlib.sha256(), hashlib.sha256()
+    kept, all_ = encoder(source.dialect), encoder(source.dialect)
+    with opened(target, source.dialect, "wb") as out:
+        for number, line in enumerate(_lines(pieces(path, source.dialect)), start=1):
+            same.update(all_.encode(line))
+            if number not in gone:
+                out.write(kept.encode(line))
+    with opened(path, source.dialect) as file:
+        while data := file.read(1 << 20):
+            given.update(data)
+    if given.digest() != same.digest():
+        raise SourceError(
+            f"{path}: its {source.dialect.encoding} is not written back byte for byte; it is as it "
+            "was, take the rows out in the job that writes it"
+        )
 
 
-def _records(lines: Any) -> Iterator[bytes]:
-    """The records of a CSV file, each with its line end; a quoted field may contain line ends."""
-    record = b""
-    for line in lines:
-        record += line
-        if record.count(b'"') % 2 == 0:
-            yield record
-            record = b""
-    if record:
-        yield record
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, each with its line end."""
+    rest = ""
+    for text in texts:
+        *lines, rest = LINE.findall(rest + text) or [""]
+        yield from lines
+    if rest:
+        yield from LINE.findall(rest)
 
 
 def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
     """How a column of text is read as `type_`; None for bytes, timedeltas and lists (S1)."""
-    del found
+    point = "," if found == CSV_COMMA_TEXT else "."
     match type_.name:
         case "str":
             return Reading(lambda _: expr, touch=f"{expr} IS NULL")
         case "int":
-            return _parsed(expr, _INT, f"TRY_CAST({expr} AS BIGINT)", "no int of 64 bits")
+            return _int(expr, point)
         case "float":
-            number = f"TRY_CAST(trim({expr}) AS DOUBLE)"
+            number = f"TRY_CAST(replace(trim({expr}), {text_literal(point)}, '.') AS DOUBLE)"
             value = f"CASE WHEN isnan({number}) THEN {NAN} ELSE {number} END"
-            return _parsed(expr, _FLOAT, value, "no float")
+            return _parsed(expr, _FLOAT.replace(r"\.", f"[{point}]"), value, "no float")
         case "bool":
             value = f"CASE lower({expr}) WHEN 'true' THEN true WHEN 'false' THEN false END"
             return _parsed(expr, "(?i)true|false", value, "neither true nor false")
@@ -162,8 +318,19 @@ def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | 
             value = f"CASE WHEN {date} >= DATE '0001-01-01' THEN {date} END"
             return _parsed(expr, _DATE, value, "no ISO date, as in 2011-03-27")
         case "datetime":
-            return _instant(expr, zone_name)
+            return text_instants(expr, ISO, zone_name)
     return None
+
+
+def _int(expr: str, point: str) -> Reading:
+    """Digits, or digits with nothing but zeros after the point, as a program writes that holds ints
+    with nulls as floats; such a number is exact up to 2**53."""
+    whole_part = f"TRY_CAST(split_part({expr}, {text_literal(point)}, 1) AS BIGINT)"
+    exact = f"{whole_part} BETWEEN -9007199254740992 AND 9007199254740992"
+    value = (
+        f"CASE WHEN NOT contains({expr}, {text_literal(point)}) OR {exact} THEN {whole_part} END"
+    )
+    return _parsed(expr, f"[+-]?[0-9]+(?:[{point}]0+)?", value, "no int of 64 bits")
 
 
 def _parsed(expr: str, pattern: str, value: str, reason: str) -> Reading:
@@ -171,55 +338,3 @@ def _parsed(expr: str, pattern: str, value: str, reason: str) -> Reading:
     fits = f"regexp_full_match({expr}, {text_literal(pattern)})"
     misfit = f"{expr} IS NOT NULL AND (NOT {fits} OR ({value}) IS NULL)"
     return Reading(lambda _: value, ((misfit, reason),))
-
-
-def _instant(expr: str, zone_name: str) -> Reading:
-    """Text with an offset is an instant; without one it is read in the source's zone (T1).
-
-    DuckDB's own cast of '…+02:00' to TIMESTAMP drops the offset.
-    """
-    names = [f"{what}_{unquoted(expr)}" for what in ("__local", "__instant")]
-    local, instant = map(quote, names)
-    parts = f"regexp_extract({expr}, {text_literal(_INSTANT)}, ['d', 't', 's', 'f', 'o'])"
-    time = f"CASE WHEN {parts}.t = '' THEN '00:00' ELSE {parts}.t END"
-    seconds = f"CASE WHEN {parts}.s = '' THEN '00' ELSE {parts}.s END"
-    whole = f"TRY_CAST({parts}.d || ' ' || {time} || ':' || {seconds} AS TIMESTAMP)"
-    # Digits beyond the sixth are dropped; for a positive fraction this floors.
-    micros = f"TRY_CAST(rpad(left({parts}.f, 6), 6, '0') AS BIGINT)"
-    base = f"({whole} + to_microseconds({micros}))"
-    prepared = (
-        (names[0], f"CASE WHEN {parts}.o = '' THEN {base} END"),
-        (
-            names[1],
-            f"CASE WHEN {parts}.o <> '' THEN epoch_us({base}) - {_offset(f'{parts}.o')} END",
-        ),
-    )
-    there = naive(local, zone_name)
-    assert there.micros is not None
-    of_local = there.micros
-
-    def us(span: Span | None) -> str:
-        return f"coalesce({instant}, {of_local(span)})"
-
-    unread = f"{expr} IS NOT NULL AND {local} IS NULL AND {instant} IS NULL"
-    outside = f"{instant} < {INSTANT_MIN} OR {instant} > {INSTANT_MAX}"
-    return Reading(
-        lambda span: f"make_timestamp({us(span)})",
-        (
-            (unread, "no ISO 8601 instant, as in 2011-03-27 01:30:00 or 2011-03-27T01:30:00+01:00"),
-            (outside, "an instant outside the years 1 to 9999"),
-            *there.problems,
-        ),
-        micros=us,
-        span=there.span,
-        prepared=prepared,
-    )
-
-
-def _offset(text: str) -> str:
-    """Microseconds of an offset such as Z, +02, +0200, +02:00 or +02:00:30."""
-    digits = f"rpad(regexp_replace({text}, '[^0-9]', '', 'g'), 6, '0')"
-    part = "TRY_CAST(substr({digits}, {at}, 2) AS BIGINT)"
-    hours, minutes, seconds = (part.format(digits=digits, at=at) for at in (1, 3, 5))
-    sign = f"(CASE WHEN {text}[1] = '-' THEN -1000000 ELSE 1000000 END)"
-    return f"{sign} * ({hours} * 3600 + {minutes} * 60 + {seconds})"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
 from featurekit.core.sql import quote, text_literal
@@ -18,17 +19,18 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
-from featurekit.sources import csv
 from featurekit.sources.check import (
     ROW,
     BadRow,
     Column,
+    Marks,
     Summary,
     bad,
     column,
     first_bad,
     first_line,
     instant_column,
+    instant_reading,
     numbered,
     op_column,
     prepared,
@@ -38,9 +40,15 @@ from featurekit.sources.check import (
     unreadable,
 )
 from featurekit.sources.kinds import kind_of
-from featurekit.sources.protocol import FileInfo, SourceKind
+from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
 from featurekit.sources.quarantine import quarantine_dir, write_json_lines
-from featurekit.sources.readings import found_hint
+from featurekit.sources.readings import (
+    CSV_COMMA_TEXT,
+    CSV_TEXT,
+    Reading,
+    found_hint,
+    instant_hint,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,11 +67,11 @@ class CheckedFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Files with equal columns: their scan, how its columns are read, and the result of the
-    check."""
+    """Files with equal columns, by the paths that are scanned for them: their scan, how its columns
+    are read, and the result of the check."""
 
     paths: tuple[str, ...]
-    found: Mapping[str, str]
+    found: Mapping[str, FileColumn]
     scan: str
     columns: tuple[Column, ...]
     summary: Summary
@@ -115,16 +123,18 @@ def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     return kind_of(source).snapshot(source, base)
 
 
-def numbered_rows(con: duckdb.DuckDBPyConnection, source: EventSource, path: str) -> str:
+def numbered_rows(
+    con: duckdb.DuckDBPyConnection, source: EventSource, file: FileInfo, state_dir: Path | None
+) -> str:
     """The good rows of one file: the columns of `read_events`, and `__source_row`, the row's number
     in the file. `SourceError` if the file cannot be read to its end."""
-    reader = _Reader(con, source, None)
-    found = reader.kind.columns(con, path, source.schema)
-    columns = _columns(source, reader.kind, path, found)
-    scan = reader.kind.scan([path], found)
+    reader = _Reader(con, source, state_dir)
+    ((paths, found),) = reader.groups([file])
+    columns = _columns(source, reader.kind, file.path, found)
+    scan = reader.kind.scan(paths, found)
     summary = reader.summary(scan, columns)
     if isinstance(summary, Exception):
-        raise _unreadable(source, path, summary)
+        raise _unreadable(source, file.path, summary)
     number = f"{ROW}::BIGINT AS {ROW}, "
     drop = summary.bad > 0
     scan = numbered(scan)
@@ -142,6 +152,8 @@ def _key(source: EventSource, files: Sequence[FileInfo], state_dir: Path | None)
             source.created_timestamp_column,
             source.timezone,
             source.format,
+            asdict(source.dialect),
+            repr(source.formats),
             source.on_bad_row,
             source.op,
             kept,
@@ -174,32 +186,38 @@ def _check(
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """One pass over all files of a source; `kept` are the files that it wrote for rows set
-    aside."""
+    """One pass over all files of a source; `kept` are the files that it wrote or relies on beside
+    them, and `named` are the files by the paths that are scanned for them."""
 
     con: duckdb.DuckDBPyConnection
     source: EventSource
     state_dir: Path | None
     kept: list[str] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> SourceKind:
         return kind_of(self.source)
 
-    def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, str]]]:
-        """The files grouped by their columns, so that each group is read with its own types."""
-        groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, FileColumn]]]:
+        """The paths to scan, grouped by their columns, so that each group is read with its own
+        types."""
+        groups: dict[tuple[tuple[str, FileColumn], ...], list[str]] = {}
         for file in files:
             try:
-                found = self.kind.columns(self.con, file.path, self.source.schema)
+                path = self.kind.readable(self.source, file, self.state_dir)
+                found = self.kind.columns(self.con, path, self.source.schema)
             except SourceError as error:
                 raise SourceError(f"EventSource {self.source.name!r}: {error}") from None
-            groups.setdefault(tuple(found.items()), []).append(file.path)
+            self.named[path] = file.path
+            if path != file.path:
+                self.kept.append(path)
+            groups.setdefault(tuple(found.items()), []).append(path)
         return [(paths, dict(found)) for found, paths in groups.items()]
 
-    def parts(self, paths: Sequence[str], found: Mapping[str, str]) -> list[_Part]:
+    def parts(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[_Part]:
         """Files with equal columns as one part; as one part per file if a row stops their scan."""
-        columns = tuple(_columns(self.source, self.kind, paths[0], found))
+        columns = tuple(_columns(self.source, self.kind, self.named[paths[0]], found))
         scan = self.kind.scan(paths, found)
         summary = self.summary(scan, columns)
         if isinstance(summary, Summary):
@@ -212,7 +230,7 @@ class _Reader:
                 scan, cut = self.cut(path, found, summary)
                 summary = self.summary(scan, columns)
             if isinstance(summary, Exception):
-                raise _unreadable(self.source, path, summary)
+                raise _unreadable(self.source, self.named[path], summary)
             parts.append(_Part((path,), found, scan, columns, summary, cut))
         return parts
 
@@ -227,7 +245,7 @@ class _Reader:
                 raise
             return error
 
-    def cut(self, path: str, found: Mapping[str, str], error: Exception) -> tuple[str, int]:
+    def cut(self, path: str, found: Mapping[str, FileColumn], error: Exception) -> tuple[str, int]:
         """A scan of the file without the rows that stop it, and the number of those rows. They are
         kept as JSON lines."""
         source = self.source
@@ -240,8 +258,8 @@ class _Reader:
         stem = f"{source.name}.{hashlib.sha256(path.encode()).hexdigest()[:8]}"
         target = folder / f"{stem}.undecodable.jsonl"
         lines = [
-            {"file": path, "row": bad.row, "reason": f"{bad.column}: {bad.reason}", "values": raw}
-            for bad, raw in rows
+            {"file": path, "row": fault.row, "reason": fault.why, "values": raw}
+            for fault, raw in rows
         ]
         write_json_lines(target, lines)
         copy = folder / f"{stem}.readable.parquet"
@@ -252,13 +270,13 @@ class _Reader:
     def bad_row_error(self, parts: Sequence[_Part]) -> Exception:
         """An error for the first bad row of the first file, by name, that has one."""
         by_path = {path: part for part in parts if part.summary.bad for path in part.paths}
-        for path in sorted(by_path):
+        for path in sorted(by_path, key=self.named.__getitem__):
             part = by_path[path]
-            fault = first_bad(self.con, self.scan_of(part, path), part.columns)
+            fault = first_bad(self.con, self.scan_of(part, path), part.columns, self.kind.marks)
             if fault is not None:
-                return _row_error(self.source, path, fault)
+                return _row_error(self.source, self.named[path], fault)
         changed = RuntimeError("its rows changed while it was read")
-        raise _unreadable(self.source, min(by_path), changed)
+        raise _unreadable(self.source, self.named[min(by_path)], changed)
 
     def scan_of(self, part: _Part, path: str) -> str:
         """The scan of one file of a part."""
@@ -274,10 +292,12 @@ class _Reader:
                 (Path(self.state_dir) / "quarantine" / name).unlink(missing_ok=True)
             return
         target = quarantine_dir(self.source.name, self.state_dir) / name
-        taken = {name.lower() for part in faulty for name in part.found}
+        taken = {column.held.lower() for part in faulty for column in part.found.values()}
         reason = "__reason" if "reason" in taken else "reason"
         selects = " UNION ALL BY NAME ".join(
-            _bad_select_sql(path, self.scan_of(part, path), part.columns, reason=reason)
+            _bad_select_sql(
+                self.named[path], self.scan_of(part, path), part, self.kind.marks, reason=reason
+            )
             for part in faulty
             for path in part.paths
         )
@@ -287,43 +307,68 @@ class _Reader:
 
 
 def _columns(
-    source: EventSource, kind: SourceKind, path: str, found: Mapping[str, str]
+    source: EventSource, kind: SourceKind, path: str, found: Mapping[str, FileColumn]
 ) -> list[Column]:
     """How each declared column is read; `SourceError` if one is absent or does not fit."""
     where = f"EventSource {source.name!r}, {_shown(source, path)}"
-    columns: list[Column] = []
-    for name, type_ in source.schema.items():
-        held = _found(where, name, found)
-        made = column(name, name, held, type_, zone_name=source.timezone, read=kind.reading)
-        if made is not None and name == source.op:
-            made = op_column(made)
-        columns.append(made if made is not None else _refuse(where, name, held, type_))
+    columns: list[Column] = [] if kind.marks is None else [kind.marks.aside]
     instants = {
         "__ts": source.timestamp_field,
         "__created": source.created_timestamp_column or source.timestamp_field,
     }
+    formats = source.formats
+    for name, type_ in source.schema.items():
+        held = _found(where, name, found)
+        read: Callable[..., Reading | None] = kind.reading
+        if name in instants.values() or name in formats:
+            read = partial(_instant, read=kind.reading, format_=formats.get(name))
+        made = column(
+            name, name, held.type, type_, zone_name=source.timezone, read=read, held=held.held
+        )
+        if made is not None and name == source.op:
+            made = op_column(made)
+        columns.append(made if made is not None else _refuse(where, name, held.type, type_))
     for name, origin in instants.items():
         held = _found(where, origin, found)
-        made = instant_column(name, origin, held, zone_name=source.timezone, read=kind.reading)
-        columns.append(made if made is not None else _refuse(where, origin, held, DATETIME))
+        made = instant_column(
+            name,
+            origin,
+            held.type,
+            zone_name=source.timezone,
+            read=kind.reading,
+            held=held.held,
+            format_=formats.get(origin),
+            dates=True,
+        )
+        columns.append(made if made is not None else _refuse(where, origin, held.type, DATETIME))
     return columns
 
 
-def _found(where: str, name: str, found: Mapping[str, str]) -> str:
+def _instant(expr: str, found: str, type_: Type, **how: Any) -> Reading | None:
+    """How a column of the schema is read that holds timestamps."""
+    del type_
+    return instant_reading(expr, found, **how)
+
+
+def _found(where: str, name: str, found: Mapping[str, FileColumn]) -> FileColumn:
     if name not in found:
         close = get_close_matches(name.lower(), [f.lower() for f in found], n=1)
         near = [f for f in found if close and f.lower() == close[0]]
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(found)}"
+        sign = next((s for s in ";\t|" if len(found) == 1 and s in next(iter(found))), None)
+        if sign is not None:
+            hint = f"; its header is one column, {next(iter(found))!r}: write delimiter={sign!r}"
         raise SourceError(f"{where}: there is no column {name!r}{hint}")
     return found[name]
 
 
 def _refuse(where: str, name: str, found: str, type_: Type) -> Column:
-    hint = (
-        f"CSV text has no form for {type_.name}; use Parquet"
-        if found == csv.TEXT
-        else found_hint(found, type_)
-    )
+    if type_.name == "datetime" and instant_hint(found):
+        hint = instant_hint(found)
+    elif found in (CSV_TEXT, CSV_COMMA_TEXT):
+        hint = f"CSV text has no form for {type_.name}; use Parquet"
+    else:
+        hint = found_hint(found, type_)
     raise SourceError(f"{where}, column {name!r}: declared {type_}, the file has {found}; {hint}")
 
 
@@ -347,12 +392,18 @@ def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
     )
 
 
-def _bad_select_sql(path: str, scan: str, columns: Sequence[Column], *, reason: str) -> str:
+def _bad_select_sql(path: str, scan: str, part: _Part, marks: Marks | None, *, reason: str) -> str:
     """SQL of the bad rows of a file as they are in it, with its path, their numbers and their
     reasons."""
-    helpers = dict.fromkeys(alias for c in columns for alias, _ in c.reading.prepared)
-    hidden = f" EXCLUDE ({', '.join(map(quote, helpers))})" if helpers else ""
+    columns = part.columns
+    hidden = list(dict.fromkeys(alias for c in columns for alias, _ in c.reading.prepared))
+    shown = ""
+    if marks is not None:
+        line, text = quote(marks.line), marks.aside.expr
+        shown = f'{line} AS "__line", {text} AS "__text", '
+        hidden += [marks.line, marks.aside.origin, *(w for _, w in marks.aside.reading.problems)]
+    without = f" EXCLUDE ({', '.join(map(quote, hidden))})" if hidden else ""
     return (
-        f'SELECT {text_literal(path)} AS "__source_file", *{hidden}, {reason_sql(columns)} '
+        f'SELECT {text_literal(path)} AS "__source_file", {shown}*{without}, {reason_sql(columns)} '
         f"AS {quote(reason)} FROM {prepared(numbered(scan), columns)} WHERE {bad(columns)}"
     )

@@ -20,17 +20,29 @@ from featurekit.define.given import GivenFrame
 from featurekit.errors import BadRowError, SourceError
 from featurekit.sources import parquet
 from featurekit.sources.arrow import plain_table
+from featurekit.sources.check import Marks
 from featurekit.sources.parquet import rejected, scan, without
-from featurekit.sources.protocol import FileInfo
+from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "without"]
+__all__ = [
+    "columns",
+    "marks",
+    "readable",
+    "reading",
+    "rejected",
+    "rewrite",
+    "scan",
+    "snapshot",
+    "without",
+]
 
 _TYPES = b"featurekit"
 rewrite: Any = None
+marks: Marks | None = None
 
 
 def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
@@ -52,14 +64,22 @@ def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     return (found,)
 
 
+def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+    """The file that `snapshot` wrote."""
+    del source, state_dir
+    return file.path
+
+
 def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-) -> dict[str, str]:
+) -> dict[str, FileColumn]:
     """The columns of the file with the types that they had in the frame."""
     import pyarrow.parquet as pq
 
     kept = (pq.read_schema(path).metadata or {}).get(_TYPES, b"{}")
-    return {**parquet.columns(con, path, schema), **json.loads(kept)}
+    types = json.loads(kept)
+    found = parquet.columns(con, path, schema)
+    return {n: FileColumn(types.get(n, column.type), column.held) for n, column in found.items()}
 
 
 def _types(source: EventSource) -> dict[str, Type]:

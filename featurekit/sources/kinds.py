@@ -12,4 +12,6 @@ KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
 
 def kind_of(source: EventSource) -> SourceKind:
     """The module that reads the source's files, or its frame."""
-    return frames if source.frame is not None else KINDS[str(source.format)]
+    if source.frame is not None:
+        return frames
+    return KINDS[str(source.format)]

@@ -3,50 +3,102 @@ decode."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
-from featurekit.core.sql import parquet_sql
+from featurekit.core.sql import escaped, parquet_sql, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import Type
+from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
-from featurekit.sources.check import BadRow, first_line, shortened
+from featurekit.sources.check import BadRow, Marks, first_line, shortened
 from featurekit.sources.files import snapshot
+from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["columns", "reading", "rejected", "rewrite", "scan", "snapshot", "without"]
+__all__ = [
+    "columns",
+    "marks",
+    "readable",
+    "reading",
+    "rejected",
+    "rewrite",
+    "scan",
+    "snapshot",
+    "without",
+]
+
+marks: Marks | None = None
 
 _INSTANT_S = 2**63 // 1_000_000
 
 
+def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+    """The path of the file itself."""
+    del source, state_dir
+    return file.path
+
+
 def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-) -> dict[str, str]:
-    """The columns of a file with their DuckDB types; an Arrow duration is DURATION_<unit>.
+) -> dict[str, FileColumn]:
+    """The columns of a file, by the names in its footer, with their DuckDB types (S4); an Arrow
+    duration is DURATION_<unit>.
 
     Parquet itself has no durations. DuckDB shows them as plain integers, and only the Arrow schema
-    in the file knows their unit.
+    in the file knows their unit. DuckDB gives other names to columns whose names differ in case
+    alone, so a name of the footer and a name of the scan belong together by their place.
     """
     import duckdb
 
     try:
-        rows = fetch(con, f"DESCRIBE SELECT * FROM {scan([path], {})}")
+        held = fetch(con, f"DESCRIBE SELECT * FROM {scan([path], {})}")
+        nodes = fetch(
+            con, f"SELECT name, num_children FROM parquet_schema({text_literal(escaped(path))})"
+        )
     except duckdb.Error as error:
         raise SourceError(
             f"{path}: not a Parquet file that can be read ({first_line(error)}); write it again, "
             'or say format="csv" if that is what it is'
         ) from None
-    found = {row[0]: row[1] for row in rows}
+    names = _top_names(nodes)
+    if len(names) != len(held):
+        raise SourceError(
+            f"{path}: its footer names {len(names)} columns and {len(held)} are read; write it "
+            "again"
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SourceError(f"{path}: two columns are named {twice[0]!r}; write it without one")
+    found = {
+        name: FileColumn(type_, there) for name, (there, type_, *_) in zip(names, held, strict=True)
+    }
     if any(_may_be_duration(type_) for type_ in schema.values()):
-        found.update(_durations(path, found))
+        for name, kind in _durations(path, found).items():
+            found[name] = replace(found[name], type=kind)
     return found
+
+
+def _top_names(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
+    """The names of the columns, among the nodes of a schema in the order of the footer: its root,
+    then each node before its children."""
+    at, names = 1, []
+    while at < len(nodes):
+        names.append(nodes[at][0])
+        below = 1
+        while below:
+            below += (nodes[at][1] or 0) - 1
+            at += 1
+    return names
 
 
 def _may_be_duration(type_: Type) -> bool:
@@ -55,7 +107,7 @@ def _may_be_duration(type_: Type) -> bool:
     )
 
 
-def _durations(path: str, found: Mapping[str, str]) -> dict[str, str]:
+def _durations(path: str, found: Collection[str]) -> dict[str, str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -81,14 +133,14 @@ def duration_name(type_: pa.DataType) -> str | None:
     return None
 
 
-def scan(paths: Sequence[str], found: Mapping[str, str]) -> str:
+def scan(paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
     """A FROM item over files with equal columns."""
     del found
     return parquet_sql(paths)
 
 
 def rejected(
-    con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+    con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops at them.
 
@@ -112,7 +164,7 @@ def rejected(
     return rows
 
 
-def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path) -> str:
+def without(path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path) -> str:
     """A FROM item over the rows of the file that are not in `rows`. They are written to `copy`,
     because DuckDB cannot skip rows itself."""
     import numpy as np
@@ -131,11 +183,12 @@ def without(path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: P
     return scan([str(copy)], found)
 
 
-def rewrite(path: Path, target: Path, rows: Collection[int]) -> None:
+def rewrite(source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
     """Write the file without some rows; its schema, metadata, compression and row groups stay."""
     import numpy as np
     import pyarrow.parquet as pq
 
+    del source
     removed, start = np.fromiter(rows, np.int64), 0
     with pq.ParquetFile(path) as file:
         settings = _settings(file.metadata)

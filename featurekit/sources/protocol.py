@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from featurekit.core.types import Type
 from featurekit.define.definitions import EventSource
-from featurekit.sources.check import BadRow
+from featurekit.sources.check import BadRow, Marks
 from featurekit.sources.readings import Reading
 
 if TYPE_CHECKING:
@@ -35,35 +35,54 @@ class FileInfo:
         return {"path": self.path, "bytes": self.size, "mtime_ns": self.mtime_ns}
 
 
+@dataclass(frozen=True, slots=True)
+class FileColumn:
+    """A column of a file: the type found, and the name that a scan gives it. DuckDB gives another
+    name to a column whose name differs from an earlier one in case alone."""
+
+    type: str
+    held: str
+
+
 class SourceKind(Protocol):
     """What a kind of source offers. A new kind is a module, or an object, with these functions."""
+
+    @property
+    def marks(self) -> Marks | None:
+        """The columns of a scan that are no columns of the file, if there are any."""
 
     def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
         """The files to read as they are now, in order; `SourceError` if there are none."""
 
+    def readable(self, source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+        """The path of the file that is scanned in place of a file: a copy, or the file itself.
+        `SourceError` if the file cannot be read."""
+
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-    ) -> dict[str, str]:
-        """The columns of a file with the types found; `SourceError` if the file cannot be read."""
+    ) -> dict[str, FileColumn]:
+        """The columns of a file by their exact names (S4); `SourceError` if the file cannot be
+        read. The path is one that `readable` gave, as in every function below but `rewrite`."""
 
-    def scan(self, paths: Sequence[str], found: Mapping[str, str]) -> str:
+    def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
         """A FROM item over files with the same columns."""
 
     def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
         """How a column of a found type is read as the declared type; None if it cannot be."""
 
     def rejected(
-        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
     ) -> list[tuple[BadRow, dict[str, Any]]]:
         """The rows that stop a scan, with their values."""
 
     def without(
-        self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
+        self, path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path
     ) -> str:
         """A FROM item over the rows of the file that are not in `rows`; it may write them to
         `copy`, as Parquet: `forget` also looks for rows in the files of rows set aside."""
 
     @property
-    def rewrite(self) -> Callable[[Path, Path, Collection[int]], None] | None:
-        """Writes the file at one path to another path without some rows, by their numbers in the
-        file; everything else stays as it is. None if files of the format are never rewritten."""
+    def rewrite(self) -> Callable[[EventSource, Path, Path, Collection[int]], None] | None:
+        """Writes the source's file at one path to another path without some rows, by their numbers
+        in the file; everything else stays as it is. None if files of the format are never
+        rewritten."""

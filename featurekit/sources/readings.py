@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from featurekit.core.coerce import not_among
-from featurekit.core.sql import text_literal
+from featurekit.core.formats import EPOCH_TEXT, MONTHS, EpochFormat, TextFormat
+from featurekit.core.sql import quote, text_literal, unquoted
 from featurekit.core.timezones import local_limits_us, utc_us_sql
 from featurekit.core.types import BEYOND_FLOAT32, INSTANT_MAX, INSTANT_MIN, Type
 
@@ -16,6 +17,9 @@ Span = tuple[dt.datetime, dt.datetime]
 """The least and the greatest naive local time of some rows."""
 
 NAN = "'nan'::DOUBLE"
+CSV_TEXT, CSV_COMMA_TEXT = "CSV text", "CSV text with decimal commas"
+TEXTS = ("VARCHAR", CSV_TEXT, CSV_COMMA_TEXT)
+"""The found types of which timestamps may be written in a declared format."""
 _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
 _OUTSIDE = "an instant outside the years 1 to 9999"
@@ -71,6 +75,23 @@ def found_hint(found: str, type_: Type) -> str:
     return f"declare it {fits}, or cast it to {type_.duckdb} in the job that writes it"
 
 
+def instant_hint(found: str) -> str:
+    """What to write at the source, if its timestamps are of type `found`; "" for other types."""
+    if found in TEXTS:
+        return 'say how its texts are written, as in timestamp_format="%Y-%m-%d %H:%M:%S", or "iso"'
+    if found in _NARROW_INTS or found in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT"):
+        return (
+            'say what its numbers count, as in timestamp_format="epoch_s", "epoch_ms", "epoch_us" '
+            'or "epoch_ns"'
+        )
+    if found in ("DOUBLE", "FLOAT"):
+        return (
+            "a float holds no exact instant; write whole seconds, milliseconds or microseconds as "
+            'ints and timestamp_format="epoch_s", "epoch_ms" or "epoch_us"'
+        )
+    return ""
+
+
 def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
     """How `expr` of DuckDB type `found` is read as `type_`; None if it does not fit (S1)."""
     if found in ('"NULL"', "NULL"):
@@ -124,6 +145,15 @@ def _int(expr: str, found: str) -> Reading | None:
     if found in ("UBIGINT", "HUGEINT", "UHUGEINT"):
         outside = f"TRY_CAST({expr} AS BIGINT) IS NULL AND {expr} IS NOT NULL"
         return _plain(f"TRY_CAST({expr} AS BIGINT)", (outside, "an int outside 64 bits"))
+    if found.startswith("DECIMAL"):
+        # A warehouse writes whole numbers as decimals; one with digits after the point is no int.
+        part = f"({expr} <> trunc({expr}))"
+        outside = f"TRY_CAST({expr} AS BIGINT) IS NULL AND {expr} IS NOT NULL"
+        return _plain(
+            f"TRY_CAST({expr} AS BIGINT)",
+            (part, "a decimal that is no int"),
+            (outside, "an int outside 64 bits"),
+        )
     if found == "PANDAS FLOAT":
         # S1: pandas holds ints with nulls as doubles; NaN is already null here.
         whole = f"({expr} = trunc({expr}) AND abs({expr}) <= 9007199254740992)"
@@ -250,6 +280,123 @@ def _zoned(us: str, local: str, zone_name: str, kind: str, outside: str) -> Read
         ((outside, _OUTSIDE),),
         micros=micros,
         span=(inside, inside),
+    )
+
+
+def date_instants(expr: str, zone_name: str) -> Reading:
+    """Reads a DATE as the local midnight that begins it, in the source's zone (T1)."""
+    return naive(f"TRY_CAST({expr} AS TIMESTAMP)", zone_name, raw=expr)
+
+
+def text_instants(expr: str, format_: TextFormat, zone_name: str) -> Reading:
+    """Text with an offset is an instant; without one it is read in the source's zone (T1).
+
+    DuckDB's own cast of '…+02:00' to TIMESTAMP drops the offset.
+    """
+    names = [f"{what}_{unquoted(expr)}" for what in ("__local", "__instant")]
+    local, instant = map(quote, names)
+    # DuckDB tells no two fields of a struct apart by their case, so they are named by place.
+    listed = ", ".join(f"'g{place}'" for place in range(len(format_.names)))
+    pattern = text_literal(f"^(?:{format_.pattern})$")
+    parts = f"regexp_extract({expr}, {pattern}, [{listed}])"
+    base = _local_sql(parts, format_)
+    offset = _group(parts, "z", format_) if "z" in format_.names else "''"
+    prepared = (
+        (names[0], f"CASE WHEN {offset} = '' THEN {base} END"),
+        (names[1], f"CASE WHEN {offset} <> '' THEN epoch_us({base}) - {_offset_sql(offset)} END"),
+    )
+    there = naive(local, zone_name)
+    assert there.micros is not None
+    of_local = there.micros
+
+    def us(span: Span | None) -> str:
+        return f"coalesce({instant}, {of_local(span)})"
+
+    unread = f"{expr} IS NOT NULL AND {local} IS NULL AND {instant} IS NULL"
+    outside = f"{instant} < {INSTANT_MIN} OR {instant} > {INSTANT_MAX}"
+    return Reading(
+        lambda span: f"make_timestamp({us(span)})",
+        ((unread, format_.misfit), (outside, _OUTSIDE), *there.problems),
+        micros=us,
+        span=there.span,
+        prepared=prepared,
+    )
+
+
+def _group(parts: str, name: str, format_: TextFormat) -> str:
+    return f"{parts}.g{format_.names.index(name)}"
+
+
+def _local_sql(parts: str, format_: TextFormat) -> str:
+    """The TIMESTAMP of the parts of a text, or NULL; `parts` is a struct of texts."""
+
+    def part(name: str) -> str:
+        if name not in format_.names:
+            return "0"
+        return f"TRY_CAST({_group(parts, name, format_)} AS BIGINT)"
+
+    year, month, hour = part("Y"), part("m"), part("H")
+    if "y" in format_.names:
+        short = part("y")
+        year = f"({short} + CASE WHEN {short} <= 68 THEN 2000 ELSE 1900 END)"
+    if "b" in format_.names:
+        listed = ", ".join(map(text_literal, MONTHS))
+        month = f"list_position([{listed}], lower(left({_group(parts, 'b', format_)}, 3)))"
+    if "I" in format_.names:
+        half = f"CASE WHEN lower({_group(parts, 'p', format_)}) = 'pm' THEN 12 ELSE 0 END"
+        hour = f"({part('I')} % 12 + {half})"
+    padded = f"lpad({year}::VARCHAR, 4, '0') || '-' || {month} || '-' || {part('d')}"
+    seconds = f"(coalesce({hour}, 0) * 60 + coalesce({part('M')}, 0)) * 60"
+    seconds = f"({seconds} + coalesce({part('S')}, 0))"
+    # Digits beyond the sixth are dropped; for a positive fraction this floors.
+    micros = "0"
+    if "f" in format_.names:
+        micros = f"TRY_CAST(rpad(left({_group(parts, 'f', format_)}, 6), 6, '0') AS BIGINT)"
+    time = f"to_microseconds({seconds} * 1000000 + {micros})"
+    return f"(TRY_CAST(TRY_CAST({padded} AS DATE) AS TIMESTAMP) + {time})"
+
+
+def _offset_sql(text: str) -> str:
+    """Microseconds of an offset such as Z, +02, +0200, +02:00 or +02:00:30."""
+    digits = f"rpad(regexp_replace({text}, '[^0-9]', '', 'g'), 6, '0')"
+    part = "TRY_CAST(substr({digits}, {at}, 2) AS BIGINT)"
+    hours, minutes, seconds = (part.format(digits=digits, at=at) for at in (1, 3, 5))
+    sign = f"(CASE WHEN {text}[1] = '-' THEN -1000000 ELSE 1000000 END)"
+    return f"{sign} * ({hours} * 3600 + {minutes} * 60 + {seconds})"
+
+
+def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | None:
+    """Reads whole numbers since 1970-01-01 UTC; None for a column of other numbers."""
+    how = _int(expr, found)
+    if how is None:
+        return None
+    return _since_1970(how.value(None), "0", format_, how.problems)
+
+
+def epoch_text_instants(expr: str, format_: EpochFormat) -> Reading:
+    """Reads texts of numbers since 1970-01-01 UTC; digits after the point are read, and floored."""
+    pattern = text_literal(f"^(?:{EPOCH_TEXT})$")
+    parts = f"regexp_extract({expr}, {pattern}, ['n', 'w', 'f'])"
+    number = f"TRY_CAST({parts}.n || {parts}.w AS BIGINT)"
+    digits = format_.digits
+    after = f"TRY_CAST('0' || rpad(left({parts}.f, {digits}), {digits}, '0') AS BIGINT)"
+    unread = f"{expr} IS NOT NULL AND ({number}) IS NULL"
+    fault = (unread, format_.misfit)
+    return _since_1970(number, after, format_, (fault,))
+
+
+def _since_1970(
+    number: str, micro: str, format_: EpochFormat, problems: tuple[tuple[str, str], ...]
+) -> Reading:
+    us = f"({number})::HUGEINT * {format_.us} + {micro}"
+    if format_.per_us > 1:
+        us = floored_us(f"({us})")
+    inside = f"({us}) BETWEEN {INSTANT_MIN} AND {INSTANT_MAX}"
+    value = f"(CASE WHEN {inside} THEN ({us})::BIGINT END)"
+    return Reading(
+        lambda _: f"make_timestamp({value})",
+        (*problems, (f"NOT ({inside})", _OUTSIDE)),
+        micros=lambda _: value,
     )
 
 

@@ -18,13 +18,15 @@ from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
+from featurekit.sources.identity import drop_kept
 from featurekit.sources.kinds import kind_of
+from featurekit.sources.protocol import FileInfo
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], None]:
+def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Collection[int]], None]:
     """The function that writes a file of the source without some rows. SourceError if files of its
     format are not rewritten."""
     if source.frame is not None:
@@ -42,20 +44,29 @@ def rewriting(source: EventSource) -> Callable[[Path, Path, Collection[int]], No
 
 
 def remove_rows(
-    con: duckdb.DuckDBPyConnection, source: EventSource, path: Path, rows: Collection[int]
+    con: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    path: Path,
+    rows: Collection[int],
+    *,
+    state_dir: Path | None = None,
 ) -> None:
-    """Take rows, by their numbers in the file, out of the file, atomically. SourceError if files of
-    the format are not rewritten, if the file changed meanwhile, or if the other rows would not read
-    as before; then it stays as it was."""
+    """Take rows, by their numbers in the file, out of the file, atomically, and out of what
+    `state_dir` keeps of it. SourceError if files of the format are not rewritten, if the file
+    changed meanwhile, or if the other rows would not read as before; then it stays as it was."""
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
-        rewrite(path, hidden, rows)
-        _compare(con, source, path, hidden, rows)
+        rewrite(source, path, hidden, rows)
+        try:
+            _compare(con, source, path, hidden, rows, state_dir)
+        finally:
+            drop_kept(str(hidden), state_dir)
         shutil.copymode(path, hidden)
         sync_file(hidden)
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise SourceError(f"{path} changed while it was rewritten; it is as it was, try again")
+    drop_kept(str(path), state_dir)
 
 
 def _compare(
@@ -64,10 +75,11 @@ def _compare(
     path: Path,
     hidden: Path,
     rows: Collection[int],
+    state_dir: Path | None,
 ) -> None:
     """Check that every other row is in the new file with the values that it had."""
     temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
-    old, new = (numbered_rows(con, source, str(p)) for p in (path, hidden))
+    old, new = (numbered_rows(con, source, _info(p), state_dir) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
     shown = f"SELECT * EXCLUDE ({ROW}), row_number() OVER (ORDER BY {ROW}) FROM"
     differing = " UNION ALL ".join(
@@ -79,3 +91,8 @@ def _compare(
             f"{path}: without the rows to remove it would not read as it did; it is as it was, "
             "take them out in the job that writes it"
         )
+
+
+def _info(path: Path) -> FileInfo:
+    stat = path.stat()
+    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.coerce import Misfit, reader
+from featurekit.core.coerce import Misfit, reader, timestamp
+from featurekit.core.formats import EpochFormat
 from featurekit.core.frames import table_of
 from featurekit.core.kept import Kept
 from featurekit.core.tables import Row, fetch
@@ -25,6 +26,7 @@ from featurekit.sources.check import (
     column,
     first_bad,
     instant_column,
+    instant_reading,
     numbered,
     op_column,
     prepared,
@@ -34,7 +36,7 @@ from featurekit.sources.check import (
     summarise,
 )
 from featurekit.sources.quarantine import fresh, set_aside
-from featurekit.sources.readings import found_hint
+from featurekit.sources.readings import Reading, found_hint, instant_hint, reading
 
 if TYPE_CHECKING:
     import duckdb
@@ -195,9 +197,7 @@ class _Reading:
     def __init__(self, source: EventSource) -> None:
         self.types = _types(source)
         self.names = frozenset(self.types)
-        self.readers = {
-            name: reader(type_, zone_name=source.timezone) for name, type_ in self.types.items()
-        }
+        self.readers = _readers(source, self.types)
         self.columns = list(self.readers.items())
         self.instant, self.created = source.timestamp_field, source.created_timestamp_column
         self.apart = [name for name in self.types if name not in source.schema]
@@ -219,6 +219,23 @@ class _Reading:
 
 
 _reading_of = Kept(_Reading)
+
+
+def _readers(source: EventSource, types: Mapping[str, Type]) -> dict[str, Callable[[Any], Any]]:
+    """How a value of each column is read; texts, numbers and dates of timestamps as the source
+    declares them, which is how its files are read."""
+    zone, formats = source.timezone, source.formats
+    readers = {name: reader(type_, zone_name=zone) for name, type_ in types.items()}
+    for name in _timestamps(source):
+        stamp = partial(timestamp, type_=types[name], format_=formats.get(name), zone_name=zone)
+        readers[name] = reader(types[name], zone_name=zone, otherwise=stamp)
+    return readers
+
+
+def _timestamps(source: EventSource) -> set[str]:
+    """The columns that may hold timestamps as dates, texts or numbers."""
+    named = (source.timestamp_field, source.created_timestamp_column)
+    return {name for name in (*named, *source.formats) if name is not None}
 
 
 def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> TakenRows:
@@ -245,8 +262,7 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
             fault = BadRow(number, op, NO_OP, shortened(repr(row.get(op))))
         if source.on_bad_row == "error":
             raise _row_error(source, fault)
-        reason = f"{fault.column}: {fault.reason}"
-        aside.append({"row": number, "reason": reason, "values": dict(row)})
+        aside.append({"row": number, "reason": fault.why, "values": dict(row)})
     if reading.plain:
         taken = TakenRows(source, len(aside), rows=good)
     else:
@@ -303,12 +319,15 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Taken
     _check_names(source, raw.column_names)
     types = _types(source)
     given = {name: types[name] for name in raw.column_names}
-    table, found, faults = plain_table(rows, raw, given, zone_name=source.timezone)
+    readers = {name: _reading_of(source).readers[name] for name in _timestamps(source)}
+    table, found, faults = plain_table(
+        rows, raw, given, zone_name=source.timezone, readers=readers, whole=_counted(source)
+    )
     if faults and source.on_bad_row == "error":
         raise _row_error(source, min(faults, key=lambda fault: fault.row))
     reasons: dict[int, str] = {}
     for fault in faults:
-        reasons.setdefault(fault.row, f"{fault.column}: {fault.reason}")
+        reasons.setdefault(fault.row, fault.why)
     # A fault is a null in the plain table, so its row is removed before DuckDB checks the rest.
     kept: Sequence[int] = range(raw.num_rows)
     if reasons:
@@ -366,18 +385,36 @@ def _read_plain(
 
 def _columns(source: EventSource, found: Mapping[str, str]) -> list[Column]:
     columns: list[Column] = []
-    types = _types(source)
+    types, zone, formats = _types(source), source.timezone, source.formats
+    timestamps = _timestamps(source)
     for name in source.schema:
         if name in found:
-            made = column(name, name, found[name], types[name], zone_name=source.timezone)
+            read: Callable[..., Reading | None] = reading
+            if name in timestamps:
+                read = partial(_instant, format_=formats.get(name))
+            made = column(name, name, found[name], types[name], zone_name=zone, read=read)
             made = made or _misfit(source, name, found[name], types[name])
             columns.append(op_column(made) if name == source.op else made)
     for name, origin in (("__ts", source.timestamp_field), ("__created", _created(source, found))):
         if origin is not None:
-            made = instant_column(name, origin, found[origin], zone_name=source.timezone)
+            format_ = formats.get(origin)
+            made = instant_column(
+                name, origin, found[origin], zone_name=zone, format_=format_, dates=True
+            )
             made = made or _misfit(source, origin, found[origin], DATETIME)
             columns.append(Column(name, origin, types[origin], made.reading, as_micros=True))
     return columns
+
+
+def _counted(source: EventSource) -> set[str]:
+    """The columns of timestamps that are whole numbers."""
+    return {name for name, f in source.formats.items() if isinstance(f, EpochFormat)}
+
+
+def _instant(expr: str, found: str, type_: Type, **how: Any) -> Reading | None:
+    """How a column of the schema is read that holds timestamps."""
+    del type_
+    return instant_reading(expr, found, **how)
 
 
 def _created(source: EventSource, found: Mapping[str, str]) -> str | None:
@@ -388,7 +425,7 @@ def _created(source: EventSource, found: Mapping[str, str]) -> str | None:
 def _misfit(source: EventSource, name: str, found: str, type_: Type) -> Column:
     raise SourceError(
         f"push to {source.name!r}, column {name!r}: declared {type_}, found {found}; "
-        f"{found_hint(found, type_)}"
+        f"{(type_ == DATETIME and instant_hint(found)) or found_hint(found, type_)}"
     )
 
 

@@ -404,7 +404,7 @@ def test_push_refuses_a_header_with_a_name_twice(served: Path, run: Run, tmp_pat
     file.write_text(f"{names},quantity\n{','.join(map(str, EVENT.values()))},7\n")
     done = run("push", "orders", file)
     assert done.code == 2
-    assert "the header has 'quantity' twice" in done.err
+    assert "its first line names 'quantity' twice" in done.err
 
 
 def test_push_refuses_json_that_is_nested_too_deeply(

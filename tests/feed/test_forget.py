@@ -26,7 +26,7 @@ from featurekit.log.segments import read_segment, segments
 from featurekit.log.tombstones import Forgotten, Secret, Tombstone
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
-from featurekit.sources import parquet
+from featurekit.sources import FileInfo, parquet
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.rewrite import remove_rows
 
@@ -417,10 +417,10 @@ def test_a_file_that_would_read_otherwise_is_left_as_it_is(
     before = path.read_bytes()
     with repo.store() as store:
         con, source = store.parts.connect(), store.parts.source("lines")
-        numbered_rows(con, source, str(path))
+        numbered_rows(con, source, FileInfo(str(path), 0, 0), None)
         monkeypatch.setattr(
             "featurekit.sources.parquet.rewrite",
-            lambda path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
+            lambda source, path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
         )
         with pytest.raises(SourceError, match="it is as it was, take them out"):
             remove_rows(con, source, path, [1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +248,6 @@ def test_a_key_has_its_canonical_type(
         (INT, ["1"]),
         (INT, [True]),
         (INT, [1.0]),
-        (INT, [Decimal(1)]),
         (STR, [1]),
         (STR, [b"1"]),
         (BOOL, [1]),

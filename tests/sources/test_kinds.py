@@ -24,7 +24,7 @@ from featurekit.sources import files, readings
 from featurekit.sources.check import BadRow, shortened
 from featurekit.sources.events import read_events, source_files
 from featurekit.sources.kinds import KINDS, kind_of
-from featurekit.sources.protocol import FileInfo
+from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import Reading
 from featurekit.sources.rewrite import remove_rows
 
@@ -35,26 +35,31 @@ class JsonLines:
     """A made-up format: a JSON object a line, and no way to rewrite a file."""
 
     rewrite: Any = None
+    marks: Any = None
 
     def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
         return files.snapshot(source, base)
 
+    def readable(self, source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+        return file.path
+
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-    ) -> dict[str, str]:
+    ) -> dict[str, FileColumn]:
         with Path(path).open() as lines:
             row = json.loads(next(lines))
-        return {name: "TIMESTAMP" if name == "ts" else "BIGINT" for name in row}
+        types = {name: "TIMESTAMP" if name == "ts" else "BIGINT" for name in row}
+        return {name: FileColumn(type_, name) for name, type_ in types.items()}
 
-    def scan(self, paths: Sequence[str], found: Mapping[str, str]) -> str:
-        columns = ", ".join(f"{text_literal(n)}: '{type_}'" for n, type_ in found.items())
+    def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
+        columns = ", ".join(f"{text_literal(n)}: '{c.type}'" for n, c in found.items())
         return f"read_json({paths_sql(paths)}, columns={{{columns}}}, {OPTIONS})"
 
     def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
         return readings.reading(expr, found, type_, zone_name=zone_name)
 
     def rejected(
-        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, str]
+        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
     ) -> list[tuple[BadRow, dict[str, Any]]]:
         rows = []
         for number, line in enumerate(Path(path).read_text().splitlines()):
@@ -66,7 +71,7 @@ class JsonLines:
         return rows
 
     def without(
-        self, path: str, found: Mapping[str, str], rows: Sequence[int], *, copy: Path
+        self, path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path
     ) -> str:
         lines = Path(path).read_text().splitlines()
         made = [json.loads(line) for n, line in enumerate(lines) if n not in rows]
@@ -80,7 +85,7 @@ class JsonLines:
 class Rewritten(JsonLines):
     """The same format with a way to rewrite a file."""
 
-    def rewrite(self, path: Path, target: Path, rows: Collection[int]) -> None:
+    def rewrite(self, source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
         left_out(path, target, rows)
 
 

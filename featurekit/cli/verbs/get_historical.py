@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import UsageError, argument, instant, positive, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import csv_frame
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError
 
@@ -84,13 +83,8 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     if arguments.output is not None and arguments.output.is_dir():
         raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with open_store(arguments) as store:
-        service = store.repo.compiled_services.get(arguments.service)
-        frame: Any = arguments.frame
-        if service is not None and frame is not None and frame.suffix.lower() == ".csv":
-            request = {p.name: p.type for p in service.request}
-            frame = csv_frame(frame, {**service.join_keys, **request})
         training = store.get_historical_features(
-            frame,
+            arguments.frame,
             arguments.service,
             **asked,
             full_feature_names=arguments.full_feature_names,

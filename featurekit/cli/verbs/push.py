@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import csv_texts, json_rows
+from featurekit.cli.values import json_rows
 from featurekit.core.screen import Screen
 from featurekit.core.texts import lenient
 from featurekit.core.types import DATETIME, Type
+from featurekit.define.dialect import Dialect, ending_of, packed_as
 from featurekit.errors import DataError
 
 if TYPE_CHECKING:
+    from featurekit.define.definitions import EventSource
     from featurekit.store import FeatureStore
 
 
@@ -63,16 +67,38 @@ def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
         for column in (definition.timestamp_field, definition.created_timestamp_column):
             if column is not None:
                 types[column] = DATETIME.or_none()
-    suffix = Path(file).suffix.lower()
-    if suffix == ".csv":
-        texts = csv_texts(Path(file), types)
-        return [
-            {k: lenient(v, types[k]) if k in types else v for k, v in row.items()}
-            for row in texts.to_pylist()
-        ]
-    if suffix in (".parquet", ".pq"):
+        for column in definition.formats:
+            types.pop(column)  # its texts and numbers are read by the push itself
+    if ending_of(file) == "csv":
+        return _csv(Path(file), types, definition)
+    if Path(file).suffix.lower() in (".parquet", ".pq"):
         return _parquet(Path(file))
     return json_rows(file, types)
+
+
+def _csv(path: Path, types: Mapping[str, Type], source: EventSource | None) -> list[dict[str, Any]]:
+    """The rows of a CSV file, which is written as the source's own files are."""
+    from featurekit.sources.csv import copy_of, texts_of
+
+    dialect = Dialect() if source is None or source.format != "csv" else source.dialect
+    if dialect.compression == "none":
+        dialect = replace(dialect, compression=packed_as(path.name))
+    table, faults = texts_of(copy_of(str(path.absolute()), dialect, None))
+    if faults:
+        raise DataError(f"{path}, {faults[0]}; nothing was pushed. Mend the line or take it out")
+    return [
+        {
+            name: _value(text, types[name], dialect) if name in types else text
+            for name, text in row.items()
+        }
+        for row in table.to_pylist()
+    ]
+
+
+def _value(text: str | None, type_: Type, dialect: Dialect) -> Any:
+    if dialect.decimal == "," and type_.name in ("int", "float") and text and "." not in text:
+        text = text.replace(",", ".")
+    return lenient(text, type_)
 
 
 def _parquet(path: Path) -> Any:

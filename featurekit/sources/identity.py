@@ -1,0 +1,106 @@
+"""Turns a file into the hash of its content, which is computed once for as long as the file is
+unchanged (S4)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from featurekit.core.files import write_whole
+from featurekit.errors import SourceError
+
+_SETTLED_S = 2.0
+"""A file that was written less long ago may be written again without a change of its times."""
+
+Stat = tuple[int, int, int, int, int]
+_SEEN: dict[str, tuple[Stat, str]] = {}
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="featurekit-")
+
+
+def kept_folder(state_dir: Path | None) -> Path:
+    """The folder of what is known of files: in the state folder, or where there is none, for as
+    long as the process lives."""
+    if state_dir is None:
+        return Path(_scratch().name)
+    folder = Path(state_dir) / "verdicts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def path_hash(path: str) -> str:
+    """What the names of all that is kept of a file begin with."""
+    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def drop_kept(path: str, state_dir: Path | None) -> None:
+    """Remove what is kept of a file, since rows were taken out of it."""
+    for kept in kept_folder(state_dir).glob(f"{path_hash(path)}*"):
+        kept.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A file as it was when its content was hashed."""
+
+    path: Path
+    stat: Stat
+    digest: str
+
+    @classmethod
+    def of(cls, path: Path, state_dir: Path | None) -> Identity:
+        """The identity of a file now. The hash is taken again only where size, inode or times
+        differ from what is known of it. SourceError if the file cannot be read."""
+        name, now = str(path), _stat(path)
+        seen = _SEEN.get(name)
+        note = None
+        if seen is None or seen[0] != now:
+            if state_dir is not None:
+                note = kept_folder(state_dir) / f"{path_hash(name)}.json"
+                seen = _noted(note)
+            if seen is None or seen[0] != now:
+                seen = (now, _digest(path))
+                if time.time() - max(now[1], now[2]) / 1e9 < _SETTLED_S:
+                    return cls(path, *seen)
+                if note is not None:
+                    write_whole(note, json.dumps(seen).encode())
+            _SEEN[name] = seen
+        return cls(path, *seen)
+
+    def check(self) -> None:
+        """SourceError if the file is another one now."""
+        if _stat(self.path) != self.stat:
+            raise SourceError(f"{self.path} changed while it was read; read it again")
+
+
+def _stat(path: Path) -> Stat:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from None
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _noted(note: Path) -> tuple[Stat, str] | None:
+    with suppress(OSError, ValueError, TypeError):
+        stat, digest = json.loads(note.read_bytes())
+        size, modified, changed, inode, device = map(int, stat)
+        return (size, modified, changed, inode, device), str(digest)
+    return None
