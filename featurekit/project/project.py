@@ -117,14 +117,13 @@ class Project:
     def online(self) -> OnlineStore:
         """The online store: the Redis that is configured, or the repo's private one."""
         if self._online is None:
-            from featurekit.online.store.open import open_store
+            from featurekit.online.store.open import open_private, open_store
 
-            url = self.redis_url or self.config.redis_url()
+            url, limits = self.redis_url or self.config.redis_url(), self.config.limits()
             if url is None:
-                from featurekit.online.store.server import private_redis
-
-                url = private_redis(self.state_dir / "redis")
-            self._online = open_store(url)
+                self._online = open_private(self.state_dir / "redis", limits)
+            else:
+                self._online = open_store(url, limits)
         return self._online
 
     @property
@@ -137,10 +136,10 @@ class Project:
         """The services that lookups are answered from, by name."""
         return live_services(self.online, self.name)
 
-    def fed(self) -> list[View]:
+    def fed(self, *, on_mismatch: str | None = None) -> list[View]:
         """Every version of a view that pushes and materialisations feed. FingerprintMismatch where
         one was published on a platform that computes other floats (R6)."""
-        return fed_views(self.online, self.name, on_mismatch=self.on_mismatch)
+        return fed_views(self.online, self.name, on_mismatch=on_mismatch or self.on_mismatch)
 
     @property
     def feeding(self) -> Fed:

@@ -22,6 +22,7 @@ from featurekit.online.lookup.rows import EntityRow
 from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
 
@@ -80,6 +81,9 @@ class OnlineService:
         service: str,
         *,
         on_mismatch: Literal["refuse", "warn"] = "refuse",
+        connect_timeout_s: float = DEFAULT.connect_timeout_s,
+        timeout_s: float = DEFAULT.timeout_s,
+        connections: int = DEFAULT.connections,
     ) -> OnlineService:
         """The service of a project in the Redis at `url`: all that a serving process needs.
 
@@ -87,10 +91,18 @@ class OnlineService:
         or unix://. Redis is not asked before the first `get`. The plan may have been published on a
         platform that computes other floats: then `on_mismatch="refuse"` raises FingerprintMismatch,
         and "warn" warns and answers (R6).
+
+        A lookup waits up to `connect_timeout_s` seconds for a connection to open, and up to
+        `timeout_s` for the reply. Threads have up to `connections` connections together, and the
+        tasks of an event loop have as many. A lookup that finds all of them in use waits for one,
+        up to `timeout_s`. StoreUnavailable says what was waited for.
         """
         from featurekit.online.store.open import open_store
 
-        return cls(open_store(url), project, service, on_mismatch=on_mismatch)
+        limits = Limits(
+            connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
+        )
+        return cls(open_store(url, limits), project, service, on_mismatch=on_mismatch)
 
     def __enter__(self) -> OnlineService:
         return self
