@@ -126,6 +126,15 @@ def _not_opened(connection_kwargs: dict[str, Any]) -> NoAnswer:
     )
 
 
+def _is_late(error: BaseException | None) -> bool:
+    """Whether an error, or what it came of, is that something took too long."""
+    while error is not None:
+        if isinstance(error, (RedisTimeoutError, TimeoutError)):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _asked(keys: Sequence[bytes]) -> str:
     return f"it did not answer to MGET of {len(keys)} keys"
 
@@ -183,8 +192,10 @@ class Connections:
     def _opened(self) -> Any:
         try:
             return self.pool.get_connection()
-        except (RedisTimeoutError, TimeoutError) as error:
-            raise _not_opened(self.pool.connection_kwargs) from error
+        except (RedisError, OSError) as error:
+            if _is_late(error):
+                raise _not_opened(self.pool.connection_kwargs) from error
+            raise
 
     def _take(self) -> Any:
         """A living connection for this caller alone, who gives it back or drops it."""
@@ -302,8 +313,10 @@ class AsyncConnections:
     async def _opened(self) -> Any:
         try:
             return await self.pool.get_connection()
-        except (RedisTimeoutError, TimeoutError) as error:
-            raise _not_opened(self.pool.connection_kwargs) from error
+        except (RedisError, OSError) as error:
+            if _is_late(error):
+                raise _not_opened(self.pool.connection_kwargs) from error
+            raise
 
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
