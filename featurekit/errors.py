@@ -12,6 +12,7 @@ FeaturekitError
 ├── RegistryError            the registry's file is unusable, or lacks the name
 └── OnlineError              base of the errors of the online path
     ├── StoreUnavailable     Redis cannot be reached, found or started
+    ├── LeaseLost            this work was taken for dead and let go of, and writes no more
     ├── NotServed            the service was never applied to this online store
     ├── PlanRefused          a published plan that is damaged, forged or not trusted here (F0)
     ├── AsOfTooOld           an instant before the state's horizon (T8)
@@ -80,6 +81,11 @@ class OnlineError(FeaturekitError):
 
 class StoreUnavailable(OnlineError):
     """Redis cannot be reached, found or started."""
+
+
+class LeaseLost(OnlineError):
+    """This work did not renew its lease in time, and another one let go of it; it writes no
+    more."""
 
 
 class NotServed(OnlineError):

@@ -20,8 +20,10 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect
+from featurekit.project.leases import Lease
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Registry
+from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
@@ -272,6 +274,20 @@ class FeatureStore:
             dry_run=dry_run,
             progress=progress or (lambda done, total: None),
         )
+
+    def unlock(
+        self, sources: Sequence[str] = (), *, force: bool = False
+    ) -> list[tuple[Lease, bool]]:
+        """Let go of what dead processes hold; each lease on the sources, and whether it was let go
+        of.
+
+        A materialisation, a forgetting and a push of rows with arrivals of their own hold a source
+        alone; other pushes hold it together. The living renew their leases every few seconds, and
+        a lease that is not renewed ends by the store's clock. With `force`, leases of the living
+        are let go of, too: their processes raise LeaseLost at the next write. Without `sources`,
+        all are meant that the repo or an applied view has. DefinitionError for another name.
+        """
+        return unlock(self.parts, sources, force=force)
 
     # --- offline ----------------------------------------------------------------------------------
 

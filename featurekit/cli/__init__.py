@@ -1,8 +1,8 @@
 """Turns `featurekit VERB …` into what the verb does; each verb is a module of `verbs`.
 
 Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 64 a
-command line that is not understood; 70 a bug in featurekit; 130 interrupted; 141 the reader of the
-output went away.
+command line that is not understood; 70 a bug in featurekit; 130 interrupted, 143 terminated; 141
+the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -10,16 +10,51 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featurekit.errors import FeaturekitError
+if TYPE_CHECKING:
+    from featurekit.cli.interrupt import Interrupts
 
 DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    from featurekit.cli.arguments import UsageError
+    """Run one command; returns its exit code. Without `argv` the process is the command's own, and
+    its signals are, too."""
+    if argv is not None:
+        return _main(argv)
+    try:
+        from featurekit.cli.interrupt import interrupts
+
+        signals = interrupts()
+        code = _until_interrupted(signals)
+        signals.over = code
+    except KeyboardInterrupt:  # before the signals were taken over, or between two lines of this
+        return _interrupted("featurekit: interrupted\n", INTERRUPTED)
+    return code
+
+
+def _until_interrupted(signals: Interrupts) -> int:
+    code = INTERRUPTED
+    try:
+        code = _main(None, signals)
+    except BaseException:
+        if signals.received is None:
+            raise
+    # What a library makes of the exception, or whether it swallows it, is of no consequence.
+    return code if signals.received is None else _interrupted(signals.message, signals.code)
+
+
+def _interrupted(message: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(message)
+    except (OSError, ValueError):
+        pass
+    return code
+
+
+def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
     from featurekit.cli.parser import parser
 
     try:
@@ -27,28 +62,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except SystemExit as leaving:  # argparse: --help, --version, a wrong command line
         return leaving.code if isinstance(leaving.code, int) else USAGE
-    except FeaturekitError as error:
-        print(f"featurekit: error: {error}", file=sys.stderr)
-        return ERROR
-    except UsageError as error:
-        print(f"featurekit: error: {error}", file=sys.stderr)
-        return USAGE
     except KeyboardInterrupt:
-        print("featurekit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        if signals is not None:
+            raise
+        return _interrupted("featurekit: interrupted\n", INTERRUPTED)
     except BrokenPipeError:
         # Python would complain once more when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
-    except OSError as error:  # a full disk, a file where a folder should be
-        print(f"featurekit: error: {error}", file=sys.stderr)
-        return ERROR
-    except Exception:
-        import traceback
+    except Exception as error:
+        if signals is not None and signals.received is not None:
+            raise  # it came of the interruption
+        return _failed(error)
 
-        traceback.print_exc()
-        print("featurekit: this is a bug in featurekit, please report it", file=sys.stderr)
-        return BUG
+
+def _failed(error: Exception) -> int:
+    from featurekit.cli.arguments import UsageError
+    from featurekit.errors import FeaturekitError
+
+    if isinstance(error, (FeaturekitError, UsageError, OSError)):  # OSError: a full disk
+        print(f"featurekit: error: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else ERROR
+    import traceback
+
+    traceback.print_exception(error)
+    print("featurekit: this is a bug in featurekit, please report it", file=sys.stderr)
+    return BUG
 
 
 def _run(arguments: Any) -> int:

@@ -22,6 +22,16 @@ WRITING = ".writing"
 finds them."""
 _LOST_S = 86_400.0
 """A file without a write for so long belongs to a process that died."""
+_begun: set[str] = set()
+"""The hidden files that this process is writing."""
+
+
+def remove_begun() -> None:
+    """Remove the hidden files that this process is writing, before it ends in the middle of
+    that."""
+    for name in list(_begun):
+        with contextlib.suppress(OSError):
+            os.unlink(name)  # noqa: PTH108
 
 
 @contextlib.contextmanager
@@ -29,7 +39,9 @@ def whole(path: Path) -> Iterator[Path]:
     """Gives a hidden path beside `path` to write to; when the block ends, the file replaces `path`.
     If the block raises, the hidden file is removed and `path` stays as it was."""
     _remove_lost(path)
-    hidden = Path(_hidden(os.fspath(path)))
+    name = _hidden(os.fspath(path))
+    hidden = Path(name)
+    _begun.add(name)
     try:
         yield hidden
         hidden.replace(path)
@@ -37,6 +49,8 @@ def whole(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the first error is the one to report
             hidden.unlink()
         raise
+    finally:
+        _begun.discard(name)
 
 
 def _remove_lost(path: Path) -> None:
@@ -79,8 +93,9 @@ def write_whole(
     # this.
     name = os.fspath(path)
     hidden = _hidden(name)
-    file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    _begun.add(hidden)
     try:
+        file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             view = memoryview(data)
             while view:
@@ -99,6 +114,8 @@ def write_whole(
         with contextlib.suppress(OSError):
             os.unlink(hidden)  # noqa: PTH108
         raise
+    finally:
+        _begun.discard(hidden)
 
 
 def _hidden(name: str) -> str:

@@ -47,7 +47,8 @@ from featurekit.online.state.ids import Ids
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import fed_views, locked
+from featurekit.project.deployment import fed_views
+from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.rewrite import remove_rows, rewriting
@@ -107,7 +108,7 @@ def forget(
     online = project.online
     with ExitStack() as stack:
         for source in sorted(s.name for s in sources):
-            stack.enter_context(locked(online, project.name, source))
+            online = stack.enter_context(alone(online, project.name, source, "forget"))
         until = online.now_us()
         secret = make_secret(project.state_dir)
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
@@ -119,11 +120,11 @@ def forget(
         stack.callback(con.close)
         mine = _Rows(con, types, values, until)
         repaired = {
-            f"{view.name}:{view.fingerprint}": _repair(project, con, view, mine, until)
+            f"{view.name}:{view.fingerprint}": _repair(project, online, con, view, mine, until)
             for view in others
         }
         tell = progress or (lambda what, done, total: None)
-        states, unknown = _remove_states(project, name, types, values, until, tell)
+        states, unknown = _remove_states(project, online, name, types, values, until, tell)
         log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
         files = tuple(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
@@ -197,16 +198,16 @@ def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
 def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], until: int) -> None:
     """Wait for the pushes that are under way, since rows that they stamped before `until` must go
     too."""
-    pushes = {source.name: project_key(project, "pushes", source.name) for source in sources}
+    names = [source.name for source in sources]
     wait_until(
-        lambda: [name for name, key in pushes.items() if online.settled_until(key) < until],
+        lambda: [name for name in names if settled_until(online, project, name) < until],
         holds=lambda under_way: not under_way,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda under_way: OnlineError(
             f"a push to source {under_way[0]!r} does not end, and may hold events of the entity; "
             "the entity is recorded as forgotten, and its events are not read any more; run this "
-            "again to remove the states (a dead push is given up after ten minutes)"
+            "again to remove the states (`featurekit unlock` shows whose push it is)"
         ),
     )
 
@@ -312,7 +313,9 @@ def _text(value: Any) -> str:
 # --- states ---------------------------------------------------------------------------------------
 
 
-def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> int:
+def _repair(
+    project: Project, online: OnlineStore, con: Any, view: View, mine: _Rows, until: int
+) -> int:
     """Compute the states that hold the entity's events again, without them; the number of these
     states.
 
@@ -321,7 +324,7 @@ def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> 
     """
     if view.dedupe_us is not None:
         events = project.events(con, view)
-        done = materialize_view(con, project.online, project.name, view, events, until=until)
+        done = materialize_view(con, online, project.name, view, events, until=until)
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
     relation = project.all_events(con, project.source(view.source.name))
@@ -330,14 +333,13 @@ def _repair(project: Project, con: Any, view: View, mine: _Rows, until: int) -> 
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]
     if entities:
         events = project.events(con, view)
-        materialize_view(
-            con, project.online, project.name, view, events, until=until, only=entities
-        )
+        materialize_view(con, online, project.name, view, events, until=until, only=entities)
     return len(entities)
 
 
 def _remove_states(
     project: Project,
+    online: OnlineStore,
     name: str,
     types: Mapping[str, Type],
     values: Mapping[str, Any],
@@ -349,7 +351,6 @@ def _remove_states(
     The result is the number removed for each version, and the versions that neither the registry
     nor the repo knows.
     """
-    online = project.online
     known = {(v.name, v.fingerprint): v for v in _all_views(project)}
     fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
     wanted = {n: encode_key(types[n], values[n]) for n in types}

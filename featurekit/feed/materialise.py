@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
+from featurekit.core.keys import entity_key, state_key, state_prefix
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
@@ -39,12 +39,12 @@ from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import (
-    locked,
     materialized_until,
     promote,
     set_materialized,
     settled_for_first,
 )
+from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
 
 _CHUNK = 500
@@ -100,9 +100,10 @@ def materialize(
     until = online.now_us() if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
+    held: dict[str, OnlineStore] = {}
     with ExitStack() as stack:
         for name in sorted({v.source.name for v in chosen}):
-            stack.enter_context(locked(online, project.name, name))
+            held[name] = stack.enter_context(alone(online, project.name, name, "materialize"))
             of_source = [v for v in chosen if v.source.name == name]
             until = min(until, _settled(project, name, of_source, waiting=end is None))
         con = stack.enter_context(closing(project.connect()))
@@ -112,10 +113,11 @@ def materialize(
             if after >= until:
                 continue
             events = project.events(con, view)
+            mine = held[view.source.name]
             done.append(
                 materialize_view(
                     con,
-                    online,
+                    mine,
                     project.name,
                     view,
                     events,
@@ -126,7 +128,7 @@ def materialize(
                 )
             )
             if only is None:
-                set_materialized(online, project.name, view, until)
+                set_materialized(mine, project.name, view, until)
     return Materialization(instant(until), tuple(done), tuple(promote(online, project.name)))
 
 
@@ -154,7 +156,7 @@ def _settled(project: Project, source: str, views: Sequence[View], *, waiting: b
     first = any(materialized_until(online, project.name, view) is None for view in views)
     if first and waiting:
         return settled_for_first(online, project.name, source)
-    return online.settled_until(project_key(project.name, "pushes", source))
+    return settled_until(online, project.name, source)
 
 
 def materialize_view(
@@ -301,8 +303,8 @@ def _check_memory(view: View, state: State, until: int) -> None:
         raise OnlineError(
             f"view {view.name!r}: a state has pushed rows that arrived up to {newest}, more than "
             f"dedupe_within after {instant(until).isoformat()}, and no longer remembers the ids "
-            "before them; materialise up to a later instant (a push that died delays it by ten "
-            "minutes)"
+            "before them; materialise up to a later instant (a push that died delays it by "
+            f"{LEASE_S:.0f} s)"
         )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import project_key
-from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
+from featurekit.errors import LeaseLost, OnlineError, RegistryError, StoreUnavailable
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
-from featurekit.project.deployment import locked, missed
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import missed
+from featurekit.project.leases import alone, check_if_late, fence_key, holder, pushing
 from featurekit.project.project import Project
 from featurekit.sources.rows import TakenRows, read_rows, stamped
 
@@ -28,20 +31,24 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     taken = read_rows(definition, rows, state_dir=project.state_dir)
     online, work = project.online, _Push(project, definition, taken)
     own = work.own
-    with locked(online, project.name, source) if own else nullcontext():
+    with alone(online, project.name, source, "push") if own else nullcontext(online) as online:
         pushes = project_key(project.name, "pushes", source)
-        asked = project.feeding.keys
-        opening = online.open_push(pushes, asked)
+        asked, work.begun = project.feeding.keys, time.monotonic()
+        opening = online.open_push(
+            pushes, [*asked, fence_key(project.name, source)], holder=holder("push")
+        )
         try:
             if definition.event_id is None and not own:
                 # These rows arrive now, so they are after every earlier tombstone, and a later
                 # forgetting waits for this push. Rows with other arrivals are compared with the
                 # tombstones that exist once the push is announced.
                 work.find_forgotten()
-            token, now, values = opening.result()
+            token, now, (*values, fence) = opening.result()
             # Read after the announcement: a version published later waits for this push.
             fed = project.feeding.views(asked, values)
-            done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
+            with pushing(online, project.name, source, token, fence) as fenced:
+                of_source = [v for v in fed if v.source.name == source]
+                done = work.done(fenced, of_source, now, (pushes, token))
         except BaseException:
             with suppress(StoreUnavailable):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
@@ -63,11 +70,15 @@ class _Push:
         self.own = taken.own  # read before the rows are given arrivals
         self.kept: Any = None
         self.logged = self.due = False
+        self.begun = 0.0
 
-    def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
+    def done(
+        self, online: OnlineStore, of_source: list[View], now: int, opened: tuple[bytes, bytes]
+    ) -> Pushed:
         """Take the rows to the log and to those of the source's views that can be fed.
 
-        The push was announced at `now`; `opened` is its key and token.
+        The push was announced at `now`; `opened` is its key and token. `online` is the store, which
+        this push writes to while its lease lasts.
         """
         project, definition, taken = self.project, self.definition, self.taken
         views = [v for v in of_source if project.readable(v)]
@@ -79,7 +90,7 @@ class _Push:
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
-            with settle.open_claim(project.online, project.name, views, events, now) as claiming:
+            with settle.open_claim(online, project.name, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
         arrived = len(events)
@@ -87,19 +98,25 @@ class _Push:
         events = forgotten.left(events)
         prepared = events_module.prepare(project.name, views, events)
         if self.own:
-            settle.check(project.online, prepared)
-        missed(project.online, project.name, [v for v in of_source if v not in views])
+            settle.check(online, prepared)
+        missed(online, project.name, [v for v in of_source if v not in views])
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
         try:
-            with settle.open_write(project.online, prepared, opened) as writing:
+            with settle.open_write(online, prepared, opened) as writing:
+                # What is logged too late is missed by a run that did not wait for it.
+                check_if_late(online, self.begun)
                 self.due = project.log.keep(definition, self.kept)
                 self.logged = True
                 done = writing.result()
         except OnlineError as error:
             if not self.logged:
                 raise
+            if isinstance(error, LeaseLost):
+                # A run that did not wait for this push has gone past its rows: the next one starts
+                # anew.
+                missed(project.online, project.name, views)
             again = "do not push them again: " if definition.event_id is None else ""
             raise type(error)(
                 f"{error}\nThe {len(events)} rows are in the offline log; {again}"

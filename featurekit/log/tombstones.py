@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import temp_table
@@ -84,6 +85,7 @@ def make_secret(state_dir: Path) -> Secret:
         made = secrets.token_hex(32).encode()
         # If two processes make one at once, the first one wins.
         write_whole(path, made, durable=True, replace=False, mode=0o600)
+        sync_folder(os.fspath(state_dir))  # a tombstone without its secret stops all reading
     return Secret(bytes.fromhex(path.read_text()))
 
 

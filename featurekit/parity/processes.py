@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import select
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
+                process_group=0,  # a Ctrl-C in the terminal is this process's to handle
             )
             for _ in range(number)
         ]
@@ -124,6 +126,7 @@ def _send(pipe: Any, message: Any) -> None:
 
 def main() -> None:
     """Does what is asked on standard input, and answers on standard output, until that ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints is no answer
     make, arguments = pickle.load(sys.stdin.buffer)
@@ -138,3 +141,11 @@ def main() -> None:
         except FeaturekitError as error:
             found = error
         _send(answers, found)
+
+
+def _end_with_parent() -> None:
+    """End this process, whatever it does, when nobody can tell it anything any more."""
+    told = select.poll()
+    told.register(0, 0)  # of no event but the end
+    told.poll()
+    os._exit(0)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from featurekit.errors import ConfigError
+from featurekit.online.store.limits import DEFAULT, Limits
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
@@ -64,7 +65,9 @@ class FeaturekitConfig(BaseModel):
     differ (R6). `memory_limit`, such as "4GB", is how much memory DuckDB may use, by default most
     of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
     into which a training set is split, by default as many as the memory limit asks for.
-    `serving_log` says whether and where lookups are logged.
+    `serving_log` says whether and where lookups are logged. `connect_timeout_s`, `timeout_s`,
+    `feed_timeout_s` and `connections` say how long, and for how many connections, the online store
+    waits (`featurekit.online.store.limits.Limits`).
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
@@ -82,6 +85,10 @@ class FeaturekitConfig(BaseModel):
     public_keys: list[str] = Field(default_factory=list)
     signing_key_file: str | None = None
     run_python: bool = False
+    connect_timeout_s: float = Field(default=DEFAULT.connect_timeout_s, gt=0.0, le=3600.0)
+    timeout_s: float = Field(default=DEFAULT.timeout_s, gt=0.0, le=3600.0)
+    feed_timeout_s: float = Field(default=DEFAULT.feed_timeout_s, gt=0.0, le=3600.0)
+    connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
 
 
 class RepoConfig(BaseModel):
@@ -103,6 +110,11 @@ class RepoConfig(BaseModel):
     entity_key_serialization_version: Any = None
     coerce_tz_aware: Any = None
     repo_path: Any = None
+
+    def limits(self) -> Limits:
+        """What the online store waits for, and how long."""
+        own = self.featurekit
+        return Limits(own.connect_timeout_s, own.timeout_s, own.feed_timeout_s, own.connections)
 
     def redis_url(self) -> str | None:
         """The URL of the online store; None for a private server. The environment is asked

@@ -10,10 +10,7 @@ place.
 from __future__ import annotations
 
 import json
-import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from featurekit.core.keys import project_key
@@ -28,13 +25,13 @@ from featurekit.define.published import (
     plan_bytes,
     read_plan,
 )
-from featurekit.errors import OnlineError, PlanRefused, StoreUnavailable
+from featurekit.errors import OnlineError, PlanRefused
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.leases import settled_until
 
 POINTERS = ("live", "next", "retained")
 """The pointers to the versions of a service that are fed; "next" equals "live" where none waits."""
 
-_LOCK_S, _RENEW_S = 60, 10
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
@@ -72,7 +69,7 @@ def _published_key(project: str) -> bytes:
 
 
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
-    """As the store's `settled_until` for a source's pushes, for views that were never materialised.
+    """As `settled_until` for a source's pushes, for views that were never materialised.
 
     A push that was announced before the views were published may not feed them. So this waits for
     it: the interval of the run must cover its arrival.
@@ -80,13 +77,13 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     found = store.read([_published_key(project)])[0]
     published = 0 if found is None else int(found)
     return until(
-        lambda: store.settled_until(project_key(project, "pushes", source)),
+        lambda: settled_until(store, project, source),
         holds=lambda settled: settled >= published,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(
             f"a push to source {source!r} began before a version was published, and does not feed "
-            "it; run this again when the push is over (a dead push is given up after ten minutes)"
+            "it; run this again when the push is over (`featurekit unlock` shows whose it is)"
         ),
     )
 
@@ -321,55 +318,3 @@ def release_retained(store: OnlineStore, project: str) -> None:
     names = _read(store, names_key(project))
     store.delete([project_key(project, "retained", name) for name in names])
     forget_unfed(store, project)
-
-
-@contextmanager
-def locked(store: OnlineStore, project: str, source: str) -> Iterator[None]:
-    """Hold a source's lock.
-
-    A materialisation, and a push of rows with arrivals of their own, must not overlap: one could
-    overwrite what the other wrote. Other pushes need no lock. The store's clock alone decides when
-    a lock ends, since clients' clocks may differ.
-    """
-    key = project_key(project, "lock", source)
-    token = uuid.uuid4().hex.encode()
-
-    def take() -> None:
-        now = store.now_us() / 1e6
-
-        def taken(values: list[bytes | None]) -> list[bytes | None]:
-            held = values[0] or b""
-            if held and not held.startswith(token) and float(held.split(b" ")[1]) > now:
-                return [None]
-            return [b"%s %.0f" % (token, now + _LOCK_S)]
-
-        store.update([key], taken)
-
-    def give(values: list[bytes | None]) -> list[bytes | None]:
-        mine = (values[0] or b"").startswith(token)
-        return [b"" if mine else None]
-
-    take()
-    if not (store.read([key])[0] or b"").startswith(token):
-        raise OnlineError(
-            f"source {source!r} is being materialised, or rows with an arrival of their own are "
-            f"being pushed to it; try again when that is over (a dead holder's lock ends by itself "
-            f"in {_LOCK_S} s)"
-        )
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(_RENEW_S):
-            try:
-                take()
-            except StoreUnavailable:
-                return  # the work itself meets the same error and says so
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        store.update([key], give)

@@ -193,15 +193,15 @@ class Project:
 
                 self._online = MemoryStore()
                 return self._online
-            from featurekit.online.store.open import open_store
+            from featurekit.online.store.open import open_private, open_store
 
             # The environment is about repos: what is tried in a notebook does not go there.
             url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
+            limits = self.config.limits()
             if url is None:
-                from featurekit.online.store.server import private_redis
-
-                url = private_redis(self.state_dir / "redis")
-            self._online = open_store(url)
+                self._online = open_private(self.state_dir / "redis", limits)
+            else:
+                self._online = open_store(url, limits)
         return self._online
 
     @property
@@ -223,10 +223,11 @@ class Project:
         """The services that lookups are answered from, by name."""
         return live_services(self.online, self.name, trust=self.trust)
 
-    def fed(self) -> list[View]:
+    def fed(self, *, on_mismatch: str | None = None) -> list[View]:
         """Every version of a view that pushes and materialisations feed. FingerprintMismatch where
         one was published on a platform that computes other floats (R6)."""
-        return fed_views(self.online, self.name, trust=self.trust, on_mismatch=self.on_mismatch)
+        mismatch = on_mismatch or self.on_mismatch
+        return fed_views(self.online, self.name, trust=self.trust, on_mismatch=mismatch)
 
     @property
     def feeding(self) -> Fed:

@@ -94,11 +94,12 @@ class Full(OSError):
     """What the caller's own work raises: a kind of error that Redis has too."""
 
 
-def idle(store: RedisStore) -> list[Any]:
-    """The connections that are kept."""
-    kept = list(store._connections.idle)
+def idle(store: RedisStore, *, reading: bool = False) -> list[Any]:
+    """The connections that are kept for writers, or for lookups."""
+    connections = store._reading if reading else store._writing
+    kept = list(connections.idle)
     for connection in reversed(kept):
-        store._connections.idle.keep(connection)
+        connections.idle.keep(connection)
     return kept
 
 
@@ -162,7 +163,7 @@ def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore
             assert idle(redis_store) == []
         assert idle(redis_store) == []
         assert used._sock is None
-        assert redis_store.read([b"a"]) == [b"1"]
+        redis_store.update([b"a"], lambda values: values)
         (used,) = idle(redis_store)
         assert used._sock is not None
 
@@ -184,8 +185,13 @@ def test_a_connection_that_is_to_be_made_anew_is_not_kept(redis_store: RedisStor
     redis_store.update([b"a"], lambda _: [b"1"])
     (used,) = idle(redis_store)
     used.mark_for_reconnect()
-    assert redis_store.read([b"a"]) == [b"1"]
+    redis_store.update([b"a"], lambda values: values)
     assert (idle(redis_store), used._sock) == ([], None)
+    assert redis_store.read([b"a"]) == [b"1"]
+    (used,) = idle(redis_store, reading=True)
+    used.mark_for_reconnect()
+    assert redis_store.read([b"a"]) == [b"1"]
+    assert (idle(redis_store, reading=True), used._sock) == ([], None)
 
 
 def test_a_store_that_is_closed_has_closed_its_connections(redis_store: RedisStore) -> None:
@@ -194,10 +200,10 @@ def test_a_store_that_is_closed_has_closed_its_connections(redis_store: RedisSto
         store.write({b"a": b"1"})
         assert store.read([b"a"]) == [b"1"]
         pending.result()
-    kept = idle(store)
+    kept = idle(store) + idle(store, reading=True)
     store.close()
     assert [connection._sock for connection in kept] == [None, None]
-    assert idle(store) == []
+    assert idle(store) == idle(store, reading=True) == []
 
 
 @pytest.mark.parametrize("call", ["open_update", "open_push"])
@@ -298,7 +304,8 @@ class Pool:
 @pytest.fixture(params=["2", "3"])
 def sockless(request: pytest.FixtureRequest, redis_store: RedisStore) -> Iterator[RedisStore]:
     store = RedisStore(f"{redis_store.url}&protocol={request.param}")
-    store._connections.pool = Pool(store._connections.pool)
+    store._reading.pool = Pool(store._reading.pool)
+    store._writing.pool = Pool(store._writing.pool)
     yield store
     store.close()
 
@@ -307,7 +314,7 @@ def test_without_the_socket_replies_are_those_that_redis_py_reads(sockless: Redi
     sockless.write({b"a": b"1", b"b": b"\r\n" * 40_000})
     for _ in range(3):
         assert list(sockless.read([b"a", b"b", b"c"])) == [b"1", b"\r\n" * 40_000, None]
-    assert sockless._connections.pool.handed == 1  # its connection is kept
+    assert sockless._reading.pool.handed == 1  # its connection is kept
     sockless.update([b"a", b"c"], lambda values: [(values[0] or b"") + b"2", b"3"])
     sockless.update([b"b", b"c"], lambda values: [None, b""])
     assert list(sockless.read([b"a", b"c"])) == [b"12", None]

@@ -641,7 +641,7 @@ def test_an_error_is_the_client_s(redis_store):
     store = RedisStore(url)
     with pytest.raises(StoreUnavailable, match="answered with an error"):
         store.read([b"a"])
-    assert list(store._connections.idle) == []
+    assert list(store._reading.idle) == []
     redis_store.client.execute_command("ACL", "DELUSER", "blind")
     store.close()
 

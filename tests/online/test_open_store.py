@@ -9,6 +9,7 @@ import pytest
 
 from featurekit import FeatureStore, OnlineService
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.open import STORES, open_store
 from featurekit.online.store.redis import RedisStore
@@ -51,8 +52,9 @@ def test_another_store_is_a_line_of_the_table(
 ) -> None:
     opened = []
 
-    def memory(url: str) -> MemoryStore:
+    def memory(url: str, limits: Limits) -> MemoryStore:
         opened.append(url)
+        assert limits == DEFAULT
         return MemoryStore()
 
     monkeypatch.setitem(STORES, "memory", memory)

@@ -120,7 +120,7 @@ def test_a_redis_that_is_lost_at_any_trip_of_a_push(
             else:
                 break
         assert lost.left == -1  # no trip was tried after it
-        assert all(lives(connection) for connection in list(online._connections.idle))
+        assert all(lives(connection) for connection in list(online._writing.idle))
         if logged(store, source) == count:
             assert "offline log" not in message
             if trip < 2:  # the announcement, and the question what is known of the ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import signal
@@ -9,13 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 
 from featurekit.errors import StoreUnavailable
-from featurekit.online.store import server
+from featurekit.online.store import binaries, server
+from featurekit.online.store.binaries import find_binary
+from featurekit.online.store.open import open_private
 
 # A process that uses the server of argv[1] until its standard input closes.
 USER = """
@@ -82,21 +86,63 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def test_redis_server_on_the_path_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = script(tmp_path / "redis-server", "exit 0")
-    script(tmp_path / "valkey-server", "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert server.find_binary() == expected
+def saying(path: Path, said: str) -> Path:
+    """A server in name: it says its version, and does not start."""
+    return script(path, f'echo "{said} sha=0"; [ "$1" = --version ]')
 
 
-def test_valkey_server_on_the_path_comes_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def named(path: Path, said: str) -> Path:
+    """The server that is here, under another version."""
+    real = find_binary()
+    return script(path, f'[ "$1" = --version ] && echo "{said} sha=0" && exit; exec {real} "$@"')
+
+
+@pytest.fixture
+def nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all of PATH; neither the interpreter nor a wheel brings a server."""
+    path = tmp_path / "path"
+    path.mkdir()
+    monkeypatch.setenv("PATH", f"{path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
+    monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
+    if any((Path(p) / name).exists() for p in ("/usr/bin", "/bin") for name in binaries._NAMES):
+        pytest.skip("this machine has a server among its programs")
+    return path
+
+
+@pytest.mark.parametrize("newest", ["first", "second", "venv"])
+def test_the_newest_server_is_found_wherever_it_is(
+    tmp_path: Path, nothing_else: Path, monkeypatch: pytest.MonkeyPatch, newest: str
 ) -> None:
-    expected = script(tmp_path / "valkey-server", "exit 0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert server.find_binary() == expected
+    """On PATH or beside the interpreter: an activated environment makes no difference."""
+    places = {
+        "first": nothing_else / "redis-server",
+        "second": tmp_path / "second" / "valkey-server",
+        "venv": tmp_path / "venv" / "bin" / "redis-server",
+    }
+    (tmp_path / "venv").mkdir()
+    monkeypatch.setenv("PATH", os.pathsep.join([os.environ["PATH"], str(tmp_path / "second")]))
+    for name, path in places.items():
+        saying(path, "Redis server v=8.10.0" if name == newest else "Valkey server v=8.9.3")
+    for path in (os.environ["PATH"], f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"):
+        monkeypatch.setenv("PATH", path)
+        assert find_binary() == places[newest]
+
+
+def test_a_server_that_does_not_say_its_version_comes_last(nothing_else: Path) -> None:
+    expected = script(nothing_else / "redis-server", "exit 0")
+    assert find_binary() == expected
+    other = saying(nothing_else / "valkey-server", "Valkey server v=7.2.0")
+    assert find_binary() == other
+
+
+def test_a_server_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = saying(tmp_path / "mine", "Redis server v=6.2.0")
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(expected))
+    assert find_binary() == expected
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(tmp_path / "nowhere"))
+    with pytest.raises(StoreUnavailable, match=r"FEATUREKIT_REDIS_SERVER names .* is no program"):
+        find_binary()
 
 
 @pytest.mark.parametrize(
@@ -111,26 +157,92 @@ def test_a_wheels_binary_is_found_without_importing_it(
     (tmp_path / binary).parent.mkdir(parents=True)
     expected = script(tmp_path / binary, "exit 0")
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", "")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, package, raising=False)
-    assert server.find_binary() == expected
+    assert find_binary() == expected
 
 
 def test_a_wheel_that_pyproject_names_brings_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         pytest.skip("no wheel brings a server to this platform")
     monkeypatch.setenv("PATH", "")
-    said = subprocess.run([server.find_binary(), "--version"], stdout=subprocess.PIPE, check=True)
+    said = subprocess.run([find_binary(), "--version"], stdout=subprocess.PIPE, check=True)
     assert b" server v=" in said.stdout
 
 
-def test_no_server_at_all_says_how_to_get_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
+@pytest.mark.usefixtures("nothing_else")
+def test_no_server_at_all_says_how_to_get_one() -> None:
     with pytest.raises(StoreUnavailable, match=r"apt install redis-server.*connection_string"):
-        server.find_binary()
+        find_binary()
+
+
+# --- whose data they are --------------------------------------------------------------------------
+
+
+def test_the_server_that_wrote_the_data_goes_on_with_them(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(server.private_redis(folder)).set("key", "value")
+    wrote = find_binary()
+    assert server.release(folder)
+    saying(tmp_path / "bin" / "redis-server", "Redis server v=99.0.0")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert find_binary() != wrote
+    assert binaries.binary_for(folder) == wrote
+    assert connect(server.private_redis(folder)).get("key") == "value"
+
+
+def test_the_newest_takes_over_where_the_one_that_wrote_them_is_gone(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = named(tmp_path / "first", "Redis server v=6.2.0")
+    second = named(tmp_path / "bin" / "redis-server", "Redis server v=98.0.0")
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(first))
+    connect(server.private_redis(folder)).set("key", "value")
+    assert server.release(folder)
+    monkeypatch.delenv("FEATUREKIT_REDIS_SERVER")
+    first.unlink()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert connect(server.private_redis(folder)).get("key") == "value"
+    assert server.release(folder)
+    assert binaries._writer(folder) == binaries.Binary(second, "redis", (98, 0, 0))
+
+
+WROTE = ["Redis server v=7.2.4", "Redis server v=8.2.1", "Valkey server v=9.1.0"]
+
+
+@pytest.mark.parametrize("wrote", WROTE)
+@pytest.mark.parametrize(
+    ("found", "reads"),
+    [
+        ("Redis server v=6.2.14", []),
+        ("Redis server v=7.2.0", [WROTE[0]]),
+        ("Redis server v=8.2.0", WROTE[:2]),
+        ("Redis server v=9.0.0", WROTE[:2]),
+        ("Valkey server v=8.1.0", WROTE[:1]),
+        ("Valkey server v=9.1.3", [WROTE[0], WROTE[2]]),
+    ],
+)
+def test_data_are_never_given_to_a_server_that_refuses_them(
+    tmp_path: Path, folder: Path, nothing_else: Path, wrote: str, found: str, reads: list[str]
+) -> None:
+    writer = saying(tmp_path / "writer", wrote)
+    (folder / "appendonlydir").mkdir(parents=True)
+    binaries.note_writer(folder, writer)
+    writer.unlink()
+    here = saying(nothing_else / "redis-server", found)
+    if wrote in reads:
+        assert binaries.binary_for(folder) == here
+        return
+    said = wrote.replace("server v=", "")
+    shown = found.replace("server v=", "")
+    match = rf"written by {said}, which was at {writer}; here is {shown} at .*does not read them"
+    with pytest.raises(StoreUnavailable, match=match):
+        server.private_redis(folder)
+
+
+# --- a private server -----------------------------------------------------------------------------
 
 
 def test_a_private_server_is_started_and_then_reused(folder: Path) -> None:
@@ -160,6 +272,55 @@ def test_acknowledged_writes_survive_a_killed_server(folder: Path) -> None:
     kill_server(folder)
     assert (folder / "redis.sock").exists(), "a stale socket is part of the case"
     assert connect(server.private_redis(folder)).dbsize() == 200
+
+
+def test_a_store_starts_its_private_server_again(folder: Path) -> None:
+    store = open_private(folder)
+    store.write({b"a": b"1"})
+    for _ in range(2):
+        kill_server(folder)
+        assert store.read([b"a"]) == [b"1"]  # a lookup
+    kill_server(folder)
+    store.update([b"a"], lambda values: [(values[0] or b"") + b"2"])  # a transaction
+    kill_server(folder)
+    store.write({b"b": b"3"})  # a command of redis-py's client
+    assert server.release(folder), "nobody else uses it"
+    assert store.read([b"a", b"b"]) == [b"12", b"3"]  # it was shut down in good order
+
+    async def ask() -> list[object]:
+        found = [await store.read_async([b"a"])]
+        kill_server(folder)
+        found += await asyncio.gather(*(store.read_async([b"a"]) for _ in range(20)))
+        await store.close_async()
+        return found
+
+    assert asyncio.run(ask()) == [[b"12"]] * 21
+    store.close()
+
+
+def test_threads_that_find_a_dead_server_start_one(folder: Path) -> None:
+    store = open_private(folder)
+    store.write({b"a": b"1"})
+    kill_server(folder)
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda _: store.read([b"a"]), range(64))) == [[b"1"]] * 64
+    store.close()
+
+
+def test_a_server_that_cannot_be_started_again_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_private(folder)
+    store.write({b"a": b"1"})
+    kill_server(folder)
+    failing = script(tmp_path / "failing", '[ "$1" = --version ] && exit; echo "Fatal: no"; exit 1')
+    (folder / "redis.server").unlink()
+    for kept in (*folder.glob("appendonly*"),):
+        kept.rename(tmp_path / kept.name)
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(failing))
+    with pytest.raises(StoreUnavailable, match=r"did not start in .*\n    Fatal: no"):
+        store.read([b"a"])
+    store.close()
 
 
 def test_a_pid_file_that_names_another_process_changes_nothing(folder: Path) -> None:
@@ -261,8 +422,8 @@ def test_releasing_what_was_never_used_does_nothing(tmp_path: Path) -> None:
 def test_a_server_that_fails_shows_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    script(tmp_path / "bin" / "redis-server", 'echo "Fatal: no memory"; exit 1')
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    failing = script(tmp_path / "bin" / "redis-server", 'echo "Fatal: no memory"; exit 1')
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(failing))
     with pytest.raises(StoreUnavailable, match=r"did not start in .*\n    Fatal: no memory"):
         server.private_redis(folder)
     with (
@@ -286,8 +447,8 @@ def test_damaged_data_are_reported_and_kept(folder: Path) -> None:
 def test_an_older_redis_does_not_start_empty_beside_newer_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    script(tmp_path / "bin" / "redis-server", 'echo "Redis server v=6.2.14 sha=0"')
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    older = saying(tmp_path / "redis-server", "Redis server v=6.2.14")
+    monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(older))
     (folder / "appendonlydir").mkdir(parents=True)
     with pytest.raises(StoreUnavailable, match="written by Redis 7 or later"):
         server.private_redis(folder)

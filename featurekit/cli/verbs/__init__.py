@@ -17,6 +17,7 @@ VERBS = {
     "push": "add events of a source, online and to the offline log",
     "consume": "take events from a Redis stream, in a consumer group",
     "forget": "remove an entity's events and states, and keep them from coming back",
+    "unlock": "show who works on which source, and let go of what the dead hold",
     "get-historical": "make a training set for a frame of entities and instants",
     "get-online": "answer for some entities, from the online state",
     "explain": "show how one value came about, offline and online",

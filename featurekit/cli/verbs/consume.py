@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from argparse import Namespace
 
 from featurekit.cli.arguments import argument, positive, verb
+from featurekit.cli.interrupt import stopping
 from featurekit.cli.repo import open_store
 from featurekit.core.screen import Screen
 
@@ -37,10 +37,8 @@ from featurekit.core.screen import Screen
 )
 def consume(arguments: Namespace, screen: Screen) -> None:
     """Take events from a Redis stream until it is interrupted, or nothing is left."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())  # the batch in hand is finished first
-    with open_store(arguments) as store, screen.progress() as move:
+    stop = threading.Event()  # the batch in hand is finished first
+    with open_store(arguments) as store, screen.progress() as move, stopping(stop):
         done = store.consume(
             arguments.source,
             stream=arguments.stream,

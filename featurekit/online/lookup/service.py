@@ -22,6 +22,7 @@ from featurekit.online.lookup.rows import EntityRow
 from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
 
@@ -86,6 +87,9 @@ class OnlineService:
         on_mismatch: Literal["refuse", "warn"] = "refuse",
         public_keys: Sequence[str] | None = None,
         run_python: bool | None = None,
+        connect_timeout_s: float = DEFAULT.connect_timeout_s,
+        timeout_s: float = DEFAULT.timeout_s,
+        connections: int = DEFAULT.connections,
     ) -> OnlineService:
         """The service of a project in the Redis at `url`: all that a serving process needs.
 
@@ -99,11 +103,20 @@ class OnlineService:
         plan with functions that run as their author's Python is refused, unless `run_python` (by
         default FEATUREKIT_RUN_PYTHON) lets them run. `get` raises PlanRefused then. ConfigError for
         a key that is none.
+
+        A lookup waits up to `connect_timeout_s` seconds for a connection to open, and up to
+        `timeout_s` for the reply. Threads have up to `connections` connections together, and the
+        tasks of an event loop have as many. A lookup that finds all of them in use waits for one,
+        up to `timeout_s`. StoreUnavailable says what was waited for.
         """
         from featurekit.online.store.open import open_store
 
+        limits = Limits(
+            connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
+        )
         trust = Trust.held(project, public_keys, run_python)
-        return cls(open_store(url), project, service, on_mismatch=on_mismatch, trust=trust)
+        store = open_store(url, limits)
+        return cls(store, project, service, on_mismatch=on_mismatch, trust=trust)
 
     def __enter__(self) -> OnlineService:
         return self

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import select
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +22,9 @@ import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from featurekit.online.store.limits import DEFAULT
 from featurekit.online.store.replies import NotPlain, Values, mget, receiver
 
 _CHUNK = 65_536
@@ -99,18 +103,50 @@ def lives(connection: Any) -> bool:
     return not looked.poll(0)
 
 
+class NoAnswer(RedisTimeoutError):
+    """A server did not do in time what was waited for; the text says what, and for how long."""
+
+
+class AllInUse(RedisTimeoutError):
+    """No connection became free in time; the text says how many there are, and how long it took."""
+
+
+def _late(what: str, seconds: float | None) -> NoAnswer:
+    return NoAnswer(f"{what} within {seconds or 0:g} s")
+
+
+def _in_use(most: int, seconds: float) -> AllInUse:
+    return AllInUse(f"all {most} connections were in use for {seconds:g} s")
+
+
+def _not_opened(connection_kwargs: dict[str, Any]) -> NoAnswer:
+    return _late(
+        "it accepted no connection, or did not greet one,",
+        sum(connection_kwargs.get(n) or 0 for n in ("socket_connect_timeout", "socket_timeout")),
+    )
+
+
+def _is_late(error: BaseException | None) -> bool:
+    """Whether an error, or what it came of, is that something took too long."""
+    while error is not None:
+        if isinstance(error, (RedisTimeoutError, TimeoutError)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _asked(keys: Sequence[bytes]) -> str:
+    return f"it did not answer to MGET of {len(keys)} keys"
+
+
 class _Idle:
-    """The connections of a client that are not in use. A forked process leaves those of its parent
-    alone."""
+    """The connections of a client that are not in use."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
-        self._pid = os.getpid()
 
     def take(self) -> Any:
         """The connection that was used last; None where there is none."""
-        if self._pid != os.getpid():
-            self._kept, self._pid = [], os.getpid()
         try:
             return self._kept.pop()
         except IndexError:
@@ -126,20 +162,49 @@ class _Idle:
 
 
 class Connections:
-    """The connections of a client, for threads; it keeps as many as were ever used at once."""
+    """The connections of a client, for threads: as many as were ever used at once, and no more than
+    `most`. Who finds all in use waits for one, up to `wait_s` seconds.
 
-    def __init__(self, client: Any) -> None:
+    A reply is waited for as long as the client's socket_timeout says. A forked process leaves the
+    connections of its parent alone.
+    """
+
+    def __init__(
+        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+    ) -> None:
         self.client, self.pool = client, client.connection_pool
-        self.idle = _Idle()
+        self.most, self.wait_s = most, wait_s
+        self._renew()
 
-    def take(self) -> Any:
+    def _renew(self) -> None:
+        self.idle, self._free = _Idle(), threading.Semaphore(self.most)
+        self._pid = os.getpid()
+
+    def _enter(self) -> threading.Semaphore:
+        """Wait for the right to use a connection; release what is returned afterwards."""
+        if self._pid != os.getpid():
+            self._renew()
+        free = self._free
+        if not free.acquire(timeout=self.wait_s):
+            raise _in_use(self.most, self.wait_s)
+        return free
+
+    def _opened(self) -> Any:
+        try:
+            return self.pool.get_connection()
+        except (RedisError, OSError) as error:
+            if _is_late(error):
+                raise _not_opened(self.pool.connection_kwargs) from error
+            raise
+
+    def _take(self) -> Any:
         """A living connection for this caller alone, who gives it back or drops it."""
         connection = self.idle.take()
         if connection is not None:
             if lives(connection):
                 return connection
             self.pool.release(connection)  # the pool repairs or replaces it
-        return self.pool.get_connection()
+        return self._opened()
 
     def give(self, connection: Any) -> None:
         """Keep a connection whose replies were all read."""
@@ -157,39 +222,54 @@ class Connections:
     def one(self) -> Iterator[Any]:
         """A connection for commands whose replies are all read in the block. It is closed where the
         block raises."""
-        connection = self.take()
+        free = self._enter()
         try:
-            yield connection
-        except BaseException:
-            self.drop(connection)
-            raise
-        self.give(connection)
+            connection = self._take()
+            try:
+                yield connection
+            except BaseException:
+                self.drop(connection)
+                raise
+            self.give(connection)
+        finally:
+            free.release()
 
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
+        free = self._enter()
         try:
             connection = self.idle.take()
             if connection is None:
-                return self._mget(self.pool.get_connection(), keys)
+                return self._mget(self._opened(), keys)
             try:
                 return self._mget(connection, keys)
             except _LOST:
                 # It was not asked whether the connection lives, since reading twice is harmless.
-                return self._mget(self.pool.get_connection(), keys)
+                return self._mget(self._opened(), keys)
         except NotPlain:
             found: Values = self.client.mget(list(keys))
             return found
+        finally:
+            free.release()
 
     def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
         try:
-            connection.send_packed_command([mget(keys)])
-            source = getattr(connection, "_sock", None)
-            receive = receiver(keys)
-            found: Values | None = None
-            if source is None:
-                (found,) = received(connection, 1)
-            while found is None:
-                found = receive(_bytes_of(source))
+            limit = connection.socket_timeout
+            begun = time.monotonic()
+            try:
+                connection.send_packed_command([mget(keys)])
+                source = getattr(connection, "_sock", None)
+                receive = receiver(keys)
+                found: Values | None = None
+                if source is None:
+                    (found,) = received(connection, 1)
+                while found is None:
+                    found = receive(_bytes_of(source))
+                    # A reply that comes in drops renews the socket's own limit with each of them.
+                    if found is None and limit and time.monotonic() - begun > limit:
+                        raise _late(_asked(keys), limit)
+            except TimeoutError as error:
+                raise _late(_asked(keys), limit) from error
         except BaseException:
             self.drop(connection)
             raise
@@ -198,6 +278,8 @@ class Connections:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._pid != os.getpid():
+            self._renew()
         for connection in self.idle:
             self.drop(connection)
         self.client.close()
@@ -206,23 +288,52 @@ class Connections:
 class AsyncConnections:
     """As `Connections`, for the tasks of one event loop; it only reads."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(
+        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+    ) -> None:
+        import asyncio
+
         self.client, self.pool = client, client.connection_pool
-        self.idle = _Idle()
+        self.most, self.wait_s = most, wait_s
+        self.idle, self._free = _Idle(), asyncio.Semaphore(most)
+        self._abandoned = False
+
+    async def _enter(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
+        import asyncio
+
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise _in_use(self.most, self.wait_s) from None
+
+    async def _opened(self) -> Any:
+        try:
+            return await self.pool.get_connection()
+        except (RedisError, OSError) as error:
+            if _is_late(error):
+                raise _not_opened(self.pool.connection_kwargs) from error
+            raise
 
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
+        await self._enter()
         try:
             connection = self.idle.take()
             if connection is None:
-                return await self._mget(await self.pool.get_connection(), keys)
+                return await self._mget(await self._opened(), keys)
             try:
                 return await self._mget(connection, keys)
             except _LOST:
-                return await self._mget(await self.pool.get_connection(), keys)
+                return await self._mget(await self._opened(), keys)
         except NotPlain:
             found: Values = await self.client.mget(list(keys))
             return found
+        finally:
+            self._free.release()
 
     async def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
         import asyncio
@@ -233,23 +344,38 @@ class AsyncConnections:
             if reader is None or writer is None:
                 raise NotPlain
             receive, found = receiver(keys), None
-            async with asyncio.timeout(connection.socket_timeout):
-                writer.write(mget(keys))
-                await writer.drain()
-                while found is None:
-                    data = await reader.read(_CHUNK)
-                    if not data:
-                        raise RedisConnectionError(_CLOSED)
-                    found = receive(data)
+            try:
+                async with asyncio.timeout(connection.socket_timeout):
+                    writer.write(mget(keys))
+                    await writer.drain()
+                    while found is None:
+                        data = await reader.read(_CHUNK)
+                        if not data:
+                            raise RedisConnectionError(_CLOSED)
+                        found = receive(data)
+            except TimeoutError as error:
+                raise _late(_asked(keys), connection.socket_timeout) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             await self.pool.release(connection)
             raise
-        if connection.should_reconnect():
+        if self._abandoned:
+            await connection.disconnect(nowait=True)
+        if self._abandoned or connection.should_reconnect():
             await self.pool.release(connection)
         else:
             self.idle.keep(connection)
         return found
+
+    def abandon(self) -> None:
+        """Close the idle connections at once, and each other one when its reply was read. Called in
+        the event loop, where nobody awaits `close`."""
+        self._abandoned = True
+        for connection in self.idle:
+            writer = getattr(connection, "_writer", None)
+            if writer is not None:
+                writer.close()
+                connection._writer = connection._reader = None
 
     async def close(self) -> None:
         """Close the connections."""

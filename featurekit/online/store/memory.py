@@ -6,7 +6,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.protocol import (
+    Announced,
+    Change,
+    Guard,
+    Pending,
+    PendingSteps,
+    named,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,7 +24,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
-        self.open: dict[tuple[bytes, bytes], int] = {}
+        self.open: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`."""
@@ -55,8 +62,12 @@ class MemoryStore:
         """Set all of `values`."""
         self.values.update(values)
 
-    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+    def create(
+        self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, guards: Sequence[Guard] = ()
+    ) -> list[int]:
         """Set keys that are absent."""
+        for guard in guards:
+            guard.check(self.read(guard.keys))
         left = []
         for i, (key, value) in enumerate(zip(keys.to_pylist(), values.to_pylist(), strict=True)):
             if key in self.values:
@@ -100,27 +111,31 @@ class MemoryStore:
         return time.time_ns() // 1000
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """Announce a push, when the result is asked for."""
-        return Pending(self._open_push(key, also))
+        return Pending(self._open_push(key, also, holder))
 
     def _open_push(
-        self, key: bytes, also: Sequence[bytes]
+        self, key: bytes, also: Sequence[bytes], holder: bytes
     ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
         yield
         now = self.now_us()
         token = b"%d-%d" % (now, len(self.open))
-        self.open[key, token] = now
+        self.open[key, token] = now, holder
         return token, now, self.read(also)
 
     def close_push(self, key: bytes, token: bytes) -> None:
         """End the push of `token`."""
         self.open.pop((key, token), None)
 
+    def announced(self, key: bytes) -> list[Announced]:
+        """The pushes that are announced under `key`."""
+        return [(token, *of) for (k, token), of in self.open.items() if k == key]
+
     def settled_until(self, key: bytes) -> int:
         """An instant that is before the stamp of every open or later push of `key`."""
-        return min([self.now_us(), *(t for (k, _), t in self.open.items() if k == key)]) - 1
+        return min([self.now_us(), *(since for _, since, _ in self.announced(key))]) - 1
 
     def close(self) -> None:
         """Nothing: there is no connection to close."""

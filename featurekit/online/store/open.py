@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.url import shown_url
 
-STORES: dict[str, Callable[[str], OnlineStore]] = {
+STORES: dict[str, Callable[[str, Limits], OnlineStore]] = {
     "redis": RedisStore,
     "rediss": RedisStore,
     "unix": RedisStore,
 }
-"""What opens a URL, by its scheme."""
+"""What opens a URL with its limits, by its scheme."""
 
 
-def open_store(url: str) -> OnlineStore:
-    """The store at `url`; nothing is asked of it yet. StoreUnavailable where the URL's scheme names
-    no store, or where the store cannot read the rest of it."""
+def open_store(url: str, limits: Limits = DEFAULT) -> OnlineStore:
+    """The store at `url`; nothing is asked of it yet. `limits` says how long the store waits for
+    what, and for how many connections. StoreUnavailable where the URL's scheme names no store, or
+    where the store cannot read the rest of it."""
     scheme, found, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
     if not found or scheme not in STORES:
         known = ", ".join(f"{name}://" for name in STORES)
@@ -27,4 +30,12 @@ def open_store(url: str) -> OnlineStore:
             f"{shown_url(url)} is no URL of an online store, which begins with one of {known}; "
             "write redis://host:6379/0"
         )
-    return STORES[scheme](url)
+    return STORES[scheme](url, limits)
+
+
+def open_private(folder: Path, limits: Limits = DEFAULT) -> OnlineStore:
+    """The store in the private server whose data live in `folder`, which is started where it does
+    not run, now or later. StoreUnavailable where it does not start."""
+    from featurekit.online.store.server import private_redis, private_socket
+
+    return RedisStore(private_redis(folder), limits, start=lambda: str(private_socket(folder)))

@@ -85,6 +85,24 @@ def named(
     return {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
 
 
+Announced = tuple[bytes, int, bytes]
+"""A push that is announced: its token, when that was by the store's clock, in microseconds, and who
+announced it."""
+
+
+class Guard(Protocol):
+    """What must hold at the moment of a write, as the values of `keys` then say."""
+
+    @property
+    def keys(self) -> Sequence[bytes]:
+        """The keys that are watched and read."""
+        ...
+
+    def check(self, values: Sequence[bytes | None]) -> None:
+        """Raises where the guard does not hold, given the values of its keys."""
+        ...
+
+
 class OnlineStore(Protocol):
     """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached."""
 
@@ -118,12 +136,15 @@ class OnlineStore(Protocol):
         """Set all of `values` at once."""
         ...
 
-    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
+    def create(
+        self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, guards: Sequence[Guard] = ()
+    ) -> list[int]:
         """Set those of many `keys` that are absent, in groups, and return the numbers of keys that
         were not set.
 
         A group is set as a whole or not at all. Where one of its keys was there, the numbers of all
-        its keys are returned.
+        its keys are returned. A group is set only if the `guards` hold at that moment; what they
+        raise is raised.
         """
         ...
 
@@ -160,10 +181,10 @@ class OnlineStore(Protocol):
         ...
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push under `key`. The result is its token, the instant that stamps its rows
-        (T3), and the values of `also` after the announcement, in one round trip.
+        """Announce a push of `holder` under `key`. The result is its token, the instant that stamps
+        its rows (T3), and the values of `also` after the announcement, in one round trip.
 
         The push may be announced as soon as this is called, even where the result is not asked for.
         """
@@ -172,6 +193,10 @@ class OnlineStore(Protocol):
     def close_push(self, key: bytes, token: bytes) -> None:
         """End the push of `token`, if it is open: either all of it can be seen now, or none of it
         ever will be."""
+        ...
+
+    def announced(self, key: bytes) -> list[Announced]:
+        """The pushes that are announced under `key`, oldest first."""
         ...
 
     def settled_until(self, key: bytes) -> int:

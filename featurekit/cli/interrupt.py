@@ -1,0 +1,138 @@
+"""Turns SIGINT and SIGTERM into the end of a command: in good order, and at most two seconds later.
+
+The first signal raises KeyboardInterrupt in the main thread, which lets go of what the verb holds
+and removes what it had begun to write. The main thread may be inside a library then, which takes
+its time, or swallows the exception. So another thread is told of the signal, too, and ends the
+process when the time is over, or at a second signal. A verb survives that as it survives a kill:
+files appear whole or not at all, and a lease ends by itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE_S, _EXIT_S = 1.3, 0.4
+"""How long the main thread has for its end, and what is to be done at any exit after that."""
+
+
+class Interrupts:
+    """The signals of this process. `received` is the first one, None before it comes."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.over: int | None = None
+        """The exit code of a command that is over: its last moments are not interrupted."""
+        self._soft: Callable[[], object] | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that a signal ended, as a shell gives it."""
+        return 128 + (self.received or signal.SIGINT)
+
+    @property
+    def message(self) -> str:
+        """What the command says at its end."""
+        what = "terminated" if self.received == signal.SIGTERM else "interrupted"
+        return f"featurekit: {what}\n"
+
+    def install(self) -> None:
+        """Take the signals over, except those that the caller has the process ignore."""
+        caught = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+        if not caught:
+            return
+        told, tell = os.pipe()
+        os.set_blocking(tell, False)
+        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(told,), daemon=True).start()
+        for number in caught:
+            signal.signal(number, self._handle)
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda what: None if self.received else hook(what)
+        of_thread = threading.excepthook
+        threading.excepthook = lambda what: None if self.received else of_thread(what)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.over is not None:
+            return
+        first = self.received is None
+        self.received = self.received or number
+        if first and self._soft is not None:
+            self._soft()
+            return
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def softly(self, stop: Callable[[], object]) -> Iterator[None]:
+        """While the block runs, the first signal calls `stop` and raises nothing: for work that
+        ends in good order by itself."""
+        self._soft = stop
+        try:
+            yield
+        finally:
+            self._soft = None
+
+    def _watch(self, told: int) -> None:
+        while True:
+            data = os.read(told, 1)
+            if data and data[0] in _SIGNALS:
+                break
+        end = time.monotonic() + _PATIENCE_S
+        while (left := end - time.monotonic()) > 0:
+            again, _, _ = select.select([told], [], [], left)
+            if again and os.read(told, 1)[0] in _SIGNALS:
+                break
+        self._leave()
+
+    def _leave(self) -> None:
+        code = self.code if self.over is None else self.over
+        at_exit = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        at_exit.start()
+        at_exit.join(_EXIT_S)
+        files = sys.modules.get("featurekit.core.files")
+        if files is not None:
+            files.remove_begun()
+        with suppress(OSError):
+            if os.isatty(2):
+                os.write(2, b"\r\x1b[K\x1b[?25h")  # a bar was there, and had hidden the cursor
+            if self.over is None:
+                os.write(2, self.message.encode())
+        os._exit(code)
+
+
+_interrupts: Interrupts | None = None
+
+
+def interrupts() -> Interrupts:
+    """The signals of this process, which is the command's own; taken over at the first call."""
+    global _interrupts
+    if _interrupts is None:
+        _interrupts = Interrupts()
+        _interrupts.install()
+    return _interrupts
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """While the block runs, a signal sets `stop`. Where the process is not the command's own, the
+    handlers of the signals are put back afterwards."""
+    if _interrupts is not None:
+        with _interrupts.softly(stop.set):
+            yield
+        return
+    before: dict[int, Any] = {n: signal.signal(n, lambda *_: stop.set()) for n in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
