@@ -86,6 +86,8 @@ class _ViewCompiler:
         self.source = view.event_source
         self.columns = _columns(view.source)
         self.slots: list[Slot] = []
+        self.known: dict[str, int] = {}
+        """The index of each slot, by the slot's text."""
 
     def fail(self, feature: str | None, message: str) -> DefinitionError:
         where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
@@ -109,11 +111,11 @@ class _ViewCompiler:
             self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
         memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
-        features = tuple(
-            replace(f, fingerprint=wire.fingerprint(self._identity(f, keys, source, memory)))
-            for f in made
-        )
         ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
+        shared = [keys, source, ttl_us, *([] if memory is None else [memory])]
+        # Written once for all features: a wide source's schema is long.
+        text = ",".join(map(wire.canonical, shared))
+        features = tuple(replace(f, fingerprint=self._fingerprint(f, text)) for f in made)
         compiled = View(
             name=view.name,
             kind="window" if windows else "latest",
@@ -161,15 +163,13 @@ class _ViewCompiler:
             )
         return max(reach)
 
-    def _identity(
-        self, feature: Feature, keys: tuple[ir.Param, ...], source: Source, memory: int | None
-    ) -> list[Any]:
+    def _fingerprint(self, feature: Feature, shared: str) -> str:
+        """The fingerprint of a feature, given the canonical text of what all features share."""
         slots = [
             None if i is None else _nameless(self.slots[i]) for i in (feature.slot, feature.where)
         ]
         bare = replace(feature, slot=None, where=None)
-        ttl = None if self.view.ttl is None else duration_us(self.view.ttl, what="ttl")
-        return [bare, slots, keys, source, ttl, *([] if memory is None else [memory])]
+        return wire.text_fingerprint(f"[{wire.canonical(bare)},{wire.canonical(slots)},{shared}]")
 
     @property
     def _from(self) -> str:
@@ -199,13 +199,13 @@ class _ViewCompiler:
 
     def _order(self) -> tuple[int, ...]:
         sequence = self.source.sequence
-        columns = list(self.source.schema)
+        places = {name: i for i, name in enumerate(self.source.schema)}
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
             if column is None:
                 return 2, i
-            return (0, 0) if column == sequence else (1, columns.index(column))
+            return (0, 0) if column == sequence else (1, places[column])
 
         return tuple(sorted(range(len(self.slots)), key=rank))
 
@@ -235,12 +235,10 @@ class _ViewCompiler:
 
     def _place(self, slot: Slot) -> int:
         # Compared by their text: equality would confuse -0.0 with 0.0.
-        identity = wire.canonical(_nameless(slot))
-        for i, known in enumerate(self.slots):
-            if wire.canonical(_nameless(known)) == identity:
-                return i
-        self.slots.append(slot)
-        return len(self.slots) - 1
+        index = self.known.setdefault(wire.canonical(_nameless(slot)), len(self.slots))
+        if index == len(self.slots):
+            self.slots.append(slot)
+        return index
 
     def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
         slot = self.columns.get(param.name)

@@ -93,5 +93,9 @@ def canonical(value: Any) -> str:
 
 def fingerprint(value: Any) -> str:
     """32 hexadecimal digits that stand for a canonical form under the rules in force (F1)."""
-    text = f"{SEMANTICS_VERSION}:{canonical(value)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return text_fingerprint(canonical(value))
+
+
+def text_fingerprint(text: str) -> str:
+    """The `fingerprint` of the value that has this canonical text."""
+    return hashlib.sha256(f"{SEMANTICS_VERSION}:{text}".encode()).hexdigest()[:32]
