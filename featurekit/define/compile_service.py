@@ -29,7 +29,9 @@ class _ServiceCompiler:
     def __init__(self, service: FeatureService) -> None:
         self.service = service
         self.views: list[View] = []
-        self.chosen: list[tuple[int, int]] = []
+        self.named: dict[str, list[tuple[int, int]]] = {}
+        """The features by their names, short and full, as numbers of view and feature."""
+        self.chosen: dict[tuple[int, int], None] = {}
         self.pending: dict[str, Transform] = {}
         self.transforms: list[RequestTransform] = []
         self.ready: dict[str, int] = {}
@@ -64,12 +66,18 @@ class _ServiceCompiler:
     def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
         index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
         if index is None:
-            self.views.append(compile_view(view))
-            index = len(self.views) - 1
-        of_view = [f.name for f in self.views[index].features]
-        for name in names:
-            if (index, of_view.index(name)) not in self.chosen:
-                self.chosen.append((index, of_view.index(name)))
+            index = self._add(compile_view(view))
+        places = {f.name: i for i, f in enumerate(self.views[index].features)}
+        self.chosen.update(dict.fromkeys((index, places[name]) for name in names))
+
+    def _add(self, view: View) -> int:
+        """The number of a view that the service did not have yet."""
+        index = len(self.views)
+        self.views.append(view)
+        for f, feature in enumerate(view.features):
+            for name in (feature.name, f"{view.name}__{feature.name}"):
+                self.named.setdefault(name, []).append((index, f))
+        return index
 
     def _check_keys(self) -> None:
         keys: dict[str, tuple[Type, str]] = {}
@@ -118,7 +126,7 @@ class _ServiceCompiler:
         return (
             name in self.request
             or (name in self.pending and name != transform)
-            or any(name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features)
+            or name in self.named
         )
 
     def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
@@ -129,10 +137,8 @@ class _ServiceCompiler:
             index = self._transform(name, above)
             type_ = self.transforms[index].function.returns
             found.append((Input("transform", name, index=index), type_))
-        for v, view in enumerate(self.views):
-            for f, feature in enumerate(view.features):
-                if name in (feature.name, f"{view.name}__{feature.name}"):
-                    found.append((Input("feature", name, v, f), feature.type))
+        for v, f in self.named.get(name, ()):
+            found.append((Input("feature", name, v, f), self.views[v].features[f].type))
         if not found:
             known = [*self.request, *(f.name for v in self.views for f in v.features)]
             raise self.fail(

@@ -87,6 +87,8 @@ class _ViewCompiler:
         self.source = view.event_source
         self.columns = _columns(view.source)
         self.slots: list[Slot] = []
+        self.known: dict[str, int] = {}
+        """The index of each slot, by the slot's text."""
 
     def fail(self, feature: str | None, message: str) -> DefinitionError:
         where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
@@ -189,13 +191,13 @@ class _ViewCompiler:
 
     def _order(self) -> tuple[int, ...]:
         sequence = self.source.sequence
-        columns = list(self.source.schema)
+        places = {name: i for i, name in enumerate(self.source.schema)}
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
             if column is None:
                 return 2, i
-            return (0, 0) if column == sequence else (1, columns.index(column))
+            return (0, 0) if column == sequence else (1, places[column])
 
         return tuple(sorted(range(len(self.slots)), key=rank))
 
@@ -225,12 +227,10 @@ class _ViewCompiler:
 
     def _place(self, slot: Slot) -> int:
         # Compared by their text: equality would confuse -0.0 with 0.0.
-        identity = wire.canonical(nameless(slot))
-        for i, known in enumerate(self.slots):
-            if wire.canonical(nameless(known)) == identity:
-                return i
-        self.slots.append(slot)
-        return len(self.slots) - 1
+        index = self.known.setdefault(wire.canonical(nameless(slot)), len(self.slots))
+        if index == len(self.slots):
+            self.slots.append(slot)
+        return index
 
     def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
         slot = self.columns.get(param.name)
