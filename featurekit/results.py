@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featurekit.parity.diagnose.explanation import Explanation as Explanation
     from featurekit.parity.report import Report as Report
     from featurekit.project.gc import Collection as Collection
+    from featurekit.project.ownership import Adopted as Adopted
     from featurekit.project.registry import Change as Change
     from featurekit.project.versions import RolledBack as RolledBack
     from featurekit.project.versions import Version as Version

@@ -21,6 +21,7 @@ from featurekit.project.apply import apply, plan
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect
 from featurekit.project.leases import Lease
+from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Registry
 from featurekit.project.unlock import unlock
@@ -237,7 +238,8 @@ class FeatureStore:
         RegistryError for an unknown service or fingerprint, for the live version where none waits,
         and for a version that reads a source that the repo defines otherwise now.
         """
-        return rollback(
+        self.parts.claim()
+        done = rollback(
             self.online,
             self.project,
             self.registry,
@@ -246,6 +248,18 @@ class FeatureStore:
             readable=self.parts.readable,
             signer=self.parts.signer,
         )
+        self.parts.record()
+        return done
+
+    def adopt(self) -> Adopted:
+        """Rebuild the registry's file from the copy of it in the online store: versions, what is in
+        force, changes, and who was forgotten.
+
+        A file that is there, as an old copy, keeps what only it has, and lies beside the new one
+        afterwards. RegistryError where the online store has nothing of this project, or belongs to
+        another registry than the one that is here.
+        """
+        return adopt(self.online, self.project, self.registry)
 
     def gc(
         self,
@@ -266,6 +280,7 @@ class FeatureStore:
         Pushes, materialisations and publishing may go on meanwhile. RegistryError where one of
         `versions` is in use, or is not there.
         """
+        self.parts.check_owner()
         return collect(
             self.online,
             self.project,

@@ -109,11 +109,13 @@ def forget(
     with ExitStack() as stack:
         for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
+        project.claim()
         until = online.now_us()
         secret = make_secret(project.state_dir)
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
         tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
         number = project.registry.forget(tombstone)
+        project.record()
         # Wait for pushes that have begun since, too: they may not have seen the record.
         _settle(online, project.name, sources, online.now_us())
         con = project.connect()
@@ -137,6 +139,7 @@ def forget(
         "file_rows": sum(f.rows for f in files if f.rewritten),
     }
     project.registry.forgot(number, removed)
+    project.record()
     return Forgot(name, instant(until), states, repaired, log_rows, files, aside, unknown)
 
 

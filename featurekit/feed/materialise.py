@@ -134,6 +134,7 @@ def materialize(
 
 def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
     """The versions to fill: all that are fed and can be read, or those of the named views."""
+    project.check_owner()
     fed = project.fed()
     if not fed:
         raise RegistryError("nothing was applied to this online store; run `featurekit apply`")

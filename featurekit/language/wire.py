@@ -104,7 +104,7 @@ def _alternatives(hint: Any) -> tuple[tuple[type, ...], tuple[Any, ...]]:
     """The classes among the alternatives of a type, and the others."""
     union = typing.get_origin(hint) in (typing.Union, pytypes.UnionType)
     parts = typing.get_args(hint) if union else (hint,)
-    classes: tuple[type, ...] = tuple(p for p in parts if is_dataclass(p))
+    classes = tuple(p for p in parts if isinstance(p, type) and is_dataclass(p))
     return classes, tuple(p for p in parts if p not in classes)
 
 

@@ -73,13 +73,14 @@ class Secret:
         return f"sha256(?::BLOB || unhex(sha256(?::BLOB || {message})))", [outer, inner]
 
 
-def _path(state_dir: Path) -> Path:
+def secret_path(state_dir: Path) -> Path:
+    """The file of the state folder's secret, which is there once an entity was forgotten."""
     return state_dir / "forget.key"
 
 
 def make_secret(state_dir: Path) -> Secret:
     """The secret of the state folder; it is made if there is none."""
-    path = _path(state_dir)
+    path = secret_path(state_dir)
     if not path.exists():
         state_dir.mkdir(parents=True, exist_ok=True)
         made = secrets.token_hex(32).encode()
@@ -92,7 +93,7 @@ def make_secret(state_dir: Path) -> Secret:
 def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
     """The secret under which the tombstones were made. RegistryError if it is lost: then nothing
     may be read, because nobody can tell which events are to be forgotten."""
-    path = _path(state_dir)
+    path = secret_path(state_dir)
     secret = Secret(bytes.fromhex(path.read_text())) if path.exists() else None
     if secret is None or any(t.secret != secret.name for t in tombstones):
         what = "is not the one" if secret else "is missing: it is the key"

@@ -34,8 +34,10 @@ def apply(project: Project) -> list[Change]:
     """
     definitions = _definitions(project.repo)
     online, signer = project.online, project.signer()
+    project.claim()
     _refuse_removal(project)
     changes = project.registry.apply(definitions)
+    project.record()
     for service in project.repo.compiled_services.values():
         publish(online, project.name, service, signer=signer)
     for change in changes:

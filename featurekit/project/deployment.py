@@ -127,8 +127,8 @@ def _services(
     """The versions that pointers of these kinds name, each once, in the order of the kinds.
 
     Without a `trust` they are only looked at, and nothing of them may be run."""
-    plans = _plans(store, project, *kinds)
-    return [_service(k, p, trust, on_mismatch) for k, p in plans.items() if p is not None]
+    found = plans(store, project, *kinds)
+    return [_service(k, p, trust, on_mismatch) for k, p in found.items() if p is not None]
 
 
 def _service(key: bytes, plan: bytes, trust: Trust | None, on_mismatch: str) -> Service:
@@ -143,7 +143,12 @@ def _service(key: bytes, plan: bytes, trust: Trust | None, on_mismatch: str) -> 
         raise PlanRefused(f"{key.decode()}: {error}") from None
 
 
-def _plans(
+def owner_key(project: str) -> bytes:
+    """The key that says which registry the project's keys belong to."""
+    return project_key(project, "registry")
+
+
+def plans(
     store: OnlineStore, project: str, *kinds: str, seen: dict[bytes, bytes | None] | None = None
 ) -> dict[bytes, bytes | None]:
     """The plans that pointers of these kinds name, by key. Every key that was read is added to
@@ -210,9 +215,18 @@ class Fed:
     """As `fed_views`, kept while no byte of the names, pointers and plans in the store changes. A
     push reads these as it announces itself, in the same round trip."""
 
-    def __init__(self, store: OnlineStore, project: str, *, trust: Trust, on_mismatch: str) -> None:
+    def __init__(
+        self,
+        store: OnlineStore,
+        project: str,
+        *,
+        trust: Trust,
+        on_mismatch: str,
+        check_owner: Callable[[bytes | None], None] = lambda owned: None,
+    ) -> None:
         self.store, self.project = store, project
         self.trust, self.on_mismatch = trust, on_mismatch
+        self.check_owner = check_owner
         self.known: tuple[dict[bytes, bytes | None], list[View]] | None = None
 
     @property
@@ -226,11 +240,14 @@ class Fed:
         if known is not None and known[0] == dict(zip(keys, values, strict=True)):
             return known[1]
         seen: dict[bytes, bytes | None] = {}
-        found = _plans(self.store, self.project, *POINTERS, seen=seen)
-        plans = {key: plan for key, plan in found.items() if plan}
-        views = _views([_service(key, p, self.trust, self.on_mismatch) for key, p in plans.items()])
+        found = plans(self.store, self.project, *POINTERS, seen=seen)
+        owner = owner_key(self.project)
+        (seen[owner],) = self.store.read([owner])
+        self.check_owner(seen[owner])
+        read = {key: plan for key, plan in found.items() if plan}
+        views = _views([_service(k, p, self.trust, self.on_mismatch) for k, p in read.items()])
         # With a plan of another platform every push has to warn.
-        self.known = None if any(map(differing, plans.values())) else (seen, views)
+        self.known = None if any(map(differing, read.values())) else (seen, views)
         return views
 
 

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import scratch_folder
 from featurekit.core.kept import Kept
+from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, modules_stamp, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError
-from featurekit.log.tombstones import Forgotten, has_events, read_secret
+from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
-from featurekit.project.keys import signer_of, trust_of
+from featurekit.project.keys import private_key, signer_of, trust_of
+from featurekit.project.ownership import check, check_value, claim, lost_registry, record
 from featurekit.project.registry import Registry
 
 if TYPE_CHECKING:
@@ -210,10 +212,28 @@ class Project:
         (R6)."""
         return self.config.featurekit.numeric_mismatch
 
+    def check_owner(self) -> None:
+        """RegistryError where the online store's keys of this project belong to another registry
+        than this repo's."""
+        check(self.online, self.name, self.registry)
+
+    def claim(self) -> None:
+        """Make the online store's keys of this project this registry's, where they are nobody's;
+        RegistryError where they are another's."""
+        claim(self.online, self.name, self.registry, self.state_dir)
+
+    def record(self) -> None:
+        """Bring the copy of the registry in the online store up to date."""
+        record(self.online, self.name, self.registry)
+
     @property
     def trust(self) -> Trust:
         """What is believed of the plans in the store (F0)."""
         return trust_of(self.config.featurekit, self.name, self.registry)
+
+    def private_key(self) -> PrivateKey | None:
+        """The key that signs plans; None without one."""
+        return private_key(self.config.featurekit, self.path)
 
     def signer(self) -> Signer | None:
         """What signs the plans that are published now; None without a private key (F0)."""
@@ -234,7 +254,11 @@ class Project:
         """The views that pushes feed, as they were last read."""
         if self._feeding is None:
             self._feeding = Fed(
-                self.online, self.name, trust=self.trust, on_mismatch=self.on_mismatch
+                self.online,
+                self.name,
+                trust=self.trust,
+                on_mismatch=self.on_mismatch,
+                check_owner=lambda owned: check_value(owned, self.name, self.registry),
             )
         return self._feeding
 
@@ -293,6 +317,8 @@ class Project:
         """The tombstones that hold for a source's events."""
         tombstones = self.registry.tombstones()
         if not tombstones:
+            if not self.registry.path.exists() and secret_path(self.state_dir).exists():
+                raise lost_registry(self.registry, self.state_dir)
             return Forgotten([], None)
         secret = read_secret(self.state_dir, tombstones)
         views = self.repo.views.values()

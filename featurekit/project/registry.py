@@ -10,8 +10,10 @@ import datetime as dt
 import getpass
 import json
 import os
+import secrets
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from featurekit.core.files import whole
 from featurekit.core.types import Type
 from featurekit.define.plan import Service, View
 from featurekit.define.verify import verify_service
@@ -49,6 +52,16 @@ CREATE TABLE IF NOT EXISTS forgotten (
 );
 """
 
+_CHANGES = "action, kind, name, fingerprint, applied_by, applied_at"
+_FORGOTTEN = "entity, keys, digest, secret, until, applied_by, applied_at, removed"
+_DUMP = (
+    "SELECT kind, name, fingerprint, applied_by, applied_at FROM versions ORDER BY rowid",
+    "SELECT kind, name, fingerprint, about FROM current ORDER BY kind, name",
+    f"SELECT {_CHANGES} FROM changes ORDER BY id",
+    f"SELECT {_FORGOTTEN} FROM forgotten ORDER BY id",
+)
+"""The tables of a `Record`, in the order of its fields."""
+
 Action = Literal["add", "change", "describe", "remove", "rollback"]
 
 
@@ -63,6 +76,64 @@ class Definition:
     def kind(self) -> str:
         """The kind of the definition: "view" or "service"."""
         return "view" if isinstance(self.value, View) else "service"
+
+
+Known = tuple[str, str, str]
+"""A version: its kind, name and fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What a registry is known by: its id, None before it has one, and how many changes and
+    tombstones it has."""
+
+    id: str | None
+    changes: int
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The tables of a registry, but for the definitions, as rows of texts."""
+
+    versions: list[tuple[str, ...]]
+    current: list[tuple[str, ...]]
+    changes: list[tuple[str, ...]]
+    forgotten: list[tuple[Any, ...]]
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> Record:
+        """What `written` gave. ValueError, TypeError or KeyError where it is something else."""
+        widths = {"versions": 5, "current": 4, "changes": 6, "forgotten": 8}
+        made = {name: [tuple(row) for row in written[name]] for name in widths}
+        for name, width in widths.items():
+            if any(len(row) != width for row in made[name]):
+                raise ValueError(f"a row of {name} has another number of columns")
+            kinds = (str,) if name != "forgotten" else (str, int, type(None))
+            if not all(isinstance(value, kinds) for row in made[name] for value in row):
+                raise ValueError(f"a row of {name} has something that is no text")
+        return cls(**made)
+
+    def written(self) -> dict[str, Any]:
+        """The record as JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def continues(self, before: Record) -> bool:
+        """Whether this registry is what became of the one `before`."""
+        known = {row[:5] for row in self.forgotten}
+        forgotten = all(row[:5] in known for row in before.forgotten)
+        return forgotten and self.changes[: len(before.changes)] == before.changes
+
+    def joined(self, other: Record) -> Record:
+        """This record, with what only the other one has."""
+        versions = {row[:3] for row in self.versions}
+        gone = {row[:5] for row in self.forgotten}
+        return Record(
+            [*self.versions, *(row for row in other.versions if row[:3] not in versions)],
+            self.current or other.current,
+            [*self.changes, *(row for row in other.changes if row not in self.changes)],
+            [*self.forgotten, *(row for row in other.forgotten if row[:5] not in gone)],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +224,11 @@ class Registry:
                     "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)",
                     (*row, json.dumps(definition.about)),
                 )
+            adopted = json.loads(_fact(connection, "adopted") or "[]")
+            if adopted:
+                applied = {d.value.fingerprint for d in wanted}
+                left = json.dumps([f for f in adopted if f not in applied])
+                _set_fact(connection, "adopted", left)
             for change in changes:
                 if change.action == "remove":
                     connection.execute(
@@ -209,20 +285,85 @@ class Registry:
         return value
 
     def has_service(self, name: str, fingerprint: str) -> bool:
-        """Whether this version of a service was ever applied here."""
-        return any(fingerprint == known for known, *_ in self.versions("service", name))
+        """Whether this version of a service was ever applied from here; what came out of an online
+        store by `rebuild` was not."""
+        known = any(fingerprint == one for one, *_ in self.versions("service", name))
+        return known and fingerprint in self._applied_here()
+
+    def _applied_here(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self._connect() as connection:
+            adopted = json.loads(_fact(connection, "adopted") or "[]")
+            rows = connection.execute("SELECT fingerprint FROM versions WHERE kind = 'service'")
+            return [f for (f,) in rows.fetchall() if f not in adopted]
 
     def next_sequence(self, now_us: int) -> int:
         """A number for what is signed now: this instant's microseconds, and always above the number
         before, wherever the clock has gone meanwhile."""
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            found = connection.execute("SELECT value FROM facts WHERE name = 'sequence'").fetchall()
-            number = max(now_us, int(found[0][0]) + 1 if found else 0)
-            connection.execute(
-                "INSERT OR REPLACE INTO facts VALUES ('sequence', ?)", (str(number),)
-            )
+            number = max(now_us, int(_fact(connection, "sequence") or "-1") + 1)
+            _set_fact(connection, "sequence", str(number))
         return number
+
+    # --- whose it is, and its copy ----------------------------------------------------------------
+
+    def known(self) -> Holds | None:
+        """What the registry is known by; None where it has no file, or an empty one."""
+        if not self.path.exists():
+            return None
+        with self._connect() as connection:
+            id_ = _fact(connection, "id")
+            counts = [
+                connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+                for table in ("changes", "forgotten", "versions")
+            ]
+        return None if id_ is None and not any(counts) else Holds(id_, counts[0], counts[1])
+
+    def make_id(self) -> None:
+        """Give the registry a random id, unless it has one."""
+        with self._connect() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO facts VALUES ('id', ?)", (secrets.token_hex(16),)
+            )
+
+    def written(self, kind: str, name: str, fingerprint: str) -> str | None:
+        """The text of a version's definition; None where there is none."""
+        if not self.path.exists():
+            return None
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT definition FROM versions WHERE kind = ? AND name = ? AND fingerprint = ?",
+                (kind, name, fingerprint),
+            ).fetchall()
+        return rows[0][0] if rows else None
+
+    def dump(self) -> Record:
+        """The registry's tables."""
+        with self._connect() as connection:
+            connection.execute("BEGIN")
+            return Record(*(connection.execute(sql).fetchall() for sql in _DUMP))
+
+    def rebuild(
+        self, record: Record, definitions: Mapping[Known, str], id_: str | None
+    ) -> Path | None:
+        """Make the registry's file anew from a record, and from the versions whose definitions are
+        there. Returns where the file lies now that was there before; None where there was none."""
+        mine = set(self._applied_here())
+        adopted = [f for kind, _, f in definitions if kind == "service" and f not in mine]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = None
+        with whole(self.path) as hidden:
+            with Registry(hidden)._connect() as connection:
+                _fill(connection, record, definitions)
+                _set_fact(connection, "adopted", json.dumps(adopted))
+                if id_ is not None:
+                    _set_fact(connection, "id", id_)
+            if self.path.exists():
+                kept = self.path.with_name(f"{self.path.name}.before-{time.time_ns()}")
+                self.path.rename(kept)
+        return kept
 
     def history(self, kind: str, name: str) -> list[str]:
         """The fingerprints that were in force under a name, one after another, oldest first."""
@@ -328,6 +469,33 @@ def _tombstone(
     types = tuple((name, Type(type_)) for name, type_ in json.loads(keys).items())
     counts = None if removed is None else json.loads(removed)
     return Tombstone(entity, types, digest, secret, until, who, when, counts)
+
+
+def _fill(connection: sqlite3.Connection, record: Record, definitions: Mapping[Known, str]) -> None:
+    """Fill empty tables from a record."""
+    for kind, name, fingerprint, *about in record.versions:
+        text = definitions.get((kind, name, fingerprint))
+        if text is not None:
+            row = (kind, name, fingerprint, text, *about)
+            connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", row)
+    current = [row for row in record.current if row[:3] in definitions]
+    for table, rows in (
+        ("current", current),
+        (f"changes ({_CHANGES})", record.changes),
+        (f"forgotten ({_FORGOTTEN})", record.forgotten),
+    ):
+        for values in rows:
+            marks = ", ".join("?" * len(values))
+            connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
+
+
+def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+    rows = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchall()
+    return rows[0][0] if rows else None
+
+
+def _set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def _who() -> str:

@@ -12,6 +12,8 @@ VERBS = {
     "apply": "register the definitions and publish the services",
     "versions": "list the versions of a service",
     "rollback": "serve an older version of a service again",
+    "adopt": "rebuild a lost registry from the online store",
+    "keys": "make and show the keys that plans are signed with",
     "gc": "remove online states and plans that no version in use needs",
     "materialize": "fill the online state up to an instant, and go live",
     "push": "add events of a source, online and to the offline log",
