@@ -10,28 +10,34 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.errors import FeaturekitError
+
+if TYPE_CHECKING:
+    from featurekit.core.screen import Screen
 
 DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command; returns its exit code. With --json, an error is a JSON document too."""
     from featurekit.cli.arguments import UsageError
     from featurekit.cli.parser import parser
+    from featurekit.core.screen import Screen
 
+    words = sys.argv[1:] if argv is None else list(argv)
+    screen = Screen(as_json="--json" in words)
     try:
-        arguments = parser().parse_args(argv)
-        return _run(arguments)
-    except SystemExit as leaving:  # argparse: --help, --version, a wrong command line
+        return _run(parser().parse_args(words), screen)
+    except SystemExit as leaving:  # argparse: --help and --version
         return leaving.code if isinstance(leaving.code, int) else USAGE
     except FeaturekitError as error:
-        print(f"featurekit: error: {error}", file=sys.stderr)
+        screen.fail(error, ERROR)
         return ERROR
     except UsageError as error:
-        print(f"featurekit: error: {error}", file=sys.stderr)
+        sys.stderr.write(error.usage)
+        screen.fail(error, USAGE)
         return USAGE
     except KeyboardInterrupt:
         print("featurekit: interrupted", file=sys.stderr)
@@ -41,22 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
     except OSError as error:  # a full disk, a file where a folder should be
-        print(f"featurekit: error: {error}", file=sys.stderr)
+        screen.fail(error, ERROR)
         return ERROR
-    except Exception:
+    except Exception as error:
         import traceback
 
         traceback.print_exc()
+        screen.failed(error, BUG)
         print("featurekit: this is a bug in featurekit, please report it", file=sys.stderr)
         return BUG
 
 
-def _run(arguments: Any) -> int:
+def _run(arguments: Any, screen: Screen) -> int:
     import warnings
 
     from featurekit.cli import verbs
     from featurekit.cli.arguments import load
-    from featurekit.core.screen import Screen
 
     def warn(message: Any, *_: Any, **__: Any) -> None:
         print(f"featurekit: warning: {message}", file=sys.stderr)
@@ -64,6 +70,8 @@ def _run(arguments: Any) -> int:
     verb = load(verbs.__name__, arguments.verb)
     with warnings.catch_warnings():
         warnings.showwarning = warn
-        code = verb.run(arguments, Screen(as_json=arguments.json))
+        done = verb.run(arguments, screen)
     sys.stdout.flush()
-    return DIFFERS if code is False else 0
+    if isinstance(done, bool) or done is None:
+        return DIFFERS if done is False else 0
+    return done

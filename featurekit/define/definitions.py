@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
+from featurekit.core.calls import near
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import Type, from_hint
+from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import Transform, check_name
 
@@ -42,13 +44,14 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """The descriptive fields that every definition may have for its readers; no fingerprint
-    includes them (F1)."""
+class Described(metaclass=Defined):
+    """The descriptive fields that every definition may have for its readers, and its `place`, where
+    it is written; no fingerprint includes them (F1)."""
 
     description: str = field(default="", kw_only=True)
     owner: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +279,8 @@ class FeatureView(Described):
         for name in chosen:
             if name not in self.features:
                 raise DefinitionError(
-                    f"FeatureView {self.name!r} has no feature {name!r}; it has "
-                    f"{', '.join(self.features)}"
+                    f"FeatureView {self.name!r} has no feature {name!r}; "
+                    f"{near(name, self.features)}"
                 )
         return FeatureSelection(self, chosen)
 

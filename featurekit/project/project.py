@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import near
 from featurekit.core.kept import Kept
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
@@ -16,7 +17,7 @@ from featurekit.log.tombstones import Forgotten, has_events, read_secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.config import load_config
+from featurekit.project.config import find_repo, load_config
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.registry import Registry
 
@@ -32,12 +33,12 @@ class Project:
 
     `name` is the project's name, `config` has the settings of feature_store.yaml, `state_dir` is
     the folder of what is kept beside the repo, and `log` is the log of pushes. `redis_url` is used
-    before what the file and the environment say. ConfigError for a folder without a
-    feature_store.yaml, or with a wrong one.
+    before what the file and the environment say. `path` may be a sub-folder of the repo. ConfigError
+    for a folder that is in no repo, or in one with a wrong feature_store.yaml.
     """
 
     def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
-        self.path = Path(path).resolve()
+        self.path = find_repo(Path(path))
         self.config = load_config(self.path)
         self.name = self.config.project
         self.state_dir = self.path / self.config.featurekit.state_dir
@@ -60,6 +61,8 @@ class Project:
         self._repo: Repo | None = None
         self._online: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self.listed: dict[Any, tuple[OnlineService, Any]] = {}
+        """What answers lists of features, each with what its key is the id of."""
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
 
@@ -74,6 +77,7 @@ class Project:
             self._online = None
             self._feeding = None
             self._services = {}
+            self.listed = {}
         self.log.close()
 
     async def close_async(self) -> None:
@@ -87,7 +91,7 @@ class Project:
     def repo(self) -> Repo:
         """The definitions in the folder's modules, compiled."""
         if self._repo is None:
-            self._repo = load_repo(self.path)
+            self._repo = load_repo(self.path, self.config.featurekit.ignore)
         return self._repo
 
     def source(self, name: str) -> EventSource:
@@ -95,7 +99,8 @@ class Project:
         found = self.repo.sources.get(name)
         if found is None:
             raise DefinitionError(
-                f"no view reads a source {name!r}; there are {', '.join(self.repo.sources)}"
+                f"no view reads a source {name!r}; "
+                f"{near(name, self.repo.sources, listed='there are')}"
             )
         return found
 
@@ -103,8 +108,8 @@ class Project:
         """A service that the repo defines, compiled. DefinitionError for another name."""
         found = self.repo.compiled_services.get(name)
         if found is None:
-            known = ", ".join(self.repo.compiled_services) or "none"
-            raise DefinitionError(f"{self.path} defines no service {name!r}; there are: {known}")
+            known = near(name, self.repo.compiled_services, listed="there are:")
+            raise DefinitionError(f"{self.path} defines no service {name!r}; {known}")
         return found
 
     def _readable(self, view: View) -> bool:

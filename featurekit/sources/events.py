@@ -17,7 +17,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
-from featurekit.errors import BadRowError, SourceError
+from featurekit.errors import BadRowError, DataError, SourceError
 from featurekit.sources import csv
 from featurekit.sources.check import (
     ROW,
@@ -113,6 +113,32 @@ def read_events(
 def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     """The files that the source's path names, sorted; `SourceError` where it names none."""
     return kind_of(source).snapshot(source, base)
+
+
+def first_fault(
+    con: duckdb.DuckDBPyConnection, source: EventSource, path: str, *, rows: int
+) -> DataError | None:
+    """What is wrong with a file's columns, or with one of its first `rows` rows; None where nothing
+    is seen. What a source sets aside is no fault."""
+    import duckdb
+
+    kind = kind_of(source)
+    try:
+        found = kind.columns(con, path, source.schema)
+    except SourceError as error:
+        return SourceError(f"EventSource {source.name!r}: {error}")
+    try:
+        columns = _columns(source, kind, path, found)
+        if source.on_bad_row == "quarantine":
+            return None
+        row = first_bad(con, f"(SELECT * FROM {kind.scan([path], found)} LIMIT {rows})", columns)
+    except SourceError as error:
+        return error
+    except duckdb.Error as error:
+        if not unreadable(error):
+            raise
+        return _unreadable(source, path, error)
+    return None if row is None else _row_error(source, path, row)
 
 
 def numbered_rows(con: duckdb.DuckDBPyConnection, source: EventSource, path: str) -> str:
