@@ -1,8 +1,10 @@
 """Every error that featurekit raises on purpose; anything else that escapes is a bug.
 
 FeaturekitError
+├── ArgumentError            an argument of another type than a method takes; a TypeError too
 ├── DefinitionError          an entity, source, view, service or duration that is not valid
-│   └── CompileError         a transform outside the language; carries file, line and column
+│   ├── CompileError         a transform outside the language; carries file, line and column
+│   └── DefinitionErrors     all the faults of a repo, where there are several
 ├── ConfigError              feature_store.yaml, or the folder that should hold it
 ├── DataError                data that does not fit its declaration
 │   ├── SourceError          a source's files: absent, unreadable, other columns or types
@@ -10,6 +12,7 @@ FeaturekitError
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
 ├── RegistryError            the registry's file is unusable, or lacks the name
+│   └── BreakingChange       a service's new version would break who calls it
 └── OnlineError              base of the errors of the online path
     ├── StoreUnavailable     Redis cannot be reached, found or started
     ├── LeaseLost            this work was taken for dead and let go of, and writes no more
@@ -23,9 +26,18 @@ UnprovenEngine               a warning: this version of DuckDB was not proven to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class FeaturekitError(Exception):
     """Base of all; its text says where, what was found, and what to write instead."""
+
+    place: str | None = None
+    """The file and line that the text names, as "features.py:12"; None where it names none."""
+
+
+class ArgumentError(FeaturekitError, TypeError):
+    """An argument of another type than a method takes."""
 
 
 class DefinitionError(FeaturekitError):
@@ -39,12 +51,21 @@ class CompileError(DefinitionError):
         self, reason: str, *, filename: str, line: int, column: int, source: str, hint: str
     ) -> None:
         self.reason, self.filename, self.line, self.column = reason, filename, line, column
-        self.hint = hint
+        self.hint, self.place = hint, f"{filename}:{line}"
         shown = source.rstrip("\n")
         caret = " " * (column - 1) + "^"
         super().__init__(
             f"{filename}:{line}:{column}: {reason}\n    {shown}\n    {caret}\n  hint: {hint}"
         )
+
+
+class DefinitionErrors(DefinitionError):
+    """All the faults of a repo, where there are several; `faults` has each as its own error."""
+
+    def __init__(self, faults: Sequence[FeaturekitError]) -> None:
+        self.faults = tuple(faults)
+        shown = "\n\n".join(map(str, faults))
+        super().__init__(f"{len(faults)} faults:\n\n{shown}")
 
 
 class ConfigError(FeaturekitError):
@@ -73,6 +94,10 @@ class TransformError(FeaturekitError):
 
 class RegistryError(FeaturekitError):
     """The registry's file cannot be used, or does not hold the name that was asked for."""
+
+
+class BreakingChange(RegistryError):
+    """A service's new version names, means or takes something else, and that was not allowed."""
 
 
 class OnlineError(FeaturekitError):

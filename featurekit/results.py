@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from featurekit.online.lookup.result import OnlineResult as OnlineResult
     from featurekit.parity.diagnose.explanation import Explanation as Explanation
     from featurekit.parity.report import Report as Report
+    from featurekit.project.catalog import Item as Item
+    from featurekit.project.checks import SourceCheck as SourceCheck
     from featurekit.project.gc import Collection as Collection
     from featurekit.project.ownership import Adopted as Adopted
     from featurekit.project.registry import Change as Change

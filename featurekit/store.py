@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from featurekit.core.calls import checked, explained, explained_async
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
+from featurekit.core.types import Instant, as_instant
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
@@ -18,6 +19,9 @@ from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
+from featurekit.project.asked import Features, asked_online, asked_service, one_of
+from featurekit.project.catalog import Item, catalog
+from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect
 from featurekit.project.leases import Lease
@@ -64,6 +68,7 @@ class FeatureStore:
     an object that is no definition.
     """
 
+    @checked
     def __init__(
         self,
         path: str | Path | None = None,
@@ -183,6 +188,7 @@ class FeatureStore:
         """The services that lookups are answered from, by name."""
         return self.parts.live()
 
+    @checked
     def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
         """The blocks of the serving log that is configured, or of `log`.
 
@@ -201,7 +207,24 @@ class FeatureStore:
         """
         return plan(self.parts)
 
-    def apply(self, definitions: Sequence[Any] | None = None) -> list[Change]:
+    def check_sources(self) -> list[SourceCheck]:
+        """What is wrong with the files of the sources that views read: whether they exist, and have
+        the columns and types that are declared.
+
+        Nothing is written, and of each file only the first rows are read. Faults are returned, not
+        raised.
+        """
+        return check_sources(self.parts)
+
+    def catalog(self) -> list[Item]:
+        """Everything that the repo defines, to look through: features with types, owners, versions
+        and how fresh their online states are, views, services, sources and entities."""
+        return catalog(self.parts)
+
+    @checked
+    def apply(
+        self, definitions: Sequence[Any] | None = None, *, allow_breaking: bool = False
+    ) -> list[Change]:
         """Record the definitions as the current versions, and publish the services; the changes
         made.
 
@@ -211,12 +234,15 @@ class FeatureStore:
 
         A changed service serves its old version until `materialize` has filled the states of the
         new one (F1). RegistryError, with nothing applied, where the repo lacks a view or source
-        that a service's live version uses until its successor is filled.
+        that a service's live version uses until its successor is filled. BreakingChange, likewise,
+        where an output of a service would be gone or have another name, meaning or type, or a row
+        would have to bring something else, unless `allow_breaking` is true.
         """
         if definitions is not None:
             self.parts.give(definitions)
-        return apply(self.parts)
+        return apply(self.parts, allow_breaking=allow_breaking)
 
+    @checked
     def versions(self, service: str) -> list[Version]:
         """Every version of a service that was ever applied, oldest first.
 
@@ -225,6 +251,7 @@ class FeatureStore:
         """
         return versions(self.online, self.project, self.registry, service)
 
+    @checked
     def rollback(self, service: str, to: str | None = None) -> RolledBack:
         """Make an older version of a service live again.
 
@@ -261,6 +288,7 @@ class FeatureStore:
         """
         return adopt(self.online, self.project, self.registry)
 
+    @checked
     def gc(
         self,
         versions: Sequence[str] = (),
@@ -306,21 +334,22 @@ class FeatureStore:
 
     # --- offline ----------------------------------------------------------------------------------
 
+    @checked
     def get_historical_features(
         self,
         entity_df: Any = None,
-        service: str | None = None,
+        service: Features | None = None,
         *,
-        features: str | None = None,
-        at: Sequence[dt.datetime] | None = None,
-        start: dt.datetime | None = None,
-        end: dt.datetime | None = None,
+        features: Features | None = None,
+        at: Sequence[Instant] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         every: Duration | None = None,
         entities: str | None = None,
         full_feature_names: bool = False,
         statuses: bool = False,
         timezone: str = "UTC",
-        known_at: dt.datetime | None = None,
+        known_at: Instant | None = None,
         buckets: int | None = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df`, as of the row's `event_timestamp`
@@ -330,10 +359,13 @@ class FeatureStore:
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or the path of a Parquet
         file. It has the join keys, `event_timestamp` (naive ones are in `timezone`) and the request
         fields. Its rows, their order and its other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status` for each feature. `features` is another name for
-        `service`. `buckets` is the number of parts of the entities that are joined one after the
+        adds a column `<feature>__status` for each feature. `buckets` is the number of parts of the entities that are joined one after the
         other, to save memory; by default, what feature_store.yaml says or the memory limit asks
         for. No bit of the result depends on it.
+
+        `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
+        "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
+        @feature. An instant is a datetime, a date or a text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
         at one `every` later, and so on until `end`. An entity is known from its first visible event
@@ -348,12 +380,11 @@ class FeatureStore:
         """
         from featurekit.offline.historical import Grid, historical_features
 
-        if (service is None) == (features is None):
-            raise DefinitionError("name one service, as service= or as features=")
         parts = self.parts
+        asked = asked_service(parts, one_of(service, features))
         warn_unproven(parts.state_dir)
         return historical_features(
-            parts.service(service or features or ""),
+            asked,
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
@@ -369,9 +400,10 @@ class FeatureStore:
 
     # --- online -----------------------------------------------------------------------------------
 
+    @checked
     def materialize(
         self,
-        end: dt.datetime | None = None,
+        end: Instant | None = None,
         *,
         views: Sequence[str] | None = None,
         entities: Sequence[Mapping[str, Any]] | None = None,
@@ -389,11 +421,13 @@ class FeatureStore:
         """
         from featurekit.feed.materialise import materialize
 
-        return materialize(self.parts, end, views=views, entities=entities, progress=progress)
+        until = None if end is None else as_instant(end, what="end")
+        return materialize(self.parts, until, views=views, entities=entities, progress=progress)
 
+    @checked
     def materialize_incremental(
         self,
-        end: dt.datetime | None = None,
+        end: Instant | None = None,
         *,
         views: Sequence[str] | None = None,
         progress: Progress | None = None,
@@ -406,8 +440,10 @@ class FeatureStore:
         """
         from featurekit.feed.materialise import materialize
 
-        return materialize(self.parts, end, incremental=True, views=views, progress=progress)
+        until = None if end is None else as_instant(end, what="end")
+        return materialize(self.parts, until, incremental=True, views=views, progress=progress)
 
+    @explained
     def push(self, source: str, rows: Any) -> Pushed:
         """Take new events of `source`: a dict, a list of dicts, or anything with an Arrow stream.
 
@@ -430,6 +466,7 @@ class FeatureStore:
 
         return take(self.parts, source, rows)
 
+    @checked
     def consume(
         self,
         source: str,
@@ -452,6 +489,7 @@ class FeatureStore:
         made = Consumer(self.parts, source, stream=stream, **options)
         return made.run(until_empty=until_empty, stop=stop, progress=progress)
 
+    @checked
     def forget(
         self,
         entity: str,
@@ -478,32 +516,54 @@ class FeatureStore:
 
         return forget(self.parts, entity, keys, rewrite_files=rewrite_files, progress=progress)
 
+    @explained
     def get_online_features(
-        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+        self,
+        service: Features | None = None,
+        rows: Sequence[Mapping[str, Any]] = (),
+        as_of: Instant | None = None,
+        *,
+        features: Features | None = None,
     ) -> OnlineResult:
         """The features of each row (join keys and request fields) as of an instant, now by default.
 
-        It reads the plan and the states from Redis, never the repo's code. It raises as
-        `OnlineService.get`.
+        `service` is a service's name, a FeatureService, or a list of features as
+        `get_historical_features` takes; `features` is another name for it. A list needs no service
+        of its own, only that the states of its views are filled. Plan and states are read from
+        Redis, and for names never the repo's code. It raises as `OnlineService.get`.
         """
-        return self._parts.online_service(service).get(rows, as_of)
+        if type(service) is not str or features is not None:
+            service = one_of(service, features)
+        if as_of is not None:
+            as_of = as_instant(as_of, what="as_of")
+        return asked_online(self._parts, service).get(rows, as_of)
 
+    @explained_async
     async def get_online_features_async(
-        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+        self,
+        service: Features | None = None,
+        rows: Sequence[Mapping[str, Any]] = (),
+        as_of: Instant | None = None,
+        *,
+        features: Features | None = None,
     ) -> OnlineResult:
         """As `get_online_features`, without blocking the event loop while Redis is read.
 
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await self._parts.online_service(service).get_async(rows, as_of)
+        asked = asked_online(self._parts, one_of(service, features))
+        if as_of is not None:
+            as_of = as_instant(as_of, what="as_of")
+        return await asked.get_async(rows, as_of)
 
+    @checked
     def explain(
         self,
         service: str,
         feature: str,
         row: Mapping[str, Any],
-        as_of: dt.datetime | None = None,
+        as_of: Instant | None = None,
     ) -> Explanation:
         """How one value came about, offline from files and log, and online from the live state.
 
@@ -518,7 +578,8 @@ class FeatureStore:
         """
         from featurekit.parity.diagnose.explain import explain
 
-        return explain(self.parts, self.parts.service(service), feature, row, as_of)
+        at = None if as_of is None else as_instant(as_of, what="as_of")
+        return explain(self.parts, self.parts.service(service), feature, row, at)
 
     # --- parity -----------------------------------------------------------------------------------
 
@@ -548,6 +609,7 @@ class FeatureStore:
         progress: Advance | None = None,
     ) -> Report: ...
 
+    @checked
     def check_parity(
         self,
         service: str | None = None,

@@ -22,11 +22,12 @@ from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.types import Type
+from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(metaclass=Defined):
     """A window aggregate over a column or a transform (rules, "Aggregates over a window").
 
     `input` is a column's name, a `@feature`, or None if the aggregate counts rows. Inputs that are
@@ -46,6 +47,7 @@ class Aggregate:
     hop: Duration | None = None
     offset: Duration | None = None
     windows: Sequence[Duration] = field(default=(), kw_only=True)
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
     ordered: ClassVar[bool] = False
@@ -108,7 +110,8 @@ class Aggregate:
             shown = window if isinstance(window, str) else duration_text(us)
             if f"{name}_{shown}" in made:
                 raise DefinitionError(f"{type(self).__name__}: windows= names {shown!r} twice")
-            made[f"{name}_{shown}"] = replace(self, window=window, windows=())
+            one = made[f"{name}_{shown}"] = replace(self, window=window, windows=())
+            object.__setattr__(one, "place", self.place)
         return made
 
     def result(self, item: Type | None) -> Type:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurekit.cli.interrupt import Interrupts
+    from featurekit.core.screen import Screen
 
 DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
 
@@ -55,12 +56,15 @@ def _interrupted(message: str, code: int) -> int:
 
 
 def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
+    """Run one command; returns its exit code. With --json, an error is a JSON document too."""
     from featurekit.cli.parser import parser
+    from featurekit.core.screen import Screen
 
+    words = sys.argv[1:] if argv is None else list(argv)
+    screen = Screen(as_json="--json" in words)
     try:
-        arguments = parser().parse_args(argv)
-        return _run(arguments)
-    except SystemExit as leaving:  # argparse: --help, --version, a wrong command line
+        return _run(parser().parse_args(words), screen)
+    except SystemExit as leaving:  # argparse: --help and --version
         return leaving.code if isinstance(leaving.code, int) else USAGE
     except KeyboardInterrupt:
         if signals is not None:
@@ -73,29 +77,33 @@ def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
     except Exception as error:
         if signals is not None and signals.received is not None:
             raise  # it came of the interruption
-        return _failed(error)
+        return _failed(error, screen)
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, screen: Screen) -> int:
     from featurekit.cli.arguments import UsageError
     from featurekit.errors import FeaturekitError
 
-    if isinstance(error, (FeaturekitError, UsageError, OSError)):  # OSError: a full disk
-        print(f"featurekit: error: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, UsageError) else ERROR
+    if isinstance(error, UsageError):
+        sys.stderr.write(error.usage)
+        screen.fail(error, USAGE)
+        return USAGE
+    if isinstance(error, (FeaturekitError, OSError)):  # OSError: a full disk, a file as a folder
+        screen.fail(error, ERROR)
+        return ERROR
     import traceback
 
     traceback.print_exception(error)
+    screen.failed(error, BUG)
     print("featurekit: this is a bug in featurekit, please report it", file=sys.stderr)
     return BUG
 
 
-def _run(arguments: Any) -> int:
+def _run(arguments: Any, screen: Screen) -> int:
     import warnings
 
     from featurekit.cli import verbs
     from featurekit.cli.arguments import load
-    from featurekit.core.screen import Screen
 
     def warn(message: Any, *_: Any, **__: Any) -> None:
         print(f"featurekit: warning: {message}", file=sys.stderr)
@@ -103,6 +111,8 @@ def _run(arguments: Any) -> int:
     verb = load(verbs.__name__, arguments.verb)
     with warnings.catch_warnings():
         warnings.showwarning = warn
-        code = verb.run(arguments, Screen(as_json=arguments.json))
+        done = verb.run(arguments, screen)
     sys.stdout.flush()
-    return DIFFERS if code is False else 0
+    if isinstance(done, bool) or done is None:
+        return DIFFERS if done is False else 0
+    return done

@@ -9,7 +9,7 @@ import argparse
 import datetime as dt
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -24,11 +24,14 @@ from featurekit.parity.budget import Budget, parse_budget
 if TYPE_CHECKING:
     from featurekit.core.screen import Screen
 
-USAGE = 64
-
 
 class UsageError(Exception):
-    """A command line whose fault only its verb can see; the command exits with 64."""
+    """A command line that is not understood; the command exits with 64. `usage` is shown before
+    the message."""
+
+    def __init__(self, message: str, *, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 # --- the mechanism --------------------------------------------------------------------------------
@@ -44,6 +47,7 @@ class Parser(argparse.ArgumentParser):
     source: Callable[[], Verb] | None = None
     summary = ""
     mode: str | None = None
+    _mixing = False
 
     def fill(self) -> None:
         """Load the verb, unless that is done, and add its options and all that --help says."""
@@ -57,11 +61,34 @@ class Parser(argparse.ArgumentParser):
             option(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, with `mode` in front where the arguments name no sub-command."""
+        """Parse, with `mode` in front where the arguments name no sub-command. Options and values
+        may stand in any order."""
         self.fill()
+        args = sys.argv[1:] if args is None else list(args)
         if self.mode is not None and not {"-h", "--help", *self.modes} & {*args}:
             args = [self.mode, *args]
+        if not self.modes and not self._mixing:
+            self._mixing = True
+            try:
+                return self._strict(self.parse_known_intermixed_args(args, namespace))
+            finally:
+                self._mixing = False
         return super().parse_known_args(args, namespace)
+
+    def _strict(self, parsed: tuple[Any, list[str]]) -> Any:
+        """What was parsed; an error where words are left over, with what was probably meant."""
+        namespace, left = parsed
+        if left:
+            self.error(self._left_over(left))
+        return namespace, left
+
+    def _left_over(self, words: Sequence[str]) -> str:
+        unknown = next((word for word in words if word.startswith("-")), None)
+        if unknown is None:
+            return f"{' '.join(words)}: more words than `{self.prog}` takes"
+        known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
+        name = unknown.split("=")[0]
+        return f"there is no option {name}; {_near(name, known, listed='there are')}"
 
     @property
     def modes(self) -> list[str]:
@@ -69,18 +96,36 @@ class Parser(argparse.ArgumentParser):
         found = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
         return [name for action in found for name in action.choices]
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse, with the word that was probably meant."""
+        if action.choices is not None and value not in action.choices:
+            what = action.metavar or action.dest
+            known = list(action.choices)
+            if isinstance(action, argparse._SubParsersAction):
+                raise argparse.ArgumentError(
+                    None,
+                    f"there is no {str(what).lower()} {value!r}; {_near(value, known, 'there are')}",
+                )
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}")
+
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the message; exit."""
-        self.print_usage(sys.stderr)
-        told = without_logins(message)
-        self.exit(USAGE, f"featurekit: error: {told}; see `{self.prog} --help`\n")
+        """Raise a UsageError with the message."""
+        raise UsageError(
+            f"{without_logins(message)}; see `{self.prog} --help`", usage=self.format_usage()
+        )
+
+
+def _near(name: str, known: Sequence[str], listed: str) -> str:
+    from featurekit.core.calls import near
+
+    return near(name, known, listed=listed)
 
 
 Option = Callable[[Parser], object]
 """Adds an option, a positional argument, or several that belong together to a parser."""
 
-Run = Callable[[Namespace, "Screen"], "bool | None"]
-"""Does what a verb or a mode does; False where the two paths differ."""
+Run = Callable[[Namespace, "Screen"], "bool | int | None"]
+"""Does what a verb or a mode does; False where the two paths differ, or another exit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +214,7 @@ def instant(text: str) -> dt.datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no instant; write 2011-09-30T12:00:00+01:00 (without an offset it is UTC)"
+            " or 2011-09-30"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 

@@ -18,13 +18,13 @@ _FILE = "feature_store.yaml"
 
 @contextmanager
 def open_store(arguments: Namespace) -> Iterator[FeatureStore]:
-    """The feature store of --repo, or of the folder that the shell is in; closed at the end.
+    """The feature store of --repo, or of the repo that the shell is in; closed at the end.
     ConfigError where there is none."""
     folder = repo_folder(arguments)
     if folder is None:
         raise ConfigError(
-            f"no {_FILE} in this folder or in feature_repo; name the repo with --repo, or write "
-            "one with `featurekit init`"
+            f"no {_FILE} in this folder, in one above it or in feature_repo; name the repo with "
+            "--repo, or write one with `featurekit init`"
         )
     from featurekit.store import FeatureStore
 
@@ -33,15 +33,18 @@ def open_store(arguments: Namespace) -> Iterator[FeatureStore]:
 
 
 def repo_folder(arguments: Namespace) -> Path | None:
-    """The folder of --repo, or the one that holds a repo where the shell is; None without one."""
+    """The folder of --repo, or the repo where the shell is: in this folder, in feature_repo below
+    it, or in the nearest folder above it; None without one."""
     folder: Path | None = arguments.repo
     if folder is None:
-        folder = next((p for p in (Path(), Path("feature_repo")) if (p / _FILE).is_file()), None)
+        near = (Path(), Path("feature_repo"), *Path.cwd().parents)
+        folder = next((one for one in near if (one / _FILE).is_file()), None)
     return folder
 
 
 def state_dir(folder: Path) -> Path:
     """The folder in which a repo keeps its state."""
-    from featurekit.project.config import load_config
+    from featurekit.project.config import find_repo, load_config
 
-    return folder / load_config(folder).featurekit.state_dir
+    found = find_repo(folder)
+    return found / load_config(found).featurekit.state_dir

@@ -17,6 +17,7 @@ _ACTIONS = {
     "describe": "  describe",
     "remove": "- remove",
 }
+_DIFF = {"+": "green", "-": "red"}
 
 
 def short(fingerprint: str | None) -> str | None:
@@ -33,11 +34,15 @@ def change_document(change: Change) -> dict[str, Any]:
         "old": change.old,
         "new": change.new,
         "features": list(change.details),
+        "types": dict(change.features),
+        "reasons": list(change.reasons),
+        "breaking": list(change.breaking),
     }
 
 
-def show_changes(screen: Screen, changes: Sequence[Change]) -> None:
-    """A table of changes, or that there are none."""
+def show_changes(screen: Screen, changes: Sequence[Change], *, in_full: bool = False) -> None:
+    """A table of changes, or that there are none; `in_full` with the reasons of each, and with the
+    types of new features."""
     if not changes:
         screen.line("No changes.")
         return
@@ -54,13 +59,32 @@ def show_changes(screen: Screen, changes: Sequence[Change]) -> None:
             )
         )
     columns = ("action", "kind", "name", "fingerprint", "features")
-    with_details = any(c.details for c in changes)
-    screen.table(columns if with_details else columns[:4], rows)
+    width = 5 if any(c.details for c in changes) else 4
+    screen.table(columns[:width], [row[:width] for row in rows])
+    for change in changes:
+        if in_full:
+            _show_reasons(screen, change)
+        for what in change.breaking:
+            screen.line(f"breaking: service {change.name}: {what}", style="bold red")
+    if any(c.breaking for c in changes):
+        screen.line("apply refuses what breaks callers, unless --allow-breaking is given")
+
+
+def _show_reasons(screen: Screen, change: Change) -> None:
+    """What is new in a view or service with its types, or why it has another fingerprint."""
+    if change.reasons:
+        screen.line(f"\n{change.kind} {change.name} changes:", style="bold")
+        for reason in change.reasons:
+            screen.line(f"  {reason}", style=_DIFF.get(reason.strip()[:1], ""))
+    elif change.features and change.action == "add":
+        screen.line(f"\n{change.kind} {change.name}:", style="bold")
+        screen.table(("feature", "type"), list(change.features.items()))
 
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
-    features with parts that DuckDB computes by calling Python (R5)."""
+    features with parts that DuckDB computes by calling Python (R5). `unnamed` are views and services
+    that a module made and does not hold."""
     from featurekit.language.to_duckdb import python_parts
 
     repo = store.repo
@@ -79,7 +103,15 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
                 parts = set(python_parts(service.transforms[output.index].function))
                 if parts:
                     called[f"{service.name}.{output.name}"] = sorted(parts)
-    return {"arrival_unknown": unknown, "python_in_duckdb": called}
+    lost = [
+        {
+            "kind": type(d).__name__,
+            "name": d.name,
+            "place": None if d.place is None else str(d.place),
+        }
+        for d in repo.unnamed
+    ]
+    return {"arrival_unknown": unknown, "python_in_duckdb": called, "unnamed": lost}
 
 
 def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
@@ -94,4 +126,10 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
         screen.table(
             ("feature", "parts"),
             [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
+        )
+    for one in notes["unnamed"]:
+        screen.line(
+            f"\nnot found: {one['place']}: {one['kind']} {one['name']!r} is made, and no name, list or "
+            "dict of a module holds it; bind it to a name",
+            style="yellow",
         )

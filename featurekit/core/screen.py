@@ -34,6 +34,7 @@ class Screen:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self._out: Console | None = None
+        self._printed = False
 
     @property
     def out(self) -> Console:
@@ -45,18 +46,39 @@ class Screen:
     def document(self, value: Any) -> None:
         """The whole result as one JSON document, for programs."""
         if self.as_json:
+            self._printed = True
             json.dump(plain(value), sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
             sys.stdout.write("\n")
 
     def record(self, value: Any) -> None:
         """One of many results as a line of JSON, for programs."""
         if self.as_json:
+            self._printed = True
             print(json.dumps(plain(value), allow_nan=False, ensure_ascii=False), flush=True)
+
+    def failed(self, error: Exception, code: int) -> None:
+        """An error as the JSON document, unless a result was printed already.
+
+        It has the `type` of the error, its `message`, the `place` that it names ("features.py:12",
+        or None) and the `exit_code`. The `faults` of a repo are listed one by one.
+        """
+        if self.as_json and not self._printed:
+            self.document({"error": {**_fault(error), "exit_code": code}})
+
+    def fail(self, error: Exception, code: int) -> None:
+        """Say what went wrong: on standard error for people, and as `failed` for programs."""
+        self.failed(error, code)
+        print(f"featurekit: error: {error}", file=sys.stderr)
 
     def line(self, text: str = "", *, style: str = "") -> None:
         """A line for people."""
         if not self.as_json:
             self.out.print(text, style=style, soft_wrap=True)
+
+    def text(self, text: str) -> None:
+        """A text as it is, for people and their shells."""
+        if not self.as_json:
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
     def heading(self, title: str, sentence: str) -> None:
         """The title of a step, and what it does."""
@@ -112,6 +134,16 @@ class Screen:
                 bars.update(known[what], completed=done, total=total)
 
             yield move
+
+
+def _fault(error: BaseException) -> dict[str, Any]:
+    faults = [_fault(one) for one in getattr(error, "faults", ())]
+    said = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "place": getattr(error, "place", None),
+    }
+    return {**said, "faults": faults} if faults else said
 
 
 def _console(file: IO[str]) -> Console:

@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.errors import DefinitionError
+from featurekit.errors import ArgumentError, DefinitionError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -273,6 +273,30 @@ def micros(instant: dt.datetime) -> int:
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=dt.UTC)
     return (instant - EPOCH) // MICROSECOND
+
+
+Instant = dt.datetime | dt.date | str
+"""An instant as callers write it: a datetime (a naive one is UTC), a date, which is its midnight in
+UTC, or a text of ISO 8601."""
+
+
+def as_instant(given: Any, *, what: str) -> dt.datetime:
+    """The datetime that an `Instant` stands for. ArgumentError, which names `what`, for anything
+    else."""
+    found = given
+    if isinstance(given, str):
+        try:
+            found = dt.datetime.fromisoformat(given)
+        except ValueError:
+            found = None
+    elif isinstance(given, dt.date) and not isinstance(given, dt.datetime):
+        found = dt.datetime(given.year, given.month, given.day, tzinfo=dt.UTC)
+    if not isinstance(found, dt.datetime) or found != found:  # pandas' NaT is a datetime
+        raise ArgumentError(
+            f"{what} is an instant, found {given!r:.60}; write a datetime, or a text as in "
+            '"2026-12-01" or "2026-12-01T12:00:00+01:00" (without an offset it is UTC)'
+        )
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def instant(us: int) -> dt.datetime:

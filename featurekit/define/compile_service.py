@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from featurekit.core.calls import near
 from featurekit.core.types import Type
+from featurekit.core.written import Place, place_of, placed
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import FeatureSelection, FeatureService, FeatureView
 from featurekit.define.identity import (
@@ -22,40 +24,84 @@ from featurekit.language.transform import Transform
 
 def compile_service(service: FeatureService) -> Service:
     """The compiled service. DefinitionError or CompileError if names or types do not fit."""
-    return _ServiceCompiler(service).compile()
+    return _ServiceCompiler(f"FeatureService {service.name!r}", service.place).compile(service)
+
+
+def compile_features(features: Sequence[Asked], *, name: str) -> Service:
+    """The service that answers with just these features. Its request fields are the parameters of
+    request-time transforms that no feature here gives.
+
+    DefinitionError or CompileError if names or types do not fit.
+    """
+    return _ServiceCompiler("the list of features", None, infer=True).compile_items(
+        name, features, {}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Features of a compiled view, by name."""
+
+    view: View
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request-time feature of a compiled service, by its place among the service's transforms;
+    not `shown` where another one only reads it."""
+
+    service: Service
+    index: int
+    shown: bool = True
+
+
+Asked = FeatureView | FeatureSelection | Transform | Chosen | Requested
+"""What a service is made of: definitions, or parts of compiled services."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request-time transform: its function, the parameters that are constants, and where it is
+    written."""
+
+    function: ir.Function
+    defaults: Sequence[str] = ()
+    place: Place | None = None
+    shown: bool = True
 
 
 class _ServiceCompiler:
-    def __init__(self, service: FeatureService) -> None:
-        self.service = service
+    def __init__(self, what: str, place: Place | None, *, infer: bool = False) -> None:
+        self.what, self.place, self.infer = what, place, infer
         self.views: list[View] = []
         self.named: dict[str, list[tuple[int, int]]] = {}
         """The features by their names, short and full, as numbers of view and feature."""
         self.chosen: dict[tuple[int, int], None] = {}
-        self.pending: dict[str, Transform] = {}
+        self.pending: dict[str, _Pending] = {}
         self.transforms: list[RequestTransform] = []
         self.ready: dict[str, int] = {}
-        self.request: Mapping[str, Type] = service.request
+        self.request: dict[str, Type] = {}
 
-    def fail(self, message: str) -> DefinitionError:
-        return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
+    def fail(self, message: str, place: Place | None = None) -> DefinitionError:
+        return placed(DefinitionError(f"{self.what}: {message}"), place or self.place)
 
-    def compile(self) -> Service:
-        for item in self.service.features:
-            match item:
-                case FeatureView():
-                    self._choose(item, tuple(item.features))
-                case FeatureSelection(view, names):
-                    self._choose(view, names)
-                case Transform():
-                    if item.name in self.pending:
-                        raise self.fail(f"two features are named {item.name!r}")
-                    self.pending[item.name] = item
+    def compile(self, service: FeatureService) -> Service:
+        return self.compile_items(service.name, service.features, service.request)
+
+    def compile_items(
+        self, name: str, items: Sequence[Asked], request: Mapping[str, Type]
+    ) -> Service:
+        self.request = dict(request)
+        for item in items:
+            self._take(item)
+        if self.infer:
+            self._infer()
         self._check_keys()
-        for name in list(self.pending):
-            self._transform(name, ())
+        for one in list(self.pending):
+            self._transform(one, ())
         compiled = Service(
-            self.service.name,
+            name,
             tuple(self.views),
             tuple(self.transforms),
             self._outputs(),
@@ -63,10 +109,53 @@ class _ServiceCompiler:
         )
         return replace(compiled, fingerprint=service_fingerprint(compiled))
 
-    def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
+    def _take(self, item: Asked) -> None:
+        match item:
+            case FeatureView():
+                self._choose(compile_view(item), tuple(item.features))
+            case FeatureSelection(view, names):
+                self._choose(compile_view(view), names)
+            case Chosen(view, names):
+                self._choose(view, names)
+            case Requested():
+                self._take_requested(item)
+            case Transform():
+                if item.name in self.pending:
+                    raise self.fail(f"two features are named {item.name!r}")
+                self.pending[item.name] = _Pending(
+                    read_transform(item), item.defaults, place_of(item.function)
+                )
+
+    def _take_requested(self, item: Requested) -> None:
+        """A transform of a compiled service, with the views and transforms that it reads."""
+        made = item.service.transforms[item.index]
+        for given in made.inputs:
+            if given.kind == "feature":
+                self._choose(item.service.views[given.view], ())
+            elif given.kind == "transform":
+                self._take_requested(Requested(item.service, given.index, shown=False))
+            else:
+                declared = {p.name: p.type for p in item.service.request}[given.name]
+                self.request.setdefault(given.name, declared)
+        known = self.pending.get(made.function.name)
+        if known is None or (item.shown and not known.shown):
+            self.pending[made.function.name] = _Pending(made.function, shown=item.shown)
+        elif item.shown:
+            raise self.fail(f"two features are named {made.function.name!r}")
+
+    def _infer(self) -> None:
+        """Ask the caller for what the transforms read and no feature gives."""
+        for name, pending in self.pending.items():
+            for param in pending.function.params:
+                if not self._known(param.name, name):
+                    self.request[param.name] = param.type
+
+    def _choose(self, view: View, names: Sequence[str]) -> None:
         index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
         if index is None:
-            index = self._add(compile_view(view))
+            index = self._add(view)
+        elif self.views[index].fingerprint != view.fingerprint:
+            raise self.fail(f"two versions of view {view.name!r}; ask for features of one")
         places = {f.name: i for i, f in enumerate(self.views[index].features)}
         self.chosen.update(dict.fromkeys((index, places[name]) for name in names))
 
@@ -100,18 +189,18 @@ class _ServiceCompiler:
         if name in above:
             cycle = " -> ".join((*above[above.index(name) :], name))
             raise self.fail(f"request-time features read each other in a cycle: {cycle}")
-        function = read_transform(self.pending[name])
+        function = self.pending[name].function
         for default in self.pending[name].defaults:
             if self._known(default, name):
                 what = "a request field or a feature here"
-                raise self.fail(shadowed(name, default, what))
+                raise self.fail(shadowed(name, default, what), self._at(name))
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
             what = "the request field" if found.kind == "request" else "the feature"
             fault = misfit(name, param, type_, what)
             if fault is not None:
-                raise self.fail(fault)
+                raise self.fail(fault, self._at(name))
             inputs.append(found)
         made = [input_identity(i, self.views, self.transforms, self.request) for i in inputs]
         self.transforms.append(
@@ -119,6 +208,10 @@ class _ServiceCompiler:
         )
         self.ready[name] = len(self.transforms) - 1
         return self.ready[name]
+
+    def _at(self, transform: str) -> Place | None:
+        """Where a request-time transform is written."""
+        return self.pending[transform].place
 
     def _known(self, name: str, transform: str) -> bool:
         """Whether a request field or a feature of the service has this name; a default must not
@@ -143,12 +236,15 @@ class _ServiceCompiler:
             known = [*self.request, *(f.name for v in self.views for f in v.features)]
             raise self.fail(
                 f"@feature {transform} takes {name!r}, which is no request field and no feature of "
-                f"this service; it has {', '.join(known)}",
+                f"this service; {near(name, known)}; write request={{{name!r}: …}} for what a caller "
+                "sends",
+                self._at(transform),
             )
         if len(found) > 1:
             raise self.fail(
                 f"@feature {transform} takes {name!r}, which names {len(found)} things here; write "
                 "view__feature as the parameter's name, or rename the request field",
+                self._at(transform),
             )
         return found[0]
 
@@ -159,7 +255,9 @@ class _ServiceCompiler:
             feature = view.features[f]
             full = f"{view.name}__{feature.name}"
             named.append((feature.name, full, v, f, feature.type, feature.fingerprint))
-        for name in self.pending:
+        for name, pending in self.pending.items():
+            if not pending.shown:
+                continue
             index = self.ready[name]
             transform = self.transforms[index]
             type_ = transform.function.returns

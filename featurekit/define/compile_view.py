@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from featurekit.aggregates import Aggregate
+from featurekit.core.calls import near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, FLOAT, INT, Type
+from featurekit.core.written import Place, placed
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
@@ -92,7 +94,16 @@ class _ViewCompiler:
 
     def fail(self, feature: str | None, message: str) -> DefinitionError:
         where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
-        return DefinitionError(f"{where}: {message}")
+        return placed(DefinitionError(f"{where}: {message}"), self._place_of(feature))
+
+    def _place_of(self, feature: str | None) -> Place | None:
+        """Where the view is written, or one of its features."""
+        at = self.view.place
+        if feature is None or at is None:
+            return at
+        made = self.view.features.get(feature)
+        own = made.place if isinstance(made, Aggregate) else None
+        return own or at.of(feature)
 
     def compile(self) -> View:
         view = self.view
@@ -206,7 +217,7 @@ class _ViewCompiler:
         if isinstance(value, str):
             if value not in self.columns:
                 raise self.fail(
-                    feature, f"{self._from} has no column {value!r}; it has {self._listed}"
+                    feature, f"{self._from} has no column {value!r}; {near(value, self.columns)}"
                 )
             return self._place(self.columns[value])
         function = read_transform(value)
@@ -221,10 +232,6 @@ class _ViewCompiler:
             raise self.fail(feature, str(error)) from None
         return self._place(Slot(function.returns, transform=bound))
 
-    @property
-    def _listed(self) -> str:
-        return ", ".join(self.columns)
-
     def _place(self, slot: Slot) -> int:
         # Compared by their text: equality would confuse -0.0 with 0.0.
         index = self.known.setdefault(wire.canonical(nameless(slot)), len(self.slots))
@@ -238,7 +245,7 @@ class _ViewCompiler:
             raise self.fail(
                 feature,
                 f"@feature {function.name} takes {param.name!r}, which is no column of "
-                f"{self._from}; it has {self._listed}",
+                f"{self._from}; {near(param.name, self.columns)}",
             )
         fault = misfit(function.name, param, slot.type, "the column")
         if fault is not None:
@@ -253,7 +260,11 @@ class _ViewCompiler:
         for role in ("input", "where"):
             given = getattr(aggregate, role)
             if given is not None and not isinstance(given, (str, Transform)):
-                raise self.fail(name, f"{what}'s {role} is a column's name or a @feature")
+                raise self.fail(
+                    name,
+                    f"{what}'s {role} is a column's name or a @feature, found {given!r:.60}"
+                    + ("; write @feature above its def" if callable(given) else ""),
+                )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)
         if where is not None and self.slots[where].type.base != BOOL:

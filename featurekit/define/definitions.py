@@ -12,9 +12,11 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
+from featurekit.core.calls import near
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
+from featurekit.core.written import Defined, Place
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.errors import DefinitionError
@@ -59,13 +61,14 @@ def _check_cases(schema: Mapping[str, Type], *, what: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """The descriptive fields that every definition may have for its readers; no fingerprint
-    includes them (F1)."""
+class Described(metaclass=Defined):
+    """The descriptive fields that every definition may have for its readers, and its `place`, where
+    it is written; no fingerprint includes them (F1)."""
 
     description: str = field(default="", kw_only=True)
     owner: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,8 +391,8 @@ class FeatureView(Described):
         for name in chosen:
             if name not in self.features:
                 raise DefinitionError(
-                    f"FeatureView {self.name!r} has no feature {name!r}; it has "
-                    f"{', '.join(self.features)}"
+                    f"FeatureView {self.name!r} has no feature {name!r}; "
+                    f"{near(name, self.features)}"
                 )
         return FeatureSelection(self, chosen)
 

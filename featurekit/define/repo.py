@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import threading
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
+from featurekit.core.written import Collected, collecting, placed
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
+from featurekit.define.modules import run_modules
 from featurekit.define.plan import Service, View
-from featurekit.errors import DefinitionError, FeaturekitError
+from featurekit.errors import DefinitionError, DefinitionErrors
 from featurekit.language.transform import Transform
 
-_TAKEN = frozenset(
-    {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
-)
+D = TypeVar("D", FeatureView, FeatureService)
+C = TypeVar("C", View, Service)
 _DEFINED = (EventSource, FeatureView, FeatureService)
-# Modules of two repos may share a name, but the interpreter keeps one module for a name.
-_loading = threading.RLock()
 
 
 @dataclass(slots=True)
 class Repo:
-    """A feature repo's definitions by name, and their compiled forms."""
+    """A feature repo's definitions by name, and their compiled forms. `unnamed` are views and
+    services that its modules made and did not keep, so that nothing knows them."""
 
     sources: dict[str, EventSource] = field(default_factory=dict)
     views: dict[str, FeatureView] = field(default_factory=dict)
     services: dict[str, FeatureService] = field(default_factory=dict)
     compiled_views: dict[str, View] = field(default_factory=dict)
     compiled_services: dict[str, Service] = field(default_factory=dict)
+    unnamed: list[FeatureView | FeatureService] = field(default_factory=list)
 
 
-def load_repo(folder: Path) -> Repo:
-    """Run every module of the folder and compile its definitions.
+def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
+    """Run every module of the folder and its sub-folders, and compile the definitions that they
+    hold by name, in lists or in dicts. `ignore` are patterns, as of a .gitignore, of files that are
+    no part of the repo.
 
-    DefinitionError if a module fails or two definitions share a name; then nothing stays half
-    loaded.
+    DefinitionError if a module fails or two definitions share a name, DefinitionErrors for several
+    faults; then nothing stays half loaded.
     """
-    repo = _repo_of(_definitions(folder))
-    if not repo.views:
-        raise DefinitionError(
-            f"{folder} defines no FeatureView; write one in a module there, as in "
-            "`customer_orders = FeatureView(…)`"
+    folder = folder.resolve()
+    with collecting() as collected:
+        found = [
+            value
+            for _, module in run_modules(folder, collected, ignore)
+            for value in vars(module).values()
+        ]
+        repo = _compiled(found, collected)
+    if not repo.views and not collected.faults:
+        collected.add(
+            DefinitionError(
+                f"{folder} defines no FeatureView{_kept_by_nothing(repo)}; write one in a module "
+                "there, as in `customer_orders = FeatureView(…)`"
+            )
         )
+    _raise(collected)
     return repo
 
 
@@ -58,15 +66,17 @@ def repo_of(definitions: Iterable[Any]) -> Repo:
 
     DefinitionError if two of them share a name, or where an object is no definition.
     """
-    found: list[tuple[Path | None, Any]] = []
-    for value in definitions:
+    given = list(definitions)
+    for value in given:
         if not isinstance(value, (*_DEFINED, Entity, Transform)):
             raise DefinitionError(
                 f"definitions: {type(value).__name__} is no definition; give a list of "
                 "FeatureService, FeatureView and EventSource objects"
             )
-        found.append((None, value))
-    return _repo_of(found)
+    with collecting() as collected:
+        repo = _compiled(given, collected)
+    _raise(collected)
+    return repo
 
 
 def same_definition(one: Any, other: Any) -> bool:
@@ -74,101 +84,86 @@ def same_definition(one: Any, other: Any) -> bool:
     return type(one) is type(other) and isinstance(one, _DEFINED) and one.name == other.name
 
 
-def modules_stamp(folder: Path) -> list[tuple[str, int, int]]:
-    """The modules of the folder, each with its size and the time of its last change: another stamp
-    says that some file was edited, added or removed."""
-    found = []
-    for path in module_paths(folder):
-        stat = path.stat()
-        found.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return found
+def _kept_by_nothing(repo: Repo) -> str:
+    made = [f"{type(d).__name__} {d.name!r} ({d.place})" for d in repo.unnamed]
+    return (
+        f" that a name, a list or a dict of a module holds (made and not kept: {', '.join(made)})"
+        if made
+        else ""
+    )
 
 
-def module_paths(folder: Path) -> list[Path]:
-    """The modules of the folder, in the order in which they are run."""
-    return sorted(folder.glob("*.py"))
+def _raise(collected: Collected) -> None:
+    if len(collected.faults) == 1:
+        raise collected.faults[0]
+    if collected.faults:
+        raise DefinitionErrors(collected.faults)
 
 
-def _repo_of(found: Iterable[tuple[Path | None, Any]]) -> Repo:
+def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
+    """The definitions among values, compiled; faults are collected."""
     repo = Repo()
-    for module, value in found:
+    for value in _definitions(values):
         match value:
             case FeatureService():
-                _add(repo.services, value, module, "FeatureService")
+                _add(repo.services, value, collected)
                 for item in value.features:
                     view = getattr(item, "view", item)
                     if isinstance(view, FeatureView):
-                        _add(repo.views, view, module, "FeatureView")
+                        _add(repo.views, view, collected)
             case FeatureView():
-                _add(repo.views, value, module, "FeatureView")
+                _add(repo.views, value, collected)
             case EventSource():
-                _add(repo.sources, value, module, "EventSource")
+                _add(repo.sources, value, collected)
     for view in repo.views.values():
-        _add(repo.sources, view.event_source, None, "EventSource")
-    repo.compiled_views = {n: compile_view(v) for n, v in sorted(repo.views.items())}
-    repo.compiled_services = {n: compile_service(s) for n, s in sorted(repo.services.items())}
+        _add(repo.sources, view.event_source, collected)
+    repo.compiled_views = _each(compile_view, repo.views, collected)
+    repo.compiled_services = _each(compile_service, repo.services, collected)
+    for one in collected.made:
+        kept = {FeatureView: repo.views, FeatureService: repo.services}.get(type(one))
+        if kept is not None and one.name not in kept:
+            repo.unnamed.append(one)
     return repo
 
 
-def _add(known: dict[str, Any], value: Any, module: Path | None, what: str) -> None:
+def _definitions(values: Iterable[Any]) -> Iterator[Any]:
+    """Each value once, and what lists, tuples, sets and dicts hold."""
+    seen: set[int] = set()
+
+    def walk(value: Any) -> Iterator[Any]:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, dict):
+            yield from (one for inner in list(value.values()) for one in walk(inner))
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            yield from (one for inner in list(value) for one in walk(inner))
+        else:
+            yield value
+
+    for value in values:
+        yield from walk(value)
+
+
+def _each(
+    compile_one: Callable[[D], C], written: Mapping[str, D], collected: Collected
+) -> dict[str, C]:
+    """Each definition compiled, in the order of the names."""
+    made = {}
+    for name, one in sorted(written.items()):
+        try:
+            made[name] = compile_one(one)
+        except DefinitionError as fault:
+            collected.add(fault)
+    return made
+
+
+def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
     other = known.setdefault(value.name, value)
     if other is not value and other != value:
-        where = f"{module}: " if module else ""
-        raise DefinitionError(
-            f"{where}two definitions of {what} {value.name!r}; name them apart, or, where one "
-            "is an older one, make what still reads it anew, too"
+        first = f", the other at {other.place}" if other.place else ""
+        fault = DefinitionError(
+            f"two definitions of {type(value).__name__} {value.name!r}{first}; name them apart, "
+            "or, where one is an older one, make what still reads it anew, too"
         )
-
-
-def _definitions(folder: Path) -> Iterator[tuple[Path, Any]]:
-    seen: set[int] = set()
-    for path, module in _modules(folder):
-        for value in vars(module).values():
-            if id(value) not in seen:
-                seen.add(id(value))
-                yield path, value
-
-
-def _modules(folder: Path) -> list[tuple[Path, ModuleType]]:
-    """Every module of the folder, run anew; modules may import each other by name. Threads load one
-    folder at a time."""
-    with _loading:
-        return _run_all(folder)
-
-
-def _run_all(folder: Path) -> list[tuple[Path, ModuleType]]:
-    paths = {path.stem: path for path in module_paths(folder)}
-    for name, path in paths.items():
-        if name in sys.stdlib_module_names or name in _TAKEN:
-            raise DefinitionError(f"{path}: a module {name!r} hides a library; rename the file")
-    evicted = {name: sys.modules.pop(name) for name in paths if name in sys.modules}
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        return [(path, _run(name, path)) for name, path in paths.items()]
-    finally:
-        sys.path.remove(str(folder))
-        sys.dont_write_bytecode = writes
-        for name in paths:
-            sys.modules.pop(name, None)
-        sys.modules.update(evicted)
-
-
-def _run(name: str, path: Path) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except FeaturekitError:
-        raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a user's module may raise anything
-        raise DefinitionError(f"{_place(path, error)}: {type(error).__name__}: {error}") from None
-
-
-def _place(path: Path, error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return f"{path}:{frames[-1].lineno}" if frames else str(path)
+        collected.add(placed(fault, value.place))

@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.core.durations import Duration
 from featurekit.core.timezones import zone
-from featurekit.core.types import micros
+from featurekit.core.types import Instant, as_instant, micros
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
@@ -23,11 +23,21 @@ class Grid:
     """The instants at which every known entity is asked about, if there is no entity frame; see
     `FeatureStore.get_historical_features`."""
 
-    at: Sequence[dt.datetime] | None = None
-    start: dt.datetime | None = None
-    end: dt.datetime | None = None
+    at: Sequence[Instant] | None = None
+    start: Instant | None = None
+    end: Instant | None = None
     every: Duration | None = None
     entities: str | None = None
+
+    @property
+    def instants(self) -> list[dt.datetime] | None:
+        """The instants of `at`."""
+        return None if self.at is None else [as_instant(one, what="at") for one in self.at]
+
+    def edge(self, name: str) -> dt.datetime | None:
+        """The instant of "start" or "end"."""
+        given = getattr(self, name)
+        return None if given is None else as_instant(given, what=name)
 
 
 def historical_features(
@@ -40,7 +50,7 @@ def historical_features(
     full_names: bool,
     statuses: bool,
     timezone: str,
-    known_at: dt.datetime | None,
+    known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
 ) -> TrainingSet:
@@ -52,9 +62,9 @@ def historical_features(
     if frame is None:
         asked: Any = known_entities(
             service,
-            at=grid.at,
-            start=grid.start,
-            end=grid.end,
+            at=grid.instants,
+            start=grid.edge("start"),
+            end=grid.edge("end"),
             every=grid.every,
             view=grid.entities,
             timezone=timezone,
@@ -74,7 +84,7 @@ def historical_features(
         full_names=full_names,
         statuses=statuses,
         timezone=timezone,
-        known_at=None if known_at is None else micros(known_at),
+        known_at=None if known_at is None else micros(as_instant(known_at, what="known_at")),
         buckets=buckets or default_buckets,
     )
 

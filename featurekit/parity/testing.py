@@ -89,6 +89,7 @@ def compiled_service(service: FeatureService | Service | str, repo: str | Path |
     if isinstance(service, Service):
         return service
     from featurekit.define.repo import load_repo
+    from featurekit.project.config import FILE, load_config
 
     folder = Path(repo) if repo is not None else Path()
     if repo is None and not (folder / "feature_store.yaml").is_file():
@@ -99,10 +100,12 @@ def compiled_service(service: FeatureService | Service | str, repo: str | Path |
             "in; name one with repo=…, for the fixture as featurekit_repo in the ini file, or hand "
             "over the FeatureService itself"
         )
-    services = load_repo(folder).compiled_services
+    settings = folder / FILE
+    ignore = load_config(folder).featurekit.ignore if settings.is_file() else ()
+    services = load_repo(folder, ignore).compiled_services
     if service not in services:
         raise DefinitionError(
-            f"{folder} defines no service {service!r}; there are: {', '.join(services) or 'none'}"
+            f"{folder} defines no service {service!r}; {near(service, services, listed='there are:')}"
         )
     return services[service]
 

@@ -3,12 +3,13 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
-from featurekit.errors import RegistryError
+from featurekit.errors import BreakingChange, RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
@@ -26,13 +27,16 @@ def plan(project: Project) -> list[Change]:
     return project.registry.plan(_definitions(project.repo))
 
 
-def apply(project: Project) -> list[Change]:
+def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     """Record the definitions as the current versions, and publish the services; the changes made.
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
-    version uses until its successor is filled.
+    version uses until its successor is filled, and BreakingChange where a service's callers would
+    break, unless that is allowed.
     """
     definitions = _definitions(project.repo)
+    if not allow_breaking:
+        _refuse_breaking(project.registry.plan(definitions))
     online, signer = project.online, project.signer()
     project.claim()
     _refuse_removal(project)
@@ -63,6 +67,17 @@ def _definitions(repo: Repo) -> list[Definition]:
         )
         for value, written in wanted
     ]
+
+
+def _refuse_breaking(changes: Sequence[Change]) -> None:
+    broken = [f"service {c.name!r}: {what}" for c in changes for what in c.breaking]
+    if broken:
+        raise BreakingChange(
+            "nothing was applied, for this breaks who calls "
+            + "; ".join(broken)
+            + ". Put it back, give the new service another name, or allow it: `featurekit apply "
+            "--allow-breaking`, store.apply(allow_breaking=True)"
+        )
 
 
 def _refuse_removal(project: Project) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from urllib.parse import quote as url_quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from featurekit.core.calls import near
 from featurekit.errors import ConfigError
 from featurekit.online.store.limits import DEFAULT, Limits
 
@@ -18,6 +19,7 @@ FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
 _SECRET = {"online_store", "redis_url", "connection_string"}
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
 
 class OnlineConfig(BaseModel):
@@ -28,8 +30,12 @@ class OnlineConfig(BaseModel):
     type: Literal["redis"]
     redis_type: Literal["redis"] = "redis"
     connection_string: str | None = Field(default=None, repr=False)
+    # What only Feast reads.
+    client: Any = None
+    sentinel_master: Any = None
     key_ttl_seconds: int | None = None
     full_scan_for_deletion: bool | None = None
+    skip_dedup: bool | None = None
 
 
 class ServingLogConfig(BaseModel):
@@ -67,7 +73,8 @@ class FeaturekitConfig(BaseModel):
     into which a training set is split, by default as many as the memory limit asks for.
     `serving_log` says whether and where lookups are logged. `connect_timeout_s`, `timeout_s`,
     `feed_timeout_s` and `connections` say how long, and for how many connections, the online store
-    waits (`featurekit.online.store.limits.Limits`).
+    waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a .gitignore, of
+    files that are no modules of the repo; a file .featurekitignore has more.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
@@ -89,6 +96,7 @@ class FeaturekitConfig(BaseModel):
     timeout_s: float = Field(default=DEFAULT.timeout_s, gt=0.0, le=3600.0)
     feed_timeout_s: float = Field(default=DEFAULT.feed_timeout_s, gt=0.0, le=3600.0)
     connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
+    ignore: list[str] = Field(default_factory=list)
 
 
 class RepoConfig(BaseModel):
@@ -110,6 +118,23 @@ class RepoConfig(BaseModel):
     entity_key_serialization_version: Any = None
     coerce_tz_aware: Any = None
     repo_path: Any = None
+    embedding_model: Any = None
+    materialization: Any = None
+    openlineage: Any = None
+    mlflow: Any = None
+    data_quality_monitoring: Any = None
+
+    @field_validator("online_store", mode="before")
+    @classmethod
+    def _by_its_type(cls, given: Any) -> Any:
+        """Feast takes the bare type, too."""
+        return {"type": given} if isinstance(given, str) else given
+
+    @field_validator("featurekit", mode="before")
+    @classmethod
+    def _empty(cls, given: Any) -> Any:
+        """A key without anything below it."""
+        return {} if given is None else given
 
     def limits(self) -> Limits:
         """What the online store waits for, and how long."""
@@ -160,28 +185,151 @@ def connection_url(connection_string: str) -> str:
     return f"{scheme}://{login}{host}/{settings.get('db', '0')}"
 
 
+def find_repo(folder: Path) -> Path:
+    """The feature repo that a folder is in: the folder itself, or the nearest one above it that
+    holds a feature_store.yaml; the folder where there is none, or where it is none itself."""
+    folder = folder.resolve()
+    above = (folder, *folder.parents) if folder.is_dir() else ()
+    return next((one for one in above if (one / FILE).is_file()), folder)
+
+
 def load_config(folder: Path) -> RepoConfig:
-    """The settings of a feature repo. ConfigError says what is wrong in the file."""
+    """The settings of a feature repo, with `${VAR}` and `${VAR:-default}` replaced by what the
+    environment says. ConfigError says what is wrong in the file, and on which line."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; write the path of a feature repo")
     path = folder / FILE
     if not path.is_file():
         raise ConfigError(f"{folder} has no {FILE}; `featurekit init {folder}` writes one")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{_place(path, error)}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {type(error).__name__}") from None
+    tree, raw = _read(path)
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds {type(raw).__name__}; write `project: my_project` …")
+        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise ConfigError(f"{path} {found}; it is a mapping, as in `project: my_project`")
+    raw = _with_redis(_expanded(raw, (), path, tree))
     try:
         return RepoConfig.model_validate(raw)
     except ValidationError as error:
-        shown = "\n".join(
-            f"  {'.'.join(map(str, e['loc']))}: {_explain(e, RepoConfig)}" for e in error.errors()
+        faults = [
+            f"{path}:{_line(tree, e['loc'])}: {'.'.join(map(str, e['loc']))}: {_explain(e)}"
+            for e in error.errors()
+        ]
+        raise ConfigError("\n".join(faults)) from None
+
+
+# --- the file's text ------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a YAML file, which know their lines, and its values."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        # What the line says is not shown, since it may hold a password.
+        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        hint = "indent with spaces, not with a tab" if "\t" in line else "write `key: value` lines"
+        raise ConfigError(f"{where}: not YAML: {problem}\n  hint: {hint}") from None
+
+
+def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """The line on which a setting stands; that of what should hold it where it is missing."""
+    line, node = 1, tree
+    for part in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = [(k, v) for k, v in node.value if k.value == str(part)]
+        if not found:
+            break
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line
+
+
+def _expanded(value: Any, loc: tuple[str, ...], path: Path, tree: yaml.Node | None) -> Any:
+    """A value of the file with its variables replaced; `$${` is written for `${`."""
+    if isinstance(value, dict):
+        return {k: _expanded(v, (*loc, str(k)), path, tree) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expanded(v, loc, path, tree) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def put(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, default = match["name"], match["default"]
+        found = os.environ.get(name)
+        if not found and default is not None:
+            return default
+        if found is None:
+            raise ConfigError(
+                f"{path}:{_line(tree, loc)}: {'.'.join(loc)}: the environment has no variable "
+                f"{name!r}; set it, or write ${{{name}:-default}}"
+            )
+        return found
+
+    return _VARIABLE.sub(put, value)
+
+
+def _with_redis(raw: dict[str, Any]) -> dict[str, Any]:
+    """The settings without an online store that only Feast reads, where featurekit's own Redis is
+    named."""
+    own, store = raw.get("featurekit"), raw.get("online_store")
+    named = os.environ.get(URL_VARIABLE) or (isinstance(own, dict) and own.get("redis_url"))
+    foreign = store.get("type") if isinstance(store, dict) else store
+    return {**raw, "online_store": None} if named and foreign != "redis" else raw
+
+
+# --- what is wrong in it --------------------------------------------------------------------------
+
+_SAID = {
+    "int_parsing": "is a whole number",
+    "int_type": "is a whole number",
+    "float_parsing": "is a number",
+    "float_type": "is a number",
+    "bool_parsing": "is true or false",
+    "string_type": "is a text; put it in quotes",
+    "list_type": "is a list",
+}
+_PATTERNS = {
+    "project": "is a letter or digit, then letters, digits and underscores, as in my_shop",
+    "memory_limit": "is a size, as in 4GB or 512MB",
+}
+
+
+def _explain(error: Any) -> str:
+    """A fault of a setting: what it must be, and what was found."""
+    kind, loc, shown = error["type"], error["loc"], _found(error["input"], error["loc"])
+    if kind == "extra_forbidden":
+        model = _MODELS.get(tuple(map(str, loc[:-1])), RepoConfig)
+        known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
+        return f"no such setting; {known}"
+    if kind == "missing":
+        example = " as in `project: my_shop`" if loc[-1] == "project" else ""
+        return f"is missing; write it,{example}" if example else "is missing; write it"
+    if loc == ("online_store", "type") and kind == "literal_error":
+        return (
+            f"is redis, found {shown}; featurekit serves from Redis: write type: redis, or name a "
+            "Redis by redis_url under featurekit:, and Feast keeps its own store"
         )
-        raise ConfigError(f"{path} is not as it must be:\n{shown}") from None
+    if kind == "literal_error":
+        return f"is {error['ctx']['expected']}, found {shown}"
+    if kind == "string_pattern_mismatch":
+        return f"{_PATTERNS[str(loc[-1])]}, found {shown}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"is a mapping of settings, found {shown}"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    said = _SAID.get(kind)
+    if said is not None:
+        return f"{said}, found {shown}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {shown}"
 
 
 def settings_of(name: str | None) -> RepoConfig:
@@ -203,27 +351,6 @@ def settings_stamp(folder: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _explain(error: Any, model: type[BaseModel]) -> str:
-    if error["type"] == "extra_forbidden":
-        inner: dict[str, type[BaseModel]] = {
-            "featurekit": FeaturekitConfig,
-            "online_store": OnlineConfig,
-        }
-        if error["loc"][:2] == ("featurekit", "serving_log"):
-            inner["featurekit"] = ServingLogConfig
-        owner = inner.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
-        return f"no such setting; there are {', '.join(owner.__pydantic_fields__)}"
-    if error["type"] == "missing":
-        return "is missing"
-    return f"{error['msg']}, found {_found(error['input'], error['loc'])}"
-
-
-def _place(path: Path, error: yaml.MarkedYAMLError) -> str:
-    """Where the file is wrong. What the line says is not shown, since it may hold a password."""
-    mark = error.problem_mark
-    return str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
-
-
 def _found(value: Any, place: tuple[Any, ...]) -> str:
     """What stands in the file, as far as it holds no password for sure."""
     if _SECRET & set(place):
@@ -233,3 +360,10 @@ def _found(value: Any, place: tuple[Any, ...]) -> str:
     if isinstance(value, str) and _HARMLESS.fullmatch(value):
         return repr(value)
     return f"a {type(value).__name__} that is not shown"
+
+
+_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("featurekit",): FeaturekitConfig,
+    ("online_store",): OnlineConfig,
+    ("featurekit", "serving_log"): ServingLogConfig,
+}

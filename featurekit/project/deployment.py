@@ -259,6 +259,12 @@ def _until_key(project: str) -> bytes:
     return project_key(project, "until")
 
 
+def filled_key(project: str) -> bytes:
+    """The key of what says which versions of views are filled, and until when: a JSON object from
+    "name:fingerprint" to microseconds UTC."""
+    return _until_key(project)
+
+
 def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
     """The arrival up to which the view's states have everything, in microseconds UTC. None where
     the view was never materialised, or not since it was last not fed."""

@@ -6,20 +6,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import near
 from featurekit.core.files import scratch_folder
 from featurekit.core.kept import Kept
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
+from featurekit.define.modules import modules_stamp
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
-from featurekit.define.repo import Repo, load_repo, modules_stamp, repo_of, same_definition
+from featurekit.define.repo import Repo, load_repo, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.config import load_config, settings_of, settings_stamp
+from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.ownership import check, check_value, claim, lost_registry, record
@@ -37,8 +39,8 @@ class Project:
 
     `name` is the project's name, `config` has the settings of feature_store.yaml, `state_dir` is
     the folder of what is kept beside the repo, and `log` is the log of pushes. `redis_url` is used
-    before what the file and the environment say. ConfigError for a folder without a
-    feature_store.yaml, or with a wrong one.
+    before what the file and the environment say. `path` may be a sub-folder of the repo.
+    ConfigError for a folder that is in no repo, or in one with a wrong feature_store.yaml.
 
     With `definitions` these are the repo, and no module is run; without a `path` there are no
     settings either: the state is in `state_folder`, or in a temporary folder and an online store in
@@ -54,8 +56,8 @@ class Project:
         state_folder: str | Path | None = None,
         name: str | None = None,
     ) -> None:
-        self.path = Path(path or ".").resolve()
         self.has_folder = path is not None
+        self.path = Path.cwd() if path is None else find_repo(Path(path))
         self.config = load_config(self.path) if self.has_folder else settings_of(name)
         self.name = self.config.project
         self.definitions = None if definitions is None else list(definitions)
@@ -86,6 +88,8 @@ class Project:
         self._stamp: Any = None
         self._online: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
+        self.listed: dict[Any, tuple[OnlineService, Any]] = {}
+        """What answers lists of features, each with what its key is the id of."""
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
 
@@ -100,6 +104,7 @@ class Project:
             self._online = None
             self._feeding = None
             self._services = {}
+            self.listed = {}
         self.log.close()
 
     async def close_async(self) -> None:
@@ -114,8 +119,9 @@ class Project:
         """The definitions in the folder's modules, compiled."""
         if self._repo is None:
             if self.definitions is None:
-                self._stamp = modules_stamp(self.path)
-                self._repo = load_repo(self.path)
+                ignore = self.config.featurekit.ignore
+                self._stamp = modules_stamp(self.path, ignore)
+                self._repo = load_repo(self.path, ignore)
             else:
                 self._repo = repo_of(self.definitions)
         return self._repo
@@ -123,7 +129,10 @@ class Project:
     def refresh(self) -> None:
         """Run the folder's modules again, when they are needed, if some file was edited since they
         were run. ConfigError if the settings are others than those that were read."""
-        if self._stamp is not None and modules_stamp(self.path) != self._stamp:
+        if (
+            self._stamp is not None
+            and modules_stamp(self.path, self.config.featurekit.ignore) != self._stamp
+        ):
             self._forget_repo()
         if self.has_folder:
             self._check_settings()
@@ -168,7 +177,7 @@ class Project:
         found = sources.get(name)
         if found is None:
             raise DefinitionError(
-                f"no view reads a source {name!r}; there are {', '.join(sources)}"
+                f"no view reads a source {name!r}; {near(name, sources, listed='there are')}"
             )
         return found
 
@@ -176,8 +185,8 @@ class Project:
         """A service that the repo defines, compiled. DefinitionError for another name."""
         found = self.repo.compiled_services.get(name)
         if found is None:
-            known = ", ".join(self.repo.compiled_services) or "none"
-            raise DefinitionError(f"{self.place} defines no service {name!r}; there are: {known}")
+            known = near(name, self.repo.compiled_services, listed="there are:")
+            raise DefinitionError(f"{self.place} defines no service {name!r}; {known}")
         return found
 
     def _readable(self, view: View) -> bool:

@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from featurekit.define.verify import verify_service
 from featurekit.errors import RegistryError
 from featurekit.language.wire import from_json, to_json
 from featurekit.log.tombstones import Tombstone
+from featurekit.project.differences import breaking, differing, features_of, reasons
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -138,8 +139,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `apply` would do to one name. `details` lists the features of a changed view that
-    differ."""
+    """What `apply` would do to one name.
+
+    `details` lists the features of what is changed that differ, `reasons` says why, and `breaking`
+    what of it breaks the callers of a service. `features` has the features of what is added or
+    changed, with their types.
+    """
 
     action: Action
     kind: str
@@ -147,6 +152,9 @@ class Change:
     old: str | None
     new: str | None
     details: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    breaking: tuple[str, ...] = ()
+    features: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:
@@ -179,7 +187,7 @@ class Registry:
     def plan(self, wanted: Sequence[Definition]) -> list[Change]:
         """The changes that lead from the registry to `wanted`; empty where they agree."""
         if not self.path.exists():
-            return [Change("add", d.kind, d.value.name, None, d.value.fingerprint) for d in wanted]
+            return [_added(definition) for definition in wanted]
         with self._connect() as connection:
             return self._plan(connection, wanted)
 
@@ -194,13 +202,10 @@ class Registry:
             kind, value = definition.kind, definition.value
             found = known.pop((kind, value.name), None)
             if found is None:
-                changes.append(Change("add", kind, value.name, None, value.fingerprint))
+                changes.append(_added(definition))
             elif found[0] != value.fingerprint:
                 old = from_json(json.loads(found[2]))
-                details = _differences(old, value)
-                changes.append(
-                    Change("change", kind, value.name, found[0], value.fingerprint, details)
-                )
+                changes.append(_changed(kind, old, value))
             elif json.loads(found[1]) != definition.about:
                 changes.append(Change("describe", kind, value.name, found[0], found[0]))
         for (kind, name), (fingerprint, *_) in sorted(known.items()):
@@ -505,16 +510,30 @@ def _who() -> str:
         return "unknown"
 
 
-def _differences(old: View | Service, new: View | Service) -> tuple[str, ...]:
-    """Which features were added, changed and removed, as texts."""
+def _added(definition: Definition) -> Change:
+    value = definition.value
+    return Change(
+        "add",
+        definition.kind,
+        value.name,
+        None,
+        value.fingerprint,
+        features=features_of(value),
+    )
 
-    def features(value: View | Service) -> dict[str, str]:
-        if isinstance(value, View):
-            return {f.name: f.fingerprint for f in value.features}
-        return {o.full_name: o.fingerprint for o in value.outputs}
 
-    before, after = features(old), features(new)
-    found = [f"+ {n}" for n in after if n not in before]
-    found += [f"~ {n}" for n in after if n in before and before[n] != after[n]]
-    found += [f"- {n}" for n in before if n not in after]
-    return tuple(found)
+def _changed(kind: str, old: View | Service, new: View | Service) -> Change:
+    broken: tuple[str, ...] = ()
+    if isinstance(old, Service) and isinstance(new, Service):
+        broken = breaking(old, new)
+    return Change(
+        "change",
+        kind,
+        new.name,
+        old.fingerprint,
+        new.fingerprint,
+        differing(old, new),
+        reasons(old, new),
+        broken,
+        features_of(new),
+    )

@@ -18,7 +18,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
-from featurekit.errors import BadRowError, SourceError
+from featurekit.errors import BadRowError, DataError, SourceError
 from featurekit.sources.check import (
     ROW,
     BadRow,
@@ -121,6 +121,35 @@ def read_events(
 def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     """The files that the source's path names, sorted; `SourceError` where it names none."""
     return kind_of(source).snapshot(source, base)
+
+
+def first_fault(
+    con: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    file: FileInfo,
+    state_dir: Path | None,
+    *,
+    rows: int,
+) -> DataError | None:
+    """What is wrong with a file's columns, or with one of its first `rows` rows; None where nothing
+    is seen. What a source sets aside is no fault."""
+    import duckdb
+
+    reader = _Reader(con, source, state_dir)
+    try:
+        ((paths, found),) = reader.groups([file])
+        columns = _columns(source, reader.kind, file.path, found)
+        if source.on_bad_row == "quarantine":
+            return None
+        scan = reader.kind.scan(paths, found)
+        row = first_bad(con, f"(SELECT * FROM {scan} LIMIT {rows})", columns)
+    except SourceError as error:
+        return error
+    except duckdb.Error as error:
+        if not unreadable(error):
+            raise
+        return _unreadable(source, file.path, error)
+    return None if row is None else _row_error(source, file.path, row)
 
 
 def numbered_rows(

@@ -96,12 +96,16 @@ OF_SERVICE = {
 }
 
 
+HERE = re.escape(__file__)
+"""Errors begin with the file and line of the definition."""
+
+
 @pytest.mark.parametrize("name", OF_VIEW)
 def test_a_parameter_that_does_not_fit_its_column_is_refused(name: str) -> None:
     transform, message = OF_VIEW[name]
     view = FeatureView("view", entities=[key], source=source, features={"one": transform})
     place = re.escape(f"FeatureView 'view', feature 'one': {message}")
-    with pytest.raises(DefinitionError, match=f"^{place}"):
+    with pytest.raises(DefinitionError, match=rf"^{HERE}:\d+: {place}"):
         compile_view(view)
 
 
@@ -112,7 +116,7 @@ def test_a_parameter_that_does_not_fit_what_a_service_has_is_refused(name: str) 
         "view", entities=[key], source=source, features={"number": Count(window="1d")}
     )
     service = FeatureService("service", features=[view, transform], request={"asked": int | None})
-    with pytest.raises(DefinitionError, match=f"^{re.escape(message)}"):
+    with pytest.raises(DefinitionError, match=rf"^{HERE}:\d+: {re.escape(message)}"):
         compile_service(service)
 
 

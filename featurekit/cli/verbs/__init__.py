@@ -10,6 +10,9 @@ VERBS = {
     "init": "write a small feature repo to start from",
     "plan": "show what apply would change, and what to know about each feature",
     "apply": "register the definitions and publish the services",
+    "list": "list features, or views, services, sources or entities",
+    "describe": "show all there is to know of one of them",
+    "search": "find features, views, services, sources and entities by words",
     "versions": "list the versions of a service",
     "rollback": "serve an older version of a service again",
     "adopt": "rebuild a lost registry from the online store",
@@ -24,5 +27,6 @@ VERBS = {
     "get-online": "answer for some entities, from the online state",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
+    "completion": "print a script that completes verbs and options in your shell",
     "demo": "do all of it on the example shop",
 }

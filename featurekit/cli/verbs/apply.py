@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from featurekit.cli.arguments import verb
+from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import change_document, notes_of, show_changes, show_notes
 from featurekit.core.screen import Screen
@@ -13,11 +13,17 @@ from featurekit.core.screen import Screen
 @verb(
     "It asks nothing: plan shows the same changes beforehand. A changed service goes on "
     "serving its old version until materialize has filled the new one.",
+    argument(
+        "--allow-breaking",
+        action="store_true",
+        help="also where outputs of a service are renamed, gone or of another type, or rows have to "
+        "bring something else",
+    ),
 )
 def apply(arguments: Namespace, screen: Screen) -> None:
     """Record the definitions, publish the services."""
     with open_store(arguments) as store:
-        changes, notes = store.apply(), notes_of(store)
+        changes, notes = store.apply(allow_breaking=arguments.allow_breaking), notes_of(store)
         live = store.live()
         services = store.repo.compiled_services
         waiting = [

@@ -1,0 +1,89 @@
+"""Turns the items of a catalog into tables for people, and JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.show import short
+from featurekit.core.screen import shown
+
+if TYPE_CHECKING:
+    from featurekit.core.screen import Screen
+    from featurekit.results import Item
+
+
+def plural(kind: str) -> str:
+    """The word for several of a kind."""
+    return "entities" if kind == "entity" else f"{kind}s"
+
+
+def item_document(item: Item) -> dict[str, Any]:
+    """An item as programs read it."""
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "type": item.type,
+        "description": item.description,
+        "owner": item.owner,
+        "tags": dict(item.tags),
+        "version": item.version,
+        "state": item.state,
+        "fresh_until": item.fresh_until,
+        "place": item.place,
+        **item.details,
+    }
+
+
+def show_items(screen: Screen, items: Sequence[Item], *, kinds: bool = False) -> None:
+    """A table of items: a line each, with their kinds where these differ."""
+    rows = []
+    for item in items:
+        fresh = item.fresh_until and item.fresh_until.replace(microsecond=0)
+        kind = [item.kind] if kinds else []
+        rows.append(
+            [
+                item.name,
+                *kind,
+                item.type,
+                item.owner or None,
+                short(item.version),
+                item.state,
+                fresh,
+            ]
+        )
+    head = [
+        "name",
+        *(["kind"] if kinds else []),
+        "type",
+        "owner",
+        "version",
+        "state",
+        "fresh until",
+    ]
+    kept = [i for i in range(len(head)) if i < 2 or any(row[i] is not None for row in rows)]
+    screen.table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def show_item(screen: Screen, item: Item) -> None:
+    """All there is to know of an item."""
+    screen.line(f"{item.kind} {item.name}", style="bold")
+    if item.description:
+        screen.line(item.description)
+    rows = [
+        ("type", item.type),
+        ("owner", item.owner or None),
+        ("tags", dict(item.tags) or None),
+        ("version", item.version),
+        ("state", item.state),
+        ("fresh until", item.fresh_until),
+        ("written at", item.place),
+        *((name.replace("_", " "), _cell(value)) for name, value in item.details.items()),
+    ]
+    screen.table(("", ""), [(name, shown(value)) for name, value in rows if value is not None])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {one}" for name, one in value.items()) or None
+    return ", ".join(map(str, value)) or None if isinstance(value, list) else value

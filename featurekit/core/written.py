@@ -1,0 +1,194 @@
+"""Remembers where a definition is written, so that every error about it names the file and line.
+
+While a repo is loaded, its faults are collected: a definition that is wrong is replaced by a
+`Broken`, and so is what is made of it, so that the rest is checked too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from featurekit.core.calls import fault_of
+from featurekit.errors import CompileError, DefinitionError, FeaturekitError
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+E = TypeVar("E", bound=FeaturekitError)
+
+
+class Place(NamedTuple):
+    """A line of a file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def of(self, text: str) -> Place:
+        """The line on which `text` stands as a string, in the call that begins here; this place
+        where there is none."""
+        import ast  # a process that only serves needs no parser
+
+        try:
+            tree = ast.parse(Path(self.file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError):
+            return self
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.lineno == self.line:
+                for one in ast.walk(node):
+                    if isinstance(one, ast.Constant) and one.value == text:
+                        return Place(self.file, one.lineno)
+        return self
+
+
+def place_of(function: Any) -> Place:
+    """Where a function's def stands."""
+    code = function.__code__
+    return Place(code.co_filename, code.co_firstlineno)
+
+
+def written_at() -> Place | None:
+    """The line that is being run outside featurekit."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        top = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        if top not in ("featurekit", "dataclasses"):
+            return Place(frame.f_code.co_filename, frame.f_lineno)
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return None
+
+
+def placed(error: E, place: Place | None) -> E:
+    """The error, its text preceded by the place; as it is where it names one already, or where
+    there is no such file (as for a cell of a notebook)."""
+    if error.place is None and not isinstance(error, CompileError) and place is not None:
+        error.place = str(place)
+        if Path(place.file).is_file():
+            error.args = (f"{place}: {error}",)
+    return error
+
+
+# --- faults of a whole repo -----------------------------------------------------------------------
+
+
+class Broken:
+    """Stands for a definition whose fault is collected already."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class Collected:
+    """What is found while a repo is loaded: its faults, each once, and all that was defined."""
+
+    def __init__(self) -> None:
+        self.faults: list[FeaturekitError] = []
+        self.made: list[Any] = []
+
+    def add(self, fault: FeaturekitError) -> None:
+        """Keep a fault, unless it was met before."""
+        if str(fault) not in map(str, self.faults):
+            self.faults.append(fault)
+
+
+_collected: ContextVar[Collected | None] = ContextVar("featurekit_collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[Collected]:
+    """Collect the faults of definitions instead of raising the first one."""
+    made = Collected()
+    token = _collected.set(made)
+    try:
+        yield made
+    finally:
+        _collected.reset(token)
+
+
+def failed(error: FeaturekitError) -> Any:
+    """A `Broken` for a definition that is wrong, where faults are collected; else this raises."""
+    collected = _collected.get()
+    if collected is None:
+        raise error
+    collected.add(error)
+    return Broken()
+
+
+def is_broken(value: Any) -> bool:
+    """Whether a value is a `Broken`, or holds one."""
+    if isinstance(value, Broken):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(is_broken, value.values()))
+    return isinstance(value, (list, tuple, set)) and any(map(is_broken, value))
+
+
+class Defined(type):
+    """The class of the classes that users define features with.
+
+    An object keeps its `place`. A call that does not fit is explained: by a TypeError for its
+    signature, by a DefinitionError for an argument's type. The DefinitionError of a wrong
+    definition begins with the file and the line.
+    """
+
+    if not TYPE_CHECKING:  # a type checker reads the signatures of the classes themselves
+
+        def __call__(cls, *args, **kwargs):
+            collected = _collected.get()
+            if collected is not None and (is_broken(args) or is_broken(kwargs)):
+                return Broken()
+            at = written_at()
+            made, fault = _made(cls, args, kwargs)
+            if fault is None:
+                object.__setattr__(made, "place", at)
+                if collected is not None:
+                    collected.made.append(made)
+                return made
+            if isinstance(fault, FeaturekitError):
+                return failed(placed(fault, at))
+            if collected is None:
+                raise fault  # a TypeError, for a call that does not fit the signature
+            return failed(placed(DefinitionError(str(fault)), at))
+
+    @property
+    def __signature__(cls) -> Signature:
+        import inspect
+
+        made = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return made.replace(parameters=list(made.parameters.values())[1:])
+
+
+def _made(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The object, or the fault of the call. What the class itself says of its arguments comes
+    first."""
+    made = error = None
+    try:
+        made = type.__call__(cls, *args, **kwargs)
+    except FeaturekitError as said:
+        return None, said
+    except (TypeError, AttributeError, ValueError, LookupError) as raised:
+        error = raised
+    fault = fault_of(cls.__init__, (made, *args), kwargs, skip=1, name=cls.__name__)  # type: ignore[misc]
+    if error is not None and fault is None:
+        raise error
+    return made, DefinitionError(str(fault)) if isinstance(fault, FeaturekitError) else fault

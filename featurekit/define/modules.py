@@ -1,0 +1,262 @@
+"""Turns a feature repo's folder into its modules, run anew, and what a module raised into an error
+that shows the line."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import linecache
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from featurekit.core.calls import near
+from featurekit.core.written import Broken, Collected, Place, placed
+from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
+
+IGNORE_FILE = ".featurekitignore"
+IGNORED = (".*", "__pycache__/", "venv/", "node_modules/", "site-packages/", "setup.py")
+IGNORED_TESTS = ("test/", "tests/", "test_*.py", "*_test.py", "conftest.py")
+"""What is no part of a repo, unless a pattern says otherwise: `!test_shop.py`."""
+
+SETTINGS_FILE = "feature_store.yaml"
+_PACKAGE = "featurekit_repo"
+"""The package that a repo's modules belong to while they run."""
+_TAKEN = frozenset(
+    {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy", _PACKAGE}
+)
+# Modules of two repos may share a name, but the interpreter keeps one module for a name.
+_loading = threading.RLock()
+
+
+def module_files(folder: Path, ignore: Sequence[str] = ()) -> dict[str, Path]:
+    """The repo's modules by their names, as "shop" or "features.orders": those in the folder and
+    in its sub-folders that no pattern of `.featurekitignore` or of `ignore` names.
+
+    A sub-folder with settings of its own is another repo. ConfigError for a pattern that is none,
+    DefinitionError for a module that hides a library.
+    """
+    ignored = _ignored(folder, ignore)
+    found: dict[str, Path] = {}
+    for at, folders, files in os.walk(folder):
+        inside = Path(at).relative_to(folder)
+        folders[:] = sorted(
+            one
+            for one in folders
+            if not ignored(f"{(inside / one).as_posix()}/")
+            and not (Path(at) / one / SETTINGS_FILE).exists()
+        )
+        for file in sorted(files):
+            if file.endswith(".py") and not ignored((inside / file).as_posix()):
+                found[_module_name(Path(at) / file, inside / file)] = Path(at) / file
+    return found
+
+
+def modules_stamp(folder: Path, ignore: Sequence[str] = ()) -> list[tuple[str, int, int]]:
+    """The modules of the folder, each with its size and the time of its last change: another stamp
+    says that some file was edited, added or removed."""
+    found = []
+    for path in module_files(folder, ignore).values():
+        stat = path.stat()
+        found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return found
+
+
+def _ignored(folder: Path, ignore: Sequence[str]) -> Any:
+    """Whether a path, written with slashes, is left out; the syntax is that of gitignore."""
+    from pathspec import GitIgnoreSpec
+
+    lines = [*IGNORED, *IGNORED_TESTS, *ignore]
+    path = folder / IGNORE_FILE
+    if path.is_file():
+        try:
+            lines += path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read as text: {error}") from None
+    try:
+        return GitIgnoreSpec.from_lines(lines).match_file
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: {error}; write patterns as in a .gitignore, one on a line"
+        ) from None
+
+
+def _module_name(path: Path, inside: Path) -> str:
+    """The name of a module, by its place in the repo. DefinitionError for one that hides a library
+    or cannot be imported."""
+    parts = list(inside.with_suffix("").parts)
+    if parts[-1] == "__init__" and len(parts) > 1:
+        del parts[-1]
+    if parts[0] in sys.stdlib_module_names or parts[0] in _TAKEN:
+        what = "module" if len(parts) == 1 else "folder"
+        raise DefinitionError(
+            f"{path}: a {what} {parts[0]!r} hides a library; rename it, or leave it out by a line "
+            f"in {IGNORE_FILE}"
+        )
+    if any("." in part for part in parts):
+        raise DefinitionError(
+            f"{path}: a module's name has no dot; rename it, or leave it out by a line in "
+            f"{IGNORE_FILE}"
+        )
+    return ".".join(parts)
+
+
+def run_modules(
+    folder: Path, collected: Collected, ignore: Sequence[str] = ()
+) -> list[tuple[Path, ModuleType]]:
+    """Every module of the folder, run anew; the faults of those that fail are collected.
+
+    Modules import each other by name (`from features.orders import customer`) or relatively
+    (`from .orders import customer`). Threads load one folder at a time.
+    """
+    with _loading:
+        files = module_files(folder, ignore)
+        with _importing(folder, files):
+            made = []
+            for name, path in files.items():
+                module = _run(name, path, folder, collected)
+                if module is not None:
+                    made.append((path, module))
+            return made
+
+
+class _Aliases(MetaPathFinder, Loader):
+    """Finds a module of the repo under the name that the repo's own modules import it by."""
+
+    def __init__(self, tops: set[str]) -> None:
+        self.tops = tops
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The module, where its name begins with one of the repo's."""
+        return ModuleSpec(fullname, self) if fullname.split(".")[0] in self.tops else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """The interpreter makes the module that `exec_module` replaces."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the repo's module in the place of one that is empty."""
+        name = module.__name__
+        try:
+            sys.modules[name] = importlib.import_module(f"{_PACKAGE}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{_PACKAGE}.{name}".startswith(error.name):
+                raise
+            raise ModuleNotFoundError(f"the repo has no module {name!r}", name=name) from None
+
+
+@contextmanager
+def _importing(folder: Path, files: dict[str, Path]) -> Iterator[None]:
+    """The repo's modules can be imported, and nothing of them stays."""
+    tops = {name.split(".")[0] for name in files}
+
+    def ours(name: str) -> bool:
+        return name.split(".")[0] in tops or name.split(".")[0] == _PACKAGE
+
+    evicted = {name: sys.modules.pop(name) for name in list(sys.modules) if ours(name)}
+    package = ModuleType(_PACKAGE)
+    package.__path__ = [str(folder)]
+    sys.modules[_PACKAGE] = package
+    finder = _Aliases(tops)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.meta_path.insert(0, finder)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        sys.path.remove(str(folder))
+        sys.dont_write_bytecode = writes
+        for name in [name for name in sys.modules if ours(name)]:
+            del sys.modules[name]
+        sys.modules.update(evicted)
+
+
+def _run(name: str, path: Path, folder: Path, collected: Collected) -> ModuleType | None:
+    """The module, run; None where it fails, with the fault collected."""
+    try:
+        return importlib.import_module(f"{_PACKAGE}.{name}")
+    except FeaturekitError as error:
+        collected.add(placed(error, _place(error, folder)))
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        collected.add(_explained(error, path, folder))
+    return None
+
+
+def _place(error: BaseException, folder: Path) -> Place | None:
+    """The innermost line of the repo that an exception passed through."""
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(f"{folder}/")
+    ]
+    return Place(frames[-1].filename, frames[-1].lineno or 0) if frames else None
+
+
+def _explained(error: BaseException, path: Path, folder: Path) -> DefinitionError:
+    """What a module raised, with the line and what to write instead."""
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError):
+        place, text, said = (
+            Place(error.filename or str(path), error.lineno or 0),
+            error.text,
+            error.msg,
+        )
+    else:
+        place, text = _place(error, folder) or Place(str(path), 0), None
+        said = str(error)
+    where = str(place) if place.line else str(path)
+    linecache.checkcache(place.file)
+    line = (text or linecache.getline(place.file, place.line)).rstrip("\n")
+    shown = f"\n    {line.strip()}" if line.strip() else ""
+    if isinstance(error, SyntaxError) and error.offset:
+        where += f":{error.offset}"
+        indent = len(line) - len(line.lstrip())
+        shown += f"\n    {' ' * max(error.offset - 1 - indent, 0)}^"
+    hint = _hint(error)
+    made = DefinitionError(
+        f"{where}: {kind}: {said}{shown}" + (f"\n  hint: {hint}" if hint else "")
+    )
+    made.place = str(place)
+    return made
+
+
+def _hint(error: BaseException) -> str:
+    """What to write instead, where an exception of Python tells."""
+    name = getattr(error, "name", None)
+    match error:
+        case ModuleNotFoundError() if name:
+            top = name.split(".")[0]
+            return f"correct the name, or install the package that has the module {top!r}"
+        case ImportError() if name and sys.modules.get(name) is not None:
+            wanted = str(error).split("'")[1]
+            module = sys.modules[name]
+            known = [one for one in dir(module) if not one.startswith("_")]
+            return near(wanted, getattr(module, "__all__", known), listed=f"{name} has")
+        case NameError() if name and error.__traceback__:
+            last = list(traceback.walk_tb(error.__traceback__))[-1][0]
+            known = [
+                n
+                for n, v in {**last.f_globals, **last.f_locals}.items()
+                if not n.startswith("_") and not isinstance(v, Broken)
+            ]
+            close = near(name, [*known, *dir(builtins)])
+            return close.partition("?")[0] + "?" if "?" in close else "define or import it first"
+        case AttributeError() if name:
+            known = [one for one in dir(error.obj) if not one.startswith("_")]
+            close = near(name, known)
+            return close.partition("?")[0] + "?" if "?" in close else ""
+        case SystemExit():
+            return "a module of a repo only defines features; leave the exit out"
+        case IndentationError():
+            return "indent the lines of a block alike, four spaces a level"
+        case SyntaxError():
+            return "look for a comma or a bracket that is missing on this line or the one before"
+        case _:
+            return ""

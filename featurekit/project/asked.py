@@ -1,0 +1,111 @@
+"""Turns what a caller names, a service or a list of features, into what answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from featurekit.core.calls import near
+from featurekit.define.compile_service import compile_service
+from featurekit.define.definitions import (
+    FeatureSelection,
+    FeatureService,
+    FeatureView,
+)
+from featurekit.define.listed import listed_service
+from featurekit.define.plan import Service, View
+from featurekit.errors import DefinitionError, NotServed
+from featurekit.language.transform import Transform
+from featurekit.online.lookup.listed import ListedFeatures
+from featurekit.online.lookup.service import OnlineService
+from featurekit.project.deployment import fed_views, filled_key, live_services
+from featurekit.project.project import Project
+
+Features = (
+    str
+    | FeatureService
+    | Sequence[str | FeatureView | FeatureSelection | Transform]
+    | FeatureView
+    | FeatureSelection
+    | Transform
+)
+"""A service, by its name or its definition, or a list of features."""
+
+
+def one_of(service: Features | None, features: Features | None) -> Features:
+    """What is asked for, given as `service` or as `features`. DefinitionError for both or none."""
+    given = features if service is None else service
+    if given is None or (service is not None and features is not None):
+        raise DefinitionError(
+            "name one service, as service= or as features=, or a list of features, as in "
+            'features=["view:feature"]'
+        )
+    if isinstance(given, (FeatureView, FeatureSelection, Transform)):
+        return [given]
+    return given
+
+
+def asked_service(project: Project, asked: Features) -> Service:
+    """The compiled service that is asked for, as the repo defines it."""
+    if isinstance(asked, str):
+        return project.service(asked)
+    if isinstance(asked, FeatureService):
+        return compile_service(asked)
+    repo = project.repo
+    return listed_service(asked, repo.compiled_views, repo.compiled_services)
+
+
+def asked_online(project: Project, asked: Features) -> OnlineService:
+    """What answers online: a service that is live, or the states of the views of a list.
+
+    A FeatureService that is live is answered by its name. The views of a list that is written as
+    texts are those of the services that are fed, and the repo's code is not read.
+    """
+    if isinstance(asked, str):
+        return project.online_service(asked)
+    one = isinstance(asked, FeatureService)
+    key = id(asked) if one else tuple(f if isinstance(f, str) else id(f) for f in asked)
+    found = project.listed.get(key)
+    if found is None:
+        made = _of_service(project, asked) if one else _of_list(project, asked)
+        found = project.listed[key] = (made, asked)  # what is kept gives its id to nothing else
+    return found[0]
+
+
+def _of_service(project: Project, service: FeatureService) -> OnlineService:
+    if service.name in project.live():
+        return project.online_service(service.name)
+    made = compile_service(service)
+    return ListedFeatures(project.online, project.name, lambda _: made, filled_key(project.name))
+
+
+def _of_list(project: Project, features: Sequence[Any]) -> OnlineService:
+    def resolve(filled: Collection[str]) -> Service:
+        return _resolved(project, features, filled)
+
+    return ListedFeatures(project.online, project.name, resolve, filled_key(project.name))
+
+
+def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]) -> Service:
+    """The service that a list stands for, over the versions of views that are filled; the live
+    version where several are."""
+    live = live_services(project.online, project.name)
+    views: dict[str, View] = {}
+    for view in (v for service in live.values() for v in service.views):
+        views.setdefault(view.name, view)
+    for view in fed_views(project.online, project.name, on_mismatch=project.on_mismatch):
+        if f"{view.name}:{view.fingerprint}" in filled:
+            views.setdefault(view.name, view)
+    return listed_service(features, views, live)
+
+
+def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Service:
+    """A service that is live. NotServed for another name."""
+    found = live.get(name)
+    if found is None:
+        known = near(name, live, listed="live are:")
+        raise NotServed(
+            f"project {project.name!r} serves no service {name!r}; {known}; run `featurekit apply` "
+            "and `featurekit materialize`"
+        )
+    return found

@@ -1,0 +1,60 @@
+"""Turns the sources that a repo reads into what is wrong with their files, before they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featurekit.core.written import placed
+from featurekit.errors import DataError, SourceError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from featurekit.define.definitions import EventSource
+    from featurekit.project.project import Project
+
+MOST_FILES = 50
+"""Of a source with more files, the first and the last ones are looked at."""
+ROWS = 1_000
+"""So many rows of each file are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """What was seen of a source: the number of its files, and the faults of those looked at.
+
+    `missing` says why there is no file; a source may get all of its events by pushes.
+    """
+
+    source: str
+    files: int
+    faults: tuple[DataError, ...] = ()
+    missing: str | None = None
+
+
+def check_sources(project: Project) -> list[SourceCheck]:
+    """Each source that a view reads: whether its files exist, and have the columns and types that
+    its schema declares. Nothing is written, and of each file only the first rows are read."""
+    import duckdb
+
+    from featurekit.offline.session import prepare
+
+    read = {v.event_source.name: v.event_source for v in project.repo.views.values()}
+    with duckdb.connect() as con:
+        prepare(con)
+        return [_check(project, con, source) for _, source in sorted(read.items())]
+
+
+def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource) -> SourceCheck:
+    from featurekit.sources.events import first_fault, source_files
+
+    try:
+        files = source_files(source, project.path)
+    except SourceError as error:
+        return SourceCheck(source.name, 0, missing=str(placed(error, source.place)))
+    half = MOST_FILES // 2
+    chosen = files if len(files) <= MOST_FILES else (*files[:half], *files[-half:])
+    found = [first_fault(con, source, one, project.state_dir, rows=ROWS) for one in chosen]
+    faults = {str(fault): placed(fault, source.place) for fault in found if fault is not None}
+    return SourceCheck(source.name, len(files), tuple(faults.values()))

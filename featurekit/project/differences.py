@@ -1,0 +1,234 @@
+"""Turns two versions of a view or service into what differs, why, and what would break a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import ndiff
+from typing import Any
+
+from featurekit.core.durations import LIFETIME, duration_text
+from featurekit.define.plan import Feature, Output, Service, Slot, Source, View
+from featurekit.language import ir
+from featurekit.language.listing import lines
+
+
+def features_of(value: View | Service) -> dict[str, str]:
+    """The features of a view, or the outputs of a service, by name with their types as texts."""
+    if isinstance(value, View):
+        return {f.name: str(f.type) for f in value.features}
+    return {o.name: str(o.type) for o in value.outputs}
+
+
+def differing(old: View | Service, new: View | Service) -> tuple[str, ...]:
+    """Which features were added, changed and removed, as texts: "+ name", "~ name", "- name"."""
+
+    def prints(value: View | Service) -> dict[str, str]:
+        if isinstance(value, View):
+            return {f.name: f.fingerprint for f in value.features}
+        return {o.full_name: o.fingerprint for o in value.outputs}
+
+    before, after = prints(old), prints(new)
+    found = [f"+ {n}" for n in after if n not in before]
+    found += [f"~ {n}" for n in after if n in before and before[n] != after[n]]
+    found += [f"- {n}" for n in before if n not in after]
+    return tuple(found)
+
+
+def reasons(old: View | Service, new: View | Service) -> tuple[str, ...]:
+    """Why two versions have other fingerprints, a line each, as "spend_7d: window 7d → 8d"; the
+    lines of a transform that differ follow it, indented."""
+    if isinstance(old, View) and isinstance(new, View):
+        return tuple(_of_views(old, new))
+    assert isinstance(old, Service)
+    assert isinstance(new, Service)
+    return tuple(_of_services(old, new))
+
+
+def breaking(old: Service, new: Service) -> tuple[str, ...]:
+    """What of a service's new version breaks who calls it: outputs that are gone, have another name,
+    meaning or type, and what a row must bring."""
+    before = {o.name: o for o in old.outputs}
+    after = {o.name: o for o in new.outputs}
+    renamed = {o.full_name: o.name for o in new.outputs}
+    found = []
+    for name, output in before.items():
+        other = after.get(name)
+        if other is None and output.full_name in renamed:
+            found.append(
+                f"{name} is named {renamed[output.full_name]} now, as another feature has its name"
+            )
+        elif other is None:
+            found.append(f"{name} is gone")
+        elif other.full_name != output.full_name:
+            found.append(f"{name} means {other.full_name} now, and meant {output.full_name}")
+        elif other.type.base != output.type.base:
+            found.append(f"{name} is {other.type} now, and was {output.type}")
+    return (*found, *_of_rows(old, new))
+
+
+def _of_rows(old: Service, new: Service) -> Iterator[str]:
+    """What a row must bring that it did not, or the other way round."""
+    for what, before, after in (
+        ("join key", old.join_keys, new.join_keys),
+        (
+            "request field",
+            {p.name: p.type for p in old.request},
+            {p.name: p.type for p in new.request},
+        ),
+    ):
+        yield from (f"a row brings the {what} {n} now" for n in after if n not in before)
+        yield from (f"a row brings no {what} {n} any more" for n in before if n not in after)
+        for name in before.keys() & after.keys():
+            if before[name] != after[name]:
+                yield f"the {what} {name} is {after[name]} now, and was {before[name]}"
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def _of_views(old: View, new: View) -> Iterator[str]:
+    yield from _of_sources(old.source, new.source)
+    yield from _of_columns("join key", _types(old.join_keys), _types(new.join_keys))
+    for what, before, after in (
+        ("ttl", old.ttl_us, new.ttl_us),
+        ("history", old.history_us or None, new.history_us or None),
+        ("ids are remembered for", old.dedupe_us, new.dedupe_us),
+    ):
+        yield from _changed(what, _duration(before), _duration(after))
+    known = {f.name: f for f in old.features}
+    for feature in new.features:
+        if feature.name not in known:
+            yield f"{feature.name}: new, {feature.type}"
+        else:
+            for line in _of_features((old, known[feature.name]), (new, feature)):
+                yield line if line.startswith(" ") else f"{feature.name}: {line}"
+    names = {f.name for f in new.features}
+    yield from (f"{f.name}: removed" for f in old.features if f.name not in names)
+
+
+def _of_sources(old: Source, new: Source) -> Iterator[str]:
+    where = f"source {new.name}"
+    yield from _changed("source", old.name, new.name)
+    for line in _of_columns("column", _types(old.schema), _types(new.schema)):
+        yield f"{where}: {line}"
+    for name in (
+        "timestamp_field",
+        "created_timestamp_column",
+        "timezone",
+        "sequence",
+        "event_id",
+        "op",
+    ):
+        for line in _changed(name, getattr(old, name), getattr(new, name)):
+            yield f"{where}: {line}"
+
+
+def _of_columns(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"{what} {n}: new, {type_}" for n, type_ in new.items() if n not in old)
+    yield from (f"{what} {n}: removed" for n in old if n not in new)
+    for name in old:
+        if name in new:
+            yield from _changed(f"{what} {name}:", old[name], new[name])
+
+
+def _of_features(old: tuple[View, Feature], new: tuple[View, Feature]) -> Iterator[str]:
+    """What differs in the definitions of a feature."""
+    before, after = old[1], new[1]
+    yield from _changed("aggregate", before.aggregate, after.aggregate)
+    for what in ("window", "offset", "hop"):
+        spans = [getattr(f, f"{what}_us") for f in (before, after)]
+        texts = [
+            LIFETIME if f.lifetime and what == "window" else _duration(us or None)
+            for us, f in zip(spans, (before, after), strict=True)
+        ]
+        yield from _changed(what, *texts)
+    yield from _changed("default", before.default, after.default)
+    for name in dict.fromkeys([*dict(before.params), *dict(after.params)]):
+        yield from _changed(name, dict(before.params).get(name), dict(after.params).get(name))
+    yield from _changed("type", str(before.type), str(after.type))
+    for what, i, j in (("input", before.slot, after.slot), ("where", before.where, after.where)):
+        yield from _of_slots(
+            what,
+            None if i is None else old[0].slots[i],
+            None if j is None else new[0].slots[j],
+        )
+
+
+def _of_slots(what: str, old: Slot | None, new: Slot | None) -> Iterator[str]:
+    if old is not None and new is not None and old.transform and new.transform:
+        yield from _of_functions("transform", old.transform, new.transform)
+        return
+
+    def shown(slot: Slot | None) -> str | None:
+        if slot is None:
+            return None
+        return slot.column or (slot.transform and f"@feature {slot.transform.name}")
+
+    yield from _changed(what, shown(old), shown(new))
+
+
+def _of_functions(what: str, old: ir.Function, new: ir.Function) -> Iterator[str]:
+    """The lines of a function that differ. A new name alone changes no value."""
+    before, after = lines(replace(old, name=new.name)), lines(new)
+    if before != after:
+        yield f"{what} {new.name} reads otherwise"
+        for line in ndiff(before, after):
+            if line[0] in "+-":
+                yield f"    {line.rstrip()}"
+
+
+# --- services -------------------------------------------------------------------------------------
+
+
+def _of_services(old: Service, new: Service) -> Iterator[str]:
+    known = {v.name: v for v in old.views}
+    for view in new.views:
+        if view.name not in known:
+            yield f"view {view.name}: new here"
+        elif known[view.name].fingerprint != view.fingerprint:
+            yield f"view {view.name} is another version"
+    names = {v.name for v in new.views}
+    yield from (f"view {v.name}: not used any more" for v in old.views if v.name not in names)
+    yield from _of_columns("request field", _types(old.request), _types(new.request))
+    yield from _of_outputs(old, new)
+
+
+def _of_outputs(old: Service, new: Service) -> Iterator[str]:
+    before, after = ({o.full_name: o for o in s.outputs} for s in (old, new))
+    for full, output in after.items():
+        other = before.get(full)
+        if other is None:
+            yield f"{output.name}: new, {output.type}"
+            continue
+        yield from _changed(f"{full}: name", other.name, output.name)
+        if output.view < 0 and other.view < 0:
+            for line in _of_functions("transform", _function(old, other), _function(new, output)):
+                yield line if line.startswith(" ") else f"{output.name}: {line}"
+    yield from (f"{o.name}: removed" for full, o in before.items() if full not in after)
+
+
+def _function(service: Service, output: Output) -> ir.Function:
+    return service.transforms[output.index].function
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _types(params: tuple[ir.Param, ...]) -> dict[str, str]:
+    return {p.name: str(p.type) for p in params}
+
+
+def _changed(what: str, old: Any, new: Any) -> Iterator[str]:
+    if repr(old) != repr(new):
+        yield f"{what} {_shown(old)} → {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else repr(value)
+
+
+def _duration(us: int | None) -> str | None:
+    return None if us is None else duration_text(us)
