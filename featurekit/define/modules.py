@@ -44,8 +44,16 @@ def module_files(folder: Path, ignore: Sequence[str] = ()) -> dict[str, Path]:
     A sub-folder with settings of its own is another repo. ConfigError for a pattern that is none,
     DefinitionError for a module that hides a library.
     """
-    ignored = _ignored(folder, ignore)
     found: dict[str, Path] = {}
+    for at, files in _walked(folder, ignore):
+        for file in files:
+            found[_module_name(at / file, (at / file).relative_to(folder))] = at / file
+    return found
+
+
+def _walked(folder: Path, ignore: Sequence[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder of the repo with the names of the modules in it."""
+    ignored = _ignored(folder, ignore)
     for at, folders, files in os.walk(folder):
         inside = Path(at).relative_to(folder)
         folders[:] = sorted(
@@ -54,20 +62,45 @@ def module_files(folder: Path, ignore: Sequence[str] = ()) -> dict[str, Path]:
             if not ignored(f"{(inside / one).as_posix()}/")
             and not (Path(at) / one / SETTINGS_FILE).exists()
         )
-        for file in sorted(files):
-            if file.endswith(".py") and not ignored((inside / file).as_posix()):
-                found[_module_name(Path(at) / file, inside / file)] = Path(at) / file
-    return found
+        names = [f for f in files if f.endswith(".py") and not ignored((inside / f).as_posix())]
+        yield Path(at), sorted(names)
 
 
-def modules_stamp(folder: Path, ignore: Sequence[str] = ()) -> list[tuple[str, int, int]]:
-    """The modules of the folder, each with its size and the time of its last change: another stamp
-    says that some file was edited, added or removed."""
-    found = []
-    for path in module_files(folder, ignore).values():
-        stat = path.stat()
-        found.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return found
+class Watched:
+    """The modules of a folder as they are now, to see later whether one was edited, added or
+    removed."""
+
+    def __init__(self, folder: Path, ignore: Sequence[str] = ()) -> None:
+        self.folder, self.ignore = folder, ignore
+        self.modules, self.places = self._look()
+
+    def changed(self) -> bool:
+        """Whether some module is not as it was."""
+        # A file that is added or removed changes its folder; the folders alone are looked at.
+        if all(_stat(path) == seen for path, seen in self.places.items()):
+            return False
+        modules, self.places = self._look()
+        return modules != self.modules
+
+    def _look(self) -> tuple[dict[str, _Stat], dict[str, _Stat]]:
+        modules: dict[str, _Stat] = {}
+        places = {path: _stat(path) for path in (str(self.folder / IGNORE_FILE),)}
+        for at, files in _walked(self.folder, self.ignore):
+            places[str(at)] = _stat(str(at))
+            modules |= {path: _stat(path) for path in (str(at / file) for file in files)}
+        return modules, places | modules
+
+
+_Stat = tuple[int, int] | None
+
+
+def _stat(path: str) -> _Stat:
+    """The size and the time of the last change of a file or folder; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs as much again
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _ignored(folder: Path, ignore: Sequence[str]) -> Any:

@@ -12,7 +12,7 @@ from featurekit.core.kept import Kept
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
-from featurekit.define.modules import modules_stamp
+from featurekit.define.modules import Watched
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, repo_of, same_definition
@@ -85,7 +85,7 @@ class Project:
             self.path / registry if registry else self.state_dir / "registry.db"
         )
         self._repo: Repo | None = None
-        self._stamp: Any = None
+        self._watched: Watched | None = None
         self._online: OnlineStore | None = None
         self._services: dict[str, OnlineService] = {}
         self.listed: dict[Any, tuple[OnlineService, Any]] = {}
@@ -120,7 +120,7 @@ class Project:
         if self._repo is None:
             if self.definitions is None:
                 ignore = self.config.featurekit.ignore
-                self._stamp = modules_stamp(self.path, ignore)
+                self._watched = Watched(self.path, ignore)
                 self._repo = load_repo(self.path, ignore)
             else:
                 self._repo = repo_of(self.definitions)
@@ -129,10 +129,7 @@ class Project:
     def refresh(self) -> None:
         """Run the folder's modules again, when they are needed, if some file was edited since they
         were run. ConfigError if the settings are others than those that were read."""
-        if (
-            self._stamp is not None
-            and modules_stamp(self.path, self.config.featurekit.ignore) != self._stamp
-        ):
+        if self._watched is not None and self._watched.changed():
             self._forget_repo()
         if self.has_folder:
             self._check_settings()
@@ -147,7 +144,7 @@ class Project:
         self._settings = now
 
     def _forget_repo(self) -> None:
-        self._repo = self._stamp = None
+        self._repo = self._watched = None
         self.readable = Kept(self._readable)
 
     def give(self, definitions: Iterable[Any]) -> None:
