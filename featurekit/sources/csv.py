@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +171,7 @@ def _write_copy(path: Path, dialect: Dialect, copy: Path) -> None:
 def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
     """The names of the columns; a column without a name is called by its place."""
     fields, fault = records.header()
-    read = unquoting(dialect)
-    names = [read(field) or "" for field in fields]
+    names = [name or "" for name in unquoting(replace(dialect, null_values=()))(fields)]
     said = "".join(names)
     if not fault and shown(said) != said:
         fault = f"it has bytes that are no {dialect.encoding}; say which encoding=… it has"
@@ -203,27 +202,35 @@ def _batch(records: Sequence[Record], schema: pa.Schema, dialect: Dialect) -> pa
     nothing = ("",) * (len(schema) - len(_OWN))
     texts = zip(*(record.fields or nothing for record in records), strict=True)
     read = unquoting(dialect)
-    arrays = [pa.array(map(read, column), pa.string(), size=len(records)) for column in texts]
-    arrays += [
-        pa.array([record.line for record in records], pa.int64()),
-        pa.array([record.fault or None for record in records], pa.string()),
-        pa.array([shown(r.text) if r.fields is None else None for r in records], pa.string()),
-    ]
+    arrays = [pa.array(read(column), pa.string()) for column in texts]
+    arrays.append(pa.array([record.line for record in records], pa.int64()))
+    if any(record.fault for record in records):
+        faults = [record.fault or None for record in records]
+        aside = [shown(r.text) if r.fields is None else None for r in records]
+        arrays += [pa.array(faults, pa.string()), pa.array(aside, pa.string())]
+    else:
+        arrays += [pa.nulls(len(records), pa.string())] * 2
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def unquoting(dialect: Dialect) -> Callable[[str], str | None]:
-    """Turns a field as it is written into its text, or None for null."""
-    sign, nulls = dialect.quote, frozenset(dialect.null_values)
+def unquoting(dialect: Dialect) -> Callable[[Iterable[str]], list[str | None]]:
+    """Turns fields as they are written into their texts, or None for null."""
+    sign, nulls = dialect.quote, frozenset(("", *dialect.null_values))
+    twice, quoted_null = sign + sign, frozenset(dialect.null_values)
 
-    def read(field: str) -> str | None:
-        if not field:
-            return None
-        if field[0] == sign:
-            field = field[1:-1].replace(sign + sign, sign)
-        return None if field in nulls else field
+    def read(fields: Iterable[str]) -> list[str | None]:
+        return [
+            (None if field in nulls else field)
+            if field[:1] != sign or not sign
+            else _unless(field[1:-1].replace(twice, sign), quoted_null)
+            for field in fields
+        ]
 
     return read
+
+
+def _unless(text: str, nulls: Collection[str]) -> str | None:
+    return None if text in nulls else text
 
 
 # --- what a kind of source offers -----------------------------------------------------------------

@@ -19,6 +19,7 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DataError, SourceError
+from featurekit.sources import csv
 from featurekit.sources.check import (
     ROW,
     BadRow,
@@ -39,6 +40,8 @@ from featurekit.sources.check import (
     summarise,
     unreadable,
 )
+from featurekit.sources.files import partitions
+from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
 from featurekit.sources.quarantine import quarantine_dir, write_json_lines
@@ -49,6 +52,7 @@ from featurekit.sources.readings import (
     found_hint,
     instant_hint,
 )
+from featurekit.sources.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import duckdb
@@ -100,14 +104,15 @@ def read_events(
     and `__created`, BIGINT microseconds UTC. Raises `SourceError` for files that are absent,
     unreadable or have other columns or types, and `BadRowError` for a bad row. A source that
     quarantines bad rows keeps them, with their `reason`, in `state_dir`/quarantine/<source>.parquet
-    instead. Unchanged files are checked once per process.
+    instead. Files are checked once for a content; the verdict is kept in `state_dir` (S4).
     """
     files = source_files(source, base)
-    key = _key(source, files, state_dir)
+    identities = [Identity.of(Path(file.path), state_dir) for file in files]
+    key = _key(source, identities, state_dir)
     with _LOCK:
         checked = _CACHE.get(key)
     if checked is None or not all(Path(path).exists() for path in checked.kept):
-        checked = _check(con, source, files, state_dir)
+        checked = _check(con, source, files, identities, state_dir)
         with _LOCK:
             _CACHE[key] = checked
             while len(_CACHE) > _CACHE_SIZE:
@@ -160,7 +165,7 @@ def numbered_rows(
     reader = _Reader(con, source, state_dir)
     ((paths, found),) = reader.groups([file])
     columns = _columns(source, reader.kind, file.path, found)
-    scan = reader.kind.scan(paths, found)
+    scan = reader.scan(paths, found)
     summary = reader.summary(scan, columns)
     if isinstance(summary, Exception):
         raise _unreadable(source, file.path, summary)
@@ -170,35 +175,39 @@ def numbered_rows(
     return f"({select_sql(scan, columns, span=summary.span, drop_bad=drop, also=number)})"
 
 
-def _key(source: EventSource, files: Sequence[FileInfo], state_dir: Path | None) -> str:
-    schema = [(name, str(type_)) for name, type_ in source.schema.items()]
+def _declared(source: EventSource) -> list[Any]:
+    """What of a source's definition decides the verdict on its rows."""
+    return [
+        [(name, str(type_)) for name, type_ in source.schema.items()],
+        source.timestamp_field,
+        source.created_timestamp_column,
+        source.timezone,
+        source.format,
+        asdict(source.dialect),
+        repr(source.formats),
+        source.op,
+    ]
+
+
+def _key(source: EventSource, identities: Sequence[Identity], state_dir: Path | None) -> str:
     kept = str(Path(state_dir).absolute()) if state_dir is not None else None
-    return json.dumps(
-        [
-            source.name,
-            schema,
-            source.timestamp_field,
-            source.created_timestamp_column,
-            source.timezone,
-            source.format,
-            asdict(source.dialect),
-            repr(source.formats),
-            source.on_bad_row,
-            source.op,
-            kept,
-            [(f.path, f.size, f.mtime_ns) for f in files],
-        ]
-    )
+    contents = [(str(i.path), i.digest) for i in identities]
+    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents])
 
 
 def _check(
     con: duckdb.DuckDBPyConnection,
     source: EventSource,
     files: Sequence[FileInfo],
+    identities: Sequence[Identity],
     state_dir: Path | None,
 ) -> _Checked:
     reader = _Reader(con, source, state_dir)
+    reader.digests.update((str(i.path), i.digest) for i in identities)
     parts = [part for paths, found in reader.groups(files) for part in reader.parts(paths, found)]
+    for identity in identities:
+        identity.check()
+    reader.verdicts.keep()
     total = sum(part.summary.bad for part in parts)
     if total and source.on_bad_row == "error":
         raise reader.bad_row_error(parts)
@@ -216,13 +225,20 @@ def _check(
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """One pass over all files of a source; `kept` are the files that it wrote or relies on beside
-    them, and `named` are the files by the paths that are scanned for them."""
+    them. By the paths that are scanned, `named` has the files, and `folders` the texts of columns
+    that the names of a file's folders say. `digests` are the hashes of the files."""
 
     con: duckdb.DuckDBPyConnection
     source: EventSource
     state_dir: Path | None
     kept: list[str] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    verdicts: Verdicts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdicts", Verdicts(self.source.name, self.state_dir))
 
     @property
     def kind(self) -> SourceKind:
@@ -231,7 +247,7 @@ class _Reader:
     def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, FileColumn]]]:
         """The paths to scan, grouped by their columns, so that each group is read with its own
         types."""
-        groups: dict[tuple[tuple[str, FileColumn], ...], list[str]] = {}
+        groups: dict[tuple[Any, ...], tuple[list[str], dict[str, FileColumn]]] = {}
         for file in files:
             try:
                 path = self.kind.readable(self.source, file, self.state_dir)
@@ -241,19 +257,37 @@ class _Reader:
             self.named[path] = file.path
             if path != file.path:
                 self.kept.append(path)
-            groups.setdefault(tuple(found.items()), []).append(path)
-        return [(paths, dict(found)) for found, paths in groups.items()]
+            folders = self._folders(file.path, found)
+            self.folders[path] = folders
+            same = (*found.items(), *folders.items())
+            groups.setdefault(same, ([], found | _text_columns(folders, found)))[0].append(path)
+        return list(groups.values())
+
+    def _folders(self, path: str, found: Mapping[str, FileColumn]) -> dict[str, str | None]:
+        """The columns that the source reads, and that only the names of the file's folders say."""
+        read = {*self.source.schema, self.source.timestamp_field}
+        read.add(self.source.created_timestamp_column or self.source.timestamp_field)
+        texts = partitions(path) if read - found.keys() else {}
+        return {name: text for name, text in texts.items() if name in read and name not in found}
+
+    def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
+        """A FROM item over paths of one group, with the columns that their folders' names say."""
+        folders = self.folders[paths[0]]
+        scan = self.kind.scan(paths, {n: c for n, c in found.items() if n not in folders})
+        return _with_folders(scan, folders, found)
 
     def parts(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[_Part]:
         """Files with equal columns as one part; as one part per file if a row stops their scan."""
         columns = tuple(_columns(self.source, self.kind, self.named[paths[0]], found))
-        scan = self.kind.scan(paths, found)
-        summary = self.summary(scan, columns)
+        scan = self.scan(paths, found)
+        about = self.about(paths, found)
+        summary = self.verdicts.get(about) or self.summary(scan, columns)
         if isinstance(summary, Summary):
+            self.verdicts.add(about, summary)
             return [_Part(tuple(paths), found, scan, columns, summary)]
         parts = []
         for path in paths:
-            scan, cut = self.kind.scan([path], found), 0
+            scan, cut = self.scan([path], found), 0
             summary = self.summary(scan, columns)
             if isinstance(summary, Exception):
                 scan, cut = self.cut(path, found, summary)
@@ -262,6 +296,12 @@ class _Reader:
                 raise _unreadable(self.source, self.named[path], summary)
             parts.append(_Part((path,), found, scan, columns, summary, cut))
         return parts
+
+    def about(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[Any]:
+        """What the verdict on the rows of a group depends on."""
+        contents = [self.digests[self.named[path]] for path in paths]
+        columns = [(name, column.type) for name, column in found.items()]
+        return [contents, columns, self.folders[paths[0]], _declared(self.source)]
 
     def summary(self, scan: str, columns: Sequence[Column]) -> Summary | Exception:
         """The summary of the scan, or the error of a file that cannot be scanned to its end."""
@@ -292,7 +332,10 @@ class _Reader:
         ]
         write_json_lines(target, lines)
         copy = folder / f"{stem}.readable.parquet"
-        scan = self.kind.without(path, found, [fault.row for fault, _ in rows], copy=copy)
+        folders = self.folders[path]
+        there = {name: column for name, column in found.items() if name not in folders}
+        scan = self.kind.without(path, there, [fault.row for fault, _ in rows], copy=copy)
+        scan = _with_folders(scan, folders, found)
         self.kept.extend([str(target), *([str(copy)] if copy.exists() else [])])
         return scan, len(rows)
 
@@ -309,7 +352,7 @@ class _Reader:
 
     def scan_of(self, part: _Part, path: str) -> str:
         """The scan of one file of a part."""
-        return part.scan if len(part.paths) == 1 else self.kind.scan([path], part.found)
+        return part.scan if len(part.paths) == 1 else self.scan([path], part.found)
 
     def keep(self, parts: Sequence[_Part]) -> None:
         """Write the bad rows, whole and with their reason, to Parquet. If there are none, an older
@@ -335,6 +378,29 @@ class _Reader:
         self.kept.append(str(target))
 
 
+def _text_columns(
+    folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
+) -> dict[str, FileColumn]:
+    """The columns of folders' names, beside those of the file; no two differ in case alone."""
+    taken = {column.held.lower() for column in found.values()}
+    return {
+        name: FileColumn(CSV_TEXT, f"__folder_{place}" if name.lower() in taken else name)
+        for place, name in enumerate(folders)
+    }
+
+
+def _with_folders(
+    scan: str, folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
+) -> str:
+    if not folders:
+        return scan
+    items = ", ".join(
+        f"{'NULL' if text is None else text_literal(text)}::VARCHAR AS {quote(found[name].held)}"
+        for name, text in folders.items()
+    )
+    return f"(SELECT *, {items} FROM {scan})"
+
+
 def _columns(
     source: EventSource, kind: SourceKind, path: str, found: Mapping[str, FileColumn]
 ) -> list[Column]:
@@ -348,9 +414,10 @@ def _columns(
     formats = source.formats
     for name, type_ in source.schema.items():
         held = _found(where, name, found)
-        read: Callable[..., Reading | None] = kind.reading
+        own = _reading_of(held, kind)
+        read = own
         if name in instants.values() or name in formats:
-            read = partial(_instant, read=kind.reading, format_=formats.get(name))
+            read = partial(_instant, read=own, format_=formats.get(name))
         made = column(
             name, name, held.type, type_, zone_name=source.timezone, read=read, held=held.held
         )
@@ -364,13 +431,18 @@ def _columns(
             origin,
             held.type,
             zone_name=source.timezone,
-            read=kind.reading,
+            read=_reading_of(held, kind),
             held=held.held,
             format_=formats.get(origin),
             dates=True,
         )
         columns.append(made if made is not None else _refuse(where, origin, held.type, DATETIME))
     return columns
+
+
+def _reading_of(column: FileColumn, kind: SourceKind) -> Callable[..., Reading | None]:
+    """How a column is read; the name of a folder is text in files of any format."""
+    return csv.reading if column.type == CSV_TEXT else kind.reading
 
 
 def _instant(expr: str, found: str, type_: Type, **how: Any) -> Reading | None:

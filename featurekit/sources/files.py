@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.protocol import FileInfo
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
@@ -35,6 +38,14 @@ def _matches(base: Path, pattern: str) -> list[Path]:
         base = Path(Path(pattern).anchor)
         pattern = str(Path(pattern).relative_to(base))
     return [path for path in base.glob(pattern) if not path.name.startswith(".")]
+
+
+def partitions(path: str) -> dict[str, str | None]:
+    """The columns that the names of a file's folders say, as `region=eu/day=2024-01-01` does, with
+    their texts; null is written `__HIVE_DEFAULT_PARTITION__`."""
+    named = (part.partition("=") for part in Path(path).parts[:-1])
+    texts = {name: unquote(text) for name, sign, text in named if sign and name}
+    return {unquote(n): None if text == _NULL else text for n, text in texts.items()}
 
 
 def _info(where: str, path: Path) -> FileInfo:

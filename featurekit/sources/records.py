@@ -66,7 +66,7 @@ class Records:
         self._quoted = re.compile(
             rf"{quote}(?:[^{quote}]++|{quote}{quote})*+{quote}" if quote else never
         )
-        self._marked = False
+        self._marked = self._returns = False
 
     @property
     def lines(self) -> int:
@@ -97,6 +97,7 @@ class Records:
         ends = piece.count("\n") + piece.count("\r") - piece.count("\r\n")
         self._held += ends - joined
         self._text, self._at = rest + piece, 0
+        self._returns = "\r" in self._text
         self._marked = _MARK.search(self._text) is not None
         return True
 
@@ -185,7 +186,7 @@ class Records:
     def _line_ends(self, at: int, stop: int) -> int:
         text = self._text
         ends = text.count("\n", at, stop)
-        if "\r" in text:
+        if self._returns:
             ends += text.count("\r", at, stop) - text.count("\r\n", at, stop)
         return ends
 

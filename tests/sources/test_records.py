@@ -37,7 +37,7 @@ def read(
         if record.fields is None:
             aside.append(record.text)
         else:
-            rows.append([value(field) for field in record.fields])
+            rows.append(value(record.fields))
     assert lines + records.empty_lines == records.lines == records.lines_there
     return rows, aside
 

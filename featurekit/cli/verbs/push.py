@@ -12,7 +12,6 @@ from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import json_rows
 from featurekit.core.screen import Screen
-from featurekit.core.texts import lenient
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.dialect import Dialect, ending_of, packed_as
 from featurekit.errors import DataError
@@ -79,6 +78,7 @@ def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
 def _csv(path: Path, types: Mapping[str, Type], source: EventSource | None) -> list[dict[str, Any]]:
     """The rows of a CSV file, which is written as the source's own files are."""
     from featurekit.sources.csv import copy_of, texts_of
+    from featurekit.sources.raw import values_of
 
     dialect = Dialect() if source is None or source.format != "csv" else source.dialect
     if dialect.compression == "none":
@@ -86,19 +86,7 @@ def _csv(path: Path, types: Mapping[str, Type], source: EventSource | None) -> l
     table, faults = texts_of(copy_of(str(path.absolute()), dialect, None))
     if faults:
         raise DataError(f"{path}, {faults[0]}; nothing was pushed. Mend the line or take it out")
-    return [
-        {
-            name: _value(text, types[name], dialect) if name in types else text
-            for name, text in row.items()
-        }
-        for row in table.to_pylist()
-    ]
-
-
-def _value(text: str | None, type_: Type, dialect: Dialect) -> Any:
-    if dialect.decimal == "," and type_.name in ("int", "float") and text and "." not in text:
-        text = text.replace(",", ".")
-    return lenient(text, type_)
+    return values_of(table, types, dialect)
 
 
 def _parquet(path: Path) -> Any:

@@ -34,6 +34,7 @@ from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.project.project import Project
 from featurekit.sources import read_events
+from featurekit.sources.raw import file_rows
 from featurekit.sources.rows import as_pushed
 
 if TYPE_CHECKING:
@@ -362,28 +363,21 @@ def _read_as_pushed(
     """The rows of a source's files about some entities, read value by value as a push reads them:
     local times, types and nulls by Python, where DuckDB read them for training.
 
-    None where the rows of the files are no rows of a push: CSV, which is text, and files of which
-    rows were set aside.
+    None where rows of the files were set aside, and for files of other formats than Parquet and
+    CSV.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     found = read_events(con, source, base=project.path, state_dir=project.state_dir)
-    if source.format != "parquet" or found.quarantined:
+    if source.format not in ("parquet", "csv") or found.quarantined:
         return None
-    arrival = source.created_timestamp_column
-    columns = dict.fromkeys(
-        [*source.schema, source.timestamp_field, arrival or source.timestamp_field]
-    )
+    # A local time in a file is an instant in the question, and so are texts and numbers of one.
+    values = {
+        key: {row[i] for row in asked}
+        for i, key in enumerate(keys)
+        if source.schema[key].name != "datetime"
+    }
     rows: list[dict[str, Any]] = []
     for file in found.files:
-        table = pq.ParquetFile(file.path).read(list(columns))
-        for i, key in enumerate(keys):
-            type_ = source.schema[key]
-            if type_.name != "datetime":  # a local time in the file, an instant in the question
-                values = pa.array([k[i] for k in asked], type=type_.arrow)
-                table = table.filter(pc.is_in(table[key].cast(type_.arrow), value_set=values))
-        rows += as_pushed(source, table)
+        given = file_rows(source, file, values, state_dir=project.state_dir)
+        rows += as_pushed(source, given)
     wanted = set(asked)
     return [row for row in rows if tuple(row[k] for k in keys) in wanted]

@@ -1,0 +1,557 @@
+"""S1, S4: what files of CSV give, in whatever way they are written."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import datetime as dt
+import gzip
+import json
+import lzma
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekit.core.types import INT_MAX
+from featurekit.define.definitions import EventSource
+from featurekit.errors import BadRowError, DefinitionError, SourceError
+from featurekit.sources import CheckedFiles, events, read_events, read_rows
+from featurekit.sources import csv as kind
+from featurekit.sources.raw import file_rows
+from featurekit.sources.rewrite import remove_rows
+from featurekit.sources.rows import as_pushed
+
+RETAIL = Path(__file__).parents[3] / "shared" / "data" / "online_retail.parquet"
+SCHEMA = {"uid": int, "v": str | None}
+
+
+@pytest.fixture(scope="module")
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def source(name: str = "x.csv", **options: Any) -> EventSource:
+    return EventSource("x", path=name, **{"schema": SCHEMA, "timestamp_field": "ts", **options})
+
+
+class Folder:
+    """A folder with one source's file."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, folder: Path) -> None:
+        self.con, self.folder, self.state = con, folder, folder / "state"
+
+    def write(self, data: str | bytes, name: str = "x.csv") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return path
+
+    def read(self, name: str = "x.csv", **options: Any) -> CheckedFiles:
+        return read_events(
+            self.con, source(name, **options), base=self.folder, state_dir=self.state
+        )
+
+    def rows(self, name: str = "x.csv", **options: Any) -> list[Any]:
+        read = self.read(name, **options)
+        columns = "* EXCLUDE (__ts, __created)"
+        found = self.con.execute(f"SELECT {columns} FROM {read.relation}").fetchall()
+        assert len(found) == read.rows
+        return found
+
+    def aside(self) -> list[dict[str, Any]]:
+        path = self.state / "quarantine" / "x.parquet"
+        return pq.read_table(path).sort_by("__source_row").to_pylist() if path.exists() else []
+
+
+@pytest.fixture
+def folder(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Folder:
+    return Folder(con, tmp_path)
+
+
+# --- what is set aside ----------------------------------------------------------------------------
+
+
+def test_a_quoting_fault_takes_no_neighbour_with_it(folder: Folder) -> None:
+    folder.write('uid,n,v,ts\n1,1,"6" pipe",2024-01-01\n2,2,a,2024-01-02\n3,3,b,2024-01-03\n')
+    read = folder.read(on_bad_row="quarantine")
+    assert (read.rows, read.quarantined) == (2, 1)
+    assert folder.rows(on_bad_row="quarantine") == [(2, "a"), (3, "b")]
+    (row,) = folder.aside()
+    assert (row["__line"], row["__source_row"]) == (2, 0)
+    assert row["__text"] == '1,1,"6" pipe",2024-01-01\n'
+    assert row["reason"] == "field 3 goes on after the quote that closes it"
+
+
+def test_an_error_names_the_line_and_says_what_stands_there(folder: Folder) -> None:
+    folder.write('uid,v,ts\n1,"a\nb",2024-01-01\n2,"6" pipe",2024-01-01\n')
+    said = r'row 1 \(the first is 0\), line 4: field 2 goes on after .*: .2,"6" pipe"'
+    with pytest.raises(BadRowError, match=said):
+        folder.read()
+
+
+def test_the_first_bad_row_is_told_whatever_makes_it_bad(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01\nx,a,2024-01-01\n3\n")
+    with pytest.raises(BadRowError, match=r"row 1 .*, line 3, column 'uid': no int"):
+        folder.read()
+    folder.write("uid,v,ts\n1,a,2024-01-01\n3\nx,a,2024-01-01\n")
+    with pytest.raises(BadRowError, match=r"row 1 .*, line 3: 1 field where the header names 3"):
+        folder.read()
+
+
+def test_rows_of_all_faults_are_kept_together_in_the_order_of_the_file(folder: Folder) -> None:
+    folder.write(b"uid,v,ts\n1,a,2024-01-01\n2\nx,a,2024-01-01\n3,\xff,2024-01-01\n\n4,a,nope\n")
+    read = folder.read(on_bad_row="quarantine")
+    assert (read.rows, read.quarantined) == (1, 4)
+    assert [(r["__line"], r["uid"], r["reason"].split(":")[0]) for r in folder.aside()] == [
+        (3, None, "1 field where the header names 3"),
+        (4, "x", "uid"),
+        (5, None, "field 2 has bytes that are no utf-8"),
+        (7, "4", "ts"),
+    ]
+    assert folder.aside()[2]["__text"] == "3,\\xff,2024-01-01\n"
+
+
+def test_text_that_no_query_reads_is_checked_all_the_same(folder: Folder) -> None:
+    folder.write("uid,v,note,ts\n1,a,é,2024-01-01\n2,b,x,2024-01-01\n".encode("latin-1"))
+    read = folder.read(on_bad_row="quarantine")
+    assert (read.rows, read.quarantined) == (1, 1)
+    query = f"SELECT count(*) FROM {read.relation}"
+    assert folder.con.execute(query).fetchall() == [(1,)]
+    with pytest.raises(BadRowError, match=r"line 2: field 3 has bytes that are no utf-8"):
+        folder.read()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_long_text_of_lines_in_a_large_file_is_one_value(folder: Folder, end: str) -> None:
+    text = end.join(f'{n},"",{n}'.replace('""', '""""') for n in range(200_000))
+    small = end.join(f'{n},"a{end}b",2024-01-01' for n in range(100_000))
+    folder.write(end.join(["uid,v,ts", f'-1,"{text}",2024-01-01', small]))
+    read = folder.read()
+    assert read.rows == 100_001
+    query = f"SELECT max(len(v)), sum(uid), count(DISTINCT v) FROM {read.relation}"
+    unquoted = text.replace('""', '"')
+    assert folder.con.execute(query).fetchall() == [(len(unquoted), 4_999_949_999, 2)]
+
+
+# --- headers --------------------------------------------------------------------------------------
+
+
+def test_a_column_without_a_name_is_there_and_is_not_asked_for(folder: Folder) -> None:
+    folder.write(",uid,v,ts,\n0,1,a,2024-01-01,\n1,2,b,2024-01-02,x\n")
+    assert folder.rows() == [(1, "a"), (2, "b")]
+
+
+def test_a_delimiter_at_the_end_of_every_line_but_the_header_is_told(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01,\n")
+    with pytest.raises(BadRowError, match=r"line 2: 4 fields .* the line ends in a delimiter"):
+        folder.read()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\n1,a,2024-01-01\n", "its first line is empty; write a header"),
+        (b"\xef\xbb\xbf", "its first line is empty"),
+        (b",,\n1,2,3\n", "its first line is empty"),
+        (b"uid,uid,ts\n", "names 'uid' twice"),
+        (b'uid,"v,ts\n1,2,3\n', "field 2 has a quote that is never closed"),
+        ("uid,v,tsé\n".encode("latin-1"), "bytes that are no utf-8; say which encoding="),
+        ("uid,v,ts\n".encode("utf-16"), "bytes that are no utf-8; say which encoding="),
+        ("uid,v,ts\n".encode("utf-16-le"), 'NUL characters; write encoding="utf-16"'),
+        (b"uid;v;ts\n1;2;3\n", "its header is one column, 'uid;v;ts': write delimiter=';'"),
+        (b"UID,v,ts\n", "there is no column 'uid'; did you mean 'UID'"),
+    ],
+)
+def test_a_header_that_is_none_is_an_error(folder: Folder, data: bytes, said: str) -> None:
+    path = folder.write(data)
+    with pytest.raises(SourceError, match=said) as caught:
+        folder.read()
+    assert str(path) in str(caught.value)
+
+
+def test_columns_that_differ_in_case_alone_are_those_of_the_header(folder: Folder) -> None:
+    folder.write("V,v,uid,v_1,ts\nA,a,1,x,2024-01-01\n")
+    assert folder.rows() == [(1, "a")]
+    assert folder.rows(schema={"uid": int, "V": str}) == [(1, "A")]
+    assert folder.rows(schema={"uid": int, "v_1": str}) == [(1, "x")]
+
+
+def test_a_schema_whose_names_differ_in_case_alone_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="names 'v' and 'V', which differ in case alone"):
+        source(schema={"v": int, "V": int})
+
+
+# --- how files are written ------------------------------------------------------------------------
+
+LINES = 'uid;v;ts\n1;"é;€";2024-01-01\n2;"x\ny";2024-01-02\n'
+PACKED = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252", "gb18030"]
+)
+def test_files_of_any_encoding_are_read(folder: Folder, encoding: str) -> None:
+    folder.write(LINES.encode(encoding))
+    assert folder.rows(encoding=encoding, delimiter=";") == [(1, "é;€"), (2, "x\ny")]
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("said", [False, True])
+def test_packed_files_are_read(folder: Folder, ending: str, said: bool) -> None:
+    name = "x.csv" if said else f"x.csv.{ending}"
+    folder.write(PACKED[ending](LINES.encode()), name)
+    names = {"gz": "gzip", "bz2": "bz2", "xz": "xz", "zst": "zstd"}
+    how = {"compression": names[ending]} if said else {}
+    assert folder.rows(name, delimiter=";", **how) == [(1, "é;€"), (2, "x\ny")]
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_packed_file_that_is_cut_off_is_an_error(folder: Folder, ending: str) -> None:
+    data = PACKED[ending](LINES.encode() * 50)
+    folder.write(data[: len(data) // 2], f"x.csv.{ending}")
+    with pytest.raises(SourceError, match=r"cannot be read to its end as .*compression="):
+        folder.read(f"x.csv.{ending}", delimiter=";")
+    folder.write(LINES.encode(), f"x.csv.{ending}")
+    with pytest.raises(SourceError, match=r"cannot be read to its end as .*compression="):
+        folder.read(f"x.csv.{ending}", delimiter=";")
+
+
+def test_a_byte_that_the_encoding_lacks_is_a_bad_row(folder: Folder) -> None:
+    folder.write(b"uid,v,ts\n1,\x81,2024-01-01\n2,\x80,2024-01-01\n")
+    read = folder.read(encoding="cp1252", on_bad_row="quarantine")
+    assert (read.rows, read.quarantined) == (1, 1)
+    assert folder.aside()[0]["__text"] == "1,\\x81,2024-01-01\n"
+
+
+def test_decimal_commas_and_texts_that_mean_null(folder: Folder) -> None:
+    folder.write(
+        'uid;v;f;ts\n1,0;NA;"1,5";2024-01-01\n2;NULL;NA;2024-01-01\n3;"NA";-0,25;2024-01-01\n'
+    )
+    how = {"delimiter": ";", "decimal": ",", "null_values": ["NA", "NULL"]}
+    schema = {"uid": int, "v": str | None, "f": float | None}
+    assert folder.rows(schema=schema, **how) == [(1, None, 1.5), (2, None, None), (3, None, -0.25)]
+    folder.write("uid;v;f;ts\n1;a;1.5;2024-01-01\n")
+    with pytest.raises(BadRowError, match="column 'f': no float"):
+        folder.rows(schema=schema, **how)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("17850.0", 17850), ("-3.000", -3), ("9007199254740992.0", 2**53), (str(INT_MAX), INT_MAX)],
+)
+def test_an_int_that_was_written_as_a_float_is_read(folder: Folder, text: str, value: int) -> None:
+    folder.write(f"uid,v,ts\n{text},a,2024-01-01\n")
+    assert folder.rows() == [(value, "a")]
+
+
+@pytest.mark.parametrize("text", ["1.5", "9007199254740994.0", "1.", ".0", "1.0e3", "1,0", "nan"])
+def test_no_other_float_is_an_int(folder: Folder, text: str) -> None:
+    folder.write(f'uid,v,ts\n"{text}",a,2024-01-01\n')
+    with pytest.raises(BadRowError, match="column 'uid': no int of 64 bits"):
+        folder.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"encoding": "utf-9"}, "'utf-9' is no encoding of text"),
+        ({"encoding": "base64"}, "'base64' is no encoding of text"),
+        ({"encoding": "idna"}, "'idna' is no encoding of text"),
+        ({"delimiter": ""}, "delimiter is one character"),
+        ({"delimiter": ", "}, "delimiter is one character"),
+        ({"delimiter": "\n"}, "delimiter is one character and no line break"),
+        ({"quote": "''"}, "quote is one character"),
+        ({"quote": ","}, "delimiter and quote are both ','"),
+        ({"decimal": ";"}, 'decimal is "." or ","'),
+        ({"null_values": "NA"}, "null_values is a list of texts"),
+        ({"null_values": [None]}, "null_values is a list of texts"),
+        ({"compression": "zip"}, "compression is one of none, gzip"),
+        ({"path": "x.parquet", "delimiter": ";"}, "delimiter is about CSV files"),
+        ({"path": "x.parquet", "compression": "gzip"}, "compression is about CSV files"),
+    ],
+)
+def test_an_option_that_no_file_has_is_refused(options: dict[str, Any], said: str) -> None:
+    path = options.pop("path", "x.csv")
+    with pytest.raises(DefinitionError, match=f"EventSource 'x': {said}"):
+        source(path, **options)
+
+
+def test_the_public_file_of_online_retail_is_read_by_declaration(folder: Folder) -> None:
+    """Latin-1, ids that pandas wrote as floats, and American dates, as the public file has them."""
+    if not RETAIL.exists():
+        pytest.skip(f"the real data is not at {RETAIL}")
+    table = pq.read_table(RETAIL).slice(0, 20_000)
+    rows = table.to_pylist()
+    rows[0]["description"] = 'CAFÉ SIGN £5 6" PIPE, "LARGE"\nBLUE'
+    with (folder.folder / "x.csv").open("w", encoding="latin-1", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.column_names)
+        for row in rows:
+            at, id_ = row["invoice_date"], row["customer_id"]
+            shown = f"{at.month}/{at.day}/{at.year} {at.hour}:{at:%M}"
+            given = "" if id_ is None else float(id_)
+            writer.writerow([*(row | {"invoice_date": shown, "customer_id": given}).values()])
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder.folder / "x.parquet")
+    schema = {
+        "invoice_no": str,
+        "stock_code": str,
+        "description": str | None,
+        "quantity": int,
+        "unit_price": float,
+        "customer_id": int | None,
+        "country": str,
+    }
+    zoned = {"schema": schema, "timestamp_field": "invoice_date", "timezone": "Europe/London"}
+    how = {"encoding": "latin-1", "timestamp_format": "%m/%d/%Y %H:%M"}
+    texts, typed = folder.read(**zoned, **how), folder.read("x.parquet", **zoned)
+    assert texts.rows == typed.rows == 20_000
+    query = f"(FROM {texts.relation} EXCEPT ALL FROM {typed.relation})"
+    assert folder.con.execute(f"SELECT count(*) FROM {query}").fetchall() == [(0,)]
+
+
+# --- both paths -----------------------------------------------------------------------------------
+
+HOSTILE = st.text(st.sampled_from(list('ab1,;"\n\r\té€😀\0 .')), max_size=8)
+TABLE = st.lists(
+    st.tuples(
+        st.integers(-(2**63), 2**63 - 1),
+        HOSTILE | st.none(),
+        st.floats(),
+        st.datetimes(dt.datetime(1900, 1, 2), dt.datetime(2100, 1, 1)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def written(rows: list[Any], delimiter: str, end: str) -> str:
+    """The rows as a careful writer writes them: null unquoted, every text quoted."""
+    lines = [delimiter.join(["uid", "v", "f", "ts"])]
+    for uid, text, number, at in rows:
+        shown = "" if text is None else '"' + text.replace('"', '""') + '"'
+        lines.append(delimiter.join([str(uid), shown, repr(number), at.isoformat(" ")]))
+    return end.join(lines) + end
+
+
+@given(
+    TABLE,
+    st.sampled_from(",;\t"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["utf-8", "utf-16"]),
+)
+def test_a_file_and_a_push_of_the_same_rows_have_the_same_values(
+    con: duckdb.DuckDBPyConnection,
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Any],
+    delimiter: str,
+    end: str,
+    encoding: str,
+) -> None:
+    base = tmp_path_factory.mktemp("csv")
+    (base / "x.csv").write_bytes(written(rows, delimiter, end).encode(encoding))
+    of = source(
+        schema={"uid": int, "v": str | None, "f": float},
+        delimiter=delimiter,
+        encoding=encoding,
+        timezone="Europe/London",
+    )
+    read = read_events(con, of, base=base, state_dir=None)
+    from_file = con.sql(f"SELECT uid, v, f, __ts FROM {read.relation}").to_arrow_table()
+    dicts = [dict(zip(("uid", "v", "f", "ts"), row, strict=True)) for row in rows]
+    pushed = read_rows(of, dicts, state_dir=None).table
+    as_read = as_pushed(of, file_rows(of, read.files[0], {}, state_dir=None))
+    given = [[row[name] for name in ("uid", "v", "f", "__ts")] for row in as_read]
+    expected = [list(row.values()) for row in pushed.select(["uid", "v", "f", "__ts"]).to_pylist()]
+    found = [list(row.values()) for row in from_file.to_pylist()]
+    assert repr(found) == repr(expected) == repr(given)  # -0.0 and NaN told apart from others
+
+
+def test_rows_of_a_file_as_a_push_brings_them_may_be_chosen(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1.0,a,2024-01-01\n2,,2024-01-02\n3,c,2024-01-03\n")
+    (file,) = folder.read().files
+    rows = file_rows(source(), file, {"uid": {1, 2}}, state_dir=folder.state)
+    assert [(row["uid"], row["v"]) for row in rows] == [(1, "a"), (2, None)]
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def kept(folder: Folder) -> list[Path]:
+    return sorted((folder.state / "verdicts").glob("*-*.parquet"))
+
+
+def test_a_file_is_taken_apart_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01\n2\n")
+    how: dict[str, Any] = {"on_bad_row": "quarantine"}
+    assert folder.read(**how).rows == 1
+    monkeypatch.setattr(kind, "_write_copy", lambda *_: pytest.fail("taken apart again"))
+    assert folder.read(**how, timezone="Europe/London").rows == 1
+    (copy,) = kept(folder)
+    about = json.loads(pq.read_metadata(copy).metadata[b"featurekit"])
+    assert {n: about[n] for n in ("lines", "rows", "rejects", "empty_lines")} == {
+        "lines": 3,
+        "rows": 1,
+        "rejects": 1,
+        "empty_lines": 0,
+    }
+
+
+def test_another_content_of_the_same_size_and_time_is_another_file(folder: Folder) -> None:
+    path = folder.write("uid,v,ts\n1,a,2024-01-01\n")
+    os.utime(path, ns=(10**18, 10**18))
+    assert folder.rows() == [(1, "a")]
+    folder.write("uid,v,ts\n1,b,2024-01-01\n")
+    os.utime(path, ns=(10**18, 10**18))
+    assert folder.rows() == [(1, "b")]
+    assert len(kept(folder)) == 1
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_verdict_is_kept_for_the_next_process(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    name = f"x.{ending}"
+    folder.write("uid,v,ts\n1,a,2024-07-01\n2,b,2024-07-01\n")
+    if ending == "parquet":
+        columns = {"uid": [1, 2], "v": ["a", "b"], "ts": [dt.date(2024, 7, 1)] * 2}
+        pq.write_table(pa.table(columns), folder.folder / name)
+    first = folder.rows(name, timezone="Europe/London")
+    monkeypatch.setattr(events, "_CACHE", OrderedDict())
+    with monkeypatch.context() as context:
+        context.setattr(events, "summarise", lambda *_: pytest.fail("checked again"))
+        assert folder.rows(name, timezone="Europe/London") == first
+    with pytest.raises(SourceError, match=r"column 'v'|no column 'w'"):
+        folder.read(name, schema={"uid": int, "w": int})
+    (folder.state / "verdicts" / "source.x.json").write_text("[1, 2")
+    assert folder.rows(name, timezone="Europe/London") == first
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.write("uid,v,ts\n1,a,2024-01-01\n")
+    taken_apart = kind._write_copy
+
+    def meanwhile(*given: Any) -> None:
+        taken_apart(*given)
+        folder.write("uid,v,ts\n1,a,2024-01-01\n2,b,2024-01-01\n")
+
+    monkeypatch.setattr(kind, "_write_copy", meanwhile)
+    with pytest.raises(SourceError, match=rf"{path.name} changed while it was read"):
+        folder.read()
+    monkeypatch.undo()
+    assert folder.rows() == [(1, "a"), (2, "b")]
+
+
+def test_a_damaged_or_removed_copy_is_made_again(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01\n")
+    folder.read()
+    (copy,) = kept(folder)
+    copy.write_bytes(copy.read_bytes()[:50])
+    assert folder.rows(timezone="Europe/London") == [(1, "a")]
+    copy.unlink()
+    assert folder.rows() == [(1, "a")]
+
+
+def test_rows_that_are_taken_out_of_a_file_are_in_no_copy(folder: Folder) -> None:
+    path = folder.write(
+        b'\xef\xbb\xbfuid,v,ts\r\n1,a,2024-01-01\r\n\r\n2,"b\r\nb",2024-01-01\r\nx\r\n3,\xe9,2024-01-01\r\n4,d,2024-01-01'
+    )
+    how: dict[str, Any] = {"on_bad_row": "quarantine"}
+    folder.read(**how)
+    remove_rows(folder.con, source(**how), path, [1, 4], state_dir=folder.state)
+    assert (
+        path.read_bytes()
+        == b"\xef\xbb\xbfuid,v,ts\r\n1,a,2024-01-01\r\n\r\nx\r\n3,\xe9,2024-01-01\r\n"
+    )
+    assert kept(folder) == []
+    assert folder.rows(**how) == [(1, "a")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "ending"), [("utf-16", ""), ("cp1252", ".gz"), ("utf-8", ".zst")]
+)
+def test_files_of_any_form_are_rewritten(folder: Folder, encoding: str, ending: str) -> None:
+    name = f"x.csv{ending}"
+    pack = PACKED[ending[1:]] if ending else bytes
+    path = folder.write(pack(LINES.encode(encoding)), name)
+    of = source(name, encoding=encoding, delimiter=";")
+    remove_rows(folder.con, of, path, [0], state_dir=folder.state)
+    assert folder.rows(name, encoding=encoding, delimiter=";") == [(2, "x\ny")]
+
+
+def test_a_file_that_would_not_be_written_back_as_it_is_stays(folder: Folder) -> None:
+    data = b"\xfe\xff" + LINES.encode("utf-16-be")
+    path = folder.write(data)
+    of = source(encoding="utf-16", delimiter=";")
+    with pytest.raises(SourceError, match="its utf-16 is not written back byte for byte"):
+        remove_rows(folder.con, of, path, [0], state_dir=folder.state)
+    assert path.read_bytes() == data
+
+
+# --- columns that folders' names say --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_names_of_folders_are_columns_where_the_file_has_none(
+    folder: Folder, ending: str
+) -> None:
+    for region, day in (
+        ("e%20u", "2024-01-01"),
+        ("us", "2024-01-02"),
+        ("__HIVE_DEFAULT_PARTITION__", "2024-01-03"),
+    ):
+        path = folder.folder / f"region={region}" / f"day={day}" / f"x.{ending}"
+        path.parent.mkdir(parents=True)
+        table = pa.table({"uid": [int(day[-1])]})
+        if ending == "csv":
+            path.write_text(f"uid\n{day[-1]}\n")
+        else:
+            pq.write_table(table, path)
+    how: dict[str, Any] = {
+        "schema": {"uid": int, "region": str | None},
+        "timestamp_field": "day",
+        "timezone": "Europe/London",
+    }
+    name = f"region=*/day=*/x.{ending}"
+    read = folder.read(name, **how)
+    query = f"SELECT uid, region, __ts // 86400000000 FROM {read.relation} ORDER BY uid"
+    days = [(dt.date(2024, 1, n) - dt.date(1970, 1, 1)).days for n in (1, 2, 3)]
+    assert folder.con.execute(query).fetchall() == [
+        (1, "e u", days[0]),
+        (2, "us", days[1]),
+        (3, None, days[2]),
+    ]
+    of = source(name, **how)
+    pushed = [
+        (row["uid"], row["region"], row["__ts"] // 86_400_000_000)
+        for file in read.files
+        for row in as_pushed(of, file_rows(of, file, {}, state_dir=None))
+    ]
+    assert sorted(pushed) == folder.con.execute(query).fetchall()
+
+
+def test_a_folder_s_name_that_does_not_fit_is_a_bad_row(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01\n", "n=x/x.csv")
+    with pytest.raises(BadRowError, match=r"row 0 .*column 'n': no int of 64 bits: 'x'"):
+        folder.read("n=*/x.csv", schema={"uid": int, "n": int})
+
+
+def test_a_column_of_the_file_stands_before_a_folder_s_name(folder: Folder) -> None:
+    folder.write("uid,v,ts\n1,a,2024-01-01\n", "v=b/x.csv")
+    assert folder.rows("v=*/x.csv") == [(1, "a")]
