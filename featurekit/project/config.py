@@ -68,7 +68,8 @@ class FeaturekitConfig(BaseModel):
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
-    author's Python and come from plans that neither a key nor the registry vouches for.
+    author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
+    is for this user alone, or for those of `group`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -82,6 +83,7 @@ class FeaturekitConfig(BaseModel):
     public_keys: list[str] = Field(default_factory=list)
     signing_key_file: str | None = None
     run_python: bool = False
+    group: str | None = None
 
 
 class RepoConfig(BaseModel):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.kept import Kept
+from featurekit.core.openness import declare
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
@@ -46,6 +47,8 @@ class Project:
         self.name = self.config.project
         self.state_dir = self.path / self.config.featurekit.state_dir
         self.redis_url = redis_url
+        if not self.path.is_relative_to(self.state_dir.resolve()):
+            declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
         self.readable = Kept(self._readable)
         """Whether a view's source is defined now as it was when the view was compiled.
