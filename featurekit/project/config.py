@@ -78,7 +78,8 @@ class FeaturekitConfig(BaseModel):
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
-    author's Python and come from plans that neither a key nor the registry vouches for.
+    author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
+    is for this user alone, or for those of `group`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -97,6 +98,7 @@ class FeaturekitConfig(BaseModel):
     feed_timeout_s: float = Field(default=DEFAULT.feed_timeout_s, gt=0.0, le=3600.0)
     connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
     ignore: list[str] = Field(default_factory=list)
+    group: str | None = None
 
 
 class RepoConfig(BaseModel):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.calls import near
 from featurekit.core.files import scratch_folder
 from featurekit.core.kept import Kept
+from featurekit.core.openness import declare
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
@@ -68,6 +69,8 @@ class Project:
         else:
             self.state_dir = Path(state_folder).resolve() if state_folder else scratch_folder(self)
         self.redis_url = redis_url
+        if not self.path.is_relative_to(self.state_dir.resolve()):
+            declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
         self.readable = Kept(self._readable)
         """Whether a view's source is defined now as it was when the view was compiled.

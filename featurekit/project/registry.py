@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featurekit.core.files import whole
+from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
 from featurekit.define.plan import Service, View
 from featurekit.define.verify import verify_service
@@ -168,7 +169,9 @@ class Registry:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            if not self.path.exists():
+                os.close(opened(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
             connection = sqlite3.connect(self.path, timeout=30)
         except (sqlite3.Error, OSError) as error:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
@@ -357,7 +360,7 @@ class Registry:
         there. Returns where the file lies now that was there before; None where there was none."""
         mine = set(self._applied_here())
         adopted = [f for kind, _, f in definitions if kind == "service" and f not in mine]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         kept = None
         with whole(self.path) as hidden:
             with Registry(hidden)._connect() as connection:
