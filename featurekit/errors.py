@@ -10,6 +10,7 @@ FeaturekitError
 │   ├── SourceError          a source's files: absent, unreadable, other columns or types
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
 │   └── EntityFrameError     the frame of entities and instants that was asked about
+├── WriteError               a file that cannot be written, as on a full disk; an OSError, too
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
 ├── RegistryError            the registry's file is unusable, or lacks the name
 │   └── BreakingChange       a service's new version would break who calls it
@@ -86,6 +87,11 @@ class BadRowError(DataError):
 
 class EntityFrameError(DataError):
     """The entity frame lacks a column, has a wrong type, or holds a bad instant (S2)."""
+
+
+class WriteError(FeaturekitError, OSError):
+    """A file cannot be written: the disk is full or broken, or a quota is used up. Nothing of the
+    file is kept, and what was there before stays."""
 
 
 class TransformError(FeaturekitError):

@@ -24,35 +24,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     its signals are, too."""
     if argv is not None:
         return _main(argv)
+    code = INTERRUPTED
     try:
         from featurekit.cli.interrupt import interrupts
 
         signals = interrupts()
-        code = _until_interrupted(signals)
-        signals.over = code
-    except KeyboardInterrupt:  # before the signals were taken over, or between two lines of this
-        return _interrupted("featurekit: interrupted\n", INTERRUPTED)
-    return code
-
-
-def _until_interrupted(signals: Interrupts) -> int:
-    code = INTERRUPTED
+    except KeyboardInterrupt:  # it came before that was done
+        return _interrupted()
     try:
         code = _main(None, signals)
+        if signals.received is None:
+            signals.over = code
     except BaseException:
+        # What a library makes of the interruption, or whether it swallows it, is of no consequence.
         if signals.received is None:
             raise
-    # What a library makes of the exception, or whether it swallows it, is of no consequence.
-    return code if signals.received is None else _interrupted(signals.message, signals.code)
-
-
-def _interrupted(message: str, code: int) -> int:
-    try:
-        sys.stdout.flush()
-        sys.stderr.write(message)
-    except (OSError, ValueError):
-        pass
+    if signals.over is None:
+        signals.leave(DIFFERS if code == DIFFERS else signals.code)
     return code
+
+
+def _interrupted() -> int:
+    print("featurekit: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
@@ -69,7 +63,7 @@ def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
     except KeyboardInterrupt:
         if signals is not None:
             raise
-        return _interrupted("featurekit: interrupted\n", INTERRUPTED)
+        return _interrupted()
     except BrokenPipeError:
         # Python would complain once more when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S, _EXIT_S = 1.3, 0.4
@@ -63,14 +63,12 @@ class Interrupts:
         threading.excepthook = lambda what: None if self.received else of_thread(what)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.over is not None:
-            return
-        first = self.received is None
-        self.received = self.received or number
-        if first and self._soft is not None:
-            self._soft()
-            return
-        raise KeyboardInterrupt
+        if self.over is not None or self.received is not None:
+            return  # a second one is for the other thread
+        self.received = number
+        if self._soft is None:
+            raise KeyboardInterrupt
+        self._soft()
 
     @contextmanager
     def softly(self, stop: Callable[[], object]) -> Iterator[None]:
@@ -92,9 +90,24 @@ class Interrupts:
             again, _, _ = select.select([told], [], [], left)
             if again and os.read(told, 1)[0] in _SIGNALS:
                 break
-        self._leave()
+        self._give_up()
 
-    def _leave(self) -> None:
+    def leave(self, code: int) -> NoReturn:
+        """End the interrupted process, in order.
+
+        It does not return to Python's own end: that kills the process by the signal once more where
+        the exception has passed through a library's own piece of Python.
+        """
+        self.over = code
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.write(self.message)
+            sys.stderr.flush()
+        atexit._run_exitfuncs()
+        os._exit(code)
+
+    def _give_up(self) -> None:
         code = self.code if self.over is None else self.over
         at_exit = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
         at_exit.start()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from featurekit.core.files import whole
 from featurekit.errors import ConfigError
 
 _YAML = """\
@@ -116,10 +119,27 @@ def write_starter(folder: Path, now: dt.datetime) -> list[Path]:
         ".gitignore": ".featurekit/\n",
     }
     try:
+        if folder.exists():
+            _fill(folder, files)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with whole(folder) as hidden:
+                _fill(hidden, files)
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+    return [folder / name for name in files]
+
+
+def _fill(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the files, all of them or none."""
+    try:
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
-    return [folder / name for name in files]
+    except BaseException:
+        for name in files:
+            top = folder / name.split("/")[0]
+            shutil.rmtree(top, ignore_errors=True)
+            top.unlink(missing_ok=True)
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
@@ -16,13 +17,36 @@ from pathlib import Path
 
 from featurekit.core import openness
 from featurekit.core.waiting import until
-from featurekit.errors import ConfigError
+from featurekit.errors import ConfigError, WriteError
 
 WRITING = ".writing"
 """The suffix of files that are still being written; their names begin with a dot, so that no glob
 finds them."""
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this user is used up",
+    errno.EFBIG: "it would be larger than this process may write",
+    errno.EIO: "the disk reports an error",
+    errno.EROFS: "the disk can only be read",
+}
 _LOST_S = 86_400.0
 """A file without a write for so long belongs to a process that died."""
+
+
+def unwritten(path: str | Path, error: OSError) -> OSError:
+    """The error to raise where `path` could not be written: a WriteError that names it where the
+    disk is the reason, and else `error` itself."""
+    reason = _DISK.get(error.errno or 0)
+    if reason is None or isinstance(error, WriteError):
+        return error
+    made = WriteError(
+        f"{os.fspath(path)} cannot be written: {reason}. Nothing of it was kept; make room there, "
+        "and run this again"
+    )
+    made.errno = error.errno
+    return made
+
+
 _begun: set[str] = set()
 """The hidden files that this process is writing."""
 
@@ -31,14 +55,23 @@ def remove_begun() -> None:
     """Remove the hidden files that this process is writing, before it ends in the middle of
     that."""
     for name in list(_begun):
-        with contextlib.suppress(OSError):
-            os.unlink(name)  # noqa: PTH108
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    """Remove a hidden file or folder, as far as that is possible."""
+    try:
+        os.unlink(name)  # noqa: PTH108
+    except IsADirectoryError:
+        shutil.rmtree(name, ignore_errors=True)
+    except OSError:  # the first error is the one to report
+        pass
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Gives a hidden path beside `path` to write to; when the block ends, the file replaces `path`.
-    If the block raises, the hidden file is removed and `path` stays as it was."""
+    """Gives a hidden path beside `path` to write to, a file or a new folder; when the block ends,
+    it replaces `path`. If the block raises, it is removed and `path` stays as it was."""
     _remove_lost(path)
     name = _hidden(os.fspath(path))
     hidden = Path(name)
@@ -47,9 +80,10 @@ def whole(path: Path) -> Iterator[Path]:
         yield hidden
         openness.close_file(os.fspath(hidden), path)
         hidden.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to report
-            hidden.unlink()
+    except BaseException as error:
+        _remove(name)
+        if isinstance(error, OSError):
+            raise unwritten(path, error) from error
         raise
     finally:
         _begun.discard(name)
@@ -62,7 +96,7 @@ def _remove_lost(path: Path) -> None:
         for entry in found:
             mine = entry.name.startswith(f".{path.name}.") and entry.name.endswith(WRITING)
             if mine and entry.stat().st_mtime < before:
-                Path(entry.path).unlink()
+                _remove(entry.path)
 
 
 def scratch_folder(owner: object) -> Path:
@@ -114,9 +148,11 @@ def write_whole(
             with contextlib.suppress(FileExistsError):
                 os.link(hidden, name)
             os.unlink(hidden)  # noqa: PTH108
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(hidden)  # noqa: PTH108
+        if isinstance(error, OSError):
+            raise unwritten(name, error) from error
         raise
     finally:
         _begun.discard(hidden)

@@ -42,6 +42,7 @@ from featurekit.log.segments import (
     segments,
 )
 from featurekit.log.tombstones import Tombstone, has_events, make_secret
+from featurekit.offline.buckets import explaining_disk
 from featurekit.online.state.blocks import head_key, state_keys
 from featurekit.online.state.ids import Ids
 from featurekit.online.state.state import State, newest_arrival
@@ -107,6 +108,7 @@ def forget(
     others = _others(project, sources, types)
     online = project.online
     with ExitStack() as stack:
+        stack.enter_context(explaining_disk())
         for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()

@@ -30,6 +30,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
 from featurekit.feed.remember import remember
 from featurekit.feed.selection import of_entities, of_names
+from featurekit.offline.buckets import explaining_disk
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import view_events
@@ -66,11 +67,20 @@ class Materialized:
 
 @dataclass(frozen=True, slots=True)
 class Materialization:
-    """What `materialize` did: each view's numbers, the instant, and the services that went live."""
+    """What `materialize` did: each view's numbers, the instant up to which it read, and the
+    services that went live.
+
+    `asked` is the instant that was asked for; None where it was now. It is later than `until` where
+    the run was cut: at the store's clock, or before a push that is under way. `stand_at` is the
+    instant up to which all of the views are materialised now, which is later than `until` where
+    they were ahead already; None where one is not.
+    """
 
     until: dt.datetime
     views: tuple[Materialized, ...]
     live: tuple[str, ...]
+    asked: dt.datetime | None = None
+    stand_at: dt.datetime | None = None
 
 
 def materialize(
@@ -102,6 +112,7 @@ def materialize(
     done: list[Materialized] = []
     held: dict[str, OnlineStore] = {}
     with ExitStack() as stack:
+        stack.enter_context(explaining_disk())
         for name in sorted({v.source.name for v in chosen}):
             held[name] = stack.enter_context(alone(online, project.name, name, "materialize"))
             of_source = [v for v in chosen if v.source.name == name]
@@ -129,7 +140,20 @@ def materialize(
             )
             if only is None:
                 set_materialized(mine, project.name, view, until)
-    return Materialization(instant(until), tuple(done), tuple(promote(online, project.name)))
+    return Materialization(
+        instant(until),
+        tuple(done),
+        tuple(promote(online, project.name)),
+        asked=None if end is None else instant(micros(end)),
+        stand_at=_stand_at(project, chosen),
+    )
+
+
+def _stand_at(project: Project, views: Sequence[View]) -> dt.datetime | None:
+    """The instant up to which all of the views are materialised; None where one is not."""
+    marks = [materialized_until(project.online, project.name, view) for view in views]
+    known = [mark for mark in marks if mark is not None]
+    return instant(min(known)) if known and len(known) == len(marks) else None
 
 
 def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:

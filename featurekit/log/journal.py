@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import lock, sync_folder
+from featurekit.core.files import lock, sync_folder, unwritten
 from featurekit.core.openness import make_folder, opened
 from featurekit.errors import SourceError
 
@@ -174,10 +174,13 @@ class Journal:
         self.pushes = self.size = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
-            self._file = opened(path, flags)
-        except FileNotFoundError:
-            make_folder(Path(path).parent)
-            self._file = opened(path, flags)
+            try:
+                self._file = opened(path, flags)
+            except FileNotFoundError:
+                make_folder(Path(path).parent)
+                self._file = opened(path, flags)
+        except OSError as error:
+            raise unwritten(path, error) from error
 
     def append(self, batch: Any) -> bool:
         """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure.
@@ -208,11 +211,13 @@ class Journal:
                 _sync(file)
                 if not size:
                     sync_folder(os.path.dirname(self.path))  # noqa: PTH120
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(OSError):  # the first error is the one to report
                     os.ftruncate(file, size)
                     if not size:
                         os.unlink(self.path)  # noqa: PTH108
+                if isinstance(error, OSError):
+                    raise unwritten(self.path, error) from error
                 raise
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)

@@ -8,7 +8,9 @@ buckets together are the whole result.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.types import Type
 from featurekit.define.plan import View
-from featurekit.errors import DataError
+from featurekit.errors import DataError, WriteError
 
 MOST_BUCKETS = 4_096
 # The memory that a join of windows holds at once, in multiples of its events: their table, the rows
@@ -74,13 +76,35 @@ def count_buckets(
     return needed(con.execute(within).fetchall()[0][0] * width * _COPIES)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 @contextmanager
-def explaining_memory() -> Iterator[None]:
-    """Turn the error of work that does not fit into memory into a DataError."""
+def explaining_disk() -> Iterator[None]:
+    """Turn the error of what fits neither into memory nor on the disk into a WriteError."""
     import duckdb
 
     try:
         yield
+    except duckdb.IOException as error:
+        if not any(os.strerror(number) in str(error) for number in _FULL):
+            raise
+        raise WriteError(
+            f"what does not fit into memory cannot be written to the state folder: {error}. "
+            "Nothing of it was kept; make room there, or raise memory_limit under featurekit: in "
+            "feature_store.yaml"
+        ) from error
+
+
+@contextmanager
+def explaining_memory() -> Iterator[None]:
+    """As `explaining_disk`, and turn the error of work that does not fit into memory into a
+    DataError."""
+    import duckdb
+
+    try:
+        with explaining_disk():
+            yield
     except duckdb.OutOfMemoryException as error:
         raise DataError(
             "the training set does not fit into the memory that DuckDB may use; raise memory_limit "

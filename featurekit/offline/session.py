@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import socket
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +16,8 @@ from featurekit.aggregates import exact, since
 from featurekit.core.openness import make_folder
 from featurekit.core.sql import text_literal
 from featurekit.language.python_calls import create_function
+
+_SPILL = "spill-"
 
 
 def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
@@ -27,12 +33,38 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
     prepare(con)
     with suppress(OSError):  # a repo that may only be read can spill nothing
         make_folder(state_dir)
+        _remove_lost(state_dir)
     # Spilled data goes beside the repo, because /tmp may be in memory.
-    spill = str(state_dir / f"spill-{uuid.uuid4().hex}")
+    spill = str(state_dir / f"{_SPILL}{_here()}-{os.getpid()}-{uuid.uuid4().hex}")
     con.execute(f"SET temp_directory = {text_literal(spill)}")
     if memory_limit is not None:
         con.execute(f"SET memory_limit = {text_literal(memory_limit)}")
     return con
+
+
+def _here() -> str:
+    """The name of this machine, as a part of a file's name."""
+    return re.sub(r"\W", "_", socket.gethostname())
+
+
+def _remove_lost(state_dir: Path) -> None:
+    """Remove what processes of this machine had spilled that died in the middle of it."""
+    mine = re.compile(re.escape(f"{_SPILL}{_here()}-") + r"(\d+)-")
+    with os.scandir(state_dir) as found:
+        for entry in found:
+            of = mine.match(entry.name)
+            if of is not None and not _lives(int(of[1])):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
 
 
 def prepare(con: Any) -> None:

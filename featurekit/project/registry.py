@@ -26,7 +26,7 @@ from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
 from featurekit.define.plan import Service, View
 from featurekit.define.verify import verify_service
-from featurekit.errors import RegistryError
+from featurekit.errors import RegistryError, WriteError
 from featurekit.language.wire import from_json, to_json
 from featurekit.log.tombstones import Tombstone
 from featurekit.project.differences import breaking, differing, features_of, reasons
@@ -180,6 +180,12 @@ class Registry:
             with connection:
                 yield connection
         except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise WriteError(
+                    f"the registry {self.path} cannot be written: {error}. Nothing of it was kept; "
+                    "make room on its disk, and run this again"
+                ) from None
             raise RegistryError(
                 f"the registry {self.path} cannot be used: {error}; if it is not a registry, move "
                 "it away"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import unwritten, write_whole
 from featurekit.core.openness import make_folder
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
@@ -38,15 +39,27 @@ def set_aside(
 ) -> None:
     """Keep rows that could not be decoded, as JSON lines beside the other rows that were set
     aside."""
-    write_json_lines(fresh(source, state_dir, "jsonl"), lines)
+    with fresh(source, state_dir, "jsonl") as path:
+        write_json_lines(path, lines)
 
 
-def fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Path:
+@contextmanager
+def fresh(source: EventSource, state_dir: Path | None, suffix: str) -> Iterator[Path]:
     """The path of a new file for rows set aside; it is created empty, so that no other push takes
-    its name."""
-    folder = quarantine_dir(source.name, state_dir)
-    for number in itertools.count(len(list(folder.glob(f"{source.name}.pushed-*")))):
-        path = folder / f"{source.name}.pushed-{number}.{suffix}"
+    its name. It is removed where the block, which writes it, raises."""
+    path = _fresh(quarantine_dir(source.name, state_dir), source.name, suffix)
+    try:
+        yield path
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritten(path, error) from error
+        raise
+
+
+def _fresh(folder: Path, name: str, suffix: str) -> Path:
+    for number in itertools.count(len(list(folder.glob(f"{name}.pushed-*")))):
+        path = folder / f"{name}.pushed-{number}.{suffix}"
         try:
             path.touch(exist_ok=False)
         except FileExistsError:

@@ -451,4 +451,5 @@ def _write_aside(
 
     rows = sorted(reasons)
     aside = raw.take(rows).append_column("reason", pa.array([reasons[row] for row in rows]))
-    pq.write_table(aside, fresh(source, state_dir, "parquet"))
+    with fresh(source, state_dir, "parquet") as path:
+        pq.write_table(aside, path)

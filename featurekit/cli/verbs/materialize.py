@@ -60,7 +60,15 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
         }
         for v in done.views
     ]
-    screen.document({"until": done.until, "views": counts, "went_live": list(done.live)})
+    screen.document(
+        {
+            "until": done.until,
+            "asked": done.asked,
+            "stand_at": done.stand_at,
+            "views": counts,
+            "went_live": list(done.live),
+        }
+    )
     if counts:
         columns = ("view", "entities written", "events read", "without an entity", "erring")
         screen.table(columns, [list(c.values()) for c in counts])
@@ -69,5 +77,15 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
     asked = len(arguments.entities or ())
     what = f"Put right what {asked} named entities have" if asked else "Materialised"
     screen.line(f"\n{what} up to {done.until.isoformat()}.")
+    if done.asked is not None and done.asked > done.until:
+        screen.line(
+            f"{done.asked.isoformat()} was asked for; what arrives after {done.until.isoformat()} "
+            "may still come, so the run ends there."
+        )
+    if not asked and done.stand_at is not None and done.stand_at > done.until:
+        screen.line(
+            f"Nothing moved: the views were materialised up to {done.stand_at.isoformat()} before, "
+            "and still are."
+        )
     if done.live:
         screen.line(f"Live now: {', '.join(done.live)}.")
