@@ -61,7 +61,10 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
             try:
                 row = loads(line)
             except ValueError as error:
-                raise DataError(f"{shown}, line {number}: not JSON: {error}") from None
+                raise DataError(
+                    f"{shown}, line {number}: not JSON ({error}), found {line.strip()[:40]!r}; "
+                    'write an object on each line, as in {"customer_id": 12347}'
+                ) from None
             if not isinstance(row, dict):
                 raise DataError(
                     f"{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in "
@@ -101,6 +104,8 @@ def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
         quoted_strings_can_be_null=False,
         null_values=[""],
     )
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; its path begins where the shell is")
     try:
         table = csv.read_csv(path, convert_options=texts)
     except OSError as error:

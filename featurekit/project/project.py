@@ -12,7 +12,7 @@ from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
 from featurekit.define.repo import Repo, load_repo
-from featurekit.errors import ConfigError, DefinitionError
+from featurekit.errors import DefinitionError
 from featurekit.log.tombstones import Forgotten, has_events, read_secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
@@ -33,8 +33,8 @@ class Project:
 
     `name` is the project's name, `config` has the settings of feature_store.yaml, `state_dir` is
     the folder of what is kept beside the repo, and `log` is the log of pushes. `redis_url` is used
-    before what the file and the environment say. `path` may be a sub-folder of the repo. ConfigError
-    for a folder that is in no repo, or in one with a wrong feature_store.yaml.
+    before what the file and the environment say. `path` may be a sub-folder of the repo.
+    ConfigError for a folder that is in no repo, or in one with a wrong feature_store.yaml.
     """
 
     def __init__(self, path: str | Path = ".", *, redis_url: str | None = None) -> None:
@@ -51,10 +51,6 @@ class Project:
         has until its successor is live.
         """
         registry = self.config.featurekit.registry
-        if registry is not None and "://" in registry:
-            raise ConfigError(
-                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
-            )
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"
         )

@@ -43,7 +43,10 @@ def table_of(
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise refuse(f"its Arrow stream cannot be read ({error})") from None
     else:
-        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+        raise refuse(
+            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            "table of pandas, polars or Arrow"
+        )
     doubled = [name for name in table.column_names if table.column_names.count(name) > 1]
     if doubled:
         raise refuse(f"two columns are named {doubled[0]!r}")
