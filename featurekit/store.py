@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from featurekit.core.calls import checked, explained, explained_async
+from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.types import Instant, as_instant
@@ -140,6 +140,12 @@ class FeatureStore:
     async def close_async(self) -> None:
         """Close the connections that lookups made in this event loop."""
         await self._parts.close_async()
+
+    if not TYPE_CHECKING:  # a type checker knows what is there
+
+        def __getattr__(self, name: str) -> Any:
+            known = [one for one in dir(type(self)) if not one.startswith("_")]
+            raise AttributeError(f"FeatureStore has no {name!r}; {near(name, known)}")
 
     # --- what it is made of -----------------------------------------------------------------------
 
@@ -359,9 +365,9 @@ class FeatureStore:
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or the path of a Parquet
         file. It has the join keys, `event_timestamp` (naive ones are in `timezone`) and the request
         fields. Its rows, their order and its other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status` for each feature. `buckets` is the number of parts of the entities that are joined one after the
-        other, to save memory; by default, what feature_store.yaml says or the memory limit asks
-        for. No bit of the result depends on it.
+        adds a column `<feature>__status` for each feature. `buckets` is the number of parts of the
+        entities that are joined one after the other, to save memory; by default, what
+        feature_store.yaml says or the memory limit asks for. No bit of the result depends on it.
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a

@@ -444,12 +444,6 @@ TRANSFORM_MISTAKES = [
     ),
     edit("global_in_a_transform", BODY, "    return quantity * unit_price * RATE"),
     edit(
-        "mutable_global_in_a_transform",
-        HEAD + "\n" + BODY,
-        "def amount(quantity: int, unit_price: float) -> float:\n    return unit_price * RATES[0]"
-        "\n\n\nRATES = [1.0]\nRATES.append(2.0)",
-    ),
-    edit(
         "none_not_tested",
         "    if mean_order_30d is None or mean_order_30d == 0.0:\n        return None\n",
         "",

@@ -70,9 +70,15 @@ class Aggregate(metaclass=Defined):
     def __post_init__(self) -> None:
         what = type(self).__name__
         if self.input is None and not self.counts_rows:
-            raise DefinitionError(f"{what} needs an input: a column's name or a @feature")
+            raise DefinitionError(
+                f"{what} needs an input: a column's name or a @feature, as in "
+                f'{what}("amount", window="7d")'
+            )
         if isinstance(self.windows, str) or (self.windows and self.window != ""):
-            raise DefinitionError(f'{what} takes window="7d" or windows=["1h", "7d"]')
+            raise DefinitionError(
+                f'{what} takes one window, as in window="7d", or a list, as in '
+                'windows=["1h", "7d"]; leave one of the two out'
+            )
         if self.window == "" and not self.windows:
             raise DefinitionError(f'{what} needs a window, as in {what}(…, window="7d")')
         object.__setattr__(self, "windows", tuple(self.windows))

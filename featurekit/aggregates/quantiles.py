@@ -21,7 +21,7 @@ class _OfRank(Aggregate):
 
     def check(self) -> None:
         if type(self.q) not in (int, float) or not 0 <= self.q <= 1:
-            raise self.refuse_param("q", "a number from 0 to 1")
+            raise self.refuse_param("q", "a number from 0 to 1, as in 0.95")
         object.__setattr__(self, "q", float(self.q) + 0.0)
 
     def result(self, item: Type | None) -> Type:

@@ -102,14 +102,22 @@ class Parser(argparse.ArgumentParser):
             what = action.metavar or action.dest
             known = list(action.choices)
             if isinstance(action, argparse._SubParsersAction):
+                close = _near(value, known, "there are")
                 raise argparse.ArgumentError(
-                    None,
-                    f"there is no {str(what).lower()} {value!r}; {_near(value, known, 'there are')}",
+                    None, f"there is no {str(what).lower()} {value!r}; {close}"
                 )
             raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}")
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError with the message."""
+        missing = message.partition("the following arguments are required: ")[2]
+        if missing:
+            message = f"write {missing}, which this command needs"
+        if missing == "VERB":
+            message = f"write a verb: {', '.join(self.modes)}"
+        option = message.removeprefix("argument ").partition(": expected one argument")
+        if option[1]:
+            message = f"{option[0]} wants a value after it"
         raise UsageError(
             f"{without_logins(message)}; see `{self.prog} --help`", usage=self.format_usage()
         )
@@ -225,6 +233,34 @@ def pair(text: str) -> tuple[str, str]:
     if not sign or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is no key=value; write customer_id=12347")
     return key, value
+
+
+def of_pair(text: str) -> tuple[str, str]:
+    """As `pair`, for a word that argparse did not read as one. UsageError where it is none."""
+    try:
+        return pair(text)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error)) from None
+
+
+def features_option() -> Option:
+    """--features, a list in the place of a service."""
+
+    def add(made: Parser) -> None:
+        made.add_argument(
+            "--features",
+            action="extend",
+            type=_names,
+            metavar="VIEW:FEATURE,…",
+            help="these features instead of a service: view:feature, a view for all of its own, or "
+            "a request-time feature; may be given several times",
+        )
+
+    return add
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def budget(text: str) -> Budget:

@@ -66,7 +66,7 @@ def show_changes(screen: Screen, changes: Sequence[Change], *, in_full: bool = F
             _show_reasons(screen, change)
         for what in change.breaking:
             screen.line(f"breaking: service {change.name}: {what}", style="bold red")
-    if any(c.breaking for c in changes):
+    if in_full and any(c.breaking for c in changes):
         screen.line("apply refuses what breaks callers, unless --allow-breaking is given")
 
 
@@ -83,8 +83,8 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
-    features with parts that DuckDB computes by calling Python (R5). `unnamed` are views and services
-    that a module made and does not hold."""
+    features with parts that DuckDB computes by calling Python (R5). `unnamed` are views and
+    services that a module made and does not hold."""
     from featurekit.language.to_duckdb import python_parts
 
     repo = store.repo
@@ -129,7 +129,7 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
         )
     for one in notes["unnamed"]:
         screen.line(
-            f"\nnot found: {one['place']}: {one['kind']} {one['name']!r} is made, and no name, list or "
-            "dict of a module holds it; bind it to a name",
+            f"\nnot found: {one['place']}: {one['kind']} {one['name']!r} is made, and no name, "
+            "list or dict of a module holds it; bind it to a name",
             style="yellow",
         )

@@ -38,7 +38,10 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
             try:
                 row = loads(line)
             except ValueError as error:
-                raise DataError(f"{shown}, line {number}: not JSON: {error}") from None
+                raise DataError(
+                    f"{shown}, line {number}: not JSON ({error}), found {line.strip()[:40]!r}; "
+                    'write an object on each line, as in {"customer_id": 12347}'
+                ) from None
             if not isinstance(row, dict):
                 raise DataError(
                     f"{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in "

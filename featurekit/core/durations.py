@@ -35,8 +35,8 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
         match = _WRITTEN.fullmatch(duration) if isinstance(duration, str) else None
         if match is None:
             raise DefinitionError(
-                f"{what}: {duration!r} is not a duration; write a timedelta, or a number and a "
-                'unit of us, ms, s, m, h, d or w, as in "90s", "6h" or "7d"'
+                f"{what}: {duration!r} is not a duration; {_meant(duration)}rite a timedelta, or "
+                'a number and a unit of us, ms, s, m, h, d or w, as in "90s", "6h" or "7d"'
             )
         us = int(match[1]) * _UNIT_US[match[2]]
     if us < 0 or (us == 0 and not zero):
@@ -44,6 +44,30 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
     if us > 2**60:
         raise DefinitionError(f"{what}: {duration!r} is longer than 36,000 years")
     return us
+
+
+_WORDS = {
+    "second": "s", "minute": "m", "min": "m", "hour": "h", "hr": "h", "day": "d", "dai": "d",
+    "week": "w", "month": "30d", "year": "365d",
+}  # fmt: skip
+
+
+def _meant(written: object) -> str:
+    """The duration that "7 days", "daily" or 7 probably stand for, as the beginning of
+    "write …"."""
+    text = str(written).strip().lower()
+    found = re.fullmatch(r"(\d+|an?\b)?\s*([a-z]*?)(s|ly)?", text)
+    if found is None or not text:
+        return "w"
+    number = found[1] if (found[1] or "").isdigit() else "1"
+    unit = _WORDS.get(found[2], found[2] if found[2] in _UNIT_US else "")
+    if not found[2] and found[1]:
+        unit = "d"
+    if not unit:
+        return "w"
+    fixed = unit[:-1].isdigit()  # a month has no fixed length
+    meant = f"{int(number) * int(unit[:-1])}d" if fixed else f"{number}{unit}"
+    return f'did you mean "{meant}"? W'
 
 
 def window_us(window: Duration, *, what: str) -> int:

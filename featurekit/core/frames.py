@@ -87,7 +87,10 @@ def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.
     elif hasattr(data, "__arrow_c_array__"):
         table = pa.table(pa.record_batch(data))
     else:
-        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+        raise refuse(
+            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            "table of pandas, polars or Arrow"
+        )
     refuse_doubles(table.column_names, refuse)
     return table
 
@@ -148,7 +151,10 @@ def own(data: Any, *, refuse: Refuse) -> Any:
         _write(pa.RecordBatchReader.from_stream(data), sink, refuse)
         return pa.ipc.open_stream(sink.getvalue()).read_all()
     if not is_frame(data):
-        raise refuse(f"{type(data).__name__} carries no Arrow stream")
+        raise refuse(
+            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            "table of pandas, polars or Arrow"
+        )
     return _mapped(data, refuse)
 
 

@@ -24,7 +24,8 @@ Progress = Callable[[str, int, int], None]
 Advance = Callable[[int, int], None]
 """Called with the amount that is done, and the total."""
 
-_PIPE_WIDTH = 120
+_PIPE_WIDTH = 10_000
+_LEAST_COLUMN = 12
 
 
 class Screen:
@@ -87,18 +88,28 @@ class Screen:
         from rich.text import Text
 
         self.out.print()
-        self.out.rule(Text(title, style="bold cyan"), align="left", style="cyan")
+        if self.out.is_terminal:
+            self.out.rule(Text(title, style="bold cyan"), align="left", style="cyan")
+        else:  # a pipe has no width to fill
+            self.out.print(Text(f"── {title} ──"))
         self.out.print(sentence, style="dim")
         self.out.print()
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table for people; numbers are set to the right, None is a dash."""
+        """A table for people; numbers are set to the right, None is a dash.
+
+        Where a terminal is too narrow for the columns, each row is a block of lines. In a pipe
+        nothing is folded, so that a line is a row.
+        """
         if self.as_json:
             return
         from rich.table import Table
         from rich.text import Text
 
         cells = [list(row) for row in rows]
+        if _too_narrow(self.out.width, columns, cells):
+            self._blocks(columns, cells)
+            return
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for i, name in enumerate(columns):
             column = [row[i] for row in cells]
@@ -111,6 +122,14 @@ class Screen:
         for row in cells:
             table.add_row(*(Text(shown(v)) for v in row))
         self.out.print(table)
+
+    def _blocks(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Each row as lines of a column's name and value, the first of them in front."""
+        for row in rows:
+            self.line(f"{columns[0]} {shown(row[0])}".strip(), style="bold")
+            for name, value in zip(columns[1:], row[1:], strict=True):
+                if value is not None and shown(value):
+                    self.line(f"  {name}: {shown(value)}" if name else f"  {shown(value)}")
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -153,9 +172,21 @@ def _console(file: IO[str]) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # `main` decides what to return
 
-    # A pipe has no width: give enough room that whole values stay on one line.
+    # A pipe has no width: give enough room that a row stays on one line.
     width = None if file.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Quiet(file=file, width=width, markup=False, highlight=False, emoji=False)
+
+
+def _too_narrow(width: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether a table would have to fold its cells into columns of a few letters."""
+    if width // max(len(columns), 1) >= _LEAST_COLUMN:
+        return False
+
+    def longest(i: int) -> int:
+        lines = [columns[i], *(line for row in rows for line in shown(row[i]).splitlines())]
+        return max(map(len, lines), default=0)
+
+    return sum(longest(i) + 2 for i in range(len(columns))) - 2 > width
 
 
 def _is_number(value: Any) -> bool:

@@ -217,7 +217,20 @@ def from_hint(hint: Any) -> Type:
         others = [a for a in arguments if a is not type(None)]
         if len(others) == 1 and len(others) < len(arguments):
             return from_hint(others[0]).or_none()
-    raise DefinitionError(f"{_shown(hint)} is not a feature type; write one of {WRITABLE}")
+    raise DefinitionError(
+        f"{_shown(hint)} is not a feature type{_instead(hint) or f'; write one of {WRITABLE}'}"
+    )
+
+
+def _instead(hint: Any) -> str:
+    """The type that was probably meant, where the hint tells."""
+    if isinstance(hint, str):
+        return f" but a text; write {hint}, without quotes"
+    if hint in (list, tuple, set):
+        return "; write list[int], with the type of its elements"
+    module, name = getattr(hint, "__module__", ""), getattr(hint, "__name__", "")
+    plain = next((n for n in ("int", "float", "bool", "str", "datetime") if n in name.lower()), "")
+    return f"; write {plain}" if module in ("numpy", "pyarrow", "decimal") and plain else ""
 
 
 def _of_values(hint: Any, values: tuple[Any, ...]) -> Type:

@@ -179,7 +179,10 @@ class _ServiceCompiler:
                         f"{key.type} in view {view.name!r}; name them apart",
                     )
                 if key.name in self.request:
-                    raise self.fail(f"{key.name!r} is both a join key and a request field")
+                    raise self.fail(
+                        f"{key.name!r} is both a join key and a request field; leave it out of "
+                        "request, since a row brings its join keys anyway"
+                    )
         if "event_timestamp" in self.request:
             raise self.fail("'event_timestamp' names the instant, no request field")
 
@@ -236,8 +239,8 @@ class _ServiceCompiler:
             known = [*self.request, *(f.name for v in self.views for f in v.features)]
             raise self.fail(
                 f"@feature {transform} takes {name!r}, which is no request field and no feature of "
-                f"this service; {near(name, known)}; write request={{{name!r}: …}} for what a caller "
-                "sends",
+                f"this service; {near(name, known)}; write request={{{name!r}: …}} for what a "
+                "caller sends",
                 self._at(transform),
             )
         if len(found) > 1:

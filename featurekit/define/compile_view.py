@@ -262,13 +262,18 @@ class _ViewCompiler:
             if given is not None and not isinstance(given, (str, Transform)):
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found {given!r:.60}"
+                    f"{what}'s {role} is a column's name or a @feature, found "
+                    f"{getattr(given, '__name__', None) or repr(given)[:60]}"
                     + ("; write @feature above its def" if callable(given) else ""),
                 )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)
         if where is not None and self.slots[where].type.base != BOOL:
-            raise self.fail(name, f"{what}'s where is {self.slots[where].type}, not bool")
+            raise self.fail(
+                name,
+                f"{what}'s where is {self.slots[where].type}, not bool; write a @feature that "
+                "returns bool",
+            )
         item = None if slot is None else self.slots[slot].type.base
         try:
             result = aggregate.result(item)
@@ -300,7 +305,11 @@ class _ViewCompiler:
         if wanted == FLOAT and found == "int" and abs(default) <= 2**53:
             return float(default)
         if found != wanted.name or (wanted == INT and not -(2**63) <= default < 2**63):
-            raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is {found}")
+            raise self.fail(
+                name,
+                f"{what} gives {wanted}, and default={default!r} is {found}; write a {wanted}, or "
+                "leave it out",
+            )
         if wanted.choices is not None and default not in wanted.choices:
             raise self.fail(name, f"{what} gives {wanted}, and default={default!r} is none of them")
         return default

@@ -31,6 +31,15 @@ _RESERVED = {"event_timestamp"}
 _LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 
 
+def _found(value: Any) -> str:
+    """What was found, in a few words."""
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__code__")):
+        return str(value.__name__)
+    if isinstance(value, Described):
+        return f"{type(value).__name__} {getattr(value, 'name', '')!r}"
+    return f"{value!r:.60}"
+
+
 def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
     types = {}
     for name, hint in hints.items():
@@ -154,7 +163,9 @@ class EventSource(Described):
         what = f"EventSource {self.name!r}"
         schema = _types(self.schema, what=f"{what}, schema")
         if not schema:
-            raise DefinitionError(f"{what}: the schema is empty")
+            raise DefinitionError(
+                f'{what}: the schema is empty; write schema={{"customer_id": int, …}}'
+            )
         for column in schema:
             if column.startswith("__"):
                 raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
@@ -174,7 +185,10 @@ class EventSource(Described):
                 raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
         self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
-            raise DefinitionError(f"{what}: sequence {self.sequence!r} is not in the schema")
+            raise DefinitionError(
+                f"{what}: sequence {self.sequence!r} is not in the schema; "
+                f"{near(self.sequence, schema)}"
+            )
         self._check_ids(what, schema)
         from featurekit.core.timezones import zone
 
@@ -286,7 +300,7 @@ class EventSource(Described):
                 continue
             if column not in schema:
                 raise DefinitionError(
-                    f"{what}: {role} {column!r} is not in the schema; it has {', '.join(schema)}"
+                    f"{what}: {role} {column!r} is not in the schema; {near(column, schema)}"
                 )
             if schema[column].optional or schema[column].name not in names:
                 raise DefinitionError(
@@ -339,11 +353,16 @@ class FeatureView(Described):
     def __post_init__(self) -> None:
         check_name(self.name, what="FeatureView")
         what = f"FeatureView {self.name!r}"
-        if not self.entities or not all(isinstance(e, Entity) for e in self.entities):
-            raise DefinitionError(f"{what}: write entities=[customer], a list of Entity")
+        listed = isinstance(self.entities, (list, tuple)) and bool(self.entities)
+        if not listed or not all(isinstance(e, Entity) for e in self.entities):
+            raise DefinitionError(
+                f"{what}: entities is a list of Entity, found {_found(self.entities)}; write "
+                "entities=[customer], the variable in brackets and without quotes"
+            )
         if not isinstance(self.source, (EventSource, FeatureView)):
             raise DefinitionError(
-                f"{what}: source is an EventSource or a FeatureView, found {self.source!r}"
+                f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
+                "write source=orders, the variable and not its name"
             )
         if isinstance(self.source, FeatureView) and self.source.aggregates:
             raise DefinitionError(
@@ -352,17 +371,24 @@ class FeatureView(Described):
                 "transforms, or aggregate the EventSource itself"
             )
         if not isinstance(self.features, Mapping) or not self.features:
-            raise DefinitionError(f'{what}: write features={{"name": …}}, at least one')
+            raise DefinitionError(
+                f"{what}: features maps names to features, found {_found(self.features)}; write "
+                'features={"country": "country", "spend_7d": Sum("amount", window="7d")}'
+            )
         object.__setattr__(self, "features", _each_window(self.features, what=what))
         kinds = set()
         for name, value in self.features.items():
             check_name(name, what=f"{what}, a feature")
             if name in _RESERVED:
-                raise DefinitionError(f"{what}: {name!r} names the instant of an entity frame")
+                raise DefinitionError(
+                    f"{what}: {name!r} names the instant of an entity frame; name the feature "
+                    'otherwise, as in "last_ordered_at"'
+                )
             if not isinstance(value, (str, Transform, Aggregate)):
+                hint = f'; call it, as in {_found(value)}("amount", window="7d")'
                 raise DefinitionError(
                     f"{what}, {name!r}: a feature is a column's name, a @feature or an aggregate, "
-                    f"found {value!r}"
+                    f"found {_found(value)}{hint if isinstance(value, type) else ''}"
                 )
             kinds.add(isinstance(value, Aggregate))
         if len(kinds) > 1:
@@ -435,11 +461,15 @@ class FeatureService(Described):
     def __post_init__(self) -> None:
         check_name(self.name, what="FeatureService")
         what = f"FeatureService {self.name!r}"
-        if not self.features:
-            raise DefinitionError(f"{what}: it has no features")
+        if not isinstance(self.features, (list, tuple)) or not self.features:
+            raise DefinitionError(
+                f"{what}: features is a list of views, view[[…]] or @features, found "
+                f"{_found(self.features)}; write features=[customer_orders]"
+            )
         for item in self.features:
             if not isinstance(item, (FeatureView, FeatureSelection, Transform)):
                 raise DefinitionError(
-                    f"{what}: features are views, view[[…]] or @features, found {item!r}"
+                    f"{what}: features are views, view[[…]] or @features, found {_found(item)}"
+                    + ("; write the variable, without quotes" if isinstance(item, str) else "")
                 )
         object.__setattr__(self, "request", _types(self.request, what=f"{what}, request"))

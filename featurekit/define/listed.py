@@ -67,8 +67,8 @@ def _requested(one: str, views: Mapping[str, View], services: Mapping[str, Servi
         return next(iter(found.values()))
     if found:
         raise DefinitionError(
-            f"the list of features, {one!r}: services define it in {len(found)} ways; hand over the "
-            "@feature itself"
+            f"the list of features, {one!r}: services define it in {len(found)} ways; hand over "
+            "the @feature itself"
         )
     at = [f"{v.name}:{f.name}" for v in views.values() for f in v.features if f.name == one]
     raise DefinitionError(

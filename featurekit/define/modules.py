@@ -7,6 +7,7 @@ import builtins
 import importlib
 import linecache
 import os
+import re
 import sys
 import threading
 import traceback
@@ -243,7 +244,7 @@ def _explained(error: BaseException, path: Path, folder: Path) -> DefinitionErro
         )
     else:
         place, text = _place(error, folder) or Place(str(path), 0), None
-        said = str(error)
+        said = re.sub(r" \(/[^)]*\)$", "", str(error))  # where an imported package lies
     where = str(place) if place.line else str(path)
     linecache.checkcache(place.file)
     line = (text or linecache.getline(place.file, place.line)).rstrip("\n")

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import encode_key, project_key
 from featurekit.core.screen import Progress
@@ -151,7 +152,8 @@ def forget(
 def _entity(project: Project, name: str) -> Entity:
     known = {e.name: e for view in project.repo.views.values() for e in view.entities}
     if name not in known:
-        raise DefinitionError(f"no view is of an entity {name!r}; there are {', '.join(known)}")
+        close = near(name, known, listed="there are")
+        raise DefinitionError(f"no view is of an entity {name!r}; {close}")
     return known[name]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.define.plan import View
 from featurekit.errors import EntityFrameError, RegistryError
@@ -18,7 +19,8 @@ def of_names(views: Sequence[View], names: Sequence[str] | None) -> list[View]:
     known = dict.fromkeys(view.name for view in views)
     for name in names:
         if name not in known:
-            raise RegistryError(f"no applied view is named {name!r}; there are {', '.join(known)}")
+            close = near(name, known, listed="there are")
+            raise RegistryError(f"no applied view is named {name!r}; {close}")
     return [view for view in views if view.name in names]
 
 

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, overload
 
+from featurekit.core.calls import explained
 from featurekit.errors import CompileError, DefinitionError
 from featurekit.language.results import field_of, result_fields
 
@@ -22,10 +23,19 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 def check_name(name: Any, *, what: str) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
+        if name == "<lambda>":
+            raise DefinitionError(f"{what}: a lambda has no name; write a def, with types")
         raise DefinitionError(
-            f"{what}: {name!r} is not a name; write a letter, then letters, digits and single "
-            "underscores"
+            f"{what}: {name!r} is not a name; {_as_in(name)}rite a letter, then letters, digits "
+            "and single underscores"
         )
+
+
+def _as_in(name: Any) -> str:
+    """The name that is nearest to one that is none, as the beginning of "write …"."""
+    close = re.sub(r"[^A-Za-z0-9]+", "_", str(name)).strip("_")
+    close = f"f_{close}" if close[:1].isdigit() else close
+    return f'did you mean "{close}"? W' if close and isinstance(name, str) else "w"
 
 
 class Transform:
@@ -109,6 +119,7 @@ def feature(
 ) -> Callable[[Callable[..., Any]], Transform]: ...
 
 
+@explained
 def feature(
     function: Callable[..., Any] | None = None,
     /,

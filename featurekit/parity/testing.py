@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import near
 from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
 from featurekit.define.compile_service import compile_service
@@ -104,9 +105,8 @@ def compiled_service(service: FeatureService | Service | str, repo: str | Path |
     ignore = load_config(folder).featurekit.ignore if settings.is_file() else ()
     services = load_repo(folder, ignore).compiled_services
     if service not in services:
-        raise DefinitionError(
-            f"{folder} defines no service {service!r}; {near(service, services, listed='there are:')}"
-        )
+        known = near(service, services, listed="there are:")
+        raise DefinitionError(f"{folder} defines no service {service!r}; {known}")
     return services[service]
 
 

@@ -95,6 +95,18 @@ class _Catalog:
             return "new"
         return "applied" if known == [value.fingerprint] else "changed"
 
+    def state_of(self, service: Service) -> str:
+        """How a service stands; "live" where this version answers."""
+        at = self.asked(lambda: pointers(self.project.online, self.project.name, service.name))
+        live = (at or {}).get("live") == service.fingerprint
+        return "live" if live else self.state("service", service)
+
+    def until_of(self, service: Service) -> dt.datetime | None:
+        """The instant up to which all of a service's views have everything."""
+        marks = [self.until(view) for view in service.views]
+        filled = [mark for mark in marks if mark is not None]
+        return min(filled) if filled and len(filled) == len(marks) else None
+
     def item(
         self, kind: str, name: str, type_: str, written: Described | Transform | None, **more: Any
     ) -> Item:
@@ -161,7 +173,8 @@ class _Catalog:
             str(output.type),
             said,
             version=output.fingerprint,
-            state=self.state("service", service),
+            state=self.state_of(service),
+            fresh_until=self.until_of(service),
             details={"definition": f"of {', '.join(i.name for i in made.inputs)}, at request time"},
         )
 
@@ -190,18 +203,14 @@ class _Catalog:
     def services(self) -> Iterator[Item]:
         """The services."""
         for name, service in self.repo.compiled_services.items():
-            marks = [self.until(view) for view in service.views]
-            filled = [mark for mark in marks if mark is not None]
-            at = self.asked(lambda n=name: pointers(self.project.online, self.project.name, n))
-            live = (at or {}).get("live") == service.fingerprint
             yield self.item(
                 "service",
                 name,
                 f"{len(service.outputs)} features",
                 self.repo.services[name],
                 version=service.fingerprint,
-                state="live" if live else self.state("service", service),
-                fresh_until=min(filled) if filled and len(filled) == len(marks) else None,
+                state=self.state_of(service),
+                fresh_until=self.until_of(service),
                 details={
                     "features": {o.name: str(o.type) for o in service.outputs},
                     "keys": {k: str(t) for k, t in service.join_keys.items()},

@@ -100,6 +100,13 @@ class FeaturekitConfig(BaseModel):
     ignore: list[str] = Field(default_factory=list)
     group: str | None = None
 
+    @field_validator("registry")
+    @classmethod
+    def _file(cls, given: str | None) -> str | None:
+        if given is not None and "://" in given:
+            raise ValueError("is the path of a SQLite file, found a URL")
+        return given
+
 
 class RepoConfig(BaseModel):
     """The content of feature_store.yaml. Keys that only Feast reads are accepted."""
@@ -317,8 +324,8 @@ def _explain(error: Any) -> str:
         return f"is missing; write it,{example}" if example else "is missing; write it"
     if loc == ("online_store", "type") and kind == "literal_error":
         return (
-            f"is redis, found {shown}; featurekit serves from Redis: write type: redis, or name a "
-            "Redis by redis_url under featurekit:, and Feast keeps its own store"
+            f"is redis, found {shown}; featurekit serves from Redis: write type: redis, or name "
+            "a Redis by redis_url under featurekit:, and Feast keeps its own store"
         )
     if kind == "literal_error":
         return f"is {error['ctx']['expected']}, found {shown}"

@@ -46,8 +46,8 @@ def reasons(old: View | Service, new: View | Service) -> tuple[str, ...]:
 
 
 def breaking(old: Service, new: Service) -> tuple[str, ...]:
-    """What of a service's new version breaks who calls it: outputs that are gone, have another name,
-    meaning or type, and what a row must bring."""
+    """What of a service's new version breaks who calls it: outputs that are gone, have another
+    name, meaning or type, and what a row must bring."""
     before = {o.name: o for o in old.outputs}
     after = {o.name: o for o in new.outputs}
     renamed = {o.full_name: o.name for o in new.outputs}
@@ -55,9 +55,9 @@ def breaking(old: Service, new: Service) -> tuple[str, ...]:
     for name, output in before.items():
         other = after.get(name)
         if other is None and output.full_name in renamed:
-            found.append(
-                f"{name} is named {renamed[output.full_name]} now, as another feature has its name"
-            )
+            now = renamed[output.full_name]
+            why = ", as another feature has its name" if now == output.full_name else ""
+            found.append(f"{name} is named {now} now{why}")
         elif other is None:
             found.append(f"{name} is gone")
         elif other.full_name != output.full_name:

@@ -80,10 +80,6 @@ class Project:
         """
         self._settings = settings_stamp(self.path) if self.has_folder else None
         registry = self.config.featurekit.registry
-        if registry is not None and "://" in registry:
-            raise ConfigError(
-                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
-            )
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"
         )

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from featurekit.core.calls import near
 from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer
@@ -108,8 +109,11 @@ def rollback(
 def _known(registry: Registry, name: str) -> list[tuple[str, str, str]]:
     known = registry.versions("service", name)
     if not known:
-        names = ", ".join(registry.names("service")) or "none; run `featurekit apply`"
-        raise RegistryError(f"the registry knows no service {name!r}; it knows: {names}")
+        names = registry.names("service")
+        close = near(name, names, listed="it knows:") + (
+            "" if names else "; run `featurekit apply`"
+        )
+        raise RegistryError(f"the registry knows no service {name!r}; {close}")
     return known
 
 

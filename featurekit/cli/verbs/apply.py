@@ -16,8 +16,8 @@ from featurekit.core.screen import Screen
     argument(
         "--allow-breaking",
         action="store_true",
-        help="also where outputs of a service are renamed, gone or of another type, or rows have to "
-        "bring something else",
+        help="also where outputs of a service are renamed, gone or of another type, or rows have "
+        "to bring something else",
     ),
 )
 def apply(arguments: Namespace, screen: Screen) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import UsageError, argument, instant, positive, verb
+from featurekit.cli.arguments import (
+    UsageError,
+    argument,
+    features_option,
+    instant,
+    positive,
+    verb,
+)
 from featurekit.cli.repo import open_store
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError
@@ -19,7 +26,9 @@ if TYPE_CHECKING:
 @verb(
     "Without a frame, for every entity that is known at the instants of --at, or of --start, "
     "--end and --every.",
-    argument("service", metavar="SERVICE", help="the service's name"),
+    argument(
+        "service", nargs="?", metavar="SERVICE", help="the service's name; none with --features"
+    ),
     argument(
         "frame",
         nargs="?",
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
         metavar="FRAME",
         help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
     ),
+    features_option(),
     argument(
         "--at",
         action="append",
@@ -74,18 +84,29 @@ if TYPE_CHECKING:
 )
 def get_historical(arguments: Namespace, screen: Screen) -> None:
     """Make a training set."""
+    if arguments.features and arguments.service is not None:
+        arguments.frame, arguments.service = Path(arguments.service), None
+    if not arguments.features and arguments.service is None:
+        raise UsageError("name a SERVICE, or features with --features view:feature,…")
     from featurekit.core.timezones import zone
 
     zone(arguments.timezone)  # an error also where no instant is naive
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     if (arguments.frame is None) == all(value is None for value in asked.values()):
         raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
+    known = (".csv", ".parquet", ".pq")
+    if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
+        raise DataError(
+            f"{arguments.frame}: a frame is told by the end of its name, {', '.join(known)}; "
+            "rename or convert it"
+        )
     if arguments.output is not None and arguments.output.is_dir():
         raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with open_store(arguments) as store:
+        asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
             arguments.frame,
-            arguments.service,
+            asked_for,
             **asked,
             full_feature_names=arguments.full_feature_names,
             statuses=arguments.statuses,

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
+from featurekit.cli.arguments import (
+    UsageError,
+    argument,
+    features_option,
+    instant,
+    of_pair,
+    pair,
+    verb,
+)
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import json_rows, one_row
 from featurekit.core.screen import Screen
-from featurekit.errors import NotServed
+
+if TYPE_CHECKING:
+    from featurekit.define.plan import Service
+    from featurekit.store import FeatureStore
 
 
 @verb(
     "Values are read by the types that the service declares; an empty one is None, but for "
     "str, whose None only --rows can say.",
-    argument("service", metavar="SERVICE", help="the service's name"),
+    argument(
+        "service", nargs="?", metavar="SERVICE", help="the service's name; none with --features"
+    ),
     argument(
         "values",
         nargs="*",
@@ -27,34 +40,36 @@ from featurekit.errors import NotServed
     argument(
         "--rows", metavar="FILE.jsonl", help="many rows as JSON lines, or - for standard input"
     ),
+    features_option(),
     argument("--as-of", type=instant, metavar="T", help="the instant, ISO 8601 (default: now)"),
 )
 def get_online(arguments: Namespace, screen: Screen) -> None:
     """Answer for some entities."""
+    if arguments.features and arguments.service is not None:
+        arguments.values.insert(0, of_pair(arguments.service))  # there is no SERVICE to name
+        arguments.service = None
+    if not arguments.features and arguments.service is None:
+        raise UsageError("name a SERVICE, or features with --features view:feature,…")
     if bool(arguments.values) == (arguments.rows is not None):
         raise UsageError(
             "write key=value for each join key and request field, or --rows FILE.jsonl"
         )
     with open_store(arguments) as store:
-        live = store.live()
-        service = live.get(arguments.service)
-        if service is None:
-            raise NotServed(
-                f"project {store.project!r} serves no service {arguments.service!r}; live are: "
-                f"{', '.join(live) or 'none'}; run `featurekit apply` and `featurekit materialize`"
-            )
+        service = _service(store, arguments)
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
         if arguments.rows is not None:
             rows = json_rows(arguments.rows, types)
         else:
             rows = [one_row(arguments.values, types)]
-        found = store.get_online_features(arguments.service, rows, as_of=arguments.as_of)
+        asked = arguments.features or arguments.service
+        found = store.get_online_features(asked, rows, as_of=arguments.as_of)
     answers = list(
         zip(_by_row(found.entities), _by_row(found.columns), found.statuses(), strict=True)
     )
     screen.document(
         {
             "service": arguments.service,
+            **({"asked": arguments.features} if arguments.features else {}),
             "as_of": found.as_of,
             "rows": [{"entity": e, "features": f, "statuses": s} for e, f, s in answers],
         }
@@ -66,6 +81,15 @@ def get_online(arguments: Namespace, screen: Screen) -> None:
         )
         screen.line()
     screen.line(f"As of {found.as_of.isoformat()}.")
+
+
+def _service(store: FeatureStore, arguments: Namespace) -> Service:
+    """What answers: the live service, or the one that a list of features stands for."""
+    from featurekit.project.asked import asked_online, live_service
+
+    if arguments.features:
+        return asked_online(store.parts, arguments.features).current().service
+    return live_service(store.parts, arguments.service, store.live())
 
 
 def _by_row(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

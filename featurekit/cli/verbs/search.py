@@ -1,4 +1,4 @@
-"""`featurekit search`: finds definitions by words in their names, descriptions, tags and columns."""
+"""`featurekit search`: finds definitions by words in their names, descriptions and columns."""
 
 from __future__ import annotations
 

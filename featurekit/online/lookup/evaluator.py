@@ -120,9 +120,11 @@ class Evaluator:
                 raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
             if row.keys() != known:
                 missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
-                what = f"lacks {_listed(missing)}" if missing else f"has {_listed(extra)}"
+                lacks = [f"lacks {_listed(missing)}"] if missing else []
+                more = [f"has {_listed(extra)}"] if extra else []
                 raise EntityFrameError(
-                    f"row {i} {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                    f"row {i} {' and '.join(lacks + more)}; service {self.service.name!r} takes "
+                    f"exactly {_listed(known)}"
                 )
 
     def key_columns(self, entities: dict[str, list[Any]]) -> list[list[bytes | None]]:

@@ -25,4 +25,6 @@ def typed(value: Any, type_: Type, name: str, row: int) -> Any:
     try:
         return asked(value, type_)
     except Misfit as reason:
-        raise EntityFrameError(f"row {row}, {name!r}: {reason}") from None
+        raise EntityFrameError(
+            f"row {row}, {name!r}: {reason}; give a value of type {type_.base}"
+        ) from None

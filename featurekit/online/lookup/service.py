@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from featurekit.core.calls import checked, near
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import Service
@@ -78,6 +80,7 @@ class OnlineService:
         self._served: tuple[bytes, Evaluator] | None = None
 
     @classmethod
+    @checked
     def connect(
         cls,
         url: str,
@@ -228,9 +231,11 @@ class OnlineService:
                 break
             live = now  # another version went live, and this one was removed
         if data is None or live is None:
+            names = json.loads((yield [project_key(self.project, "names")])[0] or b"[]")
+            known = f"; {near(self.name, names, listed='applied are')}" if names else ""
             raise NotServed(
-                f"project {self.project!r} serves no service {self.name!r}; run `featurekit apply` "
-                "and `featurekit materialize` with it, or check the name and the Redis URL"
+                f"project {self.project!r} serves no service {self.name!r}{known}; run `featurekit "
+                "apply` and `featurekit materialize` with it, or check the name and the Redis URL"
             )
         service = self._believed(data, live.decode(errors="replace"))
         served = live, Evaluator(self.project, service)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from featurekit.core.calls import near
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import instant, micros
 from featurekit.core.values import ERROR
@@ -64,8 +65,8 @@ def full_name(service: Service, feature: str) -> str:
         if feature in (output.full_name, output.name):
             return output.full_name
     raise DefinitionError(
-        f"service {service.name!r} has no feature {feature!r}; it has "
-        f"{', '.join(o.name for o in service.outputs)}"
+        f"service {service.name!r} has no feature {feature!r}; "
+        f"{near(feature, [o.name for o in service.outputs])}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import Option, Parser, argument, budget, budget_of_values
 from featurekit.cli.repo import open_store
+from featurekit.core.calls import near
 from featurekit.core.files import check_writable
 from featurekit.core.screen import Screen
 from featurekit.errors import FeaturekitError
@@ -73,6 +74,8 @@ def junit_option(text: str) -> Option:
     )
 
 
+_MODES = ("fuzz", "history", "operators", "replay", "sample")
+
 # --- checks ---------------------------------------------------------------------------------------
 
 
@@ -113,8 +116,8 @@ def service_names(store: FeatureStore, arguments: Namespace) -> list[str]:
         if arguments.mode == "history" and name not in store.repo.compiled_services:
             # Without a mode, the first word may have been meant as one.
             raise FeaturekitError(
-                f"{name!r} is neither a mode (fuzz, history, operators, replay, sample) nor a "
-                f"service of {store.path}; services: {', '.join(store.repo.compiled_services)}"
+                f"{name!r} is neither a mode nor a service of {store.path}; "
+                + near(name, [*_MODES, *store.repo.compiled_services], listed="there are")
             )
     return names
 
