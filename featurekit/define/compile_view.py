@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,7 +32,13 @@ def compile_source(source: EventSource) -> Source:
         source.sequence,
         source.event_id,
         source.op,
+        _format(source),
     )
+
+
+def _format(source: EventSource) -> str | None:
+    given = source.timestamp_format
+    return json.dumps(dict(given), sort_keys=True) if isinstance(given, Mapping) else given
 
 
 def compile_view(view: FeatureView) -> View:

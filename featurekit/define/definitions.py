@@ -7,7 +7,7 @@ names, types and transforms against each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,7 @@ FORMATS: tuple[str, ...] = get_args(FileFormat)
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {"event_timestamp"}
+_OF_CSV = ("encoding", "delimiter", "quote", "decimal", "null_values")
 _LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 
 
@@ -109,7 +110,7 @@ class Entity(Described):
 @dataclass(frozen=True, slots=True)
 class EventSource(Described):
     """Events in files (Parquet or CSV, one path or glob) or in a frame, with a declared schema
-    (S1).
+    (S1, S4).
 
     `path` is relative to the feature repo. In its place, `frame` is a pandas or polars frame, an
     Arrow table or reader, or a DuckDB relation. It is copied here and now: what is done to it later
@@ -134,6 +135,21 @@ class EventSource(Described):
     before it, "delete" removes the event; both hold from the row's own arrival. If a version
     arrives more than `dedupe_within` after the one before it, the id is forgotten: an upsert is
     then a new event, and a delete deletes nothing. Any other value of `op` makes a bad row (S1).
+
+    Files of CSV are in UTF-8, with commas between fields and double quotes around them, unless
+    `encoding`, `delimiter` and `quote` (None where nothing is quoted) say otherwise. `decimal` is
+    the sign before the fraction of a number. The texts of `null_values` are null, quoted or not; an
+    unquoted empty field always is. `compression` is told by the path's ending, as in `x.csv.gz`, or
+    is "gzip", "bz2", "xz", "zstd" or "none".
+
+    `timestamp_format` says how timestamps are written that are texts or numbers, in files and in
+    pushes (T1): "iso", a text with directives such as "%m/%d/%Y %H:%M", or "epoch_s", "epoch_ms",
+    "epoch_us" or "epoch_ns" for numbers since 1970-01-01 UTC. It holds for both timestamps of the
+    source and for the datetimes of the schema; a mapping has a format for each column. A column of
+    dates as `timestamp_field` needs none: a date is the midnight that begins it in `timezone`.
+
+    A column that the schema names and the file lacks is taken from the names of the file's folders,
+    as in `orders/region=eu/day=2024-01-01/x.parquet`.
     """
 
     name: str
@@ -182,7 +198,11 @@ class EventSource(Described):
         for instant in (self.timestamp_field, self.created_timestamp_column):
             declared = schema.get(instant) if instant else None
             if declared is not None and declared.name != "datetime":
-                raise DefinitionError(f"{what}: {instant!r} is a timestamp, declared {declared}")
+                raise DefinitionError(
+                    f"{what}: {instant!r} is a timestamp, declared {declared}; declare it "
+                    "datetime, or leave it out of the schema, whatever the files hold: dates are "
+                    "read as midnights, texts and numbers by timestamp_format"
+                )
         self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(
@@ -249,6 +269,11 @@ class EventSource(Described):
             what=f"EventSource {self.name!r}",
         )
 
+    def in_parquet(self, path: str) -> EventSource:
+        """The same source with its rows in a Parquet file."""
+        plain = {name: self.__dataclass_fields__[name].default for name in _OF_CSV}
+        return replace(self, path=path, format="parquet", compression=None, **plain)
+
     @property
     def instants(self) -> tuple[str, ...]:
         """The columns of its timestamps: that of the event, that of its arrival if there is one,
@@ -268,8 +293,8 @@ class EventSource(Described):
             object.__setattr__(self, "null_values", tuple(self.null_values))
         self.dialect  # noqa: B018 - raises for an option that no file has
         if self.format != "csv":
-            for option in ("encoding", "delimiter", "quote", "decimal", "null_values"):
-                if getattr(self, option) != EventSource.__dataclass_fields__[option].default:
+            for option in _OF_CSV:
+                if getattr(self, option) != self.__dataclass_fields__[option].default:
                     raise DefinitionError(
                         f"{what}: {option} is about CSV files, and its format is "
                         f'"{self.format}"; leave it out, or write format="csv"'

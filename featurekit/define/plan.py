@@ -26,6 +26,8 @@ class Source:
     files.
 
     `event_id` names the column of ids, `op` the column of corrections and deletions (T7).
+    `timestamp_format` is how timestamps are written that are texts or numbers: a format, or JSON of
+    the formats by column (T1).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Source:
     sequence: str | None
     event_id: str | None = field(default=None, metadata=OPTIONAL)
     op: str | None = field(default=None, metadata=OPTIONAL)
+    timestamp_format: str | None = field(default=None, metadata=OPTIONAL)
 
 
 @wire.portable

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
 import redis
 
-from featurekit import Entity, FeatureStore
+from featurekit import Entity, EventSource, FeatureStore
 from featurekit.errors import BadRowError, DefinitionError, EntityFrameError, SourceError
+from featurekit.sources import read_events, read_rows
 from rules.asking import NOON, NULL, One, S, ask, empty, instant, present, table, write_repo
 
 MODULE = """
@@ -121,6 +124,45 @@ def test_a_bad_row_may_be_set_aside_and_is_counted_and_kept(one: One) -> None:
     assert sum(f"of {one.key}" in file.read_text() for file in files) == 1
 
 
+def test_a_decimal_is_an_int_or_nothing() -> None:
+    of = EventSource("x", path="x.parquet", schema={"n": int}, timestamp_field="at")
+    for rows in (
+        [{"n": Decimal("7.00"), "at": NOON}],
+        pa.table({"n": [Decimal("7.00")], "at": [NOON]}),
+    ):
+        assert read_rows(of, rows, state_dir=None).table["n"].to_pylist() == [7]
+    for rows in (
+        [{"n": Decimal("7.5"), "at": NOON}],
+        pa.table({"n": [Decimal("7.5")], "at": [NOON]}),
+    ):
+        with pytest.raises(BadRowError, match="column 'n': a decimal that is no int"):
+            read_rows(of, rows, state_dir=None)
+    of = EventSource("x", path="x.parquet", schema={"n": float}, timestamp_field="at")
+    with pytest.raises(SourceError, match="featurekit never rounds a decimal"):
+        read_rows(of, pa.table({"n": [Decimal("7.5")], "at": [NOON]}), state_dir=None)
+
+
+def test_an_int_in_csv_may_have_been_written_as_a_float(tmp_path: Path) -> None:
+    assert of_csv(tmp_path, "n,at\n17850.0,2024-01-01\n,2024-01-01\n") == ([(17850,), (None,)], 0)
+
+
+def of_csv(folder: Path, text: str) -> tuple[list[Any], int]:
+    """The rows of a CSV file, and how many were set aside."""
+    (folder / "x.csv").write_text(text, encoding="utf-8")
+    of = EventSource(
+        "x",
+        path="x.csv",
+        schema={"n": int | None},
+        timestamp_field="at",
+        on_bad_row="quarantine",
+    )
+    with duckdb.connect() as con:
+        read = read_events(con, of, base=folder, state_dir=folder / "state")
+        found = con.execute(f"SELECT n FROM {read.relation}").fetchall()
+    assert len(found) == read.rows
+    return found, read.quarantined
+
+
 # --- S2: keys -------------------------------------------------------------------------------------
 
 
@@ -202,3 +244,24 @@ def test_rows_read_and_rows_set_aside_are_the_rows_that_are_there(tmp_path: Path
     made = table(row(), row(n=None), row(n=None), **TYPES)
     sources = offline(tmp_path / "repo", made, "lenient").manifest["sources"]
     assert (sources["kept"]["rows"], sources["kept"]["quarantined"]) == (1, 2)
+
+
+def test_columns_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    wrong = {"N": pa.array([8]), "Key": pa.array([9])}
+    made = table(row(), **TYPES)
+    made = pa.table({**wrong, **{name: made[name] for name in made.column_names}})
+    assert offline(tmp_path / "repo", made).to_arrow()["n"].to_pylist() == [1]
+
+
+def test_a_broken_line_of_csv_takes_no_neighbour_with_it(tmp_path: Path) -> None:
+    text = 'n,at,v\n1,2024-01-01,"6" pipe"\n2,2024-01-01,x\n3,2024-01-01,y\n'
+    assert of_csv(tmp_path, text) == ([(2,), (3,)], 1)
+
+
+def test_a_verdict_is_kept_by_the_content_of_the_file(tmp_path: Path) -> None:
+    assert of_csv(tmp_path, "n,at\n1,2024-01-01\nx,2024-01-01\n") == ([(1,)], 1)
+    found = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "state" / "verdicts").iterdir()}
+    assert of_csv(tmp_path, "n,at\n1,2024-01-01\nx,2024-01-01\n") == ([(1,)], 1)
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "state" / "verdicts").iterdir()}
+    assert kept == found
+    assert of_csv(tmp_path, "n,at\n2,2024-01-01\nx,2024-01-01\n") == ([(2,)], 1)

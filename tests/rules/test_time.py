@@ -44,6 +44,10 @@ plain = {"key": int, "n": int | None, "x": float}
 events = source("events", schema=plain)
 numbered = source("numbered", schema={**plain, "number": int}, sequence="number")
 local = source("local", schema={"key": int, "at": datetime}, timezone="Europe/London")
+stamps = {"schema": {"key": int, "at": datetime}, "timezone": "Europe/London"}
+texts = source("texts", **stamps, timestamp_format={"at": "%d.%m.%Y %H:%M"})
+counts = source("counts", **stamps, timestamp_format={"at": "epoch_ms"})
+days = source("days", **stamps)
 named = source("named", schema={**plain, "id": str}, event_id="id", dedupe_within="1h")
 versions = source("versions", schema={**plain, "id": str, "op": str}, event_id="id", op="op",
                   dedupe_within="1d")
@@ -72,6 +76,9 @@ by_number = FeatureService("by_number", features=[view("numbers", numbered, {"n"
 at_home = FeatureService("at_home", features=[
     view("home", local, {"at": "at", "hour": hour_in_london})
 ])
+of_texts = FeatureService("of_texts", features=[view("from_texts", texts, {"at": "at"})])
+of_counts = FeatureService("of_counts", features=[view("from_counts", counts, {"at": "at"})])
+of_days = FeatureService("of_days", features=[view("from_days", days, {"at": "at"})])
 once = FeatureService("once", features=[view("ids", named, {
     "count": Count(window="7d"), "sum": Sum("x", window="7d")
 })])
@@ -90,6 +97,9 @@ TABLES = {
     "events": table(**PLAIN),
     "numbered": table(**PLAIN, number=pa.int64()),
     "local": table(),
+    "texts": table(at=pa.string()),
+    "counts": table(at=pa.int64()),
+    "days": table(at=pa.date32()),
     "named": table(**PLAIN, id=pa.string()),
     "versions": table(**PLAIN, id=pa.string(), op=pa.string()),
     "clicks": table({"key": 1, "at": NOON}),
@@ -125,6 +135,23 @@ def test_a_local_time_that_does_not_exist_has_the_offset_before_the_gap(one: One
 def test_an_aware_instant_is_itself(one: One) -> None:
     summer = dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)
     assert at_home(one, summer)["at"] == present(summer)
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "expected"),
+    [
+        ("texts", "01.07.2024 12:30", dt.datetime(2024, 7, 1, 11, 30)),
+        ("counts", 1_719_833_400_123, dt.datetime(2024, 7, 1, 11, 30, 0, 123_000)),
+        ("days", dt.date(2024, 7, 1), dt.datetime(2024, 6, 30, 23)),
+    ],
+)
+def test_timestamps_of_texts_numbers_and_dates_are_instants(
+    one: One, source: str, given: object, expected: dt.datetime
+) -> None:
+    arrived = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+    one.store.push(source, [{"key": one.key, "at": given, "arrived": arrived}])
+    found = ask(one.store, f"of_{source}", {"key": one.key}, arrived)
+    assert found["at"] == present(expected.replace(tzinfo=dt.UTC))
 
 
 def test_a_zone_inside_a_transform_is_the_same_on_both_paths(one: One) -> None:

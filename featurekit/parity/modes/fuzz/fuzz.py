@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +303,7 @@ def _written(
     for name, source in sources.items():
         path = folder / f"{name}.parquet"
         pq.write_table(draft.tables[name], path, compression="none")
-        made[name] = replace(source, path=str(path), format="parquet")
+        made[name] = source.in_parquet(str(path))
     return made
 
 
