@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from featurekit.core import openness
 from featurekit.core.waiting import until
 from featurekit.errors import ConfigError
 
@@ -29,6 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
     hidden = Path(_hidden(os.fspath(path)))
     try:
         yield hidden
+        openness.close_file(os.fspath(hidden), path)
         hidden.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to report
@@ -67,6 +69,8 @@ def write_whole(
     file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
+            if mode & 0o077:
+                openness.close_file(file, name)
             view = memoryview(data)
             while view:
                 view = view[os.write(file, view) :]
@@ -152,7 +156,7 @@ def locked(
     """Hold the exclusive lock of a file, which is created if it is absent. Gives its descriptor, or
     None if somebody else still holds the lock after `wait_s`. A process that inherits the
     descriptor keeps the lock when the block ends."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    file = openness.opened(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
         yield file if lock(file, wait_s=wait_s, every_s=every_s) else None
     finally:

@@ -72,7 +72,8 @@ class PrivateKey:
         _need()
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        return cls(Ed25519PrivateKey.generate().private_bytes_raw())
+        made: bytes = Ed25519PrivateKey.generate().private_bytes_raw()
+        return cls(made)
 
     @classmethod
     def read(cls, text: str, *, where: str) -> PrivateKey:
@@ -88,11 +89,13 @@ class PrivateKey:
     @property
     def public(self) -> PublicKey:
         """The other half of the pair."""
-        return PublicKey(self._key().public_key().public_bytes_raw())
+        made: bytes = self._key().public_key().public_bytes_raw()
+        return PublicKey(made)
 
     def sign(self, message: bytes) -> bytes:
         """The signature of `message`: 64 bytes."""
-        return self._key().sign(message)
+        made: bytes = self._key().sign(message)
+        return made
 
 
 def _text(value: bytes) -> str:

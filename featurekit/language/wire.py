@@ -100,7 +100,7 @@ def _fields(cls: type) -> dict[str, tuple[Any, bool]]:
 
 
 @cache
-def _alternatives(hint: Any) -> tuple[tuple[type, ...], tuple[Any, ...]]:
+def _alternatives(hint: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The classes among the alternatives of a type, and the others."""
     union = typing.get_origin(hint) in (typing.Union, pytypes.UnionType)
     parts = typing.get_args(hint) if union else (hint,)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import lock, sync_folder
+from featurekit.core.openness import make_folder, opened
 from featurekit.errors import SourceError
 
 SUFFIX = ".journal"
@@ -173,10 +174,10 @@ class Journal:
         self.pushes = self.size = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         try:
-            self._file = os.open(path, flags, 0o666)
+            self._file = opened(path, flags)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
-            self._file = os.open(path, flags, 0o666)
+            make_folder(Path(path).parent)
+            self._file = opened(path, flags)
 
     def append(self, batch: Any) -> bool:
         """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure.

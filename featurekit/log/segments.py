@@ -17,6 +17,7 @@ from typing import Any
 
 from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.kept import Kept
+from featurekit.core.openness import make_folder
 from featurekit.core.sql import parquet_sql, quote
 from featurekit.core.tables import arrow_table
 from featurekit.core.types import INT, Type
@@ -78,7 +79,7 @@ def _put(path: Path, data: Any) -> None:
     try:
         write_whole(path, data, durable=True)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, data, durable=True)
     sync_folder(os.fspath(path.parent))
 

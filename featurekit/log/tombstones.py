@@ -19,6 +19,7 @@ from typing import Any
 
 from featurekit.core.files import write_whole
 from featurekit.core.keys import entity_key, entity_key_sql
+from featurekit.core.openness import group_of, make_folder
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import temp_table
 from featurekit.core.types import INT, STR, Type
@@ -81,10 +82,11 @@ def make_secret(state_dir: Path) -> Secret:
     """The secret of the state folder; it is made if there is none."""
     path = secret_path(state_dir)
     if not path.exists():
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(state_dir)
         made = secrets.token_hex(32).encode()
         # If two processes make one at once, the first one wins.
-        write_whole(path, made, durable=True, replace=False, mode=0o600)
+        secret = 0o600 if group_of(state_dir) is None else 0o660
+        write_whole(path, made, durable=True, replace=False, mode=secret)
     return Secret(bytes.fromhex(path.read_text()))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
+from featurekit.core.openness import make_folder
 from featurekit.core.sql import text_literal
 from featurekit.language.python_calls import create_function
 
@@ -25,7 +26,7 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
     con = duckdb.connect()
     prepare(con)
     with suppress(OSError):  # a repo that may only be read can spill nothing
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(state_dir)
     # Spilled data goes beside the repo, because /tmp may be in memory.
     spill = str(state_dir / f"spill-{uuid.uuid4().hex}")
     con.execute(f"SET temp_directory = {text_literal(spill)}")

@@ -33,8 +33,9 @@ def apply(project: Project) -> list[Change]:
     version uses until its successor is filled.
     """
     definitions = _definitions(project.repo)
-    online, signer = project.online, project.signer()
+    online = project.online
     project.claim()
+    signer = project.signer()
     _refuse_removal(project)
     changes = project.registry.apply(definitions)
     project.record()

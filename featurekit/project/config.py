@@ -68,7 +68,8 @@ class FeaturekitConfig(BaseModel):
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
-    author's Python and come from plans that neither a key nor the registry vouches for.
+    author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
+    is for this user alone, or for those of `group`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -82,6 +83,7 @@ class FeaturekitConfig(BaseModel):
     public_keys: list[str] = Field(default_factory=list)
     signing_key_file: str | None = None
     run_python: bool = False
+    group: str | None = None
 
 
 class RepoConfig(BaseModel):
@@ -158,7 +160,7 @@ def load_config(folder: Path) -> RepoConfig:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{_place(path, error)}: not YAML: {error.problem}") from None
+        raise ConfigError(f"{path} is not YAML{_place(error)}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {type(error).__name__}") from None
     if not isinstance(raw, dict):
@@ -187,10 +189,10 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     return f"{error['msg']}, found {_found(error['input'], error['loc'])}"
 
 
-def _place(path: Path, error: yaml.MarkedYAMLError) -> str:
+def _place(error: yaml.MarkedYAMLError) -> str:
     """Where the file is wrong. What the line says is not shown, since it may hold a password."""
     mark = error.problem_mark
-    return str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
+    return "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _found(value: Any, place: tuple[Any, ...]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.kept import Kept
+from featurekit.core.openness import declare
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
@@ -18,6 +19,7 @@ from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.url import without_logins
 from featurekit.project.config import load_config
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.keys import private_key, signer_of, trust_of
@@ -46,6 +48,8 @@ class Project:
         self.name = self.config.project
         self.state_dir = self.path / self.config.featurekit.state_dir
         self.redis_url = redis_url
+        if not self.path.is_relative_to(self.state_dir.resolve()):
+            declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
         self.readable = Kept(self._readable)
         """Whether a view's source is defined now as it was when the view was compiled.
@@ -56,7 +60,8 @@ class Project:
         registry = self.config.featurekit.registry
         if registry is not None and "://" in registry:
             raise ConfigError(
-                f"featurekit.registry {registry!r}: a registry is a SQLite file; write its path"
+                f"featurekit.registry {without_logins(registry)!r}: a registry is a SQLite file; "
+                "write its path"
             )
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"

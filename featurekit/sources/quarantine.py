@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import write_whole
+from featurekit.core.openness import make_folder
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 
@@ -22,7 +23,7 @@ def quarantine_dir(name: str, state_dir: Path | None) -> Path:
             'them; pass one, or write on_bad_row="error"'
         )
     folder = Path(state_dir) / "quarantine"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import write_whole
+from featurekit.core.openness import make_folder
 from featurekit.errors import DataError
 from featurekit.log.served.block import ServedBlock, ServedHead
 
@@ -89,7 +90,7 @@ class ParquetSink:
         table = pa.Table.from_batches(batches).replace_schema_metadata(
             {HEAD: name.encode(), ABOUT: json.dumps(open_.about, separators=(",", ":")).encode()}
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         made = pa.BufferOutputStream()
         pq.write_table(table, made)
         write_whole(path, made.getvalue(), durable=True)

@@ -31,7 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from featurekit.core.files import locked
+from featurekit.core.files import locked, write_whole
+from featurekit.core.openness import close_tree, group_of, make_folder, opened
 from featurekit.core.waiting import until
 from featurekit.errors import StoreUnavailable
 
@@ -88,7 +89,7 @@ def private_redis(folder: Path) -> str:
     """
     folder = folder.resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise StoreUnavailable(
             f"a private Redis cannot keep its data in {folder}: {error.strerror}; make room for "
@@ -97,7 +98,7 @@ def private_redis(folder: Path) -> str:
     with _guard, _alone(folder):
         fresh = folder not in _used
         if fresh:
-            users = os.open(folder / "redis.users", os.O_RDWR | os.O_CREAT, 0o600)
+            users = opened(folder / "redis.users", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(users, fcntl.LOCK_SH)
             _used[folder] = users
         try:
@@ -187,8 +188,9 @@ def _client_name() -> str:
     return f"featurekit-{os.getpid()}"
 
 
-def _listen(path: Path) -> list[str]:
-    return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+def _listen(path: Path, group: int | None = None) -> list[str]:
+    permitted = "700" if group is None else "770"
+    return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", permitted]
 
 
 def _start(folder: Path) -> Path:
@@ -198,7 +200,7 @@ def _start(folder: Path) -> Path:
     path = _socket_path(folder)
     path.unlink(missing_ok=True)
     inside = path.parent == folder
-    (folder / "redis.socket").write_text(path.name if inside else str(path), encoding="utf-8")
+    write_whole(folder / "redis.socket", (path.name if inside else str(path)).encode())
     log = folder / "redis.log"
     if log.exists():
         log.replace(folder / "redis.log.old")
@@ -208,8 +210,9 @@ def _start(folder: Path) -> Path:
             raise StoreUnavailable(f"another server took {folder} meanwhile; try again")
         # The server inherits the locked descriptor, so the lock lives as long as it does.
         started = subprocess.run(
-            [str(binary), *_listen(path), *_KEEP, *options],
+            [str(binary), *_listen(path, group_of(folder)), *_KEEP, *options],
             cwd=folder,
+            umask=0o077 if group_of(folder) is None else 0o007,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -222,6 +225,7 @@ def _start(folder: Path) -> Path:
         raise _did_not_start(binary, folder)
     if not _wait(folder, path):
         raise _did_not_start(binary, folder)
+    close_tree(folder)  # the server makes its files readable by a group, and no more
     return path
 
 
@@ -268,6 +272,7 @@ def _stop(folder: Path) -> bool:
     _ask(path, "SHUTDOWN")
     gone = until(lambda: not _alive(folder), within_s=_STOP_S, every_s=_POLL_S)
     if gone:
+        close_tree(folder)
         path.unlink(missing_ok=True)
     return gone
 

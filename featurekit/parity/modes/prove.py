@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.files import write_named
+from featurekit.core.openness import make_folder
 from featurekit.core.screen import Advance
 from featurekit.define.proven import duckdb_version, fingerprint, machine, proof_path
 from featurekit.errors import ConfigError
@@ -58,7 +59,7 @@ def keep_proof(report: OperatorsReport, state_dir: Path, *, only: str = "") -> P
     path = proof_path(state_dir)
     data = json.dumps(proof_of(report), indent=2).encode() + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_named(path, data, "the proof")
     except (OSError, ConfigError) as error:
         warnings.warn(f"the proof is not kept: {error}", stacklevel=2)
