@@ -120,7 +120,7 @@ def _read(value: Any, hint: Any, where: str) -> Any:
         return _plain(value, where)
     classes, others = _alternatives(hint)
     if classes and _is_class(value):
-        cls = _CLASSES.get(value["c"])
+        cls: Any = _CLASSES.get(value["c"])
         if cls not in classes:
             raise Malformed(f"{where} holds {_shown(value['c'])}, not {_named(hint)}")
         known = _fields(cls)
