@@ -87,17 +87,25 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """The URL of a Redis that ends with the session."""
+def _session_redis() -> Iterator[RedisStore]:
+    """A store in a Redis that ends with the session."""
     with scratch_redis() as url:
-        yield url
+        store = RedisStore(url)
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def redis_url(_session_redis: RedisStore) -> str:
+    """The URL of an empty Redis: what an earlier test left would be another repo's project."""
+    _session_redis.client.flushall()
+    return _session_redis.url
 
 
 @pytest.fixture
 def redis_store(redis_url: str) -> Iterator[RedisStore]:
     """A store in an empty Redis."""
     store = RedisStore(redis_url)
-    store.client.flushall()
     yield store
     store.close()
 

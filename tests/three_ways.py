@@ -32,6 +32,8 @@ from featurekit.language.python_calls import register_python_op
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import Transform
+from featurekit.language.verify import verify_function
+from featurekit.language.wire import from_json, to_json
 from featurekit.offline.session import prepare
 
 PRELUDE = """\
@@ -311,6 +313,7 @@ def compared(
     if not isinstance(transform, Transform):
         transform = feature(transform)
     function = parse(transform)
+    verify_function(from_json(to_json(function)), where=name)  # a plan of it is served (F0)
     space = watched(source, shared)
     rows = table.rows(function, chosen)
     plain = [plainly(space[name], row, function.returns) for row in rows]

@@ -91,6 +91,20 @@ def close_file(file: int | str, path: str | os.PathLike[str]) -> None:
         os.chmod(file, wanted)
 
 
+def close_tree(folder: Path) -> None:
+    """Make what another program has made in a folder as open as the state folder in which that
+    lies."""
+    root = _root(os.fspath(folder))
+    if root is None:
+        return
+    for one in [folder, *folder.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):
+            if one.is_dir():
+                _close(os.fspath(one), root)
+            elif one.is_file():
+                close_file(os.fspath(one), one)
+
+
 def group_of(folder: Path) -> int | None:
     """The number of the group that a folder is open to; None where it is open to this user alone,
     or is in no state folder."""
@@ -114,6 +128,8 @@ def _real(folder: str) -> str:
 
 
 def _close(path: str, root: str) -> None:
+    if os.stat(path).st_uid != os.geteuid():
+        return
     number = _declared[root]
     if number is not None:
         try:

@@ -287,7 +287,7 @@ def _opened(plan: Mapping[str, Any]) -> Plan:
         numerics=numerics,
         signature=_signature(plan.get("signature")),
         stale=stale_fingerprint(service),
-        python=_as_python(service),
+        python=python_functions(service),
         signed=_text(content),
     )
 
@@ -302,7 +302,7 @@ def _signature(found: Any) -> Signature | None:
             raise ValueError("a signature has a key, a sequence number and its bytes")
 
 
-def _as_python(service: Service) -> tuple[str, ...]:
+def python_functions(service: Service) -> tuple[str, ...]:
     """The names of the functions that run as their author's Python."""
     functions: list[Function] = [
         s.transform for v in service.views for s in v.slots if s.transform is not None

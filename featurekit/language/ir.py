@@ -3,8 +3,9 @@
 Every expression knows its type. Statements keep the structure of the Python that was written, so
 that `to_python` can print it again and `to_duckdb` can turn it into columns.
 
-A new node is a class here, a handler in `parse`, a case in `to_python`, a case in
-`to_duckdb.function` and, for an expression, its text in `trace`; mypy finds a missing case.
+A new node is a class here, a handler in `parse`, a case in `to_python`, one in `verify`, which
+says what a sound one is (F0), one in `to_duckdb.function` and, for an expression, its text in
+`trace`; mypy finds a missing case.
 Everything else follows from the fields of the class. `wire` writes any dataclass of this module.
 `walk` looks into every field that is not marked by `DATA`, and a field marked by `names` has the
 names that the node binds. `trace` shows the steps of the code that `to_python` prints.

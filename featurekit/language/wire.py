@@ -100,7 +100,7 @@ def _fields(cls: type) -> dict[str, tuple[Any, bool]]:
 
 
 @cache
-def _alternatives(hint: Any) -> tuple[tuple[type, ...], tuple[Any, ...]]:
+def _alternatives(hint: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The classes among the alternatives of a type, and the others."""
     union = typing.get_origin(hint) in (typing.Union, pytypes.UnionType)
     parts = typing.get_args(hint) if union else (hint,)
@@ -120,7 +120,7 @@ def _read(value: Any, hint: Any, where: str) -> Any:
         return _plain(value, where)
     classes, others = _alternatives(hint)
     if classes and _is_class(value):
-        cls = _CLASSES.get(value["c"])
+        cls: Any = _CLASSES.get(value["c"])
         if cls not in classes:
             raise Malformed(f"{where} holds {_shown(value['c'])}, not {_named(hint)}")
         known = _fields(cls)

@@ -37,8 +37,9 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     definitions = _definitions(project.repo)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
-    online, signer = project.online, project.signer()
+    online = project.online
     project.claim()
+    signer = project.signer()
     _refuse_removal(project)
     changes = project.registry.apply(definitions)
     project.record()

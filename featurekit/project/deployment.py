@@ -43,6 +43,7 @@ def publish(
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     plan, before = plan_bytes(service, signer=signer), store.read([plan_key])[0]
+    look_at(plan)  # what readers would refuse is not published
     store.write({plan_key: plan})  # first: a damaged copy of it could not be read below
     # A run that ended after its version was released may have left a mark, which is void.
     forget_unfed(store, project)

@@ -12,10 +12,9 @@ two repos of one project would overwrite each other.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from featurekit.core.keys import project_key
 from featurekit.define.plan import Service
@@ -79,7 +78,7 @@ def claim(store: OnlineStore, project: str, registry: Registry, state_dir: Path)
     if registry.known() is None and secret_path(state_dir).exists():
         raise lost_registry(registry, state_dir)
     registry.make_id()
-    _write(store, project, registry, {})
+    _write(store, project, registry, None)
 
 
 def lost_registry(registry: Registry, state_dir: Path) -> RegistryError:
@@ -173,16 +172,13 @@ def _read(value: bytes, project: str) -> Record:
         ) from None
 
 
-def _write(
-    store: OnlineStore, project: str, registry: Registry, dumped: Record | Mapping[str, Any]
-) -> None:
+def _write(store: OnlineStore, project: str, registry: Registry, made: Record | None) -> None:
     """Write the owner and, where there is one, the record, if the keys are nobody's or this
     registry's, and nothing in the store is newer."""
     known = registry.known()
     assert known is not None
     assert known.id is not None
     keys = [owner_key(project), _record_key(project)]
-    made = dumped if isinstance(dumped, Record) else None
     if made is not None:
         _write_definitions(store, project, registry, made)
     changes, forgotten = (0, 0) if made is None else (len(made.changes), len(made.forgotten))

@@ -24,7 +24,9 @@ from typing import Any, Literal
 from featurekit.core.files import whole
 from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
+from featurekit.define.identity import stale_fingerprint
 from featurekit.define.plan import Service, View
+from featurekit.define.published import python_functions
 from featurekit.define.verify import verify_service
 from featurekit.errors import RegistryError, WriteError
 from featurekit.language.wire import from_json, to_json
@@ -213,7 +215,7 @@ class Registry:
             if found is None:
                 changes.append(_added(definition))
             elif found[0] != value.fingerprint:
-                old = from_json(json.loads(found[2]))
+                old = self._read((kind, value.name, found[0]), found[2])
                 changes.append(_changed(kind, old, value))
             elif json.loads(found[1]) != definition.about:
                 changes.append(Change("describe", kind, value.name, found[0], found[0]))
@@ -286,10 +288,17 @@ class Registry:
             ).fetchall()
         if not rows:
             raise RegistryError(f"the registry has no version {fingerprint} of {kind} {name!r}")
+        return self._read((kind, name, fingerprint), rows[0][0])
+
+    def _read(self, version: Known, text: str) -> View | Service:
+        """The definition in a version's text. RegistryError where it is none."""
+        kind, name, fingerprint = version
         try:
-            value = from_json(json.loads(rows[0][0]), Service if kind == "service" else View)
+            value = from_json(json.loads(text), Service if kind == "service" else View)
             if isinstance(value, Service):
                 verify_service(value)
+                if stale_fingerprint(value) is not None or value.fingerprint != fingerprint:
+                    raise ValueError("its fingerprint is not that of its content")
         except ValueError as error:
             raise RegistryError(
                 f"the registry {self.path} is damaged: version {fingerprint} of {kind} {name!r} is "
@@ -297,6 +306,20 @@ class Registry:
             ) from None
         assert isinstance(value, (View, Service))
         return value
+
+    def runnable(self, name: str, fingerprint: str) -> Service:
+        """As `definition`, of a service that is to be run or published. RegistryError, too, where
+        it has functions of Python that came out of an online store and were never applied here."""
+        service = self.definition("service", name, fingerprint)
+        assert isinstance(service, Service)
+        functions = python_functions(service)
+        if functions and not self.has_service(name, fingerprint):
+            raise RegistryError(
+                f"version {fingerprint[:12]} of service {name!r} was adopted from the online "
+                f"store, and runs functions as their author's Python ({', '.join(functions)}); "
+                "apply the code that defines it, which then vouches for them"
+            )
+        return service
 
     def has_service(self, name: str, fingerprint: str) -> bool:
         """Whether this version of a service was ever applied from here; what came out of an online

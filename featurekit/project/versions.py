@@ -89,7 +89,7 @@ def rollback(
         target = pointed.get("retained") or _previous(registry, name, before)
     else:
         target = _resolved(name, to, known)
-    service = _service(registry, name, target)
+    service = registry.runnable(name, target)
     if target == before:
         if withdrawn is None:
             raise RegistryError(

@@ -1,4 +1,4 @@
-"""What is made in a state folder is for its user alone, or for a group; a file keeps what it had."""
+"""In a state folder all is for its user alone, or for a group; what is replaced stays as it was."""
 
 from __future__ import annotations
 

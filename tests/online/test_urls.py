@@ -188,6 +188,7 @@ SETTINGS = [
     "project: p\nfeaturekit:\n  redis_url: 'redis://u:{}@h\n",
     "project: redis://u:{}@h\n",
     "project: p\nfeaturekit:\n  serving_log: redis://u:{}@h\n",
+    "project: p\nfeaturekit:\n  registry: postgresql://u:{}@h/db\n",
 ]
 
 

@@ -128,7 +128,7 @@ def test_a_reader_writes_nothing_and_reads_no_other_project(users: Users) -> Non
         users.fails("reader", *words)
     with users.store("reader") as store:
         for work in (store.apply, store.materialize, lambda: store.push("events", ROW)):
-            with pytest.raises(StoreUnavailable, match="no permissions"):
+            with pytest.raises(StoreUnavailable, match=r"(?i)no permissions"):
                 work()
 
 
@@ -154,7 +154,7 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
             users.fails("writer", "UNLINK", key)
         with (
             users.store("writer") as store,
-            pytest.raises(StoreUnavailable, match="no permissions"),
+            pytest.raises(StoreUnavailable, match=r"(?i)no permissions"),
         ):
             store.apply()
     else:  # what the page says of Redis 6.2: there a writer can, and only a signature tells

@@ -31,7 +31,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from featurekit.core.files import locked, write_whole
-from featurekit.core.openness import group_of, make_folder, opened
+from featurekit.core.openness import close_tree, group_of, make_folder, opened
 from featurekit.core.waiting import until
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.binaries import binary_for, find_binary, note_writer
@@ -209,6 +209,7 @@ def _start(folder: Path) -> Path:
     if not _wait(folder, path):
         raise _did_not_start(binary, folder)
     note_writer(folder, binary)
+    close_tree(folder)  # the server makes its files readable by a group, and no more
     return path
 
 
@@ -255,6 +256,7 @@ def _stop(folder: Path) -> bool:
     _ask(path, "SHUTDOWN")
     gone = until(lambda: not _alive(folder), within_s=_STOP_S, every_s=_POLL_S)
     if gone:
+        close_tree(folder)
         path.unlink(missing_ok=True)
     return gone
 

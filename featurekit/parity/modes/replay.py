@@ -139,7 +139,7 @@ class _Versions:
         if service is None or service.fingerprint != head.fingerprint:
             try:
                 registry = self.project.registry
-                service = registry.definition("service", head.service, head.fingerprint)
+                service = registry.runnable(head.service, head.fingerprint)
             except RegistryError:
                 return f"of version {short}, which the registry does not have"
         assert isinstance(service, Service)
