@@ -178,6 +178,8 @@ def write_named(path: Path, data: bytes, option: str) -> None:
     check_writable(path, option)
     try:
         write_whole(path, data)
+    except WriteError:
+        raise
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be written: {error.strerror}") from error
 

@@ -11,7 +11,7 @@ from featurekit.cli.arguments import UsageError, argument, instant, positive, ve
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import csv_frame
 from featurekit.core.screen import Screen, as_text, shown
-from featurekit.errors import DataError
+from featurekit.errors import DataError, WriteError
 
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
@@ -111,6 +111,8 @@ def _write(training: TrainingSet, output: Path, screen: Screen) -> dict[str, Any
     """Write the training set and its manifest; returns the manifest."""
     try:
         manifest = training.to_parquet(output)
+    except WriteError:
+        raise
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}") from None
     screen.document({"output": output, "manifest": manifest})
