@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurekit.core.files import whole
-from featurekit.errors import ConfigError
+from featurekit.errors import ConfigError, WriteError
 
 _YAML = """\
 # Feast's own file; what is featurekit's stands under `featurekit`. Without a connection_string a
@@ -125,6 +125,8 @@ def write_starter(folder: Path, now: dt.datetime) -> list[Path]:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with whole(folder) as hidden:
                 _fill(hidden, files)
+    except WriteError:
+        raise
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
     return [folder / name for name in files]

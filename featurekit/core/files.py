@@ -197,7 +197,8 @@ def write_named(path: Path, data: bytes, option: str) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise ConfigError(f"{option} {path} cannot be written: {error.strerror}") from error
+        reason = error.strerror or os.strerror(error.errno or errno.EIO)
+        raise ConfigError(f"{option} {path} cannot be written: {reason}") from error
 
 
 def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:

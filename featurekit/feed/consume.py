@@ -77,10 +77,12 @@ class Consumer:
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()
         self.batch, self.idle_ms = batch, int(idle_s * 1000)
-        self.url = url or getattr(project.online, "url", None)
-        if self.url is None:
+        if url is None:  # a private server that died is started again by its store's own client
+            self.client = getattr(project.online, "client", None)
+        else:
+            self.client = connect(url, limits=project.config.limits())
+        if self.client is None:
             raise StoreUnavailable("this online store is no Redis; pass the stream's url")
-        self.client = connect(self.url)
         self.done = Consumed()
 
     def run(

@@ -185,35 +185,41 @@ def _who(pid: int, verb: str) -> bytes:
 
 
 def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:
-    key = _lock_key(project, source)
-    seen: Lease | None = None
-    begun = time.monotonic()
+    begun, seen = time.monotonic(), dict[bytes, int]()
     while True:
-        now = store.now_us()
-        end_s = now // 1_000_000 + int(LEASE_S)
-        mine = b"%s %d %s %d" % (uuid.uuid4().hex.encode(), end_s, holder(verb), now)
+        mine = _take(store, project, source, verb)
+        if mine is not None:
+            return mine
         other = next((found for found in held_by(store, project, source) if found.alone), None)
         if other is None:
-
-            def take(values: list[bytes | None]) -> list[bytes | None]:
-                return [None if values[0] else mine]  # noqa: B023
-
-            store.update([key], take)
-            if store.read([key])[0] == mine:
-                return _of_lock(source, mine)
             continue
         if other.ended:
             let_go(store, project, other)
             continue
-        renewed = seen is not None and seen.token == other.token and other.until > seen.until
+        renewed = other.until > seen.setdefault(other.token, other.until)
         if renewed or time.monotonic() - begun > 2 * LEASE_S:
             raise OnlineError(
                 f"source {source!r} is held by {other}; try again when that is over, or see "
                 "`featurekit unlock` (what a dead process holds ends by itself in "
                 f"{LEASE_S:.0f} s)"
             )
-        seen = other if seen is None or seen.token != other.token else seen
         time.sleep(_POLL_S)
+
+
+def _take(store: OnlineStore, project: str, source: str, verb: str) -> Lease | None:
+    """The lease, taken where nobody else holds it; else None."""
+    now = store.now_us()
+    end_s = now // 1_000_000 + int(LEASE_S)
+    mine = b"%s %d %s %d" % (uuid.uuid4().hex.encode(), end_s, holder(verb), now)
+    free = False
+
+    def change(values: list[bytes | None]) -> list[bytes | None]:
+        nonlocal free
+        free = not values[0]
+        return [mine if free else None]
+
+    store.update([_lock_key(project, source)], change)
+    return _of_lock(source, mine) if free else None
 
 
 class _Renewed(Exception):
@@ -308,9 +314,10 @@ class _Keeper:
             idle = 0.0 if self._held else idle + RENEW_S
             if idle > _IDLE_S or self._store() is None:
                 with self._starting:
-                    if not self._held:
-                        self._thread = None
+                    mine, self._thread = self._thread, None
+                    if not self._held:  # looked at last: who adds one sees that no thread runs
                         return
+                    self._thread = mine
             self._renew()
 
     def _renew(self) -> None:

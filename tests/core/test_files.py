@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.core.files import locked, sync_folder, whole, write_named, write_whole
-from featurekit.errors import ConfigError
+from featurekit.errors import ConfigError, WriteError
 
 DAY_S = 86_400
 
@@ -59,7 +59,7 @@ def test_what_raises_leaves_what_was_there_and_no_other_file(
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(WriteError, match="/a cannot be written: the disk is full"):
         write_whole(path, b"new", durable=True)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == {"a"}

@@ -21,7 +21,7 @@ import pytest
 
 from featurekit import EventSource, FeatureStore
 from featurekit.core.types import Vector
-from featurekit.errors import SourceError
+from featurekit.errors import SourceError, WriteError
 from featurekit.feed import forget
 from featurekit.log import compaction, journal, writer
 from featurekit.log import segments as segments_module
@@ -308,7 +308,7 @@ def test_rows_last_before_they_are_online(
 
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_sync", full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(WriteError, match="cannot be written: the disk is full"):
             store.push("events", {"k": 1, "x": 1.0, "ts": now})
     assert states(store) == before
     assert answers(store) == [(None, None)] * 2
@@ -564,7 +564,7 @@ def test_a_segment_that_cannot_be_written_leaves_no_file(
     log.keep(SOURCE, [row(1)])
     before = files(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(WriteError, match="cannot be written: the disk is full"):
         log.keep(SOURCE, [row(n) for n in range(1001)])
     assert files(tmp_path) == before
 

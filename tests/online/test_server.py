@@ -444,13 +444,34 @@ def test_damaged_data_are_reported_and_kept(folder: Path) -> None:
     assert kept.read_bytes() == damaged
 
 
+@pytest.mark.parametrize(
+    ("head", "wrote", "able"),
+    [
+        (b"REDIS0010", "Redis 7.0", "Valkey server v=9.1.0"),
+        (b"REDIS0011", "Redis 7.2", "Redis server v=7.2.1"),
+        (b"REDIS0012", "Redis 7.4", "Redis server v=8.0.0"),
+        (b"VALKEY080", "Valkey 9.0", "Valkey server v=9.1.0"),
+    ],
+)
+def test_data_of_an_earlier_featurekit_say_by_their_format_who_reads_them(
+    folder: Path, nothing_else: Path, head: bytes, wrote: str, able: str
+) -> None:
+    (folder / "appendonlydir").mkdir(parents=True)
+    (folder / "appendonlydir" / "appendonly.aof.1.base.rdb").write_bytes(head + b"\xfa...")
+    saying(nothing_else / "redis-server", "Redis server v=6.2.14")
+    with pytest.raises(StoreUnavailable, match=f"were written by {wrote} or a later release; here"):
+        server.private_redis(folder)
+    other = saying(nothing_else / "valkey-server", able)
+    assert binaries.binary_for(folder) == other
+
+
 def test_an_older_redis_does_not_start_empty_beside_newer_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     older = saying(tmp_path / "redis-server", "Redis server v=6.2.14")
     monkeypatch.setenv("FEATUREKIT_REDIS_SERVER", str(older))
     (folder / "appendonlydir").mkdir(parents=True)
-    with pytest.raises(StoreUnavailable, match="written by Redis 7 or later"):
+    with pytest.raises(StoreUnavailable, match=r"written by Redis 7\.0 or a later release"):
         server.private_redis(folder)
 
 

