@@ -6,14 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from featurekit.core.types import Type
+from featurekit.core.types import DATETIME, Type
 from featurekit.define.compile_view import compile_view
-from featurekit.define.definitions import FeatureSelection, FeatureService, FeatureView
+from featurekit.define.definitions import (
+    FeatureSelection,
+    FeatureService,
+    FeatureView,
+    check_columns,
+)
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Input, Output, RequestTransform, Service, View
+from featurekit.define.plan import Feature, Input, Output, RequestTransform, Role, Service, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, walk, wire
-from featurekit.language.transform import Transform
+from featurekit.language.transform import INSTANT, Transform
+
+_WHAT = {
+    "request": "the request field",
+    "key": "the join key",
+    "instant": "the instant asked for",
+}
 
 
 def compile_service(service: FeatureService) -> Service:
@@ -30,6 +41,7 @@ class _ServiceCompiler:
         self.transforms: list[RequestTransform] = []
         self.ready: dict[str, int] = {}
         self.request: Mapping[str, Type] = service.request
+        self.join_keys: dict[str, Type] = {}
 
     def fail(self, message: str) -> DefinitionError:
         return DefinitionError(f"FeatureService {self.service.name!r}: {message}")
@@ -39,8 +51,8 @@ class _ServiceCompiler:
             match item:
                 case FeatureView():
                     self._choose(item, tuple(item.features))
-                case FeatureSelection(view, names):
-                    self._choose(view, names)
+                case FeatureSelection():
+                    self._choose(item.view, item.names, item)
                 case Transform():
                     if item.name in self.pending:
                         raise self.fail(f"two features are named {item.name!r}")
@@ -61,13 +73,27 @@ class _ServiceCompiler:
             [(o.name, o.view, o.index) for o in compiled.outputs],
             compiled.request,
         ]
+        if any(v.role is not None for v in compiled.views):
+            identity.append([v.role for v in compiled.views])
         return replace(compiled, fingerprint=wire.fingerprint(identity))
 
-    def _choose(self, view: FeatureView, names: Sequence[str]) -> None:
-        index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
+    def _choose(
+        self, view: FeatureView, names: Sequence[str], chosen: FeatureSelection | None = None
+    ) -> None:
+        role = None
+        if chosen is not None and chosen.role is not None:
+            keys = tuple(chosen.join_keys.get(key, key) for key in view.join_keys)
+            role = Role(chosen.role, keys)
+        title = view.name if role is None else role.name
+        index = next((i for i, v in enumerate(self.views) if v.title == title), None)
         if index is None:
-            self.views.append(compile_view(view))
+            self.views.append(replace(compile_view(view), role=role))
             index = len(self.views) - 1
+        elif (self.views[index].name, self.views[index].role) != (view.name, role):
+            raise self.fail(
+                f"{title!r} names two things: {_told(self.views[index])}, and "
+                f"{_told(replace(compile_view(view), role=role))}; give each role a name of its own"
+            )
         of_view = [f.name for f in self.views[index].features]
         for name in names:
             if (index, of_view.index(name)) not in self.chosen:
@@ -76,17 +102,18 @@ class _ServiceCompiler:
     def _check_keys(self) -> None:
         keys: dict[str, tuple[Type, str]] = {}
         for view in self.views:
-            for key in view.join_keys:
-                known = keys.setdefault(key.name, (key.type, view.name))
+            for key in view.row_keys:
+                known = keys.setdefault(key.name, (key.type, view.title))
                 if known[0] != key.type:
                     raise self.fail(
                         f"the join key {key.name!r} is {known[0]} in view {known[1]!r} and "
-                        f"{key.type} in view {view.name!r}; name them apart",
+                        f"{key.type} in view {view.title!r}; name them apart",
                     )
                 if key.name in self.request:
                     raise self.fail(f"{key.name!r} is both a join key and a request field")
-        if "event_timestamp" in self.request:
-            raise self.fail("'event_timestamp' names the instant, no request field")
+        what = f"FeatureService {self.service.name!r}"
+        check_columns([*keys, *self.request], what=what)
+        self.join_keys = {name: type_.or_none() for name, (type_, _) in keys.items()}
 
     def _transform(self, name: str, above: tuple[str, ...]) -> int:
         if name in self.ready:
@@ -102,8 +129,7 @@ class _ServiceCompiler:
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
-            what = "the request field" if found.kind == "request" else "the feature"
-            fault = misfit(name, param, type_, what)
+            fault = misfit(name, param, type_, _WHAT.get(found.kind, "the feature"))
             if fault is not None:
                 raise self.fail(fault)
             inputs.append(found)
@@ -120,7 +146,9 @@ class _ServiceCompiler:
         return (
             name in self.request
             or (name in self.pending and name != transform)
-            or any(name in (f.name, f"{v.name}__{f.name}") for v in self.views for f in v.features)
+            or name in self.join_keys
+            or name == INSTANT
+            or any(name in _names(v, f) for v in self.views for f in v.features)
         )
 
     def _input_identity(self, given: Input) -> Any:
@@ -128,25 +156,34 @@ class _ServiceCompiler:
             return self.views[given.view].features[given.index].fingerprint
         if given.kind == "transform":
             return self.transforms[given.index].fingerprint
+        if given.kind == "instant":
+            return ["instant"]
+        if given.kind == "key":
+            return ["key", given.name, self.join_keys[given.name]]
         return [given.name, self.request[given.name]]
 
     def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
+        if name == INSTANT:
+            return Input("instant", name), DATETIME
         found: list[tuple[Input, Type]] = []
         if name in self.request:
             found.append((Input("request", name), self.request[name]))
+        if name in self.join_keys:  # None for a row of no entity (S2)
+            found.append((Input("key", name), self.join_keys[name]))
         if name in self.pending and name != transform:
             index = self._transform(name, above)
             type_ = self.transforms[index].function.returns
             found.append((Input("transform", name, index=index), type_))
         for v, view in enumerate(self.views):
             for f, feature in enumerate(view.features):
-                if name in (feature.name, f"{view.name}__{feature.name}"):
+                if name in _names(view, feature):
                     found.append((Input("feature", name, v, f), feature.type))
         if not found:
-            known = [*self.request, *(f.name for v in self.views for f in v.features)]
+            of_views = [_names(v, f)[0] for v in self.views for f in v.features]
+            known = [*self.request, *self.join_keys, *of_views]
             raise self.fail(
-                f"@feature {transform} takes {name!r}, which is no request field and no feature of "
-                f"this service; it has {', '.join(known)}",
+                f"@feature {transform} takes {name!r}, which is no request field, join key or "
+                f"feature of this service; it has {', '.join(known)}",
             )
         if len(found) > 1:
             raise self.fail(
@@ -160,8 +197,8 @@ class _ServiceCompiler:
         for v, f in self.chosen:
             view = self.views[v]
             feature = view.features[f]
-            full = f"{view.name}__{feature.name}"
-            named.append((feature.name, full, v, f, feature.type, feature.fingerprint))
+            names = _names(view, feature)
+            named.append((names[0], names[-1], v, f, feature.type, feature.fingerprint))
         for name in self.pending:
             index = self.ready[name]
             transform = self.transforms[index]
@@ -170,11 +207,27 @@ class _ServiceCompiler:
         counts: dict[str, int] = {}
         for name, *_ in named:
             counts[name] = counts.get(name, 0) + 1
-        taken = {*self.request, *(k.name for v in self.views for k in v.join_keys)}
+        taken = {*self.request, *self.join_keys}
         outputs = []
         for name, full, view_index, index, type_, fingerprint in named:
             shown = full if counts[name] > 1 or name in taken else name
             if shown in taken:
                 raise self.fail(f"{shown!r} is both a feature and a key or request field")
             outputs.append(Output(shown, full, view_index, index, type_, fingerprint))
+        what = f"FeatureService {self.service.name!r}"
+        check_columns([*taken, *(o.name for o in outputs)], what=what)
         return tuple(outputs)
+
+
+def _names(view: View, feature: Feature) -> tuple[str, ...]:
+    """The names of a view's feature in a service: its own where the view has no role, and at last
+    its full one."""
+    full = f"{view.title}__{feature.name}"
+    return (full,) if view.role is not None else (feature.name, full)
+
+
+def _told(view: View) -> str:
+    """A view and what it is read by, for a message."""
+    keys = ", ".join(p.name for p in view.row_keys)
+    role = "" if view.role is None else " in a role"
+    return f"view {view.name!r}{role} by {keys}"

@@ -18,12 +18,20 @@ from featurekit.language.wire import from_json, to_json
 def plan_bytes(service: Service) -> bytes:
     """The plan of a service: what a serving process needs, with the numeric fingerprint (R6)."""
     plan = {
-        "format": 1,
+        "format": _format(service),
         "featurekit": VERSION,
         "service": to_json(service),
         "numerics": numeric_fingerprint(service),
     }
     return json.dumps(plan, separators=(",", ":")).encode()
+
+
+def _format(service: Service) -> int:
+    """The lowest format that says all of the service: 2 has roles of views, and transforms that
+    take a join key or the instant (T9), which readers of 1 would read as something else."""
+    roles = any(view.role is not None for view in service.views)
+    asked = any(f.asked is not None for view in service.views for f in view.features)
+    return 2 if roles or asked or service.reads("key") or service.reads("instant") else 1
 
 
 def numerics_of(plan: bytes) -> Any:
@@ -62,8 +70,8 @@ def _decoded(data: bytes) -> tuple[Service, Mapping[str, str]]:
     """The service in a plan, and the numeric fingerprint of the platform that published it. Cached,
     because every push reads the plans that it feeds."""
     plan = json.loads(data)
-    if plan.get("format") != 1:
-        raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1")
+    if plan.get("format") not in (1, 2):
+        raise OnlineError(f"a plan of format {plan.get('format')!r}; this featurekit reads 1 and 2")
     service = from_json(plan["service"])
     assert isinstance(service, Service)
     return service, plan["numerics"]

@@ -68,6 +68,13 @@ def load_repo(folder: Path) -> Repo:
 
 
 def _add(known: dict[str, Any], value: Any, module: Path | None, what: str) -> None:
+    twins = (n for n in known if n.lower() == value.name.lower() and n != value.name)
+    twin = next(twins, None)
+    if twin is not None:
+        raise DefinitionError(
+            f"{what} {twin!r} and {what} {value.name!r} differ in case alone, which file systems "
+            "and DuckDB may take for one; name them apart"
+        )
     other = known.setdefault(value.name, value)
     if other is not value:
         where = f"{module}: " if module else ""
