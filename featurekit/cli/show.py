@@ -93,8 +93,9 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
     called: dict[str, list[str]] = {}
     for view in repo.compiled_views.values():
         for feature in view.features:
-            slots = [view.slots[i] for i in (feature.slot, feature.where) if i is not None]
-            parts = {p for s in slots if s.transform for p in python_parts(s.transform)}
+            functions = [f for i in feature.reads if (f := view.slots[i].transform) is not None]
+            functions += [] if feature.asked is None else [feature.asked.function]
+            parts = {p for function in functions for p in python_parts(function)}
             if parts:
                 called[f"{view.name}.{feature.name}"] = sorted(parts)
     for service in repo.compiled_services.values():

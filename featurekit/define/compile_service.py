@@ -6,20 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from featurekit.core.calls import near
-from featurekit.core.types import Type
+from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.compile_view import compile_view
-from featurekit.define.definitions import FeatureSelection, FeatureService, FeatureView
+from featurekit.define.definitions import (
+    FeatureSelection,
+    FeatureService,
+    FeatureView,
+    check_columns,
+)
 from featurekit.define.identity import (
     input_identity,
     service_fingerprint,
     transform_fingerprint,
 )
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Input, Output, RequestTransform, Service, View
+from featurekit.define.plan import Feature, Input, Output, RequestTransform, Role, Service, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir
-from featurekit.language.transform import Transform
+from featurekit.language.transform import INSTANT, Transform
+
+_WHAT = {
+    "request": "the request field",
+    "key": "the join key",
+    "instant": "the instant asked for",
+}
 
 
 def compile_service(service: FeatureService) -> Service:
@@ -82,6 +93,7 @@ class _ServiceCompiler:
         self.transforms: list[RequestTransform] = []
         self.ready: dict[str, int] = {}
         self.request: dict[str, Type] = {}
+        self.join_keys: dict[str, Type] = {}
 
     def fail(self, message: str, place: Place | None = None) -> DefinitionError:
         return placed(DefinitionError(f"{self.what}: {message}"), place or self.place)
@@ -113,8 +125,8 @@ class _ServiceCompiler:
         match item:
             case FeatureView():
                 self._choose(compile_view(item), tuple(item.features))
-            case FeatureSelection(view, names):
-                self._choose(compile_view(view), names)
+            case FeatureSelection():
+                self._choose(replace(compile_view(item.view), role=_role(item)), item.names)
             case Chosen(view, names):
                 self._choose(view, names)
             case Requested():
@@ -134,7 +146,7 @@ class _ServiceCompiler:
                 self._choose(item.service.views[given.view], ())
             elif given.kind == "transform":
                 self._take_requested(Requested(item.service, given.index, shown=False))
-            else:
+            elif given.kind == "request":
                 declared = {p.name: p.type for p in item.service.request}[given.name]
                 self.request.setdefault(given.name, declared)
         known = self.pending.get(made.function.name)
@@ -145,15 +157,21 @@ class _ServiceCompiler:
 
     def _infer(self) -> None:
         """Ask the caller for what the transforms read and no feature gives."""
+        self.join_keys = {k.name: k.type.or_none() for v in self.views for k in v.row_keys}
         for name, pending in self.pending.items():
             for param in pending.function.params:
                 if not self._known(param.name, name):
                     self.request[param.name] = param.type
 
     def _choose(self, view: View, names: Sequence[str]) -> None:
-        index = next((i for i, v in enumerate(self.views) if v.name == view.name), None)
+        index = next((i for i, v in enumerate(self.views) if v.title == view.title), None)
         if index is None:
             index = self._add(view)
+        elif (self.views[index].name, self.views[index].role) != (view.name, view.role):
+            raise self.fail(
+                f"{view.title!r} names two things: {_told(self.views[index])}, and "
+                f"{_told(view)}; give each role a name of its own"
+            )
         elif self.views[index].fingerprint != view.fingerprint:
             raise self.fail(f"two versions of view {view.name!r}; ask for features of one")
         places = {f.name: i for i, f in enumerate(self.views[index].features)}
@@ -164,27 +182,27 @@ class _ServiceCompiler:
         index = len(self.views)
         self.views.append(view)
         for f, feature in enumerate(view.features):
-            for name in (feature.name, f"{view.name}__{feature.name}"):
+            for name in _names(view, feature):
                 self.named.setdefault(name, []).append((index, f))
         return index
 
     def _check_keys(self) -> None:
         keys: dict[str, tuple[Type, str]] = {}
         for view in self.views:
-            for key in view.join_keys:
-                known = keys.setdefault(key.name, (key.type, view.name))
+            for key in view.row_keys:
+                known = keys.setdefault(key.name, (key.type, view.title))
                 if known[0] != key.type:
                     raise self.fail(
                         f"the join key {key.name!r} is {known[0]} in view {known[1]!r} and "
-                        f"{key.type} in view {view.name!r}; name them apart",
+                        f"{key.type} in view {view.title!r}; name them apart",
                     )
                 if key.name in self.request:
                     raise self.fail(
                         f"{key.name!r} is both a join key and a request field; leave it out of "
                         "request, since a row brings its join keys anyway"
                     )
-        if "event_timestamp" in self.request:
-            raise self.fail("'event_timestamp' names the instant, no request field")
+        check_columns([*keys, *self.request], what=self.what)
+        self.join_keys = {name: type_.or_none() for name, (type_, _) in keys.items()}
 
     def _transform(self, name: str, above: tuple[str, ...]) -> int:
         if name in self.ready:
@@ -200,8 +218,7 @@ class _ServiceCompiler:
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
-            what = "the request field" if found.kind == "request" else "the feature"
-            fault = misfit(name, param, type_, what)
+            fault = misfit(name, param, type_, _WHAT.get(found.kind, "the feature"))
             if fault is not None:
                 raise self.fail(fault, self._at(name))
             inputs.append(found)
@@ -222,13 +239,19 @@ class _ServiceCompiler:
         return (
             name in self.request
             or (name in self.pending and name != transform)
+            or name in self.join_keys
+            or name == INSTANT
             or name in self.named
         )
 
     def _input(self, transform: str, name: str, above: tuple[str, ...]) -> tuple[Input, Type]:
+        if name == INSTANT:
+            return Input("instant", name), DATETIME
         found: list[tuple[Input, Type]] = []
         if name in self.request:
             found.append((Input("request", name), self.request[name]))
+        if name in self.join_keys:  # None for a row of no entity (S2)
+            found.append((Input("key", name), self.join_keys[name]))
         if name in self.pending and name != transform:
             index = self._transform(name, above)
             type_ = self.transforms[index].function.returns
@@ -236,11 +259,12 @@ class _ServiceCompiler:
         for v, f in self.named.get(name, ()):
             found.append((Input("feature", name, v, f), self.views[v].features[f].type))
         if not found:
-            known = [*self.request, *(f.name for v in self.views for f in v.features)]
+            of_views = [_names(v, f)[0] for v in self.views for f in v.features]
+            known = [*self.request, *self.join_keys, *of_views]
             raise self.fail(
-                f"@feature {transform} takes {name!r}, which is no request field and no feature of "
-                f"this service; {near(name, known)}; write request={{{name!r}: …}} for what a "
-                "caller sends",
+                f"@feature {transform} takes {name!r}, which is no request field, join key or "
+                f"feature of this service; {near(name, known)}; write request={{{name!r}: …}} for "
+                "what a caller sends",
                 self._at(transform),
             )
         if len(found) > 1:
@@ -256,8 +280,8 @@ class _ServiceCompiler:
         for v, f in self.chosen:
             view = self.views[v]
             feature = view.features[f]
-            full = f"{view.name}__{feature.name}"
-            named.append((feature.name, full, v, f, feature.type, feature.fingerprint))
+            names = _names(view, feature)
+            named.append((names[0], names[-1], v, f, feature.type, feature.fingerprint))
         for name, pending in self.pending.items():
             if not pending.shown:
                 continue
@@ -268,11 +292,34 @@ class _ServiceCompiler:
         counts: dict[str, int] = {}
         for name, *_ in named:
             counts[name] = counts.get(name, 0) + 1
-        taken = {*self.request, *(k.name for v in self.views for k in v.join_keys)}
+        taken = {*self.request, *self.join_keys}
         outputs = []
         for name, full, view_index, index, type_, fingerprint in named:
             shown = full if counts[name] > 1 or name in taken else name
             if shown in taken:
                 raise self.fail(f"{shown!r} is both a feature and a key or request field")
             outputs.append(Output(shown, full, view_index, index, type_, fingerprint))
+        check_columns([*taken, *(o.name for o in outputs)], what=self.what)
         return tuple(outputs)
+
+
+def _names(view: View, feature: Feature) -> tuple[str, ...]:
+    """The names of a view's feature in a service: its own where the view has no role, and at last
+    its full one."""
+    full = f"{view.title}__{feature.name}"
+    return (full,) if view.role is not None else (feature.name, full)
+
+
+def _role(chosen: FeatureSelection) -> Role | None:
+    """The role that a view plays, with the fields of a row that hold its join keys."""
+    if chosen.role is None:
+        return None
+    keys = tuple(chosen.join_keys.get(key, key) for key in chosen.view.join_keys)
+    return Role(chosen.role, keys)
+
+
+def _told(view: View) -> str:
+    """A view and what it is read by, for a message."""
+    keys = ", ".join(p.name for p in view.row_keys)
+    role = "" if view.role is None else " in a role"
+    return f"view {view.name!r}{role} by {keys}"

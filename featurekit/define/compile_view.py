@@ -10,15 +10,15 @@ from typing import Any
 from featurekit.aggregates import Aggregate
 from featurekit.core.calls import near
 from featurekit.core.durations import duration_us, window_us
-from featurekit.core.types import BOOL, FLOAT, INT, Type
+from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, placed
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Feature, Slot, Source, View
+from featurekit.define.plan import Asked, Feature, Slot, Source, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
-from featurekit.language.transform import Transform
+from featurekit.language.transform import INSTANT, Transform
 
 
 def compile_source(source: EventSource) -> Source:
@@ -52,8 +52,16 @@ def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
     if isinstance(source, EventSource):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
+    for feature in compiled.features:
+        if feature.asked is not None:
+            raise DefinitionError(
+                f"FeatureView {source.name!r}, feature {feature.name!r}: it takes the instant "
+                f"{INSTANT!r}, so it is no column of a row, and another view cannot have this one "
+                "for its source; put it into a view of its own (T9)"
+            )
     keys = {key.name: Slot(key.type, column=key.name) for key in compiled.join_keys}
-    return keys | {f.name: compiled.slots[f.slot or 0] for f in compiled.features}
+    of_slots = {f.name: f.slot for f in compiled.features if f.slot is not None}
+    return keys | {name: compiled.slots[slot] for name, slot in of_slots.items()}
 
 
 def _bound(
@@ -227,17 +235,39 @@ class _ViewCompiler:
                     feature, f"{self._from} has no column {value!r}; {near(value, self.columns)}"
                 )
             return self._place(self.columns[value])
-        function = read_transform(value)
-        for param in function.params:
-            self._check_param(function, param, feature)
-        for name in value.defaults:
-            if name in self.columns:
-                raise self.fail(feature, shadowed(value.name, name, "a column"))
+        if INSTANT in value.parameters:
+            raise self.fail(
+                feature,
+                f"@feature {value.name} takes the instant {INSTANT!r}, which an event of a window "
+                "does not have; a transform of the latest row may take it, and one of the service "
+                "(T9, A2)",
+            )
+        function = self._read(value, feature)
         try:
             bound = _bound(function, self.columns, self.source.schema)
         except DefinitionError as error:
             raise self.fail(feature, str(error)) from None
         return self._place(Slot(function.returns, transform=bound))
+
+    def _read(self, transform: Transform, feature: str | None) -> ir.Function:
+        """The transform's IR, whose parameters are columns or, in one that may take it, the
+        instant."""
+        function = read_transform(transform)
+        if INSTANT in transform.parameters and INSTANT in self.columns:
+            raise self.fail(
+                feature,
+                f"@feature {transform.name} takes {INSTANT!r}, which is the instant asked for "
+                f"(T9), and {self._from} has a column of that name, which no transform can read; "
+                "rename the column in its files, or leave it out of the schema",
+            )
+        for param in function.params:
+            if param.name != INSTANT:
+                self._check_param(function, param, feature)
+        for name in transform.defaults:
+            if name in self.columns or name == INSTANT:
+                what = "a column" if name in self.columns else "the instant that is asked for"
+                raise self.fail(feature, shadowed(transform.name, name, what))
+        return function
 
     def _place(self, slot: Slot) -> int:
         # Compared by their text: equality would confuse -0.0 with 0.0.
@@ -259,8 +289,25 @@ class _ViewCompiler:
             raise self.fail(feature, fault)
 
     def _row(self, name: str, value: str | Transform) -> Feature:
+        if isinstance(value, Transform) and INSTANT in value.parameters:
+            return self._asked(name, value)
         index = self._slot(value, name)
         return Feature(name, self.slots[index].type.or_none(), index)
+
+    def _asked(self, name: str, transform: Transform) -> Feature:
+        """A transform of the latest row that takes the instant, and runs when it is asked for
+        (T9)."""
+        function = self._read(transform, name)
+        inputs: list[int | None] = []
+        for param in function.params:
+            if param.name == INSTANT:
+                fault = misfit(function.name, param, DATETIME, "the instant asked for")
+                if fault is not None:
+                    raise self.fail(name, fault)
+                inputs.append(None)
+            else:
+                inputs.append(self._place(self.columns[param.name]))
+        return Feature(name, function.returns.or_none(), None, asked=Asked(function, tuple(inputs)))
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
         what = type(aggregate).__name__

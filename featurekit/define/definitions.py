@@ -6,7 +6,7 @@ names, types and transforms against each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
@@ -20,16 +20,19 @@ from featurekit.core.written import Defined, Place
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.errors import DefinitionError
-from featurekit.language.transform import Transform, check_name
+from featurekit.language.transform import INSTANT, Transform, check_name
 
 FileFormat = Literal["parquet", "csv"]
 FORMATS: tuple[str, ...] = get_args(FileFormat)
 """The formats of files, each the ending of its files' names; `sources/kinds.py` has the modules."""
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
-_RESERVED = {"event_timestamp"}
+_RESERVED = {
+    "event_timestamp": "names the instant of an entity frame",
+    INSTANT: "names the instant that is asked for (T9)",
+}
+"""Names that a row of an entity frame or of a lookup, and a transform, have for something else."""
 _OF_CSV = ("encoding", "delimiter", "quote", "decimal", "null_values")
-_LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 
 
 def _found(value: Any) -> str:
@@ -43,9 +46,8 @@ def _found(value: Any) -> str:
 
 def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
     types = {}
+    check_columns(hints, what=what)
     for name, hint in hints.items():
-        if not isinstance(name, str) or not name:
-            raise DefinitionError(f"{what}: {name!r} is not a column's name")
         try:
             types[name] = hint if isinstance(hint, Type) else from_hint(hint)
         except DefinitionError as error:
@@ -58,16 +60,38 @@ def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
     return types
 
 
-def _check_cases(schema: Mapping[str, Type], *, what: str) -> None:
-    """DuckDB tells no two columns apart whose names differ in the case of ASCII letters alone."""
-    seen: dict[str, str] = {}
-    for name in schema:
-        other = seen.setdefault(name.translate(_LOWER), name)
+def check_columns(names: Iterable[Any], *, what: str) -> None:
+    """DefinitionError where one of these names, of columns or fields of a row, is none, or two of
+    them are one to DuckDB."""
+    seen: dict[bytes, str] = {}
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(f"{what}: {name!r} is not a column's name")
+        if name.startswith("__"):
+            raise DefinitionError(
+                f"{what}: {name!r} begins with __, as featurekit's own columns do; write another "
+                "name"
+            )
+        if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
+            raise DefinitionError(
+                f"{what}: {name!r} has a character that no column's name may have; leave it out"
+            )
+        other = seen.setdefault(name.encode().lower(), name)  # the case of ASCII letters alone
         if other != name:
             raise DefinitionError(
-                f"{what}: the schema names {other!r} and {name!r}, which differ in case alone; "
-                "declare one of them, or give one another name in the job that writes it"
+                f"{what}: {other!r} and {name!r} differ in case alone, and DuckDB cannot tell them "
+                "apart; rename one"
             )
+
+
+def _check_unreserved(names: Iterable[str], *, what: str) -> None:
+    """DefinitionError where a field of a row has a name that means something else there."""
+    for name in names:
+        for reserved, meaning in _RESERVED.items():
+            # The instant is a column of the frame beside the fields: its case decides nothing.
+            same = name.lower() == reserved if reserved == "event_timestamp" else name == reserved
+            if same:
+                raise DefinitionError(f"{what}: {name!r} {meaning}; write another name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +128,7 @@ class Entity(Described):
                     f"{what}: join key {key!r} is {type_}; a key is one of {', '.join(_KEY_TYPES)}"
                     ", never a float and never optional"
                 )
+        _check_unreserved(keys, what=what)
         object.__setattr__(self, "join_keys", keys)
 
 
@@ -182,10 +207,9 @@ class EventSource(Described):
             raise DefinitionError(
                 f'{what}: the schema is empty; write schema={{"customer_id": int, …}}'
             )
-        for column in schema:
-            if column.startswith("__"):
-                raise DefinitionError(f"{what}: names that begin with __ are featurekit's own")
-        _check_cases(schema, what=what)
+        instants = (self.timestamp_field, self.created_timestamp_column)
+        named = [name for name in instants if name is not None]
+        check_columns(dict.fromkeys([*named, *schema]), what=what)
         object.__setattr__(self, "schema", schema)
         if self.frame is not None:
             self._take_frame(what, schema)
@@ -401,13 +425,14 @@ class FeatureView(Described):
                 'features={"country": "country", "spend_7d": Sum("amount", window="7d")}'
             )
         object.__setattr__(self, "features", _each_window(self.features, what=what))
+        check_columns(self.features, what=what)
         kinds = set()
         for name, value in self.features.items():
             check_name(name, what=f"{what}, a feature")
             if name in _RESERVED:
                 raise DefinitionError(
-                    f"{what}: {name!r} names the instant of an entity frame; name the feature "
-                    'otherwise, as in "last_ordered_at"'
+                    f"{what}: {name!r} {_RESERVED[name]}; name the feature otherwise, as in "
+                    '"last_ordered_at"'
                 )
             if not isinstance(value, (str, Transform, Aggregate)):
                 hint = f'; call it, as in {_found(value)}("amount", window="7d")'
@@ -447,6 +472,19 @@ class FeatureView(Described):
                 )
         return FeatureSelection(self, chosen)
 
+    def as_(self, role: str, *, join_keys: Mapping[str, str] | None = None) -> FeatureSelection:
+        """The view in a role, for a service that reads it more than once.
+
+        `join_keys` maps join keys of the view to the fields of a row that hold them:
+        `stations.as_("origin", join_keys={"station_id": "origin_id"})`; a key that is left out
+        keeps its name. The features are named `<role>__<feature>`, as in `origin__bikes`, whatever
+        else the service reads. Roles share the states of the view: nothing is stored twice.
+        Brackets choose features: `stations.as_("origin", join_keys=…)[["bikes"]]`.
+
+        DefinitionError for a role that is no name, or a key that the view does not have.
+        """
+        return FeatureSelection(self, tuple(self.features)).as_(role, join_keys=join_keys)
+
     @property
     def aggregates(self) -> bool:
         """Whether its features are window aggregates."""
@@ -465,15 +503,49 @@ class FeatureView(Described):
 
 @dataclass(frozen=True, slots=True)
 class FeatureSelection:
-    """Some features of a view."""
+    """Some features of a view, and its role, if it has one. `join_keys` has the fields of a row
+    that hold the view's join keys, by the names that these have in the view."""
 
     view: FeatureView
     names: tuple[str, ...]
+    role: str | None = None
+    join_keys: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
+        """Some of the features, in the same role."""
+        chosen = self.view[names].names
+        for name in chosen:
+            if name not in self.names:
+                raise DefinitionError(
+                    f"this selection of FeatureView {self.view.name!r} has no feature {name!r}; it "
+                    f"has {', '.join(self.names)}"
+                )
+        return replace(self, names=chosen)
+
+    def as_(self, role: str, *, join_keys: Mapping[str, str] | None = None) -> FeatureSelection:
+        """The same features in a role; see `FeatureView.as_`."""
+        check_name(role, what=f"FeatureView {self.view.name!r}, a role")
+        what = f"FeatureView {self.view.name!r} as {role!r}"
+        given = dict(join_keys or {})
+        for key, name in given.items():
+            if key not in self.view.join_keys:
+                raise DefinitionError(
+                    f"{what}: {key!r} is no join key of it; it has {', '.join(self.view.join_keys)}"
+                )
+            check_columns([name], what=f"{what}, join key {key!r}")
+        names = [given.get(key, key) for key in self.view.join_keys]
+        _check_unreserved(names, what=what)
+        for name in names:
+            if names.count(name) > 1:
+                raise DefinitionError(f"{what}: two join keys are to be read from {name!r}")
+        check_columns(names, what=what)
+        return replace(self, role=role, join_keys=given)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureService(Described):
-    """What one model reads: views, selections of views, and request-time transforms (Q1).
+    """What one model reads: views, selections of views, views in roles (`FeatureView.as_`), and
+    request-time transforms (Q1).
 
     `request` maps the fields that a caller sends to their types. Offline they are columns of the
     entity frame.
@@ -497,4 +569,6 @@ class FeatureService(Described):
                     f"{what}: features are views, view[[…]] or @features, found {_found(item)}"
                     + ("; write the variable, without quotes" if isinstance(item, str) else "")
                 )
-        object.__setattr__(self, "request", _types(self.request, what=f"{what}, request"))
+        request = _types(self.request, what=f"{what}, request")
+        _check_unreserved(request, what=f"{what}, request")
+        object.__setattr__(self, "request", request)

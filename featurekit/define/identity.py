@@ -20,6 +20,14 @@ def nameless(slot: Slot) -> Slot:
     return replace(slot, transform=slot.transform and walk.rename(slot.transform))
 
 
+def _nameless_feature(feature: Feature) -> Feature:
+    """A feature without the names of its transform and of that one's locals."""
+    if feature.asked is None:
+        return feature
+    asked = replace(feature.asked, function=walk.rename(feature.asked.function))
+    return replace(feature, asked=asked)
+
+
 class ViewIdentity:
     """The fingerprints of a view and of its features, from a view that may not have them yet. What
     all features share is written once."""
@@ -40,8 +48,11 @@ class ViewIdentity:
 
     def feature(self, feature: Feature) -> str:
         """The fingerprint of one of the view's features."""
-        slots = ["null" if i is None else self._slots[i] for i in (feature.slot, feature.where)]
-        bare = replace(feature, slot=None, where=None, fingerprint="")
+        bare = replace(_nameless_feature(feature), slot=None, where=None, fingerprint="")
+        places: Sequence[int | None] = (feature.slot, feature.where)
+        if bare.asked is not None:
+            places, bare = bare.asked.inputs, replace(bare, asked=replace(bare.asked, inputs=()))
+        slots = ["null" if i is None else self._slots[i] for i in places]
         before, behind = self._shared
         return wire.fingerprint_of(
             wire.canonical_list(
@@ -58,7 +69,14 @@ class ViewIdentity:
     def whole(self) -> str:
         """The fingerprint of the view, whose features have theirs."""
         view = self.view
-        bare = replace(view, slots=tuple(map(nameless, view.slots)), on_error="", fingerprint="")
+        bare = replace(
+            view,
+            slots=tuple(map(nameless, view.slots)),
+            features=tuple(map(_nameless_feature, view.features)),
+            on_error="",
+            fingerprint="",
+            role=None,  # it decides nothing that is stored
+        )
         return wire.fingerprint(bare)
 
 
@@ -81,19 +99,25 @@ def input_identity(
             return transforms[given.index].fingerprint
         case "request":
             return [given.name, request[given.name]]
+        case "key":
+            keys = {key.name: key.type for view in views for key in view.row_keys}
+            return ["key", given.name, keys[given.name].or_none()]
+        case "instant":
+            return ["instant"]
 
 
 def service_fingerprint(service: Service) -> str:
     """The fingerprint of a service, whose views and transforms have theirs. It covers the names
     and the order of the outputs."""
-    return wire.fingerprint(
-        [
-            [v.fingerprint for v in service.views],
-            [t.fingerprint for t in service.transforms],
-            [(o.name, o.view, o.index) for o in service.outputs],
-            service.request,
-        ]
-    )
+    identity: list[Any] = [
+        [v.fingerprint for v in service.views],
+        [t.fingerprint for t in service.transforms],
+        [(o.name, o.view, o.index) for o in service.outputs],
+        service.request,
+    ]
+    if any(v.role is not None for v in service.views):
+        identity.append([v.role for v in service.views])
+    return wire.fingerprint(identity)
 
 
 def stale_fingerprint(service: Service) -> str | None:

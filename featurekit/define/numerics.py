@@ -76,7 +76,7 @@ def _argument(type_: Type, x: float) -> Any:
 
 
 def _operators(service: Service) -> set[str]:
-    transforms = [s.transform for v in service.views for s in v.slots if s.transform]
+    transforms = [function for view in service.views for function in view.functions]
     transforms += [t.function for t in service.transforms]
     bodies = tuple(transform.body for transform in transforms)
     return {node.op for node in nodes(bodies) if isinstance(node, Call)}

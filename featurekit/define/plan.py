@@ -7,6 +7,7 @@ serving process reads them from Redis, without the code of the feature repo.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,10 +54,22 @@ class Slot:
 
 @wire.portable
 @dataclass(frozen=True, slots=True)
-class Feature:
-    """A feature of a view: a slot of the latest row, or an aggregate of a slot over a window.
+class Asked:
+    """A transform of the latest row that runs when it is asked for, since it takes the instant
+    (T9). `inputs` has for each parameter the slot that it reads; None is the instant."""
 
-    `slot` is None if the aggregate counts rows; `aggregate` is None in a view of latest rows.
+    function: ir.Function
+    inputs: tuple[int | None, ...]
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of a view: a slot of the latest row, a transform of its slots and the instant, or
+    an aggregate of a slot over a window.
+
+    `slot` is None if the aggregate counts rows; `aggregate` is None in a view of latest rows, in
+    which a feature has either a slot or `asked`.
     `params` are the aggregate's own parameters, by name.
     """
 
@@ -71,6 +84,13 @@ class Feature:
     default: Any = None
     params: tuple[tuple[str, Any], ...] = ()
     fingerprint: str = ""
+    asked: Asked | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The slots that it reads, of the latest row or of each event."""
+        of_row = (self.slot, self.where) if self.asked is None else self.asked.inputs
+        return tuple(i for i in of_row if i is not None)
 
     def implementation(self) -> Aggregate:
         """The aggregate that this feature names."""
@@ -97,6 +117,16 @@ def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate
 
 @wire.portable
 @dataclass(frozen=True, slots=True)
+class Role:
+    """The part that a view plays in a service: its name there, and the fields of a row that hold
+    the view's join keys, in their order."""
+
+    name: str
+    keys: tuple[str, ...]
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
 class View:
     """A compiled view. `kind` is "latest" for features of the latest row (V1), "window" for
     aggregates.
@@ -105,6 +135,9 @@ class View:
     row's own values. `retain_us` is how far back from an instant the windows reach; in a view of
     windows it covers the ttl too. `dedupe_us` is how long the ids of a source with an `event_id`
     are remembered (T7); such a view has a slot for the id.
+
+    `role` is only set in a service, and decides nothing that is stored: roles of a view have one
+    fingerprint, and read the same states.
     """
 
     name: str
@@ -120,6 +153,32 @@ class View:
     on_error: str
     fingerprint: str = ""
     dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
+    role: Role | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def functions(self) -> tuple[ir.Function, ...]:
+        """Every transform that it runs, of slots and of its features."""
+        of_slots = (slot.transform for slot in self.slots)
+        of_features = (f.asked.function for f in self.features if f.asked is not None)
+        return tuple(f for f in (*of_slots, *of_features) if f is not None)
+
+    @property
+    def title(self) -> str:
+        """What the view is called in its service: by its role, or else by its own name."""
+        return self.name if self.role is None else self.role.name
+
+    @property
+    def row_keys(self) -> tuple[ir.Param, ...]:
+        """The fields of a row that name its entity, in the order of `join_keys`."""
+        if self.role is None:
+            return self.join_keys
+        named = zip(self.role.keys, self.join_keys, strict=True)
+        return tuple(ir.Param(name, key.type) for name, key in named)
+
+    def entity(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The view's join keys, by their own names, as a row of its service has them."""
+        named = zip(self.join_keys, self.row_keys, strict=True)
+        return {key.name: row[field.name] for key, field in named}
 
     @property
     def arrival_known(self) -> bool:
@@ -130,9 +189,10 @@ class View:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where a request-time transform's parameter comes from (Q1)."""
+    """Where a request-time transform's parameter comes from (Q1): a request field, a feature,
+    another transform, a join key, or the instant that is asked for (T9)."""
 
-    kind: Literal["request", "feature", "transform"]
+    kind: Literal["request", "feature", "transform", "key", "instant"]
     name: str
     view: int = -1
     index: int = -1
@@ -176,7 +236,25 @@ class Service:
     @property
     def join_keys(self) -> dict[str, Type]:
         """Every join key that a row must bring, with its type."""
-        return {p.name: p.type for view in self.views for p in view.join_keys}
+        return {p.name: p.type for view in self.views for p in view.row_keys}
+
+    def key_columns(self, view: View) -> dict[str, str]:
+        """The join keys of a row that an event of the view tells, and the source's column of
+        each."""
+        named = zip(view.row_keys, view.join_keys, strict=True)
+        own = {field.name: key.name for field, key in named}
+        schema = {p.name for p in view.source.schema}
+        return own | {k: k for k in self.join_keys if k in schema and k not in own}
+
+    @property
+    def stored(self) -> tuple[View, ...]:
+        """The views whose states it reads, each once, whatever its roles."""
+        return tuple({(v.name, v.fingerprint): v for v in reversed(self.views)}.values())[::-1]
+
+    def reads(self, kind: str) -> tuple[str, ...]:
+        """The names of the inputs of this kind that request-time transforms read, each once."""
+        found = (g.name for t in self.transforms for g in t.inputs if g.kind == kind)
+        return tuple(dict.fromkeys(found))
 
 
 def empty_value(feature: Feature) -> Any:

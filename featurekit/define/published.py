@@ -29,7 +29,7 @@ from featurekit.language.wire import from_json, to_json
 MOST_BYTES = 64 * 1024 * 1024
 """The size of the largest plan that is read."""
 KEYS_VARIABLE, PYTHON_VARIABLE = "FEATUREKIT_PUBLIC_KEYS", "FEATUREKIT_RUN_PYTHON"
-_FORMAT = 1
+_FORMATS = (1, 2)
 _SIGNED = b"featurekit plan 1\n"
 _AGAIN = "publish it again (`featurekit apply`), and see who else can write to this store"
 
@@ -115,7 +115,7 @@ def plan_bytes(service: Service, *, signer: Signer | None = None) -> bytes:
     """The plan of a service: what a serving process needs, with the numeric fingerprint (R6), and
     signed where a `signer` is given (F0)."""
     content = {"service": to_json(service), "numerics": numeric_fingerprint(service)}
-    plan = {"format": _FORMAT, "featurekit": VERSION, **content}
+    plan = {"format": _format(service), "featurekit": VERSION, **content}
     if signer is not None:
         signed = _message(signer.project, signer.sequence, service, _text(content))
         plan["signature"] = {
@@ -124,6 +124,14 @@ def plan_bytes(service: Service, *, signer: Signer | None = None) -> bytes:
             "ed25519": signer.key.sign(signed).hex(),
         }
     return json.dumps(plan, separators=(",", ":")).encode()
+
+
+def _format(service: Service) -> int:
+    """The lowest format that says all of the service: 2 has roles of views, and transforms that
+    take a join key or the instant (T9), which readers of 1 would read as something else."""
+    roles = any(view.role is not None for view in service.views)
+    asked = any(f.asked is not None for view in service.views for f in view.features)
+    return 2 if roles or asked or service.reads("key") or service.reads("instant") else 1
 
 
 def _text(content: Mapping[str, Any]) -> bytes:
@@ -257,10 +265,10 @@ def opened(data: bytes) -> Plan:
         if not isinstance(plan, dict):
             raise ValueError("no object")
         found = plan.get("format")
-        if type(found) is int and found != _FORMAT:
-            raise PlanRefused(f"a plan of format {found}; this featurekit reads {_FORMAT}")
-        if found != _FORMAT:
+        if type(found) is not int:
             raise ValueError("no format")
+        if found not in _FORMATS:
+            raise PlanRefused(f"a plan of format {found}; this featurekit reads 1 and 2")
         return _opened(plan)
     except (PlanRefused, ConfigError):
         raise
@@ -281,6 +289,8 @@ def _opened(plan: Mapping[str, Any]) -> Plan:
     numerics = plan["numerics"]
     if not isinstance(numerics, dict) or not all(isinstance(v, str) for v in numerics.values()):
         raise ValueError("numerics are texts by name")
+    if plan["format"] != _format(service):
+        raise ValueError("a format that is not that of its content")
     content = {"service": plan["service"], "numerics": numerics}
     return Plan(
         service=service,
@@ -304,8 +314,6 @@ def _signature(found: Any) -> Signature | None:
 
 def python_functions(service: Service) -> tuple[str, ...]:
     """The names of the functions that run as their author's Python."""
-    functions: list[Function] = [
-        s.transform for v in service.views for s in v.slots if s.transform is not None
-    ]
+    functions: list[Function] = [f for v in service.views for f in v.functions]
     functions += [t.function for t in service.transforms]
     return tuple(f.name for f in functions if any(isinstance(part, Verbatim) for part in f.body))

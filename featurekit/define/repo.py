@@ -159,6 +159,14 @@ def _each(
 
 
 def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
+    twin = next((n for n in known if n.lower() == value.name.lower() and n != value.name), None)
+    if twin is not None:
+        kind = type(value).__name__
+        fault = DefinitionError(
+            f"{kind} {twin!r} and {kind} {value.name!r} differ in case alone, which file systems "
+            "and DuckDB may take for one; name them apart"
+        )
+        collected.add(placed(fault, value.place))
     other = known.setdefault(value.name, value)
     if other is not value and other != value:
         first = f", the other at {other.place}" if other.place else ""

@@ -14,10 +14,20 @@ from dataclasses import fields
 from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
-from featurekit.core.types import BOOL, Type
-from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Slot, View
+from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.define.plan import (
+    Asked,
+    Feature,
+    Input,
+    Output,
+    RequestTransform,
+    Service,
+    Slot,
+    View,
+)
 from featurekit.errors import DefinitionError
 from featurekit.language.ir import Param
+from featurekit.language.transform import INSTANT
 from featurekit.language.verify import Unsound, verify_function, verify_type, verify_value
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,999}")
@@ -33,10 +43,10 @@ def verify_service(service: Service) -> None:
     what = f"service {service.name!r}"
     for view in service.views:
         _View(view).check()
-    _distinct((v.name for v in service.views), f"{what}: views")
+    _distinct((v.title for v in service.views), f"{what}: views")
     _columns(service.request, f"{what}, request")
     keys: dict[str, Type] = {}
-    for key in (key for view in service.views for key in view.join_keys):
+    for key in (key for view in service.views for key in view.row_keys):
         if keys.setdefault(key.name, key.type) != key.type:
             raise Unsound(f"{what}: the join key {key.name!r} has two types")
     taken = {*keys, *(p.name for p in service.request)}
@@ -112,7 +122,19 @@ class _View:
         _distinct((k.name for k in view.join_keys), f"{what}: join keys")
         if not view.join_keys:
             raise Unsound(f"{what} has no join key")
+        self.role()
         self.times()
+
+    def role(self) -> None:
+        role = self.view.role
+        if role is None:
+            return
+        _name(role.name, "role")
+        if len(role.keys) != len(self.view.join_keys):
+            raise Unsound(f"{self.what}: the role {role.name!r} has {len(role.keys)} keys")
+        for name in role.keys:
+            _column(name, f"{self.what}, role {role.name!r}")
+        _distinct(role.keys, f"{self.what}, role {role.name!r}: keys")
 
     def times(self) -> None:
         view = self.view
@@ -189,6 +211,8 @@ class _View:
         _fingerprint(feature.fingerprint, what)
         verify_type(feature.type, where=what)
         item = None if feature.slot is None else self.slot_type(feature.slot)
+        if feature.asked is not None:
+            item = self.asked(feature, feature.asked, what)
         where = BOOL if feature.where is None else self.slot_type(feature.where)
         if where.base != BOOL:
             raise Unsound(f"{what}: its condition is {where}")
@@ -209,6 +233,17 @@ class _View:
             wanted.optional and not feature.type.optional and feature.default is None
         ):
             raise Unsound(f"{what} is {feature.type}, and its values are {wanted}")
+
+    def asked(self, feature: Feature, asked: Asked, what: str) -> Type:
+        """The type of what a transform of the latest row and the instant gives (T9)."""
+        if feature.slot is not None or self.view.kind != "latest":
+            raise Unsound(f"{what}: it is asked for an instant and has a slot or a window")
+        verify_function(asked.function, where=what)
+        if len(asked.inputs) != len(asked.function.params):
+            raise Unsound(f"{what}: {len(asked.inputs)} inputs for its parameters")
+        for param, index in zip(asked.function.params, asked.inputs, strict=True):
+            _fits(param, DATETIME if index is None else self.slot_type(index), what)
+        return asked.function.returns
 
     def result(self, feature: Feature, item: Type | None, what: str) -> Type:
         """The type of an aggregate's values, once its name, parameters and window are known."""
@@ -270,6 +305,12 @@ def _input(service: Service, number: int, given: Input, what: str) -> Type:
             features = service.views[given.view].features
             if 0 <= given.index < len(features):
                 return features[given.index].type
+        case "key" if (given.view, given.index) == (-1, -1):
+            keys = {k.name: k.type for view in service.views for k in view.row_keys}
+            if given.name in keys:
+                return keys[given.name].or_none()
+        case "instant" if (given.name, given.view, given.index) == (INSTANT, -1, -1):
+            return DATETIME
         case "transform" if given.view == -1 and 0 <= given.index < number:
             return service.transforms[given.index].function.returns
     raise Unsound(f"{what}: its input {given.name!r} is nothing that the service has")

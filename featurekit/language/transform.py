@@ -19,6 +19,7 @@ INSTANT = "as_of"
 """The parameter of a transform that is the instant asked for (T9)."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_LONGEST = 200
 
 
 def check_name(name: Any, *, what: str) -> None:
@@ -28,6 +29,11 @@ def check_name(name: Any, *, what: str) -> None:
         raise DefinitionError(
             f"{what}: {name!r} is not a name; {_as_in(name)}rite a letter, then letters, digits "
             "and single underscores"
+        )
+    if len(name) > _LONGEST:
+        raise DefinitionError(
+            f"{what}: {name!r} has {len(name)} letters; write at most {_LONGEST}, since it also "
+            "names files"
         )
 
 
@@ -94,6 +100,11 @@ class Transform:
             )
             for name in names
         }
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters."""
+        return tuple(inspect.signature(self.function).parameters)
 
     @property
     def defaults(self) -> list[str]:

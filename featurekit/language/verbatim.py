@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from featurekit.errors import OnlineError
 from featurekit.language.ir import Function, Verbatim
 from featurekit.language.results import field_of
 
+_NAMED = inspect.Parameter.KEYWORD_ONLY
 _SCALARS = (type(None), bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
 
 
@@ -75,10 +77,13 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
             f"{type(failed).__name__}: {failed}; publish it again (`featurekit apply`)"
         ) from None
     returns, field = function.returns, body.field
+    kinds = inspect.signature(plain).parameters
+    named = [p.name for p in function.params if kinds[p.name].kind is _NAMED]
+    first = len(function.params) - len(named)  # those that are passed by name come last
 
     def evaluate(*args: Any) -> Any:
         try:
-            result = plain(*args)
+            result = plain(*args[:first], **dict(zip(named, args[first:], strict=True)))
             return returned(field_of(result, field) if field else result, returns)
         except Exception:  # the author's code may raise anything: it errs (R3)
             return error

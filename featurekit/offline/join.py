@@ -7,7 +7,7 @@ says whether it erred, and, if statuses are asked for, its status `t{i}`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,24 +60,26 @@ def make_join(
     """
     relations: list[str] = []
     columns: list[str] = []
-    if service.request or not service.views:
+    of_labels = [*(p.name for p in service.request), *service.reads("key")]
+    takes_instant = bool(service.reads("instant"))
+    if of_labels or takes_instant or not service.views:
         relations.append(f"{labels} l")
-        columns += [f"l.{quote(p.name)}" for p in service.request]
+        columns += [f"l.{quote(name)} AS r{i}" for i, name in enumerate(of_labels)]
+        columns += ["make_timestamp(l.__t) AS __at"] if takes_instant else []
     erring: set[str] = set()
     views: list[ViewSql] = []
     counting = make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
         name = quote(f"{labels.strip(chr(34))}_events_{v}")
         of_view = counting[v]
-        number = buckets or count_buckets(con, view, of_view.relation, labels, rows=of_view.rows)
+        own = labels if view.role is None else _make_role_labels(con, view, labels, v)
+        number = buckets or count_buckets(con, view, of_view.relation, own, rows=of_view.rows)
         if number > 1:
-            made = _join_by_bucket(
-                con, view, of_view, labels, name, statuses=statuses, buckets=number
-            )
+            made = _join_by_bucket(con, view, of_view, own, name, statuses=statuses, buckets=number)
         elif view.kind == "latest":
-            made = make_latest(con, view, of_view, labels, statuses=statuses, name=name)
+            made = make_latest(con, view, of_view, own, statuses=statuses, name=name)
         else:
-            made = make_windows(con, view, of_view, labels, statuses=statuses, name=name)
+            made = make_windows(con, view, of_view, own, statuses=statuses, name=name)
         plain = view.kind == "latest" and view.source.op is None  # it is a table already
         if number == 1 and len(service.views) > _PLANNED_AT_ONCE and not plain:
             result = quote(f"{labels.strip(chr(34))}_result_{v}")
@@ -95,8 +97,18 @@ def make_join(
     # Each of these relations has every label's row exactly once.
     relation = " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations))
     joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
-    sql, failing = _finish(con, service, joined, erring, statuses=statuses)
+    places = {name: f"r{i}" for i, name in enumerate(of_labels)}
+    sql, failing = _finish(con, service, joined, erring, places, statuses=statuses)
     return Joined(sql, failing, tuple(views))
+
+
+def _make_role_labels(con: Any, view: View, labels: str, v: int) -> str:
+    """Make the labels as the view's own join keys name them."""
+    named = zip(view.row_keys, view.join_keys, strict=True)
+    keys = ", ".join(f"{quote(field.name)} AS {quote(key.name)}" for field, key in named)
+    made = quote(f"{labels.strip(chr(34))}_role_{v}")
+    con.execute(f"CREATE TEMP VIEW {made} AS SELECT __rid, __t, {keys} FROM {labels}")
+    return made
 
 
 def _join_by_bucket(
@@ -148,18 +160,27 @@ def _join_by_bucket(
 
 
 def _finish(
-    con: Any, service: Service, joined: str, erring: set[str], *, statuses: bool
+    con: Any,
+    service: Service,
+    joined: str,
+    erring: set[str],
+    places: Mapping[str, str],
+    *,
+    statuses: bool,
 ) -> tuple[str, tuple[int, ...]]:
     """The SQL of the request-time transforms over the joined views, with the outputs by number; and
-    the numbers of the outputs that may err (Q1)."""
+    the numbers of the outputs that may err (Q1). `places` has the columns of the request fields and
+    join keys that are read."""
     lowering = Lowering("__q")
     made: list[Value] = []
     for transform in service.transforms:
         arguments = []
         for given in transform.inputs:
             match given.kind:
-                case "request":
-                    arguments.append(Value(Sql(quote(given.name))))
+                case "request" | "key":
+                    arguments.append(Value(Sql(places[given.name])))
+                case "instant":
+                    arguments.append(Value(Sql("__at")))
                 case "transform":
                     arguments.append(made[given.index])
                 case "feature":

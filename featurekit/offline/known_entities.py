@@ -35,32 +35,37 @@ class KnownEntities:
     def write(self, con: Any, service: Service, events: Sequence[EventRows], path: Path) -> None:
         """Write the frame as a Parquet file: the service's join keys and `event_timestamp`."""
         keys = service.join_keys
-        names = ", ".join(map(quote, keys))
-        there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
-        of_views = {
-            (view.source.name, view.dedupe_us): make_counted_rows(con, view, read.relation)
-            for view, read in zip(service.views, events, strict=True)
-            if self.view in (None, view.name)
-        }
-        ended = {view.source.name for view in service.views if view.source.op is not None}
-        spans = " UNION ALL ".join(
-            f"SELECT {names}, min(greatest(__ts, __created)) AS v, "
-            f"{'__end' if source in ended else FOREVER} AS w "
-            f"FROM {relation} WHERE {there} GROUP BY ALL"
-            for (source, _), relation in of_views.items()
-        )
-        shown = ", ".join(_shown(name, type_) for name, type_ in keys.items())
+        places = [f"k{i}" for i in range(len(keys))]
+        names = ", ".join(places)
+        there = " AND ".join(f"{name} IS NOT NULL" for name in places)
+        spans = {}
+        for view, read in zip(service.views, events, strict=True):
+            if self.view not in (None, view.title):
+                continue
+            columns = service.key_columns(view)
+            known = (view.source.name, view.dedupe_us, *(columns[key] for key in keys))
+            if known not in spans:
+                relation = make_counted_rows(con, view, read.relation)
+                own = ", ".join(
+                    f"{quote(columns[k])} AS {p}" for k, p in zip(keys, places, strict=True)
+                )
+                ends = "__end" if view.source.op is not None else FOREVER
+                spans[known] = (
+                    f"SELECT {own}, min(greatest(__ts, __created)) AS v, {ends} AS w "
+                    f"FROM {relation} GROUP BY ALL"
+                )
+        every = f"(SELECT * FROM ({' UNION ALL '.join(spans.values())}) WHERE {there})"
+        shown = ", ".join(_shown(p, n, keys[n]) for p, n in zip(places, keys, strict=True))
         con.execute(
             f"COPY (SELECT {shown}, make_timestamp(t)::TIMESTAMPTZ AS event_timestamp FROM "
-            f"(SELECT DISTINCT {names}, t FROM ({spans}) JOIN {self.instants} ON v <= t AND w > t) "
+            f"(SELECT DISTINCT {names}, t FROM {every} JOIN {self.instants} ON v <= t AND w > t) "
             f"ORDER BY t, {names}) TO {text_literal(str(path))} (FORMAT parquet)"
         )
 
 
-def _shown(name: str, type_: Type) -> str:
-    return (
-        f"{quote(name)}::TIMESTAMPTZ AS {quote(name)}" if type_.name == "datetime" else quote(name)
-    )
+def _shown(place: str, name: str, type_: Type) -> str:
+    cast = "::TIMESTAMPTZ" if type_.name == "datetime" else ""
+    return f"{place}{cast} AS {quote(name)}"
 
 
 def known_entities(
@@ -114,24 +119,25 @@ def _check_view(service: Service, name: str | None) -> None:
     """Check that the events that tell the entities hold all of the service's join keys."""
     keys = service.join_keys
     if name is None:
-        if all({p.name for p in view.join_keys} == keys.keys() for view in service.views):
+        if all({p.name for p in view.row_keys} == keys.keys() for view in service.views):
             return
         listed = "; ".join(
-            f"{v.name} by {', '.join(p.name for p in v.join_keys)}" for v in service.views
+            f"{v.title} by {', '.join(p.name for p in v.row_keys)}" for v in service.views
         )
         raise _refuse(
             f"the views of service {service.name!r} are of different entities ({listed}); give a "
             'frame, or name a view whose events hold all join keys, as in entities="'
-            f'{service.views[0].name}"'
+            f'{service.views[0].title}"'
         )
-    chosen = {view.name: view for view in service.views}.get(name)
+    chosen = {view.title: view for view in service.views}.get(name)
     if chosen is None:
         raise _refuse(
             f"entities={name!r} is no view of service {service.name!r}; it has "
-            f"{', '.join(v.name for v in service.views)}"
+            f"{', '.join(v.title for v in service.views)}"
         )
-    columns = {p.name: p.type.base for p in chosen.source.schema}
-    missing = [key for key, type_ in keys.items() if columns.get(key) != type_]
+    types = {p.name: p.type.base for p in chosen.source.schema}
+    columns = service.key_columns(chosen)
+    missing = [k for k, type_ in keys.items() if types.get(columns.get(k, "")) != type_]
     if missing:
         raise _refuse(
             f"source {chosen.source.name!r} of view {name!r} has no {', '.join(missing)}, so its "

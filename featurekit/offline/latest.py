@@ -8,7 +8,10 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.status import ERROR_STATUS, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
-from featurekit.define.plan import View
+from featurekit.core.types import FLOAT
+from featurekit.define.plan import Feature, View
+from featurekit.language.python_calls import register_python_ops
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import order_sql, view_events
 from featurekit.offline.view_result import ViewSql, asked_events_sql
@@ -23,18 +26,17 @@ def make_latest(
     """
     # A label without a row gets nulls, even if a transform would turn nulls into a value.
     fresh = "__ts IS NOT NULL" if view.ttl_us is None else f"__ts > __t - {view.ttl_us}"
-    used = sorted({f.slot for f in view.features if f.slot is not None})
+    used = sorted({i for feature in view.features for i in feature.reads})
     if view.source.op is None:
         errors = _make_latest_rows(con, view, events, labels, used, name=name)
         found = name
     else:
         errors, found = _make_latest_alive(con, view, events, labels, used, name=name)
     columns, erring = [], []
+    lowering = Lowering("__a")
     for i, feature in enumerate(view.features):
-        slot = feature.slot
-        assert slot is not None
-        columns.append(f"CASE WHEN {fresh} THEN s{slot} END AS f{i}")
-        error = errors[slot]
+        value, error = _value(lowering, feature, errors)
+        columns.append(f"CASE WHEN {fresh} THEN {value} END AS f{i}")
         failed = None if error is None else f"coalesce({fresh} AND {error}, FALSE)"
         if failed is not None:
             columns.append(f"{failed} AS x{i}")
@@ -44,9 +46,31 @@ def make_latest(
                 f"CASE WHEN __ts IS NULL THEN '{NOT_FOUND}' "
                 f"WHEN NOT ({fresh}) THEN '{OUTSIDE_MAX_AGE}' "
                 f"WHEN {failed or 'FALSE'} THEN '{ERROR_STATUS}' "
-                f"WHEN s{slot} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
+                f"WHEN {value} IS NULL THEN '{NULL_VALUE}' ELSE '{PRESENT}' END AS t{i}"
             )
-    return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {found})", frozenset(erring))
+    register_python_ops(con, lowering.python_ops)
+    relation = lowering.wrap(found)
+    return ViewSql(f"(SELECT __rid, {', '.join(columns)} FROM {relation})", frozenset(erring))
+
+
+def _value(
+    lowering: Lowering, feature: Feature, errors: Sequence[str | None]
+) -> tuple[str, str | None]:
+    """A feature's value over a label and its latest row, and the predicate that it errs, which is
+    None if it cannot."""
+    if feature.asked is None:
+        assert feature.slot is not None
+        return f"s{feature.slot}", errors[feature.slot]
+    given = []
+    for slot in feature.asked.inputs:
+        error = None if slot is None else errors[slot]
+        text = "make_timestamp(__t)" if slot is None else f"s{slot}"
+        given.append(Value(Sql(text), error is not None, None if error is None else Sql(error)))
+    made = lower(lowering, feature.asked.function, given)
+    value = made.sql.text
+    if feature.type.base == FLOAT:
+        value = f"CASE WHEN isnan({value}) THEN 'nan'::DOUBLE ELSE {value} END"
+    return value, None if made.error is None else made.error.text
 
 
 def _make_latest_rows(

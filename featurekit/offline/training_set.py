@@ -377,7 +377,7 @@ class _TrainingRun:
         found: dict[str, Any] = {}
         for view, made in zip(self.owner._service.views, self.joined.views, strict=True):
             for name, facts in report_erring_events(self.con, view, made).items():
-                found[f"{view.name}: {name}"] = facts
+                found[f"{view.title}: {name}"] = facts
         return found
 
     def _features(self) -> Iterator[Any]:

@@ -131,7 +131,7 @@ class Bench:
         filled = scenario.filled_until
         if filled > NEVER:
             with self.tables(scenario) as events:
-                for view in path.service.views:
+                for view in path.service.stored:
                     path.materialize(
                         self.con, view, events[view.source.name], after=NEVER, until=filled
                     )

@@ -133,7 +133,8 @@ class Online:
 
     def push(self, views: Sequence[View], rows: Sequence[dict[str, Any]]) -> None:
         """Take rows of the source that the views read: its columns, `__ts` and `__created`."""
-        write(self.store, prepare(PROJECT, views, rows))
+        once = {view.fingerprint: view for view in views}  # a view in two roles has one state
+        write(self.store, prepare(PROJECT, list(once.values()), rows))
 
     def materialize(
         self, con: Any, view: View, events: EventRows, *, after: int, until: int

@@ -44,7 +44,7 @@ def draw(
     if not of_views:
         return []
     flat = [a for a, _ in of_views]
-    flat_of = {view.name: found for found, view in anchors}
+    flat_of = {view.title: found for found, view in anchors}
     pools = _pools(service, flat)
     low = min(a["__ts"] for a in flat)
     high = max(max(a["__ts"], a["__created"]) for a in flat)
@@ -58,8 +58,8 @@ def draw(
         row |= {p.name: _value(p.type, rng) for p in service.request}
         if view.ttl_us is not None and rng.random() < _EXPIRIES:
             # Where nothing followed the row within its ttl, its end can be seen.
-            anchor = next((a for a in _some(flat_of[view.name], rng) if _quiet(a, view)), anchor)
-            row |= {p.name: anchor[p.name] for p in view.join_keys}
+            anchor = next((a for a in _some(flat_of[view.title], rng) if _quiet(a, view)), anchor)
+            row |= {p.name: anchor[p.name] for p in view.row_keys}
             at = int(anchor["__ts"]) + view.ttl_us + rng.choice((-1, 0, 0, 1))
         else:
             at = _instant(anchor, offsets[view.name], hops[view.name], low, high, rng)
@@ -81,9 +81,9 @@ def _anchors(
     con: Any, service: Service, view: View, relation: str, most: int, rng: random.Random
 ) -> tuple[list[dict[str, Any]], View]:
     """Events of some entities of a view: their keys, their two instants and that of the next."""
-    schema = {p.name for p in view.source.schema}
-    keys = [k for k in service.join_keys if k in schema]
-    shown = ", ".join(quote(k) for k in keys)
+    columns = service.key_columns(view)
+    keys = list(columns)
+    shown = ", ".join(quote(c) for c in columns.values())
     seed = rng.getrandbits(32)
     own = ", ".join(quote(p.name) for p in view.join_keys)
     known = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)

@@ -88,6 +88,9 @@ class Report:
     seconds: float = 0.0
     unchecked: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    opinions: Counter[str] = field(default_factory=Counter)
+    """What a third opinion was asked, and how often: what it contradicts is among the features, by
+    what was asked."""
 
     @property
     def compared(self) -> int:
@@ -198,6 +201,7 @@ class Report:
             "lagging": self.lagging,
             "unchecked": dict(sorted(self.unchecked.items())),
             "notes": self.notes,
+            "opinions": dict(sorted(self.opinions.items())),
             "seconds": round(self.seconds, 3),
             "features": {
                 name: {

@@ -68,6 +68,10 @@ def narrowed(service: Service, feature: str) -> Service:
                 need(given.view, given.index)
             elif given.kind == "transform":
                 need(-1, given.index)
+            elif given.kind == "key":  # a row has it for the sake of a view
+                views_of = (v for v, view in enumerate(service.views)
+                            if given.name in {p.name for p in view.row_keys})  # fmt: skip
+                used.add((next(views_of), 0))
 
     need(output.view, output.index)
     views = sorted({v for v, _ in used})

@@ -37,7 +37,7 @@ def stored_scenario(
     con = project.connect()
     try:
         for view in narrowed(service, difference.feature).views:
-            keys = {p.name: difference.row[p.name] for p in view.join_keys}
+            keys = view.entity(difference.row)
             if None in keys.values():
                 continue  # no entity (S2)
             relation = project.snapshot(con, view, marked=True).events.relation

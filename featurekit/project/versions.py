@@ -101,7 +101,7 @@ def rollback(
     publish(store, project, service, signer=signer())
     registry.roll_back("service", name, target)
     live = pointers(store, project, name).get("live") == target
-    unfilled = (v.name for v in service.views if materialized_until(store, project, v) is None)
+    unfilled = (v.name for v in service.stored if materialized_until(store, project, v) is None)
     gone = None if withdrawn == target else withdrawn
     return RolledBack(name, target, before, live, tuple(unfilled), gone)
 

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pytest
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature
-from featurekit.aggregates import Count, Sum
+from featurekit.aggregates import Aggregate, Count, Sum
 from featurekit.errors import AsOfTooOld, DefinitionError
 from featurekit.testing import assert_parity
 from rules.asking import (
+    ERRED,
     EXPIRED,
     NOON,
+    NULL,
     D,
     H,
     One,
@@ -56,6 +58,29 @@ clicks = EventSource("clicks", path="clicks.parquet", schema={"key": int}, times
 @feature
 def hour_in_london(at: datetime) -> int:
     return at.astimezone(ZoneInfo("Europe/London")).hour
+
+@feature
+def age(as_of: datetime, at: datetime) -> float:
+    return (as_of - at).total_seconds()
+
+@feature
+def age_of_n(as_of: datetime, n: int | None) -> int | None:
+    return None if n is None else as_of.microsecond // n
+
+@feature
+def zone(as_of: datetime) -> str:
+    return as_of.isoformat()
+
+@feature
+def asked(as_of: datetime) -> int:
+    return as_of.microsecond
+
+timed = source("timed", schema={**plain, "at": datetime})
+asking = FeatureService("asking", features=[
+    view("timed_row", timed, {"age": age, "age_of_n": age_of_n, "zone": zone, "n": "n"}, ttl="10s",
+         history="1d"),
+    asked,
+])
 
 windows = FeatureService("windows", features=[view("window", events, {
     "count": Count(window="10s"),
@@ -100,6 +125,7 @@ TABLES = {
     "texts": table(at=pa.string()),
     "counts": table(at=pa.int64()),
     "days": table(at=pa.date32()),
+    "timed": table(**PLAIN),
     "named": table(**PLAIN, id=pa.string()),
     "versions": table(**PLAIN, id=pa.string(), op=pa.string()),
     "clicks": table({"key": 1, "at": NOON}),
@@ -393,21 +419,92 @@ def test_a_request_without_an_instant_has_one_which_is_returned(
     assert again["n"] == present(found.columns["n"][0])
 
 
-# --- T9 to T12: what is not built is refused ------------------------------------------------------
+# --- T9 -------------------------------------------------------------------------------------------
 
 
-def test_a_transform_cannot_ask_for_the_instant() -> None:
-    @feature
-    def age(as_of: dt.datetime, at: dt.datetime) -> float:
-        return (as_of - at).total_seconds()
+def test_a_transform_of_the_latest_row_may_take_the_instant(one: One) -> None:
+    one.push("timed", -3 * S, n=4, x=0.5)
+    assert one.ask("asking", 5)["age"] == present(3.000005)
+    assert one.ask("asking", 6 * S)["age"] == present(9.0)
 
+
+def test_a_request_time_transform_may_take_the_instant(one: One) -> None:
+    assert one.ask("asking", 5)["asked"] == present(5)
+
+
+def test_the_instant_is_aware_and_in_utc(one: One) -> None:
+    one.push("timed", 0, n=4, x=0.5)
+    assert one.ask("asking", 5)["zone"] == present("2024-05-01T12:00:00.000005+00:00")
+
+
+def test_the_instant_leaves_statuses_as_they_are(one: One) -> None:
+    assert one.ask("asking", 5)["age"] == empty(None)
+    one.push("timed", 0, n=None, x=0.5)
+    assert one.ask("asking", 5)["age_of_n"] == NULL
+    one.push("timed", 0, n=0, x=0.5)
+    assert one.ask("asking", 5)["age_of_n"] == ERRED
+    assert one.ask("asking", 10 * S)["age_of_n"] == EXPIRED
+
+
+@feature
+def since(as_of: dt.datetime, at: dt.datetime) -> float:
+    return (as_of - at).total_seconds()
+
+
+@feature
+def recent(as_of: dt.datetime, at: dt.datetime) -> bool:
+    return as_of > at
+
+
+@pytest.mark.parametrize(
+    "aggregate", [Sum(since, window="1d"), Count(window="1d", where=recent)], ids=["input", "where"]
+)
+def test_an_aggregate_s_input_and_where_cannot_take_the_instant(aggregate: Aggregate) -> None:
     source = EventSource(
         "clicks", path="c.parquet", schema={"key": int, "at": dt.datetime}, timestamp_field="at"
     )
     user = Entity("user", {"key": int})
-    view = FeatureView("v", entities=[user], source=source, features={"age": age})
-    with pytest.raises(DefinitionError, match="as_of"):
+    view = FeatureView("v", entities=[user], source=source, features={"age": aggregate})
+    with pytest.raises(DefinitionError, match="takes the instant 'as_of', which an event"):
         assert_parity(FeatureService("s", features=[view]), {}, [])
+
+
+def test_the_name_of_the_instant_is_reserved() -> None:
+    source = EventSource(
+        "clicks", path="c.parquet", schema={"key": int, "as_of": dt.datetime},
+        timestamp_field="as_of",
+    )  # fmt: skip
+    user = Entity("user", {"key": int})
+    row = FeatureView("v", entities=[user], source=source, features={"seen": "as_of"})
+    with pytest.raises(DefinitionError, match="names the instant that is asked for"):
+        Entity("user", {"as_of": int})
+    with pytest.raises(DefinitionError, match="names the instant that is asked for"):
+        FeatureView("v", entities=[user], source=source, features={"as_of": "as_of"})
+    with pytest.raises(DefinitionError, match="names the instant that is asked for"):
+        FeatureService("s", features=[row], request={"as_of": dt.datetime})
+
+    @feature
+    def hour(as_of: dt.datetime) -> int:
+        return as_of.hour
+
+    view = FeatureView("v", entities=[user], source=source, features={"hour": hour})
+    with pytest.raises(DefinitionError, match="has a column of that name"):
+        assert_parity(FeatureService("s", features=[view]), {}, [])
+
+
+def test_an_instant_of_another_type_is_refused() -> None:
+    @feature
+    def hour(as_of: str) -> str:
+        return as_of
+
+    source = EventSource("clicks", path="c.parquet", schema={"key": int}, timestamp_field="at")
+    view = FeatureView("v", entities=[Entity("user", {"key": int})], source=source,
+                       features={"n": hour})  # fmt: skip
+    with pytest.raises(DefinitionError, match="the instant asked for is datetime"):
+        assert_parity(FeatureService("s", features=[view]), {}, [])
+
+
+# --- T10 to T12: what is not built is refused -----------------------------------------------------
 
 
 @pytest.mark.parametrize(

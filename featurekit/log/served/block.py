@@ -50,7 +50,7 @@ class ServedHead:
             service.name,
             service.fingerprint,
             dict(numerics),
-            tuple(v.name for v in service.views),
+            tuple(v.title for v in service.views),
             {name: type_.or_none() for name, type_ in service.join_keys.items()},
             {p.name: p.type for p in service.request},
             {o.full_name: o.type.or_none() for o in service.outputs},

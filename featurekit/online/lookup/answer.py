@@ -14,6 +14,7 @@ from featurekit.core.types import instant
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.errors import AsOfTooOld
+from featurekit.language.to_python import to_python
 from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
 
@@ -57,11 +58,25 @@ def _latest(view: View, read: Reader, t: int) -> Answer:
     if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
         return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
     out: Answer = []
-    for feature in view.features:
-        assert feature.slot is not None
-        value = read.column(feature.slot)[row]
-        out.append(stated(value))
+    for feature, function in zip(view.features, _functions(view), strict=True):
+        if feature.asked is None:
+            assert feature.slot is not None
+            out.append(stated(read.column(feature.slot)[row]))
+            continue
+        given = [instant(t) if i is None else read.column(i)[row] for i in feature.asked.inputs]
+        # Reading an erring slot errs (R3).
+        out.append(stated(ERROR if any(v is ERROR for v in given) else function(*given)))
     return out
+
+
+def _made_functions(view: View) -> list[Callable[..., Any]]:
+    """For each feature the function that runs when it is asked for (T9), or one that is not
+    called."""
+    asked = [feature.asked for feature in view.features]
+    return [stated if one is None else to_python(one.function) for one in asked]
+
+
+_functions = Kept(_made_functions)
 
 
 def stated(value: Any) -> tuple[Any, str]:

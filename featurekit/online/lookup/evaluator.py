@@ -11,12 +11,13 @@ from typing import Any
 
 from featurekit.core.keys import encode_keys, entity_key, state_key, state_prefix
 from featurekit.core.status import ERROR_STATUS
-from featurekit.core.types import INT
+from featurekit.core.types import INT, instant
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Input, Service
 from featurekit.define.published import broken
 from featurekit.errors import EntityFrameError, TransformError
 from featurekit.language.to_python import to_python
+from featurekit.language.transform import INSTANT
 from featurekit.online.lookup.answer import stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
@@ -62,7 +63,8 @@ class Evaluator:
             if output.view >= 0 and (view := service.views[output.view]).on_error == "fail"
         ]
         self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
-        self._keyed = [tuple(p.name for p in view.join_keys) for view in service.views]
+        self._keyed = [tuple(p.name for p in view.row_keys) for view in service.views]
+        self._read_keys = service.reads("key")
         # For views with one join key: its name, and the part of a state's key before its value.
         self._heads: list[tuple[str, Heads]] | None = None
         if self.batches and all(len(names) == 1 for names in self._keyed):
@@ -81,12 +83,15 @@ class Evaluator:
                 name: [typed(row[name], type_.or_none(), name, i) for i, row in enumerate(rows)]
                 for name, type_ in self.join_keys.items()
             }
-        if not self.request:
+        if not self.request and not self._read_keys:
             return entities, [{}] * len(rows)
         requests = [
             {name: typed(row[name], type_, name, i) for name, type_ in self.request.items()}
             for i, row in enumerate(rows)
         ]
+        for name in self._read_keys:  # transforms take join keys as they take request fields
+            for request, key in zip(requests, entities[name], strict=True):
+                request[name] = key
         return entities, requests
 
     def _plain_keys(self, rows: Sequence[EntityRow]) -> dict[str, list[Any]] | None:
@@ -244,7 +249,7 @@ class Evaluator:
                 lookup.answer(blobs[i], at)
                 for lookup, blobs in zip(self.lookups, states, strict=True)
             ]
-            out.append(self.outputs(answers, requests[i], i))
+            out.append(self.outputs(answers, requests[i], i, at))
         return out
 
     def at_once(
@@ -295,16 +300,18 @@ class Evaluator:
             large[key].take(key, k, block)
         return {**blobs, **large}
 
-    def outputs(self, answers: list[RowAnswer], request: dict[str, Any], row: int) -> RowAnswer:
-        """The row's outputs: its features, and the transforms over them (Q1). TransformError where
-        one erred in a view with on_error="fail"."""
+    def outputs(
+        self, answers: list[RowAnswer], request: dict[str, Any], row: int, at: int
+    ) -> RowAnswer:
+        """The row's outputs as of `at`: its features, and the transforms over them (Q1).
+        TransformError where one erred in a view with on_error="fail"."""
         if self.in_order and len(answers) == 1:
             values, statuses = answers[0]
         else:
             flat = [value for answer in answers for value in answer[0]]
             flat_statuses = [status for answer in answers for status in answer[1]]
             try:
-                self._transform(flat, flat_statuses, request)
+                self._transform(flat, flat_statuses, request, at)
             except Exception as error:
                 raise broken(f"service {self.service.name!r}", error) from error
             values = [flat[p] for p in self.places]
@@ -320,7 +327,7 @@ class Evaluator:
 
 def _transforms(
     service: Service, first: Sequence[int], functions: Sequence[Callable[..., Any]]
-) -> Callable[[list[Any], list[str], Mapping[str, Any]], None]:
+) -> Callable[[list[Any], list[str], Mapping[str, Any], int], None]:
     """A function that appends the transforms' values and statuses to those of a row's features
     (Q1).
 
@@ -328,12 +335,16 @@ def _transforms(
     written for all transforms: to look each one up for every row would cost more than most
     transforms do.
     """
-    lines = ["def add(values, statuses, request):"]
+    lines = ["def add(values, statuses, request, at):"]
+    if service.reads("instant"):
+        lines.append("    as_of = instant(at)")
     ready: set[str] = set()
 
     def argument(given: Input) -> str:
-        if given.kind == "request":
+        if given.kind in ("request", "key"):
             return f"request[{given.name!r}]"
+        if given.kind == "instant":
+            return INSTANT
         if given.kind == "transform":
             return f"m{given.index}"
         at = first[given.view] + given.index
@@ -346,7 +357,8 @@ def _transforms(
         arguments = [argument(given) for given in transform.inputs]
         given = zip(arguments, transform.inputs, strict=True)
         # Reading an erring feature errs (R3).
-        read = list(dict.fromkeys(text for text, of in given if of.kind != "request"))
+        of_features = ("feature", "transform")
+        read = list(dict.fromkeys(text for text, of in given if of.kind in of_features))
         erring = " or ".join(f"{text} is ERROR" for text in read)
         call = f"f{i}({', '.join(arguments)})"
         lines += [
@@ -356,10 +368,10 @@ def _transforms(
             "    statuses.append(status)",
         ]
     lines.append("    return None")
-    names = {"ERROR": ERROR, "ERROR_STATUS": ERROR_STATUS, "stated": stated}
+    names = {"ERROR": ERROR, "ERROR_STATUS": ERROR_STATUS, "stated": stated, "instant": instant}
     namespace: dict[str, Any] = names | {f"f{i}": f for i, f in enumerate(functions)}
     exec(compile("\n".join(lines), f"<transforms of {service.name}>", "exec"), namespace)
-    add: Callable[[list[Any], list[str], Mapping[str, Any]], None] = namespace["add"]
+    add: Callable[[list[Any], list[str], Mapping[str, Any], int], None] = namespace["add"]
     return add
 
 

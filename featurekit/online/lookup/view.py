@@ -41,7 +41,9 @@ class ViewLookup:
         self.unknown = _split(unknown(view))
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
-        self.form = row_form(view)
+        # A feature that takes the instant is computed from the whole row.
+        asked = any(feature.asked is not None for feature in view.features)
+        self.form = None if asked else row_form(view)
         # One struct reads a row without flags whose features are all numbers.
         self.whole: struct.Struct | None = None
         if self.form is not None:

@@ -64,7 +64,7 @@ def slot_values(
 ) -> list[tuple[Stated, Stated]]:
     """What each path makes of one slot of each of some deliveries, alone in an empty store."""
     feature = Feature("value", view.slots[slot].type.or_none(), slot)
-    alone = replace(view, kind="latest", features=(feature,), ttl_us=None)
+    alone = replace(view, kind="latest", features=(feature,), ttl_us=None, role=None)
     found = []
     of_files = partners(scenario)
     for i in deliveries:
@@ -115,7 +115,7 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
             feature, type=type_, slot=slot, aggregate="LastN", params=(("n", N_MAX),), default=None
         )
     else:
-        feature = replace(feature, type=type_, slot=slot)
+        feature = replace(feature, type=type_, slot=slot, asked=None)
     # Aggregates that take no order come without one: any settles where ties stand in a list.
     order = view.order or tuple(i for i, s in enumerate(slots) if s.column is not None)
     asking = replace(view, source=source, slots=slots, order=order, features=(feature,))

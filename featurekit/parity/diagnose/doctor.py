@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from featurekit.core.status import ERROR_STATUS, OUTSIDE_MAX_AGE
+from featurekit.core.types import instant
 from featurekit.core.values import ERROR
-from featurekit.define.plan import Feature, Output, Service, View
+from featurekit.define.plan import Asked, Feature, Output, Service, View
 from featurekit.language.wire import canonical
 from featurekit.parity.compare import parts
 from featurekit.parity.diagnose.aggregates import of_aggregate
@@ -19,6 +20,7 @@ from featurekit.parity.diagnose.causes import exception_of, of_exception, raw
 from featurekit.parity.diagnose.counted import counted, view_feature
 from featurekit.parity.diagnose.diagnosis import FEW, when
 from featurekit.parity.diagnose.reading import of_reading
+from featurekit.parity.diagnose.rules import slot_of
 from featurekit.parity.diagnose.selection import of_selection
 from featurekit.parity.diagnose.shrink import shrink
 from featurekit.parity.diagnose.slots import parting_node, parting_slot
@@ -54,8 +56,9 @@ def _of_transform(trial: Trial) -> Told:
     transform = service.transforms[service.outputs[0].index]
     arguments: list[Any] = []
     for given in transform.inputs:
-        if given.kind == "request":
-            arguments.append(scenario.row[given.name])
+        if given.kind in ("request", "key", "instant"):
+            at = instant(scenario.at)
+            arguments.append(at if given.kind == "instant" else scenario.row[given.name])
             continue
         name, exposed = _exposed(service, given.kind, given.view, given.index)
         fields = {*exposed.join_keys, *(p.name for p in exposed.request)}
@@ -91,6 +94,8 @@ def _of_view(trial: Trial, view: View, feature: Feature) -> Told:
         parted = parting_slot(trial, view, feature.slot, sorted(set(found.online or ())))
         if parted is not None:
             return parted
+    if feature.asked is not None and found.online:
+        return _of_asked(trial, view, feature.asked, found.online[-1])
     for number in range(min(len(scenario.deliveries), FEW)):
         # What the aggregate's own SQL counts may not be what another's over the window does.
         cause = edge(trial, view, feature, number, most=2)
@@ -102,6 +107,20 @@ def _of_view(trial: Trial, view: View, feature: Feature) -> Told:
             trial.evidence.append(f"without its {change[:-3]} the paths agree")
             return cause, f"the window ({when(window(view, feature, scenario.at)[0])}, …]"
     return of_aggregate(trial, view, feature, found)
+
+
+def _of_asked(trial: Trial, view: View, asked: Asked, number: int) -> Told:
+    """A transform of the latest row, which is delivery `number`, and the instant: a slot that it
+    reads, or its own node."""
+    for slot in asked.inputs:
+        parted = None if slot is None else parting_slot(trial, view, slot, [number])
+        if parted is not None:
+            return parted
+    row, at = trial.scenario.deliveries[number].row, instant(trial.scenario.at)
+    arguments = [at if slot is None else slot_of(view, slot)(row) for slot in asked.inputs]
+    if any(value is ERROR for value in arguments):
+        return "error", f"{asked.function.name} reads a slot that errs"
+    return parting_node(trial, asked.function, arguments, raw(trial.offline), raw(trial.online))
 
 
 def _code(service: Service) -> list[Any]:
@@ -118,7 +137,7 @@ def _exposed(service: Service, kind: str, view: int, index: int) -> tuple[str, S
     if kind == "feature":
         of_view = service.views[view]
         feature = of_view.features[index]
-        name = f"{of_view.name}__{feature.name}"
+        name = f"{of_view.title}__{feature.name}"
         output = Output(name, name, view, index, feature.type, "")
     else:
         function = service.transforms[index].function

@@ -121,7 +121,7 @@ def _of_view(
     made.definition = definition(view, feature)
     low, high = interval(view, feature, t)
     made.window = None if low is None else instant(low), instant(high)
-    keys = {p.name: made.row[p.name] for p in view.join_keys}
+    keys = view.entity(made.row)
     if None in keys.values():
         made.notes.append("a join key is None, so the row belongs to no entity (S2)")
         return
@@ -136,8 +136,15 @@ def _of_view(
     made.events, made.omitted = _nearest(judged, low, high)
     _warn(made, held)
     made.steps = steps_of(feature, view, [e for e in judged if e.counts])
-    if feature.slot is not None and (function := view.slots[feature.slot].transform) is not None:
-        chosen = [n for n, e in enumerate(made.events) if e.counts][-_TRACED:]
+    chosen = [n for n, e in enumerate(made.events) if e.counts][-_TRACED:]
+    if feature.asked is not None:
+        for number in chosen:
+            row = made.events[number].row
+            given = [
+                instant(t) if i is None else slot_of(view, i)(row) for i in feature.asked.inputs
+            ]
+            made.nodes += _nodes(opened, feature.asked.function, given, number + 1)
+    elif feature.slot is not None and (function := view.slots[feature.slot].transform) is not None:
         for number in chosen:
             arguments = [made.events[number].row[p.name] for p in function.params]
             made.nodes += _nodes(opened, function, arguments, number + 1)
@@ -234,6 +241,8 @@ def _warn(made: Explanation, held: set[Any] | None) -> None:
 
 # --- transforms -----------------------------------------------------------------------------------
 
+_OF_ROW = {"request": "request field", "key": "join key", "instant": "instant asked for"}
+
 
 def _of_transform(
     project: Project, opened: Bench, service: Service, made: Explanation, index: int
@@ -243,9 +252,9 @@ def _of_transform(
     made.definition = f"{transform.function.name} of request fields and features"
     arguments: list[Any] = []
     for param, given in zip(transform.function.params, transform.inputs, strict=True):
-        if given.kind == "request":
-            value = made.row[given.name]
-            made.inputs.append((param.name, "request field", (value, "PRESENT"),
+        if given.kind in _OF_ROW:
+            value = made.as_of if given.kind == "instant" else made.row[given.name]
+            made.inputs.append((param.name, _OF_ROW[given.kind], (value, "PRESENT"),
                                 (value, "PRESENT")))  # fmt: skip
             arguments.append(value)
             continue

@@ -151,7 +151,7 @@ def of_key(trial: Trial, view: View) -> str | None:
     plan = path.plan
     asked = plan.state_keys({n: [scenario.row[n]] for n in service.join_keys}, 1)[0]
     mine = sum(
-        all(bits(d.row.get(p.name)) == bits(scenario.row[p.name]) for p in view.join_keys)
+        all(bits(d.row.get(n)) == bits(v) for n, v in view.entity(scenario.row).items())
         for d in scenario.deliveries
     )
     for wanted, prefix in zip(asked, plan.prefixes, strict=True):
@@ -160,7 +160,7 @@ def of_key(trial: Trial, view: View) -> str | None:
             trial.evidence.append("the online states lie under other keys than lookups ask for")
             return "key"
     types = trial.service.join_keys
-    for param in view.join_keys:
+    for param in view.row_keys:
         value, type_ = scenario.row[param.name], types[param.name]
         if value is None:
             continue

@@ -124,11 +124,13 @@ class _Shrinker:
 
     def simpler_rows(self) -> None:
         """Simplify the values of the rows, first of a column as a whole."""
+        keys = {*self.best.service.join_keys}
+        keys |= {p.name for v in self.best.service.views for p in v.join_keys}
         columns = {
             (v.source.name, p.name): p.type
             for v in self.best.service.views
             for p in v.source.schema
-            if p.name not in {*self.best.service.join_keys, v.source.op, v.source.event_id}
+            if p.name not in {*keys, v.source.op, v.source.event_id}
         }
         for (source, name), type_ in columns.items():
             rows = [i for i, d in enumerate(self.best.deliveries) if d.source == source]
@@ -187,10 +189,17 @@ def of_no_delivery(scenario: Scenario) -> list[int]:
 def renamed(scenario: Scenario, name: str, old: Any, new: Any) -> Scenario:
     """The scenario with one value of a key in the place of another, wherever it stands."""
 
-    def one(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {name: new} if name in row and bits(row[name]) == bits(old) else row
+    columns: dict[str, set[str]] = {}
+    for view in scenario.service.views:
+        own = columns.setdefault(view.source.name, {name})
+        named = zip(view.row_keys, view.join_keys, strict=True)
+        own |= {key.name for field, key in named if field.name == name}
 
-    return replace(_every(scenario, lambda d: one(d.row)), row=one(scenario.row))
+    def one(row: dict[str, Any], names: set[str]) -> dict[str, Any]:
+        return row | {n: new for n in names if n in row and bits(row[n]) == bits(old)}
+
+    every = _every(scenario, lambda d: one(d.row, columns.get(d.source, {name})))
+    return replace(every, row=one(scenario.row, {name}))
 
 
 def changed(

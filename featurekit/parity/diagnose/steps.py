@@ -17,6 +17,7 @@ def definition(view: View, feature: Feature) -> str:
     """The feature in a line, as it was written."""
     slot = None if feature.slot is None else view.slots[feature.slot]
     of = "" if slot is None else (slot.column or (slot.transform and slot.transform.name) or "")
+    of = of if feature.asked is None else feature.asked.function.name
     if feature.aggregate is None:
         ttl = "" if view.ttl_us is None else f", ttl {span(view.ttl_us)}"
         return f"{of} of the latest row of {view.source.name}{ttl}"

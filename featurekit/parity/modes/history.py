@@ -32,6 +32,7 @@ from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
+from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
 from featurekit.sources.raw import file_rows
@@ -60,6 +61,7 @@ def run(project: Project, service: Service, check: Check) -> Report:
             _round(project, service, report, _ROUND, rng, progress)
             if report.compared == before:
                 break  # no source holds an event
+    add_third_opinion(project, service, report)
     report.seconds = clock.taken
     return report
 
@@ -128,9 +130,11 @@ class _Replay:
         questions: list[Question],
     ) -> None:
         self.con, self.path, self.questions = con, path, questions
+        service = path.service
+        of_views = dict(zip((v.fingerprint for v in service.views), relations, strict=True))
         self.streams = [
-            _Stream(con, project, view, relation, questions)
-            for view, relation in zip(path.service.views, relations, strict=True)
+            _Stream(con, project, service, view, of_views[view.fingerprint], questions)
+            for view in service.stored
         ]
         self.turns = self._turns()
 
@@ -194,7 +198,9 @@ class _Replay:
         batch: list[Question] = []
         seen: dict[Any, int] = {}
         for question in self.questions:
-            keys = [(v, stream.group(question)) for v, stream in enumerate(self.streams)]
+            keys = [
+                (v, g) for v, stream in enumerate(self.streams) for g in stream.groups_of(question)
+            ]
             crossing = batch and any(batch[0].at < turn <= question.at for turn in self.turns)
             if crossing or any(seen.get(k, question.at) != question.at for k in keys):
                 yield batch
@@ -215,7 +221,7 @@ class _Replay:
 
 
 class _Stream:
-    """The rows of one view's asked entities, by arrival.
+    """The rows of one view's asked entities, by arrival, whatever roles they are asked in.
 
     Of a source with ids, rows of other entities that share an id with them belong there too (T7):
     such entities are one group, whose rows are pushed together.
@@ -225,13 +231,19 @@ class _Stream:
         self,
         con: Any,
         project: Project,
+        service: Service,
         view: View,
         events: EventRows,
         questions: list[Question],
     ) -> None:
         self.view = view
         self.names = [p.name for p in view.join_keys]
-        asked = {tuple(q.row[n] for n in self.names) for q in questions}
+        self.roles = [
+            [p.name for p in role.row_keys]
+            for role in service.views
+            if role.fingerprint == view.fingerprint
+        ]
+        asked = {tuple(q.row[n] for n in names) for q in questions for names in self.roles}
         self.by = [(p.name, p.type) for p in view.join_keys]
         self.asked = [key for key in asked if None not in key]
         event_id = view.source.event_id
@@ -274,32 +286,35 @@ class _Stream:
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
         return tables.rows(con, relation, column_types(self.view))
 
-    def group(self, question: Question) -> tuple[Any, ...]:
-        """What names the rows that decide what is answered to a question."""
-        return self._group_of(question.row)
+    def groups_of(self, question: Question) -> list[tuple[Any, ...]]:
+        """What names the rows that decide what is answered to a question, for each role once."""
+        found = (self._top(tuple(question.row[n] for n in names)) for names in self.roles)
+        return list(dict.fromkeys(found))
 
     def _group_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
         key = tuple(row[n] for n in self.names)
         if None in key and self.view.source.event_id in row:
             key = ("of no entity", row[self.view.source.event_id])
+        return self._top(key)
+
+    def _top(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
         while key in self.groups:
             key = self.groups[key]
         return key
 
     def of_question(self, question: Question) -> list[dict[str, Any]]:
         """The rows that decide what is answered to a question, as a push reads them."""
-        return list(self.rows.get(self.group(question), []))
+        return [row for key in self.groups_of(question) for row in self.rows.get(key, [])]
 
     def read_offline(self, con: Any, question: Question) -> list[dict[str, Any]]:
         """The same rows as DuckDB reads them."""
-        key = self.group(question)
-        return [row for row in self._canonical(con, self.sql) if self._group_of(row) == key]
+        keys = self.groups_of(question)
+        return [row for row in self._canonical(con, self.sql) if self._group_of(row) in keys]
 
     def advance(self, path: Online, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
         arrived: list[dict[str, Any]] = []
-        for question in batch:
-            key = self.group(question)
+        for question, key in [(q, key) for q in batch for key in self.groups_of(q)]:
             rows, at = self.rows.get(key, []), self.taken.get(key, 0)
             end = at
             while end < len(rows) and rows[end]["__created"] <= question.at:
@@ -316,8 +331,8 @@ class _Stream:
 
     def awaits(self, question: Question) -> bool:
         """Whether an event of the question's entity has happened and not arrived."""
-        key = self.group(question)
-        return any(ts <= question.at < created for ts, created in self.late.get(key, ()))
+        late = [pair for key in self.groups_of(question) for pair in self.late.get(key, ())]
+        return any(ts <= question.at < created for ts, created in late)
 
 
 def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:

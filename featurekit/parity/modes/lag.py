@@ -73,7 +73,7 @@ def from_online(
     numbered = Asked({**asked.columns, _ROW: range(len(asked.at))}, asked.at)
     views = tuple(_numbered(view) for view in service.views)
     waiting: list[dict[int, int]] = [{} for _ in views]
-    number = {view.source.name: v for v, view in enumerate(views)}
+    number = {view.source.name: v for v, view in enumerate(views)}  # which their titles name
 
     def snapshot(con: Any, view: View) -> Snapshot:
         v = number[view.source.name]
@@ -104,18 +104,19 @@ def _numbered(view: View) -> View:
     them count (T7) is settled before."""
     source = replace(
         view.source,
-        name=view.name,
+        name=view.title,
         event_id=None,
         schema=(*view.source.schema, Param(_ROW, INT)),
     )
-    return replace(view, source=source, join_keys=(*view.join_keys, Param(_ROW, INT)))
+    role = view.role and replace(view.role, keys=(*view.role.keys, _ROW))
+    return replace(view, source=source, join_keys=(*view.join_keys, Param(_ROW, INT)), role=role)
 
 
 def _rows(con: Any, view: View, v: int, asked: Asked, known: KnownEvents) -> str:
     """A temporary table of the rows: their number, the view's keys, their instant, and up to which
     arrival they are known (`__n`: of all events; no file's event is later than `until`)."""
     types = {p.name: p.type for p in view.join_keys} | dict.fromkeys((_ROW, "__at", "__n"), INT)
-    keys = [asked.columns[p.name] for p in view.join_keys]
+    keys = [asked.columns[p.name] for p in view.row_keys]
     upto = [max(n, known.until) for n in known.pushed]
     rows = zip(*keys, range(len(asked.at)), asked.at, upto, strict=True)
     return temp_table(con, f"__rows_{v}", types, rows)

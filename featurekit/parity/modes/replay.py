@@ -27,6 +27,7 @@ from featurekit.parity.paths import Asked, Offline
 from featurekit.parity.report import Report
 from featurekit.parity.scenario import lenient
 from featurekit.parity.stored import stored_scenario
+from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 
 _ROWS = 100_000
@@ -114,7 +115,17 @@ def replay(
             report.notes.append(
                 f"serving let go of {lost} rows that its log could not take in time"
             )
+        _ask_a_third(project, report)
     return list(reports.values())
+
+
+def _ask_a_third(project: Project, report: Report) -> None:
+    """Add a third opinion to what was replayed of a service that the repo defines."""
+    service = project.repo.compiled_services.get(report.service)
+    if service is not None and report.rows:
+        began = time.monotonic()
+        add_third_opinion(project, service, report)
+        report.seconds += time.monotonic() - began
 
 
 class _Versions:

@@ -39,6 +39,7 @@ from featurekit.parity.questions import request_fields
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Scenario, lenient
 from featurekit.parity.stored import stored_scenario
+from featurekit.parity.third import add_third_opinion
 from featurekit.project.deployment import materialized_marks
 from featurekit.project.leases import settled_until
 from featurekit.project.project import Project
@@ -85,6 +86,7 @@ class LiveCheck:
         )
         self.scans: dict[str, Iterator[list[bytes]]] = {}
         self._diagnosed: set[str] = set()
+        self._asked: set[str] = set()
 
     def run(
         self,
@@ -143,8 +145,15 @@ class LiveCheck:
                 known=self._diagnosed,
             )
             self._diagnosed |= {d.feature for d in report.differences if d.diagnosis is not None}
+        self._ask_a_third(service, report)
         report.seconds = clock.taken
         return report
+
+    def _ask_a_third(self, service: Service, report: Report) -> None:
+        """Add a third opinion, once for each version: it changes with that alone."""
+        if service.fingerprint not in self._asked:
+            self._asked.add(service.fingerprint)
+            add_third_opinion(self.project, service, report)
 
     def _scenario_of(self, service: Service) -> Callable[[Difference], Scenario | None]:
         until = {
@@ -188,7 +197,7 @@ class LiveCheck:
     def _stated(self, view: View, wanted: int) -> list[dict[str, Any]]:
         """The keys of some entities that have a state, from where the last SCAN stopped on."""
         prefix = state_prefix(self.project.name, view)
-        names, types = zip(*((p.name, p.type) for p in view.join_keys), strict=True)
+        names, types = zip(*((p.name, p.type) for p in view.row_keys), strict=True)
         found: dict[bytes, None] = {}
         fresh = view.fingerprint not in self.scans
         while len(found) < wanted:
@@ -209,16 +218,16 @@ class LiveCheck:
 
     def _known(self, con: Any, service: Service, view: View, wanted: int) -> list[dict[str, Any]]:
         """The keys of some entities that an event of the view names, all that its source knows."""
-        schema = {p.name for p in view.source.schema}
-        keys = [k for k in service.join_keys if k in schema]
-        own = ", ".join(quote(p.name) for p in view.join_keys)
+        columns = service.key_columns(view)
         there = " AND ".join(f"{quote(p.name)} IS NOT NULL" for p in view.join_keys)
-        shown = ", ".join(quote(k) for k in keys)
-        types = {k: service.join_keys[k] for k in keys}
+        shown = ", ".join(f"{quote(c)} AS {quote(k)}" for k, c in columns.items())
+        types = {k: service.join_keys[k] for k in columns}
         seed = self.rng.getrandbits(32)
         events = self.project.events(con, view).relation
         known = f"(SELECT DISTINCT {shown} FROM {events} WHERE {there})"
-        chosen = f"ORDER BY hash({own}, {seed}), {shown} LIMIT {wanted}"
+        own = ", ".join(quote(p.name) for p in view.row_keys)
+        every = ", ".join(map(quote, columns))
+        chosen = f"ORDER BY hash({own}, {seed}), {every} LIMIT {wanted}"
         return tables.rows(con, known, types, then=chosen)
 
     # --- what they answer -------------------------------------------------------------------------

@@ -34,6 +34,8 @@ def show_report(screen: Screen, report: Report) -> None:
         screen.line(f"Note: {note}")
     for reason, rows in sorted(report.unchecked.items()):
         screen.line(f"Not checked: {rows} {reason}", style="bold")
+    for opinion, number in sorted(report.opinions.items()):
+        screen.line(f"Third opinion: {number} {opinion}")
     verdict = "every bit agrees" if report.ok else f"{report.differing} differ"
     if not report.compared:
         verdict = "nothing could be compared"

@@ -27,8 +27,9 @@ from featurekit.core.sql import quote
 from featurekit.core.tables import Row, in_types
 from featurekit.core.types import INT, instant
 from featurekit.define.definitions import EventSource
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import RequestTransform, Service, View
 from featurekit.define.published import plan_bytes
+from featurekit.define.repo import Repo
 from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare as prepare_duckdb
@@ -42,6 +43,7 @@ from featurekit.parity.compare import Answers, differing_values, parting, values
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.fuzz.world import Course, CourseStep, Draft, Drafts
 from featurekit.parity.paths import Asked, Offline, Online
+from featurekit.parity.plain import check_plain_requests, check_plain_rows
 from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
@@ -53,6 +55,7 @@ from featurekit.sources.rows import as_pushed
 _CELLS = 400
 _QUESTIONS = 96_000
 _FIRST_QUESTIONS = 3_000
+_PLAIN = 25  # cells of the rows on which plain functions are called
 _KEPT = 3  # differences of each feature of a world
 
 
@@ -169,7 +172,7 @@ class _Play:
         for step in self.course.steps:
             if step.turn is not None:
                 after, until = step.turn
-                for view in self.service.views:
+                for view in self.service.stored:
                     events = self._events(view, relations)
                     self.path.materialize(con, view, events, after=after, until=until)
             for push in step.pushes:
@@ -265,6 +268,12 @@ class _Play:
         a difference there is one of reading, whatever it does to the features."""
         for name, source in self.sources.items():
             read = _canonical(con, source, relations[name])
+            if read.num_rows != len(rows[name]):
+                feature = f"{name}: reading rows"
+                self.result.misread[feature] += 1
+                pair = (read.num_rows, "READ"), (len(rows[name]), "READ")
+                self.result.differences.append(Difference(feature, {}, "", *pair))
+                continue  # no row of the one is that of the other
             wrong: set[int] = set()
             for column in read.column_names:
                 type_ = source.schema.get(column, INT)
@@ -328,7 +337,7 @@ def _connect() -> Any:
 
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check of one service, by the schemas of the repo's sources."""
-    return fuzz(
+    report = fuzz(
         service,
         project.repo.sources,
         budget=check.most(1_000_000),
@@ -336,6 +345,28 @@ def run(project: Project, service: Service, check: Check) -> Report:
         workers=check.workers,
         progress=check.progress,
     )
+    _call_plain_functions(report, project.repo, service)
+    return report
+
+
+def _call_plain_functions(report: Report, repo: Repo, service: Service) -> None:
+    """Compare the repo's plain functions with what was compiled of them, over rows of a world of
+    its own, and over drawn arguments of the service's transforms."""
+    rng = random.Random(f"{report.seed}:{service.name}:plain")
+    drafts = Fuzzer(service, repo.sources, report.seed).drafts
+    draft = drafts.draw(_PLAIN, rng)
+    rows = {name: as_pushed(s, draft.tables[name]) for name, s in drafts.sources.items()}
+
+    def drawn(transform: RequestTransform) -> list[list[Any]]:
+        params = [p.type for p in transform.function.params]
+        return [[drafts.argument(type_, rng) for type_ in params] for _ in range(4 * _PLAIN)]
+
+    con = _connect()
+    try:
+        check_plain_rows(report, con, repo, service, rows, rng)
+        check_plain_requests(report, con, repo, service, drawn)
+    finally:
+        con.close()
 
 
 def fuzz(

@@ -106,6 +106,14 @@ class Drafts:
             for name in self.sources
             if self.sources[name].event_id is not None
         }
+        self.fields: dict[str, dict[str, list[str]]] = {}
+        """For each source, its columns that hold join keys, and the fields of a row that they may
+        meet: several where a view has roles."""
+        for view in service.views:
+            of_source = self.fields.setdefault(view.source.name, {})
+            for name, column in service.key_columns(view).items():
+                known = of_source.setdefault(column, [])
+                known += [name] if name not in known else []
         # Where a view's keys have few values, its entities cannot be kept apart.
         self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.views)
 
@@ -156,9 +164,12 @@ class Drafts:
         """A cell's rows of one source; `__ts` and `__created` are instants in microseconds."""
         n = rng.choice((0, 1, 1, 2, 3, 4, most, most, 2 * most))
         choices: dict[str, list[Any]] = {}
+        fields = self.fields[source.name]
         for name, type_ in source.schema.items():
-            if name in keys and self.service.join_keys[name] == type_.base:
-                choices[name] = keys[name] * 12 + ([None] if type_.optional else [])
+            known = [f for f in fields.get(name, ()) if self.service.join_keys[f] == type_.base]
+            if known:
+                of_cell = [value for field in known for value in keys[field]]
+                choices[name] = of_cell * 12 + ([None] if type_.optional else [])
             elif name == source.event_id:
                 choices[name] = [self._key(type_, used, rng) for _ in range(rng.randint(1, n + 1))]
             elif name == source.op:
@@ -196,7 +207,7 @@ class Drafts:
     ) -> list[Row]:
         """Many rows like one of `rows`, no two of one value: for what shows in crowds only, such as
         sketches, and limbs of sums."""
-        keys = {*self.service.join_keys, source.event_id, source.op}
+        keys = {*self.fields[source.name], source.event_id, source.op}
         found: list[Row] = []
         for _ in range(_CROWD if rows else 0):
             row = dict(rows[0])
@@ -285,6 +296,16 @@ class Drafts:
             case _:
                 return EPOCH + rng.randint(-(2**55), 2**56) * MICROSECOND
 
+    def argument(self, type_: Type, rng: random.Random) -> Any:
+        """A value for a parameter of a transform."""
+        if type_.optional and rng.random() < 0.2:
+            return None
+        if type_.name == "dict":
+            assert type_.item is not None
+            keys = [self._value(type_.item, "plain", rng) for _ in range(rng.choice((0, 1, 2)))]
+            return {key: rng.randint(1, 9) for key in keys}
+        return self._value(type_.base, rng.choice(_FLAVOURS), rng)
+
     def _pool(self, type_: Type, flavour: str, rng: random.Random) -> list[Any]:
         """Values of a column: many for a world, of which a cell has few."""
         return [self._value(type_, flavour, rng) for _ in range(40)]
@@ -354,7 +375,7 @@ def constants(service: Service) -> dict[str, list[Any]]:
                 visit(getattr(node, one.name))
 
     for view in service.views:
-        visit(tuple(slot.transform for slot in view.slots))
+        visit(view.functions)
     visit(tuple(t.function for t in service.transforms))
     return {name: list(values.values()) for name, values in found.items()}
 
@@ -388,6 +409,7 @@ class Course:
         self.turns = self._turns(turns)
         self.steps: list[CourseStep] = []
         self._edges = {v.name: _edges(v) for v in self.service.views}
+        self._columns = {v.title: self.service.key_columns(v) for v in self.service.views}
         self._requests = {
             p.name: [drafts._value(p.type, rng.choice(_FLAVOURS), rng) for _ in range(100)]
             + ([None] * 10 if p.type.optional else [])
@@ -495,11 +517,13 @@ class Course:
         for _ in range(n):
             for _attempt in range(6):
                 about: Row = {}
+                columns: Mapping[str, str] = {}
                 draw = rng.random()
                 if near:
                     view, rows = near[int(rng.random() * len(near))]
                     about = rows[int(rng.random() * len(rows))]
                     offsets, hopped = self._edges[view.name]
+                    columns = self._columns[view.title]
                     if draw < 0.1:
                         at = int(low + rng.random() * (high - low + spread))
                     elif draw < 0.25:
@@ -524,7 +548,7 @@ class Course:
                 continue
             asking: Row = {}
             for name, values in keys.items():
-                value = about.get(name)
+                value = about.get(columns.get(name, ""))
                 draw = rng.random()
                 if value is None or draw < 0.1:
                     value = values[int(rng.random() * len(values))]
