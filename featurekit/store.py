@@ -424,11 +424,8 @@ class FeatureStore:
         of its own, only that the states of its views are filled. Plan and states are read from
         Redis, and for names never the repo's code. It raises as `OnlineService.get`.
         """
-        if type(service) is not str or features is not None:
-            service = one_of(service, features)
-        if as_of is not None:
-            as_of = as_instant(as_of, what="as_of")
-        return asked_online(self.parts, service).get(rows, as_of)
+        asked = asked_online(self.parts, one_of(service, features))
+        return asked.get(rows, None if as_of is None else as_instant(as_of, what="as_of"))
 
     @explained_async
     async def get_online_features_async(
@@ -445,9 +442,8 @@ class FeatureStore:
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
         asked = asked_online(self.parts, one_of(service, features))
-        if as_of is not None:
-            as_of = as_instant(as_of, what="as_of")
-        return await asked.get_async(rows, as_of)
+        at = None if as_of is None else as_instant(as_of, what="as_of")
+        return await asked.get_async(rows, at)
 
     @checked
     def explain(
