@@ -105,7 +105,7 @@ def csv_texts(path: Path, types: Mapping[str, Type]) -> Any:
         null_values=[""],
     )
     if not path.is_file():
-        raise DataError(f"there is no file {path}; its path begins where the shell is")
+        raise DataError(f"{path} cannot be read: there is no such file here")
     try:
         table = csv.read_csv(path, convert_options=texts)
     except OSError as error:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
+from featurekit.core.screen import Advance
 from featurekit.core.types import instant
 from featurekit.core.version import VERSION
 from featurekit.define.numerics import numeric_fingerprint
@@ -67,6 +68,8 @@ class TrainingSet:
         self._buckets = buckets
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
+        self.progress: Advance | None = None
+        """Called with the rows that are computed, and their number."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
 
@@ -315,6 +318,8 @@ class _TrainingRun:
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
             at += batch.num_rows
+            if self.owner.progress is not None:
+                self.owner.progress(at, self.frame.rows)
             yield batch
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")

@@ -207,7 +207,7 @@ def _read(path: Path) -> tuple[yaml.Node | None, Any]:
         problem = getattr(error, "problem", None) or "it cannot be read"
         hint = "indent with spaces, not with a tab" if "\t" in line else "write `key: value` lines"
         shown = f"\n    {line}" if line else ""
-        raise ConfigError(f"{where}: no YAML: {problem}{shown}\n  hint: {hint}") from None
+        raise ConfigError(f"{where}: this is not YAML: {problem}{shown}\n  hint: {hint}") from None
 
 
 def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
