@@ -540,9 +540,8 @@ class FeatureStore:
         """
         if type(service) is not str or features is not None:
             service = one_of(service, features)
-        if as_of is not None:
-            as_of = as_instant(as_of, what="as_of")
-        return asked_online(self._parts, service).get(rows, as_of)
+        asked = asked_online(self._parts, service)
+        return asked.get(rows, None if as_of is None else as_instant(as_of, what="as_of"))
 
     @explained_async
     async def get_online_features_async(
@@ -559,9 +558,8 @@ class FeatureStore:
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
         asked = asked_online(self._parts, one_of(service, features))
-        if as_of is not None:
-            as_of = as_instant(as_of, what="as_of")
-        return await asked.get_async(rows, as_of)
+        at = None if as_of is None else as_instant(as_of, what="as_of")
+        return await asked.get_async(rows, at)
 
     @checked
     def explain(

@@ -767,6 +767,7 @@ def provoke(mistake: Mistake, folder: Path) -> str:
     with made(mistake, folder):
         said = _call(mistake.code) if mistake.code else _command(mistake.run)
     said = said.replace(f"{folder.resolve()}/", "").replace(str(folder.resolve()), "REPO")
+    said = said.replace(str(folder.resolve().parent), "FOLDER")
     return re.sub(r"[0-9a-f]{12}\b", "FINGERPRINT", said).rstrip()
 
 

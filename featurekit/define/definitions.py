@@ -44,6 +44,13 @@ def _found(value: Any) -> str:
     return f"{value!r:.60}"
 
 
+def _uncalled(value: Any) -> str:
+    """What to write instead of an aggregate that was not called."""
+    if isinstance(value, type) and issubclass(value, Aggregate):
+        return f'; call it, as in {value.__name__}("amount", window="7d")'
+    return ""
+
+
 def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
     types = {}
     check_columns(hints, what=what)
@@ -435,10 +442,9 @@ class FeatureView(Described):
                     '"last_ordered_at"'
                 )
             if not isinstance(value, (str, Transform, Aggregate)):
-                hint = f'; call it, as in {_found(value)}("amount", window="7d")'
                 raise DefinitionError(
                     f"{what}, {name!r}: a feature is a column's name, a @feature or an aggregate, "
-                    f"found {_found(value)}{hint if isinstance(value, type) else ''}"
+                    f"found {_found(value)}{_uncalled(value)}"
                 )
             kinds.add(isinstance(value, Aggregate))
         if len(kinds) > 1:

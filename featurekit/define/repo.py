@@ -120,8 +120,9 @@ def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
     repo.compiled_views = _each(compile_view, repo.views, collected)
     repo.compiled_services = _each(compile_service, repo.services, collected)
     for one in collected.made:
-        kept = {FeatureView: repo.views, FeatureService: repo.services}.get(type(one))
-        if kept is not None and one.name not in kept:
+        view = isinstance(one, FeatureView) and one.name not in repo.views
+        service = isinstance(one, FeatureService) and one.name not in repo.services
+        if view or service:
             repo.unnamed.append(one)
     return repo
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions
 from featurekit.core.files import whole
+from featurekit.core.screen import Advance
 from featurekit.core.types import STR, Type, instant
 from featurekit.core.version import VERSION
 from featurekit.define.lacking import may_lack
@@ -75,6 +76,8 @@ class TrainingSet:
         self._unchanged = unchanged  # raises where the frame is a file that has changed
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
+        self.progress: Advance | None = None
+        """Called with the rows that are computed, and their number."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
         self._head: pa.RecordBatch | None = None
@@ -326,6 +329,8 @@ class _TrainingRun:
             if not at:
                 head = batch.slice(0, _SHOWN).take(pa.array(range(min(_SHOWN, batch.num_rows))))
             at += batch.num_rows
+            if self.owner.progress is not None:
+                self.owner.progress(at, self.frame.rows)
             yield batch
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")

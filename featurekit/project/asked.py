@@ -29,10 +29,12 @@ Features = (
     | FeatureSelection
     | Transform
 )
-"""A service, by its name or its definition, or a list of features."""
+"""A service, by its name or its definition, or a list of features; one alone counts as a list."""
+Asked = str | FeatureService | Sequence[Any]
+"""The same, with a list for one feature."""
 
 
-def one_of(service: Features | None, features: Features | None) -> Features:
+def one_of(service: Features | None, features: Features | None) -> Asked:
     """What is asked for, given as `service` or as `features`. DefinitionError for both or none."""
     given = features if service is None else service
     if given is None or (service is not None and features is not None):
@@ -45,7 +47,7 @@ def one_of(service: Features | None, features: Features | None) -> Features:
     return given
 
 
-def asked_service(project: Project, asked: Features) -> Service:
+def asked_service(project: Project, asked: Asked) -> Service:
     """The compiled service that is asked for, as the repo defines it."""
     if isinstance(asked, str):
         return project.service(asked)
@@ -55,7 +57,7 @@ def asked_service(project: Project, asked: Features) -> Service:
     return listed_service(asked, repo.compiled_views, repo.compiled_services)
 
 
-def asked_online(project: Project, asked: Features) -> OnlineService:
+def asked_online(project: Project, asked: Asked) -> OnlineService:
     """What answers online: a service that is live, or the states of the views of a list.
 
     A FeatureService that is live is answered by its name. The views of a list that is written as
@@ -63,11 +65,16 @@ def asked_online(project: Project, asked: Features) -> OnlineService:
     """
     if isinstance(asked, str):
         return project.online_service(asked)
-    one = isinstance(asked, FeatureService)
-    key = id(asked) if one else tuple(f if isinstance(f, str) else id(f) for f in asked)
+    key: Any = id(asked)
+    if not isinstance(asked, FeatureService):
+        key = tuple(f if isinstance(f, str) else id(f) for f in asked)
     found = project.listed.get(key)
     if found is None:
-        made = _of_service(project, asked) if one else _of_list(project, asked)
+        made = (
+            _of_service(project, asked)
+            if isinstance(asked, FeatureService)
+            else _of_list(project, asked)
+        )
         found = project.listed[key] = (made, asked)  # what is kept gives its id to nothing else
     return found[0]
 

@@ -111,7 +111,7 @@ class _Catalog:
         self, kind: str, name: str, type_: str, written: Described | Transform | None, **more: Any
     ) -> Item:
         """An item with what its author says of it."""
-        about = {}
+        about: dict[str, Any] = {}
         if written is not None:
             about = {
                 "description": written.description,

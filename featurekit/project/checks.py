@@ -52,7 +52,10 @@ def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource
     try:
         files = source_files(source, project.path)
     except SourceError as error:
-        return SourceCheck(source.name, 0, missing=str(placed(error, source.place)))
+        fault = placed(error, source.place)
+        if (project.path / source.path).exists():  # a folder, an empty file
+            return SourceCheck(source.name, 0, (fault,))
+        return SourceCheck(source.name, 0, missing=str(fault))
     half = MOST_FILES // 2
     chosen = files if len(files) <= MOST_FILES else (*files[:half], *files[-half:])
     found = [first_fault(con, source, one, project.state_dir, rows=ROWS) for one in chosen]

@@ -244,7 +244,7 @@ def _read(path: Path) -> tuple[yaml.Node | None, Any]:
         line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         hint = "indent with spaces, not with a tab" if "\t" in line else "write `key: value` lines"
-        raise ConfigError(f"{where}: not YAML: {problem}\n  hint: {hint}") from None
+        raise ConfigError(f"{where}: this is not YAML: {problem}\n  hint: {hint}") from None
 
 
 def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:

@@ -163,7 +163,7 @@ def _of_slots(what: str, old: Slot | None, new: Slot | None) -> Iterator[str]:
     def shown(slot: Slot | None) -> str | None:
         if slot is None:
             return None
-        return slot.column or (slot.transform and f"@feature {slot.transform.name}")
+        return f"@feature {slot.transform.name}" if slot.transform else slot.column
 
     yield from _changed(what, shown(old), shown(new))
 

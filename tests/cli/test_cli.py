@@ -640,17 +640,21 @@ def test_a_redis_that_was_killed(repo: Path, run: Run) -> None:
 
 def test_a_malformed_yaml(repo: Path, run: Run) -> None:
     (repo / "feature_store.yaml").write_text("project: [\n", encoding="utf-8")
-    assert_explained(run("plan"), "feature_store.yaml is not YAML")
+    assert_explained(run("plan"), "feature_store.yaml:2:1: this is not YAML")
 
 
 def test_a_setting_that_does_not_exist(repo: Path, run: Run) -> None:
     edit(repo / "feature_store.yaml", "  registry: .featurekit/registry.db", "  registri: x")
-    assert_explained(run("plan"), "featurekit.registri: no such setting; there are")
+    assert_explained(
+        run("plan"), "featurekit.registri: no such setting; did you mean 'registry'? There are"
+    )
 
 
 def test_a_registry_that_is_no_file(repo: Path, run: Run) -> None:
     edit(repo / "feature_store.yaml", "  registry: .featurekit/registry.db", "  registry: sql://x")
-    assert_explained(run("plan"), "featurekit.registry 'sql://x': a registry is a SQLite file")
+    assert_explained(
+        run("plan"), "featurekit.registry: is the path of a SQLite file, found 'sql://x'"
+    )
 
 
 def test_a_module_with_a_syntax_error(repo: Path, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,37 +115,40 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             known_at=arguments.known_at,
             buckets=arguments.buckets,
         )
-        if arguments.output is not None:
-            manifest = _write(training, arguments.output, screen)
+        with screen.progress() as move:
+            training.progress = partial(move, "rows")
+            move("rows", 0, 0)  # the first rows come only after all events were read
+            if arguments.output is not None:
+                manifest = _write(training, arguments.output)
+            else:
+                table = training.to_arrow()
+                manifest = training.manifest
+        if arguments.output is None:
+            _show(table, manifest, arguments.limit, screen)
         else:
-            manifest = _show(training, arguments.limit, screen)
+            screen.document({"output": arguments.output, "manifest": manifest})
+            screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
     screen.line(f"Content hash {manifest['content_hash']}")
     _show_errors(screen, manifest["errors"])
 
 
-def _write(training: TrainingSet, output: Path, screen: Screen) -> dict[str, Any]:
+def _write(training: TrainingSet, output: Path) -> dict[str, Any]:
     """Write the training set and its manifest; returns the manifest."""
     try:
-        manifest = training.to_parquet(output)
+        return training.to_parquet(output)
     except WriteError:
         raise
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}") from None
-    screen.document({"output": output, "manifest": manifest})
-    screen.line(f"Wrote {manifest['rows']} rows to {output}, with its manifest.")
-    return manifest
 
 
-def _show(training: TrainingSet, limit: int, screen: Screen) -> dict[str, Any]:
-    """Show the first rows of the training set; returns its manifest."""
-    table = training.to_arrow()
-    manifest = training.manifest
+def _show(table: Any, manifest: Mapping[str, Any], limit: int, screen: Screen) -> None:
+    """Show the first rows of the training set."""
     first = table.slice(0, limit).to_pylist()
     types = {field.name: str(field.type) for field in table.schema}
     screen.document({"manifest": manifest, "types": types, "first_rows": first})
     _show_rows(screen, table.column_names, first)
     screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
-    return manifest
 
 
 def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:

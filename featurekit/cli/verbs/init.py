@@ -38,6 +38,6 @@ def init(arguments: Namespace, screen: Screen) -> None:
         "materialize",
         "get-online checkout customer_id=1 basket_value=25",
         f"get-historical checkout {folder}/labels.csv",
-        "parity",
+        "parity --budget 2s",
     ):
         screen.line(f"  featurekit{repo} {command}")

@@ -22,7 +22,7 @@ MODES = {
     "where it could not be checked. Without a MODE it is history.",
     modes(__name__, MODES, default="history"),
 )
-def parity(arguments: Namespace, screen: Screen) -> bool | None:
+def parity(arguments: Namespace, screen: Screen) -> bool | int | None:
     """Compare both paths bit for bit, in one of the modes."""
     check_files(arguments)
     return load(__name__, arguments.mode).run(arguments, screen)

@@ -116,7 +116,8 @@ def service_names(store: FeatureStore, arguments: Namespace) -> list[str]:
         if arguments.mode == "history" and name not in store.repo.compiled_services:
             # Without a mode, the first word may have been meant as one.
             raise FeaturekitError(
-                f"{name!r} is neither a mode nor a service of {store.path}; "
+                f"{name!r} is neither a mode ({', '.join(_MODES)}) nor a service of "
+                f"{store.path}; "
                 + near(name, [*_MODES, *store.repo.compiled_services], listed="there are")
             )
     return names
