@@ -77,6 +77,7 @@ class Consumer:
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()
         self.batch, self.idle_ms = batch, int(idle_s * 1000)
+        self.url = url
         if url is None:  # a private server that died is started again by its store's own client
             self.client = getattr(project.online, "client", None)
         else:

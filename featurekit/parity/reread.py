@@ -86,7 +86,7 @@ def _bits(row: Row, types: Iterable[str]) -> str:
 def _alike(one: Row, other: Row) -> bool:
     """Whether two rows of one instant have most of their values in common."""
     same = sum(bits(one[name]) == bits(other[name]) for name in one)
-    return one["__ts"] == other["__ts"] and 2 * same > len(one)
+    return bool(one["__ts"] == other["__ts"]) and 2 * same > len(one)
 
 
 def _differ(

@@ -18,6 +18,6 @@ MODES = {
     "public one refuse a plan that is not signed. Without a MODE it is show.",
     modes(__name__, MODES, default="show"),
 )
-def keys(arguments: Namespace, screen: Screen) -> bool | None:
+def keys(arguments: Namespace, screen: Screen) -> int | None:
     """Make or show the keys of plans."""
     return load(__name__, arguments.mode).run(arguments, screen)
