@@ -295,11 +295,11 @@ def _definitions(
     for service in served:
         for kind, value in _parts(service):
             of_plans[kind, value.name, value.fingerprint] = json.dumps(to_json(value))
-    wanted: list[Known] = [version[:3] for version in read.versions]
+    wanted: list[Known] = [(kind, name, mark) for kind, name, mark, *_ in read.versions]
     found = store.read([_version_key(project, version) for version in wanted])
     made, missing = {}, []
-    for version, value in zip(wanted, found, strict=True):
-        text = None if value is None else value.decode(errors="replace")
+    for version, kept in zip(wanted, found, strict=True):
+        text = None if kept is None else kept.decode(errors="replace")
         text = text or of_plans.get(version) or registry.written(*version)
         if text is None:
             missing.append(":".join(version))
