@@ -216,7 +216,7 @@ class EventSource(Described):
 
     def in_parquet(self, path: str) -> EventSource:
         """The same source with its rows in a Parquet file."""
-        plain = {name: self.__dataclass_fields__[name].default for name in _OF_CSV}
+        plain: dict[str, Any] = {name: self.__dataclass_fields__[name].default for name in _OF_CSV}
         return replace(self, path=path, format="parquet", compression=None, **plain)
 
     @property

@@ -452,8 +452,11 @@ def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError
 
 
 def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
+    as_it_is = "declare the column as it is"
+    if source.format == "csv":
+        as_it_is += ", say how the file is written (null_values, decimal, encoding, delimiter …)"
     return BadRowError(
-        f"EventSource {source.name!r}, {path}, {row}; mend the row, declare the column as it is, "
+        f"EventSource {source.name!r}, {path}, {row}; mend the row, {as_it_is}, "
         'or write on_bad_row="quarantine" to set such rows aside'
     )
 

@@ -115,7 +115,7 @@ def test_rows_of_all_faults_are_kept_together_in_the_order_of_the_file(folder: F
     assert [(r["__line"], r["uid"], r["reason"].split(":")[0]) for r in folder.aside()] == [
         (3, None, "1 field where the header names 3"),
         (4, "x", "uid"),
-        (5, None, "field 2 has bytes that are no utf-8"),
+        (5, None, "field 2 has bytes that are no utf-8; another one is declared with encoding=…"),
         (7, "4", "ts"),
     ]
     assert folder.aside()[2]["__text"] == "3,\\xff,2024-01-01\n"
