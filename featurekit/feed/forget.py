@@ -306,11 +306,18 @@ def _set_aside(
             rows = pq.read_table(path, partitioning=None).to_pylist()
         else:
             continue
-        count = sum(
-            all(_text(row.get(name)) == text for name, text in wanted.items()) for row in rows
-        )
+        count = sum(_may_hold(row, wanted) for row in rows)
         if count:
             yield FileRows(str(path), count, rewritten=False)
+
+
+def _may_hold(row: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    """Whether a row that was set aside has these texts: in its columns, or somewhere in a line that
+    could not be taken apart."""
+    line = row.get("__text")
+    if line is not None:
+        return all(text in line for text in wanted.values())
+    return all(_text(row.get(name)) == text for name, text in wanted.items())
 
 
 def _text(value: Any) -> str:

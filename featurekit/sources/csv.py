@@ -55,9 +55,11 @@ _FORMAT = 1
 """The version of the copies, and of the rules by which records are told apart."""
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # The texts that float() reads, without underscores, and with blanks as the only spaces.
-_FLOAT = r"(?i) *[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan) *"
+FLOAT = (
+    "(?i) *[+-]?(?:(?:[0-9]+[{point}]?[0-9]*|[{point}][0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan) *"
+)
 
 _fault = Reading(
     lambda _: quote(_FAULT), problems=((f"{quote(_FAULT)} IS NOT NULL", ReasonInRow(_FAULT)),)
@@ -316,14 +318,14 @@ def reading(expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | 
         case "float":
             number = f"TRY_CAST(replace(trim({expr}), {text_literal(point)}, '.') AS DOUBLE)"
             value = f"CASE WHEN isnan({number}) THEN {NAN} ELSE {number} END"
-            return _parsed(expr, _FLOAT.replace(r"\.", f"[{point}]"), value, "no float")
+            return _parsed(expr, FLOAT.replace("{point}", point), value, "no float")
         case "bool":
             value = f"CASE lower({expr}) WHEN 'true' THEN true WHEN 'false' THEN false END"
             return _parsed(expr, "(?i)true|false", value, "neither true nor false")
         case "date":
             date = f"TRY_CAST({expr} AS DATE)"
             value = f"CASE WHEN {date} >= DATE '0001-01-01' THEN {date} END"
-            return _parsed(expr, _DATE, value, "no ISO date, as in 2011-03-27")
+            return _parsed(expr, DATE, value, "no ISO date, as in 2011-03-27")
         case "datetime":
             return text_instants(expr, ISO, zone_name)
     return None

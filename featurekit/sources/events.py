@@ -487,9 +487,12 @@ def _shown(source: EventSource, path: str) -> str:
 
 
 def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
+    as_it_is = "declare the column as it is"
+    if source.format == "csv":
+        as_it_is += ", say how the file is written (null_values, decimal, encoding, delimiter …)"
     return BadRowError(
-        f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, declare the "
-        'column as it is, or write on_bad_row="quarantine" to set such rows aside'
+        f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, "
+        f"{as_it_is}, or write on_bad_row="quarantine" to set such rows aside'
     )
 
 

@@ -6,16 +6,18 @@ by SQL for training. Rows that break S1 stay as they are, for the push to refuse
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.formats import ISO, parsed
 from featurekit.core.tables import Row
 from featurekit.core.texts import lenient
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.define.dialect import Dialect
-from featurekit.sources.csv import copy_of, texts_of
+from featurekit.sources.csv import DATE, FLOAT, copy_of, texts_of
 from featurekit.sources.files import partitions
 from featurekit.sources.protocol import FileInfo
 
@@ -118,11 +120,24 @@ def values_of(table: pa.Table, types: Mapping[str, Type], dialect: Dialect) -> l
 
 
 def value_of(text: Any, type_: Type | None, dialect: Dialect) -> Any:
-    """The value of a text of such a file, or the text itself where there is none."""
+    """The value of a text of such a file, or the text itself where there is none. The forms are
+    those that SQL reads (S1)."""
     if type_ is None or not isinstance(text, str):
         return text
-    if dialect.decimal == "," and type_.name in ("int", "float"):
-        if "." in text:
-            return text
-        text = text.replace(",", ".")
-    return lenient(text, type_)
+    match type_.name:
+        case "int" | "float" if dialect.decimal == ",":
+            if "." in text:
+                return text
+            plain = text.replace(",", ".")
+        case _:
+            plain = text
+    if type_.name == "datetime":
+        return parsed(text, ISO) or text
+    pattern = _PATTERNS.get(type_.name)
+    if pattern is not None and not re.fullmatch(pattern, plain):
+        return text
+    found = lenient(plain, type_)
+    return text if found is plain else found
+
+
+_PATTERNS = {"float": FLOAT.replace("{point}", "."), "date": DATE}

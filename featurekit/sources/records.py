@@ -174,7 +174,10 @@ class Records:
 
     def _undecodable(self, line: int, lines: int, fields: tuple[str, ...], text: str) -> Record:
         number = next(i for i, field in enumerate(fields) if _MARK.search(field))
-        fault = f"field {number + 1} has bytes that are no {self._dialect.encoding}"
+        fault = (
+            f"field {number + 1} has bytes that are no {self._dialect.encoding}; another one is "
+            "declared with encoding=…"
+        )
         return Record(line, lines, None, fault, self._as_written(text, self._at))
 
     def _as_written(self, text: str, stop: int) -> str:

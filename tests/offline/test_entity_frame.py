@@ -393,3 +393,60 @@ def test_an_error_leaves_nothing_behind(con: duckdb.DuckDBPyConnection) -> None:
     tables = con.execute("SELECT count(*) FROM duckdb_tables() WHERE temporary").fetchall()
     views = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()
     assert (tables, views) == ([(0,)], [(0,)])
+
+
+# CSV
+
+LABELS = """\ufeffzip,customer_id,event_timestamp,big,note,r
+00123,17850.0,2011-07-01 12:00:00,12345678901234567890,"1,5",0.5
+,,2011-07-01 12:00,1e3,"",1
+"007",3,2011-07-01T12:00,-0,"a
+b",2
+"""
+
+
+def test_columns_of_a_csv_frame_that_are_not_asked_for_come_back_as_they_are_written(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(LABELS, encoding="utf-8")
+    frame = load(con, str(path), request={"r": FLOAT})
+    assert rows_of(con, frame) == [
+        (0, T0_US, 17850, 0.5),
+        (1, T0_US, None, 1.0),
+        (2, T0_US, 3, 2.0),
+    ]
+    assert frame.arrow is not None
+    assert frame.arrow["zip"].to_pylist() == ["00123", None, "007"]
+    assert frame.arrow["big"].to_pylist() == ["12345678901234567890", "1e3", "-0"]
+    assert frame.arrow["note"].to_pylist() == ["1,5", "", "a\nb"]
+    assert frame.arrow["event_timestamp"].to_pylist() == [T0] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("customer_id,event_timestamp\n1\n", r"line 2: 1 field where the header names 2.*mend"),
+        ('customer_id,event_timestamp\n1,"x"y\n', r"line 2: field 2 goes on after the quote"),
+        ("customer_id,customer_id\n", "names 'customer_id' twice"),
+        ("", "its first line is empty"),
+        ("customer_id,event_timestamp\nx,2011-03-01\n", "'customer_id': 'x' is no int; write"),
+        ("customer_id\n1\n", "there is no column 'event_timestamp'"),
+    ],
+)
+def test_a_csv_frame_that_cannot_be_read_is_named(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(EntityFrameError, match=said):
+        load(con, path)
+
+
+def test_columns_of_a_frame_that_differ_in_case_alone_are_told_apart(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    table = pa.table({"Customer_ID": ["x"], "customer_id": [1], "event_timestamp": [T0]})
+    pq.write_table(table, tmp_path / "frame.parquet")
+    for frame in (table, tmp_path / "frame.parquet"):
+        assert rows_of(con, load(con, frame)) == [(0, T0_US, 1)]

@@ -21,12 +21,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekit.core.types import INT_MAX
+from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, INT_MAX, STR, micros
 from featurekit.define.definitions import EventSource
+from featurekit.define.dialect import Dialect
 from featurekit.errors import BadRowError, DefinitionError, SourceError
 from featurekit.sources import CheckedFiles, events, read_events, read_rows
 from featurekit.sources import csv as kind
-from featurekit.sources.raw import file_rows
+from featurekit.sources.raw import file_rows, value_of
+from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT
 from featurekit.sources.rewrite import remove_rows
 from featurekit.sources.rows import as_pushed
 
@@ -115,7 +118,7 @@ def test_rows_of_all_faults_are_kept_together_in_the_order_of_the_file(folder: F
     assert [(r["__line"], r["uid"], r["reason"].split(":")[0]) for r in folder.aside()] == [
         (3, None, "1 field where the header names 3"),
         (4, "x", "uid"),
-        (5, None, "field 2 has bytes that are no utf-8"),
+        (5, None, "field 2 has bytes that are no utf-8; another one is declared with encoding=…"),
         (7, "4", "ts"),
     ]
     assert folder.aside()[2]["__text"] == "3,\\xff,2024-01-01\n"
@@ -379,6 +382,60 @@ def test_a_file_and_a_push_of_the_same_rows_have_the_same_values(
     expected = [list(row.values()) for row in pushed.select(["uid", "v", "f", "__ts"]).to_pylist()]
     found = [list(row.values()) for row in from_file.to_pylist()]
     assert repr(found) == repr(expected) == repr(given)  # -0.0 and NaN told apart from others
+
+
+NUMBERS = st.text(st.sampled_from("0123456789+-.,eE_ infatyINFnNxX\t١ı"), max_size=8)
+TIMES = st.text(st.sampled_from("0123456789-: TZ+.,"), max_size=20)
+KNOWN = [
+    "17850.0",
+    " 1.5 ",
+    "1,5",
+    "1e400",
+    "-0.0",
+    "NaN",
+    "True",
+    "9007199254740993.0",
+    "2011-03-27",
+]
+KNOWN += [
+    str(2**63),
+    str(-(2**63)),
+    "2011-07-01 12:00:00,5 +01:00",
+    "20110327",
+    "2011-W12-1",
+    "ınf",
+]
+TYPES = (INT, FLOAT, BOOL, DATE, DATETIME, STR)
+
+
+@given(
+    st.lists(NUMBERS | TIMES | st.sampled_from(KNOWN), min_size=1, max_size=50),
+    st.sampled_from(".,"),
+)
+def test_sql_and_python_read_a_text_alike(
+    con: duckdb.DuckDBPyConnection, texts: list[str], decimal: str
+) -> None:
+    dialect = Dialect(decimal=decimal)
+    found = CSV_TEXT if decimal == "." else CSV_COMMA_TEXT
+    for type_ in TYPES:
+        made = kind.reading('"t"', found, type_, zone_name="UTC")
+        assert made is not None
+        aliases = "".join(f', {sql} AS "{name}"' for name, sql in made.prepared)
+        wrong = " OR ".join(f"({condition})" for condition, _ in made.problems) or "FALSE"
+        value = made.value(None) if made.micros is None else made.micros(None)
+        query = (
+            f"SELECT ({wrong}) IS TRUE, {value} FROM (SELECT *{aliases} FROM (SELECT unnest(?) t))"
+        )
+        by_sql = con.execute(query, [texts]).fetchall()
+        by_python = []
+        for text in texts:
+            try:
+                one = canonical(value_of(text, type_, dialect), type_, zone_name="UTC")
+            except Misfit:
+                by_python.append((True, None))
+            else:
+                by_python.append((False, micros(one) if type_ == DATETIME else one))
+        assert repr([row if not row[0] else (True, None) for row in by_sql]) == repr(by_python)
 
 
 def test_rows_of_a_file_as_a_push_brings_them_may_be_chosen(folder: Folder) -> None:
