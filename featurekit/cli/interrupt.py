@@ -9,7 +9,6 @@ files appear whole or not at all, and a lease ends by itself.
 
 from __future__ import annotations
 
-import atexit
 import os
 import select
 import signal
@@ -21,9 +20,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from featurekit.core.ending import run_ends
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S, _EXIT_S = 1.3, 0.4
-"""How long the main thread has for its end, and what is to be done at any exit after that."""
+"""How long the main thread has for its end, and what is to be done at any end after that."""
 
 
 class Interrupts:
@@ -49,7 +50,7 @@ class Interrupts:
     def install(self) -> None:
         """Take the signals over, except those that the caller has the process ignore."""
         caught = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-        if not caught:
+        if not caught or threading.current_thread() is not threading.main_thread():
             return
         told, tell = os.pipe()
         os.set_blocking(tell, False)
@@ -104,14 +105,14 @@ class Interrupts:
         with suppress(OSError, ValueError):
             sys.stderr.write(self.message)
             sys.stderr.flush()
-        atexit._run_exitfuncs()
+        run_ends()
         os._exit(code)
 
     def _give_up(self) -> None:
         code = self.code if self.over is None else self.over
-        at_exit = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
-        at_exit.start()
-        at_exit.join(_EXIT_S)
+        ends = threading.Thread(target=run_ends, daemon=True)
+        ends.start()
+        ends.join(_EXIT_S)
         files = sys.modules.get("featurekit.core.files")
         if files is not None:
             files.remove_begun()

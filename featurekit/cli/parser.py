@@ -8,7 +8,7 @@ from featurekit.core.version import VERSION
 
 _EPILOG = (
     "exit codes: 0 done, 1 parity differs, 2 an error that the message explains, 64 a command line "
-    "that is not understood, 130 interrupted"
+    "that is not understood, 130 interrupted, 143 terminated"
 )
 
 

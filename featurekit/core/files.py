@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import math
 import os
 import shutil
 import tempfile
@@ -204,9 +203,6 @@ def write_named(path: Path, data: bytes, option: str) -> None:
 def lock(file: int, *, wait_s: float = 0.0, every_s: float = 0.005) -> bool:
     """Take the exclusive lock of an open file, waiting up to `wait_s`. Returns whether it was
     taken."""
-    if wait_s == math.inf:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return True
 
     def taken() -> bool:
         try:

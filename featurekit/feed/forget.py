@@ -32,7 +32,7 @@ from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
 from featurekit.feed.materialise import materialize_view
 from featurekit.log import journal
-from featurekit.log.compaction import alone_in
+from featurekit.log.compaction import PATIENCE_S, alone_in
 from featurekit.log.journal import SUFFIX
 from featurekit.log.segments import (
     journal_table,
@@ -246,7 +246,14 @@ class _Rows:
         folder = log_folder(state_dir, source)
         if not folder.is_dir():
             return 0
-        with alone_in(folder, wait=True):
+        with alone_in(folder, wait=True) as mine:
+            if mine is None:
+                raise OnlineError(
+                    f"another process has been joining the files of {folder} for {PATIENCE_S:.0f} "
+                    "s, so the entity's rows cannot be taken out of them; the entity is recorded "
+                    "as forgotten, and its events are not read any more; end that process, and "
+                    "run this again"
+                )
             found = sorted(path for path in folder.iterdir() if path.suffix in (".parquet", SUFFIX))
             for path in found:
                 if path.suffix == SUFFIX:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import time
 import uuid
@@ -35,6 +34,7 @@ from featurekit.log.segments import (
 FAN = 64
 _BEGUN = 1 << 16
 """A journal may have up to this many bytes and still hold no push: more than a schema takes."""
+PATIENCE_S = 60.0
 GRACE_S = 3600.0
 """How long a reader may still read a segment after it was joined into another."""
 
@@ -60,8 +60,8 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
 
 def alone_in(folder: Path, *, wait: bool = False) -> AbstractContextManager[int | None]:
     """Keep other processes from rewriting the folder's segments. Gives None if one is rewriting
-    them now; with `wait` it waits until that one has ended."""
-    return locked(folder / ".rewriting", wait_s=math.inf if wait else 0.0)
+    them now; with `wait`, if that one takes longer than a minute."""
+    return locked(folder / ".rewriting", wait_s=PATIENCE_S if wait else 0.0)
 
 
 def _due(folder: Path, fan: int) -> list[str]:

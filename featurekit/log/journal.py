@@ -184,18 +184,21 @@ class Journal:
 
     def append(self, batch: Any) -> bool:
         """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure.
-        Returns False, and adds nothing, if the journal is not as it was left.
+        Returns False, and adds nothing, if the journal is not as it was left, or if another process
+        holds its lock for long.
 
         If it raises, nothing is added either, and the journal must not be used any more.
         """
         file, size = self._file, self.size
         content = batch.serialize()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            mine = lock(file, wait_s=_PATIENCE_S, every_s=_POLL_S)
         except OSError:
             if not size:
                 os.unlink(self.path)  # noqa: PTH108
             raise
+        if not mine:  # whoever ends it was stopped in the middle of that
+            return False
         try:
             if not self._as_left():
                 return False

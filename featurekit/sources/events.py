@@ -492,7 +492,7 @@ def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
         as_it_is += ", say how the file is written (null_values, decimal, encoding, delimiter …)"
     return BadRowError(
         f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, "
-        f"{as_it_is}, or write on_bad_row="quarantine" to set such rows aside'
+        f'{as_it_is}, or write on_bad_row="quarantine" to set such rows aside'
     )
 
 

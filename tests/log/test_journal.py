@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 
 from featurekit import EventSource, FeatureStore
+from featurekit.core.files import locked
 from featurekit.core.types import Vector
 from featurekit.errors import SourceError, WriteError
 from featurekit.feed import forget
@@ -578,6 +579,21 @@ def test_a_push_of_few_large_rows_is_a_segment(
     log.keep(SOURCE, pa.Table.from_pylist([row(n) for n in range(100, 200)]))
     assert [p.suffix for p in files(tmp_path)] == [".parquet"] * 2
     assert logged(tmp_path) == wanted(*range(200))
+
+
+def test_a_push_waits_for_no_process_that_was_stopped_with_a_journal_s_lock(
+    tmp_path: Path, log: PushLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.log.journal._PATIENCE_S", 0.05)
+    log.keep(SOURCE, [row(1)])
+    (first,) = files(tmp_path)
+    with locked(first) as mine:
+        assert mine is not None
+        log.keep(SOURCE, [row(2)])
+        assert len(files(tmp_path)) == 2
+    log.keep(SOURCE, [row(3)])
+    assert len(files(tmp_path)) == 2
+    assert logged(tmp_path) == wanted(1, 2, 3)
 
 
 def test_where_files_cannot_be_locked_every_push_is_a_segment(

@@ -271,7 +271,7 @@ def test_told_to_keep_going_it_does_and_a_webhook_that_fails_is_no_end(open_stor
     assert first["services"][0]["differing"] > 0
     assert second["at"] >= first["at"]
     code, errors = running.end(signal.SIGTERM)
-    assert code == 1
+    assert code in (1, 143), "the skew, unless the round in hand took too long"
     assert "the webhook could not be told" in errors
 
 

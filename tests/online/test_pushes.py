@@ -215,3 +215,28 @@ def test_a_push_looks_up_who_is_forgotten_and_writes_its_log_while_it_waits(
         store.push(source, rows(10, days=1))
         first = ["sent", *(["forgotten"] if source == "clicks" else []), "received"]
         assert trips == [*first, *known, "sent", "log", "received", "committed"]
+
+
+@pytest.mark.parametrize(("source", "trips"), [("clicks", 3), ("orders", 5)])
+def test_a_push_is_so_many_round_trips(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, source: str, trips: int
+) -> None:
+    """Its lease and its fence are read and written with what is read and written anyway."""
+    store.push(source, rows(10, days=1))  # it learns what is fed
+    sent: list[int] = []
+    original = connections.send
+
+    def counting(connection: Any, commands: Any) -> None:
+        sent.append(len(commands))
+        original(connection, commands)
+
+    def none(*_: Any, **__: Any) -> Any:
+        raise AssertionError("another round trip")
+
+    for module in (connections, redis_module):
+        monkeypatch.setattr(module, "send", counting)
+    online: Any = store.online
+    monkeypatch.setattr(online.client, "execute_command", none)
+    monkeypatch.setattr(online._reading, "mget", none)
+    assert store.push(source, rows(20, days=1)).rows == 4
+    assert len(sent) == trips

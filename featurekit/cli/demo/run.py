@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.ending import at_end, not_at_end
 from featurekit.core.screen import Screen, as_text
 from featurekit.errors import ConfigError, DataError
 from featurekit.store import FeatureStore
@@ -79,8 +80,14 @@ def write_data(screen: Screen, folder: Path) -> None:
 @contextmanager
 def _workplace(folder: Path | None) -> Iterator[Path]:
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="featurekit-demo-") as made:
+        made = tempfile.mkdtemp(prefix="featurekit-demo-")
+        remove = partial(shutil.rmtree, made, ignore_errors=True)
+        at_end(remove)
+        try:
             yield Path(made)
+        finally:
+            not_at_end(remove)
+            remove()
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not empty; name a new folder")

@@ -10,7 +10,6 @@ its objects behind, which costs fresh memory and garbage collection (benchmarks/
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import marshal
 import os
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from featurekit.core.ending import at_end, not_at_end
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service, View
 from featurekit.errors import FeaturekitError
@@ -108,7 +108,7 @@ class ServingLog:
         self._before = self._read_marks()
         self._below = int(sample * 2**64)
         self._begin()
-        atexit.register(self.close)
+        at_end(self.close)
         again = weakref.WeakMethod(self._begin)
         os.register_at_fork(after_in_child=lambda: (again() or (lambda: None))())
 
@@ -239,7 +239,7 @@ class ServingLog:
     def close(self) -> None:
         """Write what waits. Rows that cannot be written are dropped and counted, and a warning says
         so."""
-        atexit.unregister(self.close)
+        not_at_end(self.close)
         self._over.set()
         if self._thread is not None:
             self._thread.join()

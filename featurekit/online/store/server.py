@@ -14,7 +14,6 @@ A private server belongs to a folder. It outlives the process that started it wh
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -30,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from featurekit.core.ending import at_end, not_at_end
 from featurekit.core.files import locked, write_whole
 from featurekit.core.openness import close_tree, group_of, make_folder, opened
 from featurekit.core.waiting import until
@@ -147,7 +147,7 @@ def scratch_redis() -> Iterator[str]:
             watch.stdin.close()
         shutil.rmtree(folder, ignore_errors=True)
 
-    atexit.register(end)  # for a block that is never left
+    at_end(end)  # for a block that is never left
     try:
         answer = until(
             lambda: _ask(path, "PING") or b"",
@@ -159,7 +159,7 @@ def scratch_redis() -> Iterator[str]:
             raise _did_not_start(binary, folder)
         yield _url(path)
     finally:
-        atexit.unregister(end)
+        not_at_end(end)
         end()
 
 
@@ -350,4 +350,4 @@ def _release_all() -> None:
             release(folder)
 
 
-atexit.register(_release_all)
+at_end(_release_all)
