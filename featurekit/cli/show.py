@@ -59,8 +59,10 @@ def show_changes(screen: Screen, changes: Sequence[Change]) -> None:
 
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
-    """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
-    features with parts that DuckDB computes by calling Python (R5)."""
+    """What to know of the definitions: sources whose rows do not say when they arrived (T3),
+    features with parts that DuckDB computes by calling Python (R5), and patterns that may take
+    exponential time."""
+    from featurekit.define.parameters import slow_patterns
     from featurekit.language.to_duckdb import python_parts
 
     repo = store.repo
@@ -80,7 +82,11 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
                 parts = set(python_parts(service.transforms[output.index].function))
                 if parts:
                     called[f"{service.name}.{output.name}"] = sorted(parts)
-    return {"arrival_unknown": unknown, "python_in_duckdb": called}
+    return {
+        "arrival_unknown": unknown,
+        "python_in_duckdb": called,
+        "slow_patterns": slow_patterns(repo.transforms()),
+    }
 
 
 def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
@@ -90,6 +96,8 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
             "known from their own instant on; name a created_timestamp_column where there is one"
         )
+    for text in notes["slow_patterns"]:
+        screen.line(f"\nwarning: {text}")
     if notes["python_in_duckdb"]:
         screen.line("\nruns as Python inside DuckDB, which is slower:")
         screen.table(

@@ -12,11 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from featurekit.aggregates.base import Aggregate
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import EventSource, FeatureService, FeatureView
 from featurekit.define.plan import Service, View
 from featurekit.errors import DefinitionError, FeaturekitError
+from featurekit.language.transform import Transform
 
 _TAKEN = frozenset(
     {"featurekit", "duckdb", "pyarrow", "pandas", "polars", "redis", "feast", "numpy"}
@@ -34,6 +36,16 @@ class Repo:
     services: dict[str, FeatureService] = field(default_factory=dict)
     compiled_views: dict[str, View] = field(default_factory=dict)
     compiled_services: dict[str, Service] = field(default_factory=dict)
+
+    def transforms(self) -> list[Transform]:
+        """Every transform that a view or a service of the repo runs."""
+        found: list[Any] = []
+        for view in self.views.values():
+            for value in view.features.values():
+                found += [value.input, value.where] if isinstance(value, Aggregate) else [value]
+        for service in self.services.values():
+            found += service.features
+        return [one for one in found if isinstance(one, Transform)]
 
 
 def load_repo(folder: Path) -> Repo:
@@ -59,10 +71,10 @@ def load_repo(folder: Path) -> Repo:
         _add(repo.sources, view.event_source, None, "EventSource")
     repo.compiled_views = {n: compile_view(v) for n, v in sorted(repo.views.items())}
     repo.compiled_services = {n: compile_service(s) for n, s in sorted(repo.services.items())}
-    if not repo.views:
+    if not repo.views and not repo.services:  # a service of transforms alone has no view
         raise DefinitionError(
-            f"{folder} defines no FeatureView; write one in a module there, as in "
-            "`customer_orders = FeatureView(…)`"
+            f"{folder} defines no FeatureView and no FeatureService; write one in a module there, "
+            "as in `customer_orders = FeatureView(…)`"
         )
     return repo
 

@@ -12,6 +12,8 @@ from featurekit.cli.values import json_rows, one_row
 from featurekit.core.screen import Screen
 from featurekit.errors import NotServed
 
+_HOW = "write key=value for each join key and request field, or --rows FILE.jsonl"
+
 
 @verb(
     "Values are read by the types that the service declares; an empty one is None, but for "
@@ -31,10 +33,8 @@ from featurekit.errors import NotServed
 )
 def get_online(arguments: Namespace, screen: Screen) -> None:
     """Answer for some entities."""
-    if bool(arguments.values) == (arguments.rows is not None):
-        raise UsageError(
-            "write key=value for each join key and request field, or --rows FILE.jsonl"
-        )
+    if arguments.values and arguments.rows is not None:
+        raise UsageError(_HOW)
     with open_store(arguments) as store:
         live = store.live()
         service = live.get(arguments.service)
@@ -44,14 +44,16 @@ def get_online(arguments: Namespace, screen: Screen) -> None:
                 f"{', '.join(live) or 'none'}; run `featurekit apply` and `featurekit materialize`"
             )
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        if types and not arguments.values and arguments.rows is None:
+            raise UsageError(f"{_HOW}; service {arguments.service!r} takes {', '.join(types)}")
         if arguments.rows is not None:
             rows = json_rows(arguments.rows, types)
         else:
             rows = [one_row(arguments.values, types)]
         found = store.get_online_features(arguments.service, rows, as_of=arguments.as_of)
-    answers = list(
-        zip(_by_row(found.entities), _by_row(found.columns), found.statuses(), strict=True)
-    )
+    statuses_of = found.statuses()
+    entities = _by_row(found.entities) or [{} for _ in statuses_of]  # a service without views
+    answers = list(zip(entities, _by_row(found.columns), statuses_of, strict=True))
     screen.document(
         {
             "service": arguments.service,

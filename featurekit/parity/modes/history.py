@@ -35,6 +35,7 @@ from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
+from featurekit.sources.files import absent
 from featurekit.sources.rows import as_pushed
 
 if TYPE_CHECKING:
@@ -384,6 +385,8 @@ def _read_as_pushed(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    if absent(source, project.path):
+        return []
     found = read_events(con, source, base=project.path, state_dir=project.state_dir)
     if source.format != "parquet" or found.quarantined:
         return None

@@ -167,6 +167,8 @@ class LiveCheck:
     def _draw(self, plan: Evaluator, wanted: int) -> list[dict[str, Any]]:
         """Rows: half of them of entities with a state, half of entities with an event."""
         service = plan.service
+        if not service.views:  # transforms alone: there are no entities
+            return [request_fields(service, self.rng) for _ in range(wanted)]
         each = max(1, wanted // (2 * len(service.views)))
         found: list[dict[str, Any]] = []
         for view in service.views:
@@ -334,7 +336,7 @@ class LiveCheck:
             return set()
         online, pushes = self.project.online, self._pushes(plan.service)
         now, began = online.now_us(), time.monotonic()
-        while min(online.settled_until(key) for key in pushes) < now:
+        while pushes and min(online.settled_until(key) for key in pushes) < now:
             if time.monotonic() - began > _PATIENCE_S:
                 return {*rows}
             time.sleep(_POLL_S)
