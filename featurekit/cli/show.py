@@ -82,9 +82,10 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
-    """What to know of the definitions: sources whose rows do not say when they arrived (T3), and
-    features with parts that DuckDB computes by calling Python (R5). `unnamed` are views and
-    services that a module made and does not hold."""
+    """What to know of the definitions: sources whose rows do not say when they arrived (T3),
+    features with parts that DuckDB computes by calling Python (R5), and patterns that may take
+    exponential time. `unnamed` are views and services that a module made and does not hold."""
+    from featurekit.define.parameters import slow_patterns
     from featurekit.language.to_duckdb import python_parts
 
     repo = store.repo
@@ -112,7 +113,12 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
         }
         for d in repo.unnamed
     ]
-    return {"arrival_unknown": unknown, "python_in_duckdb": called, "unnamed": lost}
+    return {
+        "arrival_unknown": unknown,
+        "python_in_duckdb": called,
+        "slow_patterns": slow_patterns(repo.transforms()),
+        "unnamed": lost,
+    }
 
 
 def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
@@ -122,6 +128,8 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
             "known from their own instant on; name a created_timestamp_column where there is one"
         )
+    for text in notes["slow_patterns"]:
+        screen.line(f"\nwarning: {text}")
     if notes["python_in_duckdb"]:
         screen.line("\nruns as Python inside DuckDB, which is slower:")
         screen.table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from featurekit.core.types import Type
 from featurekit.language import ir
 from featurekit.language.transform import Transform
@@ -12,6 +14,17 @@ def read_transform(transform: Transform) -> ir.Function:
     from featurekit.language.parse import parse  # slow to load, and many repos have no transforms
 
     return parse(transform)
+
+
+def slow_patterns(transforms: Iterable[Transform]) -> list[str]:
+    """The patterns of these transforms that may take exponential time, each as text that shows its
+    place; none of a transform that cannot be compiled."""
+    from featurekit.language.parse.slow_patterns import noting
+
+    with noting() as found:
+        for transform in transforms:
+            read_transform(transform)
+    return found
 
 
 def misfit(name: str, param: ir.Param, found: Type, what: str) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featurekit.aggregates.base import Aggregate
 from featurekit.core.written import Collected, collecting, placed
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
@@ -33,6 +34,16 @@ class Repo:
     compiled_services: dict[str, Service] = field(default_factory=dict)
     unnamed: list[FeatureView | FeatureService] = field(default_factory=list)
 
+    def transforms(self) -> list[Transform]:
+        """Every transform that a view or a service of the repo runs."""
+        found: list[Any] = []
+        for view in self.views.values():
+            for value in view.features.values():
+                found += [value.input, value.where] if isinstance(value, Aggregate) else [value]
+        for service in self.services.values():
+            found += service.features
+        return [one for one in found if isinstance(one, Transform)]
+
 
 def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
     """Run every module of the folder and its sub-folders, and compile the definitions that they
@@ -50,11 +61,11 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
             for value in vars(module).values()
         ]
         repo = _compiled(found, collected)
-    if not repo.views and not collected.faults:
+    if not repo.views and not repo.services and not collected.faults:
         collected.add(
             DefinitionError(
-                f"{folder} defines no FeatureView{_kept_by_nothing(repo)}; write one in a module "
-                "there, as in `customer_orders = FeatureView(…)`"
+                f"{folder} defines no FeatureView and no FeatureService{_kept_by_nothing(repo)}; "
+                "write one in a module there, as in `customer_orders = FeatureView(…)`"
             )
         )
     _raise(collected)

@@ -53,6 +53,7 @@ from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
 from featurekit.sources.events import numbered_rows, source_files
+from featurekit.sources.files import absent
 from featurekit.sources.rewrite import remove_rows, rewriting
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
@@ -289,7 +290,8 @@ def _files(
     project: Project, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
 ) -> Iterator[FileRows]:
     """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
-    for file in source_files(source, project.path):
+    files = () if absent(source, project.path) else source_files(source, project.path)
+    for file in files:
         found = mine.sql(numbered_rows(con, source, file, project.state_dir))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
         if rows:

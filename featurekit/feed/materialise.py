@@ -161,7 +161,15 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
     project.check_owner()
     fed = project.fed()
     if not fed:
-        raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
+        _say_why_nothing_is_fed(project, names)
+        return []
+    known = {view.name for view in fed}
+    for name in names or ():
+        if name in project.repo.views and name not in known:
+            raise RegistryError(
+                f"view {name!r} is read by no service that was applied, so it has no states to "
+                "fill; add it to a FeatureService, and run `featurekit apply`"
+            )
     named = of_names(fed, names)
     chosen = [v for v in named if project.readable(v)]
     if names is not None and (lost := {v.name for v in named} - {v.name for v in chosen}):
@@ -170,6 +178,18 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
             "defines it now; run `featurekit apply` first"
         )
     return chosen
+
+
+def _say_why_nothing_is_fed(project: Project, names: Sequence[str] | None) -> None:
+    """RegistryError where no version of a view is fed, unless services of transforms alone are
+    served, which have no states."""
+    if not project.repo.services:
+        raise RegistryError(
+            f"{project.path} defines no FeatureService, and states are filled for the views that "
+            "services read; write one, as in FeatureService(…), and run `featurekit apply`"
+        )
+    if names is not None or not project.live():
+        raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
 
 
 def _settled(project: Project, source: str, views: Sequence[View], *, waiting: bool) -> int:

@@ -12,6 +12,8 @@ from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
 from featurekit.sources import read_events
+from featurekit.sources.events import CheckedFiles
+from featurekit.sources.files import absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,19 @@ def source_events(
     state_dir: Path,
     forgotten: Forgotten | None = None,
     marked: bool = False,
+    may_be_empty: bool = False,
 ) -> Snapshot:
     """The events of a source's files and log of pushes, without those of `forgotten` entities. With
-    `marked`, a column `__pushed` says whether an event was pushed."""
-    read = read_events(con, source, base=base, state_dir=state_dir)
+    `marked`, a column `__pushed` says whether an event was pushed.
+
+    A source without a file yet has what was pushed to it. SourceError where nothing was, unless it
+    `may_be_empty`: the path may be misspelt.
+    """
     logged = segments(state_dir, source.name)
+    if absent(source, base) and (logged or may_be_empty):
+        read = CheckedFiles(log_sql(con, [], source), 0, 0, ())
+    else:
+        read = read_events(con, source, base=base, state_dir=state_dir)
     relation = read.relation
     if logged or marked:
         columns = ", ".join([*map(quote, source.schema), "__ts", "__created"])

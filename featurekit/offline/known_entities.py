@@ -87,6 +87,11 @@ def known_entities(
             f"service {service.name!r} takes request fields ({names}), which events do not hold; "
             "give a frame that has them"
         )
+    if not service.join_keys:
+        raise _refuse(
+            f"service {service.name!r} reads no view, so there are no entities to ask about; give "
+            "a frame with its instants"
+        )
     _check_view(service, view)
     span = (start, end, every)
     if (at is not None) == any(part is not None for part in span):

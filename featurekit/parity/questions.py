@@ -36,6 +36,8 @@ def draw(
 ) -> list[Question]:
     """About `rows` questions, fewer where there are few events; `relations` holds the events of
     each view."""
+    if not service.views:  # transforms alone: no event decides anything
+        return [Question(request_fields(service, rng), rng.randint(0, 2**51)) for _ in range(rows)]
     anchors = [
         _anchors(con, service, view, relation, max(1, rows // (4 * len(relations))), rng)
         for view, relation in zip(service.views, relations, strict=True)

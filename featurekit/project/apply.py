@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featurekit.core.types import INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
@@ -13,7 +14,10 @@ from featurekit.errors import BreakingChange, RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
+    promote,
     publish,
+    set_materialized,
+    settled_for_first,
     withdraw,
 )
 from featurekit.project.project import Project
@@ -48,7 +52,27 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     for change in changes:
         if change.kind == "service" and change.action == "remove":
             withdraw(online, project.name, change.name)
+    _fill_from_nothing(project)
     return changes
+
+
+def _fill_from_nothing(project: Project) -> None:
+    """Let services go live whose sources have nothing yet: to have no states is a valid fill.
+
+    The views count as filled from the beginning of time on, so that an incremental materialisation
+    reads all of a file that comes later.
+    """
+    online, filled = project.online, False
+    for view in project.fed(on_mismatch="warn"):  # of whatever platform: this one publishes
+        if not project.readable(view) or not project.unfilled(view):
+            continue
+        if materialized_until(online, project.name, view) is None:
+            settled_for_first(online, project.name, view.source.name)
+            if project.unfilled(view):  # no push was under way
+                set_materialized(online, project.name, view, INSTANT_MIN)
+                filled = True
+    if filled:
+        promote(online, project.name)
 
 
 def _definitions(repo: Repo) -> list[Definition]:

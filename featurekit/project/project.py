@@ -331,13 +331,20 @@ class Project:
         return Forgotten(mine, secret)
 
     def snapshot(
-        self, con: Any, view: View, *, marked: bool = False, repo: Repo | None = None
+        self,
+        con: Any,
+        view: View,
+        *,
+        marked: bool = False,
+        may_be_empty: bool = False,
+        repo: Repo | None = None,
     ) -> Snapshot:
         """The events of a view's source, without those of forgotten entities, for a connection of
         `connect`.
 
-        Where they are `marked`, the column `__pushed` says whether an event was pushed. The source
-        is that of `repo`, by default of the definitions as they are now.
+        Where they are `marked`, the column `__pushed` says whether an event was pushed. A source
+        that `may_be_empty` may have neither a file nor a pushed row; SourceError for another. The
+        source is that of `repo`, by default of the definitions as they are now.
         """
         from featurekit.offline.events import source_events
 
@@ -349,18 +356,30 @@ class Project:
             state_dir=self.state_dir,
             forgotten=self.forgotten(source),
             marked=marked,
+            may_be_empty=may_be_empty,
         )
 
     def events(self, con: Any, view: View) -> EventRows:
-        """The events of `snapshot` alone."""
-        return self.snapshot(con, view).events
+        """The events of `snapshot` alone; none where there is neither a file nor a pushed row."""
+        return self.snapshot(con, view, may_be_empty=True).events
+
+    def unfilled(self, view: View) -> bool:
+        """Whether the view's source has neither a file nor a pushed row, so that no states are the
+        right ones."""
+        from featurekit.log.segments import segments
+        from featurekit.sources.files import absent
+
+        source = self.source(view.source.name)
+        return absent(source, self.path) and not segments(self.state_dir, source.name)
 
     def all_events(self, con: Any, source: EventSource) -> str:
         """The events of a source as a relation, including those of forgotten entities, which
         forgetting has to find."""
         from featurekit.offline.events import source_events
 
-        read = source_events(con, source, base=self.path, state_dir=self.state_dir)
+        read = source_events(
+            con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
+        )
         return read.events.relation
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:

@@ -31,6 +31,14 @@ def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     return tuple(_info(where, p) for p in found)
 
 
+def absent(source: EventSource, base: Path) -> bool:
+    """Whether the path names nothing yet: the source has what is pushed to it, and no file."""
+    path = Path(base) / source.path
+    if path.exists():
+        return False
+    return not any(sign in source.path for sign in "*?[") or not _matches(Path(base), source.path)
+
+
 def _matches(base: Path, pattern: str) -> list[Path]:
     """The files that a glob matches, without hidden ones; only the special characters of the
     pattern itself count."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from featurekit.define.plan import Service
     from featurekit.store import FeatureStore
 
+_HOW = "write key=value for each join key and request field, or --rows FILE.jsonl"
+
 
 @verb(
     "Values are read by the types that the service declares; an empty one is None, but for "
@@ -50,22 +52,22 @@ def get_online(arguments: Namespace, screen: Screen) -> None:
         arguments.service = None
     if not arguments.features and arguments.service is None:
         raise UsageError("name a SERVICE, or features with --features view:feature,…")
-    if bool(arguments.values) == (arguments.rows is not None):
-        raise UsageError(
-            "write key=value for each join key and request field, or --rows FILE.jsonl"
-        )
+    if arguments.values and arguments.rows is not None:
+        raise UsageError(_HOW)
     with open_store(arguments) as store:
         service = _service(store, arguments)
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+        if types and not arguments.values and arguments.rows is None:
+            raise UsageError(f"{_HOW}; service {arguments.service!r} takes {', '.join(types)}")
         if arguments.rows is not None:
             rows = json_rows(arguments.rows, types)
         else:
             rows = [one_row(arguments.values, types)]
         asked = arguments.features or arguments.service
         found = store.get_online_features(asked, rows, as_of=arguments.as_of)
-    answers = list(
-        zip(_by_row(found.entities), _by_row(found.columns), found.statuses(), strict=True)
-    )
+    statuses_of = found.statuses()
+    entities = _by_row(found.entities) or [{} for _ in statuses_of]  # a service without views
+    answers = list(zip(entities, _by_row(found.columns), statuses_of, strict=True))
     screen.document(
         {
             "service": arguments.service,

@@ -3,6 +3,8 @@
 DuckDB's RE2 decides whether a pattern matches, where both engines agree on its meaning: a regular
 expression without look-around, back-references or flags. Classes such as \\d cover all scripts in
 Python and only ASCII in RE2, so they need an ASCII text. Python decides what a group holds.
+
+Whether a pattern matches at all, `linear` decides where Python could take exponential time.
 """
 
 from __future__ import annotations
@@ -12,17 +14,19 @@ import re._parser as parser  # type: ignore[import-not-found]
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
+from featurekit.language.ops.linear import decider, is_slow
 from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 from featurekit.language.ops.text import ASCII
 
 
 def _matched(method: str, pattern: str, text: str) -> bool:
-    return getattr(re, method)(pattern, text) is not None
+    return decider(method, pattern)(text)
 
 
 def _group(method: str, pattern: str, text: str, group: int) -> str:
     """The group's text. ValueError where the pattern does not match, or the group took no part."""
-    found = getattr(re, method)(pattern, text)
+    sure = not is_slow(pattern) or decider(method, pattern)(text)  # a match is found sooner
+    found = getattr(re, method)(pattern, text) if sure else None
     made = None if found is None else found.group(group)
     if made is None:
         raise ValueError("no such match")

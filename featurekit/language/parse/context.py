@@ -141,12 +141,16 @@ class Place:
 
     def fail(self, node: ast.AST, reason: str, hint: str) -> NoReturn:
         """CompileError at `node`, with what is wrong and the nearest thing that works."""
+        raise self.error(node, reason, hint)
+
+    def error(self, node: ast.AST, reason: str, hint: str) -> CompileError:
+        """What `fail` raises."""
         line = getattr(node, "lineno", 1)
         shown = self.lines[line - 1]
         # ast counts bytes of UTF-8, and a caret counts characters.
         dedented = shown[self.indent :].encode()
         before = dedented[: getattr(node, "col_offset", 0)].decode(errors="ignore")
-        raise CompileError(
+        return CompileError(
             reason,
             filename=self.filename,
             line=self.first_line + line - 1,

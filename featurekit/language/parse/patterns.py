@@ -15,6 +15,7 @@ from featurekit.language.parse.arguments import operator
 from featurekit.language.parse.context import MISSING, Env, Match, Parsing
 from featurekit.language.parse.handlers import expression
 from featurekit.language.parse.operators import call, no_none
+from featurekit.language.parse.slow_patterns import note_slow
 
 _METHODS = ("search", "match", "fullmatch")
 _FLAGS = {re.I: "i", re.M: "m", re.S: "s", re.X: "x", re.A: "a"}
@@ -56,6 +57,7 @@ def _searched(p: Parsing, node: ast.Call, held: Any, method: str, env: Env) -> M
         if len(flags) > 1 or not isinstance(value, int):
             p.fail(flags[0], "computed flags", "write re.IGNORECASE, or (?i)")
         given = _inline(given, value)
+    note_slow(p, node.args[0] if held is re else node, given)
     text = expression(p, rest[0], env)
     no_none(p, rest[0], text)
     if text.type != STR:
@@ -144,6 +146,7 @@ def _of_pattern(
         if compiled or len(flags) > 1 or not isinstance(value, int):
             p.fail(flags[0], "flags that are computed", "write re.IGNORECASE, or (?i)")
         pattern = _inline(pattern, value)
+    note_slow(p, node if compiled else node.args[0], pattern)
     first: ast.expr = ast.copy_location(ast.Constant(pattern), node)
     others = [k for k in keywords if k.arg != "flags"]
     bare = ast.copy_location(ast.Call(node.func, [first, *given], others), node)

@@ -7,6 +7,7 @@ import ast
 import builtins
 import importlib
 import inspect
+import re
 import types as pytypes
 from typing import Any
 
@@ -15,6 +16,7 @@ from featurekit.language.parse.context import MISSING, Parsing, begin
 from featurekit.language.parse.functions import hinted, hints_of, read_result
 from featurekit.language.parse.helpers import of_user
 from featurekit.language.parse.purity import check_pure
+from featurekit.language.parse.slow_patterns import note_slow
 from featurekit.language.transform import Transform
 from featurekit.language.verbatim import frozen
 
@@ -68,6 +70,11 @@ class _Capture:
 
     def function(self, p: Parsing) -> None:
         check_pure(p.node, p.captured.globals, p.fail)
+        for node in ast.walk(p.node):
+            match node:
+                case ast.Call(func=ast.Attribute(value=receiver), args=[first, *_]):
+                    if p.static(receiver, {}) is re:
+                        note_slow(p, first, p.static(first, {}))
         lines = p.place.lines[p.node.lineno - 1 :]
         text = "".join(line[p.place.indent :] or "\n" for line in lines)
         self.sources[p.place.target.__name__] = text

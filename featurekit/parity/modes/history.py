@@ -35,6 +35,7 @@ from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
+from featurekit.sources.files import absent
 from featurekit.sources.raw import file_rows
 from featurekit.sources.rows import as_pushed
 
@@ -381,6 +382,8 @@ def _read_as_pushed(
     None where rows of the files were set aside, and for files of other formats than Parquet and
     CSV.
     """
+    if absent(source, project.path):
+        return []
     found = read_events(con, source, base=project.path, state_dir=project.state_dir)
     if source.format not in ("parquet", "csv") or found.quarantined:
         return None

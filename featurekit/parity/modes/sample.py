@@ -170,6 +170,8 @@ class LiveCheck:
     def _draw(self, plan: Evaluator, wanted: int) -> list[dict[str, Any]]:
         """Rows: half of them of entities with a state, half of entities with an event."""
         service = plan.service
+        if not service.views:  # transforms alone: there are no entities
+            return [request_fields(service, self.rng) for _ in range(wanted)]
         each = max(1, wanted // (2 * len(service.views)))
         found: list[dict[str, Any]] = []
         for view in service.views:

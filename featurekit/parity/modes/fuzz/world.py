@@ -98,8 +98,8 @@ class Drafts:
         self.service, self.sources = service, dict(sources)
         self.constants = constants(service)
         named = [n for n in self.constants.get("str", ()) if n in zone_names()]
-        self.zones = [*named, *(s.timezone for s in self.sources.values())]
-        self.durations = sorted({d for v in service.views for d in _durations(v)})
+        self.zones = [*named, *(s.timezone for s in self.sources.values())] or ["UTC"]
+        self.durations = sorted({d for v in service.views for d in _durations(v)}) or [_HOUR]
         self.hops = sorted({f.hop_us for v in service.views for f in v.features if f.hop_us})
         self.dedupe = {
             name: min(v.dedupe_us for v in service.views if v.source.name == name and v.dedupe_us)
@@ -258,9 +258,9 @@ class Drafts:
         for _ in range(3):
             year = rng.choice(_YEARS)
             start = micros(dt.datetime(year, 1, 1))
-            source = rng.choice(list(self.sources.values()))
+            zones = [s.timezone for s in self.sources.values()] or ["UTC"]
             low, high = dt.datetime(year, 1, 2), dt.datetime(year, 12, 30)
-            named = rng.choice((source.timezone, rng.choice(self.zones)))
+            named = rng.choice((rng.choice(zones), rng.choice(self.zones)))
             changes = [to_utc_us(at, named) for at, _ in offset_changes(named, low, high)]
             choices = [start, start - rng.randint(0, _DAY), start + rng.randint(0, 365 * _DAY)]
             choices += [
