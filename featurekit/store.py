@@ -138,11 +138,12 @@ class FeatureStore:
         made.
 
         A changed service serves its old version until `materialize` has filled the states of the
-        new one (F1). Plans are signed where there is a private key (F0). RegistryError, with nothing
-        applied, where the repo lacks a view or source that a service's live version uses until its
-        successor is filled, and, as by everything that writes, where the project's keys in the
-        online store belong to another registry than this one. ConfigError where readers hold a
-        public key and there is no private one.
+        new one (F1). Plans are signed where there is a private key (F0).
+
+        RegistryError, with nothing applied, where the repo lacks a view or source that a service's
+        live version uses until its successor is filled, and, as by everything that writes, where
+        the project's keys in the online store belong to another registry than this one. ConfigError
+        where readers hold a public key and there is no private one.
         """
         return apply(self.parts)
 
