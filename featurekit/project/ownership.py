@@ -299,8 +299,8 @@ def _definitions(
     wanted: list[Known] = [(kind, name, version) for kind, name, version, *_ in read.versions]
     found = store.read([_version_key(project, version) for version in wanted])
     made, missing = {}, []
-    for version, value in zip(wanted, found, strict=True):
-        text = None if value is None else value.decode(errors="replace")
+    for version, kept in zip(wanted, found, strict=True):
+        text = None if kept is None else kept.decode(errors="replace")
         text = text or of_plans.get(version) or registry.written(*version)
         if text is None:
             missing.append(":".join(version))
