@@ -239,10 +239,14 @@ class FeatureStore:
         together, or where a folder has the definitions.
 
         A changed service serves its old version until `materialize` has filled the states of the
-        new one (F1). RegistryError, with nothing applied, where the repo lacks a view or source
-        that a service's live version uses until its successor is filled. BreakingChange, likewise,
-        where an output of a service would be gone or have another name, meaning or type, or a row
-        would have to bring something else, unless `allow_breaking` is true.
+        new one (F1). Plans are signed where there is a private key (F0).
+
+        RegistryError, with nothing applied, where the repo lacks a view or source that a service's
+        live version uses until its successor is filled, and, as by everything that writes, where
+        the project's keys in the online store belong to another registry than this one.
+        BreakingChange, likewise, where an output of a service would be gone or have another name,
+        meaning or type, or a row would have to bring something else, unless `allow_breaking` is
+        true. ConfigError where readers hold a public key and there is no private one.
         """
         if definitions is not None:
             self.parts.give(definitions)

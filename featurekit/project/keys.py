@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from featurekit.core.signing import PrivateKey
@@ -46,9 +46,14 @@ def private_key(config: FeaturekitConfig, folder: Path) -> PrivateKey | None:
 
 
 def signer_of(
-    config: FeaturekitConfig, folder: Path, project: str, registry: Registry
+    config: FeaturekitConfig,
+    folder: Path,
+    project: str,
+    registry: Registry,
+    now_us: Callable[[], int],
 ) -> Signer | None:
-    """What signs the plans that are published now; None where there is no private key.
+    """What signs the plans that are published now, by the store's clock, which all who sign share;
+    None where there is no private key.
 
     ConfigError where readers are told to want signatures and there is no key to sign with.
     """
@@ -61,4 +66,4 @@ def signer_of(
                 f"{FILE_VARIABLE} or signing_key_file; nothing was published"
             )
         return None
-    return Signer(project, key, registry.next_sequence(time.time_ns() // 1000))
+    return Signer(project, key, registry.next_sequence(now_us()))

@@ -205,7 +205,8 @@ def _write_definitions(store: OnlineStore, project: str, registry: Registry, mad
     values = {}
     for version in made.versions:
         if version[:3] not in known:
-            text = registry.written(*version[:3])
+            kind, name, fingerprint, *_ = version
+            text = registry.written(kind, name, fingerprint)
             if text is not None:
                 values[_version_key(project, version[:3])] = text.encode()
     store.write(values)
@@ -261,8 +262,8 @@ def _served(store: OnlineStore, project: str) -> list[Service]:
     return found
 
 
-def _parts(service: Service) -> list[tuple[str, View | Service]]:
-    """What a service consists of, by kind: its views and itself."""
+def _named(service: Service) -> list[tuple[str, View | Service]]:
+    """The service's views and the service, each with its kind."""
     return [*(("view", view) for view in service.views), ("service", service)]
 
 
@@ -272,7 +273,7 @@ def _of_services(served: Sequence[Service]) -> Record:
     current: dict[tuple[str, str], str] = {}
     versions: dict[tuple[str, str, str], None] = {}
     for service in served:
-        for kind, value in _parts(service):
+        for kind, value in _named(service):
             versions[kind, value.name, value.fingerprint] = None
             current[kind, value.name] = value.fingerprint
     return Record(
@@ -293,9 +294,9 @@ def _definitions(
     """The text of each version's definition, and the versions without one."""
     of_plans: dict[Known, str] = {}
     for service in served:
-        for kind, value in _parts(service):
+        for kind, value in _named(service):
             of_plans[kind, value.name, value.fingerprint] = json.dumps(to_json(value))
-    wanted: list[Known] = [(kind, name, mark) for kind, name, mark, *_ in read.versions]
+    wanted: list[Known] = [(kind, name, version) for kind, name, version, *_ in read.versions]
     found = store.read([_version_key(project, version) for version in wanted])
     made, missing = {}, []
     for version, kept in zip(wanted, found, strict=True):

@@ -242,7 +242,9 @@ class Project:
 
     def signer(self) -> Signer | None:
         """What signs the plans that are published now; None without a private key (F0)."""
-        return signer_of(self.config.featurekit, self.path, self.name, self.registry)
+        return signer_of(
+            self.config.featurekit, self.path, self.name, self.registry, self.online.now_us
+        )
 
     def live(self) -> dict[str, Service]:
         """The services that lookups are answered from, by name."""

@@ -87,12 +87,12 @@ def test_a_plan_of_another_format_is_refused(filled: FeatureStore, rules_url: st
 def test_a_plan_that_is_not_its_fingerprint_s_is_not_served(
     filled: FeatureStore, rules_url: str
 ) -> None:
-    """A window of another length under the same fingerprint: nobody is answered by it."""
+    """A shorter window under the same fingerprint: nobody is answered by it."""
     assert served(filled) == 2
     with redis.Redis.from_url(rules_url) as server:
         (key,) = server.keys(f"fk:{filled.project}:plan:*")
         plan = server.get(key)
-        server.set(key, plan.replace(b'"window_us":10000000', b'"window_us":20000000'))
+        server.set(key, plan.replace(b'"window_us":10000000', b'"window_us":5000000'))
         assert server.get(key) != plan
     with FeatureStore(filled.path, redis_url=rules_url) as store:
         with pytest.raises(PlanRefused, match="was changed after it was published"):
