@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -36,18 +37,28 @@ class Place(NamedTuple):
     def of(self, text: str) -> Place:
         """The line on which `text` stands as a string, in the call that begins here; this place
         where there is none."""
-        import ast  # a process that only serves needs no parser
-
         try:
-            tree = ast.parse(Path(self.file).read_text(encoding="utf-8"))
+            stat = Path(self.file).stat()
+            found = _strings(self.file, stat.st_mtime_ns, stat.st_size)
         except (OSError, ValueError, SyntaxError):
             return self
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and node.lineno == self.line:
-                for one in ast.walk(node):
-                    if isinstance(one, ast.Constant) and one.value == text:
-                        return Place(self.file, one.lineno)
-        return self
+        return Place(self.file, found.get(self.line, {}).get(text, self.line))
+
+
+@lru_cache(maxsize=16)
+def _strings(file: str, mtime_ns: int, size: int) -> dict[int, dict[str, int]]:
+    """For each line on which a call begins, the lines of the strings in it. The time and the size
+    tell a file from what it was before."""
+    import ast  # a process that only serves needs no parser
+
+    found: dict[int, dict[str, int]] = {}
+    for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            of_line = found.setdefault(node.lineno, {})
+            for one in ast.walk(node):
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    of_line.setdefault(one.value, one.lineno)
+    return found
 
 
 def place_of(function: Any) -> Place:
