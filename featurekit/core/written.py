@@ -21,6 +21,7 @@ from featurekit.errors import CompileError, DefinitionError, FeaturekitError
 if TYPE_CHECKING:
     from inspect import Signature
 
+_NAMED = re.compile(r"^\w+ '[^']*'")
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 E = TypeVar("E", bound=FeaturekitError)
 
@@ -80,16 +81,16 @@ def written_at() -> Place | None:
     return None
 
 
-def placed(error: E, place: Place | None, *, name: Any = None) -> E:
+def placed(error: E, place: Place | None) -> E:
     """The error, its text preceded by the place; as it is where it names one already, or where
     there is no such file (as for a cell of a notebook).
 
-    The place becomes the line of what the text quotes, in the call that begins at it. `name` is
-    that of the definition, which stands on the first line.
+    The place becomes the line of what the text quotes first, after the name of the definition, in
+    the call that begins at the place.
     """
     if error.place is None and place is not None and not isinstance(error, CompileError):
-        quoted = (a or b for a, b in _QUOTED.findall(str(error)))
-        place = next((place.of(word) for word in quoted if word != name), place)
+        quoted = [a or b for a, b in _QUOTED.findall(_NAMED.sub("", str(error)))]
+        place = place.of(quoted[0]) if quoted else place
     if error.place is None and not isinstance(error, CompileError) and place is not None:
         error.place = str(place)
         if Path(place.file).is_file():
@@ -185,7 +186,7 @@ class Defined(type):
                     collected.made.append(made)
                 return made
             if isinstance(fault, FeaturekitError):
-                return failed(placed(fault, at, name=args[0] if args else None))
+                return failed(placed(fault, at))
             if collected is None:
                 raise fault  # a TypeError, for a call that does not fit the signature
             return failed(placed(DefinitionError(str(fault)), at))
