@@ -542,10 +542,7 @@ class FeatureStore:
         of its own, only that the states of its views are filled. Plan and states are read from
         Redis, and for names never the repo's code. It raises as `OnlineService.get`.
         """
-        if type(service) is not str or features is not None:
-            service = one_of(service, features)
-        asked = asked_online(self._parts, service)
-        return asked.get(rows, None if as_of is None else as_instant(as_of, what="as_of"))
+        return asked_online(self._parts, one_of(service, features)).get(rows, as_of)
 
     @explained_async
     async def get_online_features_async(
@@ -561,9 +558,7 @@ class FeatureStore:
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        asked = asked_online(self._parts, one_of(service, features))
-        at = None if as_of is None else as_instant(as_of, what="as_of")
-        return await asked.get_async(rows, at)
+        return await asked_online(self._parts, one_of(service, features)).get_async(rows, as_of)
 
     @checked
     def explain(

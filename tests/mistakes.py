@@ -144,7 +144,7 @@ SETTINGS_MISTAKES = [
     edit("project_with_a_dash", "project: shop", "project: my-shop", **YAML),
     edit("project_is_a_number", "project: shop", "project: 7", **YAML),
     edit("online_store_of_another_type", "type: redis", "type: dynamodb", **YAML),
-    edit("online_store_is_a_word", "online_store:\n  type: redis", "online_store: redis", **YAML),
+    edit("online_store_is_a_word", "online_store:\n  type: redis", "online_store: sqlite", **YAML),
     edit("own_setting_misspelt", "provider: local", "featurekit: {state_dirr: .state}", **YAML),
     edit("memory_limit_in_words", "provider: local", "featurekit: {memory_limit: 4 gigs}", **YAML),
     edit("buckets_in_words", "provider: local", "featurekit: {buckets: many}", **YAML),
@@ -617,7 +617,7 @@ CALL_MISTAKES = [
         "lookup_parameters_of_another_store",
         f"store.get_online_features(features=['customer_orders:spend'], rows=[{ROW}])",
     ),
-    call("historical_of_a_number", "store.get_historical_features(5, 'checkout')"),
+    call("historical_of_a_number", "store.get_historical_features(5, 'checkout').to_arrow()"),
     call("historical_without_a_service", FRAME + "store.get_historical_features(df)"),
     call(
         "historical_service_misspelt_in_python",

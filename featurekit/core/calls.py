@@ -183,8 +183,8 @@ def _misfit(
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a hint's type. Of a collection the elements are looked at too; what
-    this does not know fits."""
+    """Whether a value is of a hint's type. Of a list the elements are looked at too, of a dict the
+    keys; what this does not know fits."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any or isinstance(hint, (str, TypeVar)):
         return True
@@ -203,11 +203,24 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int and isinstance(value, bool):
         return False
+    if kind is str and isinstance(value, str):
+        return _encodable(value)
     if issubclass(kind, collections.abc.Sequence) and kind is not str:
         if isinstance(value, (str, bytes)) or not isinstance(value, kind):
             return False
         return not arguments or all(fits(one, arguments[0]) for one in value)
+    if issubclass(kind, collections.abc.Mapping) and arguments and isinstance(value, kind):
+        return all(fits(key, arguments[0]) for key in value)
     return isinstance(value, kind)
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text is one of UTF-8; a lone surrogate is none (S1)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _DESCRIBED: dict[Any, str] = {
@@ -235,7 +248,7 @@ def described(hint: Any) -> str:
         return " or ".join(f'"{one}"' if isinstance(one, str) else repr(one) for one in arguments)
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, collections.abc.Mapping):
-        return "a dict"
+        return "a dict from texts" if arguments and arguments[0] is str else "a dict"
     if isinstance(kind, type) and issubclass(kind, collections.abc.Sequence):
         inner = arguments[0] if arguments else Any
         one = typing.get_origin(inner) not in (typing.Union, types.UnionType)
@@ -246,7 +259,5 @@ def described(hint: Any) -> str:
 
 
 def _plural(words: str) -> str:
-    for article in ("a ", "an "):
-        if words.startswith(article):
-            return f"{words.removeprefix(article)}s"
-    return words
+    word, space, rest = words.removeprefix("an ").removeprefix("a ").partition(" ")
+    return f"{word}s{space}{rest}"

@@ -8,6 +8,7 @@ import enum
 import struct
 import types as pytypes
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,7 @@ else:
 
 def from_hint(hint: Any) -> Type:
     """The type of a Python annotation; `DefinitionError` if it is not in the list of R1."""
-    if hint in _HINTS:
+    if isinstance(hint, Hashable) and hint in _HINTS:
         return Type(_HINTS[hint])
     if hint is None or hint is type(None):
         return NONE
@@ -226,7 +227,7 @@ def _instead(hint: Any) -> str:
     """The type that was probably meant, where the hint tells."""
     if isinstance(hint, str):
         return f" but a text; write {hint}, without quotes"
-    if hint in (list, tuple, set):
+    if hint is list or hint is tuple or hint is set:
         return "; write list[int], with the type of its elements"
     module, name = getattr(hint, "__module__", ""), getattr(hint, "__name__", "")
     plain = next((n for n in ("int", "float", "bool", "str", "datetime") if n in name.lower()), "")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from featurekit.errors import CompileError, DefinitionError, FeaturekitError
 if TYPE_CHECKING:
     from inspect import Signature
 
+_NAMED = re.compile(r"^\w+ '[^']*'")
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 E = TypeVar("E", bound=FeaturekitError)
 
@@ -36,18 +38,28 @@ class Place(NamedTuple):
     def of(self, text: str) -> Place:
         """The line on which `text` stands as a string, in the call that begins here; this place
         where there is none."""
-        import ast  # a process that only serves needs no parser
-
         try:
-            tree = ast.parse(Path(self.file).read_text(encoding="utf-8"))
+            stat = Path(self.file).stat()
+            found = _strings(self.file, stat.st_mtime_ns, stat.st_size)
         except (OSError, ValueError, SyntaxError):
             return self
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and node.lineno == self.line:
-                for one in ast.walk(node):
-                    if isinstance(one, ast.Constant) and one.value == text:
-                        return Place(self.file, one.lineno)
-        return self
+        return Place(self.file, found.get(self.line, {}).get(text, self.line))
+
+
+@lru_cache(maxsize=16)
+def _strings(file: str, mtime_ns: int, size: int) -> dict[int, dict[str, int]]:
+    """For each line on which a call begins, the lines of the strings in it. The time and the size
+    tell a file from what it was before."""
+    import ast  # a process that only serves needs no parser
+
+    found: dict[int, dict[str, int]] = {}
+    for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            of_line = found.setdefault(node.lineno, {})
+            for one in ast.walk(node):
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    of_line.setdefault(one.value, one.lineno)
+    return found
 
 
 def place_of(function: Any) -> Place:
@@ -69,16 +81,16 @@ def written_at() -> Place | None:
     return None
 
 
-def placed(error: E, place: Place | None, *, name: Any = None) -> E:
+def placed(error: E, place: Place | None) -> E:
     """The error, its text preceded by the place; as it is where it names one already, or where
     there is no such file (as for a cell of a notebook).
 
-    The place becomes the line of what the text quotes, in the call that begins at it. `name` is
-    that of the definition, which stands on the first line.
+    The place becomes the line of what the text quotes first, after the name of the definition, in
+    the call that begins at the place.
     """
     if error.place is None and place is not None and not isinstance(error, CompileError):
-        quoted = (a or b for a, b in _QUOTED.findall(str(error)))
-        place = next((place.of(word) for word in quoted if word != name), place)
+        quoted = [a or b for a, b in _QUOTED.findall(_NAMED.sub("", str(error)))]
+        place = place.of(quoted[0]) if quoted else place
     if error.place is None and not isinstance(error, CompileError) and place is not None:
         error.place = str(place)
         if Path(place.file).is_file():
@@ -174,7 +186,7 @@ class Defined(type):
                     collected.made.append(made)
                 return made
             if isinstance(fault, FeaturekitError):
-                return failed(placed(fault, at, name=args[0] if args else None))
+                return failed(placed(fault, at))
             if collected is None:
                 raise fault  # a TypeError, for a call that does not fit the signature
             return failed(placed(DefinitionError(str(fault)), at))

@@ -197,7 +197,10 @@ def connection_url(connection_string: str) -> str:
 def find_repo(folder: Path) -> Path:
     """The feature repo that a folder is in: the folder itself, or the nearest one above it that
     holds a feature_store.yaml; the folder where there is none, or where it is none itself."""
-    folder = folder.resolve()
+    try:
+        folder = folder.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a link to itself
+        raise ConfigError(f"{str(folder)!r} is no folder: {error}") from None
     above = (folder, *folder.parents) if folder.is_dir() else ()
     return next((one for one in above if (one / FILE).is_file()), folder)
 

@@ -6,15 +6,14 @@ plan lies in Redis beside the states, so neither the feature repo nor DuckDB is 
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from featurekit.core.calls import checked, near
+from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.keys import project_key
-from featurekit.core.types import instant, micros
+from featurekit.core.types import Instant, as_instant, instant, micros
 from featurekit.define.plan import Service
 from featurekit.define.published import Trust, opened, read_plan
 from featurekit.errors import NotServed, PlanRefused
@@ -145,7 +144,8 @@ class OnlineService:
             return served[1]
         return run(self._load(live), self.store.read)[1]
 
-    def get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None) -> OnlineResult:
+    @explained
+    def get(self, rows: Sequence[EntityRow], as_of: Instant | None = None) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
 
         A row has every join key (None for an unknown entity) and every request field, and nothing
@@ -155,13 +155,15 @@ class OnlineService:
         """
         return run(self._get(rows, as_of), self.store.read)
 
+    @explained_async
     async def get_async(
-        self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None
+        self, rows: Sequence[EntityRow], as_of: Instant | None = None
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
         return await run_async(self._get(rows, as_of), self.store.read_async)
 
-    def _get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None) -> Steps[OnlineResult]:
+    def _get(self, rows: Sequence[EntityRow], given: Instant | None) -> Steps[OnlineResult]:
+        as_of = None if given is None else as_instant(given, what="as_of")
         asked = None if as_of is None else [micros(as_of)] * len(rows)
         number = None if self.log is None else self.log.wants()
         evaluator, entities, answers, instants = yield from self._lookup(rows, asked, number)
