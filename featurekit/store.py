@@ -9,15 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from featurekit.core import html
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
-from featurekit.errors import ConfigError, DefinitionError
+from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
+from featurekit.project.changes import Changes
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect
 from featurekit.project.project import Project
@@ -188,6 +190,32 @@ class FeatureStore:
         """
         return self.parts.served(log)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the services and views with their features. Nothing is asked of
+        the online store."""
+        parts = self._parts
+        try:
+            repo = self.repo
+        except FeaturekitError as error:
+            return html.box(f"FeatureStore {parts.name}", html.line(str(error)))
+        services = html.table(
+            ["service", "features", "request fields"],
+            [
+                (name, ", ".join(o.name for o in s.outputs), ", ".join(p.name for p in s.request))
+                for name, s in repo.compiled_services.items()
+            ],
+        )
+        views = html.table(
+            ["view", "join keys", "source", "feature", "type"],
+            [
+                (v.name, ", ".join(p.name for p in v.join_keys), v.source.name, f.name, str(f.type))
+                for v in repo.compiled_views.values()
+                for f in v.features
+            ],
+        )
+        kept = "in memory" if parts.in_memory else f"state in {parts.state_dir}"
+        return html.box(f"FeatureStore {parts.name}", html.line(kept), services, views)
+
     # --- versions ---------------------------------------------------------------------------------
 
     def plan(self) -> list[Change]:
@@ -196,7 +224,7 @@ class FeatureStore:
         UnprovenEngine warns of a version of DuckDB that was not proven. `get_historical_features`
         and `materialize` warn, too.
         """
-        return plan(self.parts)
+        return Changes(plan(self.parts))
 
     def apply(self, definitions: Sequence[Any] | None = None) -> list[Change]:
         """Record the definitions as the current versions, and publish the services; the changes
@@ -212,7 +240,7 @@ class FeatureStore:
         """
         if definitions is not None:
             self.parts.give(definitions)
-        return apply(self.parts)
+        return Changes(apply(self.parts))
 
     def versions(self, service: str) -> list[Version]:
         """Every version of a service that was ever applied, oldest first.
@@ -441,24 +469,42 @@ class FeatureStore:
         return forget(self.parts, entity, keys, rewrite_files=rewrite_files, progress=progress)
 
     def get_online_features(
-        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+        self,
+        service: str,
+        rows: Any,
+        as_of: dt.datetime | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
     ) -> OnlineResult:
         """The features of each row (join keys and request fields) as of an instant, now by default.
 
-        It reads the plan and the states from Redis, never the repo's code. It raises as
+        `rows` is a list of dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow.
+        `request_fields=True` puts the request fields into the result, too. It reads the plan and
+        the states from Redis, never the repo's code. Options and errors are those of
         `OnlineService.get`.
         """
-        return self._parts.online_service(service).get(rows, as_of)
+        return self._parts.online_service(service).get(
+            rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
+        )
 
     async def get_online_features_async(
-        self, service: str, rows: Sequence[Mapping[str, Any]], as_of: dt.datetime | None = None
+        self,
+        service: str,
+        rows: Any,
+        as_of: dt.datetime | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
     ) -> OnlineResult:
         """As `get_online_features`, without blocking the event loop while Redis is read.
 
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await self._parts.online_service(service).get_async(rows, as_of)
+        return await self._parts.online_service(service).get_async(
+            rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
+        )
 
     def explain(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -78,10 +80,13 @@ def modules_stamp(folder: Path) -> list[tuple[str, int, int]]:
     """The modules of the folder, each with its size and the time of its last change: another stamp
     says that some file was edited, added or removed."""
     found = []
-    for path in module_paths(folder):
-        stat = path.stat()
-        found.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return found
+    with os.scandir(folder) as entries:  # each push asks, and Path.glob takes ten times as long
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                with suppress(FileNotFoundError):  # it went meanwhile
+                    stat = entry.stat()
+                    found.append((entry.name, stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
 
 
 def module_paths(folder: Path) -> list[Path]:

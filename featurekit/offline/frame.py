@@ -17,6 +17,7 @@ from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources import parquet
 from featurekit.sources.arrow import faults_of, pandas_column, plain, plain_table, python_column
 from featurekit.sources.check import (
+    BadRow,
     Column,
     Summary,
     column,
@@ -188,7 +189,8 @@ def _from_columns(
     import pyarrow as pa
 
     needed = _needed(list(columns), wanted)
-    read, plain_arrays, found, faults = {}, {}, {}, []
+    read, plain_arrays, found = {}, {}, {}
+    faults: list[BadRow] = []
     for name, values in columns.items():
         type_ = wanted.get(name, DATETIME) if name in needed else None
         kind = None

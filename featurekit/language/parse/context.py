@@ -97,7 +97,8 @@ class Place:
                 f"{what} {name}: its source text cannot be read; write it in a file, "
                 "not at a prompt"
             ) from None
-        filename = inspect.getsourcefile(function) or "<unknown>"
+        # A prompt of Python 3.13 knows the text, and has no file.
+        filename = inspect.getsourcefile(function) or function.__code__.co_filename
         indent = len(lines[0]) - len(lines[0].lstrip())
         node = ast.parse(textwrap.dedent("".join(lines))).body[0]
         return cls(function, name, filename, first_line, indent, lines, node)
