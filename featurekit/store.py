@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from featurekit.core import html
 from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
@@ -15,12 +16,13 @@ from featurekit.core.types import Instant, as_instant
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
-from featurekit.errors import ConfigError, DefinitionError
+from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
 from featurekit.project.asked import Features, asked_online, asked_service, one_of
 from featurekit.project.catalog import Item, catalog
+from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect
@@ -203,6 +205,32 @@ class FeatureStore:
         """
         return self.parts.served(log)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the services and views with their features. Nothing is asked of
+        the online store."""
+        parts = self._parts
+        try:
+            repo = self.repo
+        except FeaturekitError as error:
+            return html.box(f"FeatureStore {parts.name}", html.line(str(error)))
+        services = html.table(
+            ["service", "features", "request fields"],
+            [
+                (name, ", ".join(o.name for o in s.outputs), ", ".join(p.name for p in s.request))
+                for name, s in repo.compiled_services.items()
+            ],
+        )
+        views = html.table(
+            ["view", "join keys", "source", "feature", "type"],
+            [
+                (v.name, ", ".join(p.name for p in v.join_keys), v.source.name, f.name, str(f.type))
+                for v in repo.compiled_views.values()
+                for f in v.features
+            ],
+        )
+        kept = "in memory" if parts.in_memory else f"state in {parts.state_dir}"
+        return html.box(f"FeatureStore {parts.name}", html.line(kept), services, views)
+
     # --- versions ---------------------------------------------------------------------------------
 
     def plan(self) -> list[Change]:
@@ -211,7 +239,7 @@ class FeatureStore:
         UnprovenEngine warns of a version of DuckDB that was not proven. `get_historical_features`
         and `materialize` warn, too.
         """
-        return plan(self.parts)
+        return Changes(plan(self.parts))
 
     def check_sources(self) -> list[SourceCheck]:
         """What is wrong with the files of the sources that views read: whether they exist, and have
@@ -250,7 +278,7 @@ class FeatureStore:
         """
         if definitions is not None:
             self.parts.give(definitions)
-        return apply(self.parts, allow_breaking=allow_breaking)
+        return Changes(apply(self.parts, allow_breaking=allow_breaking))
 
     @checked
     def versions(self, service: str) -> list[Version]:
@@ -530,35 +558,47 @@ class FeatureStore:
     def get_online_features(
         self,
         service: Features | None = None,
-        rows: Sequence[Mapping[str, Any]] = (),
+        rows: Any = (),
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
     ) -> OnlineResult:
         """The features of each row (join keys and request fields) as of an instant, now by default.
 
         `service` is a service's name, a FeatureService, or a list of features as
         `get_historical_features` takes; `features` is another name for it. A list needs no service
-        of its own, only that the states of its views are filled. Plan and states are read from
-        Redis, and for names never the repo's code. It raises as `OnlineService.get`.
+        of its own, only that the states of its views are filled. `rows` is a list of dicts, a dict
+        of lists or arrays, or a frame of pandas, polars or Arrow. `request_fields=True` puts the
+        request fields into the result, too.
+
+        Plan and states are read from Redis, and for names never the repo's code. Options and errors
+        are those of `OnlineService.get`.
         """
-        return asked_online(self._parts, one_of(service, features)).get(rows, as_of)
+        return asked_online(self._parts, one_of(service, features)).get(
+            rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
+        )
 
     @explained_async
     async def get_online_features_async(
         self,
         service: Features | None = None,
-        rows: Sequence[Mapping[str, Any]] = (),
+        rows: Any = (),
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
     ) -> OnlineResult:
         """As `get_online_features`, without blocking the event loop while Redis is read.
 
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await asked_online(self._parts, one_of(service, features)).get_async(rows, as_of)
+        return await asked_online(self._parts, one_of(service, features)).get_async(
+            rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
+        )
 
     @checked
     def explain(

@@ -24,6 +24,7 @@ from featurekit.core.types import (
     INSTANT_MIN,
     INT_MAX,
     INT_MIN,
+    MICROSECOND,
     Type,
     as_float32,
     instant,
@@ -68,10 +69,11 @@ def canonical(value: Any, type_: Type, *, zone_name: str) -> Any:
 
 def asked(value: Any, type_: Type) -> Any:
     """A value of a lookup's row in the form of its type; an instant is an aware UTC datetime. A
-    NumPy scalar or array becomes the Python value that it holds. Raises `Misfit`."""
+    NumPy scalar or array becomes the Python value that it holds, and so does a Timestamp or
+    Timedelta of pandas, floored to microseconds (S1). Raises `Misfit`."""
     if type(value) is float and type_.name == "float":
         return value  # a vector has many values
-    if value is None and type_.optional:
+    if type_.optional and is_null(value):
         return None
     numpy = type(value).__module__ == "numpy"
     if type_.item is not None:
@@ -87,6 +89,14 @@ def asked(value: Any, type_: Type) -> Any:
         return made
     found: Any = value.item() if numpy and hasattr(value, "item") and value.ndim == 0 else value
     kind: Any = type_.python
+    if numpy and type(found) is int and value.dtype.kind in "mM":  # it counts nanoseconds
+        us = found // 1000
+        found = instant(us) if value.dtype.kind == "M" else us * MICROSECOND
+    if type(found) is not kind and isinstance(found, kind) and not is_null(found):
+        if kind is dt.datetime:
+            return _datetime(found, "UTC")
+        if kind is dt.timedelta:
+            return dt.timedelta(microseconds=_timedelta(found, ""))
     if kind is float and type(found) is int and abs(found) <= 2**53:
         return float(found)
     if type(found) is not kind or (kind is int and not INT_MIN <= found <= INT_MAX):

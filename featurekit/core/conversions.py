@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.types import Type
+from featurekit.errors import DefinitionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,17 @@ def _masked(column: pa.ChunkedArray, type_: Type) -> Any:
     values = column.fill_null(empty).to_numpy()
     mask = np.asarray(column.is_null().to_numpy())
     return kind(values.copy(), mask.copy())
+
+
+def chosen(frame: pd.DataFrame, columns: str | list[str], *, what: str) -> Any:
+    """`frame[columns]`: a frame of some columns, or a Series. DefinitionError for a name that it
+    does not have; `what` says whose frame it is."""
+    for name in [columns] if isinstance(columns, str) else list(columns):
+        if name not in frame.columns:
+            raise DefinitionError(
+                f"{what} has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
+            )
+    return frame[columns if isinstance(columns, str) else list(columns)]
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:

@@ -7,7 +7,6 @@ whatever else carries an Arrow stream. A library is imported only where a frame 
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +200,8 @@ def _own_polars(frame: Any, refuse: Refuse) -> Any:
 
 def _mapped(data: Any, refuse: Refuse) -> pa.Table:
     """What a stream gives, read once to a file that only the table's memory holds."""
+    import tempfile
+
     import pyarrow as pa
 
     try:

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from featurekit.aggregates.base import Aggregate
+from featurekit.core import html
 from featurekit.core.calls import near
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.formats import Format, formats_of
@@ -491,6 +492,18 @@ class FeatureView(Described):
         """
         return FeatureSelection(self, tuple(self.features)).as_(role, join_keys=join_keys)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the features and what they are."""
+        about = {
+            "entities": ", ".join(entity.name for entity in self.entities),
+            "source": self.source.name,
+            **{name: value for name in ("ttl", "history") if (value := getattr(self, name))},
+        }
+        rows = [(name, _written(value)) for name, value in self.features.items()]
+        return html.box(
+            f"FeatureView {self.name}", html.facts(about), html.table(["feature", "is"], rows)
+        )
+
     @property
     def aggregates(self) -> bool:
         """Whether its features are window aggregates."""
@@ -578,3 +591,32 @@ class FeatureService(Described):
         request = _types(self.request, what=f"{what}, request")
         _check_unreserved(request, what=f"{what}, request")
         object.__setattr__(self, "request", request)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the features by view, and the request fields."""
+        rows = []
+        for item in self.features:
+            match item:
+                case FeatureView():
+                    rows += [(item.name, name, _written(v)) for name, v in item.features.items()]
+                case FeatureSelection():
+                    of_view, title = item.view.features, item.role or item.view.name
+                    rows += [(title, name, _written(of_view[name])) for name in item.names]
+                case Transform():
+                    rows.append(("", item.name, _written(item)))
+        request = {name: str(type_) for name, type_ in self.request.items()}
+        return html.box(
+            f"FeatureService {self.name}",
+            html.table(["view", "feature", "is"], rows),
+            html.table(["request field", "type"], request.items()) if request else "",
+        )
+
+
+def _written(value: str | Transform | Aggregate) -> str:
+    """What a feature is, for people: a column, a transform or an aggregate."""
+    match value:
+        case str():
+            return f"column {value}"
+        case Transform():
+            return f"@feature {value.name}"
+    return repr(value)

@@ -14,8 +14,8 @@ class GivenFrame:
     reach it.
 
     `data` is a frame of pandas or polars, or a table of Arrow. `made` keeps what a reader makes of
-    it, by whatever the reader likes; `lock` is held meanwhile. Two frames are the same only where
-    they are one object.
+    it, by whatever the reader likes; `lock` is held meanwhile. Two with equal data are equal, as
+    those of a notebook's cell that is run twice.
     """
 
     def __init__(self, frame: Any, *, where: str) -> None:
@@ -34,6 +34,13 @@ class GivenFrame:
         refuse_doubles(self.names, refuse)
         self.made: dict[str, Any] = {}
         self.lock = threading.Lock()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GivenFrame):
+            return NotImplemented
+        return type(self.data) is type(other.data) and bool(self.data.equals(other.data))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<frame of {len(self.data):,} rows: {', '.join(map(str, self.names))}>"

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core import conversions
+from featurekit.core import conversions, html
 from featurekit.core.files import whole
 from featurekit.core.screen import Advance
 from featurekit.core.types import STR, Type, instant
@@ -154,8 +154,26 @@ class TrainingSet:
         return conversions.to_dict(self.to_arrow())
 
     def __getitem__(self, columns: str | list[str]) -> Any:
-        """`to_pandas()[columns]`: a frame of some columns, or a Series."""
-        return self.to_pandas()[columns]
+        """`to_pandas()[columns]`: a frame of some columns, or a Series. DefinitionError for a name
+        that is no column."""
+        return conversions.chosen(self.to_pandas(), columns, what="the training set")
+
+    __iter__ = None  # rows are those of `to_pylist`
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the types and, once the rows were computed, the first of them and
+        the manifest. To compute them is left to a conversion, since it may take long."""
+        title = f"TrainingSet of {self._service.name}"
+        types = html.table(["feature", "type"], [(n, str(t)) for n, t in self.types.items()])
+        if self._head is None or self._manifest is None:
+            return html.box(
+                title, types, html.line("Rows are computed when they are asked for: to_pandas() …")
+            )
+        rows = self._head.to_pylist(maps_as_pydicts="strict")
+        shown = html.table(self._head.schema.names, [list(row.values()) for row in rows])
+        about = {n: self._manifest[n] for n in ("rows", "content_hash", "fingerprint", "known_at")}
+        about["sources"] = ", ".join(self._manifest["sources"])
+        return html.box(title, shown, types, html.facts(about))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Write the rows of `to_arrow` to a Parquet file, batch by batch, and

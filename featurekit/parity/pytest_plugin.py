@@ -58,9 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def parity(request: pytest.FixtureRequest) -> Callable[..., None]:
+def parity(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`featurekit.testing.assert_parity`, in the feature repo that the ini option featurekit_repo
-    names (relative to the folder of the ini file)."""
+    names (relative to the folder of the ini file). It returns the values, to be asserted on."""
     from functools import partial
 
     from featurekit.parity.testing import assert_parity

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core import html
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import Service
 from featurekit.parity.compare import Answers, Stated, parts, shown, ulps
@@ -187,6 +188,28 @@ class Report:
         alike = sum(d.feature == difference.feature for d in self.differences)
         if len(self.differences) < _KEPT and alike < _KEPT_OF_FEATURE:
             self.differences.append(difference)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the counts of each feature, and what differs."""
+        verdict = "agrees" if self.ok else "differs" if self.differing else "compared nothing"
+        counts = html.table(
+            ["feature", "compared", "differing", "lagging", "without value"],
+            [
+                (name, f.compared, f.differing, f.lagging, f.nulls)
+                for name, f in self.features.items()
+            ],
+        )
+        differences = html.table(
+            ["feature", "row", "as of", "offline", "online"],
+            [(d.feature, d.row, d.as_of, d.offline, d.online) for d in self.differences],
+        )
+        return html.box(
+            f"Parity of {self.service} ({self.mode}): {verdict}",
+            html.line(f"{self.compared:,} values compared, {self.differing:,} differ"),
+            counts,
+            differences if self.differences else "",
+            *map(html.line, self.notes),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -1,4 +1,5 @@
-"""Holds a service to parity in a test: literal events, some questions, and both paths' answers.
+"""Holds a service to parity in a test: literal events, some questions, and both paths' answers,
+which the test can then hold to what it expects.
 
 The events go the two ways that events of a source go: through a Parquet file that DuckDB reads, and
 through the checks of a push. Nothing else is read, and no Redis is needed.
@@ -23,6 +24,7 @@ from featurekit.errors import DefinitionError, EntityFrameError
 
 if TYPE_CHECKING:
     from featurekit.parity.bench import Bench
+    from featurekit.parity.compare import Stated
     from featurekit.parity.scenario import Delivery, Scenario
 
 ARRIVAL = "__created"
@@ -40,6 +42,36 @@ class ParityError(AssertionError):
         self.diagnosis = diagnosis
 
 
+class Values(list[dict[str, Any]]):
+    """What both paths answer: a dict for each entity row, of each feature's value by its name.
+
+    `statuses` has a dict for each row as well: PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE or
+    ERROR.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses: list[dict[str, str]] = []
+
+
+def values(
+    service: FeatureService | Service | str,
+    events: Mapping[str, Iterable[Mapping[str, Any]]],
+    entity_rows: Sequence[Mapping[str, Any]],
+    *,
+    features: Sequence[str] | None = None,
+    repo: str | Path | None = None,
+) -> Values:
+    """The features of each of `entity_rows` after `events`, computed on both paths and compared.
+
+    `values(my_service, {"orders": [{…}]}, [{"customer_id": 1, "event_timestamp": T}])` is a list
+    with a dict for each row: `[0]["spend_7d"]` is what a window holds. A value is an int, a float,
+    a str and so on, None where there is none, and a NaN is a value. Arguments and errors are those
+    of `assert_parity`.
+    """
+    return assert_parity(service, events, entity_rows, features=features, repo=repo)
+
+
 def assert_parity(
     service: FeatureService | Service | str,
     events: Mapping[str, Iterable[Mapping[str, Any]]],
@@ -47,8 +79,9 @@ def assert_parity(
     *,
     features: Sequence[str] | None = None,
     repo: str | Path | None = None,
-) -> None:
-    """Hold every feature of the service to the same type, bits and status on both paths.
+) -> Values:
+    """Hold every feature of the service to the same type, bits and status on both paths; the
+    values, which both agree on.
 
     `events` has the rows of each source by its name, in the order in which they are pushed: the
     columns of its schema, and its timestamps, datetimes. Sources that are not named have none.
@@ -56,6 +89,8 @@ def assert_parity(
     `features`, names or view__name, asks about those alone; then the request fields that they do
     not read may be left out. `service` is a FeatureService, a compiled one, or the name of one that
     the feature repo in `repo` defines (default: the folder, or its feature_repo).
+
+    A feature has the name by which it was asked for, by default its short one.
 
     ParityError, an AssertionError, with the diagnosis of the first value that differs. The errors
     of bad rows are those of a push (S1) and of an entity frame (S2). The same input always gives
@@ -66,21 +101,27 @@ def assert_parity(
 
     compiled = compiled_service(service, repo)
     chosen = _outputs(compiled, features)
+    made = Values()
     with bench() as opened:
         pushed, files = _read(opened, compiled, events)
         failing: list[tuple[Scenario, str]] = []
         asked = 0
         for number, row in enumerate(entity_rows):
-            for scenario, names in _scenarios(compiled, chosen, pushed, files, row, number):
-                found = [n for n in differing(opened.both(scenario)) if n in names]
-                failing += [(scenario, name) for name in found]
+            stated: dict[str, Stated] = {}
+            for scenario, names in _scenarios(compiled, [*chosen], pushed, files, row, number):
+                opinions = opened.both(scenario)
+                failing += [(scenario, n) for n in differing(opinions) if n in names]
+                stated |= {name: opinions[name][1] for name in names}
                 asked += len(names)
+            made.append({shown: stated[name][0] for name, shown in chosen.items()})
+            made.statuses.append({shown: stated[name][1] for name, shown in chosen.items()})
     if not asked:
         raise EntityFrameError("entity_rows is empty, so nothing would be compared; write a row")
     if failing:
-        made = diagnose(*failing[0])
+        diagnosis = diagnose(*failing[0])
         more = "" if len(failing) == 1 else f" ({len(failing)} of {asked} values differ)"
-        raise ParityError(f"{made.text()}{more}", made)
+        raise ParityError(f"{diagnosis.text()}{more}", diagnosis)
+    return made
 
 
 def compiled_service(service: FeatureService | Service | str, repo: str | Path | None) -> Service:
@@ -110,10 +151,10 @@ def compiled_service(service: FeatureService | Service | str, repo: str | Path |
     return services[service]
 
 
-def _outputs(service: Service, features: Sequence[str] | None) -> list[str]:
-    """The full names of the outputs that are meant."""
+def _outputs(service: Service, features: Sequence[str] | None) -> dict[str, str]:
+    """The full names of the outputs that are meant, each with the name that is shown."""
     if features is None:
-        return [o.full_name for o in service.outputs]
+        return {o.full_name: o.name for o in service.outputs}
     by_name = {o.name: o.full_name for o in service.outputs}
     by_name |= {o.full_name: o.full_name for o in service.outputs}
     unknown = [f for f in features if f not in by_name]
@@ -122,7 +163,7 @@ def _outputs(service: Service, features: Sequence[str] | None) -> list[str]:
             f"service {service.name!r} has no feature {unknown[0]!r}; it has "
             f"{', '.join(o.full_name for o in service.outputs)}"
         )
-    return [by_name[f] for f in features]
+    return {by_name[f]: f for f in features}
 
 
 def _scenarios(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from featurekit import Vector
@@ -66,3 +67,32 @@ def test_each_rule_takes_what_it_says(
         assert _outcome(returned, value, hint) == given_back
     assert _outcome(canonical, value, hint) == pushed
     assert _outcome(asked, value, hint) == asked_for
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "asked_for"),
+    [
+        (dt.datetime, pd.Timestamp(AWARE).tz_convert("Europe/Berlin"), AWARE),
+        (dt.datetime, pd.Timestamp(NAIVE), AWARE),
+        (dt.datetime, pd.Timestamp(-1, tz="UTC"), dt.datetime(1969, 12, 31, 23, 59, 59, 999999)),
+        (dt.datetime, np.datetime64(-1, "ns"), dt.datetime(1969, 12, 31, 23, 59, 59, 999999)),
+        (dt.datetime, np.datetime64(NAIVE, "us"), AWARE),
+        (dt.datetime, pd.NaT, NO),
+        (dt.datetime | None, pd.NaT, None),
+        (int | None, pd.NA, None),
+        (int, pd.NA, NO),
+        (dt.timedelta, pd.Timedelta(-1, "ns"), dt.timedelta(microseconds=-1)),
+        (dt.timedelta, np.timedelta64(-1, "ns"), dt.timedelta(microseconds=-1)),
+        (dt.timedelta, np.timedelta64(1, "s"), SPAN),
+        (dt.timedelta | None, pd.NaT, None),
+        (dt.date, pd.Timestamp(NAIVE), NO),
+        (int, np.timedelta64(1, "ns"), NO),
+    ],
+)
+def test_a_lookup_takes_the_scalars_of_a_frame(hint: Any, value: Any, asked_for: Any) -> None:
+    """A list of dicts often comes out of a frame of pandas."""
+    found = _outcome(asked, value, hint)
+    if isinstance(asked_for, dt.datetime):
+        asked_for = asked_for.replace(tzinfo=dt.UTC)
+    assert found == asked_for
+    assert type(found) is type(asked_for)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from visits import SERVICE, latest_visit, spending
 import featurekit
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import Count, Sum, exact
-from featurekit.core import coerce as values
+from featurekit.core import coerce
 from featurekit.errors import BadRowError, DefinitionError, EntityFrameError
-from featurekit.testing import ParityError, assert_parity
+from featurekit.testing import ParityError, assert_parity, values
 
 pytest_plugins = "pytester"
 
@@ -48,6 +49,43 @@ def test_paths_that_agree_pass():
 def test_a_service_as_it_was_written_is_compiled():
     written = FeatureService("written", features=[spending, latest_visit])
     assert_parity(written, {"orders": ORDERS}, [{"customer_id": 1, "event_timestamp": AT}])
+
+
+def test_the_values_that_both_paths_agree_on_come_back():
+    found = values(SERVICE, {"orders": ORDERS}, [ASKED, ASKED | {"customer_id": 2}])
+    assert found == assert_parity(SERVICE, {"orders": ORDERS}, [ASKED, ASKED | {"customer_id": 2}])
+    assert [row["spend"] for row in found] == [1e16 + 2.0, None]
+    assert [row["orders"] for row in found] == [3, 0]
+    assert found[0]["share"] == 2.0 / (1e16 + 2.0)
+    assert list(found[0]) == [o.name for o in SERVICE.outputs]
+    assert [row["spend"] for row in found.statuses] == ["PRESENT", "NOT_FOUND"]
+    assert found[1]["page"] is None
+    assert found.statuses[1]["page"] == "NOT_FOUND"
+
+
+def test_values_are_those_of_the_window_to_the_microsecond():
+    events = {"orders": ORDERS}  # 9, 8 and 7 seconds before AT
+    hour, tick = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
+    first = ORDERS[0]["at"]
+    asked = [first - tick, first, first + hour - tick, first + hour]
+    rows = [{"customer_id": 1, "event_timestamp": at} for at in asked]
+    found = values(SERVICE, events, rows, features=["spending__orders", "word"])
+    assert [row["spending__orders"] for row in found] == [0, 1, 3, 2]
+    assert [list(row) for row in found] == [["spending__orders", "word"]] * 4
+
+
+def test_the_example_of_the_docs_passes():
+    page = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
+    (example,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "import values" in b]
+    space: dict[str, object] = {}
+    exec(example, space)
+    space["test_a_window_begins_after_its_border"]()
+
+
+def test_values_that_part_are_no_values(monkeypatch):
+    plain_sum(monkeypatch)
+    with pytest.raises(ParityError, match="float order"):
+        values(SERVICE, {"orders": ORDERS}, [ASKED])
 
 
 def test_a_difference_fails_with_its_diagnosis(monkeypatch):
@@ -102,8 +140,8 @@ def test_local_times_are_read_on_both_paths(monkeypatch):
     events = {"clicks": [{"customer_id": 1, "x": 1.0, "at": SUMMER}]}
     asked = [{"customer_id": 1, "event_timestamp": SUMMER}]
     assert_parity(CLICKED, events, asked)
-    read = values.to_utc_us
-    monkeypatch.setattr(values, "to_utc_us", lambda value, zone: read(value, "UTC"))
+    read = coerce.to_utc_us
+    monkeypatch.setattr(coerce, "to_utc_us", lambda value, zone: read(value, "UTC"))
     with pytest.raises(ParityError, match="time zone"):
         assert_parity(CLICKED, events, asked)
 
@@ -146,11 +184,11 @@ ORDERS = [
 ]
 
 def ask(parity):
-    parity("shop", {"orders": ORDERS},
+    return parity("shop", {"orders": ORDERS},
            [{"customer_id": 1, "event_timestamp": AT + dt.timedelta(minutes=1)}])
 
 def test_agrees(parity):
-    ask(parity)
+    assert ask(parity)[0]["spend"] == 1e16 + 2.0
 
 def test_parts(parity, monkeypatch):
     monkeypatch.setattr(exact, "exact_sum", lambda xs: max(xs))

@@ -100,7 +100,8 @@ class Place:
                 f"{what} {name}: its source text cannot be read; write it in a file, "
                 "not at a prompt"
             ) from None
-        filename = inspect.getsourcefile(inner) or "<unknown>"
+        # A prompt of Python 3.13 knows the text, and has no file.
+        filename = inspect.getsourcefile(inner) or inner.__code__.co_filename
         indent = len(lines[0]) - len(lines[0].lstrip())
         if inner.__name__ == "<lambda>":  # whose lines may be no statement
             node: ast.stmt = ast.Pass(lineno=1, col_offset=max(lines[0].find("lambda") - indent, 0))

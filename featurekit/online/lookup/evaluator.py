@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from featurekit.core.columns import Columns
 from featurekit.core.keys import encode_keys, entity_key, state_key, state_prefix
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import INT, instant
 from featurekit.core.values import ERROR
+from featurekit.define.lacking import may_lack
 from featurekit.define.plan import Input, Service
 from featurekit.define.published import broken
 from featurekit.errors import EntityFrameError, TransformError
@@ -21,7 +23,7 @@ from featurekit.language.transform import INSTANT
 from featurekit.online.lookup.answer import stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
-from featurekit.online.lookup.rows import EntityRow, typed
+from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
 from featurekit.online.lookup.steps import Answers, Steps, asked_at, each_row, now_of, run
 from featurekit.online.lookup.view import Packed, RowAnswer, ViewLookup
 from featurekit.online.state.blocks import ReadKeys, block_key, is_head, splits
@@ -56,7 +58,7 @@ class Evaluator:
         self.join_keys = service.join_keys
         self.request = {p.name: p.type for p in service.request}
         self.known = {*self.join_keys, *self.request}
-        self.shape = Shape(self.join_keys, {o.name: o.type for o in service.outputs})
+        self._shapes: dict[tuple[bool, bool], Shape] = {}
         self.strict = [
             (o, view.name)
             for o, output in enumerate(service.outputs)
@@ -72,10 +74,25 @@ class Evaluator:
             self._heads = list(zip(names, map(Heads, self.prefixes), strict=True))
         self._transform = _transforms(service, first, self.functions)
 
-    def check_rows(
-        self, rows: Sequence[EntityRow]
-    ) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    def shape(self, *, full_names: bool, request: bool) -> Shape:
+        """The columns of the answers, with the features' full names, or with the request fields,
+        where these are asked for."""
+        made = self._shapes.get((full_names, request))
+        if made is None:
+            outputs = self.service.outputs
+            names = [o.full_name if full_names else o.name for o in outputs]
+            features = {name: o.type for name, o in zip(names, outputs, strict=True)}
+            shown = self.request if request else {}
+            lacks = [n for n, lack in zip(names, may_lack(self.service), strict=True) if lack]
+            lacks += [name for name, type_ in shown.items() if type_.optional]
+            made = Shape(self.join_keys, features, shown, tuple(lacks))
+            self._shapes[full_names, request] = made
+        return made
+
+    def check_rows(self, rows: Given) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
         """The join keys by column and the request fields by row, each of its declared type (S2)."""
+        if isinstance(rows, Columns):
+            return self._check_columns(rows)
         entities = self._plain_keys(rows)
         if entities is None:
             self._check_names(rows)
@@ -93,6 +110,25 @@ class Evaluator:
             for request, key in zip(requests, entities[name], strict=True):
                 request[name] = key
         return entities, requests
+
+    def _check_columns(self, columns: Columns) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+        known, found = self.known, columns.values.keys()
+        if found != known:
+            missing, extra = sorted(known - found), sorted(map(str, found - known))
+            what = f"lack a column {_listed(missing)}" if missing else f"have {_listed(extra)}"
+            raise EntityFrameError(
+                f"entity rows {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                + ("" if missing else f": frame[[{', '.join(map(repr, sorted(known)))}]]")
+            )
+        entities = {
+            name: typed_column(columns, name, type_.or_none())
+            for name, type_ in self.join_keys.items()
+        }
+        if not self.request:
+            return entities, [{}] * len(columns)
+        fields = [typed_column(columns, name, type_) for name, type_ in self.request.items()]
+        names = list(self.request)
+        return entities, [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
 
     def _plain_keys(self, rows: Sequence[EntityRow]) -> dict[str, list[Any]] | None:
         """The join keys by column, for rows that are dicts of the right names whose keys are all

@@ -7,15 +7,18 @@ import functools
 import itertools
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core import conversions, html
 from featurekit.core.status import ERROR_STATUS, PRESENT
 from featurekit.core.types import Type
 from featurekit.online.lookup.view import Packed, RowAnswer
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 
@@ -24,15 +27,18 @@ _MOST_HEADS = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns of a service's answers: the types of its join keys and of its features."""
+    """The columns of a service's answers: the types of its join keys, of its features and, where
+    they were asked for, of its request fields. `lacking` are the columns that may lack values."""
 
     keys: dict[str, Type]
     features: dict[str, Type]
+    request: dict[str, Type] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
     @functools.cached_property
     def types(self) -> dict[str, Type]:
         """The type of every column."""
-        return {**self.keys, **self.features}
+        return {**self.keys, **self.request, **self.features}
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
@@ -119,11 +125,11 @@ class OnlineResult:
 
     `columns[name]` and `status[name]` are lists with one entry for each row. A value is None where
     its status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; an entity that is NOT_FOUND has the values
-    of empty windows. `entities[name]` has the join keys, `types[name]` the types of both, and
-    `as_of` is the instant.
+    of empty windows. `entities[name]` has the join keys, `request[name]` the request fields where
+    they were asked for, `types[name]` the types of all, and `as_of` is the instant.
     """
 
-    __slots__ = ("_answers", "_columns", "_shape", "_status", "as_of", "entities")
+    __slots__ = ("_answers", "_columns", "_shape", "_status", "as_of", "entities", "request")
 
     def __init__(
         self,
@@ -131,8 +137,9 @@ class OnlineResult:
         entities: dict[str, list[Any]],
         answers: list[RowAnswer] | Batch,
         shape: Shape,
+        request: dict[str, list[Any]],
     ) -> None:
-        self.as_of, self.entities = as_of, entities
+        self.as_of, self.entities, self.request = as_of, entities, request
         self._answers, self._shape = answers, shape
         self._columns: dict[str, list[Any]] | None = None
         self._status: dict[str, list[str]] | None = None
@@ -144,6 +151,7 @@ class OnlineResult:
             self.as_of == other.as_of
             and self.types == other.types
             and self.entities == other.entities
+            and self.request == other.request
             and self.columns == other.columns
             and self.status == other.status
         )
@@ -152,18 +160,21 @@ class OnlineResult:
         # Pickle the answers themselves: a Batch holds the reader of states.
         answers = self._answers
         rows = answers.rows() if isinstance(answers, Batch) else answers
-        given = self.as_of, self.entities, rows, Shape(self._shape.keys, self._shape.features)
+        shape = self._shape
+        alone = Shape(shape.keys, shape.features, shape.request, shape.lacking)
+        given = self.as_of, self.entities, rows, alone, self.request
         return _restored, (*given, self._columns, self._status)
 
     def __repr__(self) -> str:
         return (
             f"OnlineResult(as_of={self.as_of!r}, entities={self.entities!r}, "
-            f"columns={self.columns!r}, status={self.status!r})"
+            + (f"request={self.request!r}, " if self.request else "")
+            + f"columns={self.columns!r}, status={self.status!r})"
         )
 
     @property
     def types(self) -> dict[str, Type]:
-        """The types of the join keys and the features."""
+        """The types of the join keys, the request fields that were asked for, and the features."""
         return self._shape.types
 
     @property
@@ -195,14 +206,15 @@ class OnlineResult:
         return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """The join keys and features, as one list for each column."""
-        return {**self.entities, **self.columns}
+        """The join keys, request fields and features, as one list for each column."""
+        return {**self.entities, **self.request, **self.columns}
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """One dict for each row, with its join keys and features."""
+        """One dict for each row, with its join keys, request fields and features."""
         names = list(self._shape.types)
-        keys: Iterable[tuple[Any, ...]] = zip(*self.entities.values(), strict=True)
-        if not self.entities:
+        given = [*self.entities.values(), *self.request.values()]
+        keys: Iterable[tuple[Any, ...]] = zip(*given, strict=True)
+        if not given:
             keys = [()] * len(self._answers)
         return [
             dict(zip(names, (*key, *values), strict=True))
@@ -227,7 +239,8 @@ class OnlineResult:
         return {n: {"rows": len(v), "first_row": v[0]} for n, v in erring.items() if v}
 
     def to_arrow(self) -> pa.Table:
-        """The join keys and features as an Arrow table with their declared types (A3)."""
+        """The join keys, request fields and features as an Arrow table with their declared types
+        (A3). A dict is a map."""
         import pyarrow as pa
 
         shape, schema = self._shape, self._shape.schema
@@ -236,18 +249,49 @@ class OnlineResult:
             if message is not None:
                 batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 return pa.Table.from_batches([batch])
-        made = [pa.array(v, schema.field(name).type) for name, v in self.entities.items()]
+        given = {**self.entities, **self.request}
+        made = [pa.array(v, schema.field(name).type) for name, v in given.items()]
         if isinstance(self._answers, Batch):
             made += self._answers.arrow()
             return pa.Table.from_arrays(made, schema=schema)
         made += (pa.array(v, shape.types[n].arrow) for n, v in self.columns.items())
         return pa.Table.from_arrays(made, schema=schema)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """The columns of `to_arrow` as a pandas frame. Each feature has the dtype that it has in
+        `TrainingSet.to_pandas`, and the same values, so that `model.predict(online[columns])` gets
+        what the model was trained on (A3)."""
+        return conversions.to_pandas(self.to_arrow(), self._shape.types, self._shape.lacking)
+
+    def to_polars(self) -> pl.DataFrame:
+        """The columns of `to_arrow` as a polars frame. A dict is a Map."""
+        return conversions.to_polars(self.to_arrow())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first rows, and the instant."""
+        names, rows = list(self._shape.types), self.to_pylist()
+        return html.box(
+            f"OnlineResult as of {self.as_of.isoformat()}",
+            html.table(names, [list(row.values()) for row in rows]),
+        )
+
+    def __getitem__(self, columns: str | list[str]) -> Any:
+        """`to_pandas()[columns]`: a frame of some columns, or a Series. DefinitionError for a name
+        that is no column; request fields are columns where they were asked for."""
+        what = "the online result"
+        if not self.request:
+            what += ", which was asked for without request_fields=True,"
+        return conversions.chosen(self.to_pandas(), columns, what=what)
+
+    __iter__ = None  # rows are those of `to_pylist`
+
     def _message(self, answers: Batch) -> bytes | None:
         """The rows as an Arrow message. None where a type is neither int nor float, or where the
         outputs do not stand in the order of their views."""
+        if self.request or answers.places is not None:
+            return None
         head = self._shape.head(len(answers))
-        if head is None or answers.places is not None:
+        if head is None:
             return None
         keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
         return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
@@ -285,10 +329,11 @@ def _restored(
     entities: dict[str, list[Any]],
     answers: list[RowAnswer],
     shape: Shape,
+    request: dict[str, list[Any]],
     columns: dict[str, list[Any]] | None,
     status: dict[str, list[str]] | None,
 ) -> OnlineResult:
-    made = OnlineResult(as_of, entities, answers, shape)
+    made = OnlineResult(as_of, entities, answers, shape, request)
     made._columns, made._status = columns, status
     return made
 

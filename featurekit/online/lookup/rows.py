@@ -1,15 +1,18 @@
-"""Checks the entity rows that a lookup is given (S2)."""
+"""Checks the entity rows that a lookup is given, one by one or by column (S2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurekit.core.coerce import Misfit, asked
+from featurekit.core.columns import Columns, columns_of
 from featurekit.core.types import INT_MAX, INT_MIN, Type
 from featurekit.errors import EntityFrameError
 
 EntityRow = Mapping[str, Any]
+Given = Sequence[EntityRow] | Columns
+"""The rows of a lookup: one by one, or by column."""
 _PLAIN: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
@@ -28,3 +31,35 @@ def typed(value: Any, type_: Type, name: str, row: int) -> Any:
         raise EntityFrameError(
             f"row {row}, {name!r}: {reason}; give a value of type {type_.base}"
         ) from None
+
+
+def given(rows: Any) -> Given:
+    """The rows of a lookup: a list of dicts as it is, a frame or a dict of lists by column.
+    EntityFrameError for anything else."""
+    if isinstance(rows, Sequence) and not isinstance(rows, (str, bytes)):
+        return rows
+    return columns_of(rows, refuse=_refuse)
+
+
+def _refuse(reason: str) -> EntityFrameError:
+    return EntityFrameError(f"entity rows: {reason}")
+
+
+def typed_column(columns: Columns, name: str, type_: Type) -> list[Any]:
+    """One of the columns, each value checked to be of `type_`. A NaN of pandas is None in an
+    optional column and in one of another type than float, and a float of pandas that is an int is
+    one where an int is declared (S1). EntityFrameError for a value of another type."""
+    values = columns.values[name]
+    if name in columns.of_pandas:
+        values = [_of_pandas(value, type_) for value in values]
+    return [typed(value, type_, name, i) for i, value in enumerate(values)]
+
+
+def _of_pandas(value: Any, type_: Type) -> Any:
+    if type(value) is not float:
+        return value
+    if value != value:
+        return None if type_.optional or type_.name != "float" else value
+    if type_.name == "int" and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from featurekit.core.calls import checked, explained, explained_async, near
@@ -19,13 +20,21 @@ from featurekit.define.published import Trust, opened, read_plan
 from featurekit.errors import NotServed, PlanRefused
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.result import OnlineResult
-from featurekit.online.lookup.rows import EntityRow
+from featurekit.online.lookup.rows import Given, given
 from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a result shows beside the features."""
+
+    full_names: bool
+    request: bool
 
 
 class AnswersLog(Protocol):
@@ -145,33 +154,56 @@ class OnlineService:
         return run(self._load(live), self.store.read)[1]
 
     @explained
-    def get(self, rows: Sequence[EntityRow], as_of: Instant | None = None) -> OnlineResult:
+    def get(
+        self,
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+    ) -> OnlineResult:
         """The features of each row as of one instant, now by default (T8).
 
-        A row has every join key (None for an unknown entity) and every request field, and nothing
-        else. A feature without a value is None, and its status says why. EntityFrameError for a row
-        with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where the
-        service is not live, StoreUnavailable where Redis cannot be reached.
+        `rows` is a list of dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow.
+        It has every join key (None for an unknown entity) and every request field, and nothing
+        else. A feature without a value is None, and its status says why. With
+        `full_feature_names` features are named view__feature, as in a training set that is asked
+        for so; with `request_fields` the result has the request fields, too, after the join keys.
+
+        EntityFrameError for rows with other fields, AsOfTooOld for an instant before a state's
+        horizon, NotServed where the service is not live, StoreUnavailable where Redis cannot be
+        reached.
         """
-        return run(self._get(rows, as_of), self.store.read)
+        shown = _Shown(full_feature_names, request_fields)
+        return run(self._get(given(rows), as_of, shown), self.store.read)
 
     @explained_async
     async def get_async(
-        self, rows: Sequence[EntityRow], as_of: Instant | None = None
+        self,
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
-        return await run_async(self._get(rows, as_of), self.store.read_async)
+        shown = _Shown(full_feature_names, request_fields)
+        return await run_async(self._get(given(rows), as_of, shown), self.store.read_async)
 
-    def _get(self, rows: Sequence[EntityRow], given: Instant | None) -> Steps[OnlineResult]:
+    def _get(self, rows: Given, given: Instant | None, shown: _Shown) -> Steps[OnlineResult]:
         as_of = None if given is None else as_instant(given, what="as_of")
         asked = None if as_of is None else [micros(as_of)] * len(rows)
         number = None if self.log is None else self.log.wants()
-        evaluator, entities, answers, instants = yield from self._lookup(rows, asked, number)
-        shown = instant(instants[0]) if instants else (as_of or utc_now())
-        return OnlineResult(shown, entities, answers, evaluator.shape)
+        evaluator, entities, requests, answers, instants = yield from self._lookup(
+            rows, asked, number
+        )
+        at = instant(instants[0]) if instants else (as_of or utc_now())
+        shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
+        request = {name: [row[name] for row in requests] for name in shape.request}
+        return OnlineResult(at, entities, answers, shape, request)
 
     def lookup(
-        self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None = None
+        self, rows: Given, instants: Sequence[int] | None, number: int | None = None
     ) -> tuple[Evaluator, dict[str, list[Any]], list[RowAnswer], list[int]]:
         """The evaluator, the join keys, the values and statuses of each row, and each row's
         instant.
@@ -180,12 +212,12 @@ class OnlineService:
         answered as of now. With a `number`, the answers go to the log.
         """
         steps = self._lookup(rows, instants, number)
-        evaluator, entities, answers, resolved = run(steps, self.store.read)
+        evaluator, entities, _, answers, resolved = run(steps, self.store.read)
         return evaluator, entities, each_row(answers), resolved
 
     def _lookup(
-        self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None
-    ) -> Steps[tuple[Evaluator, dict[str, list[Any]], Answers, list[int]]]:
+        self, rows: Given, instants: Sequence[int] | None, number: int | None
+    ) -> Steps[tuple[Evaluator, dict[str, list[Any]], list[dict[str, Any]], Answers, list[int]]]:
         patience: Patience | None = None
         while True:
             version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
@@ -206,7 +238,7 @@ class OnlineService:
                 continue
             if type(keys) is Keys:
                 answers, resolved = evaluator.answered(keys.groups(values), requests, instants)
-                return evaluator, entities, answers, resolved
+                return evaluator, entities, requests, answers, resolved
             found = dict(zip(keys[1:], values[1:], strict=True))
             try:
                 answers, resolved = yield from evaluator.evaluating(
@@ -222,7 +254,7 @@ class OnlineService:
                 self.log.take(
                     number, evaluator.service, entities, requests, own, resolved, asked, found
                 )
-            return evaluator, entities, answers, resolved
+            return evaluator, entities, requests, answers, resolved
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:
         data = None

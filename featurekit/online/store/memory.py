@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """A store in a dict, for tests and for replays of the past."""
+    """A store in a dict, for notebooks, tests and replays of the past. Threads may share it."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
+        self.changing = threading.RLock()
         self.open: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -44,11 +46,12 @@ class MemoryStore:
         self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
     ) -> PendingSteps[None]:
         yield
-        for key, value in named(keys, change(self.read(keys))).items():
-            if value:
-                self.values[key] = value
-            else:
-                self.values.pop(key, None)
+        with self.changing:
+            for key, value in named(keys, change(self.read(keys))).items():
+                if value:
+                    self.values[key] = value
+                else:
+                    self.values.pop(key, None)
         if closing is not None:
             self.close_push(*closing)
 
@@ -83,7 +86,7 @@ class MemoryStore:
 
     def keys(self, prefix: bytes) -> Iterable[bytes]:
         """Every key that begins with `prefix`."""
-        return [k for k in self.values if k.startswith(prefix)]
+        return [k for k in list(self.values) if k.startswith(prefix)]
 
     def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
         """The keys that begin with `prefix`."""
