@@ -6,15 +6,17 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.keys import project_key
-from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
+from featurekit.core.keys import clock_key, project_key
+from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
+from featurekit.online.store.protocol import Closing
 from featurekit.project.deployment import locked, missed
 from featurekit.project.project import Project
+from featurekit.sources.arrivals import bound_arrivals
 from featurekit.sources.rows import TakenRows, read_rows, stamped
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     online, work = project.online, _Push(project, definition, taken)
     own = work.own
     with locked(online, project.name, source) if own else nullcontext():
-        pushes = project_key(project.name, "pushes", source)
+        pushes, clock = project_key(project.name, "pushes", source), clock_key(project.name)
         asked = project.feeding.keys
-        opening = online.open_push(pushes, asked)
+        opening = online.open_push(pushes, asked, clock=clock)
         try:
             if definition.event_id is None and not own:
                 # These rows arrive now, so they are after every earlier tombstone, and a later
@@ -41,9 +43,10 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
             token, now, values = opening.result()
             # Read after the announcement: a version published later waits for this push.
             fed = project.feeding.views(asked, values)
-            done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
+            of_source = [v for v in fed if v.source.name == source]
+            done = work.done(of_source, now, Closing(pushes, token, clock, now))
         except BaseException:
-            with suppress(StoreUnavailable):  # the first error is the one to report
+            with suppress(OnlineError):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
             raise
     if work.due:
@@ -64,10 +67,10 @@ class _Push:
         self.kept: Any = None
         self.logged = self.due = False
 
-    def done(self, of_source: list[View], now: int, opened: tuple[bytes, bytes]) -> Pushed:
+    def done(self, of_source: list[View], now: int, opened: Closing) -> Pushed:
         """Take the rows to the log and to those of the source's views that can be fed.
 
-        The push was announced at `now`; `opened` is its key and token.
+        The push was announced at `now`, as `opened`.
         """
         project, definition, taken = self.project, self.definition, self.taken
         views = [v for v in of_source if project.readable(v)]
@@ -76,6 +79,7 @@ class _Push:
                 f"no applied service reads source {definition.name!r} as it is defined now; run "
                 "`featurekit apply` first"
             )
+        bound_arrivals(taken, now, project.tolerance_us, project.state_dir)
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:

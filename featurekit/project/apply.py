@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from featurekit.core.keys import clock_key
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
@@ -25,11 +26,12 @@ def apply(project: Project) -> list[Change]:
     """Record the definitions as the current versions, and publish the services; the changes made.
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
-    version uses until its successor is filled.
+    version uses until its successor is filled. ClocksApart where the store's clock cannot be right.
     """
     definitions = _definitions(project.repo)
     online = project.online
     _refuse_removal(project)
+    online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
     changes = project.registry.apply(definitions)
     for service in project.repo.compiled_services.values():
         publish(online, project.name, service)

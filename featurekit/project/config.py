@@ -8,9 +8,10 @@ from typing import Any, Literal
 from urllib.parse import quote as url_quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from featurekit.errors import ConfigError
+from featurekit.core.durations import duration_us
+from featurekit.errors import ConfigError, DefinitionError
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
@@ -58,10 +59,11 @@ class FeaturekitConfig(BaseModel):
     `redis_url` is used before Feast's connection_string. `state_dir`, relative to the repo, holds
     the registry, the log of pushed events, quarantined rows and the private Redis. `registry` is
     the SQLite file of versions. `numeric_mismatch` says what a reader does where floats would
-    differ (R6). `memory_limit`, such as "4GB", is how much memory DuckDB may use, by default most
-    of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
-    into which a training set is split, by default as many as the memory limit asks for.
-    `serving_log` says whether and where lookups are logged.
+    differ (R6). `clock_tolerance`, as in "90s" or "5m", is how far after the store's clock an
+    arrival or an `as_of` may lie (S3). `memory_limit`, such as "4GB", is how much memory DuckDB may
+    use, by default most of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets`
+    is the number of parts into which a training set is split, by default as many as the memory
+    limit asks for. `serving_log` says whether and where lookups are logged.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,9 +71,24 @@ class FeaturekitConfig(BaseModel):
     state_dir: str = ".featurekit"
     registry: str | None = None
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
+    clock_tolerance: str = "5m"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
     serving_log: ServingLogConfig | None = None
+
+    @field_validator("clock_tolerance")
+    @classmethod
+    def _a_duration(cls, written: str) -> str:
+        try:
+            duration_us(written, what="clock_tolerance", zero=True)
+        except DefinitionError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return written
+
+    @property
+    def tolerance_us(self) -> int:
+        """`clock_tolerance` in microseconds."""
+        return duration_us(self.clock_tolerance, what="clock_tolerance", zero=True)
 
 
 class RepoConfig(BaseModel):

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from featurekit.core.keys import project_key
+from featurekit.core.keys import clock_key, project_key
 from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
 from featurekit.define.published import differing, numerics_of, plan_bytes, read_plan
@@ -32,6 +32,7 @@ _POLL_S, _PATIENCE_S = 0.05, 60.0
 def publish(store: OnlineStore, project: str, service: Service) -> None:
     """Publish a version. It becomes live once its views are materialised, which is at once where
     they are already."""
+    store.stamp(clock_key(project))  # raises, where the one below would, before anything is written
     # A run that ended after its version was released may have left a mark, which is void.
     forget_unfed(store, project)
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
@@ -41,7 +42,7 @@ def publish(store: OnlineStore, project: str, service: Service) -> None:
     if before is not None and numerics_of(before) != numerics_of(plan):
         missed(store, project, service.views)  # the states have another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
-    published = b"%d" % store.now_us()
+    published = b"%d" % store.stamp(clock_key(project))
     store.write({_published_key(project): published})
     forget_unfed(store, project)
     promote(store, project)
@@ -51,8 +52,14 @@ def _published_key(project: str) -> bytes:
     return project_key(project, "published")
 
 
+def settled(store: OnlineStore, project: str, source: str) -> int:
+    """As the store's `settled_until`, for the pushes to a source."""
+    pushes = project_key(project, "pushes", source)
+    return store.settled_until(pushes, clock=clock_key(project))
+
+
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
-    """As the store's `settled_until` for a source's pushes, for views that were never materialised.
+    """As `settled`, for views that were never materialised.
 
     A push that was announced before the views were published may not feed them. So this waits for
     it: the interval of the run must cover its arrival.
@@ -60,8 +67,9 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     found = store.read([_published_key(project)])[0]
     published = 0 if found is None else int(found)
     return until(
-        lambda: store.settled_until(project_key(project, "pushes", source)),
-        holds=lambda settled: settled >= published,
+        lambda: settled(store, project, source),
+        # Pushes that are stamped later were announced later.
+        holds=lambda until: until >= published - 1,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import pytest
-
 from featurekit.online.store.protocol import OnlineStore
 
-KEY = b"fk:tests:pushes:clicks"
+KEY, CLOCK = b"fk:tests:pushes:clicks", b"fk:tests:clock"
 
 
 def test_an_open_push_holds_it_back_until_it_is_over(online: OnlineStore) -> None:
-    token, stamped, _ = online.open_push(KEY).result()
+    token, stamped, _ = online.open_push(KEY, clock=CLOCK).result()
     for _ in range(20):
-        assert online.settled_until(KEY) < stamped
+        assert online.settled_until(KEY, clock=CLOCK) < stamped
     online.close_push(KEY, token)
-    assert online.settled_until(KEY) >= stamped - 1
+    assert online.settled_until(KEY, clock=CLOCK) >= stamped - 1
 
 
 def test_a_push_of_the_same_microsecond_is_after_it(
-    online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+    online: OnlineStore,
 ) -> None:
     now = online.now_us()
-    monkeypatch.setattr(online, "now_us", lambda: now)
-    assert online.settled_until(KEY) == now - 1
-    token, _, _ = online.open_push(KEY).result()
-    assert online.settled_until(KEY) <= now - 1
+    online.clock = lambda: now
+    assert online.settled_until(KEY, clock=CLOCK) == now - 1
+    token, _, _ = online.open_push(KEY, clock=CLOCK).result()
+    assert online.settled_until(KEY, clock=CLOCK) <= now - 1
     online.close_push(KEY, token)
 
 
 def test_another_source_s_push_is_of_no_consequence(online: OnlineStore) -> None:
-    token, stamped, _ = online.open_push(KEY).result()
-    assert online.settled_until(b"fk:tests:pushes:orders") >= stamped - 1
+    token, stamped, _ = online.open_push(KEY, clock=CLOCK).result()
+    assert online.settled_until(b"fk:tests:pushes:orders", clock=CLOCK) >= stamped - 1
     online.close_push(KEY, token)

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         "--known-at",
         type=instant,
         metavar="T",
-        help="only what had arrived by this instant, ISO 8601 (default: all)",
+        help="only what had arrived by this instant, ISO 8601 (default: now)",
     ),
     argument(
         "--statuses", action="store_true", help="add a column <feature>__status for each feature"
@@ -104,6 +104,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         else:
             manifest = _show(training, arguments.limit, screen)
     screen.line(f"Content hash {manifest['content_hash']}")
+    _show_future(screen, manifest)
     _show_errors(screen, manifest["errors"])
 
 
@@ -128,6 +129,15 @@ def _show(training: TrainingSet, limit: int, screen: Screen) -> dict[str, Any]:
     _show_rows(screen, table.column_names, first)
     screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
     return manifest
+
+
+def _show_future(screen: Screen, manifest: Mapping[str, Any]) -> None:
+    """What lies after the run's end (S3)."""
+    if later := manifest["rows_after_known_at"]:
+        screen.line(f"{later} rows are after {manifest['known_at']}, up to which rows had arrived.")
+    for name, about in manifest["sources"].items():
+        if left := about["not_yet_arrived"]:
+            screen.line(f"{left} rows of {name} have not yet arrived.")
 
 
 def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:

@@ -14,19 +14,28 @@ import os
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
-from featurekit.online.store.replies import NotPlain, Values, mget, receiver
+from featurekit.online.store.replies import (
+    NotPlain,
+    Question,
+    Values,
+    ValuesAt,
+    values_at,
+    values_of,
+    whole_at,
+)
 
 _CHUNK = 65_536
 _LOST = (RedisConnectionError, ConnectionError)
 _CLOSED = "Connection closed by server."
 _MORE = object()
+_T = TypeVar("_T")
 _error_of: Callable[[str], RedisError] = DefaultParser.parse_error
 
 
@@ -168,26 +177,37 @@ class Connections:
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
         try:
-            connection = self.idle.take()
-            if connection is None:
-                return self._mget(self.pool.get_connection(), keys)
-            try:
-                return self._mget(connection, keys)
-            except _LOST:
-                # It was not asked whether the connection lives, since reading twice is harmless.
-                return self._mget(self.pool.get_connection(), keys)
+            return self._asked(values_of(keys))
         except NotPlain:
             found: Values = self.client.mget(list(keys))
             return found
 
-    def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+    def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
+        """The server's time, the last stamp under `clock`, and then the values of `keys`."""
         try:
-            connection.send_packed_command([mget(keys)])
+            return self._asked(values_at(keys, clock))
+        except NotPlain:
+            client = self.client
+            values = [client.mget(list(keys))] if keys else []
+            return whole_at([client.time(), client.get(clock), *values])
+
+    def _asked(self, question: Question[_T]) -> _T:
+        connection = self.idle.take()
+        if connection is None:
+            return self._ask(self.pool.get_connection(), question)
+        try:
+            return self._ask(connection, question)
+        except _LOST:
+            # It was not asked whether the connection lives, since reading twice is harmless.
+            return self._ask(self.pool.get_connection(), question)
+
+    def _ask(self, connection: Any, question: Question[_T]) -> _T:
+        try:
+            connection.send_packed_command([question.sent])
             source = getattr(connection, "_sock", None)
-            receive = receiver(keys)
-            found: Values | None = None
+            receive, found = question.receiver(), None
             if source is None:
-                (found,) = received(connection, 1)
+                found = question.whole(received(connection, question.replies))
             while found is None:
                 found = receive(_bytes_of(source))
         except BaseException:
@@ -213,18 +233,30 @@ class AsyncConnections:
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
         try:
-            connection = self.idle.take()
-            if connection is None:
-                return await self._mget(await self.pool.get_connection(), keys)
-            try:
-                return await self._mget(connection, keys)
-            except _LOST:
-                return await self._mget(await self.pool.get_connection(), keys)
+            return await self._asked(values_of(keys))
         except NotPlain:
             found: Values = await self.client.mget(list(keys))
             return found
 
-    async def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+    async def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
+        """As `Connections.mget_at`."""
+        try:
+            return await self._asked(values_at(keys, clock))
+        except NotPlain:
+            client = self.client
+            values = [await client.mget(list(keys))] if keys else []
+            return whole_at([await client.time(), await client.get(clock), *values])
+
+    async def _asked(self, question: Question[_T]) -> _T:
+        connection = self.idle.take()
+        if connection is None:
+            return await self._ask(await self.pool.get_connection(), question)
+        try:
+            return await self._ask(connection, question)
+        except _LOST:
+            return await self._ask(await self.pool.get_connection(), question)
+
+    async def _ask(self, connection: Any, question: Question[_T]) -> _T:
         import asyncio
 
         try:
@@ -232,9 +264,9 @@ class AsyncConnections:
             writer = getattr(connection, "_writer", None)
             if reader is None or writer is None:
                 raise NotPlain
-            receive, found = receiver(keys), None
+            receive, found = question.receiver(), None
             async with asyncio.timeout(connection.socket_timeout):
-                writer.write(mget(keys))
+                writer.write(question.sent)
                 await writer.drain()
                 while found is None:
                     data = await reader.read(_CHUNK)

@@ -11,6 +11,7 @@ import redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.clock import APART_US, KEEP, STAMP, Clock, given, reading, witness
 from featurekit.online.store.connections import (
     AsyncConnections,
     Connections,
@@ -19,7 +20,7 @@ from featurekit.online.store.connections import (
     received,
     send,
 )
-from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.protocol import Change, Closing, Pending, PendingSteps, named
 from featurekit.online.store.replies import Values, arguments, command, command_on
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ of commands that the socket is given at once: after each of these a thread waits
 _CONNECT_S = 5
 _DEAD_MS = 600_000
 _GLOB = b"\\*?[]^"
-_MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
+_MULTI, _EXEC, _UNWATCH = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH"))
 
 
 def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -58,8 +59,12 @@ def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
         raise StoreUnavailable(_explain(url, error)) from error
 
 
+def _shown(url: str) -> str:
+    return url.split("@")[-1]  # never a password
+
+
 def _explain(url: str, error: Exception) -> str:
-    shown = url.split("@")[-1] if "@" in url else url  # never a password
+    shown = _shown(url)
     if isinstance(error, AuthenticationError):
         return f"Redis at {shown} refuses the password: {error}; put the right one into its URL"
     if isinstance(error, (ConnectionError, OSError)):
@@ -100,9 +105,7 @@ def _pattern(prefix: bytes) -> bytes:
     return b"".join(b"\\" + bytes((c,)) if c in _GLOB else bytes((c,)) for c in prefix) + b"*"
 
 
-def _commit(
-    connection: Any, changed: dict[bytes, bytes], closing: tuple[bytes, bytes] | None
-) -> bool:
+def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | None) -> bool:
     """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
     written, where another writer was faster."""
     values = [part for pair in changed.items() if pair[1] for part in pair]
@@ -113,7 +116,10 @@ def _commit(
     if gone:
         writes.append(command(b"UNLINK", *gone))
     if closing is not None:
-        writes.append(command(b"XDEL", *closing))
+        writes.append(command(b"XDEL", closing.key, closing.token))
+        if closing.clock is not None:
+            stamp = b"%d" % closing.stamp
+            writes.append(command(b"EVAL", KEEP, b"1", closing.clock, stamp))
     if not writes:
         asked(connection, [_UNWATCH])
         return True
@@ -125,10 +131,11 @@ def _commit(
 
 
 class RedisStore:
-    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://."""
+    """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://. `clock` sets the
+    time of a scratch server."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self.url, self.clock = url, clock
         self.client = connect(url)
         # A second client, since these connections are kept between uses.
         self._connections = Connections(connect(url))
@@ -141,20 +148,43 @@ class RedisStore:
         """The values of `keys`: one MGET."""
         return self._connections.mget(keys) if keys else []
 
+    @_reached
+    def read_at(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """The values of `keys` and the clock: TIME, GET and MGET."""
+        values, time, last = self._connections.mget_at(keys, clock)
+        return values, self._reading(time, last)
+
+    async def read_at_async(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """The values of `keys` and the clock: TIME, GET and MGET."""
+        connections = self._of_loop()
+        try:
+            values, time, last = await connections.mget_at(keys, clock)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(_explain(self.url, error)) from error
+        return values, self._reading(time, last)
+
+    def _reading(self, time: int, last: int) -> int:
+        return reading(time if self.clock is None else self.clock(), last, witness(self.clock))
+
     async def read_async(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
         if not keys:
             return []
+        connections = self._of_loop()
+        try:
+            return await connections.mget(keys)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(_explain(self.url, error)) from error
+
+    def _of_loop(self) -> AsyncConnections:
+        """The connections of the running event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
         connections = self._of_loops.get(loop)
         if connections is None:
             connections = self._of_loops[loop] = AsyncConnections(_connect_async(self.url))
-        try:
-            return await connections.mget(keys)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(_explain(self.url, error)) from error
+        return connections
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
@@ -165,7 +195,7 @@ class RedisStore:
             await connections.close()
 
     def open_update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
         """Change all of `keys` at once.
 
@@ -176,12 +206,12 @@ class RedisStore:
         return Pending(_steps_reached(self._update(keys, change, closing), self.url))
 
     def _update(
-        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+        self, keys: Sequence[bytes], change: Change, closing: Closing | None
     ) -> PendingSteps[None]:
         if not keys:
             yield
             if closing is not None:
-                self.close_push(*closing)
+                self.close_push(closing.key, closing.token)
             return
         n, sent = len(keys), arguments(keys)
         look = [command_on(b"WATCH", n, sent), command_on(b"MGET", n, sent)]
@@ -202,7 +232,7 @@ class RedisStore:
         raise failed
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> None:
         """Both halves of `open_update`."""
         self.open_update(keys, change, closing=closing).result()
@@ -292,29 +322,48 @@ class RedisStore:
 
     @_reached
     def now_us(self) -> int:
-        """The server's clock."""
+        """The server's time, or what the caller sets."""
+        if self.clock is not None:
+            return self.clock()
         seconds, micros = self.client.time()
         return int(seconds) * 1_000_000 + int(micros)
 
+    @_reached
+    def stamp(self, clock: bytes, *, restart: bool = False) -> int:
+        """A stamp of the clock: one script."""
+        with self._connections.one() as connection:
+            (found,) = asked(connection, [self._stamping(clock, restart=restart)])
+        return self._given(found)
+
+    def _stamping(self, *keys: bytes, restart: bool = False) -> bytes:
+        """The command that gives a stamp, and announces a push where there is a second key."""
+        time = b"" if self.clock is None else b"%d" % self.clock()
+        own, apart = b"%d" % witness(self.clock), b"%d" % APART_US
+        about = (time, own, apart, b"%d" % restart)
+        return command(b"EVAL", STAMP, b"%d" % len(keys), *keys, *about)
+
+    def _given(self, found: Sequence[Any]) -> int:
+        stamp, time, last = map(int, found[:3])
+        return given(stamp, time, last, witness(self.clock), f"Redis at {_shown(self.url)}")
+
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = ()
+        self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push: add an entry to a stream, whose id is the server's clock, then read its
-        TIME and the values of `also`, in one round trip."""
-        return Pending(_steps_reached(self._open_push(key, also), self.url))
+        """Announce a push: by one script add an entry to a stream and keep the stamp, then read
+        the values of `also`, in one round trip."""
+        return Pending(_steps_reached(self._open_push(key, also, clock), self.url))
 
     def _open_push(
-        self, key: bytes, also: Sequence[bytes]
+        self, key: bytes, also: Sequence[bytes], clock: bytes
     ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
-        commands = [command(b"XADD", key, b"*", b"p", b""), _TIME]
+        commands = [self._stamping(clock, key)]
         if also:
             commands.append(command(b"MGET", *also))
         with self._connections.one() as connection:
             send(connection, commands)
             yield
-            token, (seconds, micros), *values = received(connection, len(commands))
-        now = int(seconds) * 1_000_000 + int(micros)
-        return token, now, values[0] if values else []
+            found, *values = received(connection, len(commands))
+        return bytes(found[3]), self._given(found), values[0] if values else []
 
     @_reached
     def close_push(self, key: bytes, token: bytes) -> None:
@@ -322,14 +371,17 @@ class RedisStore:
         self.client.xdel(key, token)
 
     @_reached
-    def settled_until(self, key: bytes) -> int:
+    def settled_until(self, key: bytes, *, clock: bytes) -> int:
         """An instant that is before the stamp of every open or later push of `key`.
 
         A push that was announced and died counts as open for ten minutes. The log has the rows that
         it kept.
         """
-        now = self.now_us()
-        self.client.xtrim(key, minid=max(now // 1000 - _DEAD_MS, 0), approximate=False)
+        _, time, last = self._connections.mget_at([], clock)
+        now = self._reading(time, last)
+        # The names of announcements are the server's own time, also where that is behind the clock.
+        dead = max(time // 1000 - _DEAD_MS, 0)
+        self.client.xtrim(key, minid=dead, approximate=False)
         first = self.client.xrange(key, count=1)
         opened = int(first[0][0].split(b"-")[0]) * 1000 if first else now
         return min(now, opened) - 1

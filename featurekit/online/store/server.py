@@ -109,6 +109,11 @@ def private_redis(folder: Path) -> str:
     return _url(path)
 
 
+def runs(folder: Path) -> bool:
+    """Whether the private server of `folder` runs."""
+    return folder.is_dir() and _alive(folder.resolve())
+
+
 def release(folder: Path) -> bool:
     """Stop using the private server of `folder`. It returns whether that shut the server down, with
     its data saved.
