@@ -48,6 +48,7 @@ from featurekit.project.deployment import (
     set_materialized,
     settled,
     settled_for_first,
+    step_back,
 )
 from featurekit.project.project import Project
 
@@ -117,6 +118,8 @@ def materialize(
         asked = [one for one in zip(chosen, of_entities(chosen, entities), strict=True) if one[1]]
         chosen, only = [view for view, _ in asked], [found for _, found in asked]
     now = online.stamp(clock_key(project.name), restart=restart_clock)
+    if restart_clock:
+        step_back(online, project.name, now)
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []

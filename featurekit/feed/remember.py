@@ -47,6 +47,8 @@ def remember(
     assert view.dedupe_us is not None
     known = store.read([writer.floor_key])[0]
     floor = NEVER if known is None else int(known)
+    if repair is not None and repair.ahead(floor):
+        floor = NEVER  # a clock that ran ahead moved it
     wanted = until - view.dedupe_us
     whole = after == NEVER
     sweep = whole or wanted - floor >= view.dedupe_us

@@ -58,6 +58,15 @@ def settled(store: OnlineStore, project: str, source: str) -> int:
     return store.settled_until(pushes, clock=clock_key(project))
 
 
+def step_back(store: OnlineStore, project: str, now: int) -> None:
+    """Leave instants behind that lie after `now`, where the clock was restarted: up to when views
+    are filled, and when versions were published."""
+    found = store.read([_published_key(project)])[0]
+    if found is not None and int(found) > now:
+        store.write({_published_key(project): b"%d" % now})
+    _change(store, _until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
+
+
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     """As `settled`, for views that were never materialised.
 

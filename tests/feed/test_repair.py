@@ -269,13 +269,21 @@ def test_a_sample_does_not_call_it_agreement(opened: Open, ahead: dt.timedelta) 
 
 
 def test_after_a_clock_that_ran_ahead_nothing_is_taken_until_it_is_restarted(opened: Open) -> None:
-    store = opened("shop")
+    store, ahead = opened("shop"), micros(NOW + 1100 * DAY)
     store.materialize()
     before = answers(store, [0, 1, 2, 3])
-    poison(store, 1, 1100 * DAY)
-    ahead = micros(NOW + 1100 * DAY)
-    store.online.write({clock_key("shop"): b"%d" % ahead})
-    row = {k: v for k, v in event("plain", 2, 19, HOUR).items() if k != "arrived"}
+    row, other = (
+        {k: v for k, v in event(source, 2, 19, HOUR).items() if k != "arrived"}
+        for source in ("plain", "named")
+    )
+    store.online.clock = lambda: ahead
+    store.apply()
+    store.materialize()
+    store.push("plain", row)
+    store.push("named", other)
+    pushes = project_key("shop", "pushes", "plain")
+    store.online.open_push(pushes, clock=clock_key("shop")).result()  # and dies
+    store.online.clock = None
     held = states(store)
     for refused in (
         lambda: store.push("plain", [row]),
@@ -286,11 +294,16 @@ def test_after_a_clock_that_ran_ahead_nothing_is_taken_until_it_is_restarted(ope
         with pytest.raises(ClocksApart, match="--restart-clock"):
             refused()
     assert states(store) == held
-    assert store.get_online_features("rows", [{"key": 0}]).as_of < NOW + HOUR
-    store.materialize(restart_clock=True)
+    found = store.get_online_features("rows", [{"key": 0}, {"key": 2}])
+    assert (found.as_of < NOW + HOUR, found.status["n"]) == (True, ["PRESENT", "ERROR"])
+    done = store.materialize(restart_clock=True)
+    assert (done.set_aside, done.until < NOW + HOUR) == (2, True)
     assert answers(store, [0, 1, 2, 3]) == before
     store.push("plain", [row])
-    assert answers(store, [2])[0]["week__rows"] == 4
+    store.push("named", [other])
+    (found,) = answers(store, [2])
+    assert (found["week__rows"], found["ids__rows"]) == (4, 4)
     assert store.check_parity("service", mode="sample", values=100).ok
+    assert store.materialize_incremental().until < NOW + HOUR
     with pytest.raises(BadRowError):
         store.push("plain", [event("plain", 1, 20, HOUR, arrived=9 * HOUR)])

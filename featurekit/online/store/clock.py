@@ -51,7 +51,7 @@ if lost or time > math.max(last, own) + apart then
 end
 local stamp, token = math.max(time, last + 1), ''
 if KEYS[2] then
-  token = redis.call('XADD', KEYS[2], '*', 'p', '')
+  token = redis.call('XADD', KEYS[2], '*', 'p', string.format('%.0f', stamp))
 end
 redis.call('SET', KEYS[1], string.format('%.0f', stamp))
 return {stamp, time, last, token}

@@ -35,7 +35,7 @@ _GROUP, _AHEAD, _TOGETHER = 250, 64, 16
 """The number of keys that one command sets, of commands that are sent before a reply is read, and
 of commands that the socket is given at once: after each of these a thread waits for its turn."""
 _CONNECT_S = 5
-_DEAD_MS = 600_000
+_DEAD_US = 600_000_000
 _GLOB = b"\\*?[]^"
 _MULTI, _EXEC, _UNWATCH = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH"))
 
@@ -61,6 +61,12 @@ def _steps_reached(steps: PendingSteps[_R], url: str) -> PendingSteps[_R]:
 
 def _shown(url: str) -> str:
     return url.split("@")[-1]  # never a password
+
+
+def _stamp(name: bytes, fields: dict[bytes, bytes]) -> int:
+    """The stamp of an announced push; an earlier version only gave its name, by the server's
+    time."""
+    return int(fields.get(b"p") or int(name.split(b"-")[0]) * 1000)
 
 
 def _explain(url: str, error: Exception) -> str:
@@ -377,14 +383,13 @@ class RedisStore:
         A push that was announced and died counts as open for ten minutes. The log has the rows that
         it kept.
         """
-        _, time, last = self._connections.mget_at([], clock)
-        now = self._reading(time, last)
-        # The names of announcements are the server's own time, also where that is behind the clock.
-        dead = max(time // 1000 - _DEAD_MS, 0)
-        self.client.xtrim(key, minid=dead, approximate=False)
-        first = self.client.xrange(key, count=1)
-        opened = int(first[0][0].split(b"-")[0]) * 1000 if first else now
-        return min(now, opened) - 1
+        now = self.read_at([], clock)[1]
+        opened = {name: _stamp(name, fields) for name, fields in self.client.xrange(key)}
+        # A stamp that is far after the clock is of a clock that ran ahead.
+        dead = [name for name, at in opened.items() if abs(at - now) > _DEAD_US]
+        if dead:
+            self.client.xdel(key, *dead)
+        return min([now, *(at for name, at in opened.items() if name not in dead)]) - 1
 
     @_reached
     def close(self) -> None:
