@@ -20,8 +20,11 @@ FeaturekitError
     ├── NotServed            the service was never applied to this online store
     ├── PlanRefused          a published plan that is damaged, forged or not trusted here (F0)
     ├── AsOfTooOld           an instant before the state's horizon (T8)
+    ├── AsOfInFuture         an instant after the store's clock (S3)
+    ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
     └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
 
+InstantsInFuture             a warning: an entity frame has instants after the store's clock (S3)
 UnprovenEngine               a warning: this version of DuckDB was not proven to give Python's bits
 """
 
@@ -131,8 +134,22 @@ class AsOfTooOld(OnlineError):
     """The instant asked about lies before the horizon of an entity's state (T8)."""
 
 
+class AsOfInFuture(OnlineError):
+    """The instant asked about lies after the store's clock, by more than its tolerance (S3)."""
+
+
+class ClocksApart(OnlineError):
+    """The store's clock, the last stamp that it gave and this machine's clock are too far apart for
+    a stamp to be given (S3)."""
+
+
 class FingerprintMismatch(OnlineError):
     """The numeric fingerprint of this platform differs from the writer's (R6)."""
+
+
+class InstantsInFuture(UserWarning):
+    """Rows of an entity frame lie after the store's clock; they are computed from what has arrived
+    (S3)."""
 
 
 class UnprovenEngine(UserWarning):

@@ -414,7 +414,8 @@ class FeatureStore:
         `known_at` asks for what was known by then: events that arrived later do not count, not even
         for labels after it. So yesterday's training set can be made again after late data came in.
         It needs a created_timestamp_column in every source, and raises DataError without one: rows
-        of files do not say when they arrived, although pushed ones do.
+        of files do not say when they arrived, although pushed ones do. By default it is the store's
+        clock, and InstantsInFuture warns of rows of the frame that are later (S3).
         """
         from featurekit.offline.historical import Grid, historical_features
 
@@ -428,6 +429,7 @@ class FeatureStore:
             connect=parts.connect,
             # A training set is made of the definitions of its day, whatever is edited later.
             snapshot=partial(parts.snapshot, repo=parts.repo),
+            now=parts.now,
             full_names=full_feature_names,
             statuses=statuses,
             timezone=timezone,
@@ -445,6 +447,7 @@ class FeatureStore:
         *,
         views: Sequence[str] | None = None,
         entities: Sequence[Mapping[str, Any]] | None = None,
+        restart_clock: bool = False,
         progress: Progress | None = None,
     ) -> Materialization:
         """Fill the online states of every applied view with all that arrived up to `end`, now by
@@ -455,12 +458,23 @@ class FeatureStore:
         in the views that have these join keys; then the instant up to which a view counts as
         materialised does not change.
 
+        Rows of files that arrive later have not yet arrived, and are counted. States that hold an
+        arrival after the store's clock are made anew, and such rows of the log of pushes are set
+        aside (S3). `restart_clock` leaves a last stamp behind that is far after every clock: pushes
+        are refused then, with ClocksApart.
+
         RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
         """
         from featurekit.feed.materialise import materialize
 
-        until = None if end is None else as_instant(end, what="end")
-        return materialize(self.parts, until, views=views, entities=entities, progress=progress)
+        return materialize(
+            self.parts,
+            None if end is None else as_instant(end, what="end"),
+            views=views,
+            entities=entities,
+            restart_clock=restart_clock,
+            progress=progress,
+        )
 
     @checked
     def materialize_incremental(
@@ -486,10 +500,11 @@ class FeatureStore:
         """Take new events of `source`: a dict, a list of dicts, or anything with an Arrow stream.
 
         Rows are checked first (S1). Each is stamped with the store's clock, unless it brings the
-        source's created_timestamp_column. When this returns, the events are in the offline log and
-        in the states of every version that is live, next or retained. A version that was compiled
-        against another definition of the source is not fed; its successor is. Events of an entity
-        that was forgotten after they arrived are left out, and counted.
+        source's created_timestamp_column. An arrival up to `clock_tolerance` after the clock
+        becomes the clock, and a later one makes a bad row (S3). When this returns, the events are
+        in the offline log and in the states of every version that is live, next or retained. A
+        version that was compiled against another definition of the source is not fed; its successor
+        is. Events of an entity that was forgotten after they arrived are left out, and counted.
 
         Where this raises, the events are in neither. The exception is a Redis that is lost half
         way: then the error says that the log has them.

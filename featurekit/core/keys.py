@@ -121,6 +121,11 @@ def project_key(project: str, *parts: str) -> bytes:
     return ":".join(("fk", project, *parts)).encode()
 
 
+def clock_key(project: str) -> bytes:
+    """The key of the last stamp that the project's clock gave (S3)."""
+    return project_key(project, "clock")
+
+
 def state_prefix(project: str, view: Version) -> bytes:
     """The prefix of the keys of all states of a view's version."""
     return project_key(project, "state", view.name, view.fingerprint) + b":"

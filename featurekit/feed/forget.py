@@ -20,7 +20,7 @@ from typing import Any
 
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
-from featurekit.core.keys import encode_key, project_key
+from featurekit.core.keys import clock_key, encode_key, project_key
 from featurekit.core.screen import Progress
 from featurekit.core.sql import parquet_sql, quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
@@ -30,7 +30,8 @@ from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
-from featurekit.feed.materialise import materialize_view
+from featurekit.feed.materialise import materialize_view, remake
+from featurekit.feed.repair import Repair
 from featurekit.log import journal
 from featurekit.log.compaction import PATIENCE_S, alone_in
 from featurekit.log.journal import SUFFIX
@@ -114,23 +115,23 @@ def forget(
         for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()
-        until = online.now_us()
+        until = online.stamp(clock_key(project.name))
         secret = make_secret(project.state_dir)
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
         tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
         number = project.registry.forget(tombstone)
         project.record()
         # Wait for pushes that have begun since, too: they may not have seen the record.
-        _settle(online, project.name, sources, online.now_us())
+        _settle(online, project.name, sources, online.stamp(clock_key(project.name)) - 1)
         con = project.connect()
         stack.callback(con.close)
-        mine = _Rows(con, types, values, until)
+        mine = _Rows(con, types, values, until, _repair_of(project))
         repaired = {
             f"{view.name}:{view.fingerprint}": _repair(project, online, con, view, mine, until)
             for view in others
         }
         tell = progress or (lambda what, done, total: None)
-        states, unknown = _remove_states(project, online, name, types, values, until, tell)
+        states, unknown = _remove_states(project, online, con, name, types, values, until, tell)
         log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
         files = tuple(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
@@ -224,18 +225,24 @@ class _Rows:
     """The rows of the entity that arrived up to an instant, in any relation or file."""
 
     def __init__(
-        self, con: Any, types: Mapping[str, Type], values: Mapping[str, Any], until: int
+        self,
+        con: Any,
+        types: Mapping[str, Type],
+        values: Mapping[str, Any],
+        until: int,
+        repair: Repair,
     ) -> None:
-        self.con, self.types, self.until = con, types, until
+        self.con, self.types, self.until, self.repair = con, types, until, repair
         temp_table(con, "__who", types, [[values[name] for name in types]])
 
     def sql(self, relation: str) -> str:
         """Those rows in a relation that has the source's columns and `__created`."""
+        return f"(SELECT * FROM {self.whenever(relation)} WHERE __created <= {self.until})"
+
+    def whenever(self, relation: str) -> str:
+        """As `sql`, of whatever arrival: a state may hold a row that arrived after the clock."""
         names = ", ".join(map(quote, self.types))
-        return (
-            f"(SELECT * FROM {relation} SEMI JOIN __who USING ({names}) "
-            f"WHERE __created <= {self.until})"
-        )
+        return f"(SELECT * FROM {relation} SEMI JOIN __who USING ({names}))"
 
     def strip_log(self, state_dir: Path, source: str) -> int:
         """Rewrite the segments of a source's log that hold some of the rows; the number of rows
@@ -274,10 +281,12 @@ class _Rows:
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         if not {name for name, *_ in columns} >= self.types.keys():
             return 0  # written before the source had such a column
+        # No event arrives after the clock from now on, and a row that says so was there before.
+        gone = f"__created <= {self.until} OR __created > {self.repair.latest_now()}"
         same = " AND ".join(f"w.{quote(n)} = s.{quote(n)}" for n in self.types)
         held = self.con.execute(
             f"SELECT __row FROM (SELECT *, row_number() OVER () - 1 AS __row FROM {relation}) s "
-            f"SEMI JOIN __who w ON {same} WHERE __created <= {self.until}"
+            f"SEMI JOIN __who w ON {same} WHERE {gone}"
         ).fetchall()
         if held:
             rows = {n for (n,) in held}
@@ -336,6 +345,10 @@ def _text(value: Any) -> str:
 # --- states ---------------------------------------------------------------------------------------
 
 
+def _repair_of(project: Project) -> Repair:
+    return Repair(project.online, project.name, project.tolerance_us)
+
+
 def _repair(
     project: Project, online: OnlineStore, con: Any, view: View, mine: _Rows, until: int
 ) -> int:
@@ -347,22 +360,34 @@ def _repair(
     """
     if view.dedupe_us is not None:
         events = project.events(con, view)
-        done = materialize_view(con, online, project.name, view, events, until=until)
+        done = materialize_view(
+            con, online, project.name, view, events, until=until, repair=_repair_of(project)
+        )
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
     relation = project.all_events(con, project.source(view.source.name))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
-    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.sql(relation)})"
+    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.whenever(relation)})"
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]
     if entities:
         events = project.events(con, view)
-        materialize_view(con, online, project.name, view, events, until=until, only=entities)
+        materialize_view(
+            con,
+            online,
+            project.name,
+            view,
+            events,
+            until=until,
+            only=entities,
+            repair=_repair_of(project),
+        )
     return len(entities)
 
 
 def _remove_states(
     project: Project,
     online: OnlineStore,
+    con: Any,
     name: str,
     types: Mapping[str, Type],
     values: Mapping[str, Any],
@@ -375,7 +400,8 @@ def _remove_states(
     nor the repo knows.
     """
     known = {(v.name, v.fingerprint): v for v in _all_views(project)}
-    fed = {(v.name, v.fingerprint) for v in fed_views(online, project.name)}
+    fed = fed_views(online, project.name)
+    repairs = {(v.name, v.fingerprint): (v, _repair_of(project)) for v in fed}
     wanted = {n: encode_key(types[n], values[n]) for n in types}
     total = online.count()
     removed: Counter[str] = Counter()
@@ -403,14 +429,18 @@ def _remove_states(
         for key, view, rest in batch:
             if is_mine(view, rest):
                 version = (view.name, view.fingerprint)
-                _remove_state(online, view, key, until, fed=version in fed)
+                repair = repairs[version][1] if version in repairs else None
+                _remove_state(online, view, key, until, repair)
                 removed[":".join(version)] += 1
     for key, view, rest in chain.from_iterable(stored("block")):
         if is_mine(view, rest):
             _remove_left_block(online, view, key)
     for key, view, _ in chain.from_iterable(stored("ids")):
-        if (view.name, view.fingerprint) not in fed:  # fed ones were computed again
+        if (view.name, view.fingerprint) not in repairs:  # fed ones were computed again
             _remove_memory(online, view, key, types, wanted)
+    for view, repair in repairs.values():
+        if repair.keys and project.readable(view):
+            remake(project, online, con, view, repair)  # of what has arrived since
     progress("states", total, total)
     return dict(removed), tuple(unknown)
 
@@ -476,16 +506,21 @@ def _parts(view: View, rest: bytes, types: Mapping[str, Type]) -> dict[str, byte
     return parts
 
 
-def _remove_state(online: OnlineStore, view: View, key: bytes, until: int, *, fed: bool) -> None:
-    """Remove a state. Where it has later events, remove only what it knows of the time before."""
+def _remove_state(
+    online: OnlineStore, view: View, key: bytes, until: int, repair: Repair | None
+) -> None:
+    """Remove a state. Where it is fed, and has later events, remove only what it knows of the time
+    before; `repair` notes one whose later arrival is impossible (S3)."""
 
     def change(_: int, state: State) -> None:
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     while True:
         (blob,) = online.read([key])
-        if blob is not None and fed and newest_arrival(blob) > until:
-            update_states(online, view, [key], change, create=False)
-            return
+        if blob is not None and repair is not None and newest_arrival(blob) > until:
+            if not repair.ahead(newest_arrival(blob)):
+                update_states(online, view, [key], change, create=False)
+                return
+            repair.keys.add(key)
         if blob is None or online.delete_if(state_keys(view, key, blob), [key], [blob]):
             return

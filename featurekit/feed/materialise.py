@@ -12,24 +12,27 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from featurekit.core.keys import entity_key, state_key, state_prefix
+from featurekit.core.keys import clock_key, entity_key, state_key, state_prefix
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
+from featurekit.core.waiting import until as wait_until
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
 from featurekit.feed.remember import remember
+from featurekit.feed.repair import Repair
 from featurekit.feed.selection import of_entities, of_names
+from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
@@ -44,6 +47,7 @@ from featurekit.project.deployment import (
     promote,
     set_materialized,
     settled_for_first,
+    step_back,
 )
 from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
@@ -51,18 +55,25 @@ from featurekit.project.project import Project
 _CHUNK = 500
 _AHEAD = 2
 """The number of groups that may wait to be written."""
+_POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
     """What a run did to one view: the states it wrote, the `events` it read in the interval, how
-    many of these had no entity (`null_keys`, S2), and how many an erring slot (`erring`, R3)."""
+    many of these had no entity (`null_keys`, S2), and how many an erring slot (`erring`, R3).
+
+    `not_arrived` rows of the source's files arrive after the run's end. `repaired` states held an
+    arrival after the store's clock, and were made anew (S3).
+    """
 
     view: str
     entities: int
     events: int
     null_keys: int
     erring: int
+    not_arrived: int = 0
+    repaired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,9 @@ class Materialization:
     `asked` is the instant that was asked for; None where it was now. It is later than `until` where
     the run was cut: at the store's clock, or before a push that is under way. `stand_at` is the
     instant up to which all of the views are materialised now, which is later than `until` where
-    they were ahead already; None where one is not.
+    they were ahead already; None where one is not. `set_aside` rows of the log had arrived after
+    the store's clock; they were taken out of it, and kept with the other rows that were set aside
+    (S3).
     """
 
     until: dt.datetime
@@ -81,6 +94,7 @@ class Materialization:
     live: tuple[str, ...]
     asked: dt.datetime | None = None
     stand_at: dt.datetime | None = None
+    set_aside: int = 0
 
 
 def materialize(
@@ -90,15 +104,18 @@ def materialize(
     incremental: bool = False,
     views: Sequence[str] | None = None,
     entities: Sequence[Mapping[str, Any]] | None = None,
+    restart_clock: bool = False,
     progress: Progress | None = None,
 ) -> Materialization:
     """Fill the states of every applied view with all that arrived up to `end`, now by default.
 
     `views` names the views to fill. With `incremental`, only what arrived since the last time is
     read. With `entities`, only the states of these are filled, and no view counts as filled by it.
-    Services whose views are all filled go live.
+    Services whose views are all filled go live. With `restart_clock`, a last stamp that is far
+    after all clocks is left behind (S3).
 
-    RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
+    RegistryError for a view that was not applied, EntityFrameError for keys that no view has,
+    ClocksApart where the store's clock cannot be right.
     """
     warn_unproven(project.state_dir)
     online = project.online
@@ -107,36 +124,34 @@ def materialize(
     if entities is not None:
         asked = [one for one in zip(chosen, of_entities(chosen, entities), strict=True) if one[1]]
         chosen, only = [view for view, _ in asked], [found for _, found in asked]
-    until = online.now_us() if end is None else micros(end)
+    now = online.stamp(clock_key(project.name), restart=restart_clock)
+    if restart_clock:
+        step_back(online, project.name, now)
+    until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
     held: dict[str, OnlineStore] = {}
+    aside = 0
     with ExitStack() as stack:
         stack.enter_context(explaining_disk())
         for name in sorted({v.source.name for v in chosen}):
             held[name] = stack.enter_context(alone(online, project.name, name, "materialize"))
             of_source = [v for v in chosen if v.source.name == name]
             until = min(until, _settled(project, name, of_source, waiting=end is None))
+            repair = Repair(online, project.name, project.tolerance_us)
+            source = project.source(name)
+            aside += set_ahead_aside(source, project.state_dir, repair.latest_now)
         con = stack.enter_context(closing(project.connect()))
         for i, view in enumerate(chosen):
             known = materialized_until(online, project.name, view)
             after = known if incremental and view.arrival_known and known is not None else NEVER
             if after >= until:
                 continue
-            events = project.events(con, view)
             mine = held[view.source.name]
+            some = None if only is None else only[i]
+            move = partial(tell, view.name)
             done.append(
-                materialize_view(
-                    con,
-                    mine,
-                    project.name,
-                    view,
-                    events,
-                    after=after,
-                    until=until,
-                    only=None if only is None else only[i],
-                    progress=partial(tell, view.name),
-                )
+                _fill(project, mine, con, view, after=after, until=until, only=some, move=move)
             )
             if only is None:
                 set_materialized(mine, project.name, view, until)
@@ -146,6 +161,7 @@ def materialize(
         tuple(promote(online, project.name)),
         asked=None if end is None else instant(micros(end)),
         stand_at=_stand_at(project, chosen),
+        set_aside=aside,
     )
 
 
@@ -154,6 +170,58 @@ def _stand_at(project: Project, views: Sequence[View]) -> dt.datetime | None:
     marks = [materialized_until(project.online, project.name, view) for view in views]
     known = [mark for mark in marks if mark is not None]
     return instant(min(known)) if known and len(known) == len(marks) else None
+
+
+def _fill(
+    project: Project,
+    online: OnlineStore,
+    con: Any,
+    view: View,
+    *,
+    after: int,
+    until: int,
+    only: Sequence[Sequence[Any]] | None,
+    move: Advance,
+) -> Materialized:
+    """Fill a view's states, and make those anew that hold an arrival after the clock."""
+    snapshot = project.snapshot(con, view)
+    repair = Repair(project.online, project.name, project.tolerance_us)
+    made = materialize_view(
+        con,
+        online,
+        project.name,
+        view,
+        snapshot.events,
+        after=after,
+        until=until,
+        only=only,
+        repair=repair,
+        progress=move,
+    )
+    if repair.keys:
+        remake(project, online, con, view, repair)
+    left = 0 if only is not None else snapshot.arriving_after(con, until)
+    return replace(made, not_arrived=left, repaired=len(repair.keys))
+
+
+def remake(project: Project, online: OnlineStore, con: Any, view: View, repair: Repair) -> None:
+    """Fill the states once more that held an arrival after the clock. A push to such a state was
+    lost in it until the run made it anew, and is in the log since."""
+    name = view.source.name
+    since = online.stamp(clock_key(project.name)) - 1
+    until = wait_until(
+        lambda: settled_until(online, project.name, name),
+        holds=lambda until: until >= since,
+        within_s=_PATIENCE_S,
+        every_s=_POLL_S,
+        or_say=lambda _: OnlineError(
+            f"a push to source {name!r} does not end, and states that are repaired may lack its "
+            "events; run this again when it is over"
+        ),
+    )
+    events, only = project.events(con, view), repair.entities(view)
+    again = Repair(online, project.name, project.tolerance_us)
+    materialize_view(con, online, project.name, view, events, until=until, only=only, repair=again)
 
 
 def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
@@ -214,13 +282,15 @@ def materialize_view(
     after: int = NEVER,
     until: int,
     only: Sequence[Sequence[Any]] | None = None,
+    repair: Repair | None = None,
     progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
     their ids (T7).
 
     With `only`, which has the values of the view's join keys, it writes the states of these
-    entities alone, and no memories of ids.
+    entities alone, and no memories of ids. With `repair`, what states and memories hold of arrivals
+    after the clock is dropped, and these states are noted (S3).
     """
     if view.dedupe_us is not None and after != NEVER:
         # A row may end or replace one that arrived up to dedupe_us before it, and none older.
@@ -247,14 +317,16 @@ def materialize_view(
         counts = count(con, view, relation, made)
         groups = remembering(con, view, relation, made)
     done = 0
-    for group in _written(_Run(store, view, prefix, after, until), groups, left):
+    for group in _written(_Run(store, view, prefix, after, until, repair), groups, left):
         done += len(group)
         progress(done, counts.entities)
     if not done:
         progress(0, counts.entities)
-    _empty(store, view, sorted(left), until)
+    _empty(store, view, sorted(left), until, repair)
     if view.dedupe_us is not None and only is None:
-        remember(con, store, project, view, arrived, counting, after=after, until=until)
+        remember(
+            con, store, project, view, arrived, counting, after=after, until=until, repair=repair
+        )
     return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
 
 
@@ -266,13 +338,14 @@ def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Where a run writes, and the interval of arrivals that it covers."""
+    """Where a run writes, the interval of arrivals that it covers, and what it repairs."""
 
     store: OnlineStore
     view: View
     prefix: bytes
     after: int
     until: int
+    repair: Repair | None
 
 
 def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
@@ -320,7 +393,7 @@ def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
 
 
 def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) -> None:
-    view, after, until = run.view, run.after, run.until
+    view, after, until, repair = run.view, run.after, run.until, run.repair
 
     def whole(i: int, blob: bytes | None) -> bytes | None:
         """The bytes from the run, for an entity of which nothing else is known and no later
@@ -335,6 +408,11 @@ def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) 
 
     def change(i: int, state: State) -> None:
         entity = group.entities[numbers[i]]
+        if repair is not None and repair.ahead(state.newest_arrival):
+            repair.keys.add(keys[i].as_py())
+            if after != NEVER:
+                return  # it is filled from everything afterwards
+            state.drop_after(repair.latest)
         _check_memory(view, state, until)
         state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
@@ -353,12 +431,18 @@ def _check_memory(view: View, state: State, until: int) -> None:
         )
 
 
-def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
+def _empty(
+    store: OnlineStore, view: View, keys: list[bytes], until: int, repair: Repair | None
+) -> None:
     """Drop what states know of the time up to `until`, for entities that have left the files and
     the log."""
 
-    def change(_: int, state: State) -> None:
+    def change(i: int, state: State) -> None:
+        if repair is not None and repair.ahead(state.newest_arrival):
+            repair.keys.add(chunk[i])
+            state.drop_after(repair.latest)
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     for first in range(0, len(keys), _CHUNK):
-        update_states(store, view, keys[first : first + _CHUNK], change, create=False)
+        chunk = keys[first : first + _CHUNK]
+        update_states(store, view, chunk, change, create=False)

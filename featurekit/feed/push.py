@@ -7,17 +7,18 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.keys import project_key
-from featurekit.errors import LeaseLost, OnlineError, RegistryError, StoreUnavailable
+from featurekit.core.keys import clock_key, project_key
+from featurekit.errors import LeaseLost, OnlineError, RegistryError
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.project.deployment import missed
 from featurekit.project.leases import alone, check_if_late, fence_key, holder, pushing
 from featurekit.project.project import Project
+from featurekit.sources.arrivals import bound_arrivals
 from featurekit.sources.rows import TakenRows, read_rows, stamped
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     online, work = project.online, _Push(project, definition, taken)
     own = work.own
     with alone(online, project.name, source, "push") if own else nullcontext(online) as online:
-        pushes = project_key(project.name, "pushes", source)
+        pushes, clock = project_key(project.name, "pushes", source), clock_key(project.name)
         asked, work.begun = project.feeding.keys, time.monotonic()
-        opening = online.open_push(
-            pushes, [*asked, fence_key(project.name, source)], holder=holder("push")
-        )
+        fences = [*asked, fence_key(project.name, source)]
+        opening = online.open_push(pushes, fences, clock=clock, holder=holder("push"))
         try:
             if definition.event_id is None and not own:
                 # These rows arrive now, so they are after every earlier tombstone, and a later
@@ -48,9 +48,9 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
             fed = project.feeding.views(asked, values)
             with pushing(online, project.name, source, token, fence) as fenced:
                 of_source = [v for v in fed if v.source.name == source]
-                done = work.done(fenced, of_source, now, (pushes, token))
+                done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
         except BaseException:
-            with suppress(StoreUnavailable):  # the first error is the one to report
+            with suppress(OnlineError):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
             raise
     if work.due:
@@ -72,13 +72,11 @@ class _Push:
         self.logged = self.due = False
         self.begun = 0.0
 
-    def done(
-        self, online: OnlineStore, of_source: list[View], now: int, opened: tuple[bytes, bytes]
-    ) -> Pushed:
+    def done(self, online: OnlineStore, of_source: list[View], now: int, opened: Closing) -> Pushed:
         """Take the rows to the log and to those of the source's views that can be fed.
 
-        The push was announced at `now`; `opened` is its key and token. `online` is the store, which
-        this push writes to while its lease lasts.
+        The push was announced at `now`, as `opened`. `online` is the store, which this push writes
+        to while its lease lasts.
         """
         project, definition, taken = self.project, self.definition, self.taken
         views = [v for v in of_source if project.readable(v)]
@@ -87,6 +85,7 @@ class _Push:
                 f"no applied service reads source {definition.name!r} as it is defined now; run "
                 "`featurekit apply` first"
             )
+        bound_arrivals(taken, now, project.tolerance_us, project.state_dir)
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:

@@ -15,6 +15,7 @@ from featurekit.core.status import NEVER
 from featurekit.core.tables import in_types
 from featurekit.define.plan import View
 from featurekit.feed.events import ViewWriter
+from featurekit.feed.repair import Repair
 from featurekit.feed.settle import settle_ids
 from featurekit.online.state.ids import Row
 from featurekit.online.store.protocol import OnlineStore
@@ -33,17 +34,21 @@ def remember(
     *,
     after: int,
     until: int,
+    repair: Repair | None = None,
 ) -> None:
     """Replace the remembered rows that arrived in (after, until] by those of `arrived`.
 
     `counting` has the rows of `arrived` that count. After enough time has passed, ids that no new
-    row can be compared with are dropped, and the floor is moved.
+    row can be compared with are dropped, and the floor is moved. With `repair`, rows that arrived
+    after the clock are dropped, too (S3).
     """
     writer = ViewWriter(project, view)
     assert writer.ids is not None
     assert view.dedupe_us is not None
     known = store.read([writer.floor_key])[0]
     floor = NEVER if known is None else int(known)
+    if repair is not None and repair.ahead(floor):
+        floor = NEVER  # a clock that ran ahead moved it
     wanted = until - view.dedupe_us
     whole = after == NEVER
     sweep = whole or wanted - floor >= view.dedupe_us
@@ -61,7 +66,7 @@ def remember(
         )
     written: set[bytes] = set()
     for chunk in _chunks(_by_id(con, writer, relation)):
-        _replace(store, writer, chunk, after, until, floor)
+        _replace(store, writer, chunk, after, until, floor, repair)
         written |= chunk.keys()
     if sweep:
         others = [key for key in store.keys(writer.ids_prefix) if key not in written]
@@ -69,7 +74,7 @@ def remember(
             # An incremental run leaves rows that it did not find again as they are.
             span = (after, until) if whole else (until, until)
             names: dict[bytes, list[Row]] = {key: [] for key in others[first : first + _CHUNK]}
-            _replace(store, writer, names, *span, floor)
+            _replace(store, writer, names, *span, floor, repair)
         store.write({writer.floor_key: b"%d" % floor})
 
 
@@ -106,6 +111,7 @@ def _replace(
     after: int,
     until: int,
     floor: int,
+    repair: Repair | None,
 ) -> None:
     """Replace the rows of the ids in `chunk` that arrived in (after, until], and drop what arrived
     before `floor`."""
@@ -117,6 +123,8 @@ def _replace(
         out: list[bytes | None] = []
         for (key, rows), blob in zip(chunk.items(), blobs, strict=True):
             others = [r for r in ids.decode(blob) if not after < r["__created"] <= until]
+            if repair is not None:
+                others = [r for r in others if not repair.ahead(r["__created"])]
             if any(row["__created"] > until for row in others):
                 pushed.add(key)
             out.append(ids.encode(ids.kept(ids.merged(others, rows), floor)))

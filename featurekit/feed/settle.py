@@ -13,7 +13,7 @@ from featurekit.online.state.ids import Row
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
 from featurekit.online.state.update import adding_events
-from featurekit.online.store.protocol import OnlineStore, Pending, PendingSteps, finish
+from featurekit.online.store.protocol import Closing, OnlineStore, Pending, PendingSteps, finish
 
 _CHUNK = 500
 """The number of keys that are changed at once."""
@@ -24,11 +24,8 @@ def write(store: OnlineStore, prepared: Prepared) -> Pushed:
     return finish(_writing(store, prepared, None))
 
 
-def open_write(
-    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes]
-) -> Pending[Pushed]:
-    """`write` in two halves; its end also ends the announced push `closing`, given as its key and
-    token.
+def open_write(store: OnlineStore, prepared: Prepared, closing: Closing) -> Pending[Pushed]:
+    """`write` in two halves; its end also ends the announced push `closing`.
 
     Nothing is written where the result is not asked for.
     """
@@ -36,7 +33,7 @@ def open_write(
 
 
 def _writing(
-    store: OnlineStore, prepared: Prepared, closing: tuple[bytes, bytes] | None
+    store: OnlineStore, prepared: Prepared, closing: Closing | None
 ) -> PendingSteps[Pushed]:
     changes = [
         (view, key, events) for view, grouped in prepared.events for key, events in grouped.items()
@@ -54,7 +51,7 @@ def _writing(
     else:
         yield
         if closing is not None:
-            store.close_push(*closing)
+            store.close_push(closing.key, closing.token)
     return prepared.done
 
 
@@ -152,7 +149,7 @@ def _settling(
     events: RowEvents,
     *,
     write: bool = True,
-    closing: tuple[bytes, bytes] | None = None,
+    closing: Closing | None = None,
 ) -> PendingSteps[None]:
     names = list(rows)
     wanted = events.entities(row for new in rows.values() for row in new)

@@ -35,6 +35,15 @@ class Snapshot:
 
     events: EventRows
     about: dict[str, Any]
+    files: str | None = None
+    """The rows of the files alone, as a relation."""
+
+    def arriving_after(self, con: Any, known_at: int) -> int:
+        """The number of rows of the files that have not arrived by `known_at` (S3)."""
+        if self.files is None:
+            return 0
+        counted = f"SELECT count(*) FROM {self.files} WHERE __created > {known_at}"
+        return int(con.execute(counted).fetchall()[0][0])
 
 
 def source_events(
@@ -77,4 +86,4 @@ def source_events(
         about["forgotten"] = sum(map(len, forgotten.groups.values()))
     prompt = source.created_timestamp_column is None and not logged
     rows = None if forgotten or logged else read.rows
-    return Snapshot(EventRows(relation, prompt, rows), about)
+    return Snapshot(EventRows(relation, prompt, rows), about, read.relation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def historical_features(
     *,
     connect: Connect,
     snapshot: TakeSnapshot,
+    now: Callable[[], int],
     full_names: bool,
     statuses: bool,
     timezone: str,
@@ -55,7 +56,8 @@ def historical_features(
     default_buckets: int | None,
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
-    is known at each instant of the grid. See `FeatureStore.get_historical_features`."""
+    is known at each instant of the grid. `now` says the store's clock, and is asked where
+    there is no `known_at`. See `FeatureStore.get_historical_features`."""
     zone(timezone)  # a misspelt zone is an error even if no instant is naive
     if known_at is not None:
         _check_arrivals(service)
@@ -84,7 +86,8 @@ def historical_features(
         full_names=full_names,
         statuses=statuses,
         timezone=timezone,
-        known_at=None if known_at is None else micros(as_instant(known_at, what="known_at")),
+        known_at=now() if known_at is None else micros(as_instant(known_at, what="known_at")),
+        at_clock=known_at is None,
         buckets=buckets or default_buckets,
     )
 

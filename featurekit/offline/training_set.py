@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
-from featurekit.errors import DataError, EntityFrameError, TransformError
+from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, TransformError
 from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
@@ -65,13 +66,16 @@ class TrainingSet:
         statuses: bool,
         timezone: str,
         known_at: int | None = None,
+        at_clock: bool = False,
         buckets: int | None = None,
         unchanged: Callable[[], None] = lambda: None,
     ) -> None:
+        """`known_at` is the run's end, up to which rows have arrived; None for no end. `at_clock`
+        says that it is the store's clock, and was not asked for (S3)."""
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
-        self._known_at = known_at
+        self._known_at, self._at_clock = known_at, at_clock
         self._buckets = buckets
         self._unchanged = unchanged  # raises where the frame is a file that has changed
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
@@ -265,18 +269,22 @@ class _TrainingRun:
         owner, service = self.owner, self.owner._service
         owner._unchanged()
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
-        events = [self._known(self.snapshots[v.source.name].events) for v in service.views]
+        events = [self.snapshots[v.source.name].events for v in service.views]
+        arrived = [self._known(rows) for rows in events]
         self.frame = load_frame(
             self.con,
-            self._frame(events),
+            self._frame(arrived),
             join_keys=service.join_keys,
             request={p.name: p.type for p in service.request},
             timezone=owner._timezone,
         )
+        self.later = self._later()
+        # As of an instant up to the clock, nothing counts that has not arrived.
+        every = owner._at_clock and not self.later
         self.joined = make_join(
             self.con,
             service,
-            events,
+            events if every else arrived,
             self.frame.table,
             statuses=owner._statuses,
             buckets=owner._buckets,
@@ -290,6 +298,24 @@ class _TrainingRun:
             fields += [pa.field(f"{n}__status", pa.string()) for n in owner.names]
         self.features = pa.schema(fields)
         self.schema = pa.schema([*given, *fields], metadata=None)
+
+    def _later(self) -> int:
+        """The number of the frame's rows after the run's end. InstantsInFuture warns of those after
+        the store's clock."""
+        owner, known_at = self.owner, self.owner._known_at
+        if known_at is None:
+            return 0
+        counted = f"SELECT count(*) FROM {self.frame.table} WHERE __t > {known_at}"
+        later = int(self.con.execute(counted).fetchall()[0][0])
+        if later and owner._at_clock:
+            warnings.warn(
+                f"entity frame: {later} rows ask for instants after the store's clock, "
+                f"{instant(known_at).isoformat()}; they are computed from what has arrived until "
+                "then, and will have other values later (S3)",
+                InstantsInFuture,
+                stacklevel=2,
+            )
+        return later
 
     def _known(self, events: EventRows) -> EventRows:
         """The events that had arrived by `known_at`; applied before copies and versions are
@@ -430,7 +456,8 @@ class _TrainingRun:
                 for n, o in zip(self.owner.names, service.outputs, strict=True)
             },
             "known_at": None if known_at is None else instant(known_at).isoformat(),
-            "sources": {n: s.about for n, s in sorted(self.snapshots.items())},
+            "rows_after_known_at": self.later,
+            "sources": {n: self._about(s) for n, s in sorted(self.snapshots.items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
             "errors": self.owner._statistics,
@@ -438,6 +465,12 @@ class _TrainingRun:
             "libraries": library_versions(),
             "featurekit": VERSION,
         }
+
+    def _about(self, snapshot: Snapshot) -> dict[str, Any]:
+        """What the manifest says of a source."""
+        known_at = self.owner._known_at
+        left = 0 if known_at is None else snapshot.arriving_after(self.con, known_at)
+        return {**snapshot.about, "not_yet_arrived": left}
 
 
 def _strict(service: Service) -> dict[int, str]:

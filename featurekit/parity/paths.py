@@ -3,11 +3,13 @@ materialisations and lookups do. Every mode of parity asks these two."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from featurekit.core.keys import project_key
+from featurekit.core.types import micros
 from featurekit.define.plan import Service, View
 from featurekit.define.published import OWN, plan_bytes
 from featurekit.feed.events import prepare
@@ -15,13 +17,14 @@ from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
 from featurekit.offline.events import EventRows
 from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
-from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.evaluator import Ahead, Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.parity.compare import Answers
 
+_AFTER_ALL = micros(dt.datetime.max.replace(tzinfo=dt.UTC))
 PROJECT = "parity"
 """The project under whose keys a store of a check's own holds what it is given."""
 
@@ -105,11 +108,13 @@ class Online:
     """One version of a service, live in a store: takes its events, and answers lookups from them.
 
     The version goes through its `plan`'s bytes, as to a serving process: the service's own, where
-    none are given.
+    none are given. The store is a check's own, and its clock is after every event: a question about
+    any instant is answered (S3).
     """
 
     def __init__(self, store: OnlineStore, service: Service, *, plan: bytes | None = None) -> None:
         self.store, self.service = store, service
+        store.clock = lambda: _AFTER_ALL
         self._plan = plan_bytes(service) if plan is None else plan
         self._publish()
         self._lookups = OnlineService(store, PROJECT, service.name, trust=OWN)
@@ -155,15 +160,15 @@ def answer_from(
     found: Mapping[bytes, bytes | None],
     request: dict[str, Any],
     at: int,
+    ahead: Ahead | None = None,
 ) -> RowAnswer:
     """A row's outputs from the states that were `found` in a live store, read again where a push
     was faster than the second read of a large state. AsOfTooOld where something arrived after
-    `at`."""
+    `at`, unless that is `ahead`."""
     patience = Patience()
     while True:
         try:
-            answers, _ = plan.evaluate([keys], found, [request], [at], store.read)
-            return answers[0]
+            return plan.evaluate([keys], found, [request], [at], store.read, ahead)[0]
         except Moved as moved:
             patience.spend(moved)
             own = [k for k in keys if k is not None]

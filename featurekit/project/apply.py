@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featurekit.core.keys import clock_key
 from featurekit.core.types import INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
@@ -36,7 +37,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
     version uses until its successor is filled, and BreakingChange where a service's callers would
-    break, unless that is allowed.
+    break, unless that is allowed. ClocksApart where the store's clock cannot be right.
     """
     definitions = _definitions(project.repo)
     if not allow_breaking:
@@ -45,6 +46,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     project.claim()
     signer = project.signer()
     _refuse_removal(project)
+    online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
     changes = project.registry.apply(definitions)
     project.record()
     for service in project.repo.compiled_services.values():

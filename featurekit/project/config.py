@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from featurekit.core.calls import near
-from featurekit.errors import ConfigError
+from featurekit.core.durations import duration_us
+from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 
 FILE = "feature_store.yaml"
@@ -68,13 +69,14 @@ class FeaturekitConfig(BaseModel):
     `redis_url` is used before Feast's connection_string. `state_dir`, relative to the repo, holds
     the registry, the log of pushed events, quarantined rows and the private Redis. `registry` is
     the SQLite file of versions. `numeric_mismatch` says what a reader does where floats would
-    differ (R6). `memory_limit`, such as "4GB", is how much memory DuckDB may use, by default most
-    of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
-    into which a training set is split, by default as many as the memory limit asks for.
-    `serving_log` says whether and where lookups are logged. `connect_timeout_s`, `timeout_s`,
-    `feed_timeout_s` and `connections` say how long, and for how many connections, the online store
-    waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a .gitignore, of
-    files that are no modules of the repo; a file .featurekitignore has more.
+    differ (R6). `clock_tolerance`, as in "90s" or "5m", is how far after the store's clock an
+    arrival or an `as_of` may lie (S3). `memory_limit`, such as "4GB", is how much memory DuckDB may
+    use, by default most of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets`
+    is the number of parts into which a training set is split, by default as many as the memory
+    limit asks for. `serving_log` says whether and where lookups are logged. `connect_timeout_s`,
+    `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how many connections, the
+    online store waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a
+    .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
@@ -87,6 +89,7 @@ class FeaturekitConfig(BaseModel):
     state_dir: str = ".featurekit"
     registry: str | None = None
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
+    clock_tolerance: str = "5m"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
     serving_log: ServingLogConfig | None = None
@@ -106,6 +109,20 @@ class FeaturekitConfig(BaseModel):
         if given is not None and "://" in given:
             raise ValueError("is the path of a SQLite file, found a URL")
         return given
+
+    @field_validator("clock_tolerance")
+    @classmethod
+    def _a_duration(cls, written: str) -> str:
+        try:
+            duration_us(written, what="clock_tolerance", zero=True)
+        except DefinitionError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return written
+
+    @property
+    def tolerance_us(self) -> int:
+        """`clock_tolerance` in microseconds."""
+        return duration_us(self.clock_tolerance, what="clock_tolerance", zero=True)
 
 
 class RepoConfig(BaseModel):

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from featurekit.core.keys import project_key
+from featurekit.core.keys import clock_key, project_key
 from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
 from featurekit.define.published import (
@@ -40,6 +40,7 @@ def publish(
 ) -> None:
     """Publish a version, signed where there is a `signer` (F0). It becomes live once its views are
     materialised, which is at once where they are already."""
+    store.stamp(clock_key(project))  # raises, where the one below would, before anything is written
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     plan, before = plan_bytes(service, signer=signer), store.read([plan_key])[0]
@@ -51,7 +52,7 @@ def publish(
     if before is not None and _numerics(before) != numerics_of(plan):
         missed(store, project, service.views)  # the states have another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
-    published = b"%d" % store.now_us()
+    published = b"%d" % store.stamp(clock_key(project))
     store.write({_published_key(project): published})
     forget_unfed(store, project)
     promote(store, project)
@@ -69,6 +70,15 @@ def _published_key(project: str) -> bytes:
     return project_key(project, "published")
 
 
+def step_back(store: OnlineStore, project: str, now: int) -> None:
+    """Leave instants behind that lie after `now`, where the clock was restarted: up to when views
+    are filled, and when versions were published."""
+    found = store.read([_published_key(project)])[0]
+    if found is not None and int(found) > now:
+        store.write({_published_key(project): b"%d" % now})
+    _change(store, _until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
+
+
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     """As `settled_until` for a source's pushes, for views that were never materialised.
 
@@ -79,7 +89,8 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     published = 0 if found is None else int(found)
     return until(
         lambda: settled_until(store, project, source),
-        holds=lambda settled: settled >= published,
+        # Pushes that are stamped later were announced later.
+        holds=lambda until: until >= published - 1,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(

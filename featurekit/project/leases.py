@@ -24,11 +24,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from featurekit.core.keys import project_key
+from featurekit.core.keys import clock_key, project_key
 from featurekit.core.types import instant
 from featurekit.errors import LeaseLost, OnlineError
 from featurekit.online.store.fenced import Fenced
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore
 
 LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
@@ -71,7 +71,7 @@ def held_by(store: OnlineStore, project: str, source: str) -> list[Lease]:
     (held,) = store.read([_lock_key(project, source)])
     if held:
         found.append(_of_lock(source, held))
-    found += [_of_push(source, *announced) for announced in store.announced(key)]
+    found += [_of_push(source, p.token, p.since, p.holder) for p in store.announced(key)]
     read = [lease for lease in found if lease.alone or lease.until <= now]
     renewed = store.read([_renewed_key(project, lease) for lease in read]) if read else []
     until = {lease.token: int(value) for lease, value in zip(read, renewed, strict=True) if value}
@@ -115,7 +115,7 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
     if lease.alone:
         store.update([_lock_key(project, lease.source), renewed], end_alone)
         return done
-    closing = project_key(project, "pushes", lease.source), lease.token
+    closing = Closing(project_key(project, "pushes", lease.source), lease.token)
     with suppress(_Renewed):
         store.update([fence_key(project, lease.source), renewed], end_push, closing=closing)
         return True
@@ -127,7 +127,8 @@ def settled_until(store: OnlineStore, project: str, source: str) -> int:
     for lease in held_by(store, project, source):
         if not lease.alone and lease.ended:
             let_go(store, project, lease)
-    return store.settled_until(project_key(project, "pushes", source))
+    pushes = project_key(project, "pushes", source)
+    return store.settled_until(pushes, clock=clock_key(project))
 
 
 # --- holding one ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.calls import near
 from featurekit.core.files import scratch_folder
 from featurekit.core.kept import Kept
+from featurekit.core.keys import clock_key
 from featurekit.core.openness import declare
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
@@ -17,10 +18,11 @@ from featurekit.define.modules import Watched
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, repo_of, same_definition
-from featurekit.errors import ConfigError, DefinitionError
+from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
 from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.clock import Clock, own_clock
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
@@ -83,6 +85,11 @@ class Project:
         self.registry = Registry(
             self.path / registry if registry else self.state_dir / "registry.db"
         )
+        self.tolerance_us = self.config.featurekit.tolerance_us
+        """How far after the store's clock an arrival or an `as_of` may lie (S3)."""
+        self.clock: Clock | None = None
+        """Says the time of a scratch store, where a caller sets it before the store is opened."""
+        self._unreached: StoreUnavailable | None = None
         self._repo: Repo | None = None
         self._watched: Watched | None = None
         self._online: OnlineStore | None = None
@@ -104,6 +111,7 @@ class Project:
             self._feeding = None
             self._services = {}
             self.listed = {}
+        self._unreached = None
         self.log.close()
 
     async def close_async(self) -> None:
@@ -198,7 +206,7 @@ class Project:
             if self.in_memory:
                 from featurekit.online.store.memory import MemoryStore
 
-                self._online = MemoryStore()
+                self._online = MemoryStore(self.clock)
                 return self._online
             from featurekit.online.store.open import open_private, open_store
 
@@ -209,7 +217,25 @@ class Project:
                 self._online = open_private(self.state_dir / "redis", limits)
             else:
                 self._online = open_store(url, limits)
+            if self.clock is not None:
+                self._online.clock = self.clock
         return self._online
+
+    def now(self) -> int:
+        """What the store's clock says (S3). This machine's clock, where no private server runs, or
+        the store cannot be reached: training sets need none."""
+        if self._online is None and self._unreached is None:
+            from featurekit.online.store.server import runs
+
+            url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
+            if url is None and not self.in_memory and not runs(self.state_dir / "redis"):
+                return own_clock() if self.clock is None else self.clock()
+        try:
+            if self._unreached is None:
+                return self.online.read_at((), clock_key(self.name))[1]
+        except StoreUnavailable as error:
+            self._unreached = error  # to wait for it once more would take as long again
+        return own_clock()
 
     @property
     def on_mismatch(self) -> str:
@@ -280,6 +306,7 @@ class Project:
                 on_mismatch=self.on_mismatch,
                 trust=self.trust,
                 log=self.serving_log,
+                tolerance_us=self.tolerance_us,
             )
             self._services[name] = found
         return found

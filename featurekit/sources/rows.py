@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 class TakenRows:
     """Pushed rows, checked, and the number set aside. Rows that came as dicts are also in `rows`:
-    the schema's columns as Python values, `__ts` and `__created`."""
+    the schema's columns as Python values, `__ts` and `__created`.
+
+    `given` are the rows as they came, and `numbers` says which of them these are; without it, all.
+    """
 
     def __init__(
         self,
@@ -54,9 +57,43 @@ class TakenRows:
         *,
         table: pa.Table | None = None,
         rows: list[Row] | None = None,
+        given: Any,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self.source, self.quarantined, self.rows = source, quarantined, rows
+        self.given, self._numbers = given, numbers
         self._table = table
+
+    def number(self, row: int) -> int:
+        """Which of the rows as they came the row of this number is."""
+        return row if self._numbers is None else self._numbers[row]
+
+    @property
+    def created(self) -> list[int | None]:
+        """The arrival of each row; None for a row without one of its own."""
+        if self.rows is not None:
+            return [row["__created"] for row in self.rows]
+        found: list[int | None] = self.table["__created"].to_pylist()
+        return found
+
+    def replace_arrivals(self, created: Sequence[int | None], kept: Sequence[int]) -> None:
+        """Give the rows of the numbers `kept` the arrivals `created`, and let go of all others."""
+        column = self.source.created_timestamp_column
+        shown = column if column in self.source.schema else None
+        self._numbers = [self.number(row) for row in kept]
+        if self.rows is None:
+            import pyarrow as pa
+
+            table = self.table.take(pa.array(kept, pa.int64()))
+            arrivals = pa.array(created, pa.int64())
+            self._table = _with_arrivals(self.source, table, arrivals)
+            return
+        self.rows = [self.rows[row] for row in kept]
+        for row, arrival in zip(self.rows, created, strict=True):
+            if arrival is not None and arrival != row["__created"]:
+                row["__created"] = arrival
+                if shown is not None:
+                    row[shown] = instant(arrival)
 
     @property
     def table(self) -> pa.Table:
@@ -107,6 +144,13 @@ def stamped(source: EventSource, table: pa.Table, stamps: Sequence[int]) -> pa.T
     import pyarrow.compute as pc
 
     created = pc.coalesce(table["__created"], pa.array(stamps, pa.int64()))
+    return _with_arrivals(source, table, created)
+
+
+def _with_arrivals(source: EventSource, table: pa.Table, created: Any) -> pa.Table:
+    """The rows with these arrivals, also in the source's own column, if the schema has it."""
+    import pyarrow as pa
+
     table = table.set_column(table.column_names.index("__created"), "__created", created)
     column = source.created_timestamp_column
     if column in source.schema:
@@ -261,12 +305,19 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
                 continue
             fault = BadRow(number, op, NO_OP, shortened(repr(row.get(op))))
         if source.on_bad_row == "error":
-            raise _row_error(source, fault)
+            raise row_error(source, fault)
         aside.append({"row": number, "reason": fault.why, "values": dict(row)})
-    if reading.plain:
-        taken = TakenRows(source, len(aside), rows=good)
-    else:
-        taken = TakenRows(source, len(aside), table=_canonical_table(source, good))
+    bad_rows = {line["row"] for line in aside}
+    numbers = [n for n in range(len(rows)) if n not in bad_rows] if aside else None
+    table = None if reading.plain else _canonical_table(source, good)
+    taken = TakenRows(
+        source,
+        len(aside),
+        table=table,
+        rows=good if reading.plain else None,
+        given=rows,
+        numbers=numbers,
+    )
     if aside:
         set_aside(source, state_dir, aside)
     return taken
@@ -299,7 +350,7 @@ def _schema(source: EventSource) -> pa.Schema:
     return pa.schema([*fields, ("__ts", pa.int64()), ("__created", pa.int64())])
 
 
-def _row_error(source: EventSource, fault: BadRow) -> BadRowError:
+def row_error(source: EventSource, fault: BadRow) -> BadRowError:
     return BadRowError(
         f"push to {source.name!r}, {fault}; nothing was pushed. Mend the row, or write "
         'on_bad_row="quarantine" at the source to set such rows aside'
@@ -324,7 +375,7 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Taken
         rows, raw, given, zone_name=source.timezone, readers=readers, whole=_counted(source)
     )
     if faults and source.on_bad_row == "error":
-        raise _row_error(source, min(faults, key=lambda fault: fault.row))
+        raise row_error(source, min(faults, key=lambda fault: fault.row))
     reasons: dict[int, str] = {}
     for fault in faults:
         reasons.setdefault(fault.row, fault.why)
@@ -335,8 +386,9 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Taken
         table = table.take(kept)
     result = _checked(source, table, found, reasons, kept)
     if reasons:
-        _write_aside(source, raw, reasons, state_dir)
-    return TakenRows(source, len(reasons), table=result)
+        write_aside(source, raw, reasons, state_dir)
+    numbers = [n for n in range(raw.num_rows) if n not in reasons] if reasons else None
+    return TakenRows(source, len(reasons), table=result, given=raw, numbers=numbers)
 
 
 def _checked(
@@ -373,7 +425,7 @@ def _read_plain(
     if summary.bad and source.on_bad_row == "error":
         fault = first_bad(con, "pushed", columns)
         assert fault is not None
-        raise _row_error(source, fault)
+        raise row_error(source, fault)
     if summary.bad:
         scan = prepared(numbered("pushed"), columns)
         wrong = fetch(con, f"SELECT {ROW}, {reason_sql(columns)} FROM {scan} WHERE {bad(columns)}")
@@ -443,7 +495,7 @@ def _with_created(source: EventSource, table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _write_aside(
+def write_aside(
     source: EventSource, raw: pa.Table, reasons: Mapping[int, str], state_dir: Path | None
 ) -> None:
     import pyarrow as pa

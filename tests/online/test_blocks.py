@@ -130,9 +130,8 @@ def asked(plan: Evaluator, store: OnlineStore, t: int) -> list[Any]:
     """What a lookup gives as of `t`, in bits, or that it is too late to ask."""
     key = key_of(plan)
     try:
-        ((values, statuses),), _ = plan.evaluate(
-            [[key]], {key: store.read([key])[0]}, [{}], [t], store.read
-        )
+        found = {key: store.read([key])[0]}
+        ((values, statuses),) = plan.evaluate([[key]], found, [{}], [t], store.read)
     except AsOfTooOld:
         return ["too old"]
     return [*map(bits, values), *statuses]

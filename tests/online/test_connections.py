@@ -15,9 +15,11 @@ from redis.exceptions import InvalidResponse, OutOfMemoryError
 
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.connections import AsyncConnections, asked
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import scratch_redis
+
+CLOCK = b"clock"
 
 REPLIES = (
     b"+OK\r\n*3\r\n$3\r\nabc\r\n$-1\r\n$4\r\n\r\n\r\n\r\n$5\r\n1-234\r\n"
@@ -105,21 +107,21 @@ def idle(store: RedisStore, *, reading: bool = False) -> list[Any]:
 
 def test_nothing_is_changed_before_the_result_is_asked_for(online: OnlineStore) -> None:
     online.write({b"a": b"1", b"b": b"2"})
-    token, *_ = online.open_push(b"pushes").result()
+    token, *_ = online.open_push(b"pushes", clock=CLOCK).result()
     seen: list[Any] = []
 
     def change(values: list[bytes | None]) -> dict[bytes, bytes]:
         seen.append(values)
         return {b"a": b"3", b"b": b"", b"c": b"4"}
 
-    with online.open_update([b"a", b"b"], change, closing=(b"pushes", token)) as pending:
+    with online.open_update([b"a", b"b"], change, closing=Closing(b"pushes", token)) as pending:
         assert (seen, online.read([b"a", b"b", b"c"])) == ([], [b"1", b"2", None])
-        assert online.settled_until(b"pushes") < online.now_us() - 1
+        assert online.settled_until(b"pushes", clock=CLOCK) < online.now_us() - 1
         assert pending.result() is None
         assert pending.result() is None
     assert seen == [[b"1", b"2"]]
     assert online.read([b"a", b"b", b"c"]) == [b"3", None, b"4"]
-    again = online.open_push(b"pushes").result()[0]
+    again = online.open_push(b"pushes", clock=CLOCK).result()[0]
     assert again != token
 
 
@@ -128,11 +130,11 @@ def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
     online: OnlineStore, keys: list[bytes]
 ) -> None:
     online.write({b"a": b"1"})
-    token, now, _ = online.open_push(b"pushes").result()
+    token, now, _ = online.open_push(b"pushes", clock=CLOCK).result()
 
     def late() -> None:
         with online.open_update(
-            keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token)
+            keys, lambda _: [b"2"] * len(keys), closing=Closing(b"pushes", token)
         ) as p:
             pending.append(p)
             raise Full(28, "No space left on device")
@@ -145,9 +147,9 @@ def test_what_own_work_raises_is_raised_as_it_is_and_nothing_is_changed(
         pending[0].result()
     online.update([b"b"], lambda _: [b"3"])
     assert online.read([b"a", b"b"]) == [b"1", b"3"]
-    assert online.settled_until(b"pushes") < now
-    online.update(keys, lambda _: [b"2"] * len(keys), closing=(b"pushes", token))
-    assert online.settled_until(b"pushes") >= now - 1
+    assert online.settled_until(b"pushes", clock=CLOCK) < now
+    online.update(keys, lambda _: [b"2"] * len(keys), closing=Closing(b"pushes", token))
+    assert online.settled_until(b"pushes", clock=CLOCK) >= now - 1
 
 
 def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore) -> None:
@@ -156,7 +158,7 @@ def test_a_connection_whose_reply_was_not_read_is_closed(redis_store: RedisStore
     opened = []
     for call in (
         lambda: redis_store.open_update([b"a"], lambda _: [b"2"]),
-        lambda: redis_store.open_push(b"pushes"),
+        lambda: redis_store.open_push(b"pushes", clock=CLOCK),
     ):
         opened.append(call())  # and it stays
         with opened[-1]:
@@ -196,7 +198,7 @@ def test_a_connection_that_is_to_be_made_anew_is_not_kept(redis_store: RedisStor
 
 def test_a_store_that_is_closed_has_closed_its_connections(redis_store: RedisStore) -> None:
     store = RedisStore(redis_store.url)
-    with store.open_push(b"pushes") as pending:
+    with store.open_push(b"pushes", clock=CLOCK) as pending:
         store.write({b"a": b"1"})
         assert store.read([b"a"]) == [b"1"]
         pending.result()
@@ -214,7 +216,7 @@ def test_a_server_that_is_lost_between_the_halves_is_told_by_the_second(call: st
         if call == "open_update":
             pending: Any = store.open_update([b"a"], lambda _: [b"2"])
         else:
-            pending = store.open_push(b"pushes")
+            pending = store.open_push(b"pushes", clock=CLOCK)
         # Its reply may have come before it is lost: it is taken from the socket.
         pending._steps.gi_yieldfrom.gi_frame.f_locals["connection"]._sock.recv(65_536)
     for _ in range(2):
@@ -222,7 +224,7 @@ def test_a_server_that_is_lost_between_the_halves_is_told_by_the_second(call: st
             pending.result()
     assert idle(store) == []
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        store.open_push(b"pushes")
+        store.open_push(b"pushes", clock=CLOCK)
     store.close()
 
 
@@ -231,13 +233,13 @@ def test_an_error_of_the_first_half_comes_before_own_work() -> None:
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         store.open_update([b"a"], lambda _: [b"2"])
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        store.open_push(b"pushes")
+        store.open_push(b"pushes", clock=CLOCK)
 
 
 def test_a_forked_process_leaves_the_connections_of_its_parent_alone(
     redis_store: RedisStore,
 ) -> None:
-    pending = redis_store.open_push(b"pushes")
+    pending = redis_store.open_push(b"pushes", clock=CLOCK)
     redis_store.update([b"a"], lambda _: [b"1"])
     (mine,) = idle(redis_store)
     child = os.fork()
@@ -318,10 +320,10 @@ def test_without_the_socket_replies_are_those_that_redis_py_reads(sockless: Redi
     sockless.update([b"a", b"c"], lambda values: [(values[0] or b"") + b"2", b"3"])
     sockless.update([b"b", b"c"], lambda values: [None, b""])
     assert list(sockless.read([b"a", b"c"])) == [b"12", None]
-    token, now, also = sockless.open_push(b"pushes", [b"a", b"c"]).result()
+    token, now, also = sockless.open_push(b"pushes", [b"a", b"c"], clock=CLOCK).result()
     assert (token.count(b"-"), also) == (1, [b"12", None])
     assert 0 <= sockless.now_us() - now < 60_000_000
-    sockless.update([b"a"], lambda _: [b"4"], closing=(b"pushes", token))
+    sockless.update([b"a"], lambda _: [b"4"], closing=Closing(b"pushes", token))
     assert sockless.client.xlen(b"pushes") == 0
 
 
@@ -344,7 +346,7 @@ def test_without_the_socket_errors_and_closed_connections_are_met_as_with_it(
 ) -> None:
     sockless.client.rpush(b"a list", b"1")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
-        sockless.open_push(b"a list").result()
+        sockless.open_push(b"a list", clock=CLOCK).result()
     sockless.write({b"a": b"1"})
     sockless.update([b"a"], lambda _: [b"2"])
     assert list(sockless.read([b"a"])) == [b"2"]

@@ -30,8 +30,10 @@ from featurekit.online.state.encode_many import Many, entity_keys
 from featurekit.online.state.state import Event, State
 from featurekit.online.store import redis as redis_store
 from featurekit.online.store.memory import MemoryStore
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.online.store.redis import RedisStore
+
+CLOCK = b"clock"
 
 ints = st.integers(-(2**63), 2**63 - 1)
 odd = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0001))[0]
@@ -193,13 +195,13 @@ def test_a_transaction_that_another_writer_overtakes_is_done_again(redis_store: 
 
 def test_a_push_ends_with_the_transaction_that_it_closes(online: OnlineStore) -> None:
     online.write({b"told": b"1"})
-    token, now, told = online.open_push(b"pushes", [b"told", b"untold"]).result()
+    token, now, told = online.open_push(b"pushes", [b"told", b"untold"], clock=CLOCK).result()
     assert told == [b"1", None]
-    assert online.settled_until(b"pushes") < now
+    assert online.settled_until(b"pushes", clock=CLOCK) < now
     with pytest.raises(ZeroDivisionError):
-        online.update([b"n"], lambda values: [b"%d" % (1 // 0)], closing=(b"pushes", token))
-    assert online.settled_until(b"pushes") < now
-    online.update([b"n"], lambda values: [b"1"], closing=(b"pushes", token))
-    assert online.settled_until(b"pushes") >= now - 1
+        online.update([b"n"], lambda values: [b"%d" % (1 // 0)], closing=Closing(b"pushes", token))
+    assert online.settled_until(b"pushes", clock=CLOCK) < now
+    online.update([b"n"], lambda values: [b"1"], closing=Closing(b"pushes", token))
+    assert online.settled_until(b"pushes", clock=CLOCK) >= now - 1
     online.close_push(b"pushes", token)  # once more changes nothing
     assert online.read([b"n"]) == [b"1"]

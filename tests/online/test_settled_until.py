@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import pytest
-
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.redis import RedisStore
 
-KEY = b"fk:tests:pushes:clicks"
+KEY, CLOCK = b"fk:tests:pushes:clicks", b"fk:tests:clock"
 
 
 def test_an_open_push_holds_it_back_until_it_is_over(online: OnlineStore) -> None:
-    token, stamped, _ = online.open_push(KEY).result()
+    token, stamped, _ = online.open_push(KEY, clock=CLOCK).result()
     for _ in range(20):
-        assert online.settled_until(KEY) < stamped
+        assert online.settled_until(KEY, clock=CLOCK) < stamped
     online.close_push(KEY, token)
-    assert online.settled_until(KEY) >= stamped - 1
+    assert online.settled_until(KEY, clock=CLOCK) >= stamped - 1
 
 
 def test_a_push_of_the_same_microsecond_is_after_it(
-    online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+    online: OnlineStore,
 ) -> None:
     now = online.now_us()
-    monkeypatch.setattr(online, "now_us", lambda: now)
-    assert online.settled_until(KEY) == now - 1
-    token, _, _ = online.open_push(KEY).result()
-    assert online.settled_until(KEY) <= now - 1
+    online.clock = lambda: now
+    assert online.settled_until(KEY, clock=CLOCK) == now - 1
+    token, _, _ = online.open_push(KEY, clock=CLOCK).result()
+    assert online.settled_until(KEY, clock=CLOCK) <= now - 1
     online.close_push(KEY, token)
 
 
 def test_another_source_s_push_is_of_no_consequence(online: OnlineStore) -> None:
-    token, stamped, _ = online.open_push(KEY).result()
-    assert online.settled_until(b"fk:tests:pushes:orders") >= stamped - 1
+    token, stamped, _ = online.open_push(KEY, clock=CLOCK).result()
+    assert online.settled_until(b"fk:tests:pushes:orders", clock=CLOCK) >= stamped - 1
     online.close_push(KEY, token)
+
+
+def test_only_what_died_is_given_up(redis_store: RedisStore) -> None:
+    """What was announced since the clock was read stays, and so does what an earlier version
+    announced, which gave no stamp."""
+    now, minute = redis_store.now_us(), 60_000_000
+    old = redis_store.client.xadd(KEY, {"p": ""}, id=f"{(now - 9 * minute) // 1000}-0")
+    dead = redis_store.client.xadd(KEY, {"p": b"%d" % (now - 11 * minute)})
+    lost = redis_store.client.xadd(KEY, {"p": b"%d" % (now + 90 * minute)})
+    new = redis_store.client.xadd(KEY, {"p": b"%d" % (now + minute)})
+    settled = redis_store.settled_until(KEY, clock=CLOCK)
+    assert settled == (now - 9 * minute) // 1000 * 1000 - 1
+    left = {name for name, _ in redis_store.client.xrange(KEY)}
+    assert (left, {dead, lost} & left) == ({old, new}, set())
+    redis_store.close_push(KEY, old)
+    assert now - minute < redis_store.settled_until(KEY, clock=CLOCK) < now + minute

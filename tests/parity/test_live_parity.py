@@ -28,6 +28,7 @@ from paths import in_small_blocks
 from featurekit.aggregates import Sum
 from featurekit.core import keys as keys_module
 from featurekit.core.keys import state_prefix
+from featurekit.core.types import micros
 from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineError
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
@@ -280,6 +281,7 @@ def test_what_is_not_live_is_no_result(open_store):
 def test_a_replay_finds_nothing_where_nothing_happened(open_store, to):
     store = open_store(f"{{to: {to}}}")
     serve_all(store)
+    store.online.clock = lambda: micros(NOW + HOUR)
     serve_all(store, NOW + HOUR)
     report = replayed(store)
     assert (report.differing, report.lagging, dict(report.unchecked)) == (0, 0, {})

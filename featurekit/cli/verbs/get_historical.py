@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         "--known-at",
         type=instant,
         metavar="T",
-        help="only what had arrived by this instant, ISO 8601 (default: all)",
+        help="only what had arrived by this instant, ISO 8601 (default: now)",
     ),
     argument(
         "--statuses", action="store_true", help="add a column <feature>__status for each feature"
@@ -129,6 +129,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             screen.document({"output": arguments.output, "manifest": manifest})
             screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
     screen.line(f"Content hash {manifest['content_hash']}")
+    _show_future(screen, manifest)
     _show_errors(screen, manifest["errors"])
 
 
@@ -149,6 +150,15 @@ def _show(table: Any, manifest: Mapping[str, Any], limit: int, screen: Screen) -
     screen.document({"manifest": manifest, "types": types, "first_rows": first})
     _show_rows(screen, table.column_names, first)
     screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
+
+
+def _show_future(screen: Screen, manifest: Mapping[str, Any]) -> None:
+    """What lies after the run's end (S3)."""
+    if later := manifest["rows_after_known_at"]:
+        screen.line(f"{later} rows are after {manifest['known_at']}, up to which rows had arrived.")
+    for name, about in manifest["sources"].items():
+        if left := about["not_yet_arrived"]:
+            screen.line(f"{left} rows of {name} have not yet arrived.")
 
 
 def _show_errors(screen: Screen, errors: Mapping[str, Any]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
+
+if TYPE_CHECKING:
+    from featurekit.feed.materialise import Materialization
 
 
 @verb(
@@ -31,9 +35,16 @@ from featurekit.core.screen import Screen
         help="put right the states of one entity, by its join keys, alone; may be given several "
         "times",
     ),
+    argument(
+        "--restart-clock",
+        action="store_true",
+        help="leave a last stamp behind that is far after every clock, since a clock ran ahead",
+    ),
 )
 def materialize(arguments: Namespace, screen: Screen) -> None:
     """Fill the online states."""
+    if arguments.incremental and arguments.restart_clock:
+        raise UsageError("--restart-clock makes states anew; leave out --incremental")
     if arguments.incremental and arguments.entities:
         raise UsageError("--entity reads all of an entity's events; leave out --incremental")
     with open_store(arguments) as store, screen.progress() as move:
@@ -48,8 +59,14 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
                 arguments.end,
                 views=arguments.views,
                 entities=arguments.entities and [one_row(e, types) for e in arguments.entities],
+                restart_clock=arguments.restart_clock,
                 progress=move,
             )
+    _show(done, arguments, screen)
+
+
+def _show(done: Materialization, arguments: Namespace, screen: Screen) -> None:
+    """What the run did."""
     counts = [
         {
             "view": v.view,
@@ -57,6 +74,8 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
             "events": v.events,
             "null_keys": v.null_keys,
             "erring": v.erring,
+            "not_arrived": v.not_arrived,
+            "repaired": v.repaired,
         }
         for v in done.views
     ]
@@ -67,11 +86,12 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
             "stand_at": done.stand_at,
             "views": counts,
             "went_live": list(done.live),
+            "set_aside": done.set_aside,
         }
     )
     if counts:
         columns = ("view", "entities written", "events read", "without an entity", "erring")
-        screen.table(columns, [list(c.values()) for c in counts])
+        screen.table(columns, [list(c.values())[: len(columns)] for c in counts])
     else:
         screen.line("Nothing to do.")
     asked = len(arguments.entities or ())
@@ -86,6 +106,18 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
         screen.line(
             f"Nothing moved: the views were materialised up to {done.stand_at.isoformat()} before, "
             "and still are."
+        )
+    for view in done.views:
+        if view.not_arrived:
+            screen.line(f"{view.not_arrived} rows that {view.view} reads have not yet arrived.")
+        if view.repaired:
+            screen.line(
+                f"{view.repaired} states of {view.view} held an arrival after the store's clock, "
+                "and were made anew."
+            )
+    if done.set_aside:
+        screen.line(
+            f"{done.set_aside} pushed rows had arrived after the store's clock, and were set aside."
         )
     if done.live:
         screen.line(f"Live now: {', '.join(done.live)}.")

@@ -51,6 +51,16 @@ def check_age(view: View, newest_arrival: int, t: int) -> None:
         )
 
 
+def arrival_ahead(view: View, newest_arrival: int, clock: int) -> AsOfTooOld:
+    """Why a state with an arrival after the clock does not answer (S3)."""
+    return AsOfTooOld(
+        f"view {view.name!r} cannot answer for this entity: its state holds an arrival of "
+        f"{instant(newest_arrival).isoformat()}, after the store's clock, "
+        f"{instant(clock).isoformat()}; no such row is taken any more. `featurekit materialize` "
+        "remakes the state without it"
+    )
+
+
 def _latest(view: View, read: Reader, t: int) -> Answer:
     row = next((k for k in range(read.n - 1, -1, -1) if read.counts(k, t)), None)
     if row is None:

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import itertools
 import struct
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 from featurekit.core.columns import Columns
-from featurekit.core.keys import encode_keys, entity_key, state_key, state_prefix
+from featurekit.core.keys import clock_key, encode_keys, entity_key, state_key, state_prefix
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import INT, instant
 from featurekit.core.values import ERROR
 from featurekit.define.lacking import may_lack
 from featurekit.define.plan import Input, Service
 from featurekit.define.published import broken
-from featurekit.errors import EntityFrameError, TransformError
+from featurekit.errors import AsOfTooOld, EntityFrameError, TransformError
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import INSTANT
-from featurekit.online.lookup.answer import stated
+from featurekit.online.lookup.answer import arrival_ahead, stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
 from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
-from featurekit.online.lookup.steps import Answers, Steps, asked_at, each_row, now_of, run
+from featurekit.online.lookup.steps import Answers, Steps, each_row, run
 from featurekit.online.lookup.view import Packed, RowAnswer, ViewLookup
 from featurekit.online.state.blocks import ReadKeys, block_key, is_head, splits
 from featurekit.online.store.replies import Heads, Keys, Values, arguments
+
+
+@dataclass(slots=True)
+class Ahead:
+    """The rows of a request with a state that holds an arrival after `clock`, which was read after
+    the states (S3); each with why it is not answered.
+
+    No such arrival is taken any more. The state may have dropped what an earlier instant needs, so
+    the features of its view are erring.
+    """
+
+    clock: int
+    rows: dict[int, AsOfTooOld] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -36,6 +49,7 @@ class Evaluator:
     def __init__(self, project: str, service: Service) -> None:
         self.service = service
         self.prefixes = [state_prefix(project, view) for view in service.views]
+        self.clock_key = clock_key(project)
         self.functions: list[Callable[..., Any]] = [
             to_python(t.function) for t in service.transforms
         ]
@@ -219,26 +233,27 @@ class Evaluator:
         keys: list[list[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
         requests: list[dict[str, Any]],
-        instants: Sequence[int] | None,
+        instants: Sequence[int],
         read: ReadKeys,
-    ) -> tuple[list[RowAnswer], list[int]]:
-        """The outputs of each row, as values and statuses, and the instant that each row is
-        answered for.
+        ahead: Ahead | None = None,
+    ) -> list[RowAnswer]:
+        """The outputs of each row as of its instant, as values and statuses.
 
         `read` reads the blocks of large states. Moved where these have changed since `blobs` was
-        read.
+        read. AsOfTooOld for an instant before the horizon of a state, unless that is for an arrival
+        which is `ahead`.
         """
         columns = [[row[v] for row in keys] for v in range(len(self.lookups))]
-        answers, resolved = run(self.evaluating(columns, blobs, requests, instants), read)
-        return each_row(answers), resolved
+        return each_row(run(self.evaluating(columns, blobs, requests, instants, ahead), read))
 
     def evaluating(
         self,
         keys: list[list[bytes | None]],
         blobs: Mapping[bytes, bytes | None],
         requests: list[dict[str, Any]],
-        instants: Sequence[int] | None,
-    ) -> Steps[tuple[Answers, list[int]]]:
+        instants: Sequence[int],
+        ahead: Ahead | None = None,
+    ) -> Steps[Answers]:
         """As `evaluate`, with the keys by view; it yields the keys of blocks of large states."""
         n = len(requests)
         states: Mapping[bytes, bytes | Large | None] = blobs
@@ -247,20 +262,19 @@ class Evaluator:
             answered = self.at_once(states_of, instants)
             if answered is not None:
                 return answered
-        if instants is None:
-            instants = now_of(blobs.values(), n)
         if self.splitting:
             states = yield from self._with_blocks(keys, blobs, instants)
         given = [[None if key is None else states[key] for key in column] for column in keys]
-        return self._one_by_one(given, requests, instants), list(instants)
+        return self._one_by_one(given, requests, instants, ahead)
 
     def answered(
         self,
         states: Sequence[Values],
         requests: list[dict[str, Any]],
-        instants: Sequence[int] | None,
-    ) -> tuple[Answers, list[int]]:
-        """The answers for rows, and the instant that each row is answered for.
+        instants: Sequence[int],
+        ahead: Ahead | None = None,
+    ) -> Answers:
+        """The answers for rows, each as of its instant.
 
         `states` has a sequence for each view, with one state for each row. No view may have states
         in blocks.
@@ -269,46 +283,61 @@ class Evaluator:
         if found is not None:
             return found
         given = [list(blobs) for blobs in states]
-        if instants is None:
-            instants = now_of(itertools.chain.from_iterable(given), len(requests))
-        return self._one_by_one(given, requests, instants), list(instants)
+        return self._one_by_one(given, requests, instants, ahead)
 
     def _one_by_one(
         self,
         states: Sequence[Sequence[bytes | Large | None]],
         requests: list[dict[str, Any]],
         instants: Sequence[int],
+        ahead: Ahead | None,
     ) -> list[RowAnswer]:
         out = []
         for i, at in enumerate(instants):
-            answers = [
-                lookup.answer(blobs[i], at)
-                for lookup, blobs in zip(self.lookups, states, strict=True)
-            ]
+            try:
+                answers = [
+                    lookup.answer(blobs[i], at)
+                    for lookup, blobs in zip(self.lookups, states, strict=True)
+                ]
+            except AsOfTooOld:
+                if ahead is None:
+                    raise
+                answers = self._around(ahead, [blobs[i] for blobs in states], at, i)
             out.append(self.outputs(answers, requests[i], i, at))
         return out
 
-    def at_once(
-        self, states: Sequence[Values], instants: Sequence[int] | None
-    ) -> tuple[Batch, list[int]] | None:
+    def _around(
+        self, ahead: Ahead, states: Sequence[bytes | Large | None], at: int, row: int
+    ) -> list[RowAnswer]:
+        """The answers of a row's views, of which one cannot answer: erring where its state holds an
+        arrival that is ahead, and else AsOfTooOld is raised."""
+        answers = []
+        for lookup, blob in zip(self.lookups, states, strict=True):
+            try:
+                answers.append(lookup.answer(blob, at))
+            except AsOfTooOld:
+                newest = lookup.newest(blob)
+                if newest <= ahead.clock:
+                    raise
+                ahead.rows.setdefault(row, arrival_ahead(lookup.view, newest, ahead.clock))
+                answers.append(lookup.erring)
+        return answers
+
+    def at_once(self, states: Sequence[Values], instants: Sequence[int]) -> Batch | None:
         """As `answered`, where the states can be read as columns; None where they cannot."""
         n, packed = len(states[0]), list[Packed]()
-        if instants is not None and instants.count(instants[0]) != n:
+        if instants.count(instants[0]) != n:
             return None
         for lookup, blobs in zip(self.lookups, states, strict=True):
             one = lookup.packed(blobs)
             if one is None:
                 return None
             packed.append(one)
-        if instants is None:
-            now = time.time_ns() // 1000
-            ahead = [view.arrived for view in packed if view.latest > now]
-            instants = [asked_at(now, ahead)] * n
         if not all(view.counts(instants[0]) for view in packed):
             return None
         # The result may live long, and it does not need the rows' instants.
         kept = [Packed(view.lookup, view.run, [], view.latest) for view in packed]
-        return Batch(kept, None if self.in_order else self.places), list(instants)
+        return Batch(kept, None if self.in_order else self.places)
 
     def _with_blocks(
         self,

@@ -6,6 +6,7 @@ plan lies in Redis beside the states, so neither the feature repo nor DuckDB is 
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,20 +14,32 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from featurekit.core.calls import checked, explained, explained_async, near
-from featurekit.core.keys import project_key
+from featurekit.core.durations import Duration, duration_us
+from featurekit.core.keys import clock_key, project_key
+from featurekit.core.status import NEVER
 from featurekit.core.types import Instant, as_instant, instant, micros
 from featurekit.define.plan import Service
 from featurekit.define.published import Trust, opened, read_plan
-from featurekit.errors import NotServed, PlanRefused
-from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.errors import AsOfInFuture, AsOfTooOld, NotServed, PlanRefused
+from featurekit.online.lookup.evaluator import Ahead, Evaluator
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import Given, given
-from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
+from featurekit.online.lookup.steps import (
+    Answers,
+    AtClock,
+    Steps,
+    StepsAtClock,
+    each_row,
+    run,
+    run_async,
+    run_at,
+)
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.online.store.replies import Keys
+from featurekit.online.store.replies import Keys, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,33 @@ class AnswersLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read for the rows of a request: the values of `keys`, the first of which is the
+    pointer's. `columns` has for each view the key of each row's state, where the states of a view
+    do not stand together."""
+
+    requests: list[dict[str, Any]]
+    keys: Sequence[bytes]
+    values: Values
+    columns: list[list[bytes | None]]
+
+    def by_key(self) -> dict[bytes, bytes | None]:
+        """The states by key."""
+        return dict(zip(self.keys[1:], self.values[1:], strict=True))
+
+    def answers(
+        self, evaluator: Evaluator, instants: Sequence[int], ahead: Ahead | None = None
+    ) -> Steps[Answers]:
+        """The answers for the rows; `instants` has one for each."""
+        given = instants if self.requests else ()
+        if type(self.keys) is Keys:
+            groups = self.keys.groups(self.values)
+            return evaluator.answered(groups, self.requests, given, ahead)
+        found = self.by_key()
+        return (yield from evaluator.evaluating(self.columns, found, self.requests, given, ahead))
+
+
 class OnlineService:
     """A service in an online store, which follows the version that is live (F1).
 
@@ -76,13 +116,17 @@ class OnlineService:
         on_mismatch: str = "refuse",
         trust: Trust | None = None,
         log: AnswersLog | None = None,
+        tolerance_us: int = TOLERANCE_US,
     ) -> None:
         self.store, self.project, self.name = store, project, name
-        self.on_mismatch, self.log = on_mismatch, log
+        self.on_mismatch, self.log, self.tolerance_us = on_mismatch, log, tolerance_us
         self.trust = Trust(project) if trust is None else trust
         # The greatest sequence number of a plan that was served: an older one is not served again.
         self._sequence = 0
         self.live_key = project_key(project, "live", name)
+        self.clock_key = clock_key(project)
+        # Up to here an instant lies before the clock, whatever the clock says now.
+        self._past = NEVER
         # The version that was last seen live, and its evaluator. They are replaced together, since
         # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
@@ -101,13 +145,15 @@ class OnlineService:
         connect_timeout_s: float = DEFAULT.connect_timeout_s,
         timeout_s: float = DEFAULT.timeout_s,
         connections: int = DEFAULT.connections,
+        clock_tolerance: Duration = dt.timedelta(microseconds=TOLERANCE_US),
     ) -> OnlineService:
         """The service of a project in the Redis at `url`: all that a serving process needs.
 
         It loads neither DuckDB nor Arrow, and reads no feature repo. `url` is redis://, rediss://
         or unix://. Redis is not asked before the first `get`. The plan may have been published on a
         platform that computes other floats: then `on_mismatch="refuse"` raises FingerprintMismatch,
-        and "warn" warns and answers (R6).
+        and "warn" warns and answers (R6). `clock_tolerance` is how far after the store's clock an
+        `as_of` may lie (S3).
 
         With `public_keys`, by default those of FEATUREKIT_PUBLIC_KEYS, a plan must be signed by one
         of them, and no plan is served that was signed before one that was (F0). Without keys, a
@@ -125,9 +171,14 @@ class OnlineService:
         limits = Limits(
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
-        trust = Trust.held(project, public_keys, run_python)
-        store = open_store(url, limits)
-        return cls(store, project, service, on_mismatch=on_mismatch, trust=trust)
+        return cls(
+            open_store(url, limits),
+            project,
+            service,
+            on_mismatch=on_mismatch,
+            trust=Trust.held(project, public_keys, run_python),
+            tolerance_us=duration_us(clock_tolerance, what="clock_tolerance", zero=True),
+        )
 
     def __enter__(self) -> OnlineService:
         return self
@@ -162,7 +213,10 @@ class OnlineService:
         full_feature_names: bool = False,
         request_fields: bool = False,
     ) -> OnlineResult:
-        """The features of each row as of one instant, now by default (T8).
+        """The features of each row as of one instant, by default the store's clock (T8, S3).
+
+        The result says which. An instant up to `clock_tolerance` after the clock is answered as of
+        the clock; a later one is AsOfInFuture.
 
         `rows` is a list of dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow.
         It has every join key (None for an unknown entity) and every request field, and nothing
@@ -170,12 +224,17 @@ class OnlineService:
         `full_feature_names` features are named view__feature, as in a training set that is asked
         for so; with `request_fields` the result has the request fields, too, after the join keys.
 
+        A state may hold an arrival after the clock, which an earlier version took or a clock that
+        ran ahead gave. Then the features of its view are None for the row, with status ERROR, and
+        the other rows are answered. AsOfTooOld where no row is. `featurekit materialize` remakes
+        such states.
+
         EntityFrameError for rows with other fields, AsOfTooOld for an instant before a state's
         horizon, NotServed where the service is not live, StoreUnavailable where Redis cannot be
         reached.
         """
         shown = _Shown(full_feature_names, request_fields)
-        return run(self._get(given(rows), as_of, shown), self.store.read)
+        return run_at(self._get(given(rows), as_of, shown), self.store)
 
     @explained_async
     async def get_async(
@@ -188,19 +247,19 @@ class OnlineService:
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
         shown = _Shown(full_feature_names, request_fields)
-        return await run_async(self._get(given(rows), as_of, shown), self.store.read_async)
+        return await run_async(self._get(given(rows), as_of, shown), self.store)
 
-    def _get(self, rows: Given, given: Instant | None, shown: _Shown) -> Steps[OnlineResult]:
-        as_of = None if given is None else as_instant(given, what="as_of")
-        asked = None if as_of is None else [micros(as_of)] * len(rows)
+    def _get(self, rows: Given, as_of: Instant | None, shown: _Shown) -> StepsAtClock[OnlineResult]:
+        at = None if as_of is None else micros(as_instant(as_of, what="as_of"))
+        # Also without rows there is an instant, which the result says.
+        asked = None if at is None else [at] * max(len(rows), 1)
         number = None if self.log is None else self.log.wants()
         evaluator, entities, requests, answers, instants = yield from self._lookup(
             rows, asked, number
         )
-        at = instant(instants[0]) if instants else (as_of or utc_now())
         shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
         request = {name: [row[name] for row in requests] for name in shape.request}
-        return OnlineResult(at, entities, answers, shape, request)
+        return OnlineResult(instant(instants[0]), entities, answers, shape, request)
 
     def lookup(
         self, rows: Given, instants: Sequence[int] | None, number: int | None = None
@@ -209,16 +268,19 @@ class OnlineService:
         instant.
 
         `instants` has an instant for each row, in microseconds UTC; without it every row is
-        answered as of now. With a `number`, the answers go to the log.
+        answered as of the clock. With a `number`, the answers go to the log.
         """
         steps = self._lookup(rows, instants, number)
-        evaluator, entities, _, answers, resolved = run(steps, self.store.read)
-        return evaluator, entities, each_row(answers), resolved
+        evaluator, entities, _, answers, resolved = run_at(steps, self.store)
+        return evaluator, entities, each_row(answers), resolved[: len(rows)]
 
     def _lookup(
         self, rows: Given, instants: Sequence[int] | None, number: int | None
-    ) -> Steps[tuple[Evaluator, dict[str, list[Any]], list[dict[str, Any]], Answers, list[int]]]:
+    ) -> StepsAtClock[
+        tuple[Evaluator, dict[str, list[Any]], list[dict[str, Any]], Answers, list[int]]
+    ]:
         patience: Patience | None = None
+        at_clock = instants is None or max(instants, default=NEVER) > self._past
         while True:
             version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = evaluator.check_rows(rows)
@@ -230,31 +292,78 @@ class OnlineService:
                 columns = evaluator.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
                 keys = [self.live_key, *[key for key in every if key is not None]]
-            values = yield keys
+            values, now = yield from self._read(keys, at_clock=at_clock)
             live = values[0]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live)
                 continue
-            if type(keys) is Keys:
-                answers, resolved = evaluator.answered(keys.groups(values), requests, instants)
-                return evaluator, entities, requests, answers, resolved
-            found = dict(zip(keys[1:], values[1:], strict=True))
+            read = _Read(requests, keys, values, columns)
             try:
-                answers, resolved = yield from evaluator.evaluating(
-                    columns, found, requests, instants
-                )
+                answers, resolved = yield from self._answered(evaluator, read, instants, now)
             except Moved as moved:
                 patience = patience or Patience()
                 patience.spend(moved)  # a push changed a large state between its two reads
                 continue
             if number is not None and self.log is not None:
                 asked = list(zip(*columns, strict=True)) or [()] * len(rows)
-                own = each_row(answers)
                 self.log.take(
-                    number, evaluator.service, entities, requests, own, resolved, asked, found
+                    number,
+                    evaluator.service,
+                    entities,
+                    requests,
+                    each_row(answers),
+                    resolved[: len(rows)],
+                    asked,
+                    read.by_key(),
                 )
             return evaluator, entities, requests, answers, resolved
+
+    def _read(
+        self, keys: Sequence[bytes], *, at_clock: bool
+    ) -> StepsAtClock[tuple[Values, int | None]]:
+        """The values of `keys`, and with `at_clock` the clock, which was read just before."""
+        if not at_clock:
+            return (yield keys), None
+        wanted = AtClock(keys, self.clock_key)
+        values = yield wanted
+        self._past = max(self._past, wanted.now - self.tolerance_us)
+        return values, wanted.now
+
+    def _answered(
+        self, evaluator: Evaluator, read: _Read, instants: Sequence[int] | None, now: int | None
+    ) -> StepsAtClock[tuple[Answers, list[int]]]:
+        """The answers for the rows that were read, and their instants."""
+        n = len(read.requests)
+        resolved = self._resolved(instants, now, n)
+        try:
+            return (yield from read.answers(evaluator, resolved)), resolved
+        except AsOfTooOld:
+            pass  # since it is, or since a state holds an arrival after the clock
+        # The states were read before, so no arrival that they rightly hold is after this clock.
+        _, now = yield from self._read((), at_clock=True)
+        assert now is not None
+        resolved, ahead = self._resolved(instants, now, n), Ahead(now)
+        answers = yield from read.answers(evaluator, resolved, ahead)
+        if len(ahead.rows) == n:
+            raise ahead.rows[0]
+        return answers, resolved
+
+    def _resolved(self, instants: Sequence[int] | None, now: int | None, n: int) -> list[int]:
+        """The instants of the rows, at least one; none is after the clock (S3)."""
+        if instants is None:
+            assert now is not None
+            return [now] * max(n, 1)
+        latest = max(instants, default=NEVER)
+        if now is None or latest <= now:
+            return list(instants)
+        if latest > now + self.tolerance_us:
+            raise AsOfInFuture(
+                f"service {self.name!r} cannot answer as of {instant(latest).isoformat()}: the "
+                f"store's clock says {instant(now).isoformat()}, and what will have arrived is not "
+                "known yet; leave as_of out, or ask for an instant that has come (S3)"
+            )
+        return [min(at, now) for at in instants]
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:
         data = None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 from featurekit.online.lookup.result import Batch
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import ReadKeys
-from featurekit.online.state.state import newest_arrival
+from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Values
 
 Answers = list[RowAnswer] | Batch
@@ -22,10 +20,22 @@ def each_row(answers: Answers) -> list[RowAnswer]:
     return answers.rows() if isinstance(answers, Batch) else answers
 
 
+class AtClock:
+    """Keys whose values are needed together with the clock, which is then in `now` (S3)."""
+
+    __slots__ = ("clock", "keys", "now")
+
+    def __init__(self, keys: Sequence[bytes], clock: bytes) -> None:
+        self.keys, self.clock = keys, clock
+        self.now = 0
+
+
 _T = TypeVar("_T")
 Steps = Generator[Sequence[bytes], Values, _T]
 """Work that yields the keys whose values it needs, so that one text serves threads and
 coroutines."""
+StepsAtClock = Generator[Sequence[bytes] | AtClock, Values, _T]
+"""As `Steps`; some values are needed together with the clock."""
 
 
 def run(steps: Steps[_T], read: ReadKeys) -> _T:
@@ -39,28 +49,31 @@ def run(steps: Steps[_T], read: ReadKeys) -> _T:
         return found
 
 
-def utc_now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
-def asked_at(now: int, arrivals: Sequence[int]) -> int:
-    """The one instant of a request (T8). It is never before an arrival that the request has seen,
-    even where this machine's clock is behind the store's."""
-    return max([now, *arrivals])
-
-
-def now_of(states: Iterable[bytes | None], n: int) -> list[int]:
-    """The instant of a request that names none, once for each of its `n` rows."""
-    seen = [newest_arrival(blob) for blob in states if blob is not None]
-    return [asked_at(time.time_ns() // 1000, seen)] * n
-
-
-async def run_async(steps: Steps[_T], read: Callable[[Sequence[bytes]], Awaitable[Values]]) -> _T:
-    """Do the work, and await `read` for the values that it needs."""
+def run_at(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
+    """Do the work, with the values and the clock of `store`."""
     try:
-        keys = next(steps)
+        wanted = next(steps)
         while True:
-            keys = steps.send(await read(keys))
+            if type(wanted) is AtClock:
+                values, wanted.now = store.read_at(wanted.keys, wanted.clock)
+            else:
+                values = store.read(wanted)  # type: ignore[arg-type]
+            wanted = steps.send(values)
+    except StopIteration as done:
+        found: _T = done.value
+        return found
+
+
+async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
+    """As `run_at`, and await the store."""
+    try:
+        wanted = next(steps)
+        while True:
+            if type(wanted) is AtClock:
+                values, wanted.now = await store.read_at_async(wanted.keys, wanted.clock)
+            else:
+                values = await store.read_async(wanted)  # type: ignore[arg-type]
+            wanted = steps.send(values)
     except StopIteration as done:
         found: _T = done.value
         return found

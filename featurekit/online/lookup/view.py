@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.status import PRESENT
+from featurekit.core.status import ERROR_STATUS, NEVER, PRESENT
 from featurekit.define.plan import View
 from featurekit.online.lookup import answer as state
 from featurekit.online.lookup.answer import unknown
@@ -20,7 +20,7 @@ from featurekit.online.lookup.blocks import Large, answer_large
 from featurekit.online.state import row
 from featurekit.online.state.blocks import BlocksHead, Layout
 from featurekit.online.state.row import row_form
-from featurekit.online.state.state import Reader
+from featurekit.online.state.state import Reader, newest_arrival
 from featurekit.online.store.replies import Run, Values
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class ViewLookup:
         self.unknown = _split(unknown(view))
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
+        self.erring: RowAnswer = (None,) * len(view.features), (ERROR_STATUS,) * len(view.features)
         # A feature that takes the instant is computed from the whole row.
         asked = any(feature.asked is not None for feature in view.features)
         self.form = None if asked else row_form(view)
@@ -82,6 +83,12 @@ class ViewLookup:
                 if self._counts(found, t):
                     return _split([state.stated(value) for value in self.pick(found.values)])
         return _split(state.answer(Reader(self.view, blob), self.view, t))
+
+    def newest(self, blob: bytes | Large | None) -> int:
+        """The newest arrival that a state knows of."""
+        if blob is None:
+            return NEVER
+        return blob.head.newest_arrival if isinstance(blob, Large) else newest_arrival(blob)
 
     def _counts(self, found: row.OneRow, t: int) -> bool:
         """Whether the row is the answer as of `t`: it is known and fresh, and `t` is not too
@@ -150,11 +157,6 @@ class Packed:
     def n(self) -> int:
         """The number of rows."""
         return len(self.run)
-
-    @property
-    def arrived(self) -> int:
-        """The newest arrival."""
-        return max(self.instants[1::2])
 
     def counts(self, t: int) -> bool:
         """Whether each row is its entity's answer as of `t`."""

@@ -149,6 +149,19 @@ class State:
             self.events = events
             self.prune()
 
+    def drop_after(self, latest: int) -> None:
+        """Let go of what arrived after `latest`, with the ends that it gave to other events.
+
+        What was dropped for its sake does not come back: the state is to be replaced.
+        """
+        self.events = [e for e in self.events if e[1] <= latest]
+        if self.view.source.op is not None:
+            self.events = [
+                (e[0], e[1], (*e[2][:-1], FOREVER)) if self.end(e) > latest else e
+                for e in self.events
+            ]
+        self.newest_arrival = max((e[1] for e in self.events), default=NEVER)
+
     def _ended_later(self, after: int, until: int, events: list[Event]) -> list[Event]:
         """`events`, with the ends that rows with an arrival after `until` gave to them."""
         key = event_order(self.view)

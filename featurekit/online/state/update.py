@@ -15,7 +15,7 @@ from featurekit.online.state.blocks import (
 )
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
-from featurekit.online.store.protocol import Change, OnlineStore, PendingSteps, finish
+from featurekit.online.store.protocol import Change, Closing, OnlineStore, PendingSteps, finish
 
 
 def update_states(
@@ -62,11 +62,11 @@ def adding_events(
     store: OnlineStore,
     added: Sequence[tuple[View, bytes, list[Event]]],
     *,
-    closing: tuple[bytes, bytes] | None = None,
+    closing: Closing | None = None,
 ) -> PendingSteps[None]:
     """The steps of `add_events`; the first one changes nothing.
 
-    The last one also ends the push `closing`, which is given as its key and token.
+    The last one also ends the push `closing`.
     """
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
@@ -92,7 +92,7 @@ def _updating(
     store: OnlineStore,
     keys: Sequence[bytes],
     change: Change,
-    closing: tuple[bytes, bytes] | None = None,
+    closing: Closing | None = None,
 ) -> PendingSteps[None]:
     patience = Patience()
     while True:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 from redis.connection import DefaultParser
@@ -25,12 +25,21 @@ from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from featurekit.online.store.limits import DEFAULT
-from featurekit.online.store.replies import NotPlain, Values, mget, receiver
+from featurekit.online.store.replies import (
+    NotPlain,
+    Question,
+    Values,
+    ValuesAt,
+    values_at,
+    values_of,
+    whole_at,
+)
 
 _CHUNK = 65_536
 _LOST = (RedisConnectionError, ConnectionError)
 _CLOSED = "Connection closed by server."
 _MORE = object()
+_T = TypeVar("_T")
 _error_of: Callable[[str], RedisError] = DefaultParser.parse_error
 
 
@@ -135,7 +144,7 @@ def _is_late(error: BaseException | None) -> bool:
     return False
 
 
-def _asked(keys: Sequence[bytes]) -> str:
+def _told(keys: Sequence[bytes]) -> str:
     return f"it did not answer to MGET of {len(keys)} keys"
 
 
@@ -238,38 +247,52 @@ class Connections:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
         free = self._enter()
         try:
-            connection = self.idle.take()
-            if connection is None:
-                return self._mget(self._opened(), keys)
-            try:
-                return self._mget(connection, keys)
-            except _LOST:
-                # It was not asked whether the connection lives, since reading twice is harmless.
-                return self._mget(self._opened(), keys)
+            return self._asked(values_of(keys), keys)
         except NotPlain:
             found: Values = self.client.mget(list(keys))
             return found
         finally:
             free.release()
 
-    def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+    def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
+        """The server's time, the last stamp under `clock`, and then the values of `keys`."""
+        free = self._enter()
+        try:
+            return self._asked(values_at(keys, clock), keys)
+        except NotPlain:
+            client = self.client
+            values = [client.mget(list(keys))] if keys else []
+            return whole_at([client.time(), client.get(clock), *values])
+        finally:
+            free.release()
+
+    def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
+        connection = self.idle.take()
+        if connection is None:
+            return self._ask(self._opened(), question, keys)
+        try:
+            return self._ask(connection, question, keys)
+        except _LOST:
+            # It was not asked whether the connection lives, since reading twice is harmless.
+            return self._ask(self._opened(), question, keys)
+
+    def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         try:
             limit = connection.socket_timeout
             begun = time.monotonic()
             try:
-                connection.send_packed_command([mget(keys)])
+                connection.send_packed_command([question.sent])
                 source = getattr(connection, "_sock", None)
-                receive = receiver(keys)
-                found: Values | None = None
+                receive, found = question.receiver(), None
                 if source is None:
-                    (found,) = received(connection, 1)
+                    found = question.whole(received(connection, question.replies))
                 while found is None:
                     found = receive(_bytes_of(source))
                     # A reply that comes in drops renews the socket's own limit with each of them.
                     if found is None and limit and time.monotonic() - begun > limit:
-                        raise _late(_asked(keys), limit)
+                        raise _late(_told(keys), limit)
             except TimeoutError as error:
-                raise _late(_asked(keys), limit) from error
+                raise _late(_told(keys), limit) from error
         except BaseException:
             self.drop(connection)
             raise
@@ -322,20 +345,35 @@ class AsyncConnections:
         """As `Connections.mget`."""
         await self._enter()
         try:
-            connection = self.idle.take()
-            if connection is None:
-                return await self._mget(await self._opened(), keys)
-            try:
-                return await self._mget(connection, keys)
-            except _LOST:
-                return await self._mget(await self._opened(), keys)
+            return await self._asked(values_of(keys), keys)
         except NotPlain:
             found: Values = await self.client.mget(list(keys))
             return found
         finally:
             self._free.release()
 
-    async def _mget(self, connection: Any, keys: Sequence[bytes]) -> Values:
+    async def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
+        """As `Connections.mget_at`."""
+        await self._enter()
+        try:
+            return await self._asked(values_at(keys, clock), keys)
+        except NotPlain:
+            client = self.client
+            values = [await client.mget(list(keys))] if keys else []
+            return whole_at([await client.time(), await client.get(clock), *values])
+        finally:
+            self._free.release()
+
+    async def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
+        connection = self.idle.take()
+        if connection is None:
+            return await self._ask(await self._opened(), question, keys)
+        try:
+            return await self._ask(connection, question, keys)
+        except _LOST:
+            return await self._ask(await self._opened(), question, keys)
+
+    async def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         import asyncio
 
         try:
@@ -343,10 +381,10 @@ class AsyncConnections:
             writer = getattr(connection, "_writer", None)
             if reader is None or writer is None:
                 raise NotPlain
-            receive, found = receiver(keys), None
+            receive, found = question.receiver(), None
             try:
                 async with asyncio.timeout(connection.socket_timeout):
-                    writer.write(mget(keys))
+                    writer.write(question.sent)
                     await writer.drain()
                     while found is None:
                         data = await reader.read(_CHUNK)
@@ -354,7 +392,7 @@ class AsyncConnections:
                             raise RedisConnectionError(_CLOSED)
                         found = receive(data)
             except TimeoutError as error:
-                raise _late(_asked(keys), connection.socket_timeout) from error
+                raise _late(_told(keys), connection.socket_timeout) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             await self.pool.release(connection)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.online.store.protocol import Announced, Change, Guard, OnlineStore, Pending
+from featurekit.online.store.clock import Clock
+from featurekit.online.store.protocol import (
+    Announced,
+    Change,
+    Closing,
+    Guard,
+    OnlineStore,
+    Pending,
+)
 from featurekit.online.store.replies import Values
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ class Fenced:
 
     def __init__(self, store: OnlineStore, guard: Guard) -> None:
         self.store, self.guard = store, guard
+        self.clock: Clock | None = store.clock
 
     def check(self) -> None:
         """Raises what the guard raises, where it does not hold now."""
@@ -32,7 +41,7 @@ class Fenced:
     # --- what is guarded --------------------------------------------------------------------------
 
     def open_update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
         """As the store's, guarded."""
         n, unchanged = len(keys), [None] * len(self.guard.keys)
@@ -45,7 +54,7 @@ class Fenced:
         return self.store.open_update([*keys, *self.guard.keys], guarded, closing=closing)
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> None:
         """As the store's, guarded."""
         self.open_update(keys, change, closing=closing).result()
@@ -86,6 +95,14 @@ class Fenced:
         """As the store's."""
         return self.store.read(keys)
 
+    def read_at(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """As the store's."""
+        return self.store.read_at(keys, clock)
+
+    async def read_at_async(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """As the store's."""
+        return await self.store.read_at_async(keys, clock)
+
     async def read_async(self, keys: Sequence[bytes]) -> Values:
         """As the store's."""
         return await self.store.read_async(keys)
@@ -110,11 +127,15 @@ class Fenced:
         """As the store's."""
         return self.store.now_us()
 
+    def stamp(self, clock: bytes, *, restart: bool = False) -> int:
+        """As the store's."""
+        return self.store.stamp(clock, restart=restart)
+
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
+        self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """As the store's."""
-        return self.store.open_push(key, also, holder=holder)
+        return self.store.open_push(key, also, clock=clock, holder=holder)
 
     def close_push(self, key: bytes, token: bytes) -> None:
         """As the store's."""
@@ -124,9 +145,9 @@ class Fenced:
         """As the store's."""
         return self.store.announced(key)
 
-    def settled_until(self, key: bytes) -> int:
+    def settled_until(self, key: bytes, *, clock: bytes) -> int:
         """As the store's."""
-        return self.store.settled_until(key)
+        return self.store.settled_until(key, clock=clock)
 
     def close(self) -> None:
         """As the store's."""

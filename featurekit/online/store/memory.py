@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from featurekit.online.store.clock import Clock, given, own_clock, reading, stamp_of, witness
 from featurekit.online.store.protocol import (
     Announced,
     Change,
+    Closing,
     Guard,
     Pending,
     PendingSteps,
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """A store in a dict, for notebooks, tests and replays of the past. Threads may share it."""
+    """A store in a dict, for notebooks, tests and replays of the past. Threads may share it.
+    `clock` sets its time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock
         self.values: dict[bytes, bytes] = {}
         self.changing = threading.RLock()
-        self.open: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
+        self.open: dict[tuple[bytes, bytes], Announced] = {}
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`."""
@@ -36,14 +39,25 @@ class MemoryStore:
         """The values of `keys`."""
         return self.read(keys)
 
+    def read_at(self, keys: Sequence[bytes], clock: bytes) -> tuple[list[bytes | None], int]:
+        """The values of `keys`, and the clock."""
+        at = reading(self.now_us(), self._last(clock), witness(self.clock))
+        return self.read(keys), at
+
+    async def read_at_async(
+        self, keys: Sequence[bytes], clock: bytes
+    ) -> tuple[list[bytes | None], int]:
+        """The values of `keys`, and the clock."""
+        return self.read_at(keys, clock)
+
     def open_update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
         """Change all of `keys`, when the result is asked for."""
         return Pending(self._update(keys, change, closing))
 
     def _update(
-        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+        self, keys: Sequence[bytes], change: Change, closing: Closing | None
     ) -> PendingSteps[None]:
         yield
         with self.changing:
@@ -53,10 +67,12 @@ class MemoryStore:
                 else:
                     self.values.pop(key, None)
         if closing is not None:
-            self.close_push(*closing)
+            self.close_push(closing.key, closing.token)
+            if closing.clock is not None:
+                self._keep(closing.clock, max(self._last(closing.clock), closing.stamp))
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> None:
         """Change all of `keys`."""
         self.open_update(keys, change, closing=closing).result()
@@ -110,23 +126,38 @@ class MemoryStore:
         return True
 
     def now_us(self) -> int:
-        """This machine's clock."""
-        return time.time_ns() // 1000
+        """This machine's clock, or what the caller sets."""
+        return own_clock() if self.clock is None else self.clock()
+
+    def _last(self, clock: bytes) -> int:
+        return int(self.values.get(clock, b"0"))
+
+    def _keep(self, clock: bytes, stamp: int) -> None:
+        self.values[clock] = b"%d" % stamp
+
+    def stamp(self, clock: bytes, *, restart: bool = False) -> int:
+        """A stamp of the clock."""
+        now, last, own = self.now_us(), self._last(clock), witness(self.clock)
+        stamp = stamp_of(now, last, own, restart=restart)
+        made = given(stamp, now, last, own, "this store")
+        self._keep(clock, made)
+        return made
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
+        self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
         """Announce a push, when the result is asked for."""
-        return Pending(self._open_push(key, also, holder))
+        return Pending(self._open_push(key, also, clock, holder))
 
     def _open_push(
-        self, key: bytes, also: Sequence[bytes], holder: bytes
+        self, key: bytes, also: Sequence[bytes], clock: bytes, holder: bytes
     ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
         yield
-        now = self.now_us()
-        token = b"%d-%d" % (now, len(self.open))
-        self.open[key, token] = now, holder
-        return token, now, self.read(also)
+        with self.changing:
+            stamp = self.stamp(clock)
+            token = b"%d-%d" % (stamp, len(self.open))
+            self.open[key, token] = Announced(token, stamp, self.now_us(), holder)
+        return token, stamp, self.read(also)
 
     def close_push(self, key: bytes, token: bytes) -> None:
         """End the push of `token`."""
@@ -134,11 +165,12 @@ class MemoryStore:
 
     def announced(self, key: bytes) -> list[Announced]:
         """The pushes that are announced under `key`."""
-        return [(token, *of) for (k, token), of in self.open.items() if k == key]
+        return [of for (k, _), of in self.open.items() if k == key]
 
-    def settled_until(self, key: bytes) -> int:
+    def settled_until(self, key: bytes, *, clock: bytes) -> int:
         """An instant that is before the stamp of every open or later push of `key`."""
-        return min([self.now_us(), *(since for _, since, _ in self.announced(key))]) - 1
+        opened = [of.stamp for of in self.announced(key)]
+        return min([self.read_at([], clock)[1], *opened]) - 1
 
     def close(self) -> None:
         """Nothing: there is no connection to close."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
+from featurekit.online.store.clock import Clock
 from featurekit.online.store.replies import Values
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def finish(steps: PendingSteps[_T]) -> _T:
         return found
 
 
+class Closing(NamedTuple):
+    """An announced push that ends with a write: its key and its token. Where its rows were stamped,
+    the key of the last stamp, which the write leaves at `stamp` or later (S3)."""
+
+    key: bytes
+    token: bytes
+    clock: bytes | None = None
+    stamp: int = 0
+
+
 Change = Callable[[list[bytes | None]], list[bytes | None] | dict[bytes, bytes]]
 """A function from the values of some keys to their new values. None leaves a key as it is, b""
 removes it.
@@ -85,9 +96,14 @@ def named(
     return {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
 
 
-Announced = tuple[bytes, int, bytes]
-"""A push that is announced: its token, when that was by the store's clock, in microseconds, and who
-announced it."""
+class Announced(NamedTuple):
+    """A push that is announced: its token, the stamp of its rows, the server's time at which it was
+    announced, in microseconds, and who announced it."""
+
+    token: bytes
+    stamp: int
+    since: int
+    holder: bytes
 
 
 class Guard(Protocol):
@@ -104,7 +120,15 @@ class Guard(Protocol):
 
 
 class OnlineStore(Protocol):
-    """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached."""
+    """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached.
+
+    Where a method takes `clock`, it is the key of a last stamp (`core.keys.clock_key`). The clock
+    is the server's time, or the last stamp where that is later (S3).
+    """
+
+    clock: Clock | None
+    """Says the server's time, where the caller of a scratch store sets it; None for the server's
+    own."""
 
     def read(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`, None for absent ones, in one round trip."""
@@ -114,11 +138,18 @@ class OnlineStore(Protocol):
         """As `read`, without blocking the event loop."""
         ...
 
+    def read_at(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """As `read`, and what the clock said just before, in one round trip."""
+        ...
+
+    async def read_at_async(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """As `read_at`, without blocking the event loop."""
+        ...
+
     def open_update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
-        """Change all of `keys` at once or not at all, and end the push `closing`, its key and
-        token, with it.
+        """Change all of `keys` at once or not at all, and end the push `closing` with it.
 
         The first half asks for the values of `keys`, and the second one changes them. So nothing
         changes where the result is not asked for. `change` is called again where another writer was
@@ -127,7 +158,7 @@ class OnlineStore(Protocol):
         ...
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> None:
         """Both halves of `open_update`."""
         ...
@@ -177,14 +208,23 @@ class OnlineStore(Protocol):
         ...
 
     def now_us(self) -> int:
-        """The store's clock, in microseconds since the epoch."""
+        """The server's time, in microseconds since the epoch; see `read_at` for the clock."""
+        ...
+
+    def stamp(self, clock: bytes, *, restart: bool = False) -> int:
+        """A stamp of the clock, below which no later one is.
+
+        ClocksApart where the clock of the store or of this machine, or the last stamp, cannot be
+        right. With `restart`, a last stamp that cannot be right is left behind.
+        """
         ...
 
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
+        self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push of `holder` under `key`. The result is its token, the instant that stamps
-        its rows (T3), and the values of `also` after the announcement, in one round trip.
+        """Announce a push of `holder` under `key`. The result is its token, the stamp of its rows
+        (T3), and the values of `also` after the announcement, in one round trip. ClocksApart as for
+        `stamp`.
 
         The push may be announced as soon as this is called, even where the result is not asked for.
         """
@@ -199,7 +239,7 @@ class OnlineStore(Protocol):
         """The pushes that are announced under `key`, oldest first."""
         ...
 
-    def settled_until(self, key: bytes) -> int:
+    def settled_until(self, key: bytes, *, clock: bytes) -> int:
         """An instant that is before the stamp of every open or later push of `key`."""
         ...
 

@@ -21,6 +21,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.clock import APART_US, KEEP, STAMP, Clock, given, reading, witness
 from featurekit.online.store.connections import (
     AllInUse,
     AsyncConnections,
@@ -35,6 +36,7 @@ from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import (
     Announced,
     Change,
+    Closing,
     Guard,
     Pending,
     PendingSteps,
@@ -60,7 +62,7 @@ _GUARDED = 8
 _ANY = 1 << 31
 """redis-py's own limit of connections, which raises instead of waiting; ours is lower."""
 _GLOB = b"\\*?[]^"
-_MULTI, _EXEC, _UNWATCH, _TIME = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH", b"TIME"))
+_MULTI, _EXEC, _UNWATCH = (command(c) for c in (b"MULTI", b"EXEC", b"UNWATCH"))
 
 
 def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -165,14 +167,15 @@ def _most(client: Any, limits: Limits) -> int:
     return min(limits.connections, int(client.connection_pool.max_connections))
 
 
-def _instant_of(id_: bytes) -> int:
-    """The instant in the id of a stream's entry, in microseconds."""
-    return int(id_.split(b"-")[0]) * 1000
+def _announced(token: bytes, fields: dict[bytes, bytes]) -> Announced:
+    """A push as the stream has it. An earlier release only gave the entry's own instant."""
+    made = int(token.split(b"-")[0]) * 1000
+    if b"h" not in fields:
+        return Announced(token, made, made, b"")
+    return Announced(token, int(fields[b"p"]), int(fields[b"t"]), fields[b"h"])
 
 
-def _commit(
-    connection: Any, changed: dict[bytes, bytes], closing: tuple[bytes, bytes] | None
-) -> bool:
+def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | None) -> bool:
     """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
     written, where another writer was faster."""
     values = [part for pair in changed.items() if pair[1] for part in pair]
@@ -183,7 +186,10 @@ def _commit(
     if gone:
         writes.append(command(b"UNLINK", *gone))
     if closing is not None:
-        writes.append(command(b"XDEL", *closing))
+        writes.append(command(b"XDEL", closing.key, closing.token))
+        if closing.clock is not None:
+            stamp = b"%d" % closing.stamp
+            writes.append(command(b"EVAL", KEEP, b"1", closing.clock, stamp))
     if not writes:
         asked(connection, [_UNWATCH])
         return True
@@ -231,11 +237,18 @@ class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://.
 
     `limits` says how long it waits, and for how many connections. `start` starts a private server
-    again where it has died.
+    again where it has died. `clock` sets the time of a scratch server.
     """
 
-    def __init__(self, url: str, limits: Limits = DEFAULT, *, start: Start | None = None) -> None:
-        self.url, self.limits, self._start = url, limits, start
+    def __init__(
+        self,
+        url: str,
+        limits: Limits = DEFAULT,
+        *,
+        start: Start | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url, self.limits, self._start, self.clock = url, limits, start, clock
         self.client = connect(url, limits=limits, start=start)
         # Clients of their own, since these connections are kept between uses. What feeds has others
         # than lookups: it waits longer, and reads while it holds a connection.
@@ -264,10 +277,36 @@ class RedisStore:
         """The values of `keys`: one MGET."""
         return self._reading.mget(keys) if keys else []
 
+    @_reached
+    def read_at(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """The values of `keys` and the clock: TIME, GET and MGET."""
+        values, time, last = self._reading.mget_at(keys, clock)
+        return values, self._clock(time, last)
+
+    async def read_at_async(self, keys: Sequence[bytes], clock: bytes) -> tuple[Values, int]:
+        """The values of `keys` and the clock: TIME, GET and MGET."""
+        connections = self._of_loop()
+        try:
+            values, time, last = await connections.mget_at(keys, clock)
+        except (RedisError, OSError) as error:
+            raise self.unavailable(error) from error
+        return values, self._clock(time, last)
+
+    def _clock(self, time: int, last: int) -> int:
+        return reading(time if self.clock is None else self.clock(), last, witness(self.clock))
+
     async def read_async(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`: one MGET."""
         if not keys:
             return []
+        connections = self._of_loop()
+        try:
+            return await connections.mget(keys)
+        except (RedisError, OSError) as error:
+            raise self.unavailable(error) from error
+
+    def _of_loop(self) -> AsyncConnections:
+        """The connections of the running event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -277,10 +316,7 @@ class RedisStore:
             connections = self._of_loops[loop] = AsyncConnections(
                 client, most=_most(client, self.limits), wait_s=self.limits.timeout_s
             )
-        try:
-            return await connections.mget(keys)
-        except (RedisError, OSError) as error:
-            raise self.unavailable(error) from error
+        return connections
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
@@ -291,7 +327,7 @@ class RedisStore:
             await connections.close()
 
     def open_update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
         """Change all of `keys` at once.
 
@@ -302,12 +338,12 @@ class RedisStore:
         return Pending(self._steps_reached(self._update(keys, change, closing)))
 
     def _update(
-        self, keys: Sequence[bytes], change: Change, closing: tuple[bytes, bytes] | None
+        self, keys: Sequence[bytes], change: Change, closing: Closing | None
     ) -> PendingSteps[None]:
         if not keys:
             yield
             if closing is not None:
-                self.close_push(*closing)
+                self.close_push(closing.key, closing.token)
             return
         n, sent = len(keys), arguments(keys)
         look = [command_on(b"WATCH", n, sent), command_on(b"MGET", n, sent)]
@@ -328,7 +364,7 @@ class RedisStore:
         raise failed
 
     def update(
-        self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
+        self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> None:
         """Both halves of `open_update`."""
         self.open_update(keys, change, closing=closing).result()
@@ -427,29 +463,48 @@ class RedisStore:
 
     @_reached
     def now_us(self) -> int:
-        """The server's clock."""
+        """The server's time, or what the caller sets."""
+        if self.clock is not None:
+            return self.clock()
         seconds, micros = self.client.time()
         return int(seconds) * 1_000_000 + int(micros)
 
+    @_reached
+    def stamp(self, clock: bytes, *, restart: bool = False) -> int:
+        """A stamp of the clock: one script."""
+        with self._writing.one() as connection:
+            (found,) = asked(connection, [self._stamping(clock, restart=restart)])
+        return self._given(found)
+
+    def _stamping(self, *keys: bytes, restart: bool = False, holder: bytes = b"") -> bytes:
+        """The command that gives a stamp, and announces a push where there is a second key."""
+        time = b"" if self.clock is None else b"%d" % self.clock()
+        own, apart = b"%d" % witness(self.clock), b"%d" % APART_US
+        about = (time, own, apart, b"%d" % restart, holder)
+        return command(b"EVAL", STAMP, b"%d" % len(keys), *keys, *about)
+
+    def _given(self, found: Sequence[Any]) -> int:
+        stamp, time, last = map(int, found[:3])
+        return given(stamp, time, last, witness(self.clock), f"Redis at {shown_url(self.url)}")
+
     def open_push(
-        self, key: bytes, also: Sequence[bytes] = (), *, holder: bytes = b""
+        self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes, holder: bytes = b""
     ) -> Pending[tuple[bytes, int, list[bytes | None]]]:
-        """Announce a push: add an entry to a stream, whose id is the server's clock, then read its
-        TIME and the values of `also`, in one round trip."""
-        return Pending(self._steps_reached(self._open_push(key, also, holder)))
+        """Announce a push: by one script add an entry to a stream and keep the stamp, then read
+        the values of `also`, in one round trip."""
+        return Pending(self._steps_reached(self._open_push(key, also, clock, holder)))
 
     def _open_push(
-        self, key: bytes, also: Sequence[bytes], holder: bytes
+        self, key: bytes, also: Sequence[bytes], clock: bytes, holder: bytes
     ) -> PendingSteps[tuple[bytes, int, list[bytes | None]]]:
-        commands = [command(b"XADD", key, b"*", b"p", holder), _TIME]
+        commands = [self._stamping(clock, key, holder=holder)]
         if also:
             commands.append(command(b"MGET", *also))
         with self._writing.one() as connection:
             send(connection, commands)
             yield
-            token, (seconds, micros), *values = received(connection, len(commands))
-        now = int(seconds) * 1_000_000 + int(micros)
-        return token, now, values[0] if values else []
+            found, *values = received(connection, len(commands))
+        return bytes(found[3]), self._given(found), values[0] if values else []
 
     @_reached
     def close_push(self, key: bytes, token: bytes) -> None:
@@ -459,14 +514,13 @@ class RedisStore:
     @_reached
     def announced(self, key: bytes) -> list[Announced]:
         """The pushes that are announced under `key`, oldest first: an XRANGE."""
-        return [(id_, _instant_of(id_), of.get(b"p", b"")) for id_, of in self.client.xrange(key)]
+        return [_announced(token, fields) for token, fields in self.client.xrange(key)]
 
     @_reached
-    def settled_until(self, key: bytes) -> int:
+    def settled_until(self, key: bytes, *, clock: bytes) -> int:
         """An instant that is before the stamp of every open or later push of `key`."""
-        now = self.now_us()
-        first = self.client.xrange(key, count=1)
-        return min(now, _instant_of(first[0][0]) if first else now) - 1
+        now = self.read_at([], clock)[1]
+        return min([now, *(of.stamp for of in self.announced(key))]) - 1
 
     @_reached
     def close(self) -> None:

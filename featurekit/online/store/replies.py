@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import hiredis
 
 Values = Sequence[bytes | None]
+_T = TypeVar("_T")
 
 _LINE = 32
 """More than the bytes of a header: the kind, a length and the end of the line."""
@@ -55,6 +57,10 @@ def command_on(name: bytes, n: int, sent: bytes) -> bytes:
 def mget(keys: Sequence[bytes]) -> bytes:
     """The bytes that are sent for MGET."""
     return command_on(b"MGET", len(keys), keys.sent if type(keys) is Keys else arguments(keys))
+
+
+_TIME = command(b"TIME")
+_TWO = b"*2\r\n"
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -145,6 +151,87 @@ class Grouped(_Lazy):
 
     def __getitem__(self, place: Any) -> Any:
         return self.first if place == 0 else super().__getitem__(place)
+
+
+@dataclass(slots=True)
+class Question(Generic[_T]):
+    """Commands that are sent together, as `sent`; `receiver` makes a function that is given the
+    bytes of the replies as they come, and returns None until they are whole. `whole` reads the
+    `replies` of this number where they were read by someone else."""
+
+    sent: bytes
+    receiver: Callable[[], Callable[[bytes], _T | None]]
+    replies: int
+    whole: Callable[[list[Any]], _T]
+
+
+def values_of(keys: Sequence[bytes]) -> Question[Values]:
+    """What is asked for the values of `keys`: MGET."""
+    return Question(mget(keys), lambda: receiver(keys), 1, lambda replies: replies[0])
+
+
+ValuesAt = tuple[Values, int, int]
+"""Values, the server's time, and the last stamp: 0 where there is none."""
+
+
+def values_at(keys: Sequence[bytes], clock: bytes) -> Question[ValuesAt]:
+    """What is asked for the time, the last stamp under `clock`, and then the values of `keys`:
+    TIME, GET, and MGET if there are keys."""
+    sent = _TIME + command(b"GET", clock) + (mget(keys) if keys else b"")
+    return Question(sent, lambda: _receiver_at(keys), 3 if keys else 2, whole_at)
+
+
+def whole_at(replies: list[Any]) -> ValuesAt:
+    """The answer to `values_at`, from the replies to its commands."""
+    (seconds, micros), last, *values = replies
+    time = int(seconds) * 1_000_000 + int(micros)
+    return values[0] if values else [], time, int(last or 0)
+
+
+def _receiver_at(keys: Sequence[bytes]) -> Callable[[bytes], ValuesAt | None]:
+    receive = receiver(keys) if keys else None
+    waiting = b""
+    known: tuple[int, int] | None = None
+
+    def take(data: bytes) -> ValuesAt | None:
+        nonlocal waiting, known
+        if known is None:
+            waiting += data
+            head = _clock_of(waiting)
+            if head is None:
+                return None
+            time, last, data = head
+            known = time, last
+            if receive is None:
+                if data:
+                    raise NotPlain
+                return [], time, last
+            if not data:
+                return None
+        assert receive is not None
+        values = receive(data)
+        return None if values is None else (values, *known)
+
+    return take
+
+
+def _clock_of(data: bytes) -> tuple[int, int, bytes] | None:
+    """The time and the last stamp in the replies to TIME and GET, and what follows; None where they
+    are not whole."""
+    if not _TWO.startswith(data[: len(_TWO)]):
+        raise NotPlain
+    parts = data.split(b"\r\n", 6)
+    if len(parts) < 7:
+        return None
+    last, rest = b"0", parts[6]
+    if parts[5] not in (b"$-1", b"_"):
+        last, end, rest = rest.partition(b"\r\n")
+        if not end:
+            return None
+    try:
+        return int(parts[2]) * 1_000_000 + int(parts[4]), int(last), rest
+    except ValueError:
+        raise NotPlain from None
 
 
 def receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:

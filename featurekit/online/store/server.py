@@ -93,6 +93,11 @@ def private_socket(folder: Path) -> Path:
     return path
 
 
+def runs(folder: Path) -> bool:
+    """Whether the private server of `folder` runs."""
+    return folder.is_dir() and _alive(folder.resolve())
+
+
 def release(folder: Path) -> bool:
     """Stop using the private server of `folder`. It returns whether that shut the server down, with
     its data saved.

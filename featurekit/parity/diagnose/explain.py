@@ -44,7 +44,7 @@ def explain(
 ) -> Explanation:
     """See `FeatureStore.explain`."""
     name = full_name(service, feature)
-    made = Explanation(service.name, name, dict(row), as_of or dt.datetime.now(dt.UTC))
+    made = Explanation(service.name, name, dict(row), as_of or instant(project.now()))
     # Of the repo's own definition: a row that it does not take is an error of the caller's.
     Evaluator(project.name, service).check_rows([row])
     live = _online(project, service, made, as_of)
@@ -89,8 +89,7 @@ def _online(
     except FeaturekitError as error:
         made.notes.append(f"online does not answer: {error}")
         return live
-    if as_of is None:
-        made.as_of = found.as_of
+    made.as_of = found.as_of
     own = next(o.name for o in service.outputs if o.full_name == made.feature)
     if own in found.columns:
         made.online = found.columns[own][0], found.status[own][0]

@@ -12,8 +12,9 @@ from typing import Any
 
 from featurekit.errors import AsOfTooOld
 from featurekit.language.wire import from_json, to_json
-from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.evaluator import Ahead, Evaluator
 from featurekit.online.state.state import newest_arrival
+from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.open import open_store
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.parity.compare import Answers
@@ -28,12 +29,14 @@ _READ = 200
 class LiveAnswers:
     """What was answered to the rows of the numbers `kept`; the others are to be asked at a later
     instant. `states` are those that were read, `newest` is for each view the newest arrival among
-    them."""
+    them. `ahead` of the rows have a state that holds an arrival after the store's clock, and are
+    answered as erring (S3)."""
 
     kept: list[int]
     answers: Answers
     newest: list[int | None]
     states: dict[bytes, bytes | None]
+    ahead: int = 0
 
 
 def read(
@@ -44,7 +47,7 @@ def read(
     entities, requests = plan.check_rows(rows)
     keys = plan.state_keys(entities, len(rows))
     states: dict[bytes, bytes | None] = {}
-    kept, answered = [], []
+    kept, answered, late = [], [], 0
     width = max(1, _READ // max(1, len(plan.prefixes)))
     began = time.monotonic()
     for first in range(0, len(rows), width):
@@ -56,7 +59,13 @@ def read(
             try:
                 answered.append(answer_from(store, plan, keys[i], found, requests[i], at))
             except AsOfTooOld:  # something arrived after `at`
-                continue
+                ahead = Ahead(store.read_at((), plan.clock_key)[1])
+                try:
+                    answer = answer_from(store, plan, keys[i], found, requests[i], at, ahead)
+                except AsOfTooOld:
+                    continue
+                late += len(ahead.rows)
+                answered.append(answer)
             kept.append(i)
         early = len(states) / rate - (time.monotonic() - began)
         if early > 0:
@@ -65,7 +74,8 @@ def read(
     newest: list[int | None] = []
     for v in range(len(plan.prefixes)):
         blobs = (states[key] for row in keys if (key := row[v]) is not None)
-        newest.append(max((newest_arrival(b) for b in blobs if b is not None), default=None))
+        arrivals = (newest_arrival(b) for b in blobs if b is not None)
+        newest.append(max((a for a in arrivals if a <= at + TOLERANCE_US), default=None))
     return LiveAnswers(
         kept,
         Answers(
@@ -74,6 +84,7 @@ def read(
         ),
         newest,
         states,
+        late,
     )
 
 

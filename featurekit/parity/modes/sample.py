@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from featurekit.core import tables
-from featurekit.core.keys import entity_values, state_prefix
+from featurekit.core.keys import clock_key, entity_values, state_prefix
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
@@ -87,6 +87,7 @@ class LiveCheck:
         self.scans: dict[str, Iterator[list[bytes]]] = {}
         self._diagnosed: set[str] = set()
         self._asked: set[str] = set()
+        self._ahead = 0
 
     def run(
         self,
@@ -118,7 +119,7 @@ class LiveCheck:
                 f"version {service.fingerprint[:12]} is live, and the repo defines "
                 f"{here.fingerprint[:12]}: the live one was compared, by its own definition"
             )
-        clock = budget.clock()
+        clock, self._ahead = budget.clock(), 0
         outputs = len(service.outputs)
         while True:
             wanted = _ROWS
@@ -135,6 +136,7 @@ class LiveCheck:
                 break
             if stop is not None and stop.is_set():
                 break
+        self._note_ahead(report)
         differ = {name for name, found in report.features.items() if found.differing}
         self._diagnosed &= differ
         if report.differences:
@@ -154,6 +156,13 @@ class LiveCheck:
         if service.fingerprint not in self._asked:
             self._asked.add(service.fingerprint)
             add_third_opinion(self.project, service, report)
+
+    def _note_ahead(self, report: Report) -> None:
+        if self._ahead:
+            report.notes.append(
+                f"{self._ahead} rows have a state that holds an arrival after the store's clock, "
+                "and are not answered (S3): `featurekit materialize` remakes such states"
+            )
 
     def _scenario_of(self, service: Service) -> Callable[[Difference], Scenario | None]:
         until = {
@@ -274,8 +283,12 @@ class LiveCheck:
     def _settled(self, service: Service) -> int:
         """An instant that every push that is under way, or comes, is stamped after."""
         online, name = self.project.online, self.project.name
-        sources = sorted({view.source.name for view in service.views})
-        return min([online.now_us(), *(settled_until(online, name, s) for s in sources)])
+        sources = {view.source.name for view in service.views}
+        return min([self._now(), *(settled_until(online, name, source) for source in sources)])
+
+    def _now(self) -> int:
+        """What the store's clock says."""
+        return self.project.online.read_at((), clock_key(self.project.name))[1]
 
     def _once(
         self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]
@@ -309,6 +322,7 @@ class LiveCheck:
             offline, served = offline.some(stay), served.some(stay)
             parted = parting(service, offline, served)
         report.rows += len(asked.at)
+        self._ahead += answer.ahead
         report.count_answers(service, offline)
         self._freshness(report, service, answer.newest, at)
         explained = self._explained(service, asked, served, parted, until, at)
@@ -334,8 +348,8 @@ class LiveCheck:
         have been in the log, and not in the states yet, when offline was asked."""
         if not rows:
             return set()
-        now, began = self.project.online.now_us(), time.monotonic()
-        while self._settled(plan.service) < now:
+        now, began = self._now(), time.monotonic()
+        while self._settled(plan.service) < now - 1:
             if time.monotonic() - began > _PATIENCE_S:
                 return {*rows}
             time.sleep(_POLL_S)
