@@ -36,7 +36,7 @@ def file_rows(
     `wanted` is one of its values. None of the file's rows may have been set aside."""
     types, dialect = text_types(source), source.dialect
     folders = {
-        name: value_of(text, types.get(name), dialect)
+        name: value_of(text, types.get(name), Dialect())  # a folder's name is no text of the file
         for name, text in partitions(file.path).items()
         if name in _names(source)
     }

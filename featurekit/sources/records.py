@@ -114,7 +114,11 @@ class Records:
         return spot.fields, spot.fault
 
     def rest(self, width: int) -> Iterator[Record]:
-        """The records after the header; a whole one has `width` fields."""
+        """The records after the header; a whole one has `width` fields.
+
+        Nearly all records are whole, and one match of a pattern takes them. What it does not match
+        is taken apart field by field, to say why.
+        """
         whole = self._whole(width)
         broken = 0  # the line of the record whose quotes are not in order, until one is whole again
         while True:
