@@ -119,11 +119,7 @@ def materialize(
     """
     warn_unproven(project.state_dir)
     online = project.online
-    chosen = _chosen(project, views)
-    only: list[list[tuple[Any, ...]]] | None = None
-    if entities is not None:
-        asked = [one for one in zip(chosen, of_entities(chosen, entities), strict=True) if one[1]]
-        chosen, only = [view for view, _ in asked], [found for _, found in asked]
+    chosen, only = _limited(_chosen(project, views), entities)
     now = online.stamp(clock_key(project.name), restart=restart_clock)
     if restart_clock:
         step_back(online, project.name, now)
@@ -258,6 +254,17 @@ def _say_why_nothing_is_fed(project: Project, names: Sequence[str] | None) -> No
         )
     if names is not None or not project.live():
         raise RegistryError("nothing was applied to this online store; run `featurekit apply`")
+
+
+def _limited(
+    views: list[View], entities: Sequence[Mapping[str, Any]] | None
+) -> tuple[list[View], list[list[tuple[Any, ...]]] | None]:
+    """The views that have some of the entities, and for each of them the entities' keys; all of the
+    views, and None, without entities."""
+    if entities is None:
+        return views, None
+    asked = [one for one in zip(views, of_entities(views, entities), strict=True) if one[1]]
+    return [view for view, _ in asked], [found for _, found in asked]
 
 
 def _settled(project: Project, source: str, views: Sequence[View], *, waiting: bool) -> int:

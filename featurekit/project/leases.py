@@ -32,6 +32,8 @@ from featurekit.online.store.protocol import Closing, OnlineStore
 
 LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
+_OLDER_S = 600.0
+"""How long a push of an older release may be under way."""
 _POLL_S = 0.1
 _IDLE_S = 60.0
 """A thread that renews ends after it had nothing to do for so long."""
@@ -386,7 +388,9 @@ def _of_lock(source: str, value: bytes) -> Lease:
 
 
 def _of_push(source: str, token: bytes, since: int, about: bytes) -> Lease:
-    return _lease(source, False, token, since, since + int(LEASE_S * 1e6), about, token)
+    # An older release says nothing of itself, renews nothing, and does not see that it is late.
+    lasts_s = LEASE_S if about else _OLDER_S
+    return _lease(source, False, token, since, since + int(lasts_s * 1e6), about, token)
 
 
 def _lease(

@@ -279,6 +279,18 @@ def test_a_dead_push_is_let_go_of_when_its_lease_has_ended(online: OnlineStore) 
     assert online.announced(PUSHES) == []
 
 
+def test_a_push_of_an_older_release_has_ten_minutes() -> None:
+    """It renews nothing, and would write after it was let go of."""
+    store = Clocked()
+    token, stamped, _ = store.open_push(PUSHES).result()
+    store.now += 600_000_000 - 1
+    assert leases.settled_until(store, "tests", "clicks") < stamped
+    assert [t for t, *_ in store.announced(PUSHES)] == [token]
+    store.now += 1
+    assert leases.settled_until(store, "tests", "clicks") == store.now - 1
+    assert store.announced(PUSHES) == []
+
+
 def test_a_push_that_takes_long_is_renewed(online: OnlineStore) -> None:
     mine = announce(online)
     with pushing(online, "tests", "clicks", *mine) as store:
