@@ -137,7 +137,8 @@ class FeatureStore:
         made.
 
         A changed service serves its old version until `materialize` has filled the states of the
-        new one (F1). RegistryError, with nothing applied, where the repo lacks a view or source
+        new one (F1). Where the sources of a service have neither a file nor a pushed row, there is
+        nothing to fill, and it goes live at once. RegistryError, with nothing applied, where the repo lacks a view or source
         that a service's live version uses until its successor is filled.
         """
         return apply(self.parts)
