@@ -267,7 +267,9 @@ class FeatureStore:
         together, or where a folder has the definitions.
 
         A changed service serves its old version until `materialize` has filled the states of the
-        new one (F1). Plans are signed where there is a private key (F0).
+        new one (F1). Where the sources of a service have neither a file nor a pushed row, there is
+        nothing to fill, and it goes live at once. Plans are signed where there is a private key
+        (F0).
 
         RegistryError, with nothing applied, where the repo lacks a view or source that a service's
         live version uses until its successor is filled, and, as by everything that writes, where

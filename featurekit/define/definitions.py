@@ -145,7 +145,8 @@ class EventSource(Described):
     """Events in files (Parquet or CSV, one path or glob) or in a frame, with a declared schema
     (S1, S4).
 
-    `path` is relative to the feature repo. In its place, `frame` is a pandas or polars frame, an
+    `path` is relative to the feature repo. The files may be still to come: until there is one, the
+    source has what is pushed to it, and its services serve after `apply` alone. In its place, `frame` is a pandas or polars frame, an
     Arrow table or reader, or a DuckDB relation. It is copied here and now: what is done to it later
     does not change the events. Manifests have its hash (F2).
 

@@ -11,7 +11,7 @@ from featurekit.core.types import INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
-from featurekit.errors import BreakingChange, RegistryError
+from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
@@ -69,8 +69,11 @@ def _fill_from_nothing(project: Project) -> None:
         if not project.readable(view) or not project.unfilled(view):
             continue
         if materialized_until(online, project.name, view) is None:
-            settled_for_first(online, project.name, view.source.name)
-            if project.unfilled(view):  # no push was under way
+            try:
+                settled_for_first(online, project.name, view.source.name)
+            except OnlineError:  # a push is under way and lasts: `materialize` waits for it
+                continue
+            if project.unfilled(view):
                 set_materialized(online, project.name, view, INSTANT_MIN)
                 filled = True
     if filled:

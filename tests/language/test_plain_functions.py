@@ -285,3 +285,21 @@ def test_an_object_of_a_library_under_another_name_is_refused() -> None:
     source = '@feature(on_unsupported="python")\ndef f(x: float) -> float:\n    return rounded(x)\n'
     with pytest.raises(DefinitionError, match="is not what functools calls"):
         parse(module(MODULE + source)["f"])
+
+
+@pytest.mark.parametrize("change", ["PARTS['a']['b'] = 1.0", "PARTS['a'].update(b=1.0)"])
+@pytest.mark.parametrize("decorator", ["@feature\n", PYTHON])
+def test_a_constant_whose_part_a_function_of_the_module_changes_is_refused(
+    change: str, decorator: str
+) -> None:
+    source = f"""
+PARTS = {{"a": {{"b": 0.5}}}}
+
+def later() -> None:
+    {change}
+
+{decorator}def f(x: float) -> float:
+    return x * PARTS["a"]["b"]
+"""
+    error = compile_error(source)
+    assert "is changed in later()" in str(error)

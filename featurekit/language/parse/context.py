@@ -509,10 +509,16 @@ def _changes(filename: str) -> dict[str, str]:
 
 
 def _mutated(node: ast.AST) -> str | None:
+    """The name that an expression changes, itself or in a part of it."""
     match node:
-        case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
-            return name
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
-            return name if method in _MUTATORS else None
-        case _:
-            return None
+        case ast.Subscript(value=changed, ctx=ast.Store() | ast.Del()):
+            return _root(changed)
+        case ast.Call(func=ast.Attribute(value=changed, attr=method)) if method in _MUTATORS:
+            return _root(changed)
+    return None
+
+
+def _root(node: ast.expr) -> str | None:
+    while isinstance(node, (ast.Subscript, ast.Attribute)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
