@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from featurekit.define.plan import Service, View
@@ -12,6 +13,7 @@ from featurekit.errors import RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
+    mend,
     publish,
     withdraw,
 )
@@ -36,6 +38,7 @@ def apply(project: Project) -> list[Change]:
     online = project.online
     project.claim()
     signer = project.signer()
+    mend(online, project.name, partial(_compiled, project), signer=signer)
     _refuse_removal(project)
     changes = project.registry.apply(definitions)
     project.record()
@@ -64,6 +67,17 @@ def _definitions(repo: Repo) -> list[Definition]:
         )
         for value, written in wanted
     ]
+
+
+def _compiled(project: Project, name: str, fingerprint: str) -> Service | None:
+    """A version of a service, from the repo or the registry; None where neither has it."""
+    defined = project.repo.compiled_services.get(name)
+    if defined is not None and defined.fingerprint == fingerprint:
+        return defined
+    try:
+        return project.registry.runnable(name, fingerprint)
+    except RegistryError:
+        return None
 
 
 def _refuse_removal(project: Project) -> None:
