@@ -146,9 +146,10 @@ class EventSource(Described):
     (S1, S4).
 
     `path` is relative to the feature repo. The files may be still to come: until there is one, the
-    source has what is pushed to it, and its services serve after `apply` alone. In its place, `frame` is a pandas or polars frame, an
-    Arrow table or reader, or a DuckDB relation. It is copied here and now: what is done to it later
-    does not change the events. Manifests have its hash (F2).
+    source has what is pushed to it, and its services serve after `apply` alone. In its place,
+    `frame` is a pandas or polars frame, an Arrow table or reader, or a DuckDB relation. It is
+    copied here and now: what is done to it later does not change the events. Manifests have its
+    hash (F2).
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the

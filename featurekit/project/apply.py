@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from featurekit.core.keys import clock_key
@@ -15,6 +16,7 @@ from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
+    mend,
     promote,
     publish,
     set_materialized,
@@ -45,6 +47,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     online = project.online
     project.claim()
     signer = project.signer()
+    mend(online, project.name, partial(_compiled, project), signer=signer)
     _refuse_removal(project)
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
     changes = project.registry.apply(definitions)
@@ -108,6 +111,17 @@ def _refuse_breaking(changes: Sequence[Change]) -> None:
             + ". Put it back, give the new service another name, or allow it: `featurekit apply "
             "--allow-breaking`, store.apply(allow_breaking=True)"
         )
+
+
+def _compiled(project: Project, name: str, fingerprint: str) -> Service | None:
+    """A version of a service, from the repo or the registry; None where neither has it."""
+    defined = project.repo.compiled_services.get(name)
+    if defined is not None and defined.fingerprint == fingerprint:
+        return defined
+    try:
+        return project.registry.runnable(name, fingerprint)
+    except RegistryError:
+        return None
 
 
 def _refuse_removal(project: Project) -> None:

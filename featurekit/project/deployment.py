@@ -58,6 +58,30 @@ def publish(
     promote(store, project)
 
 
+def mend(
+    store: OnlineStore,
+    project: str,
+    compiled: Callable[[str, str], Service | None],
+    *,
+    signer: Signer | None = None,
+) -> None:
+    """Write the plans that pointers name and that are damaged or lost anew, where `compiled` has
+    the version of a name and a fingerprint. Which platform filled their states is unknown then, so
+    these must be materialised again before they are made live (R6)."""
+    for key, plan in plans(store, project, *POINTERS).items():
+        name, fingerprint = key.decode().split(":")[-2:]
+        try:
+            found = None if plan is None else look_at(plan)
+            if found is not None and (found.name, found.fingerprint) == (name, fingerprint):
+                continue
+        except PlanRefused:
+            pass
+        service = compiled(name, fingerprint)
+        if service is not None:
+            store.write({key: plan_bytes(service, signer=signer)})
+            missed(store, project, service.views)
+
+
 def _numerics(plan: bytes) -> Any:
     """The numeric fingerprint of a plan; None for one that is damaged."""
     try:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from versioned import Repo, at
+from versioned import Repo, at, deploy
 
-from featurekit.errors import SourceError
+from featurekit.errors import PlanRefused, SourceError
 from featurekit.log import writer as push_log
 from featurekit.online.store.server import scratch_redis
 
@@ -160,3 +160,22 @@ def test_a_process_that_pushes_on_feeds_what_others_publish(repo: Repo) -> None:
         push(16)
         other.rollback("service")
         push(32)
+
+
+def test_apply_publishes_again_what_is_damaged_or_lost(repo: Repo) -> None:
+    """The plan of the live version, which the repo still defines, and that of the retained one,
+    which only the registry has."""
+    repo.files((1, 5, 0))
+    deploy(repo, "30d", "20d")
+    before = repo.both(1, at(10))
+    with repo.store() as store:
+        keys = list(store.online.keys(b"fk:versions:plan:"))
+        plans = store.online.read(keys)
+        for broken in ({keys[0]: b"{}", keys[1]: plans[1][:-9] + b"}"}, None):
+            store.online.write(broken) if broken else store.online.delete(keys)
+            if broken:
+                with pytest.raises(PlanRefused, match="fk:versions:plan:service:"):
+                    store.live()
+            store.apply()
+            assert store.online.read(keys) == plans
+    assert repo.both(1, at(10)) == before
