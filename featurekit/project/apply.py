@@ -30,10 +30,10 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     break, unless that is allowed.
     """
     definitions = _definitions(project.repo)
-    if not allow_breaking:
-        _refuse_breaking(project.registry.plan(definitions))
     online = project.online
     _refuse_removal(project)
+    if not allow_breaking:
+        _refuse_breaking(project.registry.plan(definitions))
     changes = project.registry.apply(definitions)
     for service in project.repo.compiled_services.values():
         publish(online, project.name, service)
