@@ -248,7 +248,7 @@ def described(hint: Any) -> str:
         return " or ".join(f'"{one}"' if isinstance(one, str) else repr(one) for one in arguments)
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, collections.abc.Mapping):
-        return "a dict from texts" if arguments and arguments[0] is str else "a dict"
+        return "a dict with texts as keys" if arguments and arguments[0] is str else "a dict"
     if isinstance(kind, type) and issubclass(kind, collections.abc.Sequence):
         inner = arguments[0] if arguments else Any
         one = typing.get_origin(inner) not in (typing.Union, types.UnionType)

@@ -42,13 +42,13 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     break, unless that is allowed. ClocksApart where the store's clock cannot be right.
     """
     definitions = _definitions(project.repo)
-    if not allow_breaking:
-        _refuse_breaking(project.registry.plan(definitions))
     online = project.online
     project.claim()
     signer = project.signer()
     mend(online, project.name, partial(_compiled, project), signer=signer)
     _refuse_removal(project)
+    if not allow_breaking:
+        _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
     changes = project.registry.apply(definitions)
     project.record()

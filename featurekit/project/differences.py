@@ -60,7 +60,7 @@ def breaking(old: Service, new: Service) -> tuple[str, ...]:
             found.append(f"{name} is named {now} now{why}")
         elif other is None:
             found.append(f"{name} is gone")
-        elif other.full_name != output.full_name:
+        elif other.full_name != output.full_name and other.fingerprint != output.fingerprint:
             found.append(f"{name} means {other.full_name} now, and meant {output.full_name}")
         elif other.type.base != output.type.base:
             found.append(f"{name} is {other.type} now, and was {output.type}")

@@ -261,7 +261,7 @@ def test_a_live_version_that_the_repo_has_left_behind_is_compared_by_its_own_def
     path = store.path / "definitions.py"
     path.write_text(path.read_text().replace('Sum("amount", window="30d")', 'Count(window="9d")'))
     with FeatureStore(store.path) as changed:
-        changed.apply()
+        changed.apply(allow_breaking=True)
         report = sample(changed)
         assert report.ok
         assert "is live, and the repo defines" in report.notes[0]
@@ -376,7 +376,7 @@ def test_an_older_version_is_replayed_by_the_registry_s_definition(open_store):
     path = store.path / "definitions.py"
     path.write_text(path.read_text().replace('Sum("amount", window="30d")', 'Count(window="9d")'))
     with FeatureStore(store.path) as changed:
-        changed.apply()
+        changed.apply(allow_breaking=True)
         changed.materialize()
         serve_all(changed)
         report = replayed(changed)

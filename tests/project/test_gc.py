@@ -262,5 +262,5 @@ def test_a_view_may_go_where_the_new_version_is_live_at_once(repo: Repo) -> None
     without = text[:start] + text[end:].replace("[latest, window]", "[latest]")
     (repo.folder / "definitions.py").write_text(without)
     with repo.store() as store:
-        store.apply()
+        store.apply(allow_breaking=True)
         assert [v.name for v in store.live()["service"].views] == ["latest"]

@@ -77,7 +77,7 @@ def test_a_log_that_does_not_fit_the_schema_of_today_is_an_error(repo: Repo) -> 
     pq.write_table(table.set_column(1, "x", column), repo.folder / "events.parquet")
     repo.define(schema='{"k": int, "x": float}')
     with repo.store() as store:
-        store.apply()
+        store.apply(allow_breaking=True)
         with pytest.raises(SourceError, match="column 'x': it holds int64"):
             store.materialize()
 
