@@ -6,6 +6,7 @@ plan lies in Redis beside the states, so neither the feature repo nor DuckDB is 
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
