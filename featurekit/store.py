@@ -396,28 +396,25 @@ class FeatureStore:
         (T3).
 
         The result is a `TrainingSet`, which computes them when it is converted. `entity_df` is a
-        pandas, polars or Arrow table, a DuckDB relation, a list of dicts, or the path of a Parquet
-        file. It has the join keys, `event_timestamp` (naive ones are in `timezone`) and the request
-        fields. Its rows, their order and its other columns come back as they are. `statuses=True`
-        adds a column `<feature>__status` for each feature. `buckets` is the number of parts of the
-        entities that are joined one after the other, to save memory; by default, what
-        feature_store.yaml says or the memory limit asks for. No bit of the result depends on it.
+        pandas, polars or Arrow table, a DuckDB relation, a list of dicts, a dict of columns, or the
+        path of a Parquet or CSV file. It has the join keys, `event_timestamp` (naive ones are in
+        `timezone`) and the request fields. Its rows, their order and its other columns come back as
+        they are. `statuses=True` adds a column `<feature>__status` for each feature. `buckets` is
+        the number of parts of the entities that are joined one after the other, to save memory.
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
         @feature. An instant is a datetime, a date or a text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
-        at one `every` later, and so on until `end`. An entity is known from its first visible event
-        on. The rows are in the order of the instants, then of the join keys. Where the service's
-        views are of different entities, `entities` names the view whose events say which entities
-        go together.
+        at one `every` later, and so on until `end`, ordered by instant, then by the join keys. An
+        entity is known from its first visible event on. Where the service's views are of different
+        entities, `entities` names the view whose events say which go together.
 
-        `known_at` asks for what was known by then: events that arrived later do not count, not even
-        for labels after it. So yesterday's training set can be made again after late data came in.
-        It needs a created_timestamp_column in every source, and raises DataError without one: rows
-        of files do not say when they arrived, although pushed ones do. By default it is the store's
-        clock, and InstantsInFuture warns of rows of the frame that are later (S3).
+        `known_at` asks for what was known by then: events that arrived later do not count, so
+        yesterday's training set can be made again after late data came in. DataError for a source
+        without a created_timestamp_column. By default it is the store's clock, and InstantsInFuture
+        warns of rows of the frame that are later (S3).
         """
         from featurekit.offline.historical import Grid, historical_features
 

@@ -120,9 +120,7 @@ def materialize(
     warn_unproven(project.state_dir)
     online = project.online
     chosen, only = _limited(_chosen(project, views), entities)
-    now = online.stamp(clock_key(project.name), restart=restart_clock)
-    if restart_clock:
-        step_back(online, project.name, now)
+    now = _stamp(project, restart=restart_clock)
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
@@ -159,6 +157,14 @@ def materialize(
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
     )
+
+
+def _stamp(project: Project, *, restart: bool) -> int:
+    """A stamp of the store's clock."""
+    now = project.online.stamp(clock_key(project.name), restart=restart)
+    if restart:
+        step_back(project.online, project.name, now)
+    return now
 
 
 def _stand_at(project: Project, views: Sequence[View]) -> dt.datetime | None:

@@ -38,8 +38,9 @@ def test_the_public_names_are_these():
         "FeaturekitError", "OnlineService", "Vector", "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
-        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Materialization",
-        "OnlineResult", "Pushed", "Report", "RolledBack", "TrainingSet", "Version",
+        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Item",
+        "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack", "SourceCheck",
+        "TrainingSet", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 

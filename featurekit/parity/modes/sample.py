@@ -113,12 +113,7 @@ class LiveCheck:
                 "repo does not define it any more, so it cannot be recomputed; materialise the new "
                 "version first"
             )
-        here = self.project.repo.compiled_services.get(self.name)
-        if here is not None and here.fingerprint != service.fingerprint:
-            report.notes.append(
-                f"version {service.fingerprint[:12]} is live, and the repo defines "
-                f"{here.fingerprint[:12]}: the live one was compared, by its own definition"
-            )
+        self._note_version(service, report)
         clock, self._ahead = budget.clock(), 0
         outputs = len(service.outputs)
         while True:
@@ -156,6 +151,14 @@ class LiveCheck:
         if service.fingerprint not in self._asked:
             self._asked.add(service.fingerprint)
             add_third_opinion(self.project, service, report)
+
+    def _note_version(self, service: Service, report: Report) -> None:
+        here = self.project.repo.compiled_services.get(self.name)
+        if here is not None and here.fingerprint != service.fingerprint:
+            report.notes.append(
+                f"version {service.fingerprint[:12]} is live, and the repo defines "
+                f"{here.fingerprint[:12]}: the live one was compared, by its own definition"
+            )
 
     def _note_ahead(self, report: Report) -> None:
         if self._ahead:
