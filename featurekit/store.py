@@ -419,10 +419,9 @@ class FeatureStore:
         from featurekit.offline.historical import Grid, historical_features
 
         parts = self.parts
-        asked = asked_service(parts, one_of(service, features))
         warn_unproven(parts.state_dir)
         return historical_features(
-            asked,
+            asked_service(parts, one_of(service, features)),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
