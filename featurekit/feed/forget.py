@@ -306,7 +306,8 @@ def _files(
         if rows:
             if rewrite:
                 remove_rows(con, source, Path(file.path), rows, state_dir=project.state_dir)
-            yield FileRows(file.path, len(rows), rewritten=rewrite)
+            shown = file.path if file.digest is None else f"the frame of {source.name}"
+            yield FileRows(shown, len(rows), rewritten=rewrite)
 
 
 def _set_aside(

@@ -34,6 +34,7 @@ from featurekit import aggregates as agg
 from featurekit.define.compile_service import compile_service
 from featurekit.define.lacking import may_lack, may_raise
 from featurekit.errors import DefinitionError, EntityFrameError
+from featurekit.offline import training_set
 from featurekit.parity.compare import bits
 from featurekit.results import OnlineResult, TrainingSet
 
@@ -223,6 +224,17 @@ def test_what_may_err_has_a_dtype_that_holds_no_value() -> None:
     assert all(
         lacks[n] for n in ("divided", "total", "x_sum", "x_mean", "scaled", "doubled", "int")
     )
+
+
+def test_what_sql_may_find_erring_is_told_by_the_plan() -> None:
+    with FeatureStore(definitions=[service(table([]))]) as store:
+        labels = [{"k": 1, "basket": 1.0, "event_timestamp": ASKED}]
+        trained = store.get_historical_features(labels, "service")
+        with training_set._TrainingRun(trained) as run:
+            erring = run.joined.erring
+        lacks = may_lack(trained._service)
+        assert erring
+        assert [o for o in erring if not lacks[o]] == []
 
 
 @feature

@@ -21,6 +21,7 @@ from featurekit.aggregates import Count, Last, Sum
 from featurekit.core import tables
 from featurekit.core.types import INT, STR
 from featurekit.errors import BadRowError, DefinitionError, SourceError
+from featurekit.feed.forget import FileRows
 from featurekit.offline.frame import load_frame
 from featurekit.parity.compare import bits
 from featurekit.sources import read_events
@@ -303,7 +304,7 @@ def test_a_frame_goes_all_the_ways_that_files_go() -> None:
         report = store.check_parity("service", budget=500)
         assert report.ok, report
         forgot = store.forget("customer", {"k": 1})
-        assert (forgot.files[0].rows, forgot.files[0].rewritten) == (2, False)
+        assert forgot.files == (FileRows("the frame of events", 2, rewritten=False),)
         with pytest.raises(SourceError, match="its frame"):
             store.forget("customer", {"k": 2}, rewrite_files=True)
         after = store.get_historical_features(LABELS, "service").to_pylist()
