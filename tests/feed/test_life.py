@@ -430,7 +430,7 @@ class Life(RuleBasedStateMachine):
             self.torn = True
         finally:
             self.dying.left = -1
-            for source in self.filed:  # a lock whose holder died ends by itself, a minute later
+            for source in self.filed:  # a lease whose holder died ends by itself, later
                 self.dying.delete([project_key("life", "lock", source)])
 
     @spaced("new version")

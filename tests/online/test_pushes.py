@@ -130,7 +130,7 @@ def test_a_redis_that_is_lost_at_any_trip_of_a_push(
             assert "The 4 rows are in the offline log" in message
         pushed += 4
         assert logged(store, source) == pushed
-        # One that was announced and never heard of would be waited for, for ten minutes.
+        # One that was announced and never heard of would be waited for, until its lease ends.
         redis_store.delete([project_key("tests", "pushes", source)])
         store.materialize()
     else:

@@ -57,7 +57,7 @@ _CHUNK = 1000
 _GROUP, _AHEAD, _TOGETHER = 250, 64, 16
 """The number of keys that one command sets, of commands that are sent before a reply is read, and
 of commands that the socket is given at once: after each of these a thread waits for its turn."""
-_GUARDED = 8
+_GUARDED = 4
 """The number of such commands in a transaction, which other clients wait for."""
 _ANY = 1 << 31
 """redis-py's own limit of connections, which raises instead of waiting; ours is lower."""
