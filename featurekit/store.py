@@ -138,8 +138,9 @@ class FeatureStore:
 
         A changed service serves its old version until `materialize` has filled the states of the
         new one (F1). Where the sources of a service have neither a file nor a pushed row, there is
-        nothing to fill, and it goes live at once. RegistryError, with nothing applied, where the repo lacks a view or source
-        that a service's live version uses until its successor is filled.
+        nothing to fill, and it goes live at once. RegistryError, with nothing applied, where the
+        repo lacks a view or source that a service's live version uses until its successor is
+        filled.
         """
         return apply(self.parts)
 

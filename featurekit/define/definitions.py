@@ -120,10 +120,11 @@ class EventSource(Described):
     """Events in files: Parquet or CSV, one path or glob, with a declared schema (S1).
 
     `path` is relative to the feature repo. The files may be still to come: until there is one, the
-    source has what is pushed to it, and its services serve after `apply` alone. `schema` maps the columns that are read to their types;
-    the columns of the two timestamps may be left out of it. `timestamp_field` is the instant of the
-    event. `created_timestamp_column` is the instant at which the store came to know the event (T3);
-    without it, both instants are the same. `timezone` is the zone of naive timestamps (T1).
+    source has what is pushed to it, and its services serve after `apply` alone. `schema` maps the
+    columns that are read to their types; the columns of the two timestamps may be left out of it.
+    `timestamp_field` is the instant of the event. `created_timestamp_column` is the instant at
+    which the store came to know the event (T3); without it, both instants are the same. `timezone`
+    is the zone of naive timestamps (T1).
     `sequence`, a column of the schema, orders the events of one instant (T6). `on_bad_row` is
     "error", or "quarantine" to set bad rows aside, counted and kept.
 
