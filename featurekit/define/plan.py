@@ -249,7 +249,10 @@ class Service:
     @property
     def stored(self) -> tuple[View, ...]:
         """The views whose states it reads, each once, whatever its roles."""
-        return tuple({(v.name, v.fingerprint): v for v in reversed(self.views)}.values())[::-1]
+        found: dict[tuple[str, str], View] = {}
+        for view in self.views:
+            found.setdefault((view.name, view.fingerprint), view)
+        return tuple(found.values())
 
     def reads(self, kind: str) -> tuple[str, ...]:
         """The names of the inputs of this kind that request-time transforms read, each once."""
