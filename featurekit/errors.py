@@ -6,6 +6,7 @@ FeaturekitError
 ├── ConfigError              feature_store.yaml, or the folder that should hold it
 ├── DataError                data that does not fit its declaration
 │   ├── SourceError          a source's files: absent, unreadable, other columns or types
+│   │   └── DamagedLog       a file of the log of pushes whose bytes are not those that were written
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
@@ -13,6 +14,9 @@ FeaturekitError
 └── OnlineError              base of the errors of the online path
     ├── StoreUnavailable     Redis cannot be reached, found or started
     ├── NotServed            the service was never applied to this online store
+    ├── EvictingStore        Redis may remove states when its memory is full
+    ├── DamagedView          states of a view are missing, or may be: Redis lost what it had
+    ├── DamagedState         an entity's state in Redis is not what was written there
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
 
@@ -57,6 +61,10 @@ class SourceError(DataError):
     """A source's files are absent, unreadable, or have other columns or types."""
 
 
+class DamagedLog(SourceError):
+    """A file of the log of pushes holds other bytes than were written; names the file."""
+
+
 class BadRowError(DataError):
     """A row of a source or a push breaks rule S1; names the column and the first row."""
 
@@ -83,6 +91,25 @@ class StoreUnavailable(OnlineError):
 
 class NotServed(OnlineError):
     """The service has no plan in this online store."""
+
+
+class EvictingStore(OnlineError):
+    """Redis has a policy by which it removes states when its memory is full."""
+
+
+class DamagedView(OnlineError):
+    """Redis lost what it had, so that states of a view may be missing; says since when."""
+
+
+class DamagedState(OnlineError):
+    """What Redis holds of an entity is not what was written there; names view and entity.
+
+    `key` is the key in Redis.
+    """
+
+    def __init__(self, message: str, key: bytes = b"") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class AsOfTooOld(OnlineError):

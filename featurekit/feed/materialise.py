@@ -9,32 +9,33 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
+from featurekit.core.keys import entity_key, entity_values, project_key, state_key, state_prefix
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
+from featurekit.core.waiting import until as wait_until
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
-from featurekit.feed.remember import remember
+from featurekit.feed.remember import Lost, remember
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import view_events
 from featurekit.online.state.blocks import is_head
-from featurekit.online.state.encode_many import state_keys
+from featurekit.online.state.encode_many import sealed_values, state_keys
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
@@ -48,6 +49,7 @@ from featurekit.project.deployment import (
 from featurekit.project.project import Project
 
 _CHUNK = 500
+_POLL_S, _PATIENCE_S = 0.05, 60.0
 _AHEAD = 2
 """The number of groups that may wait to be written."""
 
@@ -55,13 +57,15 @@ _AHEAD = 2
 @dataclass(frozen=True, slots=True)
 class Materialized:
     """What a run did to one view: the states it wrote, the `events` it read in the interval, how
-    many of these had no entity (`null_keys`, S2), and how many an erring slot (`erring`, R3)."""
+    many of these had no entity (`null_keys`, S2), how many an erring slot (`erring`, R3), and how
+    many values in the store were `damaged` and were written again from everything."""
 
     view: str
     entities: int
     events: int
     null_keys: int
     erring: int
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,14 @@ def materialize(
     read. With `entities`, only the states of these are filled, and no view counts as filled by it.
     Services whose views are all filled go live.
 
-    RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
+    RegistryError for a view that was not applied, EntityFrameError for keys that no view has,
+    EvictingStore where Redis may remove states.
     """
     warn_unproven(project.state_dir)
     online = project.online
-    chosen = _chosen(project, views)
+    health, chosen = project.refuse_eviction(), _chosen(project, views)
+    project.marks.check(chosen)
+    began = online.now_us()
     only: list[list[tuple[Any, ...]]] | None = None
     if entities is not None:
         asked = [one for one in zip(chosen, of_entities(chosen, entities), strict=True) if one[1]]
@@ -111,22 +118,13 @@ def materialize(
             after = known if incremental and view.arrival_known and known is not None else NEVER
             if after >= until:
                 continue
-            events = project.events(con, view)
+            of_view = None if only is None else only[i]
             done.append(
-                materialize_view(
-                    con,
-                    online,
-                    project.name,
-                    view,
-                    events,
-                    after=after,
-                    until=until,
-                    only=None if only is None else only[i],
-                    progress=partial(tell, view.name),
-                )
+                _filled(project, con, view, after, until, of_view, partial(tell, view.name))
             )
             if only is None:
                 set_materialized(online, project.name, view, until)
+                project.marks.filled(view, health, began, whole=after == NEVER)
     return Materialization(instant(until), tuple(done), tuple(promote(online, project.name)))
 
 
@@ -143,6 +141,71 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
             "defines it now; run `featurekit apply` first"
         )
     return chosen
+
+
+def _filled(
+    project: Project,
+    con: Any,
+    view: View,
+    after: int,
+    until: int,
+    only: Sequence[Sequence[Any]] | None,
+    progress: Advance,
+) -> Materialized:
+    """Fill a view as `materialize_view` does, and write damaged values again."""
+    lost = Lost()
+    done = materialize_view(
+        con,
+        project.online,
+        project.name,
+        view,
+        project.events(con, view),
+        after=after,
+        until=until,
+        only=only,
+        lost=lost,
+        progress=progress,
+    )
+    if lost.keys:
+        _write_again(project, con, view, lost)
+    return replace(done, damaged=len(lost.keys))
+
+
+def _write_again(project: Project, con: Any, view: View, lost: Lost) -> None:
+    """Write damaged states and memories from everything that the files and the log have.
+
+    No push has reached them since they were found to be damaged. So when all earlier pushes are
+    over, the log has every row that was ever in them.
+    """
+    pushes = project_key(project.name, "pushes", view.source.name)
+    now = project.online.now_us()
+    settled = wait_until(
+        lambda: project.online.settled_until(pushes),
+        holds=lambda settled: settled >= now,
+        within_s=_PATIENCE_S,
+        every_s=_POLL_S,
+        or_say=lambda _: OnlineError(
+            f"view {view.name!r}: {len(lost.keys)} damaged states wait for a push to source "
+            f"{view.source.name!r} that is under way; run this again when it is over (a dead push "
+            "is given up after ten minutes)"
+        ),
+    )
+    entities = None if lost.memories else [_entity_of(view, key) for key in sorted(lost.keys)]
+    materialize_view(
+        con,
+        project.online,
+        project.name,
+        view,
+        project.events(con, view),
+        until=settled,
+        only=entities,
+        lost=Lost(anew=True),
+    )
+
+
+def _entity_of(view: View, key: bytes) -> list[Any]:
+    """The values of the join keys in a state's key."""
+    return entity_values([p.type for p in view.join_keys], key[key.index(b"{") + 1 : -1])
 
 
 def _settled(project: Project, source: str, views: Sequence[View], *, waiting: bool) -> int:
@@ -167,13 +230,15 @@ def materialize_view(
     after: int = NEVER,
     until: int,
     only: Sequence[Sequence[Any]] | None = None,
+    lost: Lost | None = None,
     progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
     their ids (T7).
 
     With `only`, which has the values of the view's join keys, it writes the states of these
-    entities alone, and no memories of ids.
+    entities alone, and no memories of ids. `lost` says what to do with damaged values; without it
+    the first one is a DamagedState.
     """
     if view.dedupe_us is not None and after != NEVER:
         # A row may end or replace one that arrived up to dedupe_us before it, and none older.
@@ -200,14 +265,15 @@ def materialize_view(
         counts = count(con, view, relation, made)
         groups = remembering(con, view, relation, made)
     done = 0
-    for group in _written(_Run(store, view, prefix, after, until), groups, left):
+    run = _Run(store, view, prefix, after, until, lost)
+    for group in _written(run, groups, left):
         done += len(group)
         progress(done, counts.entities)
     if not done:
         progress(0, counts.entities)
-    _empty(store, view, sorted(left), until)
+    _empty(run, sorted(left))
     if view.dedupe_us is not None and only is None:
-        remember(con, store, project, view, arrived, counting, after=after, until=until)
+        remember(con, store, project, view, arrived, counting, after=after, until=until, lost=lost)
     return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
 
 
@@ -219,13 +285,27 @@ def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Where a run writes, and the interval of arrivals that it covers."""
+    """Where a run writes, the interval of arrivals that it covers, and what it does with damaged
+    states."""
 
     store: OnlineStore
     view: View
     prefix: bytes
     after: int
     until: int
+    lost: Lost | None
+
+    def update(
+        self,
+        keys: Sequence[bytes],
+        change: Callable[[int, State], None],
+        *,
+        create: bool = True,
+        whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+    ) -> None:
+        """As `update_states`."""
+        lost = None if self.lost is None else self.lost.of_state
+        update_states(self.store, self.view, keys, change, create=create, whole=whole, lost=lost)
 
 
 def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
@@ -262,11 +342,11 @@ def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
     all others in transactions."""
     others = np.flatnonzero(~absent)
     if absent.any():
+        numbers, keys_of, made_of = np.arange(len(keys)), keys, made
         if others.size:
             numbers = np.flatnonzero(absent)
-            there = numbers[run.store.create(keys.take(numbers), made.take(numbers))]
-        else:
-            there = np.array(run.store.create(keys, made), np.int64)
+            keys_of, made_of = keys.take(numbers), made.take(numbers)
+        there = numbers[run.store.create(keys_of, sealed_values(keys_of, made_of))]
         others = np.sort(np.concatenate([others, there]))
     for first in range(0, len(others), _CHUNK):
         _replace(run, group, keys, made, others[first : first + _CHUNK].tolist())
@@ -291,7 +371,7 @@ def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) 
         _check_memory(view, state, until)
         state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
-    update_states(run.store, view, [keys[i].as_py() for i in numbers], change, whole=whole)
+    run.update([keys[i].as_py() for i in numbers], change, whole=whole)
 
 
 def _check_memory(view: View, state: State, until: int) -> None:
@@ -306,12 +386,12 @@ def _check_memory(view: View, state: State, until: int) -> None:
         )
 
 
-def _empty(store: OnlineStore, view: View, keys: list[bytes], until: int) -> None:
+def _empty(run: _Run, keys: list[bytes]) -> None:
     """Drop what states know of the time up to `until`, for entities that have left the files and
     the log."""
 
     def change(_: int, state: State) -> None:
-        state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
+        state.replace(NEVER, run.until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     for first in range(0, len(keys), _CHUNK):
-        update_states(store, view, keys[first : first + _CHUNK], change, create=False)
+        run.update(keys[first : first + _CHUNK], change, create=False)

@@ -30,8 +30,8 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     own = work.own
     with locked(online, project.name, source) if own else nullcontext():
         pushes = project_key(project.name, "pushes", source)
-        asked = project.feeding.keys
-        opening = online.open_push(pushes, asked)
+        asked, marks = project.feeding.keys, project.marks.push_keys(source)
+        opening = online.open_push(pushes, [*marks, *asked])
         try:
             if definition.event_id is None and not own:
                 # These rows arrive now, so they are after every earlier tombstone, and a later
@@ -40,8 +40,12 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
                 work.find_forgotten()
             token, now, values = opening.result()
             # Read after the announcement: a version published later waits for this push.
-            fed = project.feeding.views(asked, values)
-            done = work.done([v for v in fed if v.source.name == source], now, (pushes, token))
+            fed = project.feeding.views(asked, values[len(marks) :])
+            of_source = [v for v in fed if v.source.name == source]
+            store, before, damaged = project.marks.pushing(source, of_source, values)
+            done = work.done(of_source, now, (pushes, token))
+            if done.entities or (definition.event_id is not None and done.rows):
+                project.marks.pushed(source, store, before)
         except BaseException:
             with suppress(StoreUnavailable):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
@@ -51,7 +55,7 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
         # is told what is wrong with it.
         with suppress(Exception):
             compact(project.state_dir, source)
-    return done
+    return replace(done, damaged=damaged) if damaged else done
 
 
 class _Push:

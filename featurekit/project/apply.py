@@ -25,11 +25,13 @@ def apply(project: Project) -> list[Change]:
     """Record the definitions as the current versions, and publish the services; the changes made.
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
-    version uses until its successor is filled.
+    version uses until its successor is filled. EvictingStore where Redis may remove states.
     """
     definitions = _definitions(project.repo)
     online = project.online
+    project.refuse_eviction()
     _refuse_removal(project)
+    project.marks.name_store()
     changes = project.registry.apply(definitions)
     for service in project.repo.compiled_services.values():
         publish(online, project.name, service)

@@ -61,7 +61,8 @@ class FeaturekitConfig(BaseModel):
     differ (R6). `memory_limit`, such as "4GB", is how much memory DuckDB may use, by default most
     of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets` is the number of parts
     into which a training set is split, by default as many as the memory limit asks for.
-    `serving_log` says whether and where lookups are logged.
+    `serving_log` says whether and where lookups are logged. `maxmemory_policy` is that of Redis,
+    where INFO may not be asked for it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +73,7 @@ class FeaturekitConfig(BaseModel):
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
     serving_log: ServingLogConfig | None = None
+    maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
 
 
 class RepoConfig(BaseModel):

@@ -14,13 +14,24 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from featurekit.core.keys import project_key
 from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
 from featurekit.define.published import differing, numerics_of, plan_bytes, read_plan
 from featurekit.errors import OnlineError, StoreUnavailable
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.marks import (
+    Filled,
+    damaged,
+    damaged_key,
+    filled,
+    filled_key,
+    version_of,
+    written,
+)
+from featurekit.online.store.protocol import Health, OnlineStore
 
 POINTERS = ("live", "next", "retained")
 """The pointers to the versions of a service that are fed; "next" equals "live" where none waits."""
@@ -220,6 +231,59 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
     version that comes back must be materialised again before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
     _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
+    _forget_marks(store, project, fed)
+
+
+def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
+    """Remove what was noted of versions that are no longer fed."""
+    keys = [filled_key(project), damaged_key(project)]
+    fills, broken = store.read(keys)
+    if filled(fills).keys() <= fed and damaged(broken).keys() <= fed:
+        return
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        left: list[dict[str, Any]] = [dict(filled(values[0])), dict(damaged(values[1]))]
+        for marks in left:
+            for version in marks.keys() - fed:
+                del marks[version]
+        return [None if v is None else written(m) for v, m in zip(values, left, strict=True)]
+
+    store.update(keys, changed)
+
+
+def damage(store: OnlineStore, project: str, views: Sequence[View], why: str) -> None:
+    """Record that the server lost states of these views, or may have: lookups refuse them until
+    each is filled again, from everything."""
+    mark = {"why": why, "at": store.now_us()}
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        return [written({**{version_of(v): mark for v in views}, **damaged(values[0])})]
+
+    store.update([damaged_key(project)], changed)
+    missed(store, project, views)
+
+
+def set_filled(
+    store: OnlineStore, project: str, view: View, health: Health, began: int, *, whole: bool
+) -> int:
+    """Record that a run that began at `began` has filled the view, when the server was as `health`
+    says; the number of its fills. Where it was filled from the `whole` of files and log, damage
+    that was seen before is over."""
+    version, number = version_of(view), 0
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        nonlocal number
+        fills, broken = filled(values[0]), dict(damaged(values[1]))
+        number = fills[version].number + 1 if version in fills else 1
+        mark = Filled(number, health.run, health.evicted, health.policy)
+        if not whole and version in fills:
+            mark = replace(fills[version], number=number)
+        if whole and version in broken and broken[version]["at"] <= began:
+            del broken[version]
+        return [written({**fills, version: mark}), None if values[1] is None else written(broken)]
+
+    store.update([filled_key(project), damaged_key(project)], changed)
+    return number
 
 
 def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:

@@ -15,9 +15,10 @@ from featurekit.errors import ConfigError, DefinitionError
 from featurekit.log.tombstones import Forgotten, has_events, read_secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.config import load_config
 from featurekit.project.deployment import Fed, fed_views, live_services
+from featurekit.project.marks import Marks
 from featurekit.project.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Project:
         self._services: dict[str, OnlineService] = {}
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
+        self._marks: Marks | None = None
 
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. Connections are opened
@@ -72,7 +74,7 @@ class Project:
         if self._online is not None:
             self._online.close()
             self._online = None
-            self._feeding = None
+            self._feeding = self._marks = None
             self._services = {}
         self.log.close()
 
@@ -149,10 +151,24 @@ class Project:
             self._feeding = Fed(self.online, self.name, on_mismatch=self.on_mismatch)
         return self._feeding
 
+    @property
+    def marks(self) -> Marks:
+        """What is known here of what the online store had."""
+        if self._marks is None:
+            folder = self.state_dir / "marks"
+            self._marks = Marks(self.online, self.name, self.registry, folder)
+        return self._marks
+
+    def refuse_eviction(self) -> Health:
+        """What the server of the online store says of itself. EvictingStore where it may remove
+        states."""
+        return self.marks.refuse_eviction(self.config.featurekit.maxmemory_policy)
+
     def online_service(self, name: str) -> OnlineService:
         """A service, ready for lookups. Its answers go to the serving log, where there is one."""
         found = self._services.get(name)
         if found is None:
+            self.marks.check(fed_views(self.online, self.name, on_mismatch="accept"))
             found = OnlineService(
                 self.online,
                 self.name,

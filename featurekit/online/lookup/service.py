@@ -13,15 +13,26 @@ from typing import Any, Literal, Protocol
 
 from featurekit.core.keys import project_key
 from featurekit.core.types import instant, micros
-from featurekit.define.plan import Service
+from featurekit.define.plan import Service, View
 from featurekit.define.published import read_plan
-from featurekit.errors import NotServed
+from featurekit.errors import DamagedState, NotServed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import EntityRow
-from featurekit.online.lookup.steps import Answers, Steps, each_row, run, run_async, utc_now
+from featurekit.online.lookup.steps import (
+    Answers,
+    Opened,
+    Steps,
+    each_row,
+    run,
+    run_async,
+    utc_now,
+)
 from featurekit.online.lookup.view import RowAnswer
+from featurekit.online.lookup.watch import Watch
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.state.seal import UNREADABLE
+from featurekit.online.store.marks import damaged_key, refuse_damaged
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys
 
@@ -42,7 +53,7 @@ class AnswersLog(Protocol):
         answers: Sequence[RowAnswer],
         instants: Sequence[int],
         keys: Sequence[Sequence[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
+        states: Mapping[bytes, Opened],
     ) -> None:
         """Log request `number`: its rows, its answers, and the states that they come from."""
         ...
@@ -68,6 +79,8 @@ class OnlineService:
         self.store, self.project, self.name = store, project, name
         self.on_mismatch, self.log = on_mismatch, log
         self.live_key = project_key(project, "live", name)
+        self.watch = Watch(store, project)
+        self._firsts = [self.live_key, damaged_key(project)]
         # The version that was last seen live, and its evaluator. They are replaced together, since
         # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
@@ -124,13 +137,26 @@ class OnlineService:
         with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where the
         service is not live, StoreUnavailable where Redis cannot be reached.
         """
-        return run(self._get(rows, as_of), self.store.read)
+        found = run(self._get(rows, as_of), self.store.read)
+        self.watch.check(self._views)
+        return found
 
     async def get_async(
         self, rows: Sequence[EntityRow], as_of: dt.datetime | None = None
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
-        return await run_async(self._get(rows, as_of), self.store.read_async)
+        found = await run_async(self._get(rows, as_of), self.store.read_async)
+        if self.watch.first:
+            import asyncio
+
+            await asyncio.to_thread(self.watch.look, self._views)
+        self.watch.check(self._views)
+        return found
+
+    @property
+    def _views(self) -> Sequence[View]:
+        """The views of the version that was last seen live."""
+        return () if self._served is None else self._served[1].service.views
 
     def _get(self, rows: Sequence[EntityRow], as_of: dt.datetime | None) -> Steps[OnlineResult]:
         asked = None if as_of is None else [micros(as_of)] * len(rows)
@@ -156,40 +182,54 @@ class OnlineService:
         self, rows: Sequence[EntityRow], instants: Sequence[int] | None, number: int | None
     ) -> Steps[tuple[Evaluator, dict[str, list[Any]], Answers, list[int]]]:
         patience: Patience | None = None
+        lost: dict[bytes, DamagedState] = {}
         while True:
             version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
             if number is None:  # the log needs the keys of each row
-                keys = evaluator.keys_at_once(self.live_key, entities, len(rows))
+                keys = evaluator.keys_at_once(self._firsts, entities, len(rows))
             if keys is None:
                 columns = evaluator.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
-                keys = [self.live_key, *[key for key in every if key is not None]]
+                keys = [*self._firsts, *[key for key in every if key is not None]]
             values = yield keys
             live = values[0]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live)
                 continue
+            refuse_damaged(evaluator.service.views, values[1])
             if type(keys) is Keys:
-                answers, resolved = evaluator.answered(keys.groups(values), requests, instants)
-                return evaluator, entities, answers, resolved
-            found = dict(zip(keys[1:], values[1:], strict=True))
+                answered = evaluator.answered(keys, values, requests, instants)
+                if answered is not None:
+                    return evaluator, entities, *answered
+                columns = evaluator.key_columns(entities)
+            found = dict(zip(keys, values, strict=True))
+            states = {**evaluator.opened(columns, found), **lost}
             try:
                 answers, resolved = yield from evaluator.evaluating(
-                    columns, found, requests, instants
+                    columns, states, requests, instants
                 )
             except Moved as moved:
                 patience = patience or Patience()
-                patience.spend(moved)  # a push changed a large state between its two reads
+                try:
+                    patience.spend(moved)  # a push changed a large state between its two reads
+                except DamagedState as error:
+                    lost[error.key] = error
+                continue
+            except UNREADABLE:
+                unreadable = evaluator.unreadable(columns, found, instants)
+                if unreadable.keys() <= lost.keys():
+                    raise
+                lost |= unreadable
                 continue
             if number is not None and self.log is not None:
                 asked = list(zip(*columns, strict=True)) or [()] * len(rows)
                 own = each_row(answers)
                 self.log.take(
-                    number, evaluator.service, entities, requests, own, resolved, asked, found
+                    number, evaluator.service, entities, requests, own, resolved, asked, states
                 )
             return evaluator, entities, answers, resolved
 

@@ -6,7 +6,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.protocol import (
+    Change,
+    Health,
+    Pending,
+    PendingSteps,
+    named,
+    pushed_key,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +51,8 @@ class MemoryStore:
                 self.values.pop(key, None)
         if closing is not None:
             self.close_push(*closing)
+            ended = pushed_key(closing[0])
+            self.values[ended] = b"%d" % (int(self.values.get(ended, b"0")) + 1)
 
     def update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
@@ -94,6 +103,10 @@ class MemoryStore:
             return False
         self.delete(keys)
         return True
+
+    def health(self) -> Health:
+        """That nothing is evicted."""
+        return Health("memory", 0, "noeviction")
 
     def now_us(self) -> int:
         """This machine's clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -85,6 +86,21 @@ def named(
     return {k: v for k, v in zip(keys, changed, strict=True) if v is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a server says of itself: the id of its present run, how many keys it has evicted in it,
+    and its policy for full memory. A field is None where the server does not tell."""
+
+    run: str | None
+    evicted: int | None
+    policy: str | None
+
+
+def pushed_key(pushes: bytes) -> bytes:
+    """The key that counts the pushes that ended, for the `pushes` that are under way."""
+    return pushes + b":ended"
+
+
 class OnlineStore(Protocol):
     """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached."""
 
@@ -99,8 +115,8 @@ class OnlineStore(Protocol):
     def open_update(
         self, keys: Sequence[bytes], change: Change, *, closing: tuple[bytes, bytes] | None = None
     ) -> Pending[None]:
-        """Change all of `keys` at once or not at all, and end the push `closing`, its key and
-        token, with it.
+        """Change all of `keys` at once or not at all. The push `closing`, its key and token, ends
+        with it, and is counted under `pushed_key`.
 
         The first half asks for the values of `keys`, and the second one changes them. So nothing
         changes where the result is not asked for. `change` is called again where another writer was
@@ -157,6 +173,10 @@ class OnlineStore(Protocol):
 
     def now_us(self) -> int:
         """The store's clock, in microseconds since the epoch."""
+        ...
+
+    def health(self) -> Health:
+        """What the server says of itself, in one round trip."""
         ...
 
     def open_push(

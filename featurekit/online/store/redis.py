@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, WatchError
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    WatchError,
+)
 
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.connections import (
@@ -19,7 +25,14 @@ from featurekit.online.store.connections import (
     received,
     send,
 )
-from featurekit.online.store.protocol import Change, Pending, PendingSteps, named
+from featurekit.online.store.protocol import (
+    Change,
+    Health,
+    Pending,
+    PendingSteps,
+    named,
+    pushed_key,
+)
 from featurekit.online.store.replies import Values, arguments, command, command_on
 
 if TYPE_CHECKING:
@@ -113,7 +126,7 @@ def _commit(
     if gone:
         writes.append(command(b"UNLINK", *gone))
     if closing is not None:
-        writes.append(command(b"XDEL", *closing))
+        writes += [command(b"XDEL", *closing), command(b"INCR", pushed_key(closing[0]))]
     if not writes:
         asked(connection, [_UNWATCH])
         return True
@@ -289,6 +302,20 @@ class RedisStore:
             except WatchError:
                 return False
             return True
+
+    @_reached
+    def health(self) -> Health:
+        """What INFO says of the run, of evictions and of the policy."""
+        pipe = self.client.pipeline(transaction=False)
+        for part in ("server", "stats", "memory"):
+            pipe.info(part)
+        told: dict[str, Any] = {}
+        for found in pipe.execute(raise_on_error=False):
+            if isinstance(found, dict):
+                told |= found
+            elif not isinstance(found, NoPermissionError):
+                raise found
+        return Health(told.get("run_id"), told.get("evicted_keys"), told.get("maxmemory_policy"))
 
     @_reached
     def now_us(self) -> int:
