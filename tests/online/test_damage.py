@@ -106,12 +106,6 @@ def row(key: int, i: int, **other: Any) -> dict[str, Any]:
     return made | {"__ts": NOW + i * S, "__created": NOW + i * S} | other
 
 
-@pytest.fixture(autouse=True)
-def _sealing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write states as the next release does."""
-    monkeypatch.setattr(seal, "WRITES", True)
-
-
 class World:
     """A service with the states of two entities, in a store of its own."""
 

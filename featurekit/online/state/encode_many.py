@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from featurekit.core.keys import encode_key
 from featurekit.core.types import Type
 from featurekit.define.plan import View
-from featurekit.online.state import row, seal
+from featurekit.online.state import row
 from featurekit.online.state.codec import ALL_ABSENT, ALL_PRESENT, MIXED
+from featurekit.online.state.seal import MARK
 from featurekit.online.state.state import VERSION
 
 _EMPTY = pa.scalar(b"", pa.large_binary())
@@ -181,9 +182,7 @@ def state_keys(prefix: bytes, entities: pa.LargeBinaryArray) -> pa.LargeBinaryAr
 
 def sealed_values(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
     """The values to keep under the keys, as `seal.sealed` makes them."""
-    if not seal.WRITES:
-        return values
-    mark = pa.scalar(bytes((seal.MARK,)), pa.large_binary())
+    mark = pa.scalar(bytes((MARK,)), pa.large_binary())
     marked = pc.binary_join_element_wise(mark, values, _EMPTY)
     # Two calls in C for each value; a CRC-32 in NumPy would look up every byte by itself.
     crcs = map(crc32, marked.to_pylist(), map(crc32, keys.to_pylist()))

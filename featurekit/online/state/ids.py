@@ -22,7 +22,6 @@ from featurekit.core.types import instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import View
 from featurekit.errors import DamagedState, OnlineError
-from featurekit.online.state import seal
 from featurekit.online.state.codec import (
     ALL_PRESENT,
     FORMATS,
@@ -179,7 +178,7 @@ class Ids:
 
     def written_floor(self, key: bytes, floor: int) -> bytes:
         """The bytes to keep under `key` for a floor."""
-        return sealed(key, b"\1%d" % floor) if seal.WRITES else b"%d" % floor
+        return sealed(key, b"\1%d" % floor)
 
     def _damaged(self, what: str, key: bytes, how: str) -> DamagedState:
         name = self.view.name

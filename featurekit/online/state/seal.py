@@ -2,8 +2,7 @@
 
 A sealed value is `MARK`, the bytes, and the CRC-32 of the key, the mark and the bytes. So a value
 that was changed, cut short or copied from another key does not open. A value without the mark was
-written by a release before 0.3. It opens as it is, and nothing tells whether it is whole. This
-release reads both and still writes the latter, which the release before it reads.
+written by a release before 0.3. It opens as it is, and nothing tells whether it is whole.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 from zlib import crc32
 
 from featurekit.core.keys import entity_values
@@ -21,8 +21,6 @@ from featurekit.online.store.replies import Run, Values
 MARK = 0xF1
 """It differs in two bits or more from the first byte of every value that is not sealed, so that no
 flipped bit makes a sealed value look like one of these."""
-WRITES = False
-"""Whether values are sealed where they are written."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What reading the bytes of a damaged state may raise."""
 
@@ -38,7 +36,7 @@ _pack = struct.Struct("<I").pack
 
 def sealed(key: bytes, value: bytes) -> bytes:
     """The bytes to keep under `key`; b"", which removes the key, stays as it is."""
-    if not value or not WRITES:
+    if not value:
         return value
     marked = _MARK + value
     return marked + _pack(crc32(marked, crc32(key)))
@@ -60,6 +58,10 @@ def opened_group(values: Values, crcs: Sequence[int]) -> Values | None:
     """As `opened`, for values of keys that have these checksums; None where one of them does not
     open."""
     if type(values) is not Run:
+        if None not in values:
+            every = cast("Sequence[bytes]", values)
+            if list(map(crc32, every, crcs)).count(_WHOLE) == len(every):
+                return [value[_FRONT:-_BACK] for value in every]
         made = [_opened(v, crc) for v, crc in zip(values, crcs, strict=True)]
         return None if b"" in made else made
     n, first = len(values), values.at + values.before
