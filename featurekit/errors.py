@@ -8,6 +8,7 @@ FeaturekitError
 ├── ConfigError              feature_store.yaml, or the folder that should hold it
 ├── DataError                data that does not fit its declaration
 │   ├── SourceError          a source's files: absent, unreadable, other columns or types
+│   │   └── DamagedLog       a file of the log of pushes whose bytes are not those that were written
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── WriteError               a file that cannot be written, as on a full disk; an OSError, too
@@ -19,6 +20,9 @@ FeaturekitError
     ├── LeaseLost            this work was taken for dead and let go of, and writes no more
     ├── NotServed            the service was never applied to this online store
     ├── PlanRefused          a published plan that is damaged, forged or not trusted here (F0)
+    ├── EvictingStore        Redis may remove states when its memory is full
+    ├── DamagedView          states of a view are missing, or may be: Redis lost what it had
+    ├── DamagedState         an entity's state in Redis is not what was written there
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     ├── AsOfInFuture         an instant after the store's clock (S3)
     ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
@@ -84,6 +88,10 @@ class SourceError(DataError):
     """A source's files are absent, unreadable, or have other columns or types."""
 
 
+class DamagedLog(SourceError):
+    """A file of the log of pushes holds other bytes than were written; names the file."""
+
+
 class BadRowError(DataError):
     """A row of a source or a push breaks rule S1; names the column and the first row."""
 
@@ -128,6 +136,25 @@ class NotServed(OnlineError):
 
 class PlanRefused(OnlineError):
     """A published plan is damaged or forged, or this reader has no reason to trust it (F0)."""
+
+
+class EvictingStore(OnlineError):
+    """Redis has a policy by which it removes states when its memory is full."""
+
+
+class DamagedView(OnlineError):
+    """Redis lost what it had, so that states of a view may be missing; says since when."""
+
+
+class DamagedState(OnlineError):
+    """What Redis holds of an entity is not what was written there; names view and entity.
+
+    `key` is the key in Redis.
+    """
+
+    def __init__(self, message: str, key: bytes = b"") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class AsOfTooOld(OnlineError):

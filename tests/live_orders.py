@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit.core.keys import state_prefix
+from featurekit.online.state.seal import opened_state, sealed
 from featurekit.online.state.state import decode_state
 from featurekit.online.store.redis import RedisStore
 from featurekit.store import FeatureStore
@@ -138,6 +139,6 @@ def lose_an_event(store: FeatureStore, view: str = "of_customer") -> None:
     """A skew of one path: states that have lost their newest event of some age."""
     (found,) = [v for v in store.live()["service"].views if v.name == view]
     for key in store.online.keys(state_prefix("tests", found)):
-        old = decode_state(found, store.online.read([key])[0] or b"")
+        old = decode_state(found, opened_state(found, key, store.online.read([key])[0]) or b"")
         old.events = old.events[:-1]
-        store.online.write({key: old.encode()})
+        store.online.write({key: sealed(key, old.encode())})

@@ -6,6 +6,8 @@ NEVER = -(2**63)
 NEVER_VISIBLE = 2**63 - 1
 NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
 OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
-STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS)
+DAMAGED = "DAMAGED"
+STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS, DAMAGED)
+"""The serving log writes a status as its place here, so a new one comes last."""
 FOREVER = 2**63 - 1
 """The end of an event that no correction or deletion has ended."""

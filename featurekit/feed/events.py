@@ -35,6 +35,8 @@ class Pushed:
     `rows` were taken, and the states of `entities` entities changed. `null_keys` rows have no
     entity in some view (S2), and `erring` have an erring slot (R3). `quarantined` rows were set
     aside (S1), and `forgotten` were left out, since their entity was forgotten after they arrived.
+    `damaged` names views of which Redis has lost states: lookups refuse these until they are filled
+    again, which takes the rows from the log.
     """
 
     rows: int
@@ -43,6 +45,7 @@ class Pushed:
     erring: int
     quarantined: int = 0
     forgotten: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 class ViewWriter:

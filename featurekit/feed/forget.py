@@ -29,7 +29,13 @@ from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.plan import View
-from featurekit.errors import DefinitionError, EntityFrameError, OnlineError, RegistryError
+from featurekit.errors import (
+    DamagedState,
+    DefinitionError,
+    EntityFrameError,
+    OnlineError,
+    RegistryError,
+)
 from featurekit.feed.materialise import materialize_view, remake
 from featurekit.feed.repair import Repair
 from featurekit.log import journal
@@ -43,10 +49,12 @@ from featurekit.log.segments import (
     read_segment,
     segments,
 )
+from featurekit.log.sums import check
 from featurekit.log.tombstones import Tombstone, has_events, make_secret
 from featurekit.offline.buckets import explaining_disk
 from featurekit.online.state.blocks import head_key, state_keys
 from featurekit.online.state.ids import Ids
+from featurekit.online.state.seal import opened
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
@@ -277,6 +285,7 @@ class _Rows:
                 return 0
             relation, put = journal_table(self.con, table), put_journal
         else:
+            check(path)
             relation, put = parquet_sql([str(path)]), put_segment
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
         if not {name for name, *_ in columns} >= self.types.keys():
@@ -452,7 +461,7 @@ def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:
     assert head is not None
     while True:
         (blob,) = online.read([head])
-        if blob is not None and key in state_keys(view, head, blob):
+        if blob is not None and key in state_keys(view, head, opened(head, blob)):
             return
         if online.delete_if([key], [head], [blob]):
             return
@@ -468,7 +477,12 @@ def _remove_memory(
     """Remove what a version that is no longer fed remembers of an id, if one of the rows is the
     entity's."""
     (blob,) = online.read([key])
-    for row in Ids(view).decode(blob):
+    try:
+        held = Ids(view).read(key, blob)
+    except DamagedState:  # nobody can tell any more whose rows it has
+        online.delete([key])
+        return
+    for row in held:
         values = {name: row.get(name) for name in types}
         if None in values.values():
             continue
@@ -517,11 +531,13 @@ def _remove_state(
         state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     while True:
-        (blob,) = online.read([key])
+        (value,) = online.read([key])
+        # A damaged state has no blocks that it names; what is left of these is removed below.
+        blob = None if value is None else opened(key, value)
         if blob is not None and repair is not None and newest_arrival(blob) > until:
             if not repair.ahead(newest_arrival(blob)):
                 update_states(online, view, [key], change, create=False)
                 return
             repair.keys.add(key)
-        if blob is None or online.delete_if(state_keys(view, key, blob), [key], [blob]):
+        if value is None or online.delete_if(state_keys(view, key, blob), [key], [value]):
             return

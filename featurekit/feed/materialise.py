@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from featurekit.core.keys import clock_key, entity_key, state_key, state_prefix
+from featurekit.core.keys import clock_key, entity_key, entity_values, state_key, state_prefix
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER, NEVER_VISIBLE
@@ -29,7 +29,7 @@ from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Group, count, found, remembering
-from featurekit.feed.remember import remember
+from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
@@ -38,7 +38,7 @@ from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import view_events
 from featurekit.online.state.blocks import is_head
-from featurekit.online.state.encode_many import state_keys
+from featurekit.online.state.encode_many import sealed_values, state_keys
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
@@ -53,6 +53,7 @@ from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
 
 _CHUNK = 500
+_POLL_S, _PATIENCE_S = 0.05, 60.0
 _AHEAD = 2
 """The number of groups that may wait to be written."""
 _POLL_S, _PATIENCE_S = 0.05, 60.0
@@ -64,7 +65,8 @@ class Materialized:
     many of these had no entity (`null_keys`, S2), and how many an erring slot (`erring`, R3).
 
     `not_arrived` rows of the source's files arrive after the run's end. `repaired` states held an
-    arrival after the store's clock, and were made anew (S3).
+    arrival after the store's clock, and were made anew (S3). `damaged` values in the store were
+    written again from everything.
     """
 
     view: str
@@ -74,6 +76,7 @@ class Materialized:
     erring: int
     not_arrived: int = 0
     repaired: int = 0
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,15 @@ def materialize(
     after all clocks is left behind (S3).
 
     RegistryError for a view that was not applied, EntityFrameError for keys that no view has,
-    ClocksApart where the store's clock cannot be right.
+    ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
+    states.
     """
     warn_unproven(project.state_dir)
     online = project.online
-    chosen, only = _limited(_chosen(project, views), entities)
+    health, chosen = project.refuse_eviction(), _chosen(project, views)
+    project.marks.check(chosen)
+    began = online.now_us()
+    chosen, only = _limited(chosen, entities)
     now = _stamp(project, restart=restart_clock)
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
@@ -149,6 +156,7 @@ def materialize(
             )
             if only is None:
                 set_materialized(mine, project.name, view, until)
+                project.marks.filled(view, health, began, whole=after == NEVER)
     return Materialization(
         instant(until),
         tuple(done),
@@ -185,9 +193,10 @@ def _fill(
     only: Sequence[Sequence[Any]] | None,
     move: Advance,
 ) -> Materialized:
-    """Fill a view's states, and make those anew that hold an arrival after the clock."""
+    """Fill a view's states. Those that hold an arrival after the clock are made anew, and damaged
+    values are written again."""
     snapshot = project.snapshot(con, view)
-    repair = Repair(project.online, project.name, project.tolerance_us)
+    repair, lost = Repair(project.online, project.name, project.tolerance_us), Lost()
     made = materialize_view(
         con,
         online,
@@ -198,32 +207,66 @@ def _fill(
         until=until,
         only=only,
         repair=repair,
+        lost=lost,
         progress=move,
     )
     if repair.keys:
         remake(project, online, con, view, repair)
+    if lost.keys:
+        _write_again(project, online, con, view, lost)
     left = 0 if only is not None else snapshot.arriving_after(con, until)
-    return replace(made, not_arrived=left, repaired=len(repair.keys))
+    return replace(made, not_arrived=left, repaired=len(repair.keys), damaged=len(lost.keys))
 
 
 def remake(project: Project, online: OnlineStore, con: Any, view: View, repair: Repair) -> None:
     """Fill the states once more that held an arrival after the clock. A push to such a state was
     lost in it until the run made it anew, and is in the log since."""
+    until = _settled_now(project, online, view)
+    events, only = project.events(con, view), repair.entities(view)
+    again = Repair(online, project.name, project.tolerance_us)
+    materialize_view(con, online, project.name, view, events, until=until, only=only, repair=again)
+
+
+def _settled_now(project: Project, online: OnlineStore, view: View) -> int:
+    """An instant by which every push to the view's source that is under way has ended."""
     name = view.source.name
     since = online.stamp(clock_key(project.name)) - 1
-    until = wait_until(
+    return wait_until(
         lambda: settled_until(online, project.name, name),
         holds=lambda until: until >= since,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(
-            f"a push to source {name!r} does not end, and states that are repaired may lack its "
-            "events; run this again when it is over"
+            f"a push to source {name!r} does not end, and states that are written again may lack "
+            "its events; run this again when it is over"
         ),
     )
-    events, only = project.events(con, view), repair.entities(view)
-    again = Repair(online, project.name, project.tolerance_us)
-    materialize_view(con, online, project.name, view, events, until=until, only=only, repair=again)
+
+
+def _write_again(project: Project, online: OnlineStore, con: Any, view: View, lost: Lost) -> None:
+    """Write damaged states and memories from everything that the files and the log have.
+
+    No push has reached them since they were found to be damaged. So when all earlier pushes are
+    over, the log has every row that was ever in them.
+    """
+    until = _settled_now(project, online, view)
+    entities = None if lost.memories else [_entity_of(view, key) for key in sorted(lost.keys)]
+    materialize_view(
+        con,
+        online,
+        project.name,
+        view,
+        project.events(con, view),
+        until=until,
+        only=entities,
+        repair=Repair(online, project.name, project.tolerance_us),
+        lost=Lost(anew=True),
+    )
+
+
+def _entity_of(view: View, key: bytes) -> list[Any]:
+    """The values of the join keys in a state's key."""
+    return entity_values([p.type for p in view.join_keys], key[key.index(b"{") + 1 : -1])
 
 
 def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
@@ -296,6 +339,7 @@ def materialize_view(
     until: int,
     only: Sequence[Sequence[Any]] | None = None,
     repair: Repair | None = None,
+    lost: Lost | None = None,
     progress: Advance = lambda done, total: None,
 ) -> Materialized:
     """Write the states of every entity with an arrival in (after, until], and what is remembered of
@@ -303,7 +347,8 @@ def materialize_view(
 
     With `only`, which has the values of the view's join keys, it writes the states of these
     entities alone, and no memories of ids. With `repair`, what states and memories hold of arrivals
-    after the clock is dropped, and these states are noted (S3).
+    after the clock is dropped, and these states are noted (S3). `lost` says what to do with damaged
+    values; without it the first one is a DamagedState.
     """
     if view.dedupe_us is not None and after != NEVER:
         # A row may end or replace one that arrived up to dedupe_us before it, and none older.
@@ -330,15 +375,25 @@ def materialize_view(
         counts = count(con, view, relation, made)
         groups = remembering(con, view, relation, made)
     done = 0
-    for group in _written(_Run(store, view, prefix, after, until, repair), groups, left):
+    run = _Run(store, view, prefix, after, until, repair, lost)
+    for group in _written(run, groups, left):
         done += len(group)
         progress(done, counts.entities)
     if not done:
         progress(0, counts.entities)
-    _empty(store, view, sorted(left), until, repair)
+    _empty(run, sorted(left))
     if view.dedupe_us is not None and only is None:
         remember(
-            con, store, project, view, arrived, counting, after=after, until=until, repair=repair
+            con,
+            store,
+            project,
+            view,
+            arrived,
+            counting,
+            after=after,
+            until=until,
+            repair=repair,
+            lost=lost,
         )
     return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
 
@@ -351,7 +406,8 @@ def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Where a run writes, the interval of arrivals that it covers, and what it repairs."""
+    """Where a run writes, the interval of arrivals that it covers, what it repairs, and what it
+    does with damaged states."""
 
     store: OnlineStore
     view: View
@@ -359,6 +415,19 @@ class _Run:
     after: int
     until: int
     repair: Repair | None
+    lost: Lost | None
+
+    def update(
+        self,
+        keys: Sequence[bytes],
+        change: Callable[[int, State], None],
+        *,
+        create: bool = True,
+        whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+    ) -> None:
+        """As `update_states`."""
+        lost = None if self.lost is None else self.lost.of_state
+        update_states(self.store, self.view, keys, change, create=create, whole=whole, lost=lost)
 
 
 def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
@@ -395,11 +464,11 @@ def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
     all others in transactions."""
     others = np.flatnonzero(~absent)
     if absent.any():
+        numbers, keys_of, made_of = np.arange(len(keys)), keys, made
         if others.size:
             numbers = np.flatnonzero(absent)
-            there = numbers[run.store.create(keys.take(numbers), made.take(numbers))]
-        else:
-            there = np.array(run.store.create(keys, made), np.int64)
+            keys_of, made_of = keys.take(numbers), made.take(numbers)
+        there = numbers[run.store.create(keys_of, sealed_values(keys_of, made_of))]
         others = np.sort(np.concatenate([others, there]))
     for first in range(0, len(others), _CHUNK):
         _replace(run, group, keys, made, others[first : first + _CHUNK].tolist())
@@ -422,14 +491,14 @@ def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) 
     def change(i: int, state: State) -> None:
         entity = group.entities[numbers[i]]
         if repair is not None and repair.ahead(state.newest_arrival):
-            repair.keys.add(keys[i].as_py())
+            repair.keys.add(keys[numbers[i]].as_py())
             if after != NEVER:
                 return  # it is filled from everything afterwards
             state.drop_after(repair.latest)
         _check_memory(view, state, until)
         state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
-    update_states(run.store, view, [keys[i].as_py() for i in numbers], change, whole=whole)
+    run.update([keys[i].as_py() for i in numbers], change, whole=whole)
 
 
 def _check_memory(view: View, state: State, until: int) -> None:
@@ -444,18 +513,17 @@ def _check_memory(view: View, state: State, until: int) -> None:
         )
 
 
-def _empty(
-    store: OnlineStore, view: View, keys: list[bytes], until: int, repair: Repair | None
-) -> None:
+def _empty(run: _Run, keys: list[bytes]) -> None:
     """Drop what states know of the time up to `until`, for entities that have left the files and
     the log."""
+    repair = run.repair
 
     def change(i: int, state: State) -> None:
         if repair is not None and repair.ahead(state.newest_arrival):
             repair.keys.add(chunk[i])
             state.drop_after(repair.latest)
-        state.replace(NEVER, until, [], first=NEVER_VISIBLE, newest=NEVER)
+        state.replace(NEVER, run.until, [], first=NEVER_VISIBLE, newest=NEVER)
 
     for first in range(0, len(keys), _CHUNK):
         chunk = keys[first : first + _CHUNK]
-        update_states(store, view, chunk, change, create=False)
+        run.update(chunk, change, create=False)

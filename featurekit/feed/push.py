@@ -34,9 +34,10 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     own = work.own
     with alone(online, project.name, source, "push") if own else nullcontext(online) as online:
         pushes, clock = project_key(project.name, "pushes", source), clock_key(project.name)
-        asked, work.begun = project.feeding.keys, time.monotonic()
-        fences = [*asked, fence_key(project.name, source)]
-        opening = online.open_push(pushes, fences, clock=clock, holder=holder("push"))
+        asked, marks = project.feeding.keys, project.marks.push_keys(source)
+        work.begun = time.monotonic()
+        also = [*marks, *asked, fence_key(project.name, source)]
+        opening = online.open_push(pushes, also, clock=clock, holder=holder("push"))
         try:
             if definition.event_id is None and not own:
                 # These rows arrive now, so they are after every earlier tombstone, and a later
@@ -45,10 +46,13 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
                 work.find_forgotten()
             token, now, (*values, fence) = opening.result()
             # Read after the announcement: a version published later waits for this push.
-            fed = project.feeding.views(asked, values)
+            fed = project.feeding.views(asked, values[len(marks) :])
             with pushing(online, project.name, source, token, fence) as fenced:
                 of_source = [v for v in fed if v.source.name == source]
+                store, before, damaged = project.marks.pushing(source, of_source, values)
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
+                if done.entities or (definition.event_id is not None and done.rows):
+                    project.marks.pushed(source, store, before)
         except BaseException:
             with suppress(OnlineError):  # the first error is the one to report
                 online.close_push(pushes, opening.result()[0])
@@ -58,7 +62,7 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
         # is told what is wrong with it.
         with suppress(Exception):
             compact(project.state_dir, source)
-    return done
+    return replace(done, damaged=damaged) if damaged else done
 
 
 class _Push:

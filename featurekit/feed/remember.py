@@ -7,6 +7,7 @@ follow, and correct the states where rows were pushed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,7 @@ from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.tables import in_types
 from featurekit.define.plan import View
+from featurekit.errors import DamagedState
 from featurekit.feed.events import ViewWriter
 from featurekit.feed.repair import Repair
 from featurekit.feed.settle import settle_ids
@@ -22,6 +24,27 @@ from featurekit.online.store.protocol import OnlineStore
 
 _CHUNK = 500
 _BATCH = 50_000
+
+
+@dataclass(slots=True)
+class Lost:
+    """What a run does with damaged values. It writes them `anew` from what it has, or it leaves
+    them as they are and only notes their keys. `memories` says whether more than states may be
+    affected."""
+
+    anew: bool = False
+    keys: set[bytes] = field(default_factory=set)
+    memories: bool = False
+
+    def of_state(self, _: int, error: DamagedState) -> bool:
+        """Note a damaged state; whether it is written anew."""
+        self.keys.add(error.key)
+        return self.anew
+
+    def of_memory(self, error: DamagedState) -> bool:
+        """As `of_state`, for what is remembered of ids."""
+        self.memories = True
+        return self.of_state(0, error)
 
 
 def remember(
@@ -35,6 +58,7 @@ def remember(
     after: int,
     until: int,
     repair: Repair | None = None,
+    lost: Lost | None = None,
 ) -> None:
     """Replace the remembered rows that arrived in (after, until] by those of `arrived`.
 
@@ -46,7 +70,15 @@ def remember(
     assert writer.ids is not None
     assert view.dedupe_us is not None
     known = store.read([writer.floor_key])[0]
-    floor = NEVER if known is None else int(known)
+    try:
+        held = writer.ids.read_floor(writer.floor_key, known)
+    except DamagedState as error:
+        if lost is None:
+            raise
+        if not lost.of_memory(error):
+            return
+        held = None
+    floor = NEVER if held is None else held
     if repair is not None and repair.ahead(floor):
         floor = NEVER  # a clock that ran ahead moved it
     wanted = until - view.dedupe_us
@@ -66,7 +98,7 @@ def remember(
         )
     written: set[bytes] = set()
     for chunk in _chunks(_by_id(con, writer, relation)):
-        _replace(store, writer, chunk, after, until, floor, repair)
+        _replace(store, writer, chunk, after, until, floor, repair, lost)
         written |= chunk.keys()
     if sweep:
         others = [key for key in store.keys(writer.ids_prefix) if key not in written]
@@ -74,8 +106,8 @@ def remember(
             # An incremental run leaves rows that it did not find again as they are.
             span = (after, until) if whole else (until, until)
             names: dict[bytes, list[Row]] = {key: [] for key in others[first : first + _CHUNK]}
-            _replace(store, writer, names, *span, floor, repair)
-        store.write({writer.floor_key: b"%d" % floor})
+            _replace(store, writer, names, *span, floor, repair, lost)
+        store.write({writer.floor_key: writer.ids.written_floor(writer.floor_key, floor)})
 
 
 def _by_id(con: Any, writer: ViewWriter, relation: str) -> Iterator[tuple[bytes, list[Row]]]:
@@ -112,6 +144,7 @@ def _replace(
     until: int,
     floor: int,
     repair: Repair | None,
+    lost: Lost | None,
 ) -> None:
     """Replace the rows of the ids in `chunk` that arrived in (after, until], and drop what arrived
     before `floor`."""
@@ -122,15 +155,29 @@ def _replace(
     def change(blobs: list[bytes | None]) -> list[bytes | None]:
         out: list[bytes | None] = []
         for (key, rows), blob in zip(chunk.items(), blobs, strict=True):
-            others = [r for r in ids.decode(blob) if not after < r["__created"] <= until]
+            try:
+                known = ids.read(key, blob)
+            except DamagedState as error:
+                if lost is None:
+                    raise
+                if not lost.of_memory(error):
+                    out.append(None)
+                    continue
+                known = []
+            others = [r for r in known if not after < r["__created"] <= until]
             if repair is not None:
                 others = [r for r in others if not repair.ahead(r["__created"])]
             if any(row["__created"] > until for row in others):
                 pushed.add(key)
-            out.append(ids.encode(ids.kept(ids.merged(others, rows), floor)))
+            out.append(ids.written(key, ids.kept(ids.merged(others, rows), floor)))
         return out
 
     store.update(list(chunk), change)
     if pushed:
         # Rows pushed since then were compared with fewer or more rows than are known now.
-        settle_ids(store, writer, {key: [] for key in sorted(pushed)})
+        try:
+            settle_ids(store, writer, {key: [] for key in sorted(pushed)})
+        except DamagedState as error:
+            if lost is None or lost.anew:
+                raise
+            lost.of_memory(error)

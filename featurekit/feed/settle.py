@@ -10,6 +10,7 @@ from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.ids import Row
+from featurekit.online.state.seal import opened_state, reading, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
 from featurekit.online.state.update import adding_events
@@ -94,20 +95,21 @@ def _claiming(
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
     stamps, held = [now] * len(rows), list(rows)
 
-    def change(blobs: list[bytes | None], chunk: list[list[int]]) -> list[bytes | None]:
+    def change(blobs: list[bytes | None], part: list[bytes]) -> list[bytes | None]:
         out: list[bytes | None] = []
-        for numbers, blob in zip(chunk, blobs, strict=True):
+        for key, blob in zip(part, blobs, strict=True):
+            numbers = named[key]
             if blob is None and len(numbers) == 1:  # nearly all ids are new
                 (i,) = numbers
                 stamps[i], held[i] = now, rows[i]
-                out.append(ids.encode([rows[i]]))
+                out.append(ids.written(key, [rows[i]]))
                 continue
-            known = ids.decode(blob)
+            known = ids.read(key, blob)
             repeated = ids.repeated(known, [rows[i] for i in numbers], now, within)
             for i, arrival in zip(numbers, repeated, strict=True):
                 stamps[i] = now if arrival is None else arrival
                 held[i] = rows[i] if arrival is None else ids.stamped(rows[i], arrival)
-            out.append(ids.encode(ids.merged(known, [held[i] for i in numbers])))
+            out.append(ids.written(key, ids.merged(known, [held[i] for i in numbers])))
         return out
 
     keys = list(named)
@@ -115,8 +117,7 @@ def _claiming(
         yield
     for first in range(0, len(keys), _CHUNK):
         part = keys[first : first + _CHUNK]
-        chunk = [named[key] for key in part]
-        with store.open_update(part, partial(change, chunk=chunk)) as pending:
+        with store.open_update(part, partial(change, part=part)) as pending:
             yield
             pending.result()
     return stamps, held
@@ -178,23 +179,23 @@ def _settled(
     """The new values of the floor (None: unchanged), the memories and the states."""
     ids, view = writer.ids, writer.view
     assert ids is not None
-    floor = None if blobs[0] is None else int(blobs[0])
+    floor = ids.read_floor(writer.floor_key, blobs[0])
     memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
     out: list[bytes | None] = [None]
     merged: list[tuple[list[Row], list[Row]]] = []
     changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
-    for new, blob in zip(rows.values(), memories, strict=True):
-        made = ids.encode(new) if len(new) == 1 and _since(floor, new[0]) else None
+    for (name, new), blob in zip(rows.items(), memories, strict=True):
+        made = ids.written(name, new) if len(new) == 1 and _since(floor, new[0]) else None
         if made is not None and (blob is None or blob == made):
             # Nearly all ids are new, or were noted by this push.
             out.append(made if blob is None else None)
             after = new
         else:
-            before = ids.decode(blob)
+            before = ids.read(name, blob)
             after = ids.merged(before, new)
             if len(after) > len(before):
                 merged.append((before, after))
-            out.append(ids.encode(after) if len(after) > len(before) else None)
+            out.append(ids.written(name, after) if len(after) > len(before) else None)
         for row in after:
             key, event = events(row)
             if key is not None:
@@ -203,16 +204,18 @@ def _settled(
             key, event = events(row)
             if key is not None:
                 changed[key][1].append(writer.ending(event, end))
-    blob_of = dict(zip(entities, states, strict=True))
-    if not changed.keys() <= blob_of.keys():
+    if not changed.keys() <= set(entities):
         raise _OtherEntities(set(changed))
+    blob_of = {k: opened_state(view, k, v) for k, v in zip(entities, states, strict=True)}
+    value_of = dict(zip(entities, states, strict=True))
     open_: dict[bytes, State] = {}
 
     def opened(key: bytes) -> State:
         found = open_.get(key)
         if found is None:
             blob = blob_of[key]
-            found = open_[key] = State(view) if blob is None else decode_state(view, blob)
+            with reading(view, key, value_of[key]):
+                found = open_[key] = State(view) if blob is None else decode_state(view, blob)
         return found
 
     for before, after in merged:
@@ -242,11 +245,11 @@ def _states(
             # All events count, and `added` gives None where an instant is taken already.
             spliced = splice.added(blob, counting)
             if spliced is not None:
-                out.append(spliced)
+                out.append(sealed(key, spliced))
                 continue
         state = opened(key)
         state.settle(every, counting, max(event[1] for event in every))
-        out.append(state.encode())
+        out.append(sealed(key, state.encode()))
     return out
 
 

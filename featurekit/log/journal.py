@@ -24,7 +24,7 @@ from typing import Any
 
 from featurekit.core.files import lock, sync_folder, unwritten
 from featurekit.core.openness import make_folder, opened
-from featurekit.errors import SourceError
+from featurekit.errors import DamagedLog, SourceError
 
 SUFFIX = ".journal"
 _MARK = b"fkj1"
@@ -32,6 +32,8 @@ _HEAD, _CHECK = struct.Struct("<4sII"), struct.Struct("<I")
 _FRONT = _HEAD.size + _CHECK.size
 _sync = getattr(os, "fdatasync", os.fsync)
 _READ = 1 << 20
+_SECTOR, _ZEROS = 512, 64
+"""What a disk writes at once, and more zeros than a record's content ends with."""
 _POLL_S, _PATIENCE_S = 0.001, 10.0
 
 
@@ -55,9 +57,29 @@ def _content(data: memoryview, at: int) -> memoryview | None:
     return content if zlib.crc32(content) == check else None
 
 
+def _torn(data: memoryview, at: int) -> bool:
+    """Whether what follows the last whole record is no record, but the beginning of a push that
+    never returned. Bytes are missing at its end; or whole sectors of it are zeros, as a power
+    failure leaves what was not written yet."""
+    rest, begun = bytes(data[at:]), data[at : at + _HEAD.size]
+    if len(rest) < _FRONT or not any(rest):
+        return True
+    boundary = -at % _SECTOR
+    if boundary >= _FRONT and not any(rest[:boundary]):
+        return True
+    if rest[:4] == _MARK and _CHECK.unpack_from(rest, _HEAD.size)[0] == zlib.crc32(
+        begun, at & 0xFFFFFFFF
+    ):
+        if _FRONT + _HEAD.unpack(begun)[1] > len(rest):
+            return True
+        zeros = len(rest) - len(rest.rstrip(b"\0"))
+        return zeros >= max((at + len(rest)) % _SECTOR or _SECTOR, _ZEROS)
+    return False
+
+
 class Read:
     """A journal as it is at one moment: the contents of its records, whether it has ended, and how
-    many of its bytes are whole. SourceError if a record is damaged and others follow it."""
+    many of its bytes are whole. DamagedLog if a record is not as it was written."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.contents: list[memoryview] = []
@@ -71,11 +93,17 @@ class Read:
         at = self.size + 1
         while not self.ended and (at := data.find(_MARK, at)) >= 0:
             if _content(view, at) is not None:
-                raise SourceError(
+                raise DamagedLog(
                     f"the log of pushed events {name} is damaged: what is at byte {self.size} is "
                     f"no record of it, and there is one at byte {at}; put the file back from a copy"
                 )
             at += 1
+        if not self.ended and not _torn(view, self.size):
+            raise DamagedLog(
+                f"the log of pushed events {name} is damaged: its last record, at byte "
+                f"{self.size}, is not as it was written; put the file back from a copy, or cut it "
+                f"to {self.size} bytes if that push may be lost"
+            )
 
     @property
     def schema(self) -> Any:

@@ -25,6 +25,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.log import journal
 from featurekit.log.journal import SUFFIX
+from featurekit.log.sums import BLANK, SUMS, check, check_footer, reading, summed
 
 REPLACES = b"featurekit.replaces"
 FEW = 1000
@@ -66,8 +67,9 @@ def put_segment(path: Path, table: Any) -> None:
     made = arrow_module().BufferOutputStream()
     # For few rows, statistics and dictionaries are most of the file and of the work.
     large = table.num_rows > FEW
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), SUMS: BLANK})
     pq.write_table(table, made, use_dictionary=large, write_statistics=large)
-    _put(path, made.getvalue())
+    _put(path, summed(path.name, made.getvalue()))
 
 
 def put_journal(path: Path, table: Any) -> None:
@@ -166,7 +168,9 @@ def replaced_by(path: Path) -> tuple[str, ...]:
     """The names of the segments that a joined segment replaces."""
     import pyarrow.parquet as pq
 
-    return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
+    check_footer(path)
+    with reading(path):
+        return tuple(json.loads((pq.read_schema(path).metadata or {}).get(REPLACES, b"[]")))
 
 
 def read_segment(path: Path) -> Any:
@@ -175,8 +179,9 @@ def read_segment(path: Path) -> Any:
 
     if path.suffix == SUFFIX:
         return journal.read(path).table
+    check(path)
     # Not `read_table`, which makes a data set of the file first.
-    with pq.ParquetFile(arrow_module().BufferReader(path.read_bytes())) as file:
+    with reading(path), pq.ParquetFile(arrow_module().BufferReader(path.read_bytes())) as file:
         return file.read(use_threads=False)
 
 
@@ -193,7 +198,9 @@ def schema_of(path: Path) -> str | None:
 def _schema_text(path: Path) -> str:
     import pyarrow.parquet as pq
 
-    return str(pq.read_schema(path).remove_metadata().to_string())
+    check_footer(path)
+    with reading(path):
+        return str(pq.read_schema(path).remove_metadata().to_string())
 
 
 _tables = count()
@@ -232,6 +239,7 @@ def looked(con: Any, path: Path) -> _Looked | None:
     if path.suffix == SUFFIX:
         table = journal.read(path).table
         return None if table is None else _LookedInto(con, path, table)
+    check(path)
     relation = parquet_sql([str(path)])
     return _Looked(path, relation, _held(path, path.stat().st_mtime_ns))
 
@@ -277,7 +285,8 @@ def _held(path: Path, mtime_ns: int) -> dict[str, tuple[Any, int]]:
     del mtime_ns
     import pyarrow.parquet as pq
 
-    return _held_by(pq.read_table(path))
+    with reading(path):
+        return _held_by(pq.read_table(path))
 
 
 def _held_by(table: Any) -> dict[str, tuple[Any, int]]:

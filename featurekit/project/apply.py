@@ -39,10 +39,12 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
     version uses until its successor is filled, and BreakingChange where a service's callers would
-    break, unless that is allowed. ClocksApart where the store's clock cannot be right.
+    break, unless that is allowed. ClocksApart where the store's clock cannot be right, and
+    EvictingStore where Redis may remove states.
     """
     definitions = _definitions(project.repo)
     online = project.online
+    project.refuse_eviction()
     project.claim()
     signer = project.signer()
     mend(online, project.name, partial(_compiled, project), signer=signer)
@@ -50,6 +52,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
+    project.marks.name_store()
     changes = project.registry.apply(definitions)
     project.record()
     for service in project.repo.compiled_services.values():

@@ -18,7 +18,7 @@ from featurekit.errors import DefinitionError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
-from featurekit.project.deployment import fed_views, filled_key, live_services
+from featurekit.project.deployment import fed_views, live_services, until_key
 from featurekit.project.project import Project
 
 Features = (
@@ -83,14 +83,14 @@ def _of_service(project: Project, service: FeatureService) -> OnlineService:
     if service.name in project.live():
         return project.online_service(service.name)
     made = compile_service(service)
-    return ListedFeatures(project.online, project.name, lambda _: made, filled_key(project.name))
+    return ListedFeatures(project.online, project.name, lambda _: made, until_key(project.name))
 
 
 def _of_list(project: Project, features: Sequence[Any]) -> OnlineService:
     def resolve(filled: Collection[str]) -> Service:
         return _resolved(project, features, filled)
 
-    return ListedFeatures(project.online, project.name, resolve, filled_key(project.name))
+    return ListedFeatures(project.online, project.name, resolve, until_key(project.name))
 
 
 def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]) -> Service:

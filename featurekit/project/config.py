@@ -77,6 +77,7 @@ class FeaturekitConfig(BaseModel):
     `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how many connections, the
     online store waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a
     .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
+    `maxmemory_policy` is that of Redis, where INFO may not be asked for it.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
@@ -102,6 +103,7 @@ class FeaturekitConfig(BaseModel):
     connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
     ignore: list[str] = Field(default_factory=list)
     group: str | None = None
+    maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
 
     @field_validator("registry")
     @classmethod

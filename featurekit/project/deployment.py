@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from featurekit.core.keys import clock_key, project_key
@@ -26,7 +27,16 @@ from featurekit.define.published import (
     read_plan,
 )
 from featurekit.errors import OnlineError, PlanRefused
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.marks import (
+    Filled,
+    damaged,
+    damaged_key,
+    filled,
+    filled_key,
+    version_of,
+    written,
+)
+from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.leases import settled_until
 
 POINTERS = ("live", "next", "retained")
@@ -100,7 +110,7 @@ def step_back(store: OnlineStore, project: str, now: int) -> None:
     found = store.read([_published_key(project)])[0]
     if found is not None and int(found) > now:
         store.write({_published_key(project): b"%d" % now})
-    _change(store, _until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
+    _change(store, until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
 
 
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
@@ -291,25 +301,21 @@ def _version(view: View) -> str:
     return f"{view.name}:{view.fingerprint}"
 
 
-def _until_key(project: str) -> bytes:
-    return project_key(project, "until")
-
-
-def filled_key(project: str) -> bytes:
+def until_key(project: str) -> bytes:
     """The key of what says which versions of views are filled, and until when: a JSON object from
     "name:fingerprint" to microseconds UTC."""
-    return _until_key(project)
+    return project_key(project, "until")
 
 
 def materialized_until(store: OnlineStore, project: str, view: View) -> int | None:
     """The arrival up to which the view's states have everything, in microseconds UTC. None where
     the view was never materialised, or not since it was last not fed."""
-    return _read(store, _until_key(project)).get(_version(view))
+    return _read(store, until_key(project)).get(_version(view))
 
 
 def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int | None]:
     """As `materialized_until`, as a function of the view; it reads every mark once, now."""
-    known = _read(store, _until_key(project))
+    known = _read(store, until_key(project))
     return lambda view: known.get(_version(view))
 
 
@@ -318,7 +324,7 @@ def set_materialized(store: OnlineStore, project: str, view: View, until: int) -
     version = _version(view)
     _change(
         store,
-        _until_key(project),
+        until_key(project),
         lambda known: {**known, version: max(until, known.get(version, until))},
     )
 
@@ -327,17 +333,70 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
     """Remove the marks of versions that are no longer fed. They miss pushes from now on, so a
     version that comes back must be materialised again before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
-    _change(store, _until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
+    _change(store, until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
+    _forget_marks(store, project, fed)
+
+
+def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
+    """Remove what was noted of versions that are no longer fed."""
+    keys = [filled_key(project), damaged_key(project)]
+    fills, broken = store.read(keys)
+    if filled(fills).keys() <= fed and damaged(broken).keys() <= fed:
+        return
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        left: list[dict[str, Any]] = [dict(filled(values[0])), dict(damaged(values[1]))]
+        for marks in left:
+            for version in marks.keys() - fed:
+                del marks[version]
+        return [None if v is None else written(m) for v, m in zip(values, left, strict=True)]
+
+    store.update(keys, changed)
+
+
+def damage(store: OnlineStore, project: str, views: Sequence[View], why: str) -> None:
+    """Record that the server lost states of these views, or may have: lookups refuse them until
+    each is filled again, from everything."""
+    mark = {"why": why, "at": store.now_us()}
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        return [written({**{version_of(v): mark for v in views}, **damaged(values[0])})]
+
+    store.update([damaged_key(project)], changed)
+    missed(store, project, views)
+
+
+def set_filled(
+    store: OnlineStore, project: str, view: View, health: Health, began: int, *, whole: bool
+) -> int:
+    """Record that a run that began at `began` has filled the view, when the server was as `health`
+    says; the number of its fills. Where it was filled from the `whole` of files and log, damage
+    that was seen before is over."""
+    version, number = version_of(view), 0
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        nonlocal number
+        fills, broken = filled(values[0]), dict(damaged(values[1]))
+        number = fills[version].number + 1 if version in fills else 1
+        mark = Filled(number, health.run, health.evicted, health.policy)
+        if not whole and version in fills:
+            mark = replace(fills[version], number=number)
+        if whole and version in broken and broken[version]["at"] <= began:
+            del broken[version]
+        return [written({**fills, version: mark}), None if values[1] is None else written(broken)]
+
+    store.update([filled_key(project), damaged_key(project)], changed)
+    return number
 
 
 def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
     """Record that these views missed rows that others were fed with: each must be materialised
     again before it goes live."""
     versions = {_version(view) for view in views}
-    if versions and versions & _read(store, _until_key(project)).keys():
+    if versions and versions & _read(store, until_key(project)).keys():
         _change(
             store,
-            _until_key(project),
+            until_key(project),
             lambda known: {v: t for v, t in known.items() if v not in versions},
         )
 
@@ -368,7 +427,7 @@ def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
         return [mine, None, live, None] if turned else [None] * 4
 
     keys = [project_key(project, kind, service.name) for kind in POINTERS]
-    store.update([*keys, _until_key(project)], turn)
+    store.update([*keys, until_key(project)], turn)
     return turned
 
 

@@ -23,10 +23,11 @@ from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.clock import Clock, own_clock
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.keys import private_key, signer_of, trust_of
+from featurekit.project.marks import Marks
 from featurekit.project.ownership import check, check_value, claim, lost_registry, record
 from featurekit.project.registry import Registry
 
@@ -98,6 +99,7 @@ class Project:
         """What answers lists of features, each with what its key is the id of."""
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
+        self._marks: Marks | None = None
 
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. Connections are opened
@@ -108,7 +110,7 @@ class Project:
         if self._online is not None and not self.in_memory:
             self._online.close()
             self._online = None
-            self._feeding = None
+            self._feeding = self._marks = None
             self._services = {}
             self.listed = {}
         self._unreached = None
@@ -295,10 +297,24 @@ class Project:
             )
         return self._feeding
 
+    @property
+    def marks(self) -> Marks:
+        """What is known here of what the online store had."""
+        if self._marks is None:
+            folder = self.state_dir / "marks"
+            self._marks = Marks(self.online, self.name, self.registry, folder)
+        return self._marks
+
+    def refuse_eviction(self) -> Health:
+        """What the server of the online store says of itself. EvictingStore where it may remove
+        states."""
+        return self.marks.refuse_eviction(self.config.featurekit.maxmemory_policy)
+
     def online_service(self, name: str) -> OnlineService:
         """A service, ready for lookups. Its answers go to the serving log, where there is one."""
         found = self._services.get(name)
         if found is None:
+            self.marks.check(fed_views(self.online, self.name, on_mismatch="accept"))
             found = OnlineService(
                 self.online,
                 self.name,

@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,10 @@ CREATE TABLE IF NOT EXISTS forgotten (
     id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, keys TEXT NOT NULL,
     digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
     applied_by TEXT NOT NULL, applied_at TEXT NOT NULL, removed TEXT
+);
+CREATE TABLE IF NOT EXISTS fills (
+    store TEXT NOT NULL, version TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (store, version)
 );
 """
 
@@ -431,6 +435,25 @@ class Registry:
                 "INSERT INTO changes (action, kind, name, fingerprint, applied_by, applied_at) "
                 "VALUES ('rollback', ?, ?, ?, ?, ?)",
                 (kind, name, fingerprint, who, when),
+            )
+
+    def fills(self, store: str) -> dict[str, int]:
+        """How often each version of a view was filled in a store. Lookups ask this, so it only
+        reads, and a registry that cannot be read knows of no fill: who writes it says so."""
+        try:
+            with closing(
+                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)
+            ) as connection:
+                sql = "SELECT version, number FROM fills WHERE store = ?"
+                return dict(connection.execute(sql, (store,)).fetchall())
+        except sqlite3.Error:
+            return {}
+
+    def filled(self, store: str, version: str, number: int) -> None:
+        """Record that a version of a view was filled in a store for the `number`-th time."""
+        with self._connect() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO fills VALUES (?, ?, ?)", (store, version, number)
             )
 
     def forget(self, tombstone: Tombstone) -> int:

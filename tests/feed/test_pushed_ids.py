@@ -526,6 +526,7 @@ def test_copies_of_rows_with_lists() -> None:
     from featurekit.define.definitions import Entity, EventSource, FeatureView
     from featurekit.feed.events import prepare
     from featurekit.feed.settle import write
+    from featurekit.online.state.seal import opened_state
     from featurekit.online.state.state import decode_state
     from featurekit.online.store.memory import MemoryStore
 
@@ -549,5 +550,5 @@ def test_copies_of_rows_with_lists() -> None:
     (state,) = once.keys(b"fk:p:state:")
     # The copies arrived, and nothing else came of them.
     assert list(again.keys(b"fk:p:state:")) == [state]
-    (event,) = decode_state(view, again.values[state]).events
+    (event,) = decode_state(view, opened_state(view, state, again.values[state]) or b"").events
     assert event[2][view.features[0].slot] == ["a", None]

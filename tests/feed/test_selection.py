@@ -11,6 +11,7 @@ from versioned import Repo, at
 
 from featurekit.core.keys import state_prefix
 from featurekit.errors import EntityFrameError, RegistryError
+from featurekit.online.state.seal import opened, sealed
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views, materialized_until
 
@@ -83,7 +84,8 @@ def test_the_states_of_named_entities_alone_are_put_right(repo: Repo) -> None:
         two = [prefix + b"{2:i2}" for prefix in broken]
         store.online.delete([one[0], two[0]])
         three = dict(zip(broken, store.online.read([p + b"{2:i3}" for p in broken]), strict=True))
-        store.online.write({one[1]: three[broken[1]] or b"", two[1]: three[broken[1]] or b""})
+        other = opened(broken[1] + b"{2:i3}", three[broken[1]] or b"") or b""
+        store.online.write({key: sealed(key, other) for key in (one[1], two[1])})
     wrong = states(repo)
     assert wrong != right
     with repo.store() as store:

@@ -40,6 +40,7 @@ from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.state import blocks
 from featurekit.online.state.blocks import BlocksHead, Layout, is_head
+from featurekit.online.state.seal import opened
 from featurekit.online.state.state import Event
 from featurekit.online.state.update import add_events
 from featurekit.online.store.memory import MemoryStore
@@ -159,14 +160,14 @@ def test_blocks_are_what_one_state_would_be(name: str, mild: bool, seed: int) ->
             once = MemoryStore()
             add_events(once, [(compiled, key, arrived)])
             assert store.values == once.values
-            split += is_head(store.values[key])
+            split += is_head(opened(key, store.values[key]))
             newest = max(e[1] for e in arrived)
             at = [newest, chance.choice(arrived)[1], chance.choice(arrived)[0] + 30 * S]
             at += [newest - 30 * S + chance.randrange(60 * S), newest + 399 * S]
             in_blocks = [asked(plan, store, t) for t in at]
         whole = MemoryStore()
         add_events(whole, [(compiled, key, arrived)])
-        assert not is_head(whole.values[key])
+        assert not is_head(opened(key, whole.values[key]))
         assert in_blocks == [asked(plan, whole, t) for t in at]
     assert split >= 10
 
@@ -184,7 +185,7 @@ def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version() -> None
         events.append((i * S, i * S + i % 3, slots))
     add_events(store, [(compiled, key_of(plan), events)])
     assert len(store.values) == 15
-    written = b"".join(store.values[key] for key in sorted(store.values))
+    written = b"".join(opened(key, store.values[key]) or b"" for key in sorted(store.values))
     assert (blocks.VERSION, blocks.digest(written).hex()) == (2, "fb1c8b87c0d64651")
 
 
@@ -204,7 +205,7 @@ def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.Monkey
     (compiled,), key, store = plan.service.views, key_of(plan), MemoryStore()
     events = events_of(compiled, random.Random(0), 3000, mild=True)
     add_events(store, [(compiled, key, events)])
-    head = BlocksHead(Layout(compiled), store.values[key])
+    head = BlocksHead(Layout(compiled), opened(key, store.values[key]) or b"")
     assert head.n > 200
     assert len(needed(head, head.newest_arrival)) <= 4
     # Of instants before the newest arrival, also blocks in which something had not arrived.

@@ -472,16 +472,14 @@ def test_keys_that_are_sent_at_once_are_those_of_each(type_):
     views = [view(f"v{i}", thing, kind, {"x": "x"}) for i, kind in enumerate(kinds)]
     plan = Evaluator("tests", compile_service(service_of(*views)))
     column = KEYED[type_]
-    keys = plan.keys_at_once(b"live", {"key": column}, len(column))
+    keys = plan.keys_at_once([b"live"], {"key": column}, len(column))
     wanted = [b"live", *itertools.chain.from_iterable(plan.key_columns({"key": column}))]
     assert list(keys) == wanted
     assert len(keys) == len(wanted)
     assert mget(keys) == mget(wanted)
     assert keys.groups(wanted) == plan.key_columns({"key": column})
-    again = column * 2  # twice each is few enough, more often is not
-    assert list(plan.keys_at_once(b"live", {"key": again}, len(again)))[1:3] == wanted[1:3]
-    for other in (column * 2 + column[:1], [*column, None], column[:1]):
-        assert plan.keys_at_once(b"live", {"key": other}, len(other)) is None
+    for other in ([*column, column[0]], [*column, None], column[:1]):
+        assert plan.keys_at_once([b"live"], {"key": other}, len(other)) is None
 
 
 class Wire(MemoryStore):

@@ -33,6 +33,7 @@ from featurekit.feed.events import ViewWriter
 from featurekit.online.lookup.answer import answer
 from featurekit.online.state.blocks import open_state, written
 from featurekit.online.state.codec import decode_column, encode_column
+from featurekit.online.state.seal import opened_state
 from featurekit.online.state.state import Event, Reader, State
 from featurekit.online.store.memory import MemoryStore
 
@@ -162,8 +163,9 @@ def test_bytes_read_back_are_written_again_the_same(con, name, layout):
         paths.push(store, events, source)
         view, read = paths.service.views[0], store.read
         heads = [k for k in store.values if k.startswith(state_prefix("tests", view))]
-        again = [written(open_state(view, k, store.values[k], read), k, None) for k in heads]
-        assert dict(ChainMap(*again)) == store.values
+        blobs = {k: opened_state(view, k, store.values[k]) for k in heads}
+        again = [written(open_state(view, k, blobs[k], read), k, None) for k in heads]
+        assert {**store.values, **blobs} == dict(ChainMap(*again))
         paths.close()
 
     check()

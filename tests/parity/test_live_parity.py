@@ -33,6 +33,7 @@ from featurekit.errors import DataError, FingerprintMismatch, NotServed, OnlineE
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
 from featurekit.online.lookup import service
+from featurekit.online.state.seal import opened, sealed
 from featurekit.online.store.protocol import Pending, PendingSteps
 from featurekit.parity import paths
 from featurekit.parity.budget import Budget
@@ -172,7 +173,7 @@ def test_an_entity_of_one_side_only_is_seen(open_store):
     blob = store.online.read(keys[:1])[0]
     ghost = keys[0].replace(b"2:sa}", b"6:sghost}")
     assert ghost != keys[0]
-    store.online.write({ghost: blob or b""})
+    store.online.write({ghost: sealed(ghost, opened(keys[0], blob or b"") or b"")})
     report = sample(store)
     assert {d.row["shop"] for d in report.differences} == {"ghost"}
     store.online.delete([ghost, keys[0]])

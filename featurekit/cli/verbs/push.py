@@ -42,7 +42,7 @@ def push(arguments: Namespace, screen: Screen) -> None:
         "quarantined": done.quarantined,
         "forgotten": done.forgotten,
     }
-    screen.document({"source": arguments.source, **counts})
+    screen.document({"source": arguments.source, **counts, "damaged": list(done.damaged)})
     screen.table(
         (
             "source",
@@ -55,6 +55,11 @@ def push(arguments: Namespace, screen: Screen) -> None:
         ),
         [[arguments.source, *counts.values()]],
     )
+    for view in done.damaged:
+        screen.line(
+            f"\nView {view} is damaged: Redis has lost states, and lookups refuse it. The rows are "
+            f"in the log; run `featurekit materialize --view {view}`."
+        )
 
 
 def _event_rows(store: FeatureStore, source: str, file: str) -> Any:

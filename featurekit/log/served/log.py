@@ -28,6 +28,7 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service, View
 from featurekit.errors import FeaturekitError
 from featurekit.log.served.block import ServedBlock, ServedHead, encode
+from featurekit.online.lookup.steps import Opened
 from featurekit.online.state.state import newest_arrival
 
 _POLL_S = 0.5
@@ -148,12 +149,12 @@ class ServingLog:
         answers: Sequence[tuple[Sequence[Any], Sequence[str]]],
         instants: Sequence[int],
         keys: Sequence[Sequence[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
+        states: Mapping[bytes, Opened],
     ) -> None:
         """Log the request `number`: its rows, the answers, and the states that they came from. It
         keeps only the bytes, so the caller may change its objects afterwards."""
         arrivals = [
-            [None if k is None or (b := blobs[k]) is None else newest_arrival(b) for k in row]
+            [newest_arrival(b) if k and isinstance(b := states[k], bytes) else None for k in row]
             for row in keys
         ]
         at = time.time_ns() // 1000

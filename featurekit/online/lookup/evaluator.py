@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from featurekit.core.columns import Columns
 from featurekit.core.keys import clock_key, encode_keys, entity_key, state_key, state_prefix
-from featurekit.core.status import ERROR_STATUS
+from featurekit.core.status import DAMAGED, ERROR_STATUS
 from featurekit.core.types import INT, instant
 from featurekit.core.values import ERROR
 from featurekit.define.lacking import may_lack
 from featurekit.define.plan import Input, Service
 from featurekit.define.published import broken
-from featurekit.errors import AsOfTooOld, EntityFrameError, TransformError
+from featurekit.errors import (
+    AsOfTooOld,
+    DamagedState,
+    EntityFrameError,
+    FeaturekitError,
+    TransformError,
+)
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import INSTANT
 from featurekit.online.lookup.answer import arrival_ahead, stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
 from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
-from featurekit.online.lookup.steps import Answers, Steps, each_row, run
+from featurekit.online.lookup.steps import Answers, Opened, Steps, each_row, run
 from featurekit.online.lookup.view import Packed, RowAnswer, ViewLookup
-from featurekit.online.state.blocks import ReadKeys, block_key, is_head, splits
+from featurekit.online.state.blocks import BlocksHead, ReadKeys, block_key, is_head, splits
+from featurekit.online.state.seal import (
+    UNREADABLE,
+    damaged,
+    is_sealed,
+    opened_group,
+    opened_state,
+)
+from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.replies import Heads, Keys, Values, arguments
 
 
@@ -204,24 +219,27 @@ class Evaluator:
             for key in zip(*columns, strict=True)
         ]
 
-    def keys_at_once(self, live_key: bytes, entities: dict[str, list[Any]], n: int) -> Keys | None:
-        """`live_key` and the keys of each view's states, row by row.
+    def keys_at_once(
+        self, firsts: Sequence[bytes], entities: dict[str, list[Any]], n: int
+    ) -> Keys | None:
+        """`firsts` and the keys of each view's states, row by row.
 
-        None where the `n` rows should not be answered at once: most of them repeat a few entities,
-        or a join key is None.
+        None where the `n` rows should not be answered at once: some repeat an entity, whose state
+        is read once, or a join key is None.
         """
         if self._heads is None or n < 2:
             return None
         ends: dict[str, list[bytes]] = {}
-        parts = [arguments([live_key])]
+        parts = [arguments(firsts)]
         for name, heads in self._heads:
             if name not in ends:
                 column = entities[name]
-                if None in column or 2 * len(set(column)) < n:
+                if None in column or len(set(column)) < n:
                     return None
                 ends[name] = encode_keys(self.join_keys[name], column)
             parts.append(heads.sent(ends[name]))
-        return Keys(b"".join(parts), 1 + n * len(self._heads), n)
+        groups_of = [(heads, ends[name]) for name, heads in self._heads]
+        return Keys(b"".join(parts), len(firsts) + n * len(self._heads), n, groups_of)
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
         """The keys of all views' states, for each of `n` rows; None where a join key is None."""
@@ -244,84 +262,163 @@ class Evaluator:
         which is `ahead`.
         """
         columns = [[row[v] for row in keys] for v in range(len(self.lookups))]
-        return each_row(run(self.evaluating(columns, blobs, requests, instants, ahead), read))
+        states = self.opened(columns, blobs)
+        try:
+            answers = run(self.evaluating(columns, states, requests, instants, ahead), read)
+        except UNREADABLE:
+            for error in self.unreadable(columns, blobs, instants).values():
+                raise error from None
+            raise
+        return each_row(answers)
+
+    def opened(
+        self, keys: list[list[bytes | None]], values: Mapping[bytes, bytes | None]
+    ) -> dict[bytes, Opened]:
+        """The states that were kept under the keys, which are given by view."""
+        states: dict[bytes, Opened] = {}
+        for lookup, column in zip(self.lookups, keys, strict=True):
+            for key in column:
+                if key is None or key in states:
+                    continue
+                try:
+                    states[key] = opened_state(lookup.view, key, values[key])
+                except DamagedState as error:
+                    states[key] = error
+        return states
+
+    def unreadable(
+        self,
+        keys: list[list[bytes | None]],
+        values: Mapping[bytes, bytes | None],
+        instants: Sequence[int] | None,
+    ) -> dict[bytes, DamagedState]:
+        """The states without a checksum that cannot be read as they are; the others are whole, or
+        were shown to be by their checksum."""
+        found: dict[bytes, DamagedState] = {}
+        for lookup, column in zip(self.lookups, keys, strict=True):
+            for key in column:
+                value = None if key is None else values[key]
+                if key is None or value is None or is_sealed(value):
+                    continue
+                try:
+                    newest = newest_arrival(value)
+                    if is_head(value):
+                        BlocksHead(lookup.layout, value).blocks()
+                        continue
+                    for at in instants or (newest,):
+                        lookup.answer(value, at)
+                except FeaturekitError:
+                    continue
+                except UNREADABLE as error:
+                    found[key] = damaged(lookup.view, key, f"it cannot be read ({error})")
+        return found
 
     def evaluating(
         self,
         keys: list[list[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
+        opened: Mapping[bytes, Opened],
         requests: list[dict[str, Any]],
         instants: Sequence[int],
         ahead: Ahead | None = None,
     ) -> Steps[Answers]:
-        """As `evaluate`, with the keys by view; it yields the keys of blocks of large states."""
+        """As `evaluate`, with the keys by view and the states `opened`; it yields the keys of
+        blocks of large states."""
         n = len(requests)
-        states: Mapping[bytes, bytes | Large | None] = blobs
+        states: Mapping[bytes, Opened | Large] = opened
         if self.batches and n > 1 and not any(None in column for column in keys):
-            states_of = [[blobs[key] for key in column if key is not None] for column in keys]
-            answered = self.at_once(states_of, instants)
+            found = _undamaged(
+                [opened[key] for key in column if key is not None] for column in keys
+            )
+            answered = None if found is None else self.at_once(found, instants)
             if answered is not None:
                 return answered
         if self.splitting:
-            states = yield from self._with_blocks(keys, blobs, instants)
+            states = yield from self._with_blocks(keys, opened, instants)
         given = [[None if key is None else states[key] for key in column] for column in keys]
         return self._one_by_one(given, requests, instants, ahead)
 
     def answered(
         self,
-        states: Sequence[Values],
+        keys: Keys,
+        values: Values,
         requests: list[dict[str, Any]],
         instants: Sequence[int],
         ahead: Ahead | None = None,
-    ) -> Answers:
-        """The answers for rows, each as of its instant.
+    ) -> Answers | None:
+        """The answers for rows, each as of its instant; None where a state is damaged.
 
-        `states` has a sequence for each view, with one state for each row. No view may have states
-        in blocks.
+        `keys` has a group for each view, with one key for each row. No view may have states in
+        blocks.
         """
-        found = self.at_once(states, instants)
-        if found is not None:
-            return found
-        given = [list(blobs) for blobs in states]
-        return self._one_by_one(given, requests, instants, ahead)
+        states: list[Values] = []
+        for (heads, ends), group in zip(keys.groups_of, keys.groups(values), strict=True):
+            found = opened_group(group, heads.crcs(ends))
+            if found is None:
+                return None
+            states.append(found)
+        try:
+            at_once = self.at_once(states, instants)
+            if at_once is not None:
+                return at_once
+            given: list[list[Opened | Large]] = [list(blobs) for blobs in states]
+            return self._one_by_one(given, requests, instants, ahead)
+        except UNREADABLE:
+            return None
 
     def _one_by_one(
         self,
-        states: Sequence[Sequence[bytes | Large | None]],
+        states: Sequence[Sequence[Opened | Large]],
         requests: list[dict[str, Any]],
         instants: Sequence[int],
         ahead: Ahead | None,
     ) -> list[RowAnswer]:
-        out = []
+        """The outputs of each row. The features of a damaged state are None with the status
+        DAMAGED; where no row is without one, the error is raised."""
+        out, left, error = [], len(instants), None
+        known: dict[tuple[ViewLookup, int, int], RowAnswer] = {}
         for i, at in enumerate(instants):
-            try:
-                answers = [
-                    lookup.answer(blobs[i], at)
-                    for lookup, blobs in zip(self.lookups, states, strict=True)
-                ]
-            except AsOfTooOld:
-                if ahead is None:
-                    raise
-                answers = self._around(ahead, [blobs[i] for blobs in states], at, i)
+            answers, damage = [], None
+            for lookup, of_view in zip(self.lookups, states, strict=True):
+                state = of_view[i]
+                if isinstance(state, DamagedState):
+                    if lookup.view.on_error == "fail":
+                        raise state
+                    damage = state
+                    answers.append(lookup.damaged)
+                else:
+                    answers.append(self._answer(lookup, state, at, i, known, ahead))
+            if damage is not None:
+                left, error = left - 1, error or damage
             out.append(self.outputs(answers, requests[i], i, at))
+        if error is not None and not left:
+            raise error
         return out
 
-    def _around(
-        self, ahead: Ahead, states: Sequence[bytes | Large | None], at: int, row: int
-    ) -> list[RowAnswer]:
-        """The answers of a row's views, of which one cannot answer: erring where its state holds an
-        arrival that is ahead, and else AsOfTooOld is raised."""
-        answers = []
-        for lookup, blob in zip(self.lookups, states, strict=True):
-            try:
-                answers.append(lookup.answer(blob, at))
-            except AsOfTooOld:
-                newest = lookup.newest(blob)
-                if newest <= ahead.clock:
-                    raise
-                ahead.rows.setdefault(row, arrival_ahead(lookup.view, newest, ahead.clock))
-                answers.append(lookup.erring)
-        return answers
+    def _answer(
+        self,
+        lookup: ViewLookup,
+        state: bytes | Large | None,
+        at: int,
+        row: int,
+        known: dict[tuple[ViewLookup, int, int], RowAnswer],
+        ahead: Ahead | None,
+    ) -> RowAnswer:
+        """A view's answer for a row: erring where its state holds an arrival that is ahead. Windows
+        of an entity that another row has asked about are computed once."""
+        try:
+            if state is None or lookup.view.kind == "latest":
+                return lookup.answer(state, at)
+            once = lookup, id(state), at
+            if once in known:
+                return deepcopy(known[once])  # the caller may change a list
+            known[once] = found = lookup.answer(state, at)
+            return found
+        except AsOfTooOld:
+            newest = lookup.newest(state)
+            if ahead is None or newest <= ahead.clock:
+                raise
+            ahead.rows.setdefault(row, arrival_ahead(lookup.view, newest, ahead.clock))
+            return lookup.erring
 
     def at_once(self, states: Sequence[Values], instants: Sequence[int]) -> Batch | None:
         """As `answered`, where the states can be read as columns; None where they cannot."""
@@ -342,9 +439,9 @@ class Evaluator:
     def _with_blocks(
         self,
         keys: list[list[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
+        opened: Mapping[bytes, Opened],
         instants: Sequence[int],
-    ) -> Steps[Mapping[bytes, bytes | Large | None]]:
+    ) -> Steps[Mapping[bytes, Opened | Large]]:
         """The states by key. A state in blocks comes with the blocks that the instants need, which
         take one more round trip."""
         large: dict[bytes, Large] = {}
@@ -352,18 +449,18 @@ class Evaluator:
         for v in self.splitting:
             lookup = self.lookups[v]
             for at, key in zip(instants, keys[v], strict=True):
-                blob = None if key is None else blobs[key]
-                if key is None or not is_head(blob):
+                blob = None if key is None else opened[key]
+                if key is None or not isinstance(blob, bytes) or not is_head(blob):
                     continue
                 state = large.get(key) or large.setdefault(key, lookup.open(blob))
                 wanted |= dict.fromkeys((key, k) for k in needed(state.head, at))
         if not large:
-            return blobs
+            return opened
         names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
         found = (yield names) if names else []
         for (key, k), block in zip(wanted, found, strict=True):
             large[key].take(key, k, block)
-        return {**blobs, **large}
+        return {**opened, **large}
 
     def outputs(
         self, answers: list[RowAnswer], request: dict[str, Any], row: int, at: int
@@ -388,6 +485,16 @@ class Evaluator:
                     f'{view!r} says on_error="fail"'
                 )
         return values, statuses
+
+
+def _undamaged(states: Iterable[list[Opened]]) -> list[list[bytes | None]] | None:
+    """The states of each view; None where one is damaged."""
+    found: list[list[bytes | None]] = []
+    for column in states:
+        if DamagedState in map(type, column):
+            return None
+        found.append(cast("list[bytes | None]", column))
+    return found
 
 
 def _transforms(
@@ -415,7 +522,7 @@ def _transforms(
         at = first[given.view] + given.index
         if f"a{at}" not in ready:
             ready.add(f"a{at}")
-            lines.append(f"    a{at} = ERROR if statuses[{at}] == ERROR_STATUS else values[{at}]")
+            lines.append(f"    a{at} = ERROR if statuses[{at}] in FAILED else values[{at}]")
         return f"a{at}"
 
     for i, transform in enumerate(service.transforms):
@@ -433,7 +540,12 @@ def _transforms(
             "    statuses.append(status)",
         ]
     lines.append("    return None")
-    names = {"ERROR": ERROR, "ERROR_STATUS": ERROR_STATUS, "stated": stated, "instant": instant}
+    names = {
+        "ERROR": ERROR,
+        "FAILED": (ERROR_STATUS, DAMAGED),
+        "stated": stated,
+        "instant": instant,
+    }
     namespace: dict[str, Any] = names | {f"f{i}": f for i, f in enumerate(functions)}
     exec(compile("\n".join(lines), f"<transforms of {service.name}>", "exec"), namespace)
     add: Callable[[list[Any], list[str], Mapping[str, Any], int], None] = namespace["add"]

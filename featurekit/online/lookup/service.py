@@ -10,7 +10,7 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from featurekit.core.calls import checked, explained, explained_async, near
@@ -18,15 +18,16 @@ from featurekit.core.durations import Duration, duration_us
 from featurekit.core.keys import clock_key, project_key
 from featurekit.core.status import NEVER
 from featurekit.core.types import Instant, as_instant, instant, micros
-from featurekit.define.plan import Service
+from featurekit.define.plan import Service, View
 from featurekit.define.published import Trust, opened, read_plan
-from featurekit.errors import AsOfInFuture, AsOfTooOld, NotServed, PlanRefused
+from featurekit.errors import AsOfInFuture, AsOfTooOld, DamagedState, NotServed, PlanRefused
 from featurekit.online.lookup.evaluator import Ahead, Evaluator
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import Given, given
 from featurekit.online.lookup.steps import (
     Answers,
     AtClock,
+    Opened,
     Steps,
     StepsAtClock,
     each_row,
@@ -35,9 +36,12 @@ from featurekit.online.lookup.steps import (
     run_at,
 )
 from featurekit.online.lookup.view import RowAnswer
+from featurekit.online.lookup.watch import Watch
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.state.seal import UNREADABLE
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
+from featurekit.online.store.marks import damaged_key, refuse_damaged
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys, Values
 
@@ -66,26 +70,30 @@ class AnswersLog(Protocol):
         answers: Sequence[RowAnswer],
         instants: Sequence[int],
         keys: Sequence[Sequence[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
+        states: Mapping[bytes, Opened],
     ) -> None:
         """Log request `number`: its rows, its answers, and the states that they come from."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Read:
-    """What was read for the rows of a request: the values of `keys`, the first of which is the
-    pointer's. `columns` has for each view the key of each row's state, where the states of a view
-    do not stand together."""
+    """What was read for the rows of a request: the values of `keys`, whose first ones are the
+    pointer's and the marks of damage. `columns` has for each view the key of each row's state,
+    where the states of a view do not stand together. `lost` are states that are known to be
+    damaged. `states` are the others as they were kept, once `answers` has opened them."""
 
     requests: list[dict[str, Any]]
+    entities: dict[str, list[Any]]
     keys: Sequence[bytes]
     values: Values
     columns: list[list[bytes | None]]
+    lost: Mapping[bytes, DamagedState]
+    states: Mapping[bytes, Opened] = field(default_factory=dict)
 
     def by_key(self) -> dict[bytes, bytes | None]:
-        """The states by key."""
-        return dict(zip(self.keys[1:], self.values[1:], strict=True))
+        """The values by key."""
+        return dict(zip(self.keys, self.values, strict=True))
 
     def answers(
         self, evaluator: Evaluator, instants: Sequence[int], ahead: Ahead | None = None
@@ -93,10 +101,14 @@ class _Read:
         """The answers for the rows; `instants` has one for each."""
         given = instants if self.requests else ()
         if type(self.keys) is Keys:
-            groups = self.keys.groups(self.values)
-            return evaluator.answered(groups, self.requests, given, ahead)
-        found = self.by_key()
-        return (yield from evaluator.evaluating(self.columns, found, self.requests, given, ahead))
+            answered = evaluator.answered(self.keys, self.values, self.requests, given, ahead)
+            if answered is not None:
+                return answered
+            self.columns = evaluator.key_columns(self.entities)
+        self.states = {**evaluator.opened(self.columns, self.by_key()), **self.lost}
+        return (
+            yield from evaluator.evaluating(self.columns, self.states, self.requests, given, ahead)
+        )
 
 
 class OnlineService:
@@ -127,6 +139,8 @@ class OnlineService:
         self.clock_key = clock_key(project)
         # Up to here an instant lies before the clock, whatever the clock says now.
         self._past = NEVER
+        self.watch = Watch(store, project)
+        self._firsts = [self.live_key, damaged_key(project)]
         # The version that was last seen live, and its evaluator. They are replaced together, since
         # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
@@ -234,7 +248,9 @@ class OnlineService:
         reached.
         """
         shown = _Shown(full_feature_names, request_fields)
-        return run_at(self._get(given(rows), as_of, shown), self.store)
+        found = run_at(self._get(given(rows), as_of, shown), self.store)
+        self.watch.check(self._views)
+        return found
 
     @explained_async
     async def get_async(
@@ -247,7 +263,18 @@ class OnlineService:
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
         shown = _Shown(full_feature_names, request_fields)
-        return await run_async(self._get(given(rows), as_of, shown), self.store)
+        found = await run_async(self._get(given(rows), as_of, shown), self.store)
+        if self.watch.first:
+            import asyncio
+
+            await asyncio.to_thread(self.watch.look, self._views)
+        self.watch.check(self._views)
+        return found
+
+    @property
+    def _views(self) -> Sequence[View]:
+        """The views of the version that was last seen live."""
+        return () if self._served is None else self._served[1].service.views
 
     def _get(self, rows: Given, as_of: Instant | None, shown: _Shown) -> StepsAtClock[OnlineResult]:
         at = None if as_of is None else micros(as_instant(as_of, what="as_of"))
@@ -281,29 +308,40 @@ class OnlineService:
     ]:
         patience: Patience | None = None
         at_clock = instants is None or max(instants, default=NEVER) > self._past
+        lost: dict[bytes, DamagedState] = {}
         while True:
             version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
             entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
             if number is None:  # the log needs the keys of each row
-                keys = evaluator.keys_at_once(self.live_key, entities, len(rows))
+                keys = evaluator.keys_at_once(self._firsts, entities, len(rows))
             if keys is None:
                 columns = evaluator.key_columns(entities)
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
-                keys = [self.live_key, *[key for key in every if key is not None]]
+                keys = [*self._firsts, *[key for key in every if key is not None]]
             values, now = yield from self._read(keys, at_clock=at_clock)
             live = values[0]
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live)
                 continue
-            read = _Read(requests, keys, values, columns)
+            refuse_damaged(evaluator.service.views, values[1])
+            read = _Read(requests, entities, keys, values, columns, lost)
             try:
                 answers, resolved = yield from self._answered(evaluator, read, instants, now)
             except Moved as moved:
                 patience = patience or Patience()
-                patience.spend(moved)  # a push changed a large state between its two reads
+                try:
+                    patience.spend(moved)  # a push changed a large state between its two reads
+                except DamagedState as error:
+                    lost[error.key] = error
+                continue
+            except UNREADABLE:
+                unreadable = evaluator.unreadable(read.columns, read.by_key(), instants)
+                if unreadable.keys() <= lost.keys():
+                    raise
+                lost |= unreadable
                 continue
             if number is not None and self.log is not None:
                 asked = list(zip(*columns, strict=True)) or [()] * len(rows)
@@ -315,7 +353,7 @@ class OnlineService:
                     each_row(answers),
                     resolved[: len(rows)],
                     asked,
-                    read.by_key(),
+                    read.states,
                 )
             return evaluator, entities, requests, answers, resolved
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from featurekit.errors import DamagedState
 from featurekit.online.lookup.result import Batch
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import ReadKeys
@@ -29,6 +30,14 @@ class AtClock:
         self.keys, self.clock = keys, clock
         self.now = 0
 
+
+LARGE = 64 * 1024
+"""The bytes of values of which a coroutine makes answers in a thread: of fewer that takes less than
+a millisecond or two."""
+
+Opened = bytes | DamagedState | None
+"""A state's bytes without their checksum; the error where they are damaged, None where there are
+none."""
 
 _T = TypeVar("_T")
 Steps = Generator[Sequence[bytes], Values, _T]
@@ -65,7 +74,13 @@ def run_at(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
 
 
 async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
-    """As `run_at`, and await the store."""
+    """As `run_at`, and await the store.
+
+    What is made of large values is made in a thread: the loop goes on meanwhile, and is held up by
+    no more than the interpreter's turns between threads, five milliseconds by default.
+    """
+    import asyncio
+
     try:
         wanted = next(steps)
         while True:
@@ -73,7 +88,21 @@ async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
                 values, wanted.now = await store.read_at_async(wanted.keys, wanted.clock)
             else:
                 values = await store.read_async(wanted)  # type: ignore[arg-type]
-            wanted = steps.send(values)
+            if type(values) is list and sum(map(len, filter(None, values))) > LARGE:
+                made = await asyncio.to_thread(_sent, steps, values)
+                if isinstance(made, StopIteration):
+                    raise made  # to the end of this function
+                wanted = made
+            else:
+                wanted = steps.send(values)
     except StopIteration as done:
         found: _T = done.value
         return found
+
+
+def _sent(steps: StepsAtClock[Any], values: Values) -> Sequence[bytes] | AtClock | StopIteration:
+    """What the steps ask for next; the StopIteration where they are done, which no future takes."""
+    try:
+        return steps.send(values)
+    except StopIteration as done:
+        return done

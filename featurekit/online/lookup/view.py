@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from featurekit.core.status import ERROR_STATUS, NEVER, PRESENT
+from featurekit.core.status import DAMAGED, ERROR_STATUS, NEVER, PRESENT
 from featurekit.define.plan import View
 from featurekit.online.lookup import answer as state
 from featurekit.online.lookup.answer import unknown
@@ -41,6 +41,7 @@ class ViewLookup:
         self.unknown = _split(unknown(view))
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
+        self.damaged: RowAnswer = ([None] * len(view.features), [DAMAGED] * len(view.features))
         self.erring: RowAnswer = (None,) * len(view.features), (ERROR_STATUS,) * len(view.features)
         # A feature that takes the instant is computed from the whole row.
         asked = any(feature.asked is not None for feature in view.features)

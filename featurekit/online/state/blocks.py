@@ -29,9 +29,9 @@ from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.core.types import Type
 from featurekit.define.plan import Feature, View
-from featurekit.errors import OnlineError
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
+from featurekit.online.state.seal import damaged
 from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
 from featurekit.online.store.replies import Values
 
@@ -45,7 +45,7 @@ _MASK = 2**64 - 1
 _COUNT = struct.Struct("<I")
 _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
-_TRIES = 200
+_TRIES = 10
 
 ReadKeys = Callable[[Sequence[bytes]], Values]
 """Reads keys of an online store."""
@@ -56,10 +56,10 @@ class Moved(Exception):
 
     def __init__(self, head: BlocksHead, key: bytes, name: bytes) -> None:
         super().__init__(
-            f"view {head.layout.view.name!r}: block {name.decode()} of the state under "
-            f"{key.decode(errors='backslashreplace')} is not as its head says"
+            f"block {name.decode()} of the state under {key.decode(errors='backslashreplace')} is "
+            "not as its head says"
         )
-        self.head = digest(head.data)
+        self.view, self.key, self.head = head.layout.view, key, digest(head.data)
 
 
 class Patience:
@@ -69,16 +69,16 @@ class Patience:
         self.spent: Counter[bytes] = Counter()
 
     def spend(self, moved: Moved) -> None:
-        """Allow one more try. OnlineError where the head stayed the same for many tries, so that no
-        other writer can be the cause."""
+        """Allow one more try. DamagedState where the head stayed the same for many tries, so that
+        no other writer can be the cause."""
         self.spent[moved.head] += 1
         if self.spent[moved.head] == _TRIES:
-            raise OnlineError(
+            how = (
                 f"{moved}, though no writer of featurekit changes it: something else removed or "
                 "changed it, as an eviction policy of Redis does (featurekit needs "
-                "maxmemory-policy noeviction); remove the key of the state and run `featurekit "
-                "materialize`"
-            ) from moved
+                "maxmemory-policy noeviction)"
+            )
+            raise damaged(moved.view, moved.key, how) from moved
 
 
 def splits(view: View) -> bool:

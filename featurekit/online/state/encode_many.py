@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.online.state import row
 from featurekit.online.state.codec import ALL_ABSENT, ALL_PRESENT, MIXED
+from featurekit.online.state.seal import MARK
 from featurekit.online.state.state import VERSION
 
 _EMPTY = pa.scalar(b"", pa.large_binary())
@@ -176,6 +178,16 @@ def state_keys(prefix: bytes, entities: pa.LargeBinaryArray) -> pa.LargeBinaryAr
     """The keys of the entities' states, as `state_key` writes them."""
     before, after = (pa.scalar(x, pa.large_binary()) for x in (prefix + b"{", b"}"))
     return pc.binary_join_element_wise(before, entities, after, _EMPTY)
+
+
+def sealed_values(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """The values to keep under the keys, as `seal.sealed` makes them."""
+    mark = pa.scalar(bytes((MARK,)), pa.large_binary())
+    marked = pc.binary_join_element_wise(mark, values, _EMPTY)
+    # Two calls in C for each value; a CRC-32 in NumPy would look up every byte by itself.
+    crcs = map(crc32, marked.to_pylist(), map(crc32, keys.to_pylist()))
+    ends = _array(_of(np.fromiter(crcs, "<u4", len(keys)), 4), len(keys))
+    return pc.binary_join_element_wise(marked, ends, _EMPTY)
 
 
 def _keys(type_: Type, column: pa.Array) -> pa.Array:

@@ -16,12 +16,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.core.keys import key_encoder
+from featurekit.core.keys import decode_key, key_encoder
 from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import View
-from featurekit.errors import OnlineError
+from featurekit.errors import DamagedState, OnlineError
 from featurekit.online.state.codec import (
     ALL_PRESENT,
     FORMATS,
@@ -29,6 +29,7 @@ from featurekit.online.state.codec import (
     encode_column,
     one_value,
 )
+from featurekit.online.state.seal import UNREADABLE, is_sealed, opened, sealed
 
 VERSION = 1
 _HEADER = struct.Struct("<BI")
@@ -142,6 +143,50 @@ class Ids:
         held = before if self.op is not None else self._first_known(before)
         near = [row for row in held[-1:] if row["__created"] >= floor - self.within]
         return [*near, *later]
+
+    def read(self, key: bytes, value: bytes | None) -> list[Row]:
+        """The rows that are kept under `key`; none for None. DamagedState where the value is not as
+        it was written."""
+        if value is None:
+            return []
+        found, how = opened(key, value), "its checksum is another one"
+        try:
+            if found is not None:
+                return self.decode(found)
+            if not is_sealed(value):
+                how = "no memory of rows begins as it does"
+        except UNREADABLE as error:
+            if is_sealed(value):
+                raise
+            how = f"it cannot be read ({error})"
+        shown = decode_key(self.type_of[self.event_id], key.split(b":", 5)[5])
+        raise self._damaged(f"the memory of {self.event_id}={shown}", key, how)
+
+    def written(self, key: bytes, rows: list[Row]) -> bytes:
+        """The bytes to keep under `key`; empty for no rows."""
+        return sealed(key, self.encode(rows))
+
+    def read_floor(self, key: bytes, value: bytes | None) -> int | None:
+        """The floor that is kept under `key`. DamagedState where it is not as it was written."""
+        if value is None:
+            return None
+        found = opened(key, value) if is_sealed(value) else b"\1" + value
+        try:
+            return int(found[1:]) if found is not None else int("")
+        except ValueError:
+            raise self._damaged("the floor of its ids", key, "it is no number") from None
+
+    def written_floor(self, key: bytes, floor: int) -> bytes:
+        """The bytes to keep under `key` for a floor."""
+        return sealed(key, b"\1%d" % floor)
+
+    def _damaged(self, what: str, key: bytes, how: str) -> DamagedState:
+        name = self.view.name
+        return DamagedState(
+            f"view {name!r}: {what} is damaged: {how}. `featurekit materialize --view {name}` "
+            "writes it again, from the files and the log of pushes",
+            key,
+        )
 
     def encode(self, rows: list[Row]) -> bytes:
         """The canonical bytes of rows in the order of their arrival; empty for no rows."""

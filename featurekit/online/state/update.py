@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from featurekit.define.plan import View
+from featurekit.errors import DamagedState
 from featurekit.online.state.blocks import (
     Moved,
     Patience,
@@ -13,6 +14,7 @@ from featurekit.online.state.blocks import (
     open_state,
     written,
 )
+from featurekit.online.state.seal import opened_state, reading, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
 from featurekit.online.store.protocol import Change, Closing, OnlineStore, PendingSteps, finish
@@ -26,6 +28,7 @@ def update_states(
     *,
     create: bool = True,
     whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+    lost: Callable[[int, DamagedState], bool] | None = None,
 ) -> None:
     """Change the states under `keys` by `change`, and write them all at once.
 
@@ -33,24 +36,41 @@ def update_states(
     writer was faster. Without `create`, a state that does not exist is left so. `whole` is given
     the number of the key and the bytes there; where it gives the new bytes, the state is not
     opened.
+
+    For a damaged state `lost` is asked, given its number and the error, whether it is written anew,
+    as if it had not existed. Otherwise it is left as it is. Without `lost` the error is raised.
     """
+    broken: dict[bytes, DamagedState] = {}
+
+    def made(i: int, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
+        found = whole(i, blob)
+        if found is not None:
+            return {key: found}
+        state = open_state(view, key, blob, store.read)
+        change(i, state)
+        return written(state, key, blob)
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
-        for i, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
-            if blob is None and not create:
+        for i, (key, value) in enumerate(zip(keys, blobs, strict=True)):
+            if value is None and not create:
                 continue
-            made = whole(i, blob)
-            if made is not None:
-                out[key] = made
-                continue
-            state = open_state(view, key, blob, store.read)
-            change(i, state)
-            out.update(written(state, key, blob))
-        there = dict(zip(keys, blobs, strict=True))
-        return {key: value for key, value in out.items() if there.get(key) != value}
+            try:
+                if key in broken:
+                    raise broken[key]
+                with reading(view, key, value):
+                    new = made(i, key, opened_state(view, key, value))
+            except DamagedState as error:
+                if lost is None:
+                    raise
+                if not lost(i, error):
+                    continue
+                new = made(i, key, None)
+            new[key] = sealed(key, new[key])
+            out |= {k: v for k, v in new.items() if k != key or v != value}
+        return out
 
-    finish(_updating(store, keys, changed))
+    finish(_updating(store, keys, changed, broken=None if lost is None else broken))
 
 
 def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
@@ -69,20 +89,24 @@ def adding_events(
     The last one also ends the push `closing`.
     """
 
+    def made(view: View, key: bytes, blob: bytes | None, events: list[Event]) -> dict[bytes, bytes]:
+        splice = splice_of(view)
+        spliced = None if splice is None else splice.added(blob, events)
+        if spliced is not None:
+            return {key: spliced}
+        if is_head(blob):
+            return add_to_blocks(view, key, blob, events, store.read)
+        state = open_state(view, key, blob, store.read)
+        state.add(events)
+        return written(state, key, blob)
+
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
-        for (view, key, events), blob in zip(added, blobs, strict=True):
-            splice = splice_of(view)
-            spliced = None if splice is None else splice.added(blob, events)
-            if spliced is not None:
-                out[key] = spliced
-                continue
-            if is_head(blob):
-                out |= add_to_blocks(view, key, blob, events, store.read)
-                continue
-            state = open_state(view, key, blob, store.read)
-            state.add(events)
-            out |= written(state, key, blob)
+        for (view, key, events), value in zip(added, blobs, strict=True):
+            with reading(view, key, value):
+                new = made(view, key, opened_state(view, key, value), events)
+            new[key] = sealed(key, new[key])
+            out |= new
         return out
 
     return _updating(store, [key for _, key, _ in added], changed, closing)
@@ -93,7 +117,11 @@ def _updating(
     keys: Sequence[bytes],
     change: Change,
     closing: Closing | None = None,
+    *,
+    broken: dict[bytes, DamagedState] | None = None,
 ) -> PendingSteps[None]:
+    """The steps of a change. A state whose blocks stay other than its head says is damaged: with
+    `broken` it is noted there, for `change`."""
     patience = Patience()
     while True:
         with store.open_update(keys, change, closing=closing) as pending:
@@ -101,4 +129,9 @@ def _updating(
             try:
                 return pending.result()
             except Moved as moved:
-                patience.spend(moved)
+                try:
+                    patience.spend(moved)
+                except DamagedState as error:
+                    if broken is None:
+                        raise
+                    broken[error.key] = error

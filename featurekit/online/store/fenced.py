@@ -11,6 +11,7 @@ from featurekit.online.store.protocol import (
     Change,
     Closing,
     Guard,
+    Health,
     OnlineStore,
     Pending,
 )
@@ -122,6 +123,10 @@ class Fenced:
     def sizes(self, keys: Sequence[bytes]) -> list[int]:
         """As the store's."""
         return self.store.sizes(keys)
+
+    def health(self) -> Health:
+        """As the store's."""
+        return self.store.health()
 
     def now_us(self) -> int:
         """As the store's."""

@@ -12,9 +12,11 @@ from featurekit.online.store.protocol import (
     Change,
     Closing,
     Guard,
+    Health,
     Pending,
     PendingSteps,
     named,
+    pushed_key,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class MemoryStore:
                     self.values.pop(key, None)
         if closing is not None:
             self.close_push(closing.key, closing.token)
+            ended = pushed_key(closing.key)
+            self.values[ended] = b"%d" % (int(self.values.get(ended, b"0")) + 1)
             if closing.clock is not None:
                 self._keep(closing.clock, max(self._last(closing.clock), closing.stamp))
 
@@ -124,6 +128,10 @@ class MemoryStore:
             return False
         self.delete(keys)
         return True
+
+    def health(self) -> Health:
+        """That nothing is evicted."""
+        return Health("memory", 0, "noeviction")
 
     def now_us(self) -> int:
         """This machine's clock, or what the caller sets."""

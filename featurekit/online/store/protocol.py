@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
@@ -119,6 +120,21 @@ class Guard(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a server says of itself: the id of its present run, how many keys it has evicted in it,
+    and its policy for full memory. A field is None where the server does not tell."""
+
+    run: str | None
+    evicted: int | None
+    policy: str | None
+
+
+def pushed_key(pushes: bytes) -> bytes:
+    """The key that counts the pushes that ended, for the `pushes` that are under way."""
+    return pushes + b":ended"
+
+
 class OnlineStore(Protocol):
     """Bytes under keys. Every method raises StoreUnavailable where the store cannot be reached.
 
@@ -149,7 +165,8 @@ class OnlineStore(Protocol):
     def open_update(
         self, keys: Sequence[bytes], change: Change, *, closing: Closing | None = None
     ) -> Pending[None]:
-        """Change all of `keys` at once or not at all, and end the push `closing` with it.
+        """Change all of `keys` at once or not at all. The push `closing` ends with it, and is
+        counted under `pushed_key`.
 
         The first half asks for the values of `keys`, and the second one changes them. So nothing
         changes where the result is not asked for. `change` is called again where another writer was
@@ -217,6 +234,10 @@ class OnlineStore(Protocol):
         ClocksApart where the clock of the store or of this machine, or the last stamp, cannot be
         right. With `restart`, a last stamp that cannot be right is left behind.
         """
+        ...
+
+    def health(self) -> Health:
+        """What the server says of itself, in one round trip."""
         ...
 
     def open_push(

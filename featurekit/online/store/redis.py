@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     ConnectionError,
+    NoPermissionError,
     RedisError,
     TimeoutError,
     WatchError,
@@ -38,9 +39,11 @@ from featurekit.online.store.protocol import (
     Change,
     Closing,
     Guard,
+    Health,
     Pending,
     PendingSteps,
     named,
+    pushed_key,
 )
 from featurekit.online.store.replies import Values, arguments, command, command_on
 from featurekit.online.store.revive import Start, reviving, reviving_async
@@ -187,6 +190,7 @@ def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | Non
         writes.append(command(b"UNLINK", *gone))
     if closing is not None:
         writes.append(command(b"XDEL", closing.key, closing.token))
+        writes.append(command(b"INCR", pushed_key(closing.key)))
         if closing.clock is not None:
             stamp = b"%d" % closing.stamp
             writes.append(command(b"EVAL", KEEP, b"1", closing.clock, stamp))
@@ -460,6 +464,20 @@ class RedisStore:
             except WatchError:
                 return False
             return True
+
+    @_reached
+    def health(self) -> Health:
+        """What INFO says of the run, of evictions and of the policy."""
+        pipe = self.client.pipeline(transaction=False)
+        for part in ("server", "stats", "memory"):
+            pipe.info(part)
+        told: dict[str, Any] = {}
+        for found in pipe.execute(raise_on_error=False):
+            if isinstance(found, dict):
+                told |= found
+            elif not isinstance(found, NoPermissionError):
+                raise found
+        return Health(told.get("run_id"), told.get("evicted_keys"), told.get("maxmemory_policy"))
 
     @_reached
     def now_us(self) -> int:

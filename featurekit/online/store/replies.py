@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from zlib import crc32
 
 import hiredis
 
@@ -73,6 +74,7 @@ class Heads(dict[int, bytes]):
     def __init__(self, prefix: bytes) -> None:
         super().__init__()
         self.prefix = prefix
+        self._crcs: dict[int, int] = {}
 
     def __missing__(self, size: int) -> bytes:
         key = b"%b{%d:" % (self.prefix, size)
@@ -85,15 +87,30 @@ class Heads(dict[int, bytes]):
         """The bytes that are sent for the keys with these ends."""
         return b"}\r\n".join([self[len(end)] + end for end in ends]) + b"}\r\n"
 
+    def crcs(self, ends: Sequence[bytes]) -> list[int]:
+        """The CRC-32 of each of the keys with these ends."""
+        known = self._crcs
+        if len(known) > _KEPT:
+            known.clear()
+        for size in set(map(len, ends)) - known.keys():
+            known[size] = crc32(b"%b{%d:" % (self.prefix, size))
+        return [crc32(end + b"}", known[len(end)]) for end in ends]
+
 
 class Keys(_Lazy):
-    """One key, followed by one or more groups of `each` keys; `sent` has the bytes that are sent
-    for all."""
+    """One or two keys, followed by one or more groups of `each` keys, two or more; `sent` has the
+    bytes that are sent for all, and `groups_of` the heads and the ends of each group's keys."""
 
-    __slots__ = ("_n", "each", "sent")
+    __slots__ = ("_n", "each", "groups_of", "sent")
 
-    def __init__(self, sent: bytes, n: int, each: int) -> None:
-        self.sent, self._n, self.each = sent, n, each
+    def __init__(
+        self,
+        sent: bytes,
+        n: int,
+        each: int,
+        groups_of: Sequence[tuple[Heads, Sequence[bytes]]] = (),
+    ) -> None:
+        self.sent, self._n, self.each, self.groups_of = sent, n, each, groups_of
 
     def __len__(self) -> int:
         return self._n
@@ -110,7 +127,8 @@ class Keys(_Lazy):
         """The values of each group."""
         if type(values) is Grouped:
             return values.groups
-        return [values[first : first + self.each] for first in range(1, self._n, self.each)]
+        firsts = _firsts(self._n, self.each)
+        return [values[first : first + self.each] for first in range(firsts, self._n, self.each)]
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -136,21 +154,28 @@ class Run(_Lazy):
 
 
 class Grouped(_Lazy):
-    """The values of `Keys`: the first one, and those of each group."""
+    """The values of `Keys`: those before the groups, and those of each group."""
 
-    __slots__ = ("first", "groups")
+    __slots__ = ("firsts", "groups")
 
-    def __init__(self, first: bytes | None, groups: list[Values]) -> None:
-        self.first, self.groups = first, groups
+    def __init__(self, firsts: Sequence[bytes | None], groups: list[Values]) -> None:
+        self.firsts, self.groups = firsts, groups
 
     def __len__(self) -> int:
-        return 1 + sum(map(len, self.groups))
+        return len(self.firsts) + sum(map(len, self.groups))
 
     def __iter__(self) -> Iterator[bytes | None]:
-        return itertools.chain((self.first,), *self.groups)
+        return itertools.chain(self.firsts, *self.groups)
 
     def __getitem__(self, place: Any) -> Any:
-        return self.first if place == 0 else super().__getitem__(place)
+        if isinstance(place, int) and 0 <= place < len(self.firsts):
+            return self.firsts[place]
+        return super().__getitem__(place)
+
+
+def _firsts(n: int, each: int) -> int:
+    """How many of `n` keys stand before their groups of `each`."""
+    return n - (n - 1) // each * each
 
 
 @dataclass(slots=True)
@@ -279,7 +304,7 @@ def _group_receiver(n: int, each: int) -> Callable[[bytes], Values | None]:
 
 
 def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
-    """The values in the reply to MGET of one key and groups of `each`, `n` keys in all. The bytes
+    """The values in the reply to MGET of keys and then groups of `each`, `n` keys in all. The bytes
     of the reply are sent in as they come."""
     data = yield
     head = b"*%d\r\n" % n
@@ -290,7 +315,7 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
     at = len(head)
     found: list[Any] = []
     known = b"?"  # the header of the last value, and of the next one where the sizes are equal
-    size, left = 0, n
+    size, left, grouped = 0, n, n - _firsts(n, each)
     while left:
         if not data.startswith(known, at):
             end = data.find(b"\r\n", at, at + _LINE)
@@ -309,7 +334,7 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
                 raise NotPlain
             known, size = data[at : end + 2], int(line[1:])
         begin = at + len(known)
-        if left < n and left % each == 0:
+        if left <= grouped and left % each == 0:
             stride = len(known) + size + 2
             data, at, alike = yield from _alike(data, at, known, stride, each)
             if alike:
@@ -330,7 +355,7 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
         left -= 1
     if at != len(data):
         raise NotPlain
-    return _grouped(found, each)
+    return _grouped(found, each, n - grouped)
 
 
 def _alike(
@@ -354,10 +379,10 @@ def _alike(
         data, at = b"".join(parts), 0
 
 
-def _grouped(found: list[Any], each: int) -> Grouped:
+def _grouped(found: list[Any], each: int, firsts: int) -> Grouped:
     """Values and runs, put into groups."""
     groups: list[Values] = []
-    at = 1
+    at = firsts
     while at < len(found):
         if type(found[at]) is Run:
             groups.append(found[at])
@@ -365,4 +390,4 @@ def _grouped(found: list[Any], each: int) -> Grouped:
         else:
             groups.append(found[at : at + each])
             at += each
-    return Grouped(found[0], groups)
+    return Grouped(found[:firsts], groups)

@@ -11,6 +11,7 @@ from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.online.state.blocks import Moved, Patience, open_state
+from featurekit.online.state.seal import opened_state
 from featurekit.parity.compare import bits
 from featurekit.parity.stored import of_entity, rows_of
 from featurekit.project.project import Project
@@ -73,7 +74,8 @@ def held_online(
         if blob is None:
             return None
         try:
-            events = open_state(fed, key, blob, project.online.read).events
+            whole = opened_state(fed, key, blob)
+            events = open_state(fed, key, whole, project.online.read).events
         except Moved as moved:
             patience.spend(moved)  # a push was faster than the second read of a large state
             continue

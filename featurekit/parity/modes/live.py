@@ -13,6 +13,7 @@ from typing import Any
 from featurekit.errors import AsOfTooOld
 from featurekit.language.wire import from_json, to_json
 from featurekit.online.lookup.evaluator import Ahead, Evaluator
+from featurekit.online.state.seal import opened_state
 from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.open import open_store
@@ -72,8 +73,9 @@ def read(
             time.sleep(early)
     outputs = len(plan.service.outputs)
     newest: list[int | None] = []
-    for v in range(len(plan.prefixes)):
-        blobs = (states[key] for row in keys if (key := row[v]) is not None)
+    for v, lookup in enumerate(plan.lookups):
+        own = {key for row in keys if (key := row[v]) is not None}
+        blobs = (opened_state(lookup.view, key, states[key]) for key in own)
         arrivals = (newest_arrival(b) for b in blobs if b is not None)
         newest.append(max((a for a in arrivals if a <= at + TOLERANCE_US), default=None))
     return LiveAnswers(

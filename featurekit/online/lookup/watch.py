@@ -1,0 +1,94 @@
+"""Looks, beside the lookups of a service, whether the server still has what it was given.
+
+Only this process knows what it has seen. So it compares: a server that has evicted keys since the
+views were filled, or has counted fewer pushes than before, has lost states. It looks before the
+first answer and then in the background, about once a second while there are lookups, so that no
+lookup waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from featurekit.core.keys import project_key
+from featurekit.define.plan import View
+from featurekit.errors import DamagedView, OnlineError
+from featurekit.online.store.marks import Filled, filled, filled_key, version_of, view_damaged
+from featurekit.online.store.protocol import OnlineStore, pushed_key
+
+EVERY_S = 1.0
+
+
+class Watch:
+    """What was seen of the server, for one project."""
+
+    def __init__(self, store: OnlineStore, project: str) -> None:
+        self.store, self.project = store, project
+        self._next = 0.0
+        self._pid = os.getpid()
+        self._looking = threading.Lock()
+        self._lost: dict[str, DamagedView] = {}
+        self._pushes: dict[bytes, int] = {}
+        # The fills at which a view was seen to be damaged: a later fill mends it.
+        self._since: dict[str, Filled] = {}
+
+    @property
+    def first(self) -> bool:
+        """Whether nothing was looked at yet."""
+        return not self._next
+
+    def check(self, views: Sequence[View]) -> None:
+        """DamagedView where one of the views has lost states, as far as it is known. Where it is
+        time to look again, that begins in the background."""
+        if time.monotonic() >= self._next:
+            if self.first:
+                self.look(views)
+            else:
+                self._next = time.monotonic() + EVERY_S
+                threading.Thread(target=self._look_quietly, args=(views,), daemon=True).start()
+        if self._lost:
+            for view in views:
+                error = self._lost.get(version_of(view))
+                if error is not None:
+                    raise DamagedView(str(error))
+
+    def _look_quietly(self, views: Sequence[View]) -> None:
+        try:
+            self.look(views)
+        except OnlineError:
+            return  # the next lookup meets it too
+
+    def look(self, views: Sequence[View]) -> None:
+        """Look now. OnlineError where the store cannot be reached."""
+        if self._pid != os.getpid():  # a fork may have come while the parent was looking
+            self._pid, self._looking = os.getpid(), threading.Lock()
+        with self._looking:
+            self._next = time.monotonic() + EVERY_S
+            sources = {view.source.name for view in views}
+            names = [pushed_key(project_key(self.project, "pushes", s)) for s in sorted(sources)]
+            marks, *counts = self.store.read([filled_key(self.project), *names])
+            health, known = self.store.health(), filled(marks)
+            fewer = {
+                name
+                for name, count in zip(names, counts, strict=True)
+                if int(count or 0) < self._pushes.get(name, 0)
+            }
+            self._pushes |= {n: int(c or 0) for n, c in zip(names, counts, strict=True)}
+            for view in views:
+                version, pushes = (
+                    version_of(view),
+                    project_key(self.project, "pushes", view.source.name),
+                )
+                mark = known.get(version)
+                why = None if mark is None else mark.lost(health)
+                if why is None and pushed_key(pushes) in fewer:
+                    why = "Redis came back with less than it had"
+                if why is not None:
+                    self._lost[version] = view_damaged(view.name, why)
+                    if mark is not None:
+                        self._since[version] = mark
+                elif self._since.get(version) != mark:
+                    self._lost.pop(version, None)

@@ -1,0 +1,119 @@
+"""Puts a checksum of key and value around the bytes of a state, and checks it where they are read.
+
+A sealed value is `MARK`, the bytes, and the CRC-32 of the key, the mark and the bytes. So a value
+that was changed, cut short or copied from another key does not open. A value without the mark was
+written by a release before 0.3. It opens as it is, and nothing tells whether it is whole.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+from zlib import crc32
+
+from featurekit.core.keys import entity_values
+from featurekit.define.plan import View
+from featurekit.errors import DamagedState
+from featurekit.online.store.replies import Run, Values
+
+MARK = 0xF1
+"""It differs in two bits or more from the first byte of every value that is not sealed, so that no
+flipped bit makes a sealed value look like one of these."""
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+"""What reading the bytes of a damaged state may raise."""
+
+_FRONT, _BACK = 1, 4
+"""The number of bytes before and behind the sealed ones."""
+_WHOLE = 0x2144DF1C
+"""The CRC-32 of any bytes that their own CRC-32 follows."""
+_PLAIN = b"\1\2\3"
+"""The first bytes of states, heads and memories of ids that are not sealed."""
+_MARK = bytes((MARK,))
+_pack = struct.Struct("<I").pack
+
+
+def sealed(key: bytes, value: bytes) -> bytes:
+    """The bytes to keep under `key`; b"", which removes the key, stays as it is."""
+    if not value:
+        return value
+    marked = _MARK + value
+    return marked + _pack(crc32(marked, crc32(key)))
+
+
+def is_sealed(value: bytes) -> bool:
+    """Whether a checksum says what the value was."""
+    return value[:1] == _MARK
+
+
+def opened(key: bytes, value: bytes) -> bytes | None:
+    """The bytes that were kept under `key`; None where the value is not as it was written."""
+    if value[:1] == _MARK:
+        return value[_FRONT:-_BACK] if crc32(value, crc32(key)) == _WHOLE else None
+    return value if value[:1] and value[0] in _PLAIN else None
+
+
+def opened_group(values: Values, crcs: Sequence[int]) -> Values | None:
+    """As `opened`, for values of keys that have these checksums; None where one of them does not
+    open."""
+    if type(values) is not Run:
+        if None not in values:
+            every = cast("Sequence[bytes]", values)
+            if list(map(crc32, every, crcs)).count(_WHOLE) == len(every):
+                return [value[_FRONT:-_BACK] for value in every]
+        made = [_opened(v, crc) for v, crc in zip(values, crcs, strict=True)]
+        return None if b"" in made else made
+    n, first = len(values), values.at + values.before
+    marks = values.data[first : first + (n - 1) * values.stride + 1 : values.stride]
+    if _MARK not in marks:
+        return values if not marks.strip(_PLAIN) else None
+    if list(map(crc32, values, crcs)).count(_WHOLE) != n:
+        return None
+    size, before = values.size - _FRONT - _BACK, values.before + _FRONT
+    return Run(values.data, values.at, n, size, before, values.stride)
+
+
+def _opened(value: bytes | None, crc: int) -> bytes | None:
+    """As `opened`; b"" for a value that does not open, None for an absent one."""
+    if value is None:
+        return None
+    if value[:1] == _MARK:
+        return value[_FRONT:-_BACK] if crc32(value, crc) == _WHOLE else b""
+    return value if value[:1] and value[0] in _PLAIN else b""
+
+
+def opened_state(view: View, key: bytes, value: bytes | None) -> bytes | None:
+    """As `opened`, for the state of an entity; None for an absent one. DamagedState where the value
+    is not as it was written."""
+    if value is None:
+        return None
+    found = opened(key, value)
+    if found is None:
+        how = "its checksum is another one" if is_sealed(value) else "no state begins as it does"
+        raise damaged(view, key, how)
+    return found
+
+
+def damaged(view: View, key: bytes, how: str) -> DamagedState:
+    """The error for the state under `key`, which is not as it was written."""
+    entity = key[key.index(b"{") + 1 : -1]
+    values = entity_values([p.type for p in view.join_keys], entity)
+    shown = [f"{p.name}={v}" for p, v in zip(view.join_keys, values, strict=True)]
+    return DamagedState(
+        f"view {view.name!r}: the state of {', '.join(shown)} is damaged: {how}. `featurekit "
+        f"materialize --view {view.name} --entity {' '.join(shown)}` writes it again, from the "
+        "files and the log of pushes",
+        key,
+    )
+
+
+@contextmanager
+def reading(view: View, key: bytes, value: bytes | None) -> Iterator[None]:
+    """DamagedState where the block cannot read a state that no checksum says is whole."""
+    try:
+        yield
+    except UNREADABLE as error:
+        if value is None or is_sealed(value):
+            raise
+        raise damaged(view, key, f"it cannot be read ({error})") from error

@@ -1,0 +1,146 @@
+"""Compares what Redis has with what this side knows that it had, before anything relies on it.
+
+The registry knows how often each version was filled in a store, and the state folder how many
+pushes this machine has seen end there. A store that counts less came back with less than it had,
+as from an older dump. Each store has an id, so that one is not taken for another.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from featurekit.core.keys import project_key
+from featurekit.define.plan import View
+from featurekit.errors import EvictingStore
+from featurekit.online.store.marks import damaged, damaged_key, filled, filled_key, version_of
+from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
+from featurekit.project.deployment import damage, set_filled
+from featurekit.project.registry import Registry
+
+EVERY_S = 1.0
+_LESS = "Redis came back with less than it had, as from an older dump"
+
+
+class Marks:
+    """What this side knows of one project's store."""
+
+    def __init__(self, store: OnlineStore, project: str, registry: Registry, folder: Path) -> None:
+        self.store, self.project, self.registry = store, project, registry
+        self.folder = folder
+        self._next = 0.0
+        self._seen: dict[str, tuple[str, int]] = {}
+
+    @property
+    def _store_key(self) -> bytes:
+        return project_key(self.project, "store")
+
+    def _pushed_key(self, source: str) -> bytes:
+        return pushed_key(project_key(self.project, "pushes", source))
+
+    def name_store(self) -> None:
+        """Give the store an id, if it has none."""
+        made = uuid.uuid4().hex.encode()
+        self.store.update([self._store_key], lambda values: [None if values[0] else made])
+
+    def refuse_eviction(self, policy: str | None) -> Health:
+        """What the server says of itself. EvictingStore where its policy, or `policy` where it does
+        not tell, lets it evict any key."""
+        health = self.store.health()
+        known = health.policy or policy
+        if known is None:
+            raise EvictingStore(
+                "Redis does not tell its maxmemory-policy to this user; allow `+info`, or write "
+                "the policy into feature_store.yaml, as `featurekit: maxmemory_policy: noeviction`"
+            )
+        if known.startswith("allkeys"):
+            raise EvictingStore(
+                f"Redis has maxmemory-policy {known}: when its memory is full it removes states, "
+                "and what is left would look like values; set noeviction (`CONFIG SET "
+                "maxmemory-policy noeviction`), or a volatile policy, which leaves keys that do "
+                "not expire"
+            )
+        return health
+
+    def check(self, views: Sequence[View]) -> None:
+        """Record which of the views are damaged and were not known to be."""
+        self._next = time.monotonic() + EVERY_S
+        sources = sorted({view.source.name for view in views})
+        keys = [self._store_key, filled_key(self.project), damaged_key(self.project)]
+        name, marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
+        health, known, store = self.store.health(), filled(marks), (name or b"").decode()
+        less = {s for s, c in zip(sources, counts, strict=True) if self._is_less(s, store, c)}
+        before = self.registry.fills(store)
+        for view in views:
+            version = version_of(view)
+            mark = known.get(version)
+            why = None if mark is None else mark.lost(health)
+            if view.source.name in less or before.get(version, 0) > (mark.number if mark else 0):
+                why = _LESS
+            if why is not None and version not in damaged(broken):
+                damage(self.store, self.project, [view], why)
+        for source, count in zip(sources, counts, strict=True):
+            if source in less:
+                self._note(source, store, int(count or 0))
+
+    def filled(self, view: View, health: Health, began: int, *, whole: bool) -> None:
+        """Record that the view was filled; see `set_filled`."""
+        number = set_filled(self.store, self.project, view, health, began, whole=whole)
+        store = (self.store.read([self._store_key])[0] or b"").decode()
+        self.registry.filled(store, version_of(view), number)
+
+    # --- pushes -----------------------------------------------------------------------------------
+
+    def push_keys(self, source: str) -> list[bytes]:
+        """The keys whose values `pushing` needs."""
+        return [self._store_key, self._pushed_key(source), damaged_key(self.project)]
+
+    def pushing(
+        self, source: str, views: Sequence[View], values: Sequence[bytes | None]
+    ) -> tuple[str, int, tuple[str, ...]]:
+        """Record the source's views as damaged where the store has counted fewer pushes than this
+        side has seen. The store's id and count, as `pushed` takes them, and the names of damaged
+        views."""
+        store, count, broken = (values[0] or b"").decode(), int(values[1] or 0), values[2]
+        if self._is_less(source, store, values[1]) or time.monotonic() >= self._next:
+            self.check(views)
+            broken = self.store.read([damaged_key(self.project)])[0]
+        known = damaged(broken)
+        return store, count, tuple(v.name for v in views if version_of(v) in known)
+
+    def pushed(self, source: str, store: str, before: int) -> None:
+        """Note that a push ended after `before` others."""
+        known = self._known(source)
+        if known[0] != store or known[1] <= before:
+            self._note(source, store, before + 1)
+
+    def _note(self, source: str, store: str, count: int) -> None:
+        self._seen[source] = store, count
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Not forced to disk: a push would wait for it as long as for the log.
+        file = os.open(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.pwrite(file, b"%-32s %020d" % (store.encode(), count), 0)
+        finally:
+            os.close(file)
+
+    def _is_less(self, source: str, store: str, count: bytes | None) -> bool:
+        known = self._known(source)
+        return known[0] == store and int(count or 0) < known[1]
+
+    def _known(self, source: str) -> tuple[str, int]:
+        found = self._seen.get(source)
+        if found is None:
+            try:
+                store, count = self._file(source).read_text().rsplit(" ", 1)
+                found = store.strip(), int(count)
+            except (FileNotFoundError, ValueError):
+                found = "", 0
+            self._seen[source] = found
+        return found
+
+    def _file(self, source: str) -> Path:
+        return self.folder / f"{source}.pushed"
