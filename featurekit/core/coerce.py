@@ -241,6 +241,8 @@ def _bool(value: Any, _: str) -> bool:
 def _int(value: Any, _: str) -> int:
     if isinstance(value, Decimal):
         # A warehouse writes whole numbers as decimals; one with digits after the point is no int.
+        if value.is_finite() and value.adjusted() > 19:
+            raise Misfit("an int outside 64 bits")  # its digits may be too many to write out
         if not value.is_finite() or value != value.to_integral_value():
             raise Misfit("a decimal that is no int")
     elif _is_bool(value) or not isinstance(value, Integral):

@@ -98,11 +98,15 @@ WRITABLE = '"%Y-%m-%d %H:%M:%S" with the directives of the text, "iso", "epoch_s
 WRITABLE += '"epoch_us" or "epoch_ns"'
 
 
-@lru_cache(maxsize=256)
 def format_of(text: str) -> Format:
     """The format that a source names. DefinitionError for one that is none."""
     if not isinstance(text, str) or not text:
         raise DefinitionError(f"timestamp_format is {text!r}; write {WRITABLE}")
+    return _format_of(text)
+
+
+@lru_cache(maxsize=256)
+def _format_of(text: str) -> Format:
     if "%" not in text:
         if text not in _NAMES:
             raise DefinitionError(f"timestamp_format {text!r} is none; write {WRITABLE}")

@@ -55,7 +55,8 @@ def dialect_of(
 ) -> Dialect:
     """The dialect of these options; without `compression`, the path's ending tells it.
     DefinitionError for an option that no CSV file has."""
-    if isinstance(null_values, str) or not all(isinstance(v, str) for v in null_values):
+    listed = isinstance(null_values, Sequence) and not isinstance(null_values, str)
+    if not listed or not all(isinstance(value, str) for value in null_values):
         raise DefinitionError(
             f'{what}: null_values is a list of texts, as in ["NA", "NULL"], found {null_values!r}'
         )

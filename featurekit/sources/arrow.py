@@ -181,6 +181,8 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
         return plain(_decoded(column))
     if pa.types.is_float16(type_):
         return column.cast(pa.float32()), None
+    if pa.types.is_decimal256(type_):
+        return _narrow_decimal(column)
     if pa.types.is_duration(type_):
         return column.view(pa.int64()), f"DURATION_{type_.unit.upper()}"
     if pa.types.is_timestamp(type_) and type_.unit in ("s", "ms"):
@@ -188,6 +190,17 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return _plain_list(column)
     return column, None
+
+
+def _narrow_decimal(column: pa.Array) -> tuple[pa.Array, str | None]:
+    """A decimal of up to 38 digits, which DuckDB has; one that is wider is refused by its type."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.decimal128(38, column.type.scale)), None
+    except (pa.ArrowException, ValueError):
+        wide = f"WIDE DECIMAL of {column.type.precision} digits"
+        return pa.nulls(len(column), pa.string()), wide
 
 
 def _plain_list(column: pa.Array) -> tuple[pa.Array, str | None]:

@@ -63,14 +63,17 @@ def columns(
     try:
         held = fetch(con, f"DESCRIBE SELECT * FROM {scan([path], {})}")
         nodes = fetch(
-            con, f"SELECT name, num_children FROM parquet_schema({text_literal(escaped(path))})"
+            con,
+            "SELECT name, num_children, coalesce(precision, 0) "
+            f"FROM parquet_schema({text_literal(escaped(path))})",
         )
     except duckdb.Error as error:
         raise SourceError(
             f"{path}: not a Parquet file that can be read ({first_line(error)}); write it again, "
             'or say format="csv" if that is what it is'
         ) from None
-    names = _top_names(nodes)
+    digits = _top_columns(nodes)
+    names = [name for name, _ in digits]
     if len(names) != len(held):
         raise SourceError(
             f"{path}: its footer names {len(names)} columns and {len(held)} are read; write it "
@@ -80,7 +83,9 @@ def columns(
     if twice:
         raise SourceError(f"{path}: two columns are named {twice[0]!r}; write it without one")
     found = {
-        name: FileColumn(type_, there) for name, (there, type_, *_) in zip(names, held, strict=True)
+        # DuckDB reads a decimal of more than 38 digits as a double, and not the nearest one.
+        name: FileColumn(type_ if most <= 38 else f"WIDE DECIMAL of {most} digits", there)
+        for (name, most), (there, type_, *_) in zip(digits, held, strict=True)
     }
     if any(_may_be_duration(type_) for type_ in schema.values()):
         for name, kind in _durations(path, found).items():
@@ -88,17 +93,18 @@ def columns(
     return found
 
 
-def _top_names(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
-    """The names of the columns, among the nodes of a schema in the order of the footer: its root,
-    then each node before its children."""
-    at, names = 1, []
+def _top_columns(nodes: Sequence[tuple[str, int | None, int]]) -> list[tuple[str, int]]:
+    """The columns with the most digits of a decimal in each, of the nodes of a schema in the order
+    of the footer: its root, then each node before its children."""
+    at, columns = 1, []
     while at < len(nodes):
-        names.append(nodes[at][0])
-        below = 1
+        name, most, below = nodes[at][0], 0, 1
         while below:
             below += (nodes[at][1] or 0) - 1
+            most = max(most, nodes[at][2])
             at += 1
-    return names
+        columns.append((name, most))
+    return columns
 
 
 def _may_be_duration(type_: Type) -> bool:

@@ -60,7 +60,7 @@ class Reading:
 
 def found_hint(found: str, type_: Type) -> str:
     """What to write instead, if a column of type `found` was declared `type_`."""
-    if found.startswith("DECIMAL"):
+    if "DECIMAL" in found:
         return (
             "cast it to DOUBLE or BIGINT in the job that writes it: featurekit never rounds a "
             "decimal on its own"

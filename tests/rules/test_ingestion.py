@@ -135,6 +135,8 @@ def test_a_decimal_is_an_int_or_nothing(made: Any) -> None:
     assert read(int, "7.00") == [7]
     with pytest.raises(BadRowError, match="column 'n': a decimal that is no int"):
         read(int, "7.5")
+    with pytest.raises(BadRowError, match="column 'n': an int outside 64 bits"):
+        read(int, "1E+30")
     with pytest.raises((BadRowError, SourceError), match=r"column 'n': .*(float|rounds)"):
         read(float, "7.5")
 

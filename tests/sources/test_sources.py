@@ -145,6 +145,32 @@ def test_a_column_of_another_type_is_refused_with_a_hint(
         repo.read({"v": hint})
 
 
+@pytest.mark.parametrize("hint", [int, float, list[float]])
+def test_a_decimal_wider_than_duckdb_has_is_refused(repo: Repo, hint: Any) -> None:
+    values: Any = [Decimal(10) ** 45]
+    wide = pa.decimal256(50, 2)
+    if hint == list[float]:
+        values, wide = [values], pa.list_(wide)
+    repo.parquet({"v": pa.array(values, wide)})
+    with pytest.raises(SourceError, match="has WIDE DECIMAL of 50 digits; cast it to DOUBLE or"):
+        repo.read({"v": hint})
+    if hint != list[float]:
+        pushed = pa.table({"v": pa.array(values, wide), "ts": [T0]})
+        with pytest.raises(SourceError, match="found WIDE DECIMAL of 50 digits; cast it to DOUBLE"):
+            read_rows(source(hint), pushed, state_dir=None)
+
+
+def test_a_decimal_without_a_fraction_is_an_int(repo: Repo) -> None:
+    for type_ in (pa.decimal128(38, 0), pa.decimal128(10, 2), pa.decimal256(40, 1)):
+        array = pa.array([Decimal(-7), None], type_)
+        if type_.precision <= 38:
+            repo.parquet({"v": array})
+            assert repo.values({"v": int | None}) == [-7, None]
+        pushed = pa.table({"v": array, "ts": [T0, T0]})
+        found = read_rows(source(int | None), pushed, state_dir=None).table
+        assert found.column("v").to_pylist() == [-7, None]
+
+
 def test_a_missing_column_is_named_with_its_neighbour(repo: Repo) -> None:
     repo.parquet({"Customer_id": [1]})
     with pytest.raises(SourceError, match="no column 'customer_id'; did you mean 'Customer_id'"):
