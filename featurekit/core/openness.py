@@ -32,7 +32,7 @@ def declare(folder: Path, group: str | None) -> None:
     """
     path = os.path.realpath(folder)
     _declared[path] = None if group is None else _number(group)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # it is not there, or lies where nothing can be changed
         found = os.stat(path)
         if found.st_uid != os.geteuid():
             return
