@@ -20,6 +20,7 @@ from featurekit.define.plan import View
 from featurekit.online.lookup.blocks import needed
 from featurekit.online.lookup.view import ViewLookup
 from featurekit.online.state.blocks import block_key, is_head
+from featurekit.online.state.seal import opened_state
 from featurekit.online.state.state import Event
 from featurekit.online.state.update import add_events
 from featurekit.online.store.redis import RedisStore
@@ -71,8 +72,9 @@ def one(store: RedisStore, plan: View, events: int, runs: int) -> dict[str, floa
     read: list[int] = []
 
     def look_up() -> None:
-        (blob,) = store.read([key])
-        read.append(len(blob or b""))
+        (value,) = store.read([key])
+        blob = opened_state(plan, key, value)
+        read.append(len(value or b""))
         t = (next(now) - 1) * S
         if not is_head(blob):
             lookup.answer(blob, t)
