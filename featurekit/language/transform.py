@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, overload
 
 from featurekit.core.calls import explained
+from featurekit.core.written import written_at
 from featurekit.errors import CompileError, DefinitionError
 from featurekit.language.results import field_of, result_fields
 
@@ -180,10 +180,7 @@ def _wraps(function: Any) -> bool:
 
 
 def _no_def(found: Any) -> NoReturn:
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        frame = frame.f_back
-    filename, line = frame.f_code.co_filename, frame.f_lineno
+    filename, line = written_at() or ("<unknown>", 0)
     text = linecache.getline(filename, line)
     raise CompileError(
         f"@feature stands above a def, found {found!r}",

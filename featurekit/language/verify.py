@@ -229,7 +229,9 @@ class _Function:
                 inner = dict(env)
                 for name, type_ in zip(names, self.over(over, inner, len(names)), strict=True):
                     self.bind(name, type_, inner)
-                self.block(body, inner, loop=True)
+                after = self.block(body, inner, loop=True)
+                if isinstance(over, Unrolled) and over.rows:  # it turns, so what it binds stays
+                    env |= {n: t for n, t in (after or inner).items() if n not in env}
             case Break() | Continue():
                 if not loop:
                     self.fail("a break or continue outside a loop")

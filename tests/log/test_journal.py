@@ -22,7 +22,7 @@ import pytest
 from featurekit import EventSource, FeatureStore
 from featurekit.core.files import locked
 from featurekit.core.types import Vector
-from featurekit.errors import SourceError, WriteError
+from featurekit.errors import DamagedLog, SourceError, WriteError
 from featurekit.feed import forget
 from featurekit.log import compaction, journal, writer
 from featurekit.log import segments as segments_module
@@ -193,10 +193,15 @@ def test_what_is_cut_short_at_the_end_never_was(three: tuple[Path, bytes, list[i
         assert pushes(data[:size]) == sum(end <= size for end in ends)
 
 
-def test_a_damaged_last_record_never_was(three: tuple[Path, bytes, list[int]]) -> None:
+def test_a_damaged_last_record_is_an_error(three: tuple[Path, bytes, list[int]]) -> None:
     _, data, ends = three
     for at in range(ends[1], ends[2]):
-        assert pushes(data[:at] + bytes((data[at] ^ 0x41,)) + data[at + 1 :]) == 2
+        with pytest.raises(DamagedLog, match=f"its last record, at byte {ends[1]}, is not as"):
+            pushes(data[:at] + bytes((data[at] ^ 0x41,)) + data[at + 1 :])
+
+
+def test_a_record_that_was_never_written_never_was(three: tuple[Path, bytes, list[int]]) -> None:
+    _, data, ends = three
     assert pushes(data[: ends[1]] + bytes(ends[2] - ends[1])) == 2
 
 
@@ -219,7 +224,8 @@ def test_a_damaged_record_that_others_come_after_is_an_error(
 
 def test_a_record_that_lies_elsewhere_is_none(three: tuple[Path, bytes, list[int]]) -> None:
     _, data, ends = three
-    assert pushes(data + data[ends[1] : ends[2]]) == 3
+    with pytest.raises(DamagedLog, match=f"its last record, at byte {ends[2]}, is not as"):
+        pushes(data + data[ends[1] : ends[2]])
 
 
 @pytest.mark.parametrize("cut", [1, 40])

@@ -67,7 +67,10 @@ class ServedHead:
         found = json.loads(text)
         if found.pop("format", None) != FORMAT:
             raise DataError(f"a serving log of another format; this featurekit reads {FORMAT}")
-        return ServedHead(**{name: from_json(value) for name, value in found.items()})
+        for name in ("keys", "request", "outputs"):
+            found[name] = {column: from_json(type_, Type) for column, type_ in found[name]["m"]}
+        plain = ("project", "service", "fingerprint", "numerics", "views")
+        return ServedHead(**found | {name: from_json(found[name]) for name in plain})
 
 
 @dataclass(slots=True)
