@@ -91,7 +91,10 @@ def read_log(
             made.redis_url = config.redis_url
         config = made
     elif given is not None:
-        config = ServingLogConfig(to="parquet", folder=str(Path(given).resolve()))
+        try:
+            config = ServingLogConfig(to="parquet", folder=str(Path(given).resolve()))
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a link to itself
+            raise ConfigError(f"{given!r} is no folder of a serving log: {error}") from None
     if config is None:
         raise ConfigError(
             "this repo configures no serving log; write `serving_log: {to: parquet}` under "

@@ -179,6 +179,7 @@ def test_what_breaks_callers_is_shown_and_wants_to_be_allowed(
 
 HARMLESS = {
     "a feature more": [('"orders_30d": Count', '"more": Count(window="1d"), "orders_30d": Count')],
+    "a view of another name": [('"customer_orders"', '"orders_of_customers"')],
     "another window": [('window="7d"', 'window="8d"')],
     "a second view of another name": other("land", "country"),
     "another service": [("checkout = FeatureService(", "FeatureService('x', features=[customer_"
