@@ -135,7 +135,10 @@ class OnlineService:
         A row has every join key (None for an unknown entity) and every request field, and nothing
         else. A feature without a value is None, and its status says why. EntityFrameError for a row
         with other fields, AsOfTooOld for an instant before a state's horizon, NotServed where the
-        service is not live, StoreUnavailable where Redis cannot be reached.
+        service is not live, StoreUnavailable where Redis cannot be reached, DamagedView where it
+        has lost states of a view, or may have. A state that is not as it was written is
+        DamagedState where no row can be answered without one; else the features are None and
+        DAMAGED.
         """
         found = run(self._get(rows, as_of), self.store.read)
         self.watch.check(self._views)
