@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from featurekit.language.ops import Op
 
 _SCALARS = ("bool", "int", "float", "str", "bytes", "datetime", "date", "timedelta")
-_KEYS = tuple(name for name in _SCALARS if name != "float")
 _CHOSEN = {"bool": bool, "int": int, "str": str}
 _KINDS = {"list", "any", "all", "flat"}
 _LONGEST_NAME = 1000
@@ -94,7 +93,7 @@ def verify_type(type_: Type, *, where: str = "a type", depth: int = 0) -> None:
         raise Unsound(f"{where}: {name!r} with{'out' if item is None else ''} a type of its items")
     if item is not None:
         verify_type(item, where=where, depth=depth + 1)
-        if name == "dict" and item.name not in _KEYS:
+        if name == "dict" and item.name not in _SCALARS:
             raise Unsound(f"{where}: a dict of {item}")
     elif name == "None":
         if not type_.optional:

@@ -124,9 +124,9 @@ class OnlineResult:
     """The features of entity rows as of one instant, in the order of the rows.
 
     `columns[name]` and `status[name]` are lists with one entry for each row. A value is None where
-    its status is NULL_VALUE, OUTSIDE_MAX_AGE or ERROR; an entity that is NOT_FOUND has the values
-    of empty windows. `entities[name]` has the join keys, `request[name]` the request fields where
-    they were asked for, `types[name]` the types of all, and `as_of` is the instant.
+    its status is NULL_VALUE, OUTSIDE_MAX_AGE, ERROR or DAMAGED; an entity that is NOT_FOUND has the
+    values of empty windows. `entities[name]` has the join keys, `request[name]` the request fields
+    where they were asked for, `types[name]` the types of all, and `as_of` is the instant.
     """
 
     __slots__ = ("_answers", "_columns", "_shape", "_status", "as_of", "entities", "request")
@@ -223,7 +223,7 @@ class OnlineResult:
 
     def statuses(self) -> list[dict[str, str]]:
         """One dict for each row: the status of each feature, PRESENT, NULL_VALUE, NOT_FOUND,
-        OUTSIDE_MAX_AGE or ERROR."""
+        OUTSIDE_MAX_AGE, ERROR or DAMAGED."""
         return [
             dict(zip(self.status, row, strict=True))
             for row in zip(*self.status.values(), strict=True)

@@ -245,7 +245,9 @@ class OnlineService:
 
         EntityFrameError for rows with other fields, AsOfTooOld for an instant before a state's
         horizon, NotServed where the service is not live, StoreUnavailable where Redis cannot be
-        reached.
+        reached, DamagedView where it has lost states of a view, or may have. A state that is not as
+        it was written is DamagedState where no row can be answered without one; else the features
+        are None and DAMAGED.
         """
         shown = _Shown(full_feature_names, request_fields)
         found = run_at(self._get(given(rows), as_of, shown), self.store)
