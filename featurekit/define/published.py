@@ -181,19 +181,27 @@ def read_plan(
                 f"{service.name!r}, version {service.fingerprint[:12]}; {_AGAIN}"
             )
         _believe(plan, trust)
-    others = differing(data)
-    if others:
-        message = (
-            f"service {service.name!r} was published on a platform that differs in "
-            f"{', '.join(others)}; values here would not be the same bits: use the same "
-            "libraries here, or publish from here (`featurekit apply`, `featurekit materialize`)"
-        )
+    message = mismatch(data)
+    if message is not None:
         if on_mismatch != "warn":
             raise FingerprintMismatch(message)
         import warnings
 
         warnings.warn(message, stacklevel=2)
     return service
+
+
+def mismatch(data: bytes) -> str | None:
+    """What differs between this platform and the one that published the plan, as a sentence; None
+    where nothing does (R6)."""
+    others = differing(data)
+    if not others:
+        return None
+    return (
+        f"service {opened(data).service.name!r} was published on a platform that differs in "
+        f"{', '.join(others)}; values here would not be the same bits: use the same libraries "
+        "here, or publish from here (`featurekit apply`, `featurekit materialize`)"
+    )
 
 
 def differing(data: bytes) -> list[str]:

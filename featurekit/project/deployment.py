@@ -10,7 +10,9 @@ place.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +24,7 @@ from featurekit.define.published import (
     Trust,
     differing,
     look_at,
+    mismatch,
     numerics_of,
     plan_bytes,
     read_plan,
@@ -54,6 +57,10 @@ def publish(
     plan_key = project_key(project, "plan", service.name, service.fingerprint)
     next_key = project_key(project, "next", service.name)
     plan, before = plan_bytes(service, signer=signer), store.read([plan_key])[0]
+    with suppress(PlanRefused):
+        told = None if before is None else mismatch(before)
+        if told is not None:
+            warnings.warn(told, stacklevel=2)
     look_at(plan)  # what readers would refuse is not published
     store.write({plan_key: plan})  # first: a damaged copy of it could not be read below
     # A run that ended after its version was released may have left a mark, which is void.
