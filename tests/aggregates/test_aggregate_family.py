@@ -620,8 +620,8 @@ def test_one_of_windows_is_the_feature_written_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sum("x", window="1h", windows=["7d"]), "Sum takes window="),
-        (lambda: Sum("x", windows="7d"), "Sum takes window="),
+        (lambda: Sum("x", window="1h", windows=["7d"]), "Sum takes one window, as in"),
+        (lambda: Sum("x", windows="7d"), "Sum takes one window, as in"),
         (lambda: Sum("x", windows=["7d", "seven"]), "'seven' is not a duration"),
         (lambda: compiled(a=Sum("x", windows=["7d", "7d"])), "names '7d' twice"),
         (
@@ -631,7 +631,10 @@ def test_one_of_windows_is_the_feature_written_alone():
         (lambda: LastN(**W, n=0), r"LastN\(n=…\) is a whole number from 1 to 999999, found 0"),
         (lambda: FirstN(**W, n=True), "found True"),
         (lambda: TopK(**W, k=2.0), r"TopK\(k=…\) is a whole number, at least 1, found 2.0"),
-        (lambda: Quantile(**W, q=1.5), r"Quantile\(q=…\) is a number from 0 to 1, found 1.5"),
+        (
+            lambda: Quantile(**W, q=1.5),
+            r"Quantile\(q=…\) is a number from 0 to 1, as in 0.95, found 1.5",
+        ),
         (lambda: ApproxQuantile(**W, q=NAN), "found nan"),
         (lambda: Variance(**W, ddof=2), r"Variance\(ddof=…\) is 1 .* or 0 .*, found 2"),
         (lambda: TimeSince(window="1d", since="then"), 'is "last" or "first", found \'then\''),

@@ -37,7 +37,8 @@ from featurekit.feed.settle import write
 from featurekit.online.lookup.answer import answer
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.result import Batch
-from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.service import OnlineService, _Shown
+from featurekit.online.lookup.steps import AtClock
 from featurekit.online.lookup.view import ViewLookup
 from featurekit.online.state import row as row_module
 from featurekit.online.state import state as state_module
@@ -691,11 +692,19 @@ def test_a_result_may_be_copied_sent_and_compared(keys: list[int], seen: bool) -
     assert found != "a result"
 
 
+def answer_of(wanted: Any, store: MemoryStore) -> Any:
+    """The values that steps want, and the clock where they want that, too."""
+    if isinstance(wanted, AtClock):
+        values, wanted.now = store.read_at(wanted.keys, wanted.clock)
+        return values
+    return store.read(wanted)
+
+
 def rest_of(steps: Any, answer: Any, store: MemoryStore) -> Any:
     """What the steps come to, the first of them answered so."""
     try:
         while True:
-            answer = store.read(steps.send(answer))
+            answer = answer_of(steps.send(answer), store)
     except StopIteration as done:
         return done.value
 
@@ -711,13 +720,13 @@ def test_a_lookup_that_another_overtakes_at_a_switch_answers_by_the_new_version(
     asked = [{"key": 1}]
     assert list(online.get(asked, AT).columns) == ["x", "flag", "y"]
     other = view("ordered", ONE, plain, {"y": "y", "x": "x"}, ttl="3d")
-    steps = online._get(asked, AT)
-    keys = next(steps)
+    steps = online._get(asked, AT, _Shown(full_names=False, request=False))
+    wanted = next(steps)
     before = list(store.keys(b"fk:tests:state"))
     filled(store, other, rows={"plain": [event(1)]})
     if gone:
         store.delete(before)
-    answer = store.read(keys)
+    answer = answer_of(wanted, store)
     overtaking = online.get(asked, AT) if way == "thread" else asyncio.run(
         online.get_async(asked, AT))  # fmt: skip
     assert list(overtaking.columns) == ["y", "x"]

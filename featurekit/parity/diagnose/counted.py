@@ -117,7 +117,7 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
     else:
         feature = replace(feature, type=type_, slot=slot, asked=None)
     # Aggregates that take no order come without one: any settles where ties stand in a list.
-    order = view.order or tuple(i for i, s in enumerate(slots) if s.column is not None)
+    order = (*view.order, *(i for i in range(len(slots)) if i not in view.order))
     asking = replace(view, source=source, slots=slots, order=order, features=(feature,))
     return _service(service, asking, feature)
 
