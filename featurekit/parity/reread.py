@@ -17,7 +17,7 @@ from typing import Any
 
 from featurekit.core import tables
 from featurekit.core.tables import Row
-from featurekit.core.types import DATETIME, INT, Type
+from featurekit.core.types import DATETIME, INT, Type, micros
 from featurekit.define.definitions import EventSource
 from featurekit.errors import FeaturekitError
 from featurekit.parity.compare import bits
@@ -83,7 +83,14 @@ def _check_rows(
 
 
 def _bits(row: Row, types: Iterable[str]) -> str:
-    return repr([bits(row[name]) for name in types])
+    return repr([bits(_plain(row[name])) for name in types])
+
+
+def _plain(value: Any) -> Any:
+    """A value whose text is one whatever library it comes from: an instant by its microseconds."""
+    if isinstance(value, dt.datetime):
+        return "instant", micros(value)
+    return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
 def _alike(one: Row, other: Row) -> bool:
