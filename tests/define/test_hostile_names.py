@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 from hypothesis import example, given
 from hypothesis import strategies as st
 

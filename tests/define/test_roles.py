@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 from rules.asking import Answer, ask_all, present
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature
