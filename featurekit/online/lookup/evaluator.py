@@ -27,7 +27,7 @@ from featurekit.errors import (
 )
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import INSTANT
-from featurekit.online.lookup.answer import arrival_ahead, stated
+from featurekit.online.lookup.answer import arrival_ahead, check_age, stated
 from featurekit.online.lookup.blocks import Large, needed
 from featurekit.online.lookup.result import Batch, Shape
 from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
@@ -301,12 +301,14 @@ class Evaluator:
                 if key is None or value is None or is_sealed(value):
                     continue
                 try:
-                    newest = newest_arrival(value)
-                    if is_head(value):
+                    newest, head = newest_arrival(value), is_head(value)
+                    if head:
                         BlocksHead(lookup.layout, value).blocks()
-                        continue
                     for at in instants or (newest,):
-                        lookup.answer(value, at)
+                        if head:
+                            check_age(lookup.view, newest, at)
+                        else:
+                            lookup.answer(value, at)
                 except FeaturekitError:
                     continue
                 except UNREADABLE as error:
