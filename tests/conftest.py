@@ -11,14 +11,14 @@ import importlib.metadata
 import os
 import subprocess
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feature_repos import CONFIG
+from feature_repos import CONFIG, MakeRepo
 from hypothesis import HealthCheck, settings
 
 from featurekit.define import proven
@@ -61,8 +61,6 @@ TESTED = (
     "pydantic",
     "tzdata",
 )
-
-MakeRepo = Callable[..., Path]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -165,7 +165,7 @@ def used(service: Service) -> None:
     plan = Evaluator("project", service)
     answers = [tuple(zip(*unknown(view), strict=True)) for view in service.views]
     given = {p.name: 2.5 for p in service.request}
-    plan.outputs([(list(v), list(s)) for v, s in answers], given, 0)
+    plan.outputs([(list(v), list(s)) for v, s in answers], given, 0, 0)
     row = ROW | {p.name: None for view in service.views for p in view.source.schema} | ROW
     for view in service.views:
         ViewWriter("project", view).event(row)

@@ -74,7 +74,9 @@ def test_it_shows_who_holds_what_and_lets_go_of_the_dead(
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_S", 0.4)
     monkeypatch.setattr(leases, "RENEW_S", 0.1)
-    redis_store.open_push(b"fk:tests:pushes:clicks", holder=holder("push")).result()
+    redis_store.open_push(
+        b"fk:tests:pushes:clicks", clock=b"fk:tests:clock", holder=holder("push")
+    ).result()
     time.sleep(0.4)
     with alone(redis_store, "tests", "clicks", "materialize") as mine:
         living, dead = rows(run("unlock", "--json"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 from rules.asking import Answer, ask_all, present
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature
@@ -270,9 +270,9 @@ origin = stations.as_("origin", join_keys={"station_id": "origin_id"})
         ("", {}, "is not a name"),
         (3, {}, "is not a name"),
         ("origin", {"id": "origin_id"}, "'id' is no join key of it; it has station_id"),
-        ("origin", {"station_id": ""}, "is not a field's name"),
-        ("origin", {"station_id": 3}, "is not a field's name"),
-        ("origin", {"station_id": "__rid"}, "is not a field's name"),
+        ("origin", {"station_id": ""}, "'' is not a column's name"),
+        ("origin", {"station_id": 3}, "3 is not a column's name"),
+        ("origin", {"station_id": "__rid"}, "'__rid' begins with __"),
         ("origin", {"station_id": "as_of"}, "names the instant that is asked for"),
         ("origin", {"station_id": "event_timestamp"}, "names the instant of an entity frame"),
     ],

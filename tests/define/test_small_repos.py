@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 
 from featurekit import FeatureStore
 from featurekit.cli import main

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 from hypothesis import given
 from hypothesis import strategies as st
 from three_ways import module

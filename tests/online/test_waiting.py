@@ -129,7 +129,7 @@ def test_what_feeds_waits_longer_than_a_lookup() -> None:
         store = RedisStore(url, SHORT)
         for write in (
             lambda: store.update([b"a"], lambda _: [b"1"]),
-            lambda: store.open_push(b"p", [b"a"]).result(),
+            lambda: store.open_push(b"p", [b"a"], clock=b"clock").result(),
         ):
             begun = time.monotonic()
             with pytest.raises(StoreUnavailable, match=r"did not answer in 0\.6 s"):

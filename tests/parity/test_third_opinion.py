@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import MakeRepo
+from feature_repos import MakeRepo
 
 from featurekit import FeatureStore
 from featurekit.define.repo import load_repo

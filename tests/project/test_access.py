@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from featurekit import FeatureStore, OnlineService
 from featurekit.errors import StoreUnavailable
@@ -32,6 +32,7 @@ last = FeatureView("last", entities=[user], source=plain, features={"n": Last("n
 service = FeatureService("service", features=[view, last])
 """
 SETTINGS = "project: shop\nprovider: local\nonline_store:\n  type: redis\n"
+DENIED = r"(?i)no permissions|NOPERM|can't run this command|can't access"
 AT = pa.array([0], pa.timestamp("us", tz="UTC"))
 
 
@@ -126,6 +127,9 @@ def test_a_reader_writes_nothing_and_reads_no_other_project(users: Users) -> Non
         ("ACL", "LIST"),
     ):
         users.fails("reader", *words)
+    settings = users.folder / "feature_store.yaml"
+    told = "featurekit:\n  maxmemory_policy: noeviction\n"  # a reader may not call INFO
+    settings.write_text(SETTINGS + told, encoding="utf-8")
     with users.store("reader") as store:
         for work in (store.apply, store.materialize, lambda: store.push("events", ROW)):
             with pytest.raises(StoreUnavailable, match=r"(?i)no permissions"):
@@ -145,13 +149,21 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
         ("FLUSHALL",),
         ("SCAN", "0"),
         ("CONFIG", "SET", "maxmemory", "1"),
-        ("EVAL", "return 1", "0"),
+        ("EVAL", "return 1", "1", "fk:other:state:x"),
     ):
         users.fails("writer", *words)
+    for call in ("'SET', 'fk:other:state:x', 'x'", "'GET', 'fk:other:live:s'", "'FLUSHALL'"):
+        with users.client("writer") as server, pytest.raises(ResponseError, match=DENIED):
+            server.eval(f"return redis.call({call})", 0)
     if version() >= 7:
-        for key in (plan, "fk:shop:live:service", "fk:shop:registry", "fk:shop:services"):
+        for key in (
+            plan,
+            *(f"fk:shop:{k}" for k in ("live:service", "registry", "services", "filled")),
+        ):
             users.fails("writer", "SET", key, "x")
             users.fails("writer", "UNLINK", key)
+            with users.client("writer") as server, pytest.raises(ResponseError, match=DENIED):
+                server.eval("return redis.call('SET', ARGV[1], 'x')", 0, key)
         with (
             users.store("writer") as store,
             pytest.raises(StoreUnavailable, match=r"(?i)no permissions"),

@@ -107,7 +107,7 @@ FAULTS = {
     ),
     "project: shop\nfeaturekit:\n  buckets: some\n": ":3: .*is a whole number, found 'some'",
     "project: a b\n": ":1: project: is a letter or digit, .* found 'a b'",
-    "project: shop\n  x: 1\n": r":2:4: this is not YAML: .*\n      x: 1\n  hint: write",
+    "project: shop\n  x: 1\n": r":2:4: this is not YAML: .*\n  hint: write",
 }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from featurekit.core.keys import project_key
+from featurekit.core.keys import clock_key, project_key
 from featurekit.errors import LeaseLost, OnlineError
 from featurekit.online.store.fenced import Fenced
 from featurekit.online.store.memory import MemoryStore
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import leases
 from featurekit.project.leases import alone, fence_key, held_by, holder, let_go, pushing, unlock
@@ -60,7 +60,7 @@ def left_by_the_dead(store: OnlineStore, *, long_ago: bool = False) -> bytes:
 def announce(store: OnlineStore) -> tuple[bytes, bytes | None]:
     """The token of a push, and the fence that it saw."""
     token, _, (fence,) = store.open_push(
-        PUSHES, [fence_key("tests", "clicks")], holder=holder("push")
+        PUSHES, [fence_key("tests", "clicks")], clock=clock_key("tests"), holder=holder("push")
     ).result()
     return token, fence
 
@@ -216,7 +216,7 @@ def test_a_push_that_was_let_go_of_writes_nothing(
         assert everything(online) == before
         write(living)  # it sees that another one was meant
         assert everything(online) != before
-        living.update([b"z"], lambda _: [b"9"], closing=(PUSHES, others[0]))
+        living.update([b"z"], lambda _: [b"9"], closing=Closing(PUSHES, others[0]))
     assert online.announced(PUSHES) == []
     assert online.read([b"z"]) == [b"9"]
 
@@ -282,7 +282,7 @@ def test_a_dead_push_is_let_go_of_when_its_lease_has_ended(online: OnlineStore) 
 def test_a_push_of_an_older_release_has_ten_minutes() -> None:
     """It renews nothing, and would write after it was let go of."""
     store = Clocked()
-    token, stamped, _ = store.open_push(PUSHES).result()
+    token, stamped, _ = store.open_push(PUSHES, clock=clock_key("tests")).result()
     store.now += 600_000_000 - 1
     assert leases.settled_until(store, "tests", "clicks") < stamped
     assert [t for t, *_ in store.announced(PUSHES)] == [token]
@@ -298,7 +298,7 @@ def test_a_push_that_takes_long_is_renewed(online: OnlineStore) -> None:
         while time.monotonic() < end:
             leases.settled_until(online, "tests", "clicks")
             time.sleep(0.02)
-        store.update([b"a"], lambda _: [b"1"], closing=(PUSHES, mine[0]))
+        store.update([b"a"], lambda _: [b"1"], closing=Closing(PUSHES, mine[0]))
     assert online.read([b"a"]) == [b"1"]
     assert online.announced(PUSHES) == list(online.keys(b"fk:tests:renewed:")) == []
 
@@ -311,7 +311,7 @@ def test_the_lease_of_a_moment_is_not_renewed(
     monkeypatch.setattr(type(online), "write", lambda self, values: wrote.append(values))
     mine = announce(online)
     with pushing(online, "tests", "clicks", *mine) as store:
-        store.update([b"a"], lambda _: [b"1"], closing=(PUSHES, mine[0]))
+        store.update([b"a"], lambda _: [b"1"], closing=Closing(PUSHES, mine[0]))
     assert wrote == []
 
 
