@@ -28,7 +28,7 @@ from featurekit import (
     feature,
 )
 from featurekit.errors import FeaturekitError
-from featurekit.online.store.redis import RedisStore
+from featurekit.online.store.server import scratch_redis
 
 WRONG: list[Any] = [
     None,
@@ -175,14 +175,11 @@ def test_a_wrong_definition_is_explained(kind: Callable[..., Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[FeatureStore]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
     """The shop, applied and filled."""
     folder = tmp_path_factory.mktemp("misuse")
     write_repo(folder)
-    emptied = RedisStore(redis_url)
-    emptied.client.flushall()
-    emptied.close()
-    with FeatureStore(folder, redis_url=redis_url) as made:
+    with scratch_redis() as url, FeatureStore(folder, redis_url=url) as made:
         made.apply()
         made.materialize()
         yield made
