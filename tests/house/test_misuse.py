@@ -27,7 +27,7 @@ from featurekit import (
     aggregates,
     feature,
 )
-from featurekit.errors import FeaturekitError
+from featurekit.errors import FeaturekitError, InstantsInFuture
 from featurekit.online.store.server import scratch_redis
 
 WRONG: list[Any] = [
@@ -152,14 +152,15 @@ GRID = {
 
 
 def misused(call: Callable[..., Any], right: dict[str, Any]) -> Iterator[str]:
-    """What escapes of a call, for each parameter and each wrong value."""
+    """What escapes of a call, for each parameter and each wrong value. An instant of a frame that
+    is to come is no error, and the warning of it says so."""
     attempts = [{**right, name: wrong} for name in right for wrong in WRONG]
     attempts += [{k: v for k, v in right.items() if k != name} for name in right]
     attempts += [{**right, "defualt_": 1}, {**right, f"{next(iter(right))}_": 1}]
     for given in attempts:
         try:
             call(**given)
-        except FeaturekitError as error:
+        except (FeaturekitError, InstantsInFuture) as error:
             if not str(error).strip():
                 yield f"{given!r:.200}: an error without a text"
         except TypeError as error:
