@@ -272,7 +272,11 @@ class EventSource(Described):
 
     def _check_format(self, what: str) -> None:
         """Find the format by the ending of the path, where it is not said."""
-        if not isinstance(self.path, str) or not self.path:
+        if not isinstance(self.path, str):
+            raise DefinitionError(
+                f"{what}: path is a text, the path or glob of its files, found {self.path!r:.60}"
+            )
+        if not self.path:
             raise DefinitionError(
                 f"{what}: write path=, the path of its files, or frame=, a frame of its events"
             )

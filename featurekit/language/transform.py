@@ -24,8 +24,6 @@ _LONGEST = 200
 
 def check_name(name: Any, *, what: str) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
-        if name == "<lambda>":
-            raise DefinitionError(f"{what}: a lambda has no name; write a def, with types")
         raise DefinitionError(
             f"{what}: {name!r} is not a name; {_as_in(name)}rite a letter, then letters, digits "
             "and single underscores"
@@ -160,8 +158,9 @@ def feature(
     def decorate(function: Callable[..., Any]) -> Transform:
         if not isinstance(function, types.FunctionType) and not _wraps(function):
             _no_def(function)
-        if function.__name__ != "<lambda>":  # which is refused with its place
-            check_name(function.__name__, what="@feature")
+        if function.__name__ == "<lambda>":
+            _no_lambda(function)
+        check_name(function.__name__, what="@feature")
         return Transform(
             function,
             description=description,
@@ -177,6 +176,19 @@ def _wraps(function: Any) -> bool:
     """Whether the object is made of one function, into whose text an error can point."""
     made_of = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
     return isinstance(made_of, types.FunctionType) and hasattr(function, "__name__")
+
+
+def _no_lambda(function: Any) -> NoReturn:
+    code = inspect.unwrap(function).__code__
+    text = linecache.getline(code.co_filename, code.co_firstlineno)
+    raise CompileError(
+        "@feature stands above a def, found a lambda, which has no name and no types",
+        filename=code.co_filename,
+        line=code.co_firstlineno,
+        column=max(text.find("lambda"), 0) + 1,
+        source=text,
+        hint="write a def with typed parameters",
+    )
 
 
 def _no_def(found: Any) -> NoReturn:

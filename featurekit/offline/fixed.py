@@ -73,7 +73,7 @@ def _own_array(values: Any) -> Any:
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # no file, or no name of one
         return None
     return found.st_size, found.st_mtime_ns
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,13 @@ def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
     return list(dict.fromkeys((INSTANT, *wanted)))
 
 
+def _check_names(names: Iterable[Any]) -> None:
+    """EntityFrameError for the name of a column that is no text."""
+    for name in names:
+        if not isinstance(name, str):
+            raise _refuse(f"a column is named {name!r}, which is no text")
+
+
 def _from_dicts(
     rows: Sequence[Any], wanted: Mapping[str, Type], timezone: str
 ) -> tuple[pa.Table, pa.Table, dict[str, str]]:
@@ -190,6 +197,7 @@ def _from_dicts(
         if kind is not None:
             found[name] = kind
     names = dict.fromkeys(name for row in rows for name in row)
+    _check_names(names)
     arrow = {name: read[name] if name in read else _inferred(rows, name) for name in names}
     return pa.table(plain_arrays), pa.table(arrow or read), found
 
@@ -199,6 +207,7 @@ def _from_columns(
 ) -> tuple[pa.Table, pa.Table, dict[str, str]]:
     import pyarrow as pa
 
+    _check_names(columns)
     needed = _needed(list(columns), wanted)
     read, plain_arrays, found = {}, {}, {}
     faults: list[BadRow] = []

@@ -58,6 +58,6 @@ def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource
         return SourceCheck(source.name, 0, missing=str(fault))
     half = MOST_FILES // 2
     chosen = files if len(files) <= MOST_FILES else (*files[:half], *files[-half:])
-    found = [first_fault(con, source, one, project.state_dir, rows=ROWS) for one in chosen]
+    found = [first_fault(con, source, one, rows=ROWS) for one in chosen]
     faults = {str(fault): placed(fault, source.place) for fault in found if fault is not None}
     return SourceCheck(source.name, len(files), tuple(faults.values()))

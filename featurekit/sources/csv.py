@@ -81,10 +81,17 @@ marks = Marks(line=_LINE, aside=Column("", _TEXT, STR.or_none(), _fault))
 # --- the copy -------------------------------------------------------------------------------------
 
 
-def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
-    """The path of the kept copy of the file's records, which is made if it is absent (S4).
+def readable(
+    source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None = None
+) -> str:
+    """The path of the kept copy of the file's records, which is made if it is absent (S4). With
+    `most`, that of a copy of the first records, which is kept for as long as the process lives.
     SourceError for a file that cannot be read to its end, or whose header names no columns."""
-    return str(copy_of(file.path, source.dialect, state_dir))
+    if most is None:
+        return str(copy_of(file.path, source.dialect, state_dir))
+    first = kept_folder(None) / f"{_stem(file.path, source.dialect)}-first.parquet"
+    _write_copy(Path(file.path), source.dialect, first, most=most)
+    return str(first)
 
 
 def copy_of(path: str, dialect: Dialect, state_dir: Path | None) -> Path:
@@ -144,7 +151,8 @@ def _is_whole(copy: Path) -> bool:
     return False
 
 
-def _write_copy(path: Path, dialect: Dialect, copy: Path) -> None:
+def _write_copy(path: Path, dialect: Dialect, copy: Path, *, most: int | None = None) -> None:
+    """Write the copy of all records, every line of which is counted, or of the first ones."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -160,7 +168,7 @@ def _write_copy(path: Path, dialect: Dialect, copy: Path) -> None:
         ]
     )
     rows = rejects = lines = 0
-    rest = records.rest(len(names))
+    rest = islice(records.rest(len(names)), most)
     with whole(copy) as hidden, pq.ParquetWriter(hidden, schema) as writer:
         while batch := list(islice(rest, _BATCH)):
             writer.write_batch(_batch(batch, schema, dialect))
@@ -168,7 +176,7 @@ def _write_copy(path: Path, dialect: Dialect, copy: Path) -> None:
             rows, rejects = rows + whole_ones, rejects + len(batch) - whole_ones
             lines += sum(record.lines for record in batch)
         counted = header_lines + lines + records.empty_lines
-        if not counted == records.lines == records.lines_there:
+        if most is None and not counted == records.lines == records.lines_there:
             raise AssertionError(f"{path}: {records.lines_there} lines came in, {counted} went out")
         about = {
             "format": _FORMAT,

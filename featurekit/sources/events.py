@@ -132,15 +132,14 @@ def first_fault(
     con: duckdb.DuckDBPyConnection,
     source: EventSource,
     file: FileInfo,
-    state_dir: Path | None,
     *,
     rows: int,
 ) -> DataError | None:
     """What is wrong with a file's columns, or with one of its first `rows` rows; None where nothing
-    is seen. What a source sets aside is no fault."""
+    is seen. What a source sets aside is no fault. No more rows are read, and nothing is kept."""
     import duckdb
 
-    reader = _Reader(con, source, state_dir)
+    reader = _Reader(con, source, None, most=rows)
     try:
         ((paths, found),) = reader.groups([file])
         columns = _columns(source, reader.kind, file.path, found)
@@ -226,11 +225,13 @@ def _check(
 class _Reader:
     """One pass over all files of a source; `kept` are the files that it wrote or relies on beside
     them. By the paths that are scanned, `named` has the files, and `folders` the texts of columns
-    that the names of a file's folders say. `digests` are the hashes of the files."""
+    that the names of a file's folders say. `digests` are the hashes of the files. With `most`, only
+    so many rows of each file are asked for."""
 
     con: duckdb.DuckDBPyConnection
     source: EventSource
     state_dir: Path | None
+    most: int | None = None
     kept: list[str] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
     folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
@@ -250,7 +251,7 @@ class _Reader:
         groups: dict[tuple[Any, ...], tuple[list[str], dict[str, FileColumn]]] = {}
         for file in files:
             try:
-                path = self.kind.readable(self.source, file, self.state_dir)
+                path = self.kind.readable(self.source, file, self.state_dir, most=self.most)
                 found = self.kind.columns(self.con, path, self.source.schema)
             except SourceError as error:
                 raise SourceError(f"EventSource {self.source.name!r}: {error}") from None

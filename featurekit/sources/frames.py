@@ -64,9 +64,11 @@ def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     return (found,)
 
 
-def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+def readable(
+    source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None = None
+) -> str:
     """The file that `snapshot` wrote."""
-    del source, state_dir
+    del source, state_dir, most
     return file.path
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from featurekit.core.files import write_whole
+from featurekit.core.files import scratch_folder, write_whole
 from featurekit.errors import SourceError
 
 _SETTLED_S = 2.0
@@ -23,15 +22,15 @@ _SEEN: dict[str, tuple[Stat, str]] = {}
 
 
 @cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="featurekit-")
+def _scratch() -> Path:
+    return scratch_folder(kept_folder)
 
 
 def kept_folder(state_dir: Path | None) -> Path:
     """The folder of what is known of files: in the state folder, or where there is none, for as
     long as the process lives."""
     if state_dir is None:
-        return Path(_scratch().name)
+        return _scratch()
     folder = Path(state_dir) / "verdicts"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -42,9 +42,11 @@ marks: Marks | None = None
 _INSTANT_S = 2**63 // 1_000_000
 
 
-def readable(source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+def readable(
+    source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None = None
+) -> str:
     """The path of the file itself."""
-    del source, state_dir
+    del source, state_dir, most
     return file.path
 
 

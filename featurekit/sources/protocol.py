@@ -54,9 +54,12 @@ class SourceKind(Protocol):
     def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
         """The files to read as they are now, in order; `SourceError` if there are none."""
 
-    def readable(self, source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+    def readable(
+        self, source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None
+    ) -> str:
         """The path of the file that is scanned in place of a file: a copy, or the file itself.
-        `SourceError` if the file cannot be read."""
+        With `most`, a copy may have that many rows alone. `SourceError` if the file cannot be
+        read."""
 
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]

@@ -73,12 +73,13 @@ def _of_texts(
     types: Mapping[str, Type],
     dialect: Dialect,
 ) -> list[Row]:
-    places = [
-        place
-        for place, row in enumerate(values_of(table.select(list(keys)), types, dialect))
-        if all(row[name] in values for name, values in keys.items())
-    ]
-    return values_of(table.take(places) if keys else table, types, dialect)
+    import pyarrow as pa
+
+    if keys:
+        asked = values_of(table.select(list(keys)), types, dialect)
+        chosen = [all(row[name] in values for name, values in keys.items()) for row in asked]
+        table = table.filter(pa.array(chosen, pa.bool_()))
+    return values_of(table, types, dialect)
 
 
 def _of_values(table: pa.Table, keys: Mapping[str, tuple[Type, Collection[Any]]]) -> list[Row]:

@@ -21,11 +21,11 @@ FROM_NOTHING = ("tutorial.md",)
 """The pages that make their repo themselves; the others find one that is applied and filled."""
 
 RUNNER = """
-import os, subprocess, sys, tempfile, warnings
+import linecache, os, subprocess, sys, tempfile, warnings
 warnings.simplefilter("error")
 names = {"__name__": "__main__"}
 WHERE = tempfile.mkstemp()[1]
-for kind, code in BLOCKS:
+for number, (kind, code) in enumerate(BLOCKS, start=1):
     if kind == "sh":
         # A block may change the folder for those after it.
         subprocess.run(["sh", "-euc", code + f"\\npwd >{WHERE}"], check=True)
@@ -33,7 +33,10 @@ for kind, code in BLOCKS:
             os.chdir(file.read().rstrip("\\n"))
     else:
         sys.path[:0] = [os.getcwd()]
-        exec(compile(code, f"<block of {PAGE}>", "exec"), names)
+        place = f"<block {number} of {PAGE}>"
+        # As a notebook keeps the text of its cells, for functions that are features.
+        linecache.cache[place] = (len(code), None, code.splitlines(keepends=True), place)
+        exec(compile(code, place, "exec"), names)
 """
 
 

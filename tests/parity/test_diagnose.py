@@ -19,6 +19,7 @@ from featurekit.parity.bench import bench
 from featurekit.parity.compare import ulps
 from featurekit.parity.diagnose.case import literal
 from featurekit.parity.diagnose.causes import CAUSES
+from featurekit.parity.diagnose.counted import counted, inputs, slot_values, view_feature
 from featurekit.parity.diagnose.diagnose import diagnose, diagnose_report
 from featurekit.parity.diagnose.shrink import shrink
 from featurekit.parity.report import Report
@@ -88,6 +89,28 @@ def test_an_input_of_a_request_time_transform_is_followed(monkeypatch):
     found = diagnose(MANY, "doubled")
     assert found.where.startswith("input share of doubled: input spend of share: Sum over")
     assert found.cause == "float order"
+
+
+@pytest.mark.parametrize("name", [o.full_name for o in SERVICE.outputs if o.view >= 0])
+def test_both_paths_answer_what_a_diagnosis_asks_of_a_feature(name):
+    """A path that refuses the question leaves the experiment without a result, and says nothing."""
+    states = {"PRESENT", "NULL_VALUE"}
+    view, feature = view_feature(SERVICE, name)
+    of_view = [i for i, d in enumerate(SCENARIO.deliveries) if d.source == view.source.name]
+    with bench() as opened:
+        found = counted(opened, SCENARIO, name)
+        assert found.offline == found.online != ()
+        assert {found.offline_status, found.online_status} <= states
+        given = inputs(opened, SCENARIO, name)
+        if feature.slot is None or feature.aggregate is None:
+            assert given is None
+        else:
+            assert given[0] == given[1]
+            assert given[1][1] in states
+        for slot in range(len(view.slots)):
+            for one, other in slot_values(opened, SCENARIO, view, slot, of_view):
+                assert one == other
+                assert other[1] in states
 
 
 def test_a_version_that_is_not_the_repo_s_is_named():

@@ -40,7 +40,9 @@ class JsonLines:
     def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
         return files.snapshot(source, base)
 
-    def readable(self, source: EventSource, file: FileInfo, state_dir: Path | None) -> str:
+    def readable(
+        self, source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None
+    ) -> str:
         return file.path
 
     def columns(

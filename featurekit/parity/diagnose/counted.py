@@ -63,7 +63,8 @@ def slot_values(
     bench: Bench, scenario: Scenario, view: View, slot: int, deliveries: Sequence[int]
 ) -> list[tuple[Stated, Stated]]:
     """What each path makes of one slot of each of some deliveries, alone in an empty store."""
-    feature = Feature("value", view.slots[slot].type.or_none(), slot)
+    type_ = view.slots[slot].type.or_none()
+    feature = Feature("value", type_, slot, fingerprint=view.fingerprint)
     alone = replace(view, kind="latest", features=(feature,), ttl_us=None, role=None)
     found = []
     of_files = partners(scenario)
@@ -123,7 +124,7 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
 
 
 def _service(service: Service, view: View, feature: Feature) -> Service:
-    output = Output("counted", "counted", 0, 0, feature.type, "")
+    output = Output("counted", "counted", 0, 0, feature.type, feature.fingerprint)
     return replace(
         service, views=(view,), transforms=(), outputs=(output,), request=(),
     )  # fmt: skip

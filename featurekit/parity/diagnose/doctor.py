@@ -138,9 +138,9 @@ def _exposed(service: Service, kind: str, view: int, index: int) -> tuple[str, S
         of_view = service.views[view]
         feature = of_view.features[index]
         name = f"{of_view.title}__{feature.name}"
-        output = Output(name, name, view, index, feature.type, "")
+        output = Output(name, name, view, index, feature.type, feature.fingerprint)
     else:
-        function = service.transforms[index].function
-        name = function.name
-        output = Output(name, name, -1, index, function.returns, "")
+        transform = service.transforms[index]
+        name, type_ = transform.function.name, transform.function.returns
+        output = Output(name, name, -1, index, type_, transform.fingerprint)
     return name, narrowed(replace(service, outputs=(output,)), name)
