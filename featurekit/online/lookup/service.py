@@ -343,8 +343,8 @@ class OnlineService:
                 except DamagedState as error:
                     lost[error.key] = error
                 continue
-            except UNREADABLE:
-                unreadable = evaluator.unreadable(read.columns, read.by_key(), instants)
+            except UNREADABLE as raised:
+                unreadable = evaluator.unreadable(read.columns, read.by_key(), instants, raised)
                 if unreadable.keys() <= lost.keys():
                     raise
                 lost |= unreadable
