@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from featurekit.core.files import scratch_folder, write_whole
+from featurekit.core.openness import make_folder
 from featurekit.errors import SourceError
 
 _SETTLED_S = 2.0
@@ -32,7 +33,7 @@ def kept_folder(state_dir: Path | None) -> Path:
     if state_dir is None:
         return _scratch()
     folder = Path(state_dir) / "verdicts"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 
