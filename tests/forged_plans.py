@@ -68,6 +68,11 @@ def twice(basket: float | None) -> float:
     return 0.0 if basket is None else basket * 2.0
 
 
+@feature
+def asked_for(key: int | None, as_of: dt.datetime) -> int:
+    return as_of.year + (key or 0)
+
+
 user = Entity("user", {"key": int, "shop": str})
 events = EventSource(
     "events",
@@ -107,7 +112,9 @@ latest = FeatureView(
 )
 SERVICE = compile_service(
     FeatureService(
-        "service", features=[window, latest, doubled, basket, twice], request={"value": float}
+        "service",
+        features=[window, latest, doubled, asked_for, basket, twice],
+        request={"value": float},
     )
 )
 SMALL = [
@@ -164,7 +171,7 @@ def used(service: Service) -> None:
     pushes, each run for a row."""
     plan = Evaluator("project", service)
     answers = [tuple(zip(*unknown(view), strict=True)) for view in service.views]
-    given = {p.name: 2.5 for p in service.request}
+    given = {p.name: 2.5 for p in service.request} | {"key": 1, "shop": "s"}
     plan.outputs([(list(v), list(s)) for v, s in answers], given, 0, 0)
     row = ROW | {p.name: None for view in service.views for p in view.source.schema} | ROW
     for view in service.views:

@@ -90,14 +90,14 @@ def test_no_name_index_or_constant_of_a_plan_runs(kind: str, field: str, tmp_pat
     whole = json.loads(plan_bytes(SERVICE))
     found = parts(whole, kind)
     assert found, "the service has no such node"
-    node = found[-1]
-    kept = node[field]
-    for value in hostile(canary):
-        node[field] = [value, *kept[1:]] if isinstance(kept, list) else value
-        if json.dumps(node[field]) != json.dumps(kept):
-            assert tried(json.dumps(whole).encode()) == "PlanRefused", value
-            assert not canary.exists(), value
-    node[field] = kept
+    for node in {one.get("kind"): one for one in found}.values():  # inputs are of several kinds
+        kept = node[field]
+        for value in hostile(canary):
+            node[field] = [value, *kept[1:]] if isinstance(kept, list) else value
+            if json.dumps(node[field]) != json.dumps(kept):
+                assert tried(json.dumps(whole).encode()) == "PlanRefused", value
+                assert not canary.exists(), value
+        node[field] = kept
     assert tried(json.dumps(whole).encode()) == "read"
 
 
