@@ -36,11 +36,11 @@ DENIED = r"(?i)no permissions|NOPERM|can't run this command|can't access"
 AT = pa.array([0], pa.timestamp("us", tz="UTC"))
 
 
-def version() -> int:
+def version() -> tuple[int, int]:
     said = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"v=(\d+)", said.stdout)
+    found = re.search(r"v=(\d+)\.(\d+)", said.stdout)
     assert found is not None
-    return int(found[1])
+    return int(found[1]), int(found[2])
 
 
 class Users:
@@ -63,6 +63,11 @@ class Users:
     def store(self, name: str) -> FeatureStore:
         return FeatureStore(self.folder, redis_url=self.as_(name))
 
+    def without_info(self) -> None:
+        """Say in the repo what users who may not call INFO are not told."""
+        told = f"{SETTINGS}featurekit:\n  maxmemory_policy: noeviction\n"
+        (self.folder / "feature_store.yaml").write_text(told, encoding="utf-8")
+
     def fails(self, name: str, *words: Any) -> None:
         with self.client(name) as server, pytest.raises(NoPermissionError):
             server.execute_command(*words)
@@ -76,10 +81,11 @@ def users(make_repo: Any) -> Iterator[Users]:
         "events": {"key": [1], "id": [1], "n": [3], "at": AT},
         "plain": {"key": [1], "n": [3], "at": AT, "arrived": AT},
     }
+    lines = lines[:3] if version() >= (7, 0) else lines[3:]
+    if (7, 0) <= version() < (7, 2):  # as the page says of 7.0
+        lines = [line.replace(" +client|setinfo", "") for line in lines]
     with scratch_redis() as url:
-        yield Users(
-            url, make_repo(MODULE, tables, SETTINGS), lines[:3] if version() >= 7 else lines[3:]
-        )
+        yield Users(url, make_repo(MODULE, tables, SETTINGS), lines)
 
 
 ROW = {"key": 1, "id": 2, "n": 5, "at": AT[0].as_py()}
@@ -127,13 +133,16 @@ def test_a_reader_writes_nothing_and_reads_no_other_project(users: Users) -> Non
         ("ACL", "LIST"),
     ):
         users.fails("reader", *words)
-    settings = users.folder / "feature_store.yaml"
-    told = "featurekit:\n  maxmemory_policy: noeviction\n"  # a reader may not call INFO
-    settings.write_text(SETTINGS + told, encoding="utf-8")
+    users.without_info()
     with users.store("reader") as store:
         for work in (store.apply, store.materialize, lambda: store.push("events", ROW)):
             with pytest.raises(StoreUnavailable, match=r"(?i)no permissions"):
                 work()
+
+
+def dumped(server: Any) -> dict[bytes, bytes]:
+    """Every key but the clock's, which a writer may move on."""
+    return {key: server.dump(key) for key in server.keys("*") if key != b"fk:shop:clock"}
 
 
 def test_a_writer_publishes_nothing(users: Users) -> None:
@@ -142,7 +151,7 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
         store.materialize()
     with users.client("") as server:
         (plan,) = server.keys("fk:shop:plan:*")
-        before = {key: server.dump(key) for key in server.keys("*")}
+        before = dumped(server)
     for words in (
         ("SET", "fk:other:state:x", "x"),
         ("GET", "fk:other:live:s"),
@@ -155,7 +164,7 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
     for call in ("'SET', 'fk:other:state:x', 'x'", "'GET', 'fk:other:live:s'", "'FLUSHALL'"):
         with users.client("writer") as server, pytest.raises(ResponseError, match=DENIED):
             server.eval(f"return redis.call({call})", 0)
-    if version() >= 7:
+    if version() >= (7, 0):
         for key in (
             plan,
             *(f"fk:shop:{k}" for k in ("live:service", "registry", "services", "filled")),
@@ -164,6 +173,7 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
             users.fails("writer", "UNLINK", key)
             with users.client("writer") as server, pytest.raises(ResponseError, match=DENIED):
                 server.eval("return redis.call('SET', ARGV[1], 'x')", 0, key)
+        users.without_info()
         with (
             users.store("writer") as store,
             pytest.raises(StoreUnavailable, match=r"(?i)no permissions"),
@@ -173,7 +183,7 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
         with users.client("writer") as server:
             server.set(plan, server.get(plan))
     with users.client("") as server:
-        assert {key: server.dump(key) for key in server.keys("*")} == before
+        assert dumped(server) == before
 
 
 def test_an_admin_reaches_no_other_project(users: Users) -> None:
