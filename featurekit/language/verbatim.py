@@ -78,7 +78,7 @@ def run_verbatim(body: Verbatim, function: Function, error: Any) -> Callable[...
         ) from None
     returns, field = function.returns, body.field
     kinds = inspect.signature(plain).parameters
-    named = [p.name for p in function.params if kinds[p.name].kind is _NAMED]
+    named = [p.name for p in function.params if p.name in kinds and kinds[p.name].kind is _NAMED]
     first = len(function.params) - len(named)  # those that are passed by name come last
 
     def evaluate(*args: Any) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurekit.core.keys import project_key
+from featurekit.core.openness import make_folder, opened
 from featurekit.define.plan import View
 from featurekit.errors import EvictingStore
 from featurekit.online.store.marks import damaged, damaged_key, filled, filled_key, version_of
@@ -119,9 +120,9 @@ class Marks:
 
     def _note(self, source: str, store: str, count: int) -> None:
         self._seen[source] = store, count
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         # Not forced to disk: a push would wait for it as long as for the log.
-        file = os.open(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
         try:
             os.pwrite(file, b"%-32s %020d" % (store.encode(), count), 0)
         finally:

@@ -137,6 +137,21 @@ def test_an_unknown_name_is_told_on_both_paths(store: FeatureStore, name: str) -
         assert UNKNOWN[name] in str(raised.value)
 
 
+def test_a_transform_alone_is_answered_before_anything_is_filled(
+    tmp_path: Path, redis_url: str, redis_store: RedisStore
+) -> None:
+    @feature
+    def doubled(factor: int) -> int:
+        return factor * 2
+
+    write_repo(tmp_path)
+    with FeatureStore(tmp_path, redis_url=redis_url) as made:
+        made.apply()
+        assert online(made, [doubled], [{"factor": 2}])["doubled"][0] == [4]
+        made.materialize()
+        assert online(made, [doubled], [{"factor": 3}])["doubled"][0] == [6]
+
+
 def edit(store: FeatureStore, old: str, new: str) -> FeatureStore:
     path = store.path / "features.py"
     text = path.read_text(encoding="utf-8")

@@ -26,13 +26,21 @@ class Large:
     """A state in blocks, as far as it was read: its head, and the blocks that were read, by
     number."""
 
+    key: bytes
     head: BlocksHead
     blocks: dict[int, Reader] = field(default_factory=dict)
 
-    def take(self, key: bytes, k: int, blob: bytes | None) -> None:
-        """Keep the bytes of block `k` of the state under `key`. Moved where its digest is not the
-        one in the head."""
-        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, key, k, blob))
+    def take(self, k: int, blob: bytes | None) -> None:
+        """Keep the bytes of block `k`. Moved where its digest is not the one in the head."""
+        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, self.key, k, blob))
+
+
+class UnreadLarge(ValueError):
+    """The state in blocks under `key` cannot be read as it is; see `seal.UNREADABLE`."""
+
+    def __init__(self, key: bytes, error: Exception) -> None:
+        super().__init__(str(error))
+        self.key = key
 
 
 def needed(head: BlocksHead, t: int) -> set[int]:

@@ -28,7 +28,7 @@ from featurekit.errors import (
 from featurekit.language.to_python import to_python
 from featurekit.language.transform import INSTANT
 from featurekit.online.lookup.answer import arrival_ahead, stated
-from featurekit.online.lookup.blocks import Large, needed
+from featurekit.online.lookup.blocks import Large, UnreadLarge, needed
 from featurekit.online.lookup.result import Batch, Shape
 from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
 from featurekit.online.lookup.steps import Answers, Opened, Steps, each_row, run
@@ -265,8 +265,8 @@ class Evaluator:
         states = self.opened(columns, blobs)
         try:
             answers = run(self.evaluating(columns, states, requests, instants, ahead), read)
-        except UNREADABLE:
-            for error in self.unreadable(columns, blobs, instants).values():
+        except UNREADABLE as raised:
+            for error in self.unreadable(columns, blobs, instants, raised).values():
                 raise error from None
             raise
         return each_row(answers)
@@ -291,9 +291,10 @@ class Evaluator:
         keys: list[list[bytes | None]],
         values: Mapping[bytes, bytes | None],
         instants: Sequence[int] | None,
+        raised: Exception,
     ) -> dict[bytes, DamagedState]:
-        """The states without a checksum that cannot be read as they are; the others are whole, or
-        were shown to be by their checksum."""
+        """The states without a checksum that cannot be read as they are, after an evaluation
+        `raised`; the others are whole, or were shown to be by their checksum."""
         found: dict[bytes, DamagedState] = {}
         for lookup, column in zip(self.lookups, keys, strict=True):
             for key in column:
@@ -304,6 +305,8 @@ class Evaluator:
                     newest = newest_arrival(value)
                     if is_head(value):
                         BlocksHead(lookup.layout, value).blocks()
+                        if isinstance(raised, UnreadLarge) and raised.key == key:
+                            raise raised
                         continue
                     for at in instants or (newest,):
                         lookup.answer(value, at)
@@ -419,6 +422,10 @@ class Evaluator:
                 raise
             ahead.rows.setdefault(row, arrival_ahead(lookup.view, newest, ahead.clock))
             return lookup.erring
+        except UNREADABLE as error:
+            if isinstance(state, Large):
+                raise UnreadLarge(state.key, error) from error
+            raise
 
     def at_once(self, states: Sequence[Values], instants: Sequence[int]) -> Batch | None:
         """As `answered`, where the states can be read as columns; None where they cannot."""
@@ -452,14 +459,14 @@ class Evaluator:
                 blob = None if key is None else opened[key]
                 if key is None or not isinstance(blob, bytes) or not is_head(blob):
                     continue
-                state = large.get(key) or large.setdefault(key, lookup.open(blob))
+                state = large.get(key) or large.setdefault(key, lookup.open(key, blob))
                 wanted |= dict.fromkeys((key, k) for k in needed(state.head, at))
         if not large:
             return opened
         names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
         found = (yield names) if names else []
         for (key, k), block in zip(wanted, found, strict=True):
-            large[key].take(key, k, block)
+            large[key].take(k, block)
         return {**opened, **large}
 
     def outputs(

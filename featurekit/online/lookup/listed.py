@@ -29,7 +29,7 @@ class ListedFeatures(OnlineService):
         self, store: OnlineStore, project: str, resolve: Resolve, filled_key: bytes
     ) -> None:
         super().__init__(store, project, "listed_features")
-        self.live_key = filled_key
+        self._follow(filled_key)
         self.resolve = resolve
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:

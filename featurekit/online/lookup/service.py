@@ -135,15 +135,19 @@ class OnlineService:
         self.trust = Trust(project) if trust is None else trust
         # The greatest sequence number of a plan that was served: an older one is not served again.
         self._sequence = 0
-        self.live_key = project_key(project, "live", name)
+        self._follow(project_key(project, "live", name))
         self.clock_key = clock_key(project)
         # Up to here an instant lies before the clock, whatever the clock says now.
         self._past = NEVER
         self.watch = Watch(store, project)
-        self._firsts = [self.live_key, damaged_key(project)]
         # The version that was last seen live, and its evaluator. They are replaced together, since
         # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
+
+    def _follow(self, key: bytes) -> None:
+        """Serve the version that the value under `key` names; every lookup reads it first."""
+        self.live_key = key
+        self._firsts = [key, damaged_key(self.project)]
 
     @classmethod
     @checked
@@ -323,10 +327,10 @@ class OnlineService:
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
                 keys = [*self._firsts, *[key for key in every if key is not None]]
             values, now = yield from self._read(keys, at_clock=at_clock)
-            live = values[0]
+            live = values[0] or b""
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
-                    yield from self._load(live)
+                    yield from self._load(live or None)
                 continue
             refuse_damaged(evaluator.service.views, values[1])
             read = _Read(requests, entities, keys, values, columns, lost)
@@ -339,8 +343,8 @@ class OnlineService:
                 except DamagedState as error:
                     lost[error.key] = error
                 continue
-            except UNREADABLE:
-                unreadable = evaluator.unreadable(read.columns, read.by_key(), instants)
+            except UNREADABLE as raised:
+                unreadable = evaluator.unreadable(read.columns, read.by_key(), instants, raised)
                 if unreadable.keys() <= lost.keys():
                     raise
                 lost |= unreadable

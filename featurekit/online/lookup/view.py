@@ -61,9 +61,9 @@ class ViewLookup:
         # Without a ttl, every row that counts is fresh.
         self._oldest = -(2**80) if view.ttl_us is None else -view.ttl_us
 
-    def open(self, head: bytes) -> Large:
+    def open(self, key: bytes, head: bytes) -> Large:
         """The state in blocks that has this head; none of its blocks is read yet."""
-        return Large(BlocksHead(self.layout, head))
+        return Large(key, BlocksHead(self.layout, head))
 
     def answer(self, blob: bytes | Large | None, t: int) -> RowAnswer:
         """The view's values and statuses for one entity as of `t`; see `answer.answer`."""

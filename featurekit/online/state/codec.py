@@ -29,6 +29,9 @@ FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
     "date": "i",
 }
 _SIZES = {code: struct.calcsize(code) for code in FORMATS.values()}
+_MOST_ABSENT = 1 << 25
+"""The values that a column has at most where none is present: so many events fill the 512 MB of a
+value in Redis, and a damaged number of them should not fill the memory of who reads it."""
 EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 """The ordinal of 1970-01-01, from which dates count."""
 
@@ -136,6 +139,8 @@ def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, 
     kind = data[at]
     at += 1
     if kind == ALL_ABSENT:
+        if n > _MOST_ABSENT:
+            raise ValueError(f"{n} values of which none is stored")
         return [None] * n, bytes((1,)) * n, at
     marks = None
     if kind == MIXED:
