@@ -251,7 +251,13 @@ def test_a_null_key_belongs_to_no_entity(store):
     ("service", "feature", "row", "error", "said"),
     [
         ("other", "spend", ROW, DefinitionError, "no service 'other'"),
-        ("service", "spent", ROW, DefinitionError, "no feature 'spent'; did you mean 'spend'\? It has spend, mean_each"),
+        (
+            "service",
+            "spent",
+            ROW,
+            DefinitionError,
+            r"no feature 'spent'; did you mean 'spend'\? It has spend, mean_each",
+        ),
         ("service", "spend", {"customer_id": 1}, EntityFrameError, "lacks basket"),
         ("service", "spend", ROW | {"customer_id": "1"}, EntityFrameError, "expected int"),
     ],
