@@ -295,8 +295,14 @@ UTC, or a text of ISO 8601."""
 
 
 def as_instant(given: Any, *, what: str) -> dt.datetime:
-    """The datetime that an `Instant` stands for. ArgumentError, which names `what`, for anything
-    else."""
+    """The datetime that an `Instant` stands for, in UTC where it has no zone. ArgumentError, which
+    names `what`, for anything else."""
+    found = as_written(given, what=what)
+    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+def as_written(given: Any, *, what: str) -> dt.datetime:
+    """As `as_instant`, but naive where it has no zone: for callers that know its zone (T1)."""
     found = given
     if isinstance(given, str):
         try:
@@ -304,13 +310,13 @@ def as_instant(given: Any, *, what: str) -> dt.datetime:
         except ValueError:
             found = None
     elif isinstance(given, dt.date) and not isinstance(given, dt.datetime):
-        found = dt.datetime(given.year, given.month, given.day, tzinfo=dt.UTC)
+        found = dt.datetime(given.year, given.month, given.day)
     if not isinstance(found, dt.datetime) or found != found:  # pandas' NaT is a datetime
         raise ArgumentError(
             f"{what} is an instant, found {given!r:.60}; write a datetime, or a text as in "
             '"2026-12-01" or "2026-12-01T12:00:00+01:00" (without an offset it is UTC)'
         )
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+    return found
 
 
 def instant(us: int) -> dt.datetime:

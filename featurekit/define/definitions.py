@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core import html
@@ -23,8 +23,7 @@ from featurekit.define.given import GivenFrame
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
-FileFormat = Literal["parquet", "csv"]
-FORMATS: tuple[str, ...] = get_args(FileFormat)
+FORMATS: tuple[str, ...] = ("parquet", "csv")
 """The formats of files, each the ending of its files' names; `sources/kinds.py` has the modules."""
 
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
@@ -198,7 +197,7 @@ class EventSource(Described):
     event_id: str | None = field(default=None, kw_only=True)
     dedupe_within: Duration | None = field(default=None, kw_only=True)
     op: str | None = field(default=None, kw_only=True)
-    format: FileFormat | None = field(default=None, kw_only=True)
+    format: str | None = field(default=None, kw_only=True)
     on_bad_row: Literal["error", "quarantine"] = field(default="error", kw_only=True)
 
     encoding: str = field(default="utf-8", kw_only=True)

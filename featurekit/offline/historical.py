@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.core.durations import Duration
 from featurekit.core.timezones import zone
-from featurekit.core.types import Instant, as_instant, micros
+from featurekit.core.types import Instant, as_instant, as_written, micros
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
@@ -31,13 +31,13 @@ class Grid:
 
     @property
     def instants(self) -> list[dt.datetime] | None:
-        """The instants of `at`."""
-        return None if self.at is None else [as_instant(one, what="at") for one in self.at]
+        """The instants of `at`, naive where they are written so."""
+        return None if self.at is None else [as_written(one, what="at") for one in self.at]
 
     def edge(self, name: str) -> dt.datetime | None:
-        """The instant of "start" or "end"."""
+        """The instant of "start" or "end", naive where it is written so."""
         given = getattr(self, name)
-        return None if given is None else as_instant(given, what=name)
+        return None if given is None else as_written(given, what=name)
 
 
 def historical_features(

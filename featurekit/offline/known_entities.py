@@ -97,13 +97,13 @@ def known_entities(
     if (at is not None) == any(part is not None for part in span):
         raise _refuse("give a frame, or at=[…], or start=, end= and every=")
     if at is not None:
-        if isinstance(at, dt.datetime) or not at:
+        if not at:
             raise _refuse("at= is a list of instants, at least one")
-        micros = sorted({_us(t, "at", timezone) for t in at})
+        micros = sorted({to_utc_us(t, timezone) for t in at})
         return KnownEntities(f"(SELECT unnest({micros}::BIGINT[]) AS t)", view)
     if start is None or end is None or every is None:
         raise _refuse("start=, end= and every= go together")
-    low, high = _us(start, "start", timezone), _us(end, "end", timezone)
+    low, high = to_utc_us(start, timezone), to_utc_us(end, timezone)
     if low > high:
         raise _refuse(f"start {start.isoformat()} lies after end {end.isoformat()}")
     step = duration_us(every, what="every")
@@ -112,12 +112,6 @@ def known_entities(
 
 def _refuse(reason: str) -> EntityFrameError:
     return EntityFrameError(f"entity frame: {reason}")
-
-
-def _us(value: Any, what: str, timezone: str) -> int:
-    if not isinstance(value, dt.datetime):
-        raise _refuse(f"{what}= takes instants, found {value!r}")
-    return to_utc_us(value, timezone)
 
 
 def _check_view(service: Service, name: str | None) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import io
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +21,15 @@ from featurekit.core import tables
 from featurekit.core.tables import Row
 from featurekit.core.types import DATETIME, INT, Type, micros
 from featurekit.define.definitions import EventSource
+from featurekit.define.dialect import Dialect
 from featurekit.errors import FeaturekitError
 from featurekit.parity.compare import bits
 from featurekit.parity.report import Difference, Report
 from featurekit.sources import read_events
-from featurekit.sources.files import absent
+from featurekit.sources.decoded import opened
+from featurekit.sources.files import absent, partitions
 from featurekit.sources.protocol import FileInfo
+from featurekit.sources.raw import value_of
 from featurekit.sources.rows import as_pushed
 
 REREAD = "rows read again"
@@ -55,11 +60,19 @@ def check_reading(
         report.notes.append(f"the CSV files of source {source.name!r} are too large to read again")
         return
     read = con.execute(f"SELECT count(*) FROM {found.relation}").fetchall()[0][0]
-    there = sum(map(_count(source), files))
+    chosen = rng.sample(files, min(len(files), _FILES))
+    wanted = -(-_ROWS // len(chosen))
+    try:
+        there = sum(_count(source, file) for file in files)
+        rows = [row for file in chosen for row in _sample(source, file, rng, wanted)]
+    except csv.Error as error:
+        report.notes.append(
+            f"the CSV files of source {source.name!r} are not read again, as Python's reader takes "
+            f"them to the end in another way: {error}"
+        )
+        return
     if read + found.quarantined != there:
         _differ(report, source, "rows", {}, read + found.quarantined, there)
-    chosen = rng.sample(files, min(len(files), _FILES))
-    rows = [row for file in chosen for row in _sample(source, file, rng, -(-_ROWS // len(chosen)))]
     _check_rows(report, con, source, found.relation, rows)
 
 
@@ -111,32 +124,49 @@ def _differ(
 # --- other readers --------------------------------------------------------------------------------
 
 
-def _count(source: EventSource) -> Any:
-    return _parquet_rows if source.format == "parquet" else _csv_rows
-
-
-def _parquet_rows(file: FileInfo) -> int:
+def _count(source: EventSource, file: FileInfo) -> int:
+    """The number of rows of a file; the file of a frame is Parquet, too."""
+    if source.format == "csv":
+        return sum(1 for _ in _records(source, file)) - 1
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file.path) as opened:
-        return int(opened.metadata.num_rows)
+    with pq.ParquetFile(file.path) as held:
+        return int(held.metadata.num_rows)
 
 
-def _csv_rows(file: FileInfo) -> int:
-    return sum(1 for _ in _records(file)) - 1
-
-
-def _records(file: FileInfo) -> Iterator[list[str]]:
-    with Path(file.path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        yield from (record for record in csv.reader(text) if record)
+def _records(source: EventSource, file: FileInfo) -> Iterator[list[str]]:
+    """The records of a CSV file, its header first, as Python's own reader tells them apart.
+    csv.Error where quotes are not in order: then the readers divide the text differently."""
+    dialect = source.dialect
+    with (
+        opened(Path(file.path), dialect) as data,
+        io.TextIOWrapper(data, dialect.encoding, errors="replace", newline="") as lines,
+    ):
+        first = next(lines, "").removeprefix("\ufeff")
+        yield from filter(
+            None,
+            csv.reader(
+                itertools.chain([first], lines),
+                delimiter=dialect.delimiter,
+                quotechar=dialect.quote or None,
+                quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+                strict=True,
+            ),
+        )
 
 
 def _sample(source: EventSource, file: FileInfo, rng: random.Random, wanted: int) -> list[Row]:
     """Some rows of a file, read value by value as a push reads them. A row that is bad, or whose
-    text may be read in more than one way, is left out."""
-    of_kind = _of_parquet if source.format == "parquet" else _of_csv
+    text may be read in more than one way, is left out; so are those of a frame, whose values had
+    other types before they were written."""
+    if source.frame is not None:
+        return []
+    names = _names(source)
+    folders = {n: text for n, text in partitions(file.path).items() if n in names}
+    given = {n: value_of(text, _type(source, n), Dialect()) for n, text in folders.items()}
+    of_kind = _of_csv if source.format == "csv" else _of_parquet
     found: list[Row] = []
-    for row in of_kind(source, file, rng, wanted):
+    for row in of_kind(source, file, rng, wanted, given):
         try:
             found += as_pushed(source, row)
         except FeaturekitError:
@@ -150,22 +180,36 @@ def _names(source: EventSource) -> list[str]:
     return list(dict.fromkeys(named))
 
 
+def _type(source: EventSource, name: str) -> Type | None:
+    """The type whose values the texts of a column are; None where a push reads the text itself, as
+    of an instant in a declared format."""
+    if name in source.formats:
+        return None
+    found: Type = source.schema.get(name, DATETIME)
+    return found
+
+
 def _of_parquet(
-    source: EventSource, file: FileInfo, rng: random.Random, wanted: int
+    source: EventSource, file: FileInfo, rng: random.Random, wanted: int, given: Row
 ) -> Iterator[Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file.path) as opened:
-        groups = [i for i in range(opened.num_row_groups) if opened.metadata.row_group(i).num_rows]
+    with pq.ParquetFile(file.path) as held:
+        groups = [i for i in range(held.num_row_groups) if held.metadata.row_group(i).num_rows]
         if not groups:
             return
-        table = opened.read_row_group(rng.choice(groups), columns=_names(source))
+        table = held.read_row_group(rng.choice(groups), columns=_names(source))
+    for name in given.keys() - set(table.column_names):
+        table = table.append_column(name, pa.array([given[name]] * table.num_rows))
     for i in sorted(rng.sample(range(table.num_rows), min(wanted, table.num_rows))):
         yield table.slice(i, 1)
 
 
-def _of_csv(source: EventSource, file: FileInfo, rng: random.Random, wanted: int) -> Iterator[Any]:
-    records = _records(file)
+def _of_csv(
+    source: EventSource, file: FileInfo, rng: random.Random, wanted: int, given: Row
+) -> Iterator[Any]:
+    records = _records(source, file)
     header = next(records, [])
     kept: list[list[str]] = []
     for number, record in enumerate(records):  # each record with the same chance
@@ -173,24 +217,32 @@ def _of_csv(source: EventSource, file: FileInfo, rng: random.Random, wanted: int
             kept.append(record)
         elif (at := rng.randrange(number + 1)) < wanted:
             kept[at] = record
-    instants = (source.timestamp_field, source.created_timestamp_column)
-    types = {n: DATETIME if n in instants else source.schema[n] for n in _names(source)}
+    names = _names(source)
     for record in kept:
-        texts = dict(zip(header, record, strict=False))
-        if len(record) == len(header) and types.keys() <= texts.keys():
-            values = {name: _value(texts[name], type_) for name, type_ in types.items()}
-            if _UNSURE not in values.values():
-                yield [values]
+        if len(record) != len(header):
+            continue
+        texts = dict(zip(header, record, strict=True))
+        values = given | {
+            name: _value(texts[name], _type(source, name), source.dialect)
+            for name in names
+            if name in texts
+        }
+        if values.keys() >= {*names} and _UNSURE not in values.values():
+            yield [values]
 
 
 _UNSURE = object()
 
 
-def _value(text: str, type_: Type) -> Any:
+def _value(text: str, type_: Type | None, dialect: Dialect) -> Any:
     """The value that a text plainly is; `_UNSURE` for a text that may be read otherwise. An empty
     one may be None or, in quotes, a text."""
-    if not text or text != text.strip():
+    if not text or text != text.strip() or "\ufffd" in text:
         return _UNSURE
+    if text in dialect.null_values:
+        return None
+    if type_ is None:
+        return text
     try:
         match type_.name:
             case "str":
@@ -198,13 +250,24 @@ def _value(text: str, type_: Type) -> Any:
             case "int":
                 return int(text) if text.lstrip("-").isdigit() and text.isascii() else _UNSURE
             case "float":
-                return float(text) if text.isascii() and "_" not in text else _UNSURE
+                return _float(text, dialect.decimal)
             case "bool":
                 return {"true": True, "false": False}.get(text, _UNSURE)
             case "date":
                 return dt.date.fromisoformat(text) if len(text) == 10 else _UNSURE
             case "datetime":
-                return dt.datetime.fromisoformat(text) if len(text) >= 19 else _UNSURE
+                return (
+                    dt.datetime.fromisoformat(text)
+                    if len(text) == 10 or len(text) >= 19
+                    else _UNSURE
+                )
     except ValueError:
         return _UNSURE
     return _UNSURE
+
+
+def _float(text: str, point: str) -> Any:
+    other = "." if point == "," else ","
+    if not text.isascii() or "_" in text or other in text:
+        return _UNSURE
+    return float(text.replace(point, "."))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import DefinitionError, EntityFrameError
+from featurekit.errors import ArgumentError, DefinitionError, EntityFrameError
 from featurekit.offline.manifest import ContentHash
 
 MODULE = """
@@ -165,10 +165,23 @@ def test_no_entity_known_yet_gives_no_rows_and_all_columns(store: FeatureStore) 
     assert made.schema.field("event_timestamp").type == pa.timestamp("us", tz="UTC")
 
 
-def test_naive_instants_are_read_in_the_zone(store: FeatureStore) -> None:
-    naive = at(40).replace(tzinfo=None) + dt.timedelta(hours=1)
-    made = store.get_historical_features(features="customers", at=[naive], timezone="Europe/Berlin")
-    assert made.to_arrow()["event_timestamp"].to_pylist() == [at(40)] * 4
+@pytest.mark.parametrize("write", [lambda t: t, dt.datetime.isoformat], ids=["datetime", "text"])
+def test_naive_instants_are_read_in_the_zone(store: FeatureStore, write: Any) -> None:
+    naive = write(at(40).replace(tzinfo=None) + dt.timedelta(hours=1))
+    for asked in ({"at": [naive]}, {"start": naive, "end": naive, "every": "1s"}):
+        made = store.get_historical_features(
+            features="customers", timezone="Europe/Berlin", **asked
+        )
+        assert made.to_arrow()["event_timestamp"].to_pylist() == [at(40)] * 4
+
+
+def test_a_date_is_midnight_in_the_zone(store: FeatureStore) -> None:
+    for day in (dt.date(2024, 1, 2), "2024-01-02"):
+        made = store.get_historical_features(
+            features="customers", at=[day], timezone="Europe/Berlin"
+        )
+        midnight = dt.datetime(2024, 1, 1, 23, tzinfo=dt.UTC)
+        assert made.to_arrow()["event_timestamp"].to_pylist() == [midnight] * 4
 
 
 SPAN = {"start": at(0), "end": at(9), "every": "1s"}
@@ -187,8 +200,10 @@ SPAN = {"start": at(0), "end": at(9), "every": "1s"}
         ({"features": "customers"}, "give a frame, or at="),
         ({"features": "customers", "at": [at(1)], **SPAN}, "give a frame, or at="),
         ({"features": "customers", "at": []}, "at least one"),
-        ({"features": "customers", "at": at(1)}, "a list of instants"),
-        ({"features": "customers", "at": ["2024-01-01"]}, "takes instants, found '2024-01-01'"),
+        ({"features": "customers", "at": at(1)}, "at is a list or None, found datetime"),
+        ({"features": "customers", "at": "2024-01-01"}, "at is a list or None, found '2024-01-01'"),
+        ({"features": "customers", "at": ["soon"]}, "at is an instant, found 'soon'"),
+        ({"features": "customers", **SPAN, "end": 3}, "end is .*, found 3"),
         ({"features": "customers", "start": at(1), "end": at(2)}, "every= go together"),
         ({"features": "customers", **SPAN, "end": at(-1)}, "lies after end"),
         ({"entity_df": [], "features": "customers", "at": [at(1)]}, "leave out at="),
@@ -197,7 +212,7 @@ SPAN = {"start": at(0), "end": at(9), "every": "1s"}
 def test_what_cannot_be_asked_is_explained(
     store: FeatureStore, asked: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EntityFrameError, match=message):
+    with pytest.raises((EntityFrameError, ArgumentError), match=message):
         store.get_historical_features(**asked)
 
 

@@ -251,11 +251,12 @@ def test_a_null_key_belongs_to_no_entity(store):
     ("service", "feature", "row", "error", "said"),
     [
         ("other", "spend", ROW, DefinitionError, "no service 'other'"),
-        ("service", "spent", ROW, DefinitionError, "no feature 'spent'; it has spend, mean_each"),
+        ("service", "spent", ROW, DefinitionError,
+         r"no feature 'spent'; did you mean 'spend'\? It has spend, mean_each"),
         ("service", "spend", {"customer_id": 1}, EntityFrameError, "lacks basket"),
         ("service", "spend", ROW | {"customer_id": "1"}, EntityFrameError, "expected int"),
     ],
-)
+)  # fmt: skip
 def test_what_is_unknown_is_refused(store, service, feature, row, error, said):
     with pytest.raises(error, match=said):
         store.explain(service, feature, row, T)

@@ -244,7 +244,8 @@ def test_every_status_is_compared(store):
     found: set[str] = set()
     for feature in checked(store).features.values():
         found |= set(feature.statuses)
-    assert found == set(state.STATUSES)
+    # DAMAGED is said of a state that is not as it was written, and no check writes such a one.
+    assert found == set(state.STATUSES) - {state.DAMAGED}
 
 
 def test_the_same_seed_asks_the_same(store):
