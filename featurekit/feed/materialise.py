@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from featurekit.core.waiting import until as wait_until
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
-from featurekit.feed.entity_events import Group, count, found, remembering
+from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
 from featurekit.feed.selection import of_entities, of_names
@@ -36,7 +36,7 @@ from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
-from featurekit.offline.view_events import view_events
+from featurekit.offline.view_events import ViewEvents, view_events
 from featurekit.online.state.blocks import is_head
 from featurekit.online.state.encode_many import sealed_values, state_keys
 from featurekit.online.state.state import State, newest_arrival
@@ -56,7 +56,6 @@ _CHUNK = 500
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _AHEAD = 2
 """The number of groups that may wait to be written."""
-_POLL_S, _PATIENCE_S = 0.05, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +130,11 @@ def materialize(
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
-    held: dict[str, OnlineStore] = {}
-    aside = 0
     with ExitStack() as stack:
         stack.enter_context(explaining_disk())
-        for name in sorted({v.source.name for v in chosen}):
-            held[name] = stack.enter_context(alone(online, project.name, name, "materialize"))
-            of_source = [v for v in chosen if v.source.name == name]
-            until = min(until, _settled(project, name, of_source, waiting=end is None))
-            repair = Repair(online, project.name, project.tolerance_us)
-            source = project.source(name)
-            aside += set_ahead_aside(source, project.state_dir, repair.latest_now)
+        held, settled = _held(stack, project, chosen, waiting=end is None)
+        until = min(until, settled)
+        aside = sum(_aside(project, name) for name in held)
         con = stack.enter_context(closing(project.connect()))
         for i, view in enumerate(chosen):
             known = materialized_until(online, project.name, view)
@@ -165,6 +158,25 @@ def materialize(
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
     )
+
+
+def _held(
+    stack: ExitStack, project: Project, views: Sequence[View], *, waiting: bool
+) -> tuple[dict[str, OnlineStore], int]:
+    """The store by the name of each source that the views read, for this run alone, and the arrival
+    up to which no push to any of them is under way."""
+    held, until = {}, NEVER_VISIBLE
+    for name in sorted({view.source.name for view in views}):
+        held[name] = stack.enter_context(alone(project.online, project.name, name, "materialize"))
+        of_source = [view for view in views if view.source.name == name]
+        until = min(until, _settled(project, name, of_source, waiting=waiting))
+    return held, until
+
+
+def _aside(project: Project, source: str) -> int:
+    """The rows of a source's log that are set aside: they arrived after the store's clock (S3)."""
+    repair = Repair(project.online, project.name, project.tolerance_us)
+    return set_ahead_aside(project.source(source), project.state_dir, repair.latest_now)
 
 
 def _stamp(project: Project, *, restart: bool) -> int:
@@ -359,21 +371,12 @@ def materialize_view(
     counting = make_counted_rows(con, view, arrived)
     made_of = f"(SELECT * FROM {counting} WHERE {since})"
     if only is not None:
-        types = {p.name: p.type for p in view.join_keys}
-        listed = temp_table(con, f"__only_{view.name}", types, only)
-        asked = f"SEMI JOIN {listed} USING ({', '.join(map(quote, types))})"
-        relation, made_of = (f"(SELECT * FROM {r} {asked})" for r in (relation, made_of))
+        relation, made_of = _of_entities(con, view, only, relation, made_of)
     made = view_events(con, view, made_of)
     prefix = state_prefix(project, view)
     # A state that appears from now on is from a later push, and no leftover.
-    left: set[bytes] = set()
-    if after == NEVER:
-        left = set(store.keys(prefix) if only is None else _keys(view, prefix, only))
-    if view.dedupe_us is None:
-        counts, groups = found(con, view, relation, made)
-    else:
-        counts = count(con, view, relation, made)
-        groups = remembering(con, view, relation, made)
+    left = set(_keys(store, view, prefix, only)) if after == NEVER else set()
+    counts, groups = _groups(con, view, relation, made)
     done = 0
     run = _Run(store, view, prefix, after, until, repair, lost)
     for group in _written(run, groups, left):
@@ -398,8 +401,29 @@ def materialize_view(
     return Materialized(view.name, done, counts.events, counts.null_keys, counts.erring)
 
 
-def _keys(view: View, prefix: bytes, entities: Sequence[Sequence[Any]]) -> list[bytes]:
-    """The keys of the states of `entities`."""
+def _of_entities(con: Any, view: View, only: Sequence[Sequence[Any]], *relations: str) -> list[str]:
+    """The rows of these entities in each relation."""
+    types = {p.name: p.type for p in view.join_keys}
+    listed = temp_table(con, f"__only_{view.name}", types, only)
+    asked = f"SEMI JOIN {listed} USING ({', '.join(map(quote, types))})"
+    return [f"(SELECT * FROM {relation} {asked})" for relation in relations]
+
+
+def _groups(
+    con: Any, view: View, relation: str, made: ViewEvents
+) -> tuple[Counts, Iterator[Group]]:
+    """The events by their entities, and how many there are of both."""
+    if view.dedupe_us is None:
+        return found(con, view, relation, made)
+    return count(con, view, relation, made), remembering(con, view, relation, made)
+
+
+def _keys(
+    store: OnlineStore, view: View, prefix: bytes, entities: Sequence[Sequence[Any]] | None
+) -> Iterable[bytes]:
+    """The keys of the states of `entities`; without them, of all that the store has."""
+    if entities is None:
+        return store.keys(prefix)
     types = [p.type for p in view.join_keys]
     return [state_key(prefix, entity_key(list(zip(types, e, strict=True)))) for e in entities]
 

@@ -88,14 +88,7 @@ def remember(
         floor = max(floor, wanted)
     relation = f"(SELECT * FROM {arrived} WHERE __created > {after})"
     if whole:
-        # From before the floor, only the rows that later rows are compared with.
-        near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
-        columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
-        of = arrived if view.source.op is not None else counting
-        relation = (
-            f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} "
-            f"UNION ALL SELECT {columns} FROM {of} WHERE {near})"
-        )
+        relation = _compared(view, arrived, counting, floor)
     written: set[bytes] = set()
     for chunk in _chunks(_by_id(con, writer, relation)):
         _replace(store, writer, chunk, after, until, floor, repair, lost)
@@ -108,6 +101,18 @@ def remember(
             names: dict[bytes, list[Row]] = {key: [] for key in others[first : first + _CHUNK]}
             _replace(store, writer, names, *span, floor, repair, lost)
         store.write({writer.floor_key: writer.ids.written_floor(writer.floor_key, floor)})
+
+
+def _compared(view: View, arrived: str, counting: str, floor: int) -> str:
+    """The rows after the floor; from before it, only those that later rows are compared with."""
+    assert view.dedupe_us is not None
+    near = f"__created < {floor} AND __created >= {floor - view.dedupe_us}"
+    columns = ", ".join([*(quote(p.name) for p in view.source.schema), "__ts", "__created"])
+    of = arrived if view.source.op is not None else counting
+    return (
+        f"(SELECT {columns} FROM {arrived} WHERE __created >= {floor} "
+        f"UNION ALL SELECT {columns} FROM {of} WHERE {near})"
+    )
 
 
 def _by_id(con: Any, writer: ViewWriter, relation: str) -> Iterator[tuple[bytes, list[Row]]]:

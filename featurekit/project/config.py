@@ -328,6 +328,11 @@ _SAID = {
     "string_type": "is a text; put it in quotes",
     "list_type": "is a list",
 }
+_STORES_OF_FEAST = (
+    *("bigtable", "cassandra", "couchbase", "datastore", "dynamodb", "elasticsearch", "hazelcast"),
+    *("hbase", "ikv", "milvus", "mongodb", "mysql", "postgres", "qdrant", "remote", "rockset"),
+    *("singlestore", "snowflake.online", "sqlite"),
+)
 _PATTERNS = {
     "project": "is a letter or digit, then letters, digits and underscores, as in my_shop",
     "memory_limit": "is a size, as in 4GB or 512MB",
@@ -345,8 +350,10 @@ def _explain(error: Any) -> str:
         example = " as in `project: my_shop`" if loc[-1] == "project" else ""
         return f"is missing; write it,{example}" if example else "is missing; write it"
     if loc == ("online_store", "type") and kind == "literal_error":
+        # Any other text may be a URL or a password that stands in the wrong place.
+        shown = f", found {shown}" if error["input"] in _STORES_OF_FEAST else ""
         return (
-            f"is redis, found {shown}; featurekit serves from Redis: write type: redis, or name "
+            f"is redis{shown}; featurekit serves from Redis: write type: redis, or name "
             "a Redis by redis_url under featurekit:, and Feast keeps its own store"
         )
     if kind == "literal_error":
