@@ -35,7 +35,7 @@ def test_the_demo_does_every_step_and_ends_with_its_verdict(
     assert (code, err) == (0, "")
     steps = ("Data", "Plan and apply", "Training data", "Materialise", "Look up", "Push", "Parity")
     for number, step in enumerate(steps, 1):
-        assert f"\n{number}. {step} ──" in out
+        assert f"\n── {number}. {step} ──\n" in out
     assert "Online and offline agree: 10" in out.splitlines()[-1]
     assert max(map(len, out.splitlines())) <= 100
 
