@@ -9,6 +9,7 @@ files appear whole or not at all, and a lease ends by itself.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -58,6 +59,9 @@ class Interrupts:
         threading.Thread(target=self._watch, args=(told,), daemon=True).start()
         for number in caught:
             signal.signal(number, self._handle)
+        # Python gives signals back to the system at its very end, which would kill a command that
+        # has done its work.
+        atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in caught])
         hook = sys.unraisablehook
         sys.unraisablehook = lambda what: None if self.received else hook(what)
         of_thread = threading.excepthook
