@@ -18,6 +18,8 @@ from featurekit.core.keys import clock_key, project_key
 from featurekit.core.types import micros
 from featurekit.errors import AsOfTooOld, BadRowError, ClocksApart
 from featurekit.feed import materialise, push
+from featurekit.online.state.seal import is_sealed
+from featurekit.online.state.seal import opened as opened_bytes
 from featurekit.online.store.redis import RedisStore
 
 MODULE = """
@@ -113,12 +115,14 @@ def poison(store: FeatureStore, key: int, ahead: dt.timedelta, *, sources: Any =
 
 
 def states(store: FeatureStore) -> dict[bytes, bytes | None]:
-    """What Redis holds of states and memories, by key without the project's name."""
+    """What Redis holds of states and memories, by key without the project's name, and without the
+    checksums, which are of the key too."""
     found = {}
     for kind in ("state", "block", "ids"):
         keys = list(store.online.keys(project_key(store.project, kind) + b":"))
         for key, value in zip(keys, store.online.read(keys), strict=True):
-            found[key.split(b":", 2)[2]] = value
+            assert value is not None
+            found[key.split(b":", 2)[2]] = opened_bytes(key, value) if is_sealed(value) else value
     return found
 
 
