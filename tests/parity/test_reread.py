@@ -25,7 +25,7 @@ from featurekit.sources import csv, parquet
 
 NOON = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
 SCHEMA = {"key": int, "x": float | None, "name": str}
-PLAIN = 'key,x,name,at\n1,0.5,Zoë,2024-05-01T12:00:00Z\n2,-3.25,"a, b",2024-05-01T13:00:00Z\n'
+PLAIN = 'key,x,name,at\n1,0.5,Zoë,2024-05-01T12:00:00Z\n2,-3.25,"a, b",2024-05-01T12:30:00Z\n'
 SEMICOLONS = PLAIN.replace("a, b", "a; b").replace(",", ";").replace(".", ",")
 
 
@@ -73,9 +73,9 @@ WRITTEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a format of instants": (PLAIN.replace("2024-05-01T", "05/01/2024 ").replace(":00Z", "")
                              .encode(), {"timestamp_format": "%m/%d/%Y %H:%M"}),
     "epochs": (PLAIN.replace("2024-05-01T12:00:00Z", "1714564800")
-               .replace("2024-05-01T13:00:00Z", "1714568400").encode(),
+               .replace("2024-05-01T12:30:00Z", "1714566600").encode(),
                {"timestamp_format": "epoch_s"}),
-    "dates": (PLAIN.replace("T12:00:00Z", "").replace("T13:00:00Z", "").encode(), {}),
+    "dates": (PLAIN.replace("T12:00:00Z", "").replace("T12:30:00Z", "").encode(), {}),
 }  # fmt: skip
 losing = pytest.mark.parametrize("fault", ["none", "lost", "changed"])
 

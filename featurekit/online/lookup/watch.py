@@ -49,11 +49,18 @@ class Watch:
             else:
                 self._next = time.monotonic() + EVERY_S
                 threading.Thread(target=self._look_quietly, args=(views,), daemon=True).start()
-        if self._lost:
-            for view in views:
-                error = self._lost.get(version_of(view))
-                if error is not None:
-                    raise DamagedView(str(error))
+        if self._named(views) is not None:
+            self.look(views)  # it may have been filled again a moment ago
+            error = self._named(views)
+            if error is not None:
+                raise DamagedView(str(error))
+
+    def _named(self, views: Sequence[View]) -> DamagedView | None:
+        """What is known to be wrong with the first of the views that has lost states."""
+        if not self._lost:
+            return None
+        errors = (self._lost.get(version_of(view)) for view in views)
+        return next((error for error in errors if error is not None), None)
 
     def _look_quietly(self, views: Sequence[View]) -> None:
         try:
