@@ -288,7 +288,7 @@ class Life(RuleBasedStateMachine):
         self.store.parts._online = self.dying  # type: ignore[assignment]
 
     def apply(self) -> None:
-        self.store.apply()
+        self.store.apply(allow_breaking=True)
         self.wanted = self.store.repo.compiled_services["service"].fingerprint
         self.versions[self.wanted] = self.defined
 
@@ -509,7 +509,9 @@ class Life(RuleBasedStateMachine):
         arrivals = [r["__created"] for s in self.logged for r in (*self.known(s), *self.unsure[s])]
         if HISTORIES[self.history] == "lifetime":
             return min(arrivals)
-        return max(arrivals) - HOUR
+        # A run that died may have reached some entities with rows that no whole run has read.
+        reached = [r["__created"] for s in self.logged for r in self.filed[s] if self.torn]
+        return max(*arrivals, *reached, arrivals[0]) - HOUR
 
     def may_be_known(self, source: str) -> list[list[dict[str, Any]]]:
         """What lookups may know of after a crash: some entities were reached, and some not."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView
 from featurekit.aggregates import Count, Sum
 from featurekit.core import html
-from featurekit.errors import ConfigError, DefinitionError, NotServed
+from featurekit.errors import ArgumentError, ConfigError, DefinitionError, NotServed
 from featurekit.project.changes import Changes
 
 AT = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -156,9 +156,13 @@ def test_paths_of_sources_are_relative_to_the_present_folder(
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"definitions": "service"}, DefinitionError, "definitions is str; give a list, as in"),
-        ({"definitions": {"a": 1}}, DefinitionError, "definitions is dict; give a list, as in"),
-        ({"definitions": 5}, DefinitionError, "definitions is int; give a list, as in"),
+        (
+            {"definitions": "service"},
+            ArgumentError,
+            "definitions is a list or None, found 'service'",
+        ),
+        ({"definitions": {"a": 1}}, ArgumentError, "definitions is a list or None, found {"),
+        ({"definitions": 5}, ArgumentError, "definitions is a list or None, found 5"),
         ({"definitions": [], "project": "a b"}, ConfigError, "project 'a b' is no name; write"),
         ({"project": "a"}, ConfigError, "project= names a store without a folder; write def"),
         ({"path": ".", "state_folder": "x"}, ConfigError, "state_folder= and project= are of a"),

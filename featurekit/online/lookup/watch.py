@@ -32,6 +32,7 @@ class Watch:
         self._looking = threading.Lock()
         self._lost: dict[str, DamagedView] = {}
         self._pushes: dict[bytes, int] = {}
+        self._fills: dict[str, int] = {}
         # The fills at which a view was seen to be damaged: a later fill mends it.
         self._since: dict[str, Filled] = {}
 
@@ -91,7 +92,11 @@ class Watch:
                 )
                 mark = known.get(version)
                 why = None if mark is None else mark.lost(health)
-                if why is None and pushed_key(pushes) in fewer:
+                number = 0 if mark is None else mark.number
+                seen = self._fills.get(version, 0)
+                self._fills[version] = max(seen, number)
+                if why is None and pushed_key(pushes) in fewer and number <= seen:
+                    # A view that was filled in between has everything again.
                     why = "Redis came back with less than it had"
                 if why is not None:
                     self._lost[version] = view_damaged(view.name, why)
