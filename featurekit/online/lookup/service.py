@@ -270,11 +270,12 @@ class OnlineService:
         """As `get`, without blocking the event loop while the store is read."""
         shown = _Shown(full_feature_names, request_fields)
         found = await run_async(self._get(given(rows), as_of, shown), self.store)
-        if self.watch.first:
+        due = self.watch.due(self._views)
+        if due:
             import asyncio
 
             await asyncio.to_thread(self.watch.look, self._views)
-        self.watch.check(self._views)
+        self.watch.check(self._views, looked=due)
         return found
 
     @property

@@ -36,25 +36,23 @@ class Watch:
         # The fills at which a view was seen to be damaged: a later fill mends it.
         self._since: dict[str, Filled] = {}
 
-    @property
-    def first(self) -> bool:
-        """Whether nothing was looked at yet."""
-        return not self._next
+    def due(self, views: Sequence[View]) -> bool:
+        """Whether to look before an answer: nothing was looked at yet, or one of the views has lost
+        states and may have been filled again a moment ago."""
+        return not self._next or self._named(views) is not None
 
-    def check(self, views: Sequence[View]) -> None:
+    def check(self, views: Sequence[View], *, looked: bool = False) -> None:
         """DamagedView where one of the views has lost states, as far as it is known. Where it is
-        time to look again, that begins in the background."""
-        if time.monotonic() >= self._next:
-            if self.first:
-                self.look(views)
-            else:
-                self._next = time.monotonic() + EVERY_S
-                threading.Thread(target=self._look_quietly, args=(views,), daemon=True).start()
-        if self._named(views) is not None:
-            self.look(views)  # it may have been filled again a moment ago
-            error = self._named(views)
-            if error is not None:
-                raise DamagedView(str(error))
+        time to look again, that begins in the background. `looked` where the caller has looked
+        because it was due."""
+        if not looked and self.due(views):
+            self.look(views)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY_S
+            threading.Thread(target=self._look_quietly, args=(views,), daemon=True).start()
+        error = self._named(views)
+        if error is not None:
+            raise DamagedView(str(error))
 
     def _named(self, views: Sequence[View]) -> DamagedView | None:
         """What is known to be wrong with the first of the views that has lost states."""
