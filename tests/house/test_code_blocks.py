@@ -60,7 +60,7 @@ def run(blocks: list[tuple[str, str]], page: str, repo: Path, env: dict[str, str
     """Run blocks one after another; Python's share their names."""
     code = f"BLOCKS, PAGE = {blocks!r}, {page!r}\n{RUNNER}"
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+    return subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
