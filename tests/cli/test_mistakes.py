@@ -38,6 +38,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Pat
         for folder in made.values():
             write_repo(folder)
         fill(made[True])
+        if os.environ.get("FEATUREKIT_SNAPSHOTS") == "write":
+            texts = [f"=== {m.name}\n{said_of(m, made)}\n" for m in MISTAKES]
+            SNAPSHOTS.write_text("\n".join(texts), encoding="utf-8")
         yield made
         for folder in made.values():
             release(folder / ".featurekit" / "redis")
@@ -57,12 +60,6 @@ def snapshots() -> dict[str, str]:
 
 def test_there_are_many_mistakes_and_each_has_a_name() -> None:
     assert len(BY_NAME) == len(MISTAKES) > 107
-
-
-@pytest.mark.skipif(os.environ.get("FEATUREKIT_SNAPSHOTS") != "write", reason="it writes")
-def test_the_snapshot_is_written(folders: dict[bool, Path]) -> None:
-    texts = [f"=== {m.name}\n{said_of(m, folders)}\n" for m in MISTAKES]
-    SNAPSHOTS.write_text("\n".join(texts), encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", BY_NAME)
