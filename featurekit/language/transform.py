@@ -178,9 +178,15 @@ def _wraps(function: Any) -> bool:
     return isinstance(made_of, types.FunctionType) and hasattr(function, "__name__")
 
 
+def _line_of(filename: str, line: int) -> str:
+    """A line of a file as it is now, which may have been edited since it was read last."""
+    linecache.checkcache(filename)
+    return linecache.getline(filename, line)
+
+
 def _no_lambda(function: Any) -> NoReturn:
     code = inspect.unwrap(function).__code__
-    text = linecache.getline(code.co_filename, code.co_firstlineno)
+    text = _line_of(code.co_filename, code.co_firstlineno)
     raise CompileError(
         "@feature stands above a def, found a lambda, which has no name and no types",
         filename=code.co_filename,
@@ -193,7 +199,7 @@ def _no_lambda(function: Any) -> NoReturn:
 
 def _no_def(found: Any) -> NoReturn:
     filename, line = written_at() or ("<unknown>", 0)
-    text = linecache.getline(filename, line)
+    text = _line_of(filename, line)
     raise CompileError(
         f"@feature stands above a def, found {found!r}",
         filename=filename,

@@ -740,6 +740,7 @@ def test_an_unapplied_repo(repo: Path, run: Run) -> None:
     [
         (["customer_id=one", "basket_value=1"], ["customer_id: 'one' is no int"]),
         (["customer_id=1.5", "basket_value=1"], ["customer_id: '1.5' is no int"]),
+        (["customer_id=1e0", "basket_value=1"], ["customer_id: '1e0' is no int"]),
         (["customer_id=1", "basket_value=1_0"], ["basket_value: '1_0' is no float"]),
         (["customer_id=1"], ["lacks basket_value"]),
         (["customer_id=1", "basket_value=1", "x=2"], ["has x"]),

@@ -3,6 +3,8 @@ such function are refused, each with a caret (R1)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from three_ways import module
 
@@ -144,6 +146,20 @@ def test_what_is_no_function_is_refused_where_it_is_decorated(found: str) -> Non
     with pytest.raises(CompileError, match="stands above a def") as error:
         module(f"{MODULE}f = feature({found})\n")
     assert pointed_at(error.value).startswith("f = feature(")
+
+
+def test_the_caret_stands_under_the_text_of_an_edited_file(tmp_path: Path) -> None:
+    file = tmp_path / "edited.py"
+    lines = (
+        "f = feature(2)",
+        "# one more\ng = feature(lambda x: x)",
+        "one = 1\n\nh = feature(len)",
+    )
+    for text, place in zip(lines, ("f = feature(2", "lambda x: x", "h = feature(len"), strict=True):
+        file.write_text(f"from featurekit import feature\n{text}\n", encoding="utf-8")
+        with pytest.raises(CompileError, match="stands above a def") as error:
+            exec(compile(file.read_text(encoding="utf-8"), file, "exec"), {})
+        assert pointed_at(error.value).startswith(place)
 
 
 def test_a_decorator_that_gives_a_function_of_its_own_is_read_as_that_function() -> None:
