@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,47 @@ def test_an_older_dump_lacks_pushes(server: Server, open_store: Open) -> None:
     store.materialize()
     assert ask(open_store()) == ask(store) == (3, 21.5)
     assert push(open_store()).damaged == ()
+
+
+@pytest.mark.parametrize("fills", [1, 2, 3])
+def test_a_process_that_looked_before_sees_that_an_older_dump_was_filled_again(
+    server: Server, open_store: Open, fills: int
+) -> None:
+    """The dump is from before all but the first of the fills, and from before the pushes."""
+    store = open_store()
+    fill(store)
+    server.store.client.save()
+    for _ in range(1, fills):
+        store.materialize()
+    push(store)
+    assert ask(store) == (2, 11.5)
+    server.again()
+    open_store().materialize()
+    for _ in range(50):  # each lookup begins a look in the background
+        assert ask(store) == (2, 11.5)
+        time.sleep(0.01)
+
+
+def test_a_process_that_looked_before_sees_an_older_dump(server: Server, open_store: Open) -> None:
+    store = open_store()
+    fill(store)
+    server.store.client.save()
+    push(store)
+    assert ask(store) == (2, 11.5)
+    server.again()
+    soon(lambda: refuses(store))
+    assert refuses(store)
+    store.materialize()
+    assert ask(store) == (2, 11.5)
+
+
+def refuses(store: FeatureStore) -> bool:
+    """Whether a lookup names a damaged view."""
+    try:
+        ask(store)
+    except DamagedView:
+        return True
+    return False
 
 
 def test_a_push_after_an_older_dump_says_so(server: Server, open_store: Open) -> None:

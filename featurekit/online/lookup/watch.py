@@ -17,7 +17,7 @@ from featurekit.core.keys import project_key
 from featurekit.define.plan import View
 from featurekit.errors import DamagedView, OnlineError
 from featurekit.online.store.marks import Filled, filled, filled_key, version_of, view_damaged
-from featurekit.online.store.protocol import OnlineStore, pushed_key
+from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
 
 EVERY_S = 1.0
 
@@ -32,7 +32,7 @@ class Watch:
         self._looking = threading.Lock()
         self._lost: dict[str, DamagedView] = {}
         self._pushes: dict[bytes, int] = {}
-        self._fills: dict[str, int] = {}
+        self._fills: dict[str, Filled] = {}
         # The fills at which a view was seen to be damaged: a later fill mends it.
         self._since: dict[str, Filled] = {}
 
@@ -90,11 +90,10 @@ class Watch:
                 )
                 mark = known.get(version)
                 why = None if mark is None else mark.lost(health)
-                number = 0 if mark is None else mark.number
-                seen = self._fills.get(version, 0)
-                self._fills[version] = max(seen, number)
-                if why is None and pushed_key(pushes) in fewer and number <= seen:
-                    # A view that was filled in between has everything again.
+                seen = self._fills.get(version)
+                if mark is not None:
+                    self._fills[version] = mark
+                if why is None and pushed_key(pushes) in fewer and not _again(mark, seen, health):
                     why = "Redis came back with less than it had"
                 if why is not None:
                     self._lost[version] = view_damaged(view.name, why)
@@ -102,3 +101,13 @@ class Watch:
                         self._since[version] = mark
                 elif self._since.get(version) != mark:
                     self._lost.pop(version, None)
+
+
+def _again(mark: Filled | None, seen: Filled | None, health: Health) -> bool:
+    """Whether a view was filled since it was seen, so that it has everything again. Where a dump came
+    back from before that fill, the number alone does not tell, but the server's run does."""
+    if mark is None:
+        return False
+    if seen is None or mark.number > seen.number:
+        return True
+    return mark.run is not None and mark.run == health.run != seen.run
