@@ -104,8 +104,8 @@ class Watch:
 
 
 def _again(mark: Filled | None, seen: Filled | None, health: Health) -> bool:
-    """Whether a view was filled since it was seen, so that it has everything again. Where a dump came
-    back from before that fill, the number alone does not tell, but the server's run does."""
+    """Whether a view was filled since it was seen, so that it has everything again. Where a dump
+    from before that fill came back, the number alone does not tell, but the server's run does."""
     if mark is None:
         return False
     if seen is None or mark.number > seen.number:
