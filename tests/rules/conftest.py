@@ -21,8 +21,12 @@ def rules_url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def store(request: Any, tmp_path_factory: Any, rules_url: str) -> Iterator[FeatureStore]:
-    """A store of the module's MODULE, with a file for each of its TABLES."""
-    folder = tmp_path_factory.mktemp("rules") / request.module.__name__.rpartition(".")[2]
+    """A store of the module's MODULE, with a file for each of its TABLES.
+
+    A worker may come back to a module that it left, and finds there what its first store wrote: the
+    folder's number, and so the project's name, is then another.
+    """
+    folder = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
     with opened(folder, rules_url, request.module.MODULE, request.module.TABLES) as made:
         yield made
 
