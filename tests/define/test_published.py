@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forged_plans import SERVICE, SMALL, fuzz, hostile, stamped, tried, used
+from forged_plans import SERVICE, SMALL, forged, fuzz, hostile, stamped, tried, used
 
 from featurekit import FeatureService, feature
 from featurekit.define.compile_service import compile_service
@@ -96,6 +96,8 @@ def test_no_name_index_or_constant_of_a_plan_runs(kind: str, field: str, tmp_pat
             node[field] = [value, *kept[1:]] if isinstance(kept, list) else value
             if json.dumps(node[field]) != json.dumps(kept):
                 assert tried(json.dumps(whole).encode()) == "PlanRefused", value
+                if isinstance(value, str) and "(" in value:  # with fingerprints to match
+                    assert tried(forged(whole)) == "PlanRefused", value
                 assert not canary.exists(), value
         node[field] = kept
     assert tried(json.dumps(whole).encode()) == "read"
@@ -269,16 +271,16 @@ def test_a_function_of_python_put_into_a_plan_is_not_run(tmp_path: Path) -> None
     canary = tmp_path / "canary"
     text = f"def f(*a):\n    return 1.0\n__import__('pathlib').Path({str(canary)!r}).touch()\n"
     body = (ir.Verbatim("f", "", (text,), (), ()),)
-    for forged in (
+    for planted in (
         renamed(SERVICE, lambda f: replace(f, body=body)),
         stamped(replace(SERVICE, transforms=tuple(
             replace(t, function=replace(t.function, body=body)) for t in SERVICE.transforms
         ))),
     ):  # fmt: skip
         with pytest.raises(PlanRefused, match="their author's Python"):
-            used(read_plan(plan_bytes(forged)))
+            used(read_plan(plan_bytes(planted)))
         assert not canary.exists()
-    used(read_plan(plan_bytes(forged), trust=OWN))
+    used(read_plan(plan_bytes(planted), trust=OWN))
     assert canary.exists(), "the canary is never made, so this test shows nothing"
 
 
