@@ -90,7 +90,8 @@ def test_no_name_index_or_constant_of_a_plan_runs(kind: str, field: str, tmp_pat
     whole = json.loads(plan_bytes(SERVICE))
     found = parts(whole, kind)
     assert found, "the service has no such node"
-    for node in {one.get("kind"): one for one in found}.values():  # inputs are of several kinds
+    # Inputs are of several kinds, and what may be None is tried where it is something, too.
+    for node in {(one.get("kind"), one[field] is None): one for one in found}.values():
         kept = node[field]
         for value in hostile(canary):
             node[field] = [value, *kept[1:]] if isinstance(kept, list) else value
