@@ -149,6 +149,13 @@ class FeatureStore:
             known = [one for one in dir(type(self)) if not one.startswith("_")]
             raise AttributeError(f"FeatureStore has no {name!r}; {near(name, known)}")
 
+    def _example_of(self, parameter: str, given: Mapping[str, Any]) -> str | None:
+        """An example for an error about `parameter`, made of what the repo defines."""
+        from featurekit.project.examples import example_of
+
+        parts = self.__dict__.get("_parts")  # there is none while the store is opened
+        return None if parts is None else example_of(parts, parameter, given)
+
     # --- what it is made of -----------------------------------------------------------------------
 
     @property

@@ -81,8 +81,8 @@ class EpochFormat:
 Format = TextFormat | EpochFormat
 
 ISO = TextFormat(
-    "no ISO 8601 instant, as in 2011-03-27 01:30:00 or 2011-03-27T01:30:00+01:00; another form is "
-    "declared with timestamp_format=…",
+    "no ISO 8601 instant; such a one is 2011-03-27 01:30:00 or 2011-03-27T01:30:00+01:00, and "
+    'another form is declared, as in timestamp_format="%d/%m/%Y %H:%M"',
     f"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})(?:[ T]({_HOUR}):({_SIXTY})"
     f"(?::({_SIXTY})(?:[.,]([0-9]+))?)? ?({_OFFSET})?)?",
     ("Y", "m", "d", "H", "M", "S", "f", "z"),

@@ -218,6 +218,9 @@ def from_hint(hint: Any) -> Type:
         others = [a for a in arguments if a is not type(None)]
         if len(others) == 1 and len(others) < len(arguments):
             return from_hint(others[0]).or_none()
+    if isinstance(hint, str):
+        what = "the type " if hint in _HINTS.values() else ""
+        raise DefinitionError(f'found the text "{hint}"; write {what}{hint}, without quotes')
     raise DefinitionError(
         f"{_shown(hint)} is not a feature type{_instead(hint) or f'; write one of {WRITABLE}'}"
     )
@@ -225,8 +228,6 @@ def from_hint(hint: Any) -> Type:
 
 def _instead(hint: Any) -> str:
     """The type that was probably meant, where the hint tells."""
-    if isinstance(hint, str):
-        return f" but a text; write {hint}, without quotes"
     if hint is list or hint is tuple or hint is set:
         return "; write list[int], with the type of its elements"
     module, name = getattr(hint, "__module__", ""), getattr(hint, "__name__", "")

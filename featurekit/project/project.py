@@ -71,7 +71,7 @@ class Project:
             self.state_dir = self.path / self.config.featurekit.state_dir
         else:
             self.state_dir = Path(state_folder).resolve() if state_folder else scratch_folder(self)
-        self.redis_url = redis_url
+        self.redis_url, self.redis_url_from = redis_url, "redis_url="
         if not self.path.is_relative_to(self.state_dir.resolve()):
             declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
@@ -218,10 +218,14 @@ class Project:
             if url is None:
                 self._online = open_private(self.state_dir / "redis", limits)
             else:
-                self._online = open_store(url, limits)
+                self._online = open_store(url, limits, named=self._url_named())
             if self.clock is not None:
                 self._online.clock = self.clock
         return self._online
+
+    def _url_named(self) -> str:
+        """The option or setting that the URL of the online store is from."""
+        return self.redis_url_from if self.redis_url else self.config.redis_url_from()
 
     def now(self) -> int:
         """What the store's clock says (S3). This machine's clock, where no private server runs, or

@@ -190,7 +190,7 @@ class OnlineService:
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
         return cls(
-            open_store(url, limits),
+            open_store(url, limits, named="url"),
             project,
             service,
             on_mismatch=on_mismatch,
