@@ -116,7 +116,9 @@ def fault_of(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError:
-        own = _own_examples(args, skip, {**dict(zip(signature.parameters, args)), **kwargs})
+        own = _own_examples(
+            args, skip, {**dict(zip(signature.parameters, args, strict=False)), **kwargs}
+        )
         return TypeError(_misfit(name, signature, args, kwargs, skip, own))
     for parameter, value in list(bound.arguments.items())[skip:]:
         hint = hints.get(parameter, Any)

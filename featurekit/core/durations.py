@@ -33,9 +33,8 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
         us = duration // dt.timedelta(microseconds=1)
     else:
         match = _WRITTEN.fullmatch(duration) if isinstance(duration, str) else None
-        if match is None and isinstance(duration, str) and _WRITTEN.fullmatch(duration[1:]):
-            if duration[0] == "-":
-                raise DefinitionError(_not_positive(duration, what, zero=zero))
+        if match is None and re.fullmatch(rf"-{_WRITTEN.pattern}", str(duration)):
+            raise DefinitionError(_not_positive(duration, what, zero=zero))
         if match is None:
             raise DefinitionError(
                 f"{what}: {duration!r} is not a duration; {_meant(duration)}rite a timedelta, or "
@@ -51,8 +50,8 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
 
 def _not_positive(duration: Duration, what: str, *, zero: bool) -> str:
     said = f"{what}: a duration must {'not be negative' if zero else 'be positive'}"
-    minus = isinstance(duration, str) and duration[0] == "-"
-    write = f'it without the minus, "{duration[1:]}"' if minus else 'more than 0, as in "1s"'  # type: ignore[index]
+    plain = str(duration).removeprefix("-")
+    write = f'it without the minus, "{plain}"' if plain != str(duration) else 'one as in "1s"'
     return f"{said}, found {duration!r}; write {write}"
 
 

@@ -39,7 +39,7 @@ FORMATS: tuple[str, ...] = ("parquet", "csv")
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {
     "event_timestamp": "names the instant of an entity frame",
-    INSTANT: "names the instant that is asked for (T9)",
+    INSTANT: "names the instant that is asked for",
 }
 """Names that a row of an entity frame or of a lookup, and a transform, have for something else."""
 _OF_CSV = ("encoding", "delimiter", "quote", "decimal", "null_values")

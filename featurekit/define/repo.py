@@ -12,6 +12,7 @@ from featurekit.core.written import Collected, collecting, placed
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
+from featurekit.define.hidden import hidden
 from featurekit.define.modules import run_modules
 from featurekit.define.plan import Service, View
 from featurekit.errors import DefinitionError, DefinitionErrors
@@ -64,8 +65,12 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
     if not repo.views and not repo.services and not collected.faults:
         collected.add(
             DefinitionError(
-                f"{folder} defines no FeatureView and no FeatureService{_kept_by_nothing(repo)}; "
-                "write one in a module there, as in `customer_orders = FeatureView(…)`"
+                f"{folder} defines no FeatureView and no FeatureService{_kept_by_nothing(repo)}"
+                + (
+                    hidden(folder, "FeatureService", ignore=ignore)
+                    or hidden(folder, "FeatureView", ignore=ignore)
+                    or "; write one in a module there, as in `customer_orders = FeatureView(…)`"
+                )
             )
         )
     _raise(collected)
@@ -182,8 +187,15 @@ def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
     other = known.setdefault(value.name, value)
     if other is not value and other != value:
         first = f", the other at {other.place}" if other.place else ""
+        # In a notebook or a script, what was made before still holds the one that was replaced.
+        apart = other.place and value.place and other.place.file != value.place.file
+        replaced = (
+            "or remove it"
+            if apart
+            else "or, where one replaces the other, make what still holds the older one once more"
+        )
         fault = DefinitionError(
-            f"two definitions of {type(value).__name__} {value.name!r}{first}; name them apart, "
-            "or, where one is an older one, make what still reads it anew, too"
+            f"two definitions of {type(value).__name__} {value.name!r}{first}; rename one of them, "
+            f"{replaced}"
         )
         collected.add(placed(fault, value.place))

@@ -72,7 +72,7 @@ class Consumer:
             raise DefinitionError(
                 f"source {source!r} has no event_id, and a stream delivers an entry again after a "
                 "crash, which would count twice; name the column that tells events apart with "
-                'event_id="…" (T7)'
+                'event_id="…"'
             )
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()

@@ -30,6 +30,7 @@ Features = (
     | Transform
 )
 """A service, by its name or its definition, or a list of features; one alone counts as a list."""
+_TO_SERVE = "; run `featurekit apply` and `featurekit materialize`"
 Asked = str | FeatureService | Sequence[Any]
 """The same, with a list for one feature."""
 
@@ -111,8 +112,9 @@ def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Se
     found = live.get(name)
     if found is None:
         known = near(name, live, listed="live are:")
+        hides = project.hides_service(name)
+        run = "" if "did you mean" in known else _TO_SERVE
         raise NotServed(
-            f"project {project.name!r} serves no service {name!r}; {known}; run `featurekit apply` "
-            "and `featurekit materialize`"
+            f"project {project.name!r} serves no service {name!r}; {known}{hides or run}"
         )
     return found

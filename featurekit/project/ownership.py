@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurekit.core.keys import project_key
+from featurekit.core.keys import names_key, project_key
 from featurekit.define.plan import Service, View
 from featurekit.define.published import look_at
 from featurekit.errors import PlanRefused, RegistryError
 from featurekit.language.wire import to_json
 from featurekit.log.tombstones import secret_path
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import names_key, owner_key, plans
+from featurekit.project.deployment import owner_key, plans
 from featurekit.project.registry import Known, Record, Registry
 
 _FORMAT = 1

@@ -192,8 +192,18 @@ class Project:
         found = self.repo.compiled_services.get(name)
         if found is None:
             known = near(name, self.repo.compiled_services, listed="there are:")
-            raise DefinitionError(f"{self.place} defines no service {name!r}; {known}")
+            hides = self.hides_service(name)
+            raise DefinitionError(f"{self.place} defines no service {name!r}; {known}{hides}")
         return found
+
+    def hides_service(self, name: str) -> str:
+        """That a module makes the service inside of a function, as the end of an error; nothing
+        where none does."""
+        from featurekit.define.hidden import hidden
+
+        if self.definitions is not None:
+            return ""
+        return hidden(self.path, "FeatureService", name, self.config.featurekit.ignore)
 
     def _readable(self, view: View) -> bool:
         source = self.repo.sources.get(view.source.name)

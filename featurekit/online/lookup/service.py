@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.durations import Duration, duration_us
-from featurekit.core.keys import clock_key, project_key
+from featurekit.core.keys import clock_key, names_key, project_key
 from featurekit.core.status import NEVER
 from featurekit.core.types import Instant, as_instant, instant, micros
 from featurekit.define.plan import Service, View
@@ -419,16 +419,31 @@ class OnlineService:
                 break
             live = now  # another version went live, and this one was removed
         if data is None or live is None:
-            names = json.loads((yield [project_key(self.project, "names")])[0] or b"[]")
-            known = f"; {near(self.name, names, listed='applied are')}" if names else ""
-            raise NotServed(
-                f"project {self.project!r} serves no service {self.name!r}{known}; run `featurekit "
-                "apply` and `featurekit materialize` with it, or check the name and the Redis URL"
-            )
+            raise self._not_served((yield [names_key(self.project)])[0])
         service = self._believed(data, live.decode(errors="replace"))
         served = live, Evaluator(self.project, service)
         self._served = served
         return served
+
+    def _not_served(self, index: bytes | None) -> NotServed:
+        """That no version of the service is live, with the names of those that were applied."""
+        names = [] if index is None else list(json.loads(index))
+        said = f"project {self.project!r} serves no service {self.name!r}"
+        if self.name in names:
+            return NotServed(
+                f"{said} yet: it is applied, and its states are not filled; run `featurekit "
+                "materialize`"
+            )
+        if not names:
+            return NotServed(
+                f"{said}, and no other; run `featurekit apply` and `featurekit materialize`, or "
+                "correct the project's name or the Redis URL"
+            )
+        known = near(self.name, names, listed="applied are")
+        return NotServed(
+            f"{said}; {known}; a new one is served after `featurekit apply` and `featurekit "
+            "materialize`"
+        )
 
     def _believed(self, data: bytes, version: str) -> Service:
         """The service in a plan. PlanRefused where the trust does not hold, or where the plan was
