@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from featurekit.core.calls import found
+from featurekit.core.missing import no_file
 from featurekit.core.texts import loads, of_json, read_text
 from featurekit.core.types import Type
 from featurekit.errors import DataError, EntityFrameError
@@ -22,6 +24,13 @@ def one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict
             raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
         row[key] = read_text(text, types[key], what=key) if key in types else text
     return row
+
+
+def check_file(path: str | Path, *, named: str, holds: str) -> None:
+    """DataError where nothing is at the path that `named` gives, an option or a word; `holds` says
+    what such a file is."""
+    if str(path) != "-" and not Path(path).exists():
+        raise DataError(f"{named}, {holds}: {no_file(path)}")
 
 
 def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
@@ -39,12 +48,12 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
                 row = loads(line)
             except ValueError as error:
                 raise DataError(
-                    f"{shown}, line {number}: not JSON ({error}), found {line.strip()[:40]!r}; "
+                    f"{shown}, line {number}: not JSON ({error}), found {found(line.strip())}; "
                     'write an object on each line, as in {"customer_id": 12347}'
                 ) from None
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in "
+                    f"{shown}, line {number}: found {found(line.strip())}; write an object, as in "
                     '{"customer_id": 12347}'
                 )
             rows.append({k: of_json(v, types[k]) if k in types else v for k, v in row.items()})

@@ -87,7 +87,7 @@ def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.
         table = pa.table(pa.record_batch(data))
     else:
         raise refuse(
-            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            f"{type(data).__name__} is no table; give a dict, a list of dicts, or a "
             "table of pandas, polars or Arrow"
         )
     refuse_doubles(table.column_names, refuse)
@@ -151,7 +151,7 @@ def own(data: Any, *, refuse: Refuse) -> Any:
         return pa.ipc.open_stream(sink.getvalue()).read_all()
     if not is_frame(data):
         raise refuse(
-            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            f"{type(data).__name__} is no table; give a dict, a list of dicts, or a "
             "table of pandas, polars or Arrow"
         )
     return _mapped(data, refuse)

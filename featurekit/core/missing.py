@@ -65,7 +65,8 @@ def _elsewhere(path: Path, folder: Path, *, known: list[str] | tuple[str, ...]) 
     if not known:
         return "; write the path of a file that is there"
     more = ", …" if len(known) > _NAMED else ""
-    return f"; there are {', '.join(known[:_NAMED])}{more}"
+    shown = f"{', '.join(known[:_NAMED])}{more}"
+    return f"; the folder has {shown}: write the path of a file that is there"
 
 
 def _entries(folder: Path) -> Iterator[Path]:

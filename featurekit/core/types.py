@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import found as found_value
 from featurekit.errors import ArgumentError, DefinitionError
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def as_written(given: Any, *, what: str) -> dt.datetime:
         found = dt.datetime(given.year, given.month, given.day)
     if not isinstance(found, dt.datetime) or found != found:  # pandas' NaT is a datetime
         raise ArgumentError(
-            f"{what} is an instant, found {given!r:.60}; write a datetime, or a text as in "
+            f"{what} is an instant, found {found_value(given)}; write a datetime, or a text as in "
             '"2026-12-01" or "2026-12-01T12:00:00+01:00" (without an offset it is UTC)'
         )
     return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from featurekit.aggregates import Aggregate
-from featurekit.core.calls import near
+from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
@@ -352,7 +352,7 @@ class _ViewCompiler:
                 raise self.fail(
                     name,
                     f"{what}'s {role} is a column's name or a @feature, found "
-                    f"{getattr(given, '__name__', None) or repr(given)[:60]}"
+                    f"{getattr(given, '__name__', None) or found(given)}"
                     + ("; write @feature above its def" if callable(given) else ""),
                 )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)

@@ -469,7 +469,7 @@ class FeatureView(Described):
         if len(kinds) > 1:
             plain = next(n for n, v in self.features.items() if not isinstance(v, Aggregate))
             given = self.features[plain]
-            column = f'"{given}"' if isinstance(given, str) else given.name
+            column = f'"{given}"' if isinstance(given, str) else getattr(given, "name", plain)
             raise DefinitionError(
                 f"{what}: {plain!r} is a value of the latest row, and others are window "
                 f'aggregates; write "{plain}": Last({column}, window="365d"), or a second view for '

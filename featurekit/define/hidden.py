@@ -28,9 +28,9 @@ def hidden(folder: Path, kind: str, name: str | None = None, ignore: Sequence[st
         for call, within in _calls(tree, ()):
             if within and _is(call, kind, name):
                 return (
-                    f"; {Place(str(path), call.lineno)} makes one inside of the function "
-                    f"{within[-1].name}(), where nothing finds it: write it outside of a function, "
-                    "at the margin of the module"
+                    f"; {Place(str(path), call.lineno)} makes one, but inside of the function "
+                    f"{within[-1].name}(), where nothing finds it: write it at the margin of the "
+                    "module, outside of functions"
                 )
     return ""
 

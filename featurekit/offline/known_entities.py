@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.durations import Duration, duration_us
+from featurekit.core.examples import assigned
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import FOREVER
 from featurekit.core.timezones import to_utc_us
@@ -83,9 +84,10 @@ def known_entities(
     views disagree on who their entities are."""
     if service.request:
         names = ", ".join(p.name for p in service.request)
+        of_rows = ", ".join([*service.join_keys, "event_timestamp", *names.split(", ")])
         raise _refuse(
-            f"service {service.name!r} takes request fields ({names}), which events do not hold; "
-            "give a frame that has them"
+            f"service {service.name!r} takes request fields ({names}), which events do not hold, "
+            f"so instants alone do not do; give a frame that has them, with {of_rows}"
         )
     if not service.join_keys:
         raise _refuse(
@@ -95,14 +97,21 @@ def known_entities(
     _check_view(service, view)
     span = (start, end, every)
     if (at is not None) == any(part is not None for part in span):
-        raise _refuse("give a frame, or at=[…], or start=, end= and every=")
+        raise _refuse(
+            "give a frame of entities and instants; or instants for every known entity, as in "
+            'at=[datetime(2026, 10, 4, tzinfo=UTC)], or start=, end= and every="1d"'
+        )
     if at is not None:
         if not at:
-            raise _refuse("at= is a list of instants, at least one")
+            raise _refuse("at= is an empty list; write at=[datetime(2026, 10, 4, tzinfo=UTC)]")
         micros = sorted({to_utc_us(t, timezone) for t in at})
         return KnownEntities(f"(SELECT unnest({micros}::BIGINT[]) AS t)", view)
     if start is None or end is None or every is None:
-        raise _refuse("start=, end= and every= go together")
+        lacks = [n for n, v in zip(("start", "end", "every"), span, strict=True) if v is None]
+        raise _refuse(
+            "start=, end= and every= go together; write also "
+            + ", ".join(assigned("get_historical_features", name) for name in lacks)
+        )
     low, high = to_utc_us(start, timezone), to_utc_us(end, timezone)
     if low > high:
         raise _refuse(f"start {start.isoformat()} lies after end {end.isoformat()}")
@@ -111,7 +120,7 @@ def known_entities(
 
 
 def _refuse(reason: str) -> EntityFrameError:
-    return EntityFrameError(f"entity frame: {reason}")
+    return EntityFrameError(f"no entity frame was given: {reason}")
 
 
 def _check_view(service: Service, name: str | None) -> None:

@@ -188,8 +188,13 @@ class TrainingSet:
         import pyarrow.parquet as pq
 
         target = Path(path)
-        if target.is_dir() or not target.parent.is_dir():
-            raise DataError(f"{target} is no path for a file; write one in a folder that exists")
+        if target.is_dir():
+            raise DataError(f"{str(target)!r} is a folder; name a file, as in train.parquet")
+        if not target.parent.is_dir():
+            raise DataError(
+                f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
+                "another path"
+            )
         beside = target.with_name(f"{target.name}.manifest.json")
         run = _TrainingRun(self)
         with whole(beside) as about, whole(target) as hidden:

@@ -39,9 +39,10 @@ def one_of(service: Features | None, features: Features | None) -> Asked:
     """What is asked for, given as `service` or as `features`. DefinitionError for both or none."""
     given = features if service is None else service
     if given is None or (service is not None and features is not None):
+        what = "found neither" if given is None else "found both service= and features="
         raise DefinitionError(
-            "name one service, as service= or as features=, or a list of features, as in "
-            'features=["view:feature"]'
+            f'name one service, as in service="checkout", or a list of features, as in '
+            f'features=["customer_orders:spend_7d"]; {what}'
         )
     if isinstance(given, (FeatureView, FeatureSelection, Transform)):
         return [given]

@@ -392,11 +392,12 @@ def _explain(error: Any) -> str:
         return str(error["ctx"]["error"])
     if kind == "string_type" and type(error["input"]) in (int, float, bool):
         return f'is a text, found {shown}; put it in quotes: write {loc[-1]}: "{error["input"]}"'
-    said = _SAID.get(kind)
-    if said is not None:
-        return f"{said}, found {shown}{_written(loc)}"
-    said = error["msg"].removeprefix("Input should be")
-    said = f"is{said}" if said != error["msg"] else f"{said[0].lower()}{said[1:]}"
+    told = _SAID.get(kind)
+    if told is not None:
+        return f"{told}, found {shown}{_written(loc)}"
+    text = str(error["msg"])
+    said = text.removeprefix("Input should be")
+    said = f"is{said}" if said != text else f"{text[0].lower()}{text[1:]}"
     return f"{said}, found {shown}{_written(loc)}"
 
 

@@ -130,9 +130,15 @@ def _previous(registry: Registry, name: str, live: str | None) -> str:
         past = past[: len(past) - past[::-1].index(live)]
     others = [fingerprint for fingerprint in past if fingerprint != live]
     if not others:
+        later = [f for f, *_ in _known(registry, name) if f != live]
+        if not later:
+            raise RegistryError(
+                f"service {name!r} has one version alone, {_short(live or '')}, which is live, so "
+                "there is none to go back to; change the definitions, and `featurekit apply` them"
+            )
         raise RegistryError(
-            f"service {name!r} has no version before the one that is live; name a later one with "
-            f"--to: {_listed(f for f, *_ in _known(registry, name))}"
+            f"service {name!r} has no version before the one that is live; name a later one, as in "
+            f"--to {_short(later[0])}: {_listed(later)}"
         )
     return others[-1]
 

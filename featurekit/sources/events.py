@@ -465,7 +465,7 @@ def _found(
         close = get_close_matches(name.lower(), [f.lower() for f in found], n=1)
         near = [f for f in found if close and f.lower() == close[0]]
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(found)}; "
-        hint += _instead_of(source, name, near, next(iter(found), "…"))
+        hint += _instead_of(source, name, near)
         sign = next((s for s in ";\t|" if len(found) == 1 and s in next(iter(found))), None)
         if sign is not None:
             hint = f"; its header is one column, {next(iter(found))!r}: write delimiter={sign!r}"
@@ -473,9 +473,8 @@ def _found(
     return found[name]
 
 
-def _instead_of(source: EventSource, name: str, near: Sequence[str], first: str) -> str:
-    """What to write for a column that the files lack, where the source names it; `first` is a
-    column that they have."""
+def _instead_of(source: EventSource, name: str, near: Sequence[str]) -> str:
+    """What to write for a column that the files lack, where the source names it."""
     role = next((r for r in _ROLES if getattr(source, r) == name), None)
     if role is not None and near:
         return f' Write {role}="{near[0]}"'
@@ -483,8 +482,9 @@ def _instead_of(source: EventSource, name: str, near: Sequence[str], first: str)
         return ""
     if role is None:
         return f"correct its name in the schema, or leave {name!r} out"
-    out = "" if role == "timestamp_field" else f", or leave {role} out"
-    return f'name one of them, as in {role}="{first}"{out}'
+    if role == "timestamp_field":
+        return "write timestamp_field= with the one that has the instant of the event"
+    return f"write {role}= with the one that has the instant of arrival, or leave {role} out"
 
 
 def _refuse(source: EventSource, where: str, name: str, found: str, type_: Type) -> Column:
@@ -532,7 +532,7 @@ def _declared_otherwise(source: EventSource, row: BadRow) -> str:
     ways = [f'declare "{name}": {"str | None" if type_.optional else "str"} in the schema{where}']
     if type_.name == "float" and "," in row.value:
         ways.append('write decimal=","')
-    if len(row.value) <= _SHORT:
+    if len(row.value) <= _SHORT and type_.optional:
         text = row.value.strip("'").replace('"', '\\"')
         ways.append(f'write null_values=["{text}"] if that stands for no value')
     return f"{', '.join(ways)}, "

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, reader, timestamp
 from featurekit.core.formats import EpochFormat
 from featurekit.core.frames import table_of
@@ -223,15 +224,16 @@ def _check_names(source: EventSource, names: Sequence[str], *, row: int | None =
     unknown = [name for name in names if name not in types]
     if unknown:
         raise SourceError(
-            f"{where}: unknown columns {', '.join(map(repr, unknown))}; the source has "
-            f"{', '.join(types)}"
+            f"{where}: unknown columns {', '.join(map(repr, unknown))}; "
+            f"{near(unknown[0], types, listed='the source has')}"
         )
     missing = [
         name for name in types if name not in names and name != source.created_timestamp_column
     ]
     if missing:
         raise SourceError(
-            f"{where}: no {', '.join(map(repr, missing))}; every column is given, null as None"
+            f"{where}: lacks {', '.join(map(repr, missing))}; write all columns, null where there "
+            "is no value (None in Python, null in JSON, nothing between the commas in CSV)"
         )
 
 

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.arguments import (
     UsageError,
     argument,
+    duration,
     features_option,
     instant,
     positive,
     verb,
 )
 from featurekit.cli.repo import open_store
+from featurekit.cli.values import check_file
 from featurekit.core.screen import Screen, as_text, shown
-from featurekit.errors import DataError, WriteError
+from featurekit.errors import DataError, DefinitionError, WriteError
 
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
@@ -47,7 +49,12 @@ if TYPE_CHECKING:
     ),
     argument("--start", type=instant, metavar="T", help="the first instant"),
     argument("--end", type=instant, metavar="T", help="none is later"),
-    argument("--every", metavar="DURATION", help="from one instant to the next, as in 1d or 6h"),
+    argument(
+        "--every",
+        type=duration,
+        metavar="DURATION",
+        help="from one instant to the next, as in 1d or 6h",
+    ),
     argument(
         "--entities",
         metavar="VIEW",
@@ -91,18 +98,28 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         raise UsageError("name a SERVICE, or features with --features view:feature,…")
     from featurekit.core.timezones import zone
 
-    zone(arguments.timezone)  # an error also where no instant is naive
+    try:
+        zone(arguments.timezone)  # an error also where no instant is naive
+    except DefinitionError as error:
+        raise DefinitionError(f"--timezone: {error}") from None
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     if (arguments.frame is None) == all(value is None for value in asked.values()):
-        raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
+        raise UsageError(
+            "write a FRAME, a .csv or .parquet file with join keys and event_timestamp, as in "
+            f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
+            "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
+        )
     known = (".csv", ".parquet", ".pq")
     if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
         raise DataError(
-            f"{arguments.frame}: a frame is told by the end of its name, {', '.join(known)}; "
-            "rename or convert it"
+            f"FRAME: the name of {str(arguments.frame)!r} ends in none of {', '.join(known)}; "
+            "convert the file, or rename it, where it is one of them"
         )
-    if arguments.output is not None and arguments.output.is_dir():
-        raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
+    if arguments.frame is not None:
+        holds = "holds join keys, event_timestamp and request fields"
+        check_file(arguments.frame, named="FRAME", holds=holds)
+    if arguments.output is not None:
+        _check_output(arguments.output)
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -131,6 +148,17 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     screen.line(f"Content hash {manifest['content_hash']}")
     _show_future(screen, manifest)
     _show_errors(screen, manifest["errors"])
+
+
+def _check_output(output: Path) -> None:
+    """DataError where no file can be written there."""
+    if output.is_dir():
+        raise DataError(f"-o: {str(output)!r} is a folder; name a file, as in train.parquet")
+    if not output.parent.is_dir():
+        raise DataError(
+            f"-o {output}: the folder {str(output.parent)!r} does not exist; make it, or write "
+            "another path"
+        )
 
 
 def _write(training: TrainingSet, output: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import json_rows
+from featurekit.cli.values import check_file, json_rows
 from featurekit.core.screen import Screen
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.dialect import Dialect, ending_of, packed_as
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 )
 def push(arguments: Namespace, screen: Screen) -> None:
     """Add events of a source."""
+    holds = "a file of events (JSON lines, CSV or Parquet)"
+    check_file(arguments.file, named="FILE", holds=holds)
     with open_store(arguments) as store:
         rows = _event_rows(store, arguments.source, arguments.file)
         done = store.push(arguments.source, rows)
