@@ -336,7 +336,7 @@ def budget(text: str) -> Budget:
 
 def _in_words(error: DefinitionError, what: str) -> str:
     """What an error says of `what`, as somebody at a shell may write it."""
-    return str(error).removeprefix(f"{what}: ").replace("a timedelta, or a number and", "a number")
+    return str(error).removeprefix(f"{what}: ").replace("a timedelta, or a number", "a number")
 
 
 def budget_of_values(text: str) -> Budget:

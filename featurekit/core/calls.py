@@ -234,7 +234,10 @@ def _meant(call: str, unknown: str, takes: Sequence[str], lacks: Sequence[str]) 
         return f"did you mean {close[0]!r}? Write {assigned(call, close[0])}"
     said = near(unknown, takes, listed="it takes")
     guess, asked, _ = said.partition("? ")
-    return f"{guess}?" if asked and len(takes) > _FEW else said
+    if not asked or len(takes) <= _FEW:
+        return said
+    written = assigned(call, guess.removeprefix("did you mean ").strip("'"))
+    return f"{guess}? Write {written}"
 
 
 def _call(

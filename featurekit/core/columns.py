@@ -59,9 +59,8 @@ def columns_of(data: Any, *, refuse: Refuse) -> Columns:
     elif isinstance(data, Mapping):
         given = dict(data)
         if given and all(isinstance(v, _SINGLE) or v is None for v in given.values()):
-            raise refuse(
-                f"found one row, {found_value(data)}; write it in a list, [{found_value(data)}]"
-            )
+            row = found_value(data)
+            raise refuse(f"found one row, {row}; write it in a list, [{row}]")
     elif is_frame(data):
         table = table_of(data, refuse=refuse)
         found = {name: arrow_values(table[name], name, refuse) for name in table.column_names}
@@ -99,9 +98,9 @@ def _values(values: Any, name: str, refuse: Refuse) -> list[Any]:
         return _converted(values, name, refuse)
     if hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         return _converted(values, name, refuse)
+    one = found_value(values)
     raise refuse(
-        f"a dict of columns has a list or an array for each, and {name!r} is {found_value(values)}; "
-        f"write [{found_value(values)}]"
+        f"a dict of columns has a list or an array for each, and {name!r} is {one}; write [{one}]"
     )
 
 

@@ -50,6 +50,8 @@ EXAMPLES: dict[str, str] = {
     "n": "3",
     "k": "3",
     "q": "0.95",
+    "since": '"last"',
+    "ddof": "1",
     # calls
     "redis_url": '"redis://localhost:6379/0"',
     "url": '"redis://localhost:6379/0"',
@@ -59,7 +61,6 @@ EXAMPLES: dict[str, str] = {
     "service": '"checkout"',
     "to": '"0123abcd"',
     "versions": '["0123abcd"]',
-    "sources": '["orders"]',
     "log": '"served"',
     "as_of": _INSTANT,
     "start": _INSTANT,

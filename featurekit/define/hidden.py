@@ -27,10 +27,11 @@ def hidden(folder: Path, kind: str, name: str | None = None, ignore: Sequence[st
             continue
         for call, within in _calls(tree, ()):
             if within and _is(call, kind, name):
+                what = f"{kind} {name!r}" if name else f"a {kind}"
                 return (
-                    f"; {Place(str(path), call.lineno)} makes one, but inside of the function "
-                    f"{within[-1].name}(), where nothing finds it: write it at the margin of the "
-                    "module, outside of functions"
+                    f"; {Place(str(path), call.lineno)} makes {what}, but inside of the function "
+                    f"{within[-1].name}(), where nothing finds it: write it at the top level of "
+                    "the module, outside of functions"
                 )
     return ""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featurekit.core.examples import assigned
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
@@ -71,8 +72,8 @@ class Consumer:
         if self.source.event_id is None:
             raise DefinitionError(
                 f"source {source!r} has no event_id, and a stream delivers an entry again after a "
-                "crash, which would count twice; name the column that tells events apart with "
-                'event_id="…"'
+                "crash, which would count twice; name the column that tells events apart, as "
+                f"in {assigned('EventSource', 'event_id')}"
             )
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()

@@ -316,7 +316,7 @@ class _TrainingRun:
             warnings.warn(
                 f"entity frame: {later} rows ask for instants after the store's clock, "
                 f"{instant(known_at).isoformat()}; they are computed from what has arrived until "
-                "then, and will have other values later (S3)",
+                "then, and will have other values later",
                 InstantsInFuture,
                 stacklevel=2,
             )

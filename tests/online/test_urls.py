@@ -110,9 +110,10 @@ def test_no_password_of_any_signs_is_shown(secret: str, shape: str) -> None:
         ("redis://host/0?db=one", "option 'db' is not a whole number"),
         ("redis://host/0?socket_timeout=fast", "'socket_timeout' is not a number of seconds"),
         ("redis://host/0?socket_keepalive=maybe", "'socket_keepalive' is not yes or no"),
-        ("redis://host:port/0", "where its port is to be"),
-        ("redis://host:0/0", "where its port is to be"),
-        ("redis://ho^st/0", "where its host is to be"),
+        ("redis://host:port/0", "its port, .* is not a number up to 65535"),
+        ("redis://host:0/0", "its port, .* is not a number"),
+        ("redis://user:p:ss@host:port/0", "its port, .* is not a number .*; write a sign"),
+        ("redis://ho^st/0", "where its host is to be is none"),
         ("redis://host/zero", "no number of a database"),
         ("redis://a:p@ss@host", "an @ too many; write a sign"),
         ("redis://:p/ss@host", "an @ too many"),
@@ -127,6 +128,13 @@ def test_a_wrong_url_is_told_what_is_wrong(url: str, told: str) -> None:
     for work in (connect, RedisStore, open_store):
         with pytest.raises(StoreUnavailable, match=rf"is no Redis URL: .*{told}.*; write redis://"):
             work(url)
+
+
+def test_codes_of_signs_are_spoken_of_only_where_a_url_has_a_login() -> None:
+    for url, told in [("redis://host:port/0", False), ("redis://me:secret@host:port/0", True)]:
+        with pytest.raises(StoreUnavailable) as raised:
+            check_url(url)
+        assert ("as %40 for @" in str(raised.value)) is told
 
 
 @pytest.mark.parametrize("url", [None, 5, b"redis://host", Path("/run/redis.sock"), object()])

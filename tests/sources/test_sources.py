@@ -1011,5 +1011,5 @@ def test_a_push_of_nothing_is_an_empty_table() -> None:
 
 
 def test_something_that_is_no_frame_is_refused() -> None:
-    with pytest.raises(SourceError, match="int carries no Arrow stream"):
+    with pytest.raises(SourceError, match="int is no table"):
         read_rows(source(), 5, state_dir=None)

@@ -116,7 +116,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             "convert the file, or rename it, where it is one of them"
         )
     if arguments.frame is not None:
-        holds = "holds join keys, event_timestamp and request fields"
+        holds = "a file with join keys, event_timestamp and request fields"
         check_file(arguments.frame, named="FRAME", holds=holds)
     if arguments.output is not None:
         _check_output(arguments.output)

@@ -406,7 +406,7 @@ class OnlineService:
             raise AsOfInFuture(
                 f"service {self.name!r} cannot answer as of {instant(latest).isoformat()}: the "
                 f"store's clock says {instant(now).isoformat()}, and what will have arrived is not "
-                "known yet; leave as_of out, or ask for an instant that has come (S3)"
+                "known yet; leave as_of out, or ask for an instant that has come"
             )
         return [min(at, now) for at in instants]
 
