@@ -15,6 +15,7 @@ from featurekit.define.definitions import Entity, EventSource, FeatureService, F
 from featurekit.define.hidden import hidden
 from featurekit.define.modules import run_modules
 from featurekit.define.plan import Service, View
+from featurekit.define.replaced import part_key, replaced, unused
 from featurekit.errors import DefinitionError, DefinitionErrors
 from featurekit.language.transform import Transform
 
@@ -80,7 +81,8 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
 def repo_of(definitions: Iterable[Any]) -> Repo:
     """The definitions of a list, and the views and sources that they read, compiled.
 
-    DefinitionError if two of them share a name, or where an object is no definition.
+    DefinitionError if two of them share a name, if one is read in an older form than it was given
+    in, or where an object is no definition.
     """
     given = list(definitions)
     for value in given:
@@ -91,13 +93,32 @@ def repo_of(definitions: Iterable[Any]) -> Repo:
             )
     with collecting() as collected:
         repo = _compiled(given, collected)
+        if not collected.faults:
+            for fault in replaced(given, _holders(repo)):
+                collected.add(fault)
     _raise(collected)
     return repo
 
 
+def refuse_unused(given: Iterable[Any], repo: Repo) -> None:
+    """DefinitionError where something of the given changes nothing, since nothing reads it."""
+    named = unused(given, _holders(repo))
+    if named is not None:
+        raise DefinitionError(
+            f"no view and no service reads {named}, so that nothing would change; give the "
+            "FeatureView or FeatureService that reads it, as in apply([checkout])"
+        )
+
+
 def same_definition(one: Any, other: Any) -> bool:
     """Whether one definition takes the place of the other: both are of one kind and name."""
+    if isinstance(one, (Entity, Transform)) and isinstance(other, (Entity, Transform)):
+        return part_key(one) == part_key(other)
     return type(one) is type(other) and isinstance(one, _DEFINED) and one.name == other.name
+
+
+def _holders(repo: Repo) -> list[FeatureView | FeatureService]:
+    return [*repo.views.values(), *repo.services.values()]
 
 
 def _kept_by_nothing(repo: Repo) -> str:

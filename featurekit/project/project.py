@@ -17,7 +17,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.modules import Watched
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
-from featurekit.define.repo import Repo, load_repo, repo_of, same_definition
+from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
 from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
@@ -158,8 +158,8 @@ class Project:
 
     def give(self, definitions: Iterable[Any]) -> None:
         """Add definitions to those that were given; one of the same kind and name replaces the one
-        before. DefinitionError, with nothing changed, where they do not fit, or where a folder has
-        the definitions."""
+        before. DefinitionError, with nothing changed, where they do not fit, where nothing reads
+        what was given, or where a folder has the definitions."""
         if self.definitions is None:
             raise DefinitionError(
                 f"the definitions of this store are the modules in {self.path}; write them there, "
@@ -168,6 +168,7 @@ class Project:
         given = list(definitions)
         kept = [d for d in self.definitions if not any(same_definition(d, g) for g in given)]
         made = repo_of([*kept, *given])
+        refuse_unused(given, made)
         self.definitions = [*kept, *given]
         self._forget_repo()
         self._repo = made
