@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from featurekit.core import html
-from featurekit.core.calls import checked, explained, explained_async, near
+from featurekit.core.attributes import Named
+from featurekit.core.calls import checked, explained, explained_async
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.types import Instant, as_instant
@@ -20,7 +21,7 @@ from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
-from featurekit.project.asked import Features, asked_online, asked_service, one_of
+from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from featurekit.parity.report import Report
 
 
-class FeatureStore:
+class FeatureStore(Named):
     """A feature repo, opened: plan and apply definitions, fetch training data, serve and push.
 
     `path` is the folder of feature_store.yaml, by default the present one. `redis_url` is used
@@ -142,12 +143,6 @@ class FeatureStore:
     async def close_async(self) -> None:
         """Close the connections that lookups made in this event loop."""
         await self._parts.close_async()
-
-    if not TYPE_CHECKING:  # a type checker knows what is there
-
-        def __getattr__(self, name: str) -> Any:
-            known = [one for one in dir(type(self)) if not one.startswith("_")]
-            raise AttributeError(f"FeatureStore has no {name!r}; {near(name, known)}")
 
     def _example_of(self, parameter: str, given: Mapping[str, Any]) -> str | None:
         """An example for an error about `parameter`, made of what the repo defines."""
@@ -578,7 +573,7 @@ class FeatureStore:
     def get_online_features(
         self,
         service: Features | None = None,
-        rows: Any = (),
+        rows: Any = None,
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
@@ -596,7 +591,10 @@ class FeatureStore:
         Plan and states are read from Redis, and for names never the repo's code. Options and errors
         are those of `OnlineService.get`.
         """
-        return asked_online(self._parts, one_of(service, features)).get(
+        asked = one_of(service, features)
+        if rows is None:
+            raise no_rows(self._parts, asked)
+        return asked_online(self._parts, asked).get(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
 
@@ -604,7 +602,7 @@ class FeatureStore:
     async def get_online_features_async(
         self,
         service: Features | None = None,
-        rows: Any = (),
+        rows: Any = None,
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
@@ -616,7 +614,10 @@ class FeatureStore:
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await asked_online(self._parts, one_of(service, features)).get_async(
+        asked = one_of(service, features)
+        if rows is None:
+            raise no_rows(self._parts, asked)
+        return await asked_online(self._parts, asked).get_async(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
 

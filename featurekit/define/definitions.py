@@ -28,6 +28,8 @@ from featurekit.define.instead import (
     as_keys,
     as_mapping,
     as_path,
+    as_source,
+    elsewhere,
     of_ending,
 )
 from featurekit.errors import DefinitionError
@@ -289,12 +291,17 @@ class EventSource(Described):
                 f"{assigned('EventSource', 'path')}, the path of its files, or frame=, a frame of "
                 "its events"
             )
+        not_here = elsewhere(self.path)
+        if not_here is not None:
+            raise DefinitionError(f"{what}: the path {self.path!r}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)
             if ending not in FORMATS:
+                named = "." in self.path.rpartition("/")[2]
+                instead = of_ending(ending if named else "")
                 endings = " nor ".join(f".{name}" for name in FORMATS)
                 raise DefinitionError(
-                    f"{what}: the path {self.path!r} ends in neither {endings}; {of_ending(ending)}"
+                    f"{what}: the path {self.path!r} ends in neither {endings}; {instead}"
                 )
             object.__setattr__(self, "format", ending)
         if self.format not in FORMATS:
@@ -437,7 +444,7 @@ class FeatureView(Described):
         if not isinstance(self.source, (EventSource, FeatureView)):
             raise DefinitionError(
                 f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
-                "write source=orders, the variable and not its name"
+                f"write {as_source(self.source)}"
             )
         if isinstance(self.source, FeatureView) and self.source.aggregates:
             raise DefinitionError(

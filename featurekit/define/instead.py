@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.examples import assigned
+from featurekit.core.frames import is_frame
 
 _OTHER_FORMATS = frozenset(
     {"json", "jsonl", "ndjson", "xlsx", "xls", "avro", "orc", "feather", "arrow", "db", "sqlite"}
@@ -28,6 +32,8 @@ def as_item(item: Any) -> str:
         return f"; write {name}, the variable, without quotes"
     if callable(item):
         return "; write @feature above its def"
+    if isinstance(item, Mapping):
+        return "; write the view itself, as in features=[customer_orders], and not its features"
     return f"; write {assigned('FeatureService', 'features')}"
 
 
@@ -40,8 +46,40 @@ def as_path(given: Any) -> str:
     return f'path="{one}"{several}'
 
 
+def as_source(given: Any) -> str:
+    """What to write instead of something that is no source: a frame is put into one."""
+    if is_frame(given):
+        return (
+            'source=EventSource("orders", frame=…, schema={"customer_id": int, …}, '
+            'timestamp_field="ordered_at"), with this frame'
+        )
+    if isinstance(given, str):
+        name = given if given.isidentifier() else "orders"
+        return f"source={name}, the variable and not its name"
+    return "source=orders, the variable of an EventSource"
+
+
+def elsewhere(path: str) -> str | None:
+    """Why a path names no file of this machine, and what to write; None where it may."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
+    if scheme:
+        return (
+            f"{scheme[0]}… is not read: the path is one of this machine; copy the files there, "
+            'and write path="data/orders.csv", or hand over their events with frame='
+        )
+    if path == "~" or path.startswith("~/"):
+        return f'~ is not read as a home folder; write path="{Path(path).expanduser()}"'
+    return None
+
+
 def of_ending(ending: str) -> str:
-    """What to do with files that end so: convert those of another format."""
+    """What to do with files that end so: convert those of another format, and name those of a
+    folder."""
+    if not ending:
+        return (
+            'write a file, as in path="data/orders.csv", the files of a folder, as in '
+            'path="data/*.csv", or, where it is a file of such a name, format="csv"'
+        )
     if ending in _OTHER_FORMATS:
         return "convert the files to Parquet or CSV, or hand over their events with frame="
     return 'convert the files, or, where they are CSV under another name, write format="csv"'

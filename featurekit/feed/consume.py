@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featurekit.core.attributes import Named
 from featurekit.core.examples import assigned
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.core.types import DATETIME, Type
@@ -28,7 +29,7 @@ Entry = tuple[bytes, dict[bytes, bytes] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(Named):
     """What a consumer has done.
 
     `entries` were acknowledged. Of these, `taken_over` came from members that stopped answering,

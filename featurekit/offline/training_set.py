@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
+from featurekit.core.attributes import Named
 from featurekit.core.files import whole
 from featurekit.core.screen import Advance
 from featurekit.core.types import STR, Type, instant
@@ -47,7 +48,7 @@ TakeSnapshot = Callable[[Any, View], Snapshot]
 """Reads the events of a view's source, for a connection."""
 
 
-class TrainingSet:
+class TrainingSet(Named):
     """The features of a service for each row of an entity frame, as of the row's instant.
 
     The frame's rows are those that it had when the training set was made. The features are computed
@@ -163,6 +164,17 @@ class TrainingSet:
         return conversions.chosen(self.to_pandas(), columns, what="the training set")
 
     __iter__ = None  # rows are those of `to_pylist`
+
+    def __len__(self) -> int:
+        """The number of rows; if they were not computed yet, this computes them."""
+        return int(self.manifest["rows"])
+
+    def __bool__(self) -> bool:
+        """True, whatever its rows are: nothing is computed for it."""
+        return True
+
+    def _column_names(self) -> list[str]:
+        return self.names
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the types and, once the rows were computed, the first of them and

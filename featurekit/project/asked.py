@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from featurekit.core.calls import near
+from featurekit.core.examples import example
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import (
     FeatureSelection,
@@ -14,11 +15,12 @@ from featurekit.define.definitions import (
 )
 from featurekit.define.listed import listed_service
 from featurekit.define.plan import Service, View
-from featurekit.errors import DefinitionError, NotServed
+from featurekit.errors import ArgumentError, DefinitionError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.examples import example_of
 from featurekit.project.project import Project
 
 Features = (
@@ -47,6 +49,15 @@ def one_of(service: Features | None, features: Features | None) -> Asked:
     if isinstance(given, (FeatureView, FeatureSelection, Transform)):
         return [given]
     return given
+
+
+def no_rows(project: Project, asked: Asked) -> ArgumentError:
+    """The error for a lookup without rows, with a row as the service takes it."""
+    given = {"service": asked} if isinstance(asked, str) else {}
+    return ArgumentError(
+        "get_online_features lacks rows, the entities that it answers for; write rows="
+        f"{example_of(project, 'rows', given) or example('get_online_features', 'rows')}"
+    )
 
 
 def asked_service(project: Project, asked: Asked) -> Service:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featurekit.core.attributes import Named
 from featurekit.core.keys import names_key, project_key
 from featurekit.core.screen import Advance
 from featurekit.define.published import look_at
@@ -41,7 +42,7 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(Named):
     """What `gc` found, and removed or would remove."""
 
     versions: tuple[Collected, ...]

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurekit.core.attributes import Named
 from featurekit.core.keys import names_key, project_key
 from featurekit.define.plan import Service, View
 from featurekit.define.published import look_at
@@ -40,7 +41,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Named):
     """What `adopt` made of the online store's copy of a registry.
 
     `versions`, `changes` and `forgotten` count what the registry has now. `missing` names versions

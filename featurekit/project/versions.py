@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from featurekit.core.attributes import Named
 from featurekit.core.calls import near
 from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
@@ -17,7 +18,7 @@ from featurekit.project.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class Version(Named):
     """A version of a service.
 
     `state` is "live" where it answers, "next" where it waits for `materialize`, "retained" where it
@@ -34,7 +35,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class RolledBack:
+class RolledBack(Named):
     """What `rollback` did.
 
     `live` says whether `fingerprint` answers already. If not, it waits until its `unfilled` views

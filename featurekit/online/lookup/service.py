@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from featurekit.core.attributes import Named
 from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.keys import clock_key, names_key, project_key
@@ -111,7 +112,7 @@ class _Read:
         )
 
 
-class OnlineService:
+class OnlineService(Named):
     """A service in an online store, which follows the version that is live (F1).
 
     A serving process makes one by `connect`. `log` takes the answers of `get`; see
