@@ -86,10 +86,25 @@ class Parser(argparse.ArgumentParser):
     def _left_over(self, words: Sequence[str]) -> str:
         unknown = next((word for word in words if word.startswith("-")), None)
         if unknown is None:
-            return f"{' '.join(words)}: more words than `{self.prog}` takes"
+            return f"{' '.join(words)}: more words than `{self.prog}` takes{self._fewer(words)}"
         known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
         name = unknown.split("=")[0]
+        if any(action.metavar == "key=value" for action in self._actions) and "_" in name:
+            value = unknown.partition("=")[2] or next((w for w in words if w != unknown), "1")
+            return f"there is no option {name}; write {name.strip('-')}={value}, without dashes"
         return f"there is no option {name}; {_near(name, known, listed='there are')}"
+
+    def _fewer(self, words: Sequence[str]) -> str:
+        """What to write instead of words that are too many."""
+        options = {o for a in self._actions for o in a.option_strings}
+        if "--end" in options and all(_is_instant(word) for word in words):
+            return f"; write {self.prog} --end {words[-1]}"
+        if "--repo" in options and Path(words[0]).is_dir():
+            return f"; write --repo {words[0]} for the folder of the repo"
+        takes = [str(a.metavar or a.dest) for a in self._actions if not a.option_strings]
+        if not takes:
+            return "; it takes options alone, so leave them out"
+        return f"; it takes {' '.join(takes)}: put what has a space into quotes"
 
     @property
     def modes(self) -> list[str]:
@@ -121,6 +136,8 @@ class Parser(argparse.ArgumentParser):
         missing = message.partition("the following arguments are required: ")[2]
         if missing:
             message = f"write {missing}, which this command needs"
+        if missing.startswith("-"):
+            message += self._value_of(missing.partition(",")[0])
         if missing == "VERB":
             message = f"write a verb: {', '.join(self.modes)}"
         message = message.removeprefix("argument ")
@@ -130,6 +147,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(
             f"{without_logins(message)}; see `{self.prog} --help`", usage=self.format_usage()
         )
+
+
+def _is_instant(word: str) -> bool:
+    try:
+        return bool(instant(word))
+    except argparse.ArgumentTypeError:
+        return False
 
 
 _VALUES = {

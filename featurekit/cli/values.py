@@ -22,8 +22,17 @@ def one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict
     for key, text in pairs:
         if key in row:
             raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
-        row[key] = read_text(text, types[key], what=key) if key in types else text
+        row[key] = _value(key, text, types[key]) if key in types else text
     return row
+
+
+def _value(key: str, text: str, type_: Type) -> Any:
+    try:
+        return read_text(text, type_, what=key)
+    except EntityFrameError as error:
+        many = "," in text and type_.name in ("int", "float")
+        more = f"; one row has one {key}, and --rows takes a file with many rows" if many else ""
+        raise EntityFrameError(f"{error}{more}") from None
 
 
 def check_file(path: str | Path, *, named: str, holds: str) -> None:

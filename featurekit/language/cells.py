@@ -1,4 +1,4 @@
-"""Finds the text of a function in the cells of a notebook, where a magic such as %%time ran its cell
+"""Finds the text of a function in the cells of a notebook, where a magic such as %%time ran a cell
 under a name that has no text."""
 
 from __future__ import annotations

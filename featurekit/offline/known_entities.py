@@ -82,6 +82,8 @@ def known_entities(
     """The frame of every entity at each instant of `at`; or at `start`, one `every` later, and so
     on up to `end`. EntityFrameError if the service's rows need more than its join keys, or if its
     views disagree on who their entities are."""
+    if start is not None and end is not None:
+        _check_order(start, end, timezone)
     if service.request:
         names = ", ".join(p.name for p in service.request)
         of_rows = ", ".join([*service.join_keys, "event_timestamp", *names.split(", ")])
@@ -113,10 +115,16 @@ def known_entities(
             + ", ".join(assigned("get_historical_features", name) for name in lacks)
         )
     low, high = to_utc_us(start, timezone), to_utc_us(end, timezone)
-    if low > high:
-        raise _refuse(f"start {start.isoformat()} lies after end {end.isoformat()}")
     step = duration_us(every, what="every")
     return KnownEntities(f"(SELECT range AS t FROM range({low}, {high + 1}, {step}))", view)
+
+
+def _check_order(start: dt.datetime, end: dt.datetime, timezone: str) -> None:
+    if to_utc_us(start, timezone) > to_utc_us(end, timezone):
+        raise _refuse(
+            f"start {start.isoformat()} lies after end {end.isoformat()}; write the earlier one as "
+            "start"
+        )
 
 
 def _refuse(reason: str) -> EntityFrameError:

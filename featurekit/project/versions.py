@@ -139,7 +139,8 @@ def _previous(registry: Registry, name: str, live: str | None) -> str:
             )
         raise RegistryError(
             f"service {name!r} has no version before the one that is live; name a later one, as in "
-            f"--to {_short(later[0])}: {_listed(later)}"
+            f'to="{_short(later[0])}" (on the command line --to {_short(later[0])}): '
+            f"{_listed(later)}"
         )
     return others[-1]
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from featurekit.results import TrainingSet
 
 
+_ENDINGS = (".csv", ".parquet", ".pq")
+
+
 @verb(
     "Without a frame, for every entity that is known at the instants of --at, or of --start, "
     "--end and --every.",
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
 )
 def get_historical(arguments: Namespace, screen: Screen) -> None:
     """Make a training set."""
+    _check_words(arguments)
     if arguments.features and arguments.service is not None:
         arguments.frame, arguments.service = Path(arguments.service), None
     if not arguments.features and arguments.service is None:
@@ -109,7 +113,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
             "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
         )
-    known = (".csv", ".parquet", ".pq")
+    known = _ENDINGS
     if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
         raise DataError(
             f"FRAME: the name of {str(arguments.frame)!r} ends in none of {', '.join(known)}; "
@@ -148,6 +152,30 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     screen.line(f"Content hash {manifest['content_hash']}")
     _show_future(screen, manifest)
     _show_errors(screen, manifest["errors"])
+
+
+def _check_words(arguments: Namespace) -> None:
+    """UsageError where the words are others than a SERVICE and a FRAME, in this order."""
+    service, frame = arguments.service, arguments.frame
+    pairs = [str(word) for word in (service, frame) if word is not None and "=" in str(word)]
+    if pairs:
+        name = "checkout" if service is None or "=" in service else service
+        raise UsageError(
+            f"{pairs[0]} is no FRAME, a file with many rows; write `featurekit get-historical "
+            f"{name} labels.csv`, or for one row as of now `featurekit get-online {name} {pairs[0]}`"
+        )
+    if arguments.features and frame is not None:
+        raise UsageError(
+            f"found both the SERVICE {service!r} and --features; leave one of them out, as in "
+            f"`featurekit get-historical {frame} --features {','.join(arguments.features)}`"
+        )
+    swapped = service is not None and Path(service).suffix.lower() in _ENDINGS
+    if swapped and not arguments.features:
+        name = "checkout" if frame is None else frame
+        raise UsageError(
+            f"{service} stands where the SERVICE is named; write `featurekit get-historical {name} "
+            f"{service}`"
+        )
 
 
 def _check_output(output: Path) -> None:
