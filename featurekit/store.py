@@ -14,6 +14,7 @@ from featurekit.core.calls import checked, explained, explained_async
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.types import Instant, as_instant
+from featurekit.define.definitions import Described
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
@@ -115,6 +116,7 @@ class FeatureStore(Named):
         self._parts.refresh()
         return self._parts
 
+    @checked
     def reload(self) -> None:
         """Read the settings and the definitions of the folder again, and open new connections.
 
@@ -135,6 +137,7 @@ class FeatureStore(Named):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @checked
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. The store opens
         connections again when it needs them."""
@@ -148,6 +151,8 @@ class FeatureStore(Named):
         """An example for an error about `parameter`, made of what the repo defines."""
         from featurekit.project.examples import example_of
 
+        if parameter == "path" and isinstance(given.get("path"), (Described, list, tuple)):
+            return '"feature_repo", or definitions=[checkout] for a service'
         parts = self.__dict__.get("_parts")  # there is none while the store is opened
         return None if parts is None else example_of(parts, parameter, given)
 
@@ -194,6 +199,7 @@ class FeatureStore(Named):
         one."""
         return self.parts.serving_log
 
+    @checked
     def live(self) -> dict[str, Service]:
         """The services that lookups are answered from, by name."""
         return self.parts.live()
@@ -235,6 +241,7 @@ class FeatureStore(Named):
 
     # --- versions ---------------------------------------------------------------------------------
 
+    @checked
     def plan(self) -> list[Change]:
         """What `apply` would change, as one `Change` for each view or service; nothing is written.
 
@@ -243,6 +250,7 @@ class FeatureStore(Named):
         """
         return Changes(plan(self.parts))
 
+    @checked
     def check_sources(self) -> list[SourceCheck]:
         """What is wrong with the files of the sources that views read: whether they exist, and have
         the columns and types that are declared.
@@ -252,6 +260,7 @@ class FeatureStore(Named):
         """
         return check_sources(self.parts)
 
+    @checked
     def catalog(self) -> list[Item]:
         """Everything that the repo defines, to look through: features with types, owners, versions
         and how fresh their online states are, views, services, sources and entities."""
@@ -320,6 +329,7 @@ class FeatureStore(Named):
         self.parts.record()
         return done
 
+    @checked
     def adopt(self) -> Adopted:
         """Rebuild the registry's file from the copy of it in the online store: versions, what is in
         force, changes, and who was forgotten.
@@ -592,8 +602,8 @@ class FeatureStore(Named):
         are those of `OnlineService.get`.
         """
         asked = one_of(service, features)
-        if rows is None:
-            raise no_rows(self._parts, asked)
+        if rows is None or isinstance(rows, str):
+            raise no_rows(self._parts, asked, rows)
         return asked_online(self._parts, asked).get(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
@@ -615,8 +625,8 @@ class FeatureStore(Named):
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
         asked = one_of(service, features)
-        if rows is None:
-            raise no_rows(self._parts, asked)
+        if rows is None or isinstance(rows, str):
+            raise no_rows(self._parts, asked, rows)
         return await asked_online(self._parts, asked).get_async(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )

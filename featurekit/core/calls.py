@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from featurekit.core.examples import assigned, example
+from featurekit.core.frames import is_frame
 from featurekit.errors import ArgumentError, FeaturekitError
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ def fault_of(
         hint = hints.get(parameter, Any)
         if not fits(value, hint):
             own = _own_examples(args, skip, bound.arguments)
+            other = _swapped(parameter, value, bound.arguments, hints, skip)
+            if other is not None:
+                said = f"{name}: {parameter} is {described(hint)}, found {found(value)}"
+                return ArgumentError(
+                    f"{said}; {other} and {parameter} stand in each other's place: exchange them"
+                )
             write = _in_a_list(value, hint) or own(parameter) or example(name, parameter)
             instead = f"; write {parameter}={write}" if write else ""
             said = f"{name}: {parameter} is {described(hint)}, found {found(value)}{instead}"
@@ -135,14 +142,31 @@ def found(value: Any) -> str:
     """A value that was found, in at most some sixty characters; what is left out is marked."""
     if isinstance(value, type):
         return value.__name__
-    shown = repr(value)
+    named = getattr(type(value), "_in_words", None)
+    if named is not None:
+        return str(named(value))
+    if is_frame(value):
+        return f"a {type(value).__name__} of {type(value).__module__.partition('.')[0]}"
+    shown = " ".join(repr(value).split("\n"))
     return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
+
+
+def _swapped(
+    parameter: str, value: Any, given: Mapping[str, Any], hints: Mapping[str, Any], skip: int
+) -> str | None:
+    """The other parameter whose argument fits this one, where that takes this one's value."""
+    for other, argument in list(given.items())[skip:]:
+        fitting = argument is not None and fits(argument, hints[parameter])
+        if other != parameter and fitting and fits(value, hints.get(other, Any)):
+            return other
+    return None
 
 
 def _in_a_list(value: Any, hint: Any) -> str | None:
     """The value as a list of one, where a list of such values is wanted."""
     takes = hint if typing.get_origin(hint) in (typing.Union, types.UnionType) else None
     lists = [one for one in typing.get_args(takes) or (hint,) if typing.get_args(one)]
+    lists = [one for one in lists if typing.get_args(one)[0] is not Any]
     shown = f"[{value!r}]"
     fitting = any(fits([value], one) for one in lists) and not isinstance(value, (list, tuple))
     return shown if fitting and len(shown) <= _SHOWN else None
@@ -214,6 +238,8 @@ def _misfit(
             return f"{name} has no parameter {unknown!r}; {_meant(name, unknown, takes, lacks)}"
     if len(given) > len(by_place) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         rest = takes[len(by_place) :]
+        if not takes:
+            return f"{name} takes no arguments, found {len(given)}; leave them out"
         more = f"; write the others by name: {', '.join(f'{n}=…' for n in rest)}" if rest else ""
         return (
             f"{name} takes {len(by_place)} arguments by place ({', '.join(by_place) or 'none'}), "

@@ -215,7 +215,7 @@ def _misfit(value: Any, wanted: str) -> Misfit:
 
 def _too_wide(value: int) -> Misfit:
     shown = str(value) if abs(value) < 10**40 else "a number"
-    return Misfit(f"{shown} is outside of int64, which is from {INT_MIN} to {INT_MAX}")
+    return Misfit(f"{shown} is outside of int64, from -2**63 to 2**63 - 1")
 
 
 def _mistyped(value: Any, type_: Type) -> Misfit:

@@ -121,7 +121,7 @@ def refuse_doubles(names: list[str], refuse: Refuse) -> None:
     """Raise what `refuse` makes of it where two columns share a name."""
     if len(set(names)) < len(names):
         doubled = next(name for name in names if names.count(name) > 1)
-        raise refuse(f"two columns are named {doubled!r}")
+        raise refuse(f"two columns are named {doubled!r}; rename one of them, or leave it out")
 
 
 def _pandas_table(frame: Any, refuse: Refuse, objects_as_text: bool) -> pa.Table:
@@ -148,7 +148,10 @@ def _pandas_array(series: Any, name: str, refuse: Refuse, objects_as_text: bool)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if objects_as_text and is_object(series):
             return pa.array([ascii(value) for value in series], pa.string())
-        raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
+        raise refuse(
+            f"the column {name!r} has no Arrow type ({error}); write values of one type in it, or "
+            "leave the column out"
+        ) from None
 
 
 # --- a copy of one's own --------------------------------------------------------------------------

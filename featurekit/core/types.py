@@ -219,6 +219,10 @@ def from_hint(hint: Any) -> Type:
         others = [a for a in arguments if a is not type(None)]
         if len(others) == 1 and len(others) < len(arguments):
             return from_hint(others[0]).or_none()
+    if isinstance(hint, tuple) and len(hint) == 2 and hint[1] is None:
+        raise DefinitionError(
+            f"found a pair of {_shown(hint[0])} and None; write {from_hint(hint[0])} | None"
+        )
     if isinstance(hint, str):
         what = "the type " if hint in _HINTS.values() else ""
         raise DefinitionError(f'found the text "{hint}"; write {what}{hint}, without quotes')

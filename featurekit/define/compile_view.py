@@ -18,7 +18,7 @@ from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Asked, Feature, Slot, Source, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
-from featurekit.language.transform import INSTANT, Transform
+from featurekit.language.transform import INSTANT, Transform, known_features
 
 
 def compile_source(source: EventSource) -> Source:
@@ -256,6 +256,12 @@ class _ViewCompiler:
         """The index of the slot for a column or transform; equal ones share a slot."""
         if isinstance(value, str):
             if value not in self.columns:
+                if value in known_features():
+                    raise self.fail(
+                        feature,
+                        f"{self._from} has no column {value!r}; write {value}, without quotes, for "
+                        f"the @feature of that name, or a column: {', '.join(self.columns)}",
+                    )
                 raise self.fail(
                     feature, f"{self._from} has no column {value!r}; {near(value, self.columns)}"
                 )
@@ -349,11 +355,18 @@ class _ViewCompiler:
         for role in ("input", "where"):
             given = getattr(aggregate, role)
             if given is not None and not isinstance(given, (str, Transform)):
+                shown = getattr(given, "__name__", None) or found(given)
+                write = (
+                    f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
+                )
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found "
-                    f"{getattr(given, '__name__', None) or found(given)}"
-                    + ("; write @feature above its def" if callable(given) else ""),
+                    f"{what}'s {role} is a column's name or a @feature, found {shown}; "
+                    + (
+                        "write @feature above its def"
+                        if callable(given)
+                        else f"{write}, which is not called here"
+                    ),
                 )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)

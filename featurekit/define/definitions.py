@@ -51,8 +51,6 @@ def _found(value: Any) -> str:
     """What was found, in a few words."""
     if isinstance(value, type) or (callable(value) and hasattr(value, "__code__")):
         return str(value.__name__)
-    if isinstance(value, Described):
-        return f"{type(value).__name__} {getattr(value, 'name', '')!r}"
     return found(value)
 
 
@@ -115,6 +113,9 @@ class Described(metaclass=Defined):
     owner: str = field(default="", kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
+
+    def _in_words(self) -> str:
+        return f"{type(self).__name__} {getattr(self, 'name', '')!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +272,10 @@ class EventSource(Described):
         instants = (self.timestamp_field, self.created_timestamp_column)
         for name in dict.fromkeys([*schema, *filter(None, instants)]):
             if name not in given.names:
-                close = get_close_matches(name, map(str, given.names), n=1)
+                spare = {
+                    str(n).strip(): str(n) for n in given.names if n not in (*schema, *instants)
+                }
+                close = [spare[one] for one in get_close_matches(name.strip(), spare, n=1)]
                 has = ", ".join(map(str, given.names)) or "no columns"
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {has}"
                 raise DefinitionError(f"{what}: its frame has no column {name!r}; {hint}")

@@ -273,6 +273,10 @@ def _hint(error: BaseException) -> str:
         case ImportError() if name and sys.modules.get(name) is not None:
             wanted = str(error).split("'")[1]
             module = sys.modules[name]
+            from featurekit import aggregates
+
+            if name == "featurekit" and wanted in dir(aggregates):
+                return f"write `from featurekit.aggregates import {wanted}`"
             known = [one for one in dir(module) if not one.startswith("_")]
             return near(wanted, getattr(module, "__all__", known), listed=f"{name} has")
         case NameError() if name and error.__traceback__:

@@ -138,10 +138,13 @@ def _scan(
                 "CSV file"
             )
         arrow = table_of(frame, refuse=_refuse)
-        needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
+        index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name]
+        names = _needed(arrow.column_names, wanted, index)
+        needed = {name: wanted.get(name, DATETIME) for name in names}
         table, found, faults = plain_table(frame, arrow, needed, zone_name=timezone)
         if faults:
-            raise _refuse(str(faults[0]))
+            type_ = needed.get(faults[0].column or INSTANT, DATETIME)
+            raise _refuse(f"{faults[0]}; {to_give(type_.base)}")
     con.register(registered, table)
     sql = quote(registered)
     described = fetch(con, f"DESCRIBE SELECT * FROM {sql}")
@@ -161,11 +164,19 @@ def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[st
     return _Scan(parquet.scan([absolute], found), found, path=path)
 
 
-def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
-    """The columns to read; `EntityFrameError` if the frame lacks one."""
+def _needed(
+    names: Sequence[str], wanted: Mapping[str, Type], index: Sequence[str] = ()
+) -> list[str]:
+    """The columns to read; `EntityFrameError` if the frame lacks one. `index` has the names of a
+    pandas frame's index, which is no column."""
     for name in (INSTANT, *wanted):
         if name not in names:
             what = "the instant of each row" if name == INSTANT else str(wanted[name].base)
+            if name in index:
+                raise _refuse(
+                    f"{name!r} ({what}) is the index of the frame and no column; write "
+                    "frame.reset_index()"
+                )
             raise _refuse(f"there is no column {name!r} ({what}); {_lacking(name, names, wanted)}")
     return list(dict.fromkeys((INSTANT, *wanted)))
 

@@ -51,11 +51,19 @@ def one_of(service: Features | None, features: Features | None) -> Asked:
     return given
 
 
-def no_rows(project: Project, asked: Asked) -> ArgumentError:
-    """The error for a lookup without rows, with a row as the service takes it."""
+def no_rows(project: Project, asked: Asked, rows: str | None) -> ArgumentError:
+    """The error for a lookup without rows, or with a text in their place, with a row as the service
+    takes it."""
+    if rows is not None and not isinstance(asked, str):
+        return ArgumentError(
+            f"get_online_features: rows is {rows!r}, and service is a list; they stand in each "
+            "other's place: exchange them"
+        )
     given = {"service": asked} if isinstance(asked, str) else {}
     return ArgumentError(
-        "get_online_features lacks rows, the entities that it answers for; write rows="
+        "get_online_features"
+        + (" lacks rows, the entities to answer for" if rows is None else f": rows is {rows!r}")
+        + "; write rows="
         f"{example_of(project, 'rows', given) or example('get_online_features', 'rows')}"
     )
 

@@ -202,6 +202,8 @@ class Project:
         where none does."""
         from featurekit.define.hidden import hidden
 
+        if ":" in name:
+            return f'; a list of features is written in brackets, features=["{name}"]'
         if self.definitions is not None:
             return ""
         return hidden(self.path, "FeatureService", name, self.config.featurekit.ignore)

@@ -462,8 +462,11 @@ def _found(
     source: EventSource, where: str, name: str, found: Mapping[str, FileColumn]
 ) -> FileColumn:
     if name not in found:
-        close = get_close_matches(name.lower(), [f.lower() for f in found], n=1)
-        near = [f for f in found if close and f.lower() == close[0]]
+        roles = {getattr(source, role) for role in _ROLES}
+        spare = [f for f in found if f not in {*source.schema, *roles}]
+        by_name = {f.strip().lower(): f for f in reversed(spare)}
+        close = get_close_matches(name.strip().lower(), by_name, n=1)
+        near = [by_name[one] for one in close]
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(found)}; "
         hint += _instead_of(source, name, near)
         sign = next((s for s in ";\t|" if len(found) == 1 and s in next(iter(found))), None)

@@ -12,6 +12,7 @@ from featurekit.core.coerce import Misfit, reader, timestamp
 from featurekit.core.formats import EpochFormat
 from featurekit.core.frames import table_of
 from featurekit.core.kept import Kept
+from featurekit.core.samples import to_give
 from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
@@ -353,8 +354,14 @@ def _schema(source: EventSource) -> pa.Schema:
 
 
 def row_error(source: EventSource, fault: BadRow) -> BadRowError:
+    types = {**source.schema, source.timestamp_field: DATETIME}
+    type_ = types.get(fault.column or "")
+    expected = type_ is not None and fault.reason.startswith("expected")
+    mend = f"In the row, {to_give(type_.base)}" if type_ and expected else "Mend the row"
+    if expected and type_ is not None and type_.name == "datetime":
+        mend += ', declare its form at the source, as in timestamp_format="iso" or "epoch_s"'
     return BadRowError(
-        f"push to {source.name!r}, {fault}; nothing was pushed. Mend the row, or write "
+        f"push to {source.name!r}, {fault}; nothing was pushed. {mend}, or write "
         'on_bad_row="quarantine" at the source to set such rows aside'
     )
 

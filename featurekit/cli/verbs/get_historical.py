@@ -162,7 +162,8 @@ def _check_words(arguments: Namespace) -> None:
         name = "checkout" if service is None or "=" in service else service
         raise UsageError(
             f"{pairs[0]} is no FRAME, a file with many rows; write `featurekit get-historical "
-            f"{name} labels.csv`, or for one row as of now `featurekit get-online {name} {pairs[0]}`"
+            f"{name} labels.csv`, or for one row as of now `featurekit get-online {name} "
+            f"{pairs[0]}`"
         )
     if arguments.features and frame is not None:
         raise UsageError(

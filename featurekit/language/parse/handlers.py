@@ -127,7 +127,8 @@ def refuse(p: Parsing, node: ast.expr | ast.stmt, what: str, hint: str) -> NoRet
     what, hint = _REFUSED.get(type(node), (what, hint))
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
-        hint = next((_INSTEAD_OF[n] for n in names if n in _INSTEAD_OF), hint)
+        tops = [str(name).partition(".")[0] for name in names]
+        hint = next((_INSTEAD_OF[n] for n in tops if n in _INSTEAD_OF), hint)
     p.fail(node, f"{what} is not in the language of features", hint)
 
 
@@ -141,6 +142,11 @@ _INSTEAD_OF: dict[str | None, str] = {
         "a feature gives the same for the same row: take the number as a column or request field",
     ),
 }
+_INSTEAD_OF |= dict.fromkeys(
+    ("numpy", "pandas", "polars", "scipy", "torch", "sklearn"),
+    "features compute with Python's own operators and with math, imported at the top of the "
+    'module; for another library opt in with @feature(on_unsupported="python")',
+)
 """What to write in the place of a module that no import at the top makes fit."""
 
 _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
