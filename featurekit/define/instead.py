@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from featurekit.aggregates.base import Aggregate
@@ -40,11 +41,12 @@ def as_path(given: Any) -> str:
     return f'path="{one}"{several}'
 
 
-def of_ending(ending: str) -> str:
-    """What to do with files that end so: convert those of another format."""
+def of_ending(ending: str, formats: Sequence[str]) -> str:
+    """What to do with files that end so: those of another format are to be converted."""
     if ending in _OTHER_FORMATS:
         return "convert the files to Parquet or CSV, or hand over their events with frame="
-    return 'convert the files, or, where they are CSV under another name, write format="csv"'
+    written = " or ".join(f'format="{name}"' for name in formats)
+    return f"write {written} where the files are of that format, or convert them"
 
 
 def as_keys(names: Any) -> str:
