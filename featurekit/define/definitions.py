@@ -291,9 +291,8 @@ class EventSource(Described):
             )
         if not self.path:
             raise DefinitionError(
-                f"{what} has neither path nor frame; write "
-                f"{assigned('EventSource', 'path')}, the path of its files, or frame=, a frame of "
-                "its events"
+                f"{what}: write path=, the path of its files, or frame=, a frame of its events, as "
+                f"in {assigned('EventSource', 'path')}"
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
@@ -302,7 +301,7 @@ class EventSource(Described):
             ending = ending_of(self.path)
             if ending not in FORMATS:
                 named = "." in self.path.rpartition("/")[2]
-                instead = of_ending(ending if named else "")
+                instead = of_ending(ending if named else "", FORMATS)
                 endings = " nor ".join(f".{name}" for name in FORMATS)
                 raise DefinitionError(
                     f"{what}: the path {self.path!r} ends in neither {endings}; {instead}"
@@ -310,7 +309,7 @@ class EventSource(Described):
             object.__setattr__(self, "format", ending)
         if self.format not in FORMATS:
             known = " or ".join(f'"{name}"' for name in FORMATS)
-            said = of_ending(str(self.format))
+            said = of_ending(str(self.format), FORMATS)
             raise DefinitionError(f"{what}: format is {known}, not {self.format!r}; {said}")
 
     @property
@@ -461,6 +460,27 @@ class FeatureView(Described):
                 f"{what}: features maps names to features, found {_found(self.features)}; write "
                 + as_mapping(self.features)
             )
+        self._check_features(what)
+        if self.ttl is not None:
+            duration_us(self.ttl, what=f"{what}, ttl")
+        if self.history is not None:
+            duration_us(self.history, what=f"{what}, history", zero=True)
+        if self.on_error not in ("null", "fail"):
+            raise DefinitionError(
+                f'{what}: on_error is "null" or "fail", not {self.on_error!r}; write '
+                'on_error="null" for None where a feature errs, or on_error="fail" for an error'
+            )
+        seen: dict[str, str] = {}
+        for entity in self.entities:
+            for key in entity.join_keys:
+                if key in seen:
+                    raise DefinitionError(
+                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
+                    )
+                seen[key] = entity.name
+
+    def _check_features(self, what: str) -> None:
+        """The names and kinds of the features, with one for each of an aggregate's windows."""
         object.__setattr__(self, "features", _each_window(self.features, what=what))
         check_columns(self.features, what=what)
         kinds = set()
@@ -486,23 +506,6 @@ class FeatureView(Described):
                 f'aggregates; write "{plain}": Last({column}, window="365d"), or a second view for '
                 "it"
             )
-        if self.ttl is not None:
-            duration_us(self.ttl, what=f"{what}, ttl")
-        if self.history is not None:
-            duration_us(self.history, what=f"{what}, history", zero=True)
-        if self.on_error not in ("null", "fail"):
-            raise DefinitionError(
-                f'{what}: on_error is "null" or "fail", not {self.on_error!r}; write '
-                'on_error="null" for None where a feature errs, or on_error="fail" for an error'
-            )
-        seen: dict[str, str] = {}
-        for entity in self.entities:
-            for key in entity.join_keys:
-                if key in seen:
-                    raise DefinitionError(
-                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
-                    )
-                seen[key] = entity.name
 
     def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
         """Some of the view's features, for a service: `customer_orders[["spend_7d"]]`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,18 @@ def elsewhere(path: str) -> str | None:
     return None
 
 
-def of_ending(ending: str) -> str:
+def of_ending(ending: str, formats: Sequence[str]) -> str:
     """What to do with files that end so: convert those of another format, and name those of a
     folder."""
+    written = " or ".join(f'format="{name}"' for name in formats)
     if not ending:
         return (
             'write a file, as in path="data/orders.csv", the files of a folder, as in '
-            'path="data/*.csv", or, where it is a file of such a name, format="csv"'
+            f'path="data/*.csv", or, where it is one file of such a name, {written}'
         )
     if ending in _OTHER_FORMATS:
         return "convert the files to Parquet or CSV, or hand over their events with frame="
-    return 'convert the files, or, where they are CSV under another name, write format="csv"'
+    return f"write {written} where the files are of that format, or convert them"
 
 
 def as_keys(names: Any) -> str:

@@ -98,7 +98,9 @@ def known_entities(
         )
     _check_view(service, view)
     span = (start, end, every)
-    if (at is not None) == any(part is not None for part in span):
+    if at is not None and any(part is not None for part in span):
+        raise _refuse("found both at= and start=, end= or every=; leave out the one or the other")
+    if at is None and all(part is None for part in span):
         raise _refuse(
             "give a frame of entities and instants; or instants for every known entity, as in "
             'at=[datetime(2026, 10, 4, tzinfo=UTC)], or start=, end= and every="1d"'

@@ -192,6 +192,21 @@ def test_what_nothing_reads_is_refused(part: Any) -> None:
     assert [c.name for c in store.apply([taxing(part if callable(part) else "x")])] == ["view"]
 
 
+def test_no_column_is_proposed_that_has_a_meaning_already() -> None:
+    """An event's instant is not its `a`, however alike the names are."""
+    frame = pa.table({"k": [1], " a ": [1], "at": [AT]})
+    schema = {"k": int, "a": int}
+    with pytest.raises(DefinitionError, match="no column 'a'; did you mean ' a '"):
+        EventSource("e", frame=frame, schema=schema, timestamp_field="at")
+    with pytest.raises(DefinitionError, match="no column 'a'; it has k, at"):
+        EventSource("e", frame=frame.drop_columns([" a "]), schema=schema, timestamp_field="at")
+
+
+def test_a_path_in_the_home_folder_is_written_out() -> None:
+    with pytest.raises(DefinitionError, match=f'write path="{Path.home()}/orders.csv"'):
+        EventSource("e", path="~/orders.csv", schema={"k": int}, timestamp_field="at")
+
+
 def test_an_equal_definition_that_is_made_anew_is_the_same_one(tmp_path: Path) -> None:
     def source() -> EventSource:
         return EventSource("s", path="s.csv", schema={"k": int}, timestamp_field="at")

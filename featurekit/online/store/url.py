@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
 _LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _PORT = "its port, what stands between the last : and the next /, is not a number up to 65535"
-_HOST_IS = "what stands where its host is to be is none, as localhost or 10.0.0.7 is"
+_HOST_IS = "what stands where its host is to be is not one, as localhost or 10.0.0.7 is"
 _ENCODE = "write a sign such as @ / ? # [ or % of a password by its code, as %40 for @"
 _LEAST_SECRET = 3
 
