@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from featurekit.core import html
-from featurekit.core.calls import checked, explained, explained_async, near
+from featurekit.core.attributes import Named
+from featurekit.core.calls import checked, explained, explained_async
 from featurekit.core.durations import Duration
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.types import Instant, as_instant
+from featurekit.define.definitions import Described
 from featurekit.define.plan import Service
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
@@ -20,7 +22,7 @@ from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
-from featurekit.project.asked import Features, asked_online, asked_service, one_of
+from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from featurekit.parity.report import Report
 
 
-class FeatureStore:
+class FeatureStore(Named):
     """A feature repo, opened: plan and apply definitions, fetch training data, serve and push.
 
     `path` is the folder of feature_store.yaml, by default the present one. `redis_url` is used
@@ -114,6 +116,7 @@ class FeatureStore:
         self._parts.refresh()
         return self._parts
 
+    @checked
     def reload(self) -> None:
         """Read the settings and the definitions of the folder again, and open new connections.
 
@@ -134,6 +137,7 @@ class FeatureStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @checked
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. The store opens
         connections again when it needs them."""
@@ -143,11 +147,14 @@ class FeatureStore:
         """Close the connections that lookups made in this event loop."""
         await self._parts.close_async()
 
-    if not TYPE_CHECKING:  # a type checker knows what is there
+    def _example_of(self, parameter: str, given: Mapping[str, Any]) -> str | None:
+        """An example for an error about `parameter`, made of what the repo defines."""
+        from featurekit.project.examples import example_of
 
-        def __getattr__(self, name: str) -> Any:
-            known = [one for one in dir(type(self)) if not one.startswith("_")]
-            raise AttributeError(f"FeatureStore has no {name!r}; {near(name, known)}")
+        if parameter == "path" and isinstance(given.get("path"), (Described, list, tuple)):
+            return '"feature_repo", or definitions=[checkout] for a service'
+        parts = self.__dict__.get("_parts")  # there is none while the store is opened
+        return None if parts is None else example_of(parts, parameter, given)
 
     # --- what it is made of -----------------------------------------------------------------------
 
@@ -192,6 +199,7 @@ class FeatureStore:
         one."""
         return self.parts.serving_log
 
+    @checked
     def live(self) -> dict[str, Service]:
         """The services that lookups are answered from, by name."""
         return self.parts.live()
@@ -233,6 +241,7 @@ class FeatureStore:
 
     # --- versions ---------------------------------------------------------------------------------
 
+    @checked
     def plan(self) -> list[Change]:
         """What `apply` would change, as one `Change` for each view or service; nothing is written.
 
@@ -241,6 +250,7 @@ class FeatureStore:
         """
         return Changes(plan(self.parts))
 
+    @checked
     def check_sources(self) -> list[SourceCheck]:
         """What is wrong with the files of the sources that views read: whether they exist, and have
         the columns and types that are declared.
@@ -250,6 +260,7 @@ class FeatureStore:
         """
         return check_sources(self.parts)
 
+    @checked
     def catalog(self) -> list[Item]:
         """Everything that the repo defines, to look through: features with types, owners, versions
         and how fresh their online states are, views, services, sources and entities."""
@@ -318,6 +329,7 @@ class FeatureStore:
         self.parts.record()
         return done
 
+    @checked
     def adopt(self) -> Adopted:
         """Rebuild the registry's file from the copy of it in the online store: versions, what is in
         force, changes, and who was forgotten.
@@ -571,7 +583,7 @@ class FeatureStore:
     def get_online_features(
         self,
         service: Features | None = None,
-        rows: Any = (),
+        rows: Any = None,
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
@@ -589,7 +601,10 @@ class FeatureStore:
         Plan and states are read from Redis, and for names never the repo's code. Options and errors
         are those of `OnlineService.get`.
         """
-        return asked_online(self._parts, one_of(service, features)).get(
+        asked = one_of(service, features)
+        if rows is None or isinstance(rows, str):
+            raise no_rows(self._parts, asked, rows)
+        return asked_online(self._parts, asked).get(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
 
@@ -597,7 +612,7 @@ class FeatureStore:
     async def get_online_features_async(
         self,
         service: Features | None = None,
-        rows: Any = (),
+        rows: Any = None,
         as_of: Instant | None = None,
         *,
         features: Features | None = None,
@@ -609,7 +624,10 @@ class FeatureStore:
         The first lookup still blocks while it opens settings, a private Redis and the plan. Each
         event loop has its own connections: await `store.close_async()` in it at its end.
         """
-        return await asked_online(self._parts, one_of(service, features)).get_async(
+        asked = one_of(service, features)
+        if rows is None or isinstance(rows, str):
+            raise no_rows(self._parts, asked, rows)
+        return await asked_online(self._parts, asked).get_async(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
 

@@ -131,6 +131,9 @@ FRAME = (
     'import datetime as dt; df = [{"customer_id": 1, "basket_value": 25.0, '
     '"event_timestamp": dt.datetime(2026, 10, 4, tzinfo=dt.UTC)}]; '
 )
+PANDAS = "import pandas as pd; "
+HISTORICAL = "store.get_historical_features"
+COMPUTED = f"{HISTORICAL}(df, 'checkout').to_arrow()"
 YAML = {"file": "feature_store.yaml"}
 
 SETTINGS_MISTAKES = [
@@ -195,6 +198,11 @@ MODULE_MISTAKES = [
         "import_misspelt",
         "import Entity, EventSource, FeatureService, FeatureView",
         "import Entity, EventSource, FeatureService, FeatureVeiw",
+    ),
+    edit(
+        "aggregate_from_the_package",
+        "import Count, Last, Mean, Quantile, Sum",
+        "import Count, Last, Mean, Quantile\nfrom featurekit import Sum",
     ),
     edit(
         "aggregate_of_another_name",
@@ -270,6 +278,14 @@ SOURCE_MISTAKES = [
         'path="data/orders.csv",',
         'path="data/orders.csv", format="json",',
     ),
+    edit("path_of_a_bucket", "data/orders.csv", "s3://shop/orders.csv"),
+    edit("path_of_a_folder", "data/orders.csv", "data"),
+    edit(
+        "column_that_only_the_timestamp_resembles",
+        '"country": str}',
+        '"country": str, "order": str}',
+        "get-historical checkout labels.csv",
+    ),
     edit("path_is_a_list", '"data/orders.csv"', '["data/orders.csv"]'),
     edit("file_that_is_not_there", "data/orders.csv", "data/order.csv", "materialize", live=True),
     edit(
@@ -303,6 +319,7 @@ SOURCE_MISTAKES = [
     edit("schema_is_a_list", SCHEMA, '["customer_id", "quantity"]'),
     edit("schema_is_empty", SCHEMA, "{}"),
     edit("schema_type_in_quotes", '"quantity": int', '"quantity": "int"'),
+    edit("schema_type_is_a_pair", '"quantity": int', '"quantity": (int, None)'),
     edit("schema_type_is_a_bare_list", '"quantity": int', '"quantity": list'),
     edit("schema_type_of_numpy", '"quantity": int', '"quantity": __import__("numpy").int64'),
     edit(
@@ -373,6 +390,13 @@ VIEW_MISTAKES = [
     edit("windows_and_window", SPEND, 'Sum(amount, window="7d", windows=["1d", "7d"])'),
     edit("parameter_misspelt", "default=0.0", "defualt=0.0"),
     edit("default_of_another_type", "default=0.0", 'default="none"'),
+    edit("feature_in_quotes", "Sum(amount,", 'Sum("amount",'),
+    edit("feature_that_is_called", "Sum(amount,", "Sum(amount(1, 2.0),"),
+    edit(
+        "source_is_a_frame",
+        "source=orders,",
+        'source=__import__("pandas").DataFrame({"customer_id": [1]}),',
+    ),
     edit("sum_of_a_text", "Sum(amount,", 'Sum("country",'),
     edit("sum_without_an_input", "Sum(amount, ", "Sum("),
     edit("aggregate_that_is_not_called", SPEND, "Sum"),
@@ -453,6 +477,7 @@ TRANSFORM_MISTAKES = [
         "mean_order_30d: float | None) -> float | None",
         "mean_order_30d: float) -> float | None",
     ),
+    edit("numpy_in_a_transform", BODY, f"    import numpy as np\n{BODY}"),
     edit("return_forgotten", BODY, "    quantity * unit_price"),
     edit(
         "feature_over_a_lambda",
@@ -471,6 +496,7 @@ TRANSFORM_MISTAKES = [
 SERVICE_MISTAKES = [
     edit("service_without_features", SERVED, "features=[]"),
     edit("service_features_not_a_list", SERVED, "features=customer_orders"),
+    edit("service_of_a_view_s_features", SERVED, "features=[customer_orders.features]"),
     edit("service_features_by_name", SERVED, 'features=["customer_orders"]'),
     edit("selection_misspelt", SERVED, 'features=[customer_orders[["spend_7days"]]]'),
     edit("request_field_missing", ', request={"basket_value": float}', ""),
@@ -585,6 +611,26 @@ COMMAND_MISTAKES = [
     command("consume_a_source_without_ids", "consume orders --until-empty"),
     command("gc_of_an_unknown_version", "gc nothing"),
     command("init_where_something_is", "init ."),
+    command("apply_of_a_folder", "apply ."),
+    command("init_of_a_name_of_two_words", "init my shop"),
+    command("join_keys_as_options", "get-online checkout --customer_id 1 --basket_value 25"),
+    command("several_values_for_a_key", "get-online checkout customer_id=1,2 basket_value=25"),
+    command("historical_words_exchanged", "get-historical labels.csv checkout"),
+    command("historical_of_one_row", "get-historical checkout customer_id=1"),
+    command(
+        "historical_of_a_service_and_features",
+        "get-historical checkout labels.csv --features customer_orders:spend_7d",
+    ),
+    command(
+        "historical_start_after_end",
+        "get-historical checkout --start 2026-01-02 --end 2026-01-01 --every 1d",
+    ),
+    command("materialize_between_two_instants", "materialize 2026-01-01 2026-02-01"),
+    command("push_without_a_source", "push data/orders.csv"),
+    command("push_to_no_source_from_standard_input", "push order"),
+    command("explain_without_a_feature", "explain checkout customer_id=1"),
+    command("explain_without_a_row", "explain checkout spend_7d"),
+    command("forget_without_an_option", "forget customer 1"),
 ]
 
 CALL_MISTAKES = [
@@ -673,6 +719,57 @@ CALL_MISTAKES = [
     call(
         "historical_buckets_of_text",
         FRAME + "store.get_historical_features(df, 'checkout', buckets='two').to_arrow()",
+    ),
+    call("store_of_a_service", "FeatureStore(store.repo.services['checkout'])"),
+    call("apply_of_a_store", "store.apply(store)"),
+    call("lookup_without_rows", "store.get_online_features('checkout')"),
+    call("lookup_words_exchanged", f"store.get_online_features([{ROW}], 'checkout')"),
+    call("historical_words_exchanged_in_python", f"{HISTORICAL}('checkout', [{ROW}])"),
+    call(
+        "historical_of_one_feature_as_a_text",
+        f"{FRAME}{HISTORICAL}(df, 'customer_orders:spend_7d')",
+    ),
+    call(
+        "lookup_of_a_key_beyond_64_bits",
+        "store.get_online_features('checkout', [{'customer_id': 2**70, 'basket_value': 1.0}])",
+    ),
+    call("lookup_of_a_series", f"{PANDAS}store.get_online_features('checkout', pd.Series({ROW}))"),
+    call("historical_of_a_series", f"{PANDAS}{HISTORICAL}(pd.Series({ROW}), 'checkout')"),
+    call(
+        "historical_of_a_frame_indexed_by_the_key",
+        f"{FRAME}{PANDAS}df = pd.DataFrame(df).set_index('customer_id'); {COMPUTED}",
+    ),
+    call(
+        "historical_of_dates",
+        f"{FRAME}{PANDAS}df = pd.DataFrame(df).assign(event_timestamp=dt.date(2026, 10, 4)); "
+        f"{COMPUTED}",
+    ),
+    call(
+        "historical_of_two_columns_of_one_name",
+        f"{FRAME}{PANDAS}df = pd.concat([pd.DataFrame(df)] * 2, axis=1); {COMPUTED}",
+    ),
+    call(
+        "historical_of_mixed_objects",
+        f"{FRAME}{PANDAS}df = pd.DataFrame(df * 2).assign(more=[1, 'x']); {COMPUTED}",
+    ),
+    *(
+        call(f"result_s_{name}", f"store.get_online_features('checkout', [{ROW}]).{text}")
+        for name, text in (
+            ("df", "df"),
+            ("to_json", "to_json()"),
+            ("head", "head()"),
+            ("feature", "spend_7d"),
+            ("misspelt_method", "to_panda()"),
+        )
+    ),
+    call("training_set_s_to_csv", f"{FRAME}{HISTORICAL}(df, 'checkout').to_csv('x.csv')"),
+    call("version_s_name", "store.versions('checkout')[0].name"),
+    call("catalog_with_a_word", "store.catalog('x')"),
+    call("push_to_a_definition", "store.push(store.repo.sources['orders'], [])"),
+    call(
+        "push_of_an_instant_in_text",
+        "store.push('orders', [{'customer_id': 1, 'quantity': 2, 'unit_price': 1.0, "
+        "'country': 'Spain', 'ordered_at': '2026-10-04'}])",
     ),
     call("push_of_a_number", "store.push('orders', 5)"),
     call("push_to_a_misspelt_source", "store.push('order', [])"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -85,10 +86,25 @@ class Parser(argparse.ArgumentParser):
     def _left_over(self, words: Sequence[str]) -> str:
         unknown = next((word for word in words if word.startswith("-")), None)
         if unknown is None:
-            return f"{' '.join(words)}: more words than `{self.prog}` takes"
+            return f"{' '.join(words)}: more words than `{self.prog}` takes{self._fewer(words)}"
         known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
         name = unknown.split("=")[0]
+        if any(action.metavar == "key=value" for action in self._actions) and "_" in name:
+            value = unknown.partition("=")[2] or next((w for w in words if w != unknown), "1")
+            return f"there is no option {name}; write {name.strip('-')}={value}, without dashes"
         return f"there is no option {name}; {_near(name, known, listed='there are')}"
+
+    def _fewer(self, words: Sequence[str]) -> str:
+        """What to write instead of words that are too many."""
+        options = {o for a in self._actions for o in a.option_strings}
+        if "--end" in options and all(_is_instant(word) for word in words):
+            return f"; write {self.prog} --end {words[-1]}"
+        if "--repo" in options and Path(words[0]).is_dir():
+            return f"; write --repo {words[0]} for the folder of the repo"
+        takes = [str(a.metavar or a.dest) for a in self._actions if not a.option_strings]
+        if not takes:
+            return "; it takes options alone, so leave them out"
+        return f"; it takes {' '.join(takes)}: put what has a space into quotes"
 
     @property
     def modes(self) -> list[str]:
@@ -102,25 +118,96 @@ class Parser(argparse.ArgumentParser):
             what = action.metavar or action.dest
             known = list(action.choices)
             if isinstance(action, argparse._SubParsersAction):
-                close = _near(value, known, "there are")
+                close = _ELSEWHERE.get(value) or _near(value, known, "there are")
                 raise argparse.ArgumentError(
                     None, f"there is no {str(what).lower()} {value!r}; {close}"
                 )
             raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}")
+
+    def _value_of(self, shown: str) -> str:
+        """How an option is written with a value, as the end of a sentence."""
+        names = shown.split("/")
+        action = next((a for a in self._actions if set(names) & set(a.option_strings)), None)
+        value = _VALUES.get(str(action.metavar)) if action is not None else None
+        return f", as in {names[-1]} {value}" if value else ""
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError with the message."""
         missing = message.partition("the following arguments are required: ")[2]
         if missing:
             message = f"write {missing}, which this command needs"
+        if missing.startswith("-"):
+            message += self._value_of(missing.partition(",")[0])
         if missing == "VERB":
             message = f"write a verb: {', '.join(self.modes)}"
-        option = message.removeprefix("argument ").partition(": expected one argument")
-        if option[1]:
-            message = f"{option[0]} wants a value after it"
+        message = message.removeprefix("argument ")
+        option = re.match(r"(\S+): expected (one argument|at least one argument)$", message)
+        if option:
+            message = f"{option[1]} wants a value after it{self._value_of(option[1])}"
         raise UsageError(
             f"{without_logins(message)}; see `{self.prog} --help`", usage=self.format_usage()
         )
+
+
+def _is_instant(word: str) -> bool:
+    try:
+        return bool(instant(word))
+    except argparse.ArgumentTypeError:
+        return False
+
+
+_VALUES = {
+    "T": "2026-10-04",
+    "TIME": "30s",
+    "DURATION": "1d",
+    "SECONDS": "60",
+    "N": "10",
+    "N|TIME": "30s",
+    "PATH": "feature_repo",
+    "FOLDER": "feature_repo",
+    "FILE": "orders.csv",
+    "FILE.jsonl": "rows.jsonl",
+    "FRAME": "labels.csv",
+    "OUT.parquet": "train.parquet",
+    "REPORT.html": "report.html",
+    "REPORT.xml": "report.xml",
+    "LOG": "served",
+    "URL": "redis://localhost:6379/0",
+    "HOST": "127.0.0.1",
+    "PORT": "8000",
+    "ZONE": "Europe/Oslo",
+    "VIEW": "customer_orders",
+    "VIEW:FEATURE,…": "customer_orders:spend_7d",
+    "NAME": "customer_orders",
+    "NAME:FINGERPRINT": "customer_orders:0123abcd",
+    "FINGERPRINT": "0123abcd",
+    "SOURCE": "orders",
+    "SERVICE": "checkout",
+    "ENTITY": "customer",
+    "KEY=VALUE": "customer_id=1",
+    "key=value": "customer_id=1",
+    "KIND": "features",
+    "TEXT": "orders",
+    "WORD": "orders",
+}
+"""What may stand for the value of an option, by the word that --help has for it."""
+_ELSEWHERE = {
+    "serve": "a server of your own asks OnlineService.connect(…).get(…), as docs/how_to/redis.md "
+    "shows, and `featurekit get-online` asks from a shell",
+    "materialize-incremental": "write `featurekit materialize --incremental`",
+    "teardown": "`featurekit gc` removes what no service uses any more",
+    "validate": "write `featurekit plan`, which checks the definitions and their files",
+    "ui": "`featurekit list` and `featurekit describe` show what there is",
+    "registry-dump": "write `featurekit list --json`",
+    **dict.fromkeys(
+        ("entities", "feature-views", "feature-services", "features", "data-sources"),
+        "write `featurekit list`",
+    ),
+    "delete": "write `featurekit forget` for an entity, or `featurekit gc` for versions",
+    **dict.fromkeys(("ingest", "write", "write-to-online-store"), "write `featurekit push`"),
+    "train": "write `featurekit get-historical`",
+}
+"""What to write here for a verb that other stores have."""
 
 
 def _near(name: str, known: Sequence[str], listed: str) -> str:
@@ -268,7 +355,12 @@ def budget(text: str) -> Budget:
     try:
         return parse_budget(text)
     except DefinitionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(_in_words(error, "budget")) from None
+
+
+def _in_words(error: DefinitionError, what: str) -> str:
+    """What an error says of `what`, as somebody at a shell may write it."""
+    return str(error).removeprefix(f"{what}: ").replace("a timedelta, or a number", "a number")
 
 
 def budget_of_values(text: str) -> Budget:
@@ -278,10 +370,17 @@ def budget_of_values(text: str) -> Budget:
 
 def seconds(text: str) -> float:
     """A duration, in seconds."""
+    duration(text)
+    return duration_us(text, what="") / 1e6
+
+
+def duration(text: str) -> str:
+    """A duration, as it is written."""
     try:
-        return duration_us(text, what="every") / 1e6
+        duration_us(text, what="")
     except DefinitionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(_in_words(error, "")) from None
+    return text
 
 
 def port(text: str) -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurekit.core.missing import no_folder
 from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ def open_store(arguments: Namespace) -> Iterator[FeatureStore]:
             f"no {_FILE} in this folder, in one above it or in feature_repo; name the repo with "
             "--repo, or write one with `featurekit init`"
         )
+    if arguments.repo is not None and not folder.is_dir():
+        raise ConfigError(f"--repo: {no_folder(folder)}; write the path of a feature repo")
     from featurekit.store import FeatureStore
 
     with FeatureStore(folder, redis_url=arguments.redis_url) as store:
+        store.parts.redis_url_from = "--redis-url"
         yield store
 
 

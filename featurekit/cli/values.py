@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from featurekit.core.calls import found
+from featurekit.core.missing import no_file
 from featurekit.core.texts import loads, of_json, read_text
 from featurekit.core.types import Type
 from featurekit.errors import DataError, EntityFrameError
@@ -20,8 +22,24 @@ def one_row(pairs: Sequence[tuple[str, str]], types: Mapping[str, Type]) -> dict
     for key, text in pairs:
         if key in row:
             raise EntityFrameError(f"{key} is given twice; --rows takes many rows")
-        row[key] = read_text(text, types[key], what=key) if key in types else text
+        row[key] = _value(key, text, types[key]) if key in types else text
     return row
+
+
+def _value(key: str, text: str, type_: Type) -> Any:
+    try:
+        return read_text(text, type_, what=key)
+    except EntityFrameError as error:
+        many = "," in text and type_.name in ("int", "float")
+        more = f"; one row has one {key}, and --rows takes a file with many rows" if many else ""
+        raise EntityFrameError(f"{error}{more}") from None
+
+
+def check_file(path: str | Path, *, named: str, holds: str) -> None:
+    """DataError where nothing is at the path that `named` gives, an option or a word; `holds` says
+    what such a file is."""
+    if str(path) != "-" and not Path(path).exists():
+        raise DataError(f"{named}, {holds}: {no_file(path)}")
 
 
 def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
@@ -39,12 +57,12 @@ def json_rows(where: str, types: Mapping[str, Type]) -> list[dict[str, Any]]:
                 row = loads(line)
             except ValueError as error:
                 raise DataError(
-                    f"{shown}, line {number}: not JSON ({error}), found {line.strip()[:40]!r}; "
+                    f"{shown}, line {number}: not JSON ({error}), found {found(line.strip())}; "
                     'write an object on each line, as in {"customer_id": 12347}'
                 ) from None
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{shown}, line {number}: found {line.strip()[:40]!r}; write an object, as in "
+                    f"{shown}, line {number}: found {found(line.strip())}; write an object, as in "
                     '{"customer_id": 12347}'
                 )
             rows.append({k: of_json(v, types[k]) if k in types else v for k, v in row.items()})

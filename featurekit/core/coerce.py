@@ -100,7 +100,7 @@ def asked(value: Any, type_: Type) -> Any:
     if kind is float and type(found) is int and abs(found) <= 2**53:
         return float(found)
     if type(found) is not kind or (kind is int and not INT_MIN <= found <= INT_MAX):
-        raise _mistyped(value, type_)
+        raise _mistyped(value, type_) if type(found) is not kind else _too_wide(found)
     if kind is str and not _is_text(found):
         raise Misfit(f"a lone surrogate in {found!r}")
     return instant(micros(found)) if kind is dt.datetime else found
@@ -211,6 +211,11 @@ def is_null(value: Any) -> bool:
 
 def _misfit(value: Any, wanted: str) -> Misfit:
     return Misfit(f"expected {wanted}, found {type(value).__name__}")
+
+
+def _too_wide(value: int) -> Misfit:
+    shown = str(value) if abs(value) < 10**40 else "a number"
+    return Misfit(f"{shown} is outside of int64, from -2**63 to 2**63 - 1")
 
 
 def _mistyped(value: Any, type_: Type) -> Misfit:

@@ -6,10 +6,12 @@ where the types are known.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import found as found_value
 from featurekit.core.frames import (
     Refuse,
     collected,
@@ -25,6 +27,9 @@ from featurekit.core.types import MICROSECOND, instant
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_SINGLE = (bool, int, float, str, bytes, dt.date, dt.timedelta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ def columns_of(data: Any, *, refuse: Refuse) -> Columns:
         given = {name: data[name] for name in names}
     elif isinstance(data, Mapping):
         given = dict(data)
+        if given and all(isinstance(v, _SINGLE) or v is None for v in given.values()):
+            row = found_value(data)
+            raise refuse(f"found one row, {row}; write it in a list, [{row}]")
     elif is_frame(data):
         table = table_of(data, refuse=refuse)
         found = {name: arrow_values(table[name], name, refuse) for name in table.column_names}
@@ -90,9 +98,9 @@ def _values(values: Any, name: str, refuse: Refuse) -> list[Any]:
         return _converted(values, name, refuse)
     if hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         return _converted(values, name, refuse)
+    one = found_value(values)
     raise refuse(
-        f"the column {name!r} is {type(values).__name__}; a dict of columns has a list or an array "
-        "for each, and one row is written as [row]"
+        f"a dict of columns has a list or an array for each, and {name!r} is {one}; write [{one}]"
     )
 
 

@@ -33,6 +33,8 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
         us = duration // dt.timedelta(microseconds=1)
     else:
         match = _WRITTEN.fullmatch(duration) if isinstance(duration, str) else None
+        if match is None and re.fullmatch(rf"-{_WRITTEN.pattern}", str(duration)):
+            raise DefinitionError(_not_positive(duration, what, zero=zero))
         if match is None:
             raise DefinitionError(
                 f"{what}: {duration!r} is not a duration; {_meant(duration)}rite a timedelta, or "
@@ -40,10 +42,17 @@ def duration_us(duration: Duration, *, what: str, zero: bool = False) -> int:
             )
         us = int(match[1]) * _UNIT_US[match[2]]
     if us < 0 or (us == 0 and not zero):
-        raise DefinitionError(f"{what}: a duration must be positive, found {duration!r}")
+        raise DefinitionError(_not_positive(duration, what, zero=zero))
     if us > 2**60:
         raise DefinitionError(f"{what}: {duration!r} is longer than 36,000 years")
     return us
+
+
+def _not_positive(duration: Duration, what: str, *, zero: bool) -> str:
+    said = f"{what}: a duration must {'not be negative' if zero else 'be positive'}"
+    plain = str(duration).removeprefix("-")
+    write = f'it without the minus, "{plain}"' if plain != str(duration) else 'one as in "1s"'
+    return f"{said}, found {duration!r}; write {write}"
 
 
 _WORDS = {

@@ -81,8 +81,9 @@ class EpochFormat:
 Format = TextFormat | EpochFormat
 
 ISO = TextFormat(
-    "no ISO 8601 instant, as in 2011-03-27 01:30:00 or 2011-03-27T01:30:00+01:00; another form is "
-    "declared with timestamp_format=…",
+    "no ISO 8601 instant; for another form write timestamp_format= at the source, as in "
+    'timestamp_format="%d/%m/%Y %H:%M", and ISO is 2011-03-27 01:30:00 or '
+    "2011-03-27T01:30:00+01:00",
     f"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})(?:[ T]({_HOUR}):({_SIXTY})"
     f"(?::({_SIXTY})(?:[.,]([0-9]+))?)? ?({_OFFSET})?)?",
     ("Y", "m", "d", "H", "M", "S", "f", "z"),

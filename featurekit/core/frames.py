@@ -34,6 +34,11 @@ def is_frame(data: Any) -> bool:
     return is_pandas(data) or streams or _is_lazy(data)
 
 
+def _is_struct(data: Any) -> bool:
+    """True for an array of Arrow whose values are rows of named fields."""
+    return type(data).__module__.startswith("pyarrow") and "struct" in str(data.type)
+
+
 def _is_lazy(data: Any) -> bool:
     return type(data).__name__ == "LazyFrame" and type(data).__module__.startswith("polars")
 
@@ -43,9 +48,27 @@ def is_column_of_pandas(data: Any) -> bool:
     return type(data).__name__ == "Series" and type(data).__module__.startswith("pandas")
 
 
+def _is_one_column(data: Any) -> bool:
+    """True for a column of pandas, polars or Arrow, and for an array of NumPy."""
+    name, module = type(data).__name__, type(data).__module__.partition(".")[0]
+    return (
+        (name in ("Series", "Index", "DatetimeIndex") and module in ("pandas", "polars"))
+        or (name.endswith("Array") and module == "pyarrow")
+        or (name == "ndarray" and module == "numpy")
+    )
+
+
 def collected(data: Any, *, refuse: Refuse) -> Any:
     """A LazyFrame of polars collected, anything else as it is. Raises what `refuse` makes of a
-    reason where the query fails."""
+    reason where the query fails, and for a column alone, which has no names of columns."""
+    if _is_one_column(data) and not _is_struct(data):
+        kind = f"{type(data).__module__.partition('.')[0]}.{type(data).__name__}"
+        one_row = kind == "pandas.Series"
+        made = "[dict(series)] for one row" if one_row else '{"customer_id": [1, 2]}'
+        raise refuse(
+            f"a {kind} is no table of named columns; write a frame, a list of dicts, or a dict of "
+            f"columns, as in {made}"
+        )
     if not _is_lazy(data):
         return data
     try:
@@ -87,7 +110,7 @@ def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.
         table = pa.table(pa.record_batch(data))
     else:
         raise refuse(
-            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            f"{type(data).__name__} is no table; give a dict, a list of dicts, or a "
             "table of pandas, polars or Arrow"
         )
     refuse_doubles(table.column_names, refuse)
@@ -98,7 +121,7 @@ def refuse_doubles(names: list[str], refuse: Refuse) -> None:
     """Raise what `refuse` makes of it where two columns share a name."""
     if len(set(names)) < len(names):
         doubled = next(name for name in names if names.count(name) > 1)
-        raise refuse(f"two columns are named {doubled!r}")
+        raise refuse(f"two columns are named {doubled!r}; rename one of them, or leave it out")
 
 
 def _pandas_table(frame: Any, refuse: Refuse, objects_as_text: bool) -> pa.Table:
@@ -125,7 +148,10 @@ def _pandas_array(series: Any, name: str, refuse: Refuse, objects_as_text: bool)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if objects_as_text and is_object(series):
             return pa.array([ascii(value) for value in series], pa.string())
-        raise refuse(f"the column {name!r} has no Arrow type ({error})") from None
+        raise refuse(
+            f"the column {name!r} has no Arrow type ({error}); write values of one type in it, or "
+            "leave the column out"
+        ) from None
 
 
 # --- a copy of one's own --------------------------------------------------------------------------
@@ -151,7 +177,7 @@ def own(data: Any, *, refuse: Refuse) -> Any:
         return pa.ipc.open_stream(sink.getvalue()).read_all()
     if not is_frame(data):
         raise refuse(
-            f"{type(data).__name__} carries no Arrow stream; give a dict, a list of dicts, or a "
+            f"{type(data).__name__} is no table; give a dict, a list of dicts, or a "
             "table of pandas, polars or Arrow"
         )
     return _mapped(data, refuse)

@@ -121,6 +121,11 @@ def project_key(project: str, *parts: str) -> bytes:
     return ":".join(("fk", project, *parts)).encode()
 
 
+def names_key(project: str) -> bytes:
+    """The key of the services' names: an index, since a SCAN would read every state's key."""
+    return project_key(project, "services")
+
+
 def clock_key(project: str) -> bytes:
     """The key of the last stamp that the project's clock gave (S3)."""
     return project_key(project, "clock")

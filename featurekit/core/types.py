@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import found as found_value
 from featurekit.errors import ArgumentError, DefinitionError
 
 if TYPE_CHECKING:
@@ -218,6 +219,13 @@ def from_hint(hint: Any) -> Type:
         others = [a for a in arguments if a is not type(None)]
         if len(others) == 1 and len(others) < len(arguments):
             return from_hint(others[0]).or_none()
+    if isinstance(hint, tuple) and len(hint) == 2 and hint[1] is None:
+        raise DefinitionError(
+            f"found a pair of {_shown(hint[0])} and None; write {from_hint(hint[0])} | None"
+        )
+    if isinstance(hint, str):
+        what = "the type " if hint in _HINTS.values() else ""
+        raise DefinitionError(f'found the text "{hint}"; write {what}{hint}, without quotes')
     raise DefinitionError(
         f"{_shown(hint)} is not a feature type{_instead(hint) or f'; write one of {WRITABLE}'}"
     )
@@ -225,8 +233,6 @@ def from_hint(hint: Any) -> Type:
 
 def _instead(hint: Any) -> str:
     """The type that was probably meant, where the hint tells."""
-    if isinstance(hint, str):
-        return f" but a text; write {hint}, without quotes"
     if hint is list or hint is tuple or hint is set:
         return "; write list[int], with the type of its elements"
     module, name = getattr(hint, "__module__", ""), getattr(hint, "__name__", "")
@@ -313,7 +319,7 @@ def as_written(given: Any, *, what: str) -> dt.datetime:
         found = dt.datetime(given.year, given.month, given.day)
     if not isinstance(found, dt.datetime) or found != found:  # pandas' NaT is a datetime
         raise ArgumentError(
-            f"{what} is an instant, found {given!r:.60}; write a datetime, or a text as in "
+            f"{what} is an instant, found {found_value(given)}; write a datetime, or a text as in "
             '"2026-12-01" or "2026-12-01T12:00:00+01:00" (without an offset it is UTC)'
         )
     return found

@@ -6,9 +6,10 @@ While a repo is loaded, its faults are collected: a definition that is wrong is 
 
 from __future__ import annotations
 
+import linecache
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"^\w+ '[^']*'")
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
+_DECORATORS = 50
+"""The most lines of decorators above a def."""
 E = TypeVar("E", bound=FeaturekitError)
 
 
@@ -38,12 +41,17 @@ class Place(NamedTuple):
     def of(self, text: str) -> Place:
         """The line on which `text` stands as a string, in the call that begins here; this place
         where there is none."""
+        return self.first([text])
+
+    def first(self, texts: Sequence[str]) -> Place:
+        """The line on which the first of these texts stands that is a string in the call that
+        begins here; this place where none is."""
         try:
             stat = Path(self.file).stat()
-            found = _strings(self.file, stat.st_mtime_ns, stat.st_size)
+            found = _strings(self.file, stat.st_mtime_ns, stat.st_size).get(self.line, {})
         except (OSError, ValueError, SyntaxError):
             return self
-        return Place(self.file, found.get(self.line, {}).get(text, self.line))
+        return Place(self.file, next((found[one] for one in texts if one in found), self.line))
 
 
 @lru_cache(maxsize=16)
@@ -63,9 +71,13 @@ def _strings(file: str, mtime_ns: int, size: int) -> dict[int, dict[str, int]]:
 
 
 def place_of(function: Any) -> Place:
-    """Where a function's def stands."""
+    """Where a function's def stands, below its decorators."""
     code = function.__code__
-    return Place(code.co_filename, code.co_firstlineno)
+    file, first = code.co_filename, code.co_firstlineno
+    linecache.checkcache(file)
+    lines = (linecache.getline(file, first + n).lstrip() for n in range(_DECORATORS))
+    below = next((n for n, text in enumerate(lines) if text.startswith(("def ", "async def "))), 0)
+    return Place(file, first + below)
 
 
 def written_at() -> Place | None:
@@ -85,12 +97,12 @@ def placed(error: E, place: Place | None) -> E:
     """The error, its text preceded by the place; as it is where it names one already, or where
     there is no such file (as for a cell of a notebook).
 
-    The place becomes the line of what the text quotes first, after the name of the definition, in
-    the call that begins at the place.
+    The place becomes the line of what the text quotes, after the name of the definition, in the
+    call that begins at the place: that of the first text which stands in it.
     """
     if error.place is None and place is not None and not isinstance(error, CompileError):
         quoted = [a or b for a, b in _QUOTED.findall(_NAMED.sub("", str(error)))]
-        place = place.of(quoted[0]) if quoted else place
+        place = place.first(quoted)
     if error.place is None and not isinstance(error, CompileError) and place is not None:
         error.place = str(place)
         if Path(place.file).is_file():

@@ -218,7 +218,12 @@ class _ServiceCompiler:
         inputs = []
         for param in function.params:
             found, type_ = self._input(name, param.name, (*above, name))
-            fault = misfit(name, param, type_, _WHAT.get(found.kind, "the feature"))
+            there = ""
+            if found.kind == "request":
+                at = f" ({self.place.of(param.name)})" if self.place is not None else ""
+                there = f'request={{"{param.name}": {param.type}}} in the service{at}'
+            what = _WHAT.get(found.kind, "the feature")
+            fault = misfit(name, param, type_, what, there=there)
             if fault is not None:
                 raise self.fail(fault, self._at(name))
             inputs.append(found)

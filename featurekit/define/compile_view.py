@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from featurekit.aggregates import Aggregate
-from featurekit.core.calls import near
+from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
-from featurekit.core.written import Place, placed
+from featurekit.core.written import Place, place_of, placed
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Asked, Feature, Slot, Source, View
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
-from featurekit.language.transform import INSTANT, Transform
+from featurekit.language.transform import INSTANT, Transform, known_features
 
 
 def compile_source(source: EventSource) -> Source:
@@ -57,7 +57,7 @@ def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
             raise DefinitionError(
                 f"FeatureView {source.name!r}, feature {feature.name!r}: it takes the instant "
                 f"{INSTANT!r}, so it is no column of a row, and another view cannot have this one "
-                "for its source; put it into a view of its own (T9)"
+                "for its source; put it into a view of its own"
             )
     keys = {key.name: Slot(key.type, column=key.name) for key in compiled.join_keys}
     of_slots = {f.name: f.slot for f in compiled.features if f.slot is not None}
@@ -98,6 +98,21 @@ def _bound(
     return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
 
 
+def _takers(item: Type | None) -> list[str]:
+    """The aggregates that take an input of this type."""
+    from featurekit.aggregates import BY_NAME
+
+    found = []
+    for name, kind in BY_NAME.items():
+        try:
+            object.__new__(kind).result(item)
+        except DefinitionError:
+            continue
+        if not kind.of_instants:
+            found.append(name)
+    return found
+
+
 class _ViewCompiler:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
@@ -107,9 +122,11 @@ class _ViewCompiler:
         self.known: dict[str, int] = {}
         """The index of each slot, by the slot's text."""
 
-    def fail(self, feature: str | None, message: str) -> DefinitionError:
+    def fail(
+        self, feature: str | None, message: str, *, place: Place | None = None
+    ) -> DefinitionError:
         where = f"FeatureView {self.view.name!r}" + (f", feature {feature!r}" if feature else "")
-        return placed(DefinitionError(f"{where}: {message}"), self._place_of(feature))
+        return placed(DefinitionError(f"{where}: {message}"), place or self._place_of(feature))
 
     def _place_of(self, feature: str | None) -> Place | None:
         """Where the view is written, or one of its features."""
@@ -119,6 +136,11 @@ class _ViewCompiler:
         made = self.view.features.get(feature)
         own = made.place if isinstance(made, Aggregate) else None
         return own or at.of(feature)
+
+    def _declared(self, column: str) -> Place | None:
+        """Where the EventSource declares a column; else where the source is written."""
+        at = self.view.source.place
+        return at if at is None else at.of(column)
 
     def compile(self) -> View:
         view = self.view
@@ -175,7 +197,7 @@ class _ViewCompiler:
             raise self.fail(
                 None,
                 f"a lifetime window does not say how long the ids of source {source.name!r} are to "
-                'be remembered; write dedupe_within="30d" at the source (T7)',
+                'be remembered; write dedupe_within="30d" at the source',
             )
         reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
@@ -185,7 +207,7 @@ class _ViewCompiler:
                 None,
                 f"it reads the latest row without a ttl, so nothing says how long the ids of "
                 f'source {source.name!r} are to be remembered; write dedupe_within="30d" at the '
-                "source, or a ttl here (T7)",
+                "source, or a ttl here",
             )
         return max(reach)
 
@@ -209,10 +231,13 @@ class _ViewCompiler:
                     f"EventSource {self.source.name!r}, by its own name",
                 )
             if slot.type.base != type_:
+                entity = next(e for e in self.view.entities if key in e.join_keys)
+                at = f" ({entity.place.of(key)})" if entity.place is not None else ""
                 raise self.fail(
                     None,
-                    f"the join key {key!r} is {type_} in its entity and {slot.type} in "
-                    f"{self._from}; declare one type (S2)",
+                    f"the join key {key!r} is {type_} in entity {entity.name!r}{at} and "
+                    f"{slot.type} in {self._from}; write one type at both",
+                    place=self._declared(key),
                 )
 
     def _order(self) -> tuple[int, ...]:
@@ -231,6 +256,12 @@ class _ViewCompiler:
         """The index of the slot for a column or transform; equal ones share a slot."""
         if isinstance(value, str):
             if value not in self.columns:
+                if value in known_features():
+                    raise self.fail(
+                        feature,
+                        f"{self._from} has no column {value!r}; write {value}, without quotes, for "
+                        f"the @feature of that name, or a column: {', '.join(self.columns)}",
+                    )
                 raise self.fail(
                     feature, f"{self._from} has no column {value!r}; {near(value, self.columns)}"
                 )
@@ -239,8 +270,7 @@ class _ViewCompiler:
             raise self.fail(
                 feature,
                 f"@feature {value.name} takes the instant {INSTANT!r}, which an event of a window "
-                "does not have; a transform of the latest row may take it, and one of the service "
-                "(T9, A2)",
+                "does not have; a transform of the latest row may take it, and one of the service",
             )
         function = self._read(value, feature)
         try:
@@ -256,13 +286,13 @@ class _ViewCompiler:
         if INSTANT in transform.parameters and INSTANT in self.columns:
             raise self.fail(
                 feature,
-                f"@feature {transform.name} takes {INSTANT!r}, which is the instant asked for "
-                f"(T9), and {self._from} has a column of that name, which no transform can read; "
+                f"@feature {transform.name} takes {INSTANT!r}, which is the instant asked for, "
+                f"and {self._from} has a column of that name, which no transform can read; "
                 "rename the column in its files, or leave it out of the schema",
             )
         for param in function.params:
             if param.name != INSTANT:
-                self._check_param(function, param, feature)
+                self._check_param(function, param, feature, place_of(transform.function))
         for name in transform.defaults:
             if name in self.columns or name == INSTANT:
                 what = "a column" if name in self.columns else "the instant that is asked for"
@@ -276,17 +306,28 @@ class _ViewCompiler:
             self.slots.append(slot)
         return index
 
-    def _check_param(self, function: ir.Function, param: ir.Param, feature: str | None) -> None:
+    def _check_param(
+        self, function: ir.Function, param: ir.Param, feature: str | None, place: Place
+    ) -> None:
         slot = self.columns.get(param.name)
         if slot is None:
             raise self.fail(
                 feature,
                 f"@feature {function.name} takes {param.name!r}, which is no column of "
-                f"{self._from}; {near(param.name, self.columns)}",
+                f"{self._from}{self._at()}; {near(param.name, self.columns)}",
+                place=place,
             )
-        fault = misfit(function.name, param, slot.type, "the column")
+        schema = f'"{param.name}": {param.type} in the schema of {self._from}'
+        there = f"{schema}{self._at(param.name)}" if param.name in self.source.schema else ""
+        fault = misfit(function.name, param, slot.type, "the column", there=there)
         if fault is not None:
-            raise self.fail(feature, fault)
+            raise self.fail(feature, fault, place=place)
+
+    def _at(self, column: str = "") -> str:
+        """Where a column is declared, or the schema as a whole, in brackets."""
+        first = column or next(iter(self.columns), "")
+        at = self._declared(first)
+        return "" if at is None else f" ({at})"
 
     def _row(self, name: str, value: str | Transform) -> Feature:
         if isinstance(value, Transform) and INSTANT in value.parameters:
@@ -314,11 +355,18 @@ class _ViewCompiler:
         for role in ("input", "where"):
             given = getattr(aggregate, role)
             if given is not None and not isinstance(given, (str, Transform)):
+                shown = getattr(given, "__name__", None) or found(given)
+                write = (
+                    f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
+                )
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found "
-                    f"{getattr(given, '__name__', None) or repr(given)[:60]}"
-                    + ("; write @feature above its def" if callable(given) else ""),
+                    f"{what}'s {role} is a column's name or a @feature, found {shown}; "
+                    + (
+                        "write @feature above its def"
+                        if callable(given)
+                        else f"{write}, which is not called here"
+                    ),
                 )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)
@@ -332,7 +380,10 @@ class _ViewCompiler:
         try:
             result = aggregate.result(item)
         except DefinitionError as error:
-            raise self.fail(name, str(error)) from None
+            given = aggregate.input
+            shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
+            of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
+            raise self.fail(name, f"{error}{of if item else ''}") from None
         default = aggregate.default
         if default is not None:
             default = self._default(name, what, default, result.base)

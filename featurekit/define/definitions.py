@@ -13,13 +13,25 @@ from typing import Any, Literal
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.core import html
-from featurekit.core.calls import near
+from featurekit.core.calls import found, near
 from featurekit.core.durations import Duration, duration_us
+from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
+from featurekit.define.instead import (
+    add_to_schema,
+    as_feature,
+    as_item,
+    as_keys,
+    as_mapping,
+    as_path,
+    as_source,
+    elsewhere,
+    of_ending,
+)
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
@@ -29,7 +41,7 @@ FORMATS: tuple[str, ...] = ("parquet", "csv")
 _KEY_TYPES = ("bool", "int", "str", "bytes", "date", "datetime")
 _RESERVED = {
     "event_timestamp": "names the instant of an entity frame",
-    INSTANT: "names the instant that is asked for (T9)",
+    INSTANT: "names the instant that is asked for",
 }
 """Names that a row of an entity frame or of a lookup, and a transform, have for something else."""
 _OF_CSV = ("encoding", "delimiter", "quote", "decimal", "null_values")
@@ -39,16 +51,7 @@ def _found(value: Any) -> str:
     """What was found, in a few words."""
     if isinstance(value, type) or (callable(value) and hasattr(value, "__code__")):
         return str(value.__name__)
-    if isinstance(value, Described):
-        return f"{type(value).__name__} {getattr(value, 'name', '')!r}"
-    return f"{value!r:.60}"
-
-
-def _uncalled(value: Any) -> str:
-    """What to write instead of an aggregate that was not called."""
-    if isinstance(value, type) and issubclass(value, Aggregate):
-        return f'; call it, as in {value.__name__}("amount", window="7d")'
-    return ""
+    return found(value)
 
 
 def _types(hints: Mapping[str, Any], *, what: str) -> dict[str, Type]:
@@ -111,6 +114,9 @@ class Described(metaclass=Defined):
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
+    def _in_words(self) -> str:
+        return f"{type(self).__name__} {getattr(self, 'name', '')!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entity(Described):
@@ -127,7 +133,10 @@ class Entity(Described):
         check_name(self.name, what="Entity")
         what = f"Entity {self.name!r}"
         if not isinstance(self.join_keys, Mapping) or not self.join_keys:
-            raise DefinitionError(f'{what}: write join_keys={{"customer_id": int}}')
+            raise DefinitionError(
+                f"{what}: join_keys is a dict of names and types, found {found(self.join_keys)}; "
+                f"write {as_keys(self.join_keys)}"
+            )
         keys = _types(self.join_keys, what=what)
         for key, type_ in keys.items():
             if type_.optional or type_.name not in _KEY_TYPES:
@@ -226,7 +235,8 @@ class EventSource(Described):
             self._check_format(what)
         if self.on_bad_row not in ("error", "quarantine"):
             raise DefinitionError(
-                f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}'
+                f'{what}: on_bad_row is "error" or "quarantine", not {self.on_bad_row!r}; write '
+                'on_bad_row="quarantine" to set bad rows aside'
             )
         for instant in (self.timestamp_field, self.created_timestamp_column):
             declared = schema.get(instant) if instant else None
@@ -240,7 +250,7 @@ class EventSource(Described):
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(
                 f"{what}: sequence {self.sequence!r} is not in the schema; "
-                f"{near(self.sequence, schema)}"
+                f"{add_to_schema('sequence', self.sequence, 'int')}"
             )
         self._check_ids(what, schema)
         from featurekit.core.timezones import zone
@@ -262,7 +272,10 @@ class EventSource(Described):
         instants = (self.timestamp_field, self.created_timestamp_column)
         for name in dict.fromkeys([*schema, *filter(None, instants)]):
             if name not in given.names:
-                close = get_close_matches(name, map(str, given.names), n=1)
+                spare = {
+                    str(n).strip(): str(n) for n in given.names if n not in (*schema, *instants)
+                }
+                close = [spare[one] for one in get_close_matches(name.strip(), spare, n=1)]
                 has = ", ".join(map(str, given.names)) or "no columns"
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {has}"
                 raise DefinitionError(f"{what}: its frame has no column {name!r}; {hint}")
@@ -273,24 +286,31 @@ class EventSource(Described):
         """Find the format by the ending of the path, where it is not said."""
         if not isinstance(self.path, str):
             raise DefinitionError(
-                f"{what}: path is a text, the path or glob of its files, found {self.path!r:.60}"
+                f"{what}: path is a text, the path or glob of its files, found {found(self.path)}; "
+                f"write {as_path(self.path)}"
             )
         if not self.path:
             raise DefinitionError(
-                f"{what}: write path=, the path of its files, or frame=, a frame of its events"
+                f"{what}: write path=, the path of its files, or frame=, a frame of its events, as "
+                f"in {assigned('EventSource', 'path')}"
             )
+        not_here = elsewhere(self.path)
+        if not_here is not None:
+            raise DefinitionError(f"{what}: the path {self.path!r}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)
             if ending not in FORMATS:
+                named = "." in self.path.rpartition("/")[2]
+                instead = of_ending(ending if named else "", FORMATS)
                 endings = " nor ".join(f".{name}" for name in FORMATS)
                 raise DefinitionError(
-                    f"{what}: the path {self.path!r} ends in neither {endings}; write "
-                    + " or ".join(f'format="{name}"' for name in FORMATS)
+                    f"{what}: the path {self.path!r} ends in neither {endings}; {instead}"
                 )
             object.__setattr__(self, "format", ending)
         if self.format not in FORMATS:
             known = " or ".join(f'"{name}"' for name in FORMATS)
-            raise DefinitionError(f"{what}: format is {known}, not {self.format!r}")
+            said = of_ending(str(self.format), FORMATS)
+            raise DefinitionError(f"{what}: format is {known}, not {self.format!r}; {said}")
 
     @property
     def dialect(self) -> Dialect:
@@ -309,7 +329,9 @@ class EventSource(Described):
     def in_parquet(self, path: str) -> EventSource:
         """The same source with its rows in a Parquet file."""
         plain: dict[str, Any] = {n: self.__dataclass_fields__[n].default for n in _OF_CSV}
-        return replace(self, path=path, format="parquet", compression=None, **plain)
+        made = replace(self, path=path, format="parquet", compression=None, **plain)
+        object.__setattr__(made, "place", self.place)
+        return made
 
     @property
     def instants(self) -> tuple[str, ...]:
@@ -351,8 +373,8 @@ class EventSource(Described):
             for name in ("dedupe_within", "op"):
                 if getattr(self, name) is not None:
                     raise DefinitionError(
-                        f"{what}: {name} is about the ids of events; name their column with "
-                        'event_id="…"'
+                        f"{what}: {name} is about the ids of events; name their column, as in "
+                        f"{assigned('EventSource', 'event_id')}, or leave {name} out"
                     )
             return
         wanted = {"event_id": ("str", "int", "bytes"), "op": ("str",)}
@@ -362,7 +384,8 @@ class EventSource(Described):
                 continue
             if column not in schema:
                 raise DefinitionError(
-                    f"{what}: {role} {column!r} is not in the schema; {near(column, schema)}"
+                    f"{what}: {role} {column!r} is not in the schema; "
+                    f"{add_to_schema(role, column, 'str')}"
                 )
             if schema[column].optional or schema[column].name not in names:
                 raise DefinitionError(
@@ -424,7 +447,7 @@ class FeatureView(Described):
         if not isinstance(self.source, (EventSource, FeatureView)):
             raise DefinitionError(
                 f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
-                "write source=orders, the variable and not its name"
+                f"write {as_source(self.source)}"
             )
         if isinstance(self.source, FeatureView) and self.source.aggregates:
             raise DefinitionError(
@@ -435,8 +458,29 @@ class FeatureView(Described):
         if not isinstance(self.features, Mapping) or not self.features:
             raise DefinitionError(
                 f"{what}: features maps names to features, found {_found(self.features)}; write "
-                'features={"country": "country", "spend_7d": Sum("amount", window="7d")}'
+                + as_mapping(self.features)
             )
+        self._check_features(what)
+        if self.ttl is not None:
+            duration_us(self.ttl, what=f"{what}, ttl")
+        if self.history is not None:
+            duration_us(self.history, what=f"{what}, history", zero=True)
+        if self.on_error not in ("null", "fail"):
+            raise DefinitionError(
+                f'{what}: on_error is "null" or "fail", not {self.on_error!r}; write '
+                'on_error="null" for None where a feature errs, or on_error="fail" for an error'
+            )
+        seen: dict[str, str] = {}
+        for entity in self.entities:
+            for key in entity.join_keys:
+                if key in seen:
+                    raise DefinitionError(
+                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
+                    )
+                seen[key] = entity.name
+
+    def _check_features(self, what: str) -> None:
+        """The names and kinds of the features, with one for each of an aggregate's windows."""
         object.__setattr__(self, "features", _each_window(self.features, what=what))
         check_columns(self.features, what=what)
         kinds = set()
@@ -450,28 +494,18 @@ class FeatureView(Described):
             if not isinstance(value, (str, Transform, Aggregate)):
                 raise DefinitionError(
                     f"{what}, {name!r}: a feature is a column's name, a @feature or an aggregate, "
-                    f"found {_found(value)}{_uncalled(value)}"
+                    f"found {_found(value)}; {as_feature(name, value)}"
                 )
             kinds.add(isinstance(value, Aggregate))
         if len(kinds) > 1:
+            plain = next(n for n, v in self.features.items() if not isinstance(v, Aggregate))
+            given = self.features[plain]
+            column = f'"{given}"' if isinstance(given, str) else getattr(given, "name", plain)
             raise DefinitionError(
-                f"{what}: it mixes window aggregates with columns of the latest row; write two "
-                'views, or Last("column", window=…) for the column'
+                f"{what}: {plain!r} is a value of the latest row, and others are window "
+                f'aggregates; write "{plain}": Last({column}, window="365d"), or a second view for '
+                "it"
             )
-        if self.ttl is not None:
-            duration_us(self.ttl, what=f"{what}, ttl")
-        if self.history is not None:
-            duration_us(self.history, what=f"{what}, history", zero=True)
-        if self.on_error not in ("null", "fail"):
-            raise DefinitionError(f'{what}: on_error is "null" or "fail", not {self.on_error!r}')
-        seen: dict[str, str] = {}
-        for entity in self.entities:
-            for key in entity.join_keys:
-                if key in seen:
-                    raise DefinitionError(
-                        f"{what}: {key!r} is a key of both {seen[key]!r} and {entity.name!r}"
-                    )
-                seen[key] = entity.name
 
     def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
         """Some of the view's features, for a service: `customer_orders[["spend_7d"]]`."""
@@ -591,7 +625,7 @@ class FeatureService(Described):
             if not isinstance(item, (FeatureView, FeatureSelection, Transform)):
                 raise DefinitionError(
                     f"{what}: features are views, view[[…]] or @features, found {_found(item)}"
-                    + ("; write the variable, without quotes" if isinstance(item, str) else "")
+                    + as_item(item)
                 )
         request = _types(self.request, what=f"{what}, request")
         _check_unreserved(request, what=f"{what}, request")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.core.calls import near
+from featurekit.core.calls import found, near
 from featurekit.define.compile_service import Asked, Chosen, Requested, compile_features
 from featurekit.define.definitions import FeatureSelection, FeatureView
 from featurekit.define.plan import Service, View
@@ -36,7 +36,7 @@ def _asked(one: Any, views: Mapping[str, View], services: Mapping[str, Service])
     if not isinstance(one, str):
         raise DefinitionError(
             f'the list of features: a feature is "view:feature", a view, view[[…]] or a @feature, '
-            f"found {one!r:.60}"
+            f"found {found(one)}"
         )
     name, sign, feature = one.partition(":") if ":" in one else one.partition("__")
     view = views.get(name)

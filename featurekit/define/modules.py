@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from featurekit.core.calls import near
+from featurekit.core.missing import no_file
 from featurekit.core.written import Broken, Collected, Place, placed
 from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 
@@ -29,6 +30,7 @@ IGNORED_TESTS = ("test/", "tests/", "test_*.py", "*_test.py", "conftest.py")
 """What is no part of a repo, unless a pattern says otherwise: `!test_shop.py`."""
 
 SETTINGS_FILE = "feature_store.yaml"
+_UNCLOSED = r"'([(\[{])' was never closed"
 _PACKAGE = "featurekit_repo"
 """The package that a repo's modules belong to while they run."""
 _TAKEN = frozenset(
@@ -271,6 +273,10 @@ def _hint(error: BaseException) -> str:
         case ImportError() if name and sys.modules.get(name) is not None:
             wanted = str(error).split("'")[1]
             module = sys.modules[name]
+            from featurekit import aggregates
+
+            if name == "featurekit" and wanted in dir(aggregates):
+                return f"write `from featurekit.aggregates import {wanted}`"
             known = [one for one in dir(module) if not one.startswith("_")]
             return near(wanted, getattr(module, "__all__", known), listed=f"{name} has")
         case NameError() if name and error.__traceback__:
@@ -290,7 +296,24 @@ def _hint(error: BaseException) -> str:
             return "a module of a repo only defines features; leave the exit out"
         case IndentationError():
             return "indent the lines of a block alike, four spaces a level"
+        case SyntaxError() if closing := re.search(_UNCLOSED, str(error.msg)):
+            pair = {"(": ")", "[": "]", "{": "}"}[closing[1]]
+            return (
+                f"this {closing[1]} is closed nowhere below: write the {pair} after what it holds"
+            )
+        case SyntaxError() if "unmatched" in str(error.msg) or "does not match" in str(error.msg):
+            return "leave this bracket out, or write the one that it closes"
         case SyntaxError():
             return "look for a comma or a bracket that is missing on this line or the one before"
-        case _:
+        case FileNotFoundError() if isinstance(error.filename, str):
+            return (
+                f"{no_file(error.filename)}; featurekit runs this module to read its definitions, "
+                "in the folder that it was called from"
+            )
+        case _ if "; " in str(error):  # featurekit's own error says what to write
             return ""
+        case _:
+            return (
+                "featurekit runs this module to read its definitions: correct the line so that it "
+                "runs"
+            )

@@ -27,19 +27,21 @@ def slow_patterns(transforms: Iterable[Transform]) -> list[str]:
     return found
 
 
-def misfit(name: str, param: ir.Param, found: Type, what: str) -> str | None:
+def misfit(name: str, param: ir.Param, found: Type, what: str, *, there: str = "") -> str | None:
     """The fault, as text, if `param` of the transform `name` reads `what` of type `found`; None if
-    the types fit (S1, R2)."""
+    the types fit (S1, R2). `there` is how the other one is declared so that they fit."""
     declared = f"@feature {name}: {param.name!r} is declared {param.type}, and {what}"
     if not param.type.holds(found):
-        hint = ""
+        hint = f"; write {param.name}: {found} here"
         if param.type.base == found.base:
-            hint = "; declare it so there, and reading checks it (S1)"
+            hint = "; declare it so there, and reading checks it"
+        elif there:
+            hint += f", or {there}"
         return f"{declared} is {found}{hint}"
     if found.optional and not param.type.optional:
         return (
             f"{declared} may be None ({found}); "
-            f"declare {param.name}: {found} and test it for None (R2)"
+            f"write {param.name}: {found} here, and test it for None"
         )
     return None
 

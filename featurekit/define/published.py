@@ -224,7 +224,7 @@ def _refuse_stale(plan: Plan) -> None:
     if plan.stale is not None:
         raise PlanRefused(
             f"the plan of service {plan.service.name!r} was changed after it was published: "
-            f"{plan.stale} has a fingerprint that is not that of its content (F0); {_AGAIN}"
+            f"{plan.stale} has a fingerprint that is not that of its content; {_AGAIN}"
         )
 
 
@@ -283,7 +283,7 @@ def opened(data: bytes) -> Plan:
     except Exception as error:  # whatever data can do to what only reads and compares
         reason = str(error)[:300] or type(error).__name__
         raise PlanRefused(
-            f"a plan in the online store is not what featurekit publishes (F0): {reason}; {_AGAIN}"
+            f"a plan in the online store is not what featurekit publishes: {reason}; {_AGAIN}"
         ) from None
 
 

@@ -12,8 +12,10 @@ from featurekit.core.written import Collected, collecting, placed
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
+from featurekit.define.hidden import hidden
 from featurekit.define.modules import run_modules
 from featurekit.define.plan import Service, View
+from featurekit.define.replaced import part_key, replaced, unused
 from featurekit.errors import DefinitionError, DefinitionErrors
 from featurekit.language.transform import Transform
 
@@ -64,8 +66,12 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
     if not repo.views and not repo.services and not collected.faults:
         collected.add(
             DefinitionError(
-                f"{folder} defines no FeatureView and no FeatureService{_kept_by_nothing(repo)}; "
-                "write one in a module there, as in `customer_orders = FeatureView(…)`"
+                f"{folder} defines no FeatureView and no FeatureService{_kept_by_nothing(repo)}"
+                + (
+                    hidden(folder, "FeatureService", ignore=ignore)
+                    or hidden(folder, "FeatureView", ignore=ignore)
+                    or "; write one in a module there, as in `customer_orders = FeatureView(…)`"
+                )
             )
         )
     _raise(collected)
@@ -75,7 +81,8 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
 def repo_of(definitions: Iterable[Any]) -> Repo:
     """The definitions of a list, and the views and sources that they read, compiled.
 
-    DefinitionError if two of them share a name, or where an object is no definition.
+    DefinitionError if two of them share a name, if one is read in an older form than it was given
+    in, or where an object is no definition.
     """
     given = list(definitions)
     for value in given:
@@ -86,13 +93,32 @@ def repo_of(definitions: Iterable[Any]) -> Repo:
             )
     with collecting() as collected:
         repo = _compiled(given, collected)
+        if not collected.faults:
+            for fault in replaced(given, _holders(repo)):
+                collected.add(fault)
     _raise(collected)
     return repo
 
 
+def refuse_unused(given: Iterable[Any], repo: Repo) -> None:
+    """DefinitionError where something of the given changes nothing, since nothing reads it."""
+    named = unused(given, _holders(repo))
+    if named is not None:
+        raise DefinitionError(
+            f"no view and no service reads {named}, so that nothing would change; give the "
+            "FeatureView or FeatureService that reads it, as in apply([checkout])"
+        )
+
+
 def same_definition(one: Any, other: Any) -> bool:
     """Whether one definition takes the place of the other: both are of one kind and name."""
+    if isinstance(one, (Entity, Transform)) and isinstance(other, (Entity, Transform)):
+        return part_key(one) == part_key(other)
     return type(one) is type(other) and isinstance(one, _DEFINED) and one.name == other.name
+
+
+def _holders(repo: Repo) -> list[FeatureView | FeatureService]:
+    return [*repo.views.values(), *repo.services.values()]
 
 
 def _kept_by_nothing(repo: Repo) -> str:
@@ -182,8 +208,15 @@ def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
     other = known.setdefault(value.name, value)
     if other is not value and other != value:
         first = f", the other at {other.place}" if other.place else ""
+        # In a notebook or a script, what was made before still holds the one that was replaced.
+        apart = other.place and value.place and other.place.file != value.place.file
+        replaced = (
+            "or remove it"
+            if apart
+            else "or, where one replaces the other, make what still holds the older one once more"
+        )
         fault = DefinitionError(
-            f"two definitions of {type(value).__name__} {value.name!r}{first}; name them apart, "
-            "or, where one is an older one, make what still reads it anew, too"
+            f"two definitions of {type(value).__name__} {value.name!r}{first}; rename one of them, "
+            f"{replaced}"
         )
         collected.add(placed(fault, value.place))

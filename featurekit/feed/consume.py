@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featurekit.core.attributes import Named
+from featurekit.core.examples import assigned
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
@@ -27,7 +29,7 @@ Entry = tuple[bytes, dict[bytes, bytes] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(Named):
     """What a consumer has done.
 
     `entries` were acknowledged. Of these, `taken_over` came from members that stopped answering,
@@ -71,8 +73,8 @@ class Consumer:
         if self.source.event_id is None:
             raise DefinitionError(
                 f"source {source!r} has no event_id, and a stream delivers an entry again after a "
-                "crash, which would count twice; name the column that tells events apart with "
-                'event_id="…" (T7)'
+                "crash, which would count twice; name the column that tells events apart, as "
+                f"in {assigned('EventSource', 'event_id')}"
             )
         self.stream, self.group = stream or source, group
         self.name = name or socket.gethostname()

@@ -9,6 +9,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from featurekit.core.attributes import Named
 from featurekit.core.kept import Kept
 from featurekit.core.keys import (
     floor_key,
@@ -29,7 +30,7 @@ _NO_EVENT: Event = (0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Named):
     """What a push did.
 
     `rows` were taken, and the states of `entities` entities changed. `null_keys` rows have no

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.attributes import Named
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.keys import clock_key, encode_key, project_key
@@ -79,7 +80,7 @@ class FileRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgot:
+class Forgot(Named):
     """What `forget` did.
 
     Events that arrived up to `until` are gone. `states` counts the states that were removed, by

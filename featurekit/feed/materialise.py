@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from featurekit.core.attributes import Named
 from featurekit.core.keys import clock_key, entity_key, entity_values, state_key, state_prefix
 from featurekit.core.screen import Advance, Progress
 from featurekit.core.sql import quote
@@ -79,7 +80,7 @@ class Materialized:
 
 
 @dataclass(frozen=True, slots=True)
-class Materialization:
+class Materialization(Named):
     """What `materialize` did: each view's numbers, the instant up to which it read, and the
     services that went live.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.samples import row_in_python, row_in_words
 from featurekit.define.plan import View
 from featurekit.errors import EntityFrameError, RegistryError
 
@@ -36,16 +37,23 @@ def of_entities(
     for number, entity in enumerate(entities):
         where = f"entity {number} (the first is 0)"
         if not isinstance(entity, Mapping):
-            raise EntityFrameError(f"{where} is {entity!r}; write a dict of its join keys")
+            raise EntityFrameError(f"{where} is {entity!r}; write {_row(views)}")
         fitting = [i for i, v in enumerate(views) if {p.name for p in v.join_keys} == entity.keys()]
         if not fitting:
             raise EntityFrameError(
                 f"{where} has {', '.join(map(str, entity)) or 'no keys'}, and no view has exactly "
-                f"these join keys; there are {_keys(views)}"
+                f"these join keys; there are {_keys(views)}; write {_row(views)}, on the command "
+                f"line --entity {_row(views, words=True)}"
             )
         for i in fitting:
             found[i][_values(views[i], entity, where)] = None
     return [list(asked) for asked in found]
+
+
+def _row(views: Sequence[View], *, words: bool = False) -> str:
+    """The join keys of an entity, to copy."""
+    types = {p.name: p.type for view in views[:1] for p in view.join_keys}
+    return row_in_words(types) if words else row_in_python(types)
 
 
 def _keys(views: Sequence[View]) -> str:

@@ -7,7 +7,8 @@ import linecache
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NoReturn, overload
 
 from featurekit.core.calls import explained
@@ -42,6 +43,15 @@ def _as_in(name: Any) -> str:
     return f'did you mean "{close}"? W' if close and isinstance(name, str) else "w"
 
 
+_made: weakref.WeakValueDictionary[str, Transform] = weakref.WeakValueDictionary()
+
+
+def known_features() -> Collection[str]:
+    """The names of the features that this process has made, for errors that tell a feature from a
+    column."""
+    return list(_made)
+
+
 class Transform:
     """A feature written as a plain typed function (R1); calling it calls the function.
 
@@ -68,6 +78,7 @@ class Transform:
         self.tags = dict(tags or {})
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
+        _made[self.name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.function(*args, **kwargs)

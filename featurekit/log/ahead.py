@@ -74,7 +74,7 @@ def _keep(source: EventSource, state_dir: Path, rows: Any) -> None:
 
     column = source.created_timestamp_column or "arrival"
     reasons = [
-        f"{column}: it arrived at {instant(at).isoformat()}, after the store's clock (S3)"
+        f"{column}: it arrived at {instant(at).isoformat()}, after the store's clock"
         for at in rows[_CREATED].to_pylist()
     ]
     made = pa.BufferOutputStream()

@@ -6,10 +6,14 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import found as shown_value
 from featurekit.core.frames import is_column_of_pandas, is_frame, table_of
+from featurekit.core.missing import no_file
+from featurekit.core.samples import row_in_python, row_in_words, to_give
 from featurekit.core.sql import quote
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
@@ -117,7 +121,8 @@ def _scan(
     if isinstance(frame, (str, os.PathLike)):
         path = Path(frame)
         if not path.is_file():
-            raise _refuse(f"there is no file {path}")
+            said = no_file(path) if not path.exists() else f"{str(path)!r} is a folder, no file"
+            raise _refuse(said)
         if not is_csv(path):
             return _parquet_scan(con, path, wanted)
         frame = csv_frame(path, {**wanted, INSTANT: DATETIME})
@@ -133,10 +138,13 @@ def _scan(
                 "CSV file"
             )
         arrow = table_of(frame, refuse=_refuse)
-        needed = {name: wanted.get(name, DATETIME) for name in _needed(arrow.column_names, wanted)}
+        index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name]
+        names = _needed(arrow.column_names, wanted, index)
+        needed = {name: wanted.get(name, DATETIME) for name in names}
         table, found, faults = plain_table(frame, arrow, needed, zone_name=timezone)
         if faults:
-            raise _refuse(str(faults[0]))
+            type_ = needed.get(faults[0].column or INSTANT, DATETIME)
+            raise _refuse(f"{faults[0]}; {to_give(type_.base)}")
     con.register(registered, table)
     sql = quote(registered)
     described = fetch(con, f"DESCRIBE SELECT * FROM {sql}")
@@ -156,15 +164,32 @@ def _parquet_scan(con: duckdb.DuckDBPyConnection, path: Path, wanted: Mapping[st
     return _Scan(parquet.scan([absolute], found), found, path=path)
 
 
-def _needed(names: Sequence[str], wanted: Mapping[str, Type]) -> list[str]:
-    """The columns to read; `EntityFrameError` if the frame lacks one."""
+def _needed(
+    names: Sequence[str], wanted: Mapping[str, Type], index: Sequence[str] = ()
+) -> list[str]:
+    """The columns to read; `EntityFrameError` if the frame lacks one. `index` has the names of a
+    pandas frame's index, which is no column."""
     for name in (INSTANT, *wanted):
         if name not in names:
             what = "the instant of each row" if name == INSTANT else str(wanted[name].base)
-            raise _refuse(
-                f"there is no column {name!r} ({what}); it has {', '.join(names) or 'no columns'}"
-            )
+            if name in index:
+                raise _refuse(
+                    f"{name!r} ({what}) is the index of the frame and no column; write "
+                    "frame.reset_index()"
+                )
+            raise _refuse(f"there is no column {name!r} ({what}); {_lacking(name, names, wanted)}")
     return list(dict.fromkeys((INSTANT, *wanted)))
+
+
+def _lacking(name: str, names: Sequence[str], wanted: Mapping[str, Type]) -> str:
+    """What to do about a column that a frame lacks."""
+    spare = [one for one in names if isinstance(one, str) and one not in (INSTANT, *wanted)]
+    close = get_close_matches(name, spare, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}? Rename it to {name!r}"
+    sample = "2026-10-04T12:00:00Z" if name == INSTANT else row_in_words({name: wanted[name]})
+    add = f"add it, with a value in each row, such as {sample.partition('=')[2] or sample}"
+    return f"it has {', '.join(names) or 'no columns'}; {add}"
 
 
 def _check_names(names: Iterable[Any]) -> None:
@@ -174,6 +199,11 @@ def _check_names(names: Iterable[Any]) -> None:
             raise _refuse(f"a column is named {name!r}, which is no text")
 
 
+def _row(wanted: Mapping[str, Type]) -> str:
+    """A row of a frame, to copy."""
+    return row_in_python({name: t.base for name, t in wanted.items()} | {INSTANT: DATETIME})
+
+
 def _from_dicts(
     rows: Sequence[Any], wanted: Mapping[str, Type], timezone: str
 ) -> tuple[pa.Table, pa.Table, dict[str, str]]:
@@ -181,17 +211,24 @@ def _from_dicts(
 
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise _refuse(f"row {number} (the first is 0) is {type(row).__name__}, not a dict")
+            raise _refuse(
+                f"row {number} (the first is 0) is {type(row).__name__}, not a dict; write "
+                f"{_row(wanted)}"
+            )
         missing = [name for name in (INSTANT, *wanted) if name not in row]
         if missing:
-            raise _refuse(f"row {number} (the first is 0) has no {missing[0]!r}")
+            close = get_close_matches(missing[0], [str(n) for n in row if n not in wanted], n=1)
+            meant = f" and has {close[0]!r}" if close else ""
+            raise _refuse(
+                f"row {number} (the first is 0) lacks {missing[0]!r}{meant}; write {_row(wanted)}"
+            )
     read, plain_arrays, found = {}, {}, {}
     for name in _needed((INSTANT, *wanted), wanted):
         type_ = wanted.get(name, DATETIME)
         values = [row[name] for row in rows]
         array, faults = python_column(values, name, type_, zone_name=timezone)
         if faults:
-            raise _refuse(str(faults[0]))
+            raise _refuse(f"{faults[0]}; {to_give(type_.base)}")
         read[name] = array
         plain_arrays[name], kind = plain(array)
         if kind is not None:
@@ -226,7 +263,7 @@ def _from_columns(
             plain_arrays[name], kind = plain(read[name])
             faults = faults or faults_of(read[name], name)
         if faults:
-            raise _refuse(str(faults[0]))
+            raise _refuse(f"{faults[0]}; {to_give((type_ or DATETIME).base)}")
         if kind is not None:
             found[name] = kind
     lengths = {name: len(array) for name, array in read.items()}
@@ -242,8 +279,8 @@ def _array(values: Any, name: str) -> pa.Array:
 
     if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
         raise _refuse(
-            f"the column {name!r} is {type(values).__name__}; a dict of columns has a list or an "
-            "array for each, and one row is written as [row]"
+            f"a dict of columns has a list or an array for each, and {name!r} is "
+            f"{shown_value(values)}; write [{shown_value(values)}]"
         )
     try:
         made = pa.array(values)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featurekit.core.durations import Duration
+from featurekit.core.durations import Duration, duration_us
 from featurekit.core.timezones import zone
 from featurekit.core.types import Instant, as_instant, as_written, micros
 from featurekit.define.plan import Service
-from featurekit.errors import ConfigError, DataError, EntityFrameError
+from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
 from featurekit.offline.fixed import FixedFrame, fixed
 from featurekit.offline.known_entities import known_entities
@@ -58,7 +58,12 @@ def historical_features(
     """The features of a service for each row of the frame; without a frame, for every entity that
     is known at each instant of the grid. `now` says the store's clock, and is asked where
     there is no `known_at`. See `FeatureStore.get_historical_features`."""
-    zone(timezone)  # a misspelt zone is an error even if no instant is naive
+    try:
+        zone(timezone)  # a misspelt zone is an error even if no instant is naive
+    except DefinitionError as error:
+        raise DefinitionError(f"timezone: {error}") from None
+    if grid.every is not None:
+        duration_us(grid.every, what="every")
     if known_at is not None:
         _check_arrivals(service)
     if frame is None:

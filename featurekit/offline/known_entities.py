@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.durations import Duration, duration_us
+from featurekit.core.examples import assigned
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import FOREVER
 from featurekit.core.timezones import to_utc_us
@@ -81,11 +82,14 @@ def known_entities(
     """The frame of every entity at each instant of `at`; or at `start`, one `every` later, and so
     on up to `end`. EntityFrameError if the service's rows need more than its join keys, or if its
     views disagree on who their entities are."""
+    if start is not None and end is not None:
+        _check_order(start, end, timezone)
     if service.request:
         names = ", ".join(p.name for p in service.request)
+        of_rows = ", ".join([*service.join_keys, "event_timestamp", *names.split(", ")])
         raise _refuse(
-            f"service {service.name!r} takes request fields ({names}), which events do not hold; "
-            "give a frame that has them"
+            f"service {service.name!r} takes request fields ({names}), which events do not hold, "
+            f"so instants alone do not do; give a frame that has them, with {of_rows}"
         )
     if not service.join_keys:
         raise _refuse(
@@ -94,24 +98,39 @@ def known_entities(
         )
     _check_view(service, view)
     span = (start, end, every)
-    if (at is not None) == any(part is not None for part in span):
-        raise _refuse("give a frame, or at=[…], or start=, end= and every=")
+    if at is not None and any(part is not None for part in span):
+        raise _refuse("found both at= and start=, end= or every=; leave out the one or the other")
+    if at is None and all(part is None for part in span):
+        raise _refuse(
+            "give a frame of entities and instants; or instants for every known entity, as in "
+            'at=[datetime(2026, 10, 4, tzinfo=UTC)], or start=, end= and every="1d"'
+        )
     if at is not None:
         if not at:
-            raise _refuse("at= is a list of instants, at least one")
+            raise _refuse("at= is an empty list; write at=[datetime(2026, 10, 4, tzinfo=UTC)]")
         micros = sorted({to_utc_us(t, timezone) for t in at})
         return KnownEntities(f"(SELECT unnest({micros}::BIGINT[]) AS t)", view)
     if start is None or end is None or every is None:
-        raise _refuse("start=, end= and every= go together")
+        lacks = [n for n, v in zip(("start", "end", "every"), span, strict=True) if v is None]
+        raise _refuse(
+            "start=, end= and every= go together; write also "
+            + ", ".join(assigned("get_historical_features", name) for name in lacks)
+        )
     low, high = to_utc_us(start, timezone), to_utc_us(end, timezone)
-    if low > high:
-        raise _refuse(f"start {start.isoformat()} lies after end {end.isoformat()}")
     step = duration_us(every, what="every")
     return KnownEntities(f"(SELECT range AS t FROM range({low}, {high + 1}, {step}))", view)
 
 
+def _check_order(start: dt.datetime, end: dt.datetime, timezone: str) -> None:
+    if to_utc_us(start, timezone) > to_utc_us(end, timezone):
+        raise _refuse(
+            f"start {start.isoformat()} lies after end {end.isoformat()}; write the earlier one as "
+            "start"
+        )
+
+
 def _refuse(reason: str) -> EntityFrameError:
-    return EntityFrameError(f"entity frame: {reason}")
+    return EntityFrameError(f"no entity frame was given: {reason}")
 
 
 def _check_view(service: Service, name: str | None) -> None:

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
+from featurekit.core.attributes import Named
 from featurekit.core.files import whole
 from featurekit.core.screen import Advance
 from featurekit.core.types import STR, Type, instant
@@ -47,7 +48,7 @@ TakeSnapshot = Callable[[Any, View], Snapshot]
 """Reads the events of a view's source, for a connection."""
 
 
-class TrainingSet:
+class TrainingSet(Named):
     """The features of a service for each row of an entity frame, as of the row's instant.
 
     The frame's rows are those that it had when the training set was made. The features are computed
@@ -164,6 +165,17 @@ class TrainingSet:
 
     __iter__ = None  # rows are those of `to_pylist`
 
+    def __len__(self) -> int:
+        """The number of rows; if they were not computed yet, this computes them."""
+        return int(self.manifest["rows"])
+
+    def __bool__(self) -> bool:
+        """True, whatever its rows are: nothing is computed for it."""
+        return True
+
+    def _column_names(self) -> list[str]:
+        return self.names
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the types and, once the rows were computed, the first of them and
         the manifest. To compute them is left to a conversion, since it may take long."""
@@ -188,8 +200,13 @@ class TrainingSet:
         import pyarrow.parquet as pq
 
         target = Path(path)
-        if target.is_dir() or not target.parent.is_dir():
-            raise DataError(f"{target} is no path for a file; write one in a folder that exists")
+        if target.is_dir():
+            raise DataError(f"{str(target)!r} is a folder; name a file, as in train.parquet")
+        if not target.parent.is_dir():
+            raise DataError(
+                f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
+                "another path"
+            )
         beside = target.with_name(f"{target.name}.manifest.json")
         run = _TrainingRun(self)
         with whole(beside) as about, whole(target) as hidden:
@@ -311,7 +328,7 @@ class _TrainingRun:
             warnings.warn(
                 f"entity frame: {later} rows ask for instants after the store's clock, "
                 f"{instant(known_at).isoformat()}; they are computed from what has arrived until "
-                "then, and will have other values later (S3)",
+                "then, and will have other values later",
                 InstantsInFuture,
                 stacklevel=2,
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import html
+from featurekit.core.attributes import Named
 from featurekit.core.types import instant, micros
 from featurekit.define.plan import Service
 from featurekit.parity.compare import Answers, Stated, parts, shown, ulps
@@ -71,7 +72,7 @@ class FeatureReport:
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Named):
     """A parity check of a service. `ok` where not one bit differs and something was compared.
 
     `unchecked` counts rows that could not be compared, by the reason; `notes` say what else is to

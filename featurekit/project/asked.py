@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from featurekit.core.calls import near
+from featurekit.core.examples import example
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import (
     FeatureSelection,
@@ -14,11 +15,12 @@ from featurekit.define.definitions import (
 )
 from featurekit.define.listed import listed_service
 from featurekit.define.plan import Service, View
-from featurekit.errors import DefinitionError, NotServed
+from featurekit.errors import ArgumentError, DefinitionError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.examples import example_of
 from featurekit.project.project import Project
 
 Features = (
@@ -30,6 +32,7 @@ Features = (
     | Transform
 )
 """A service, by its name or its definition, or a list of features; one alone counts as a list."""
+_TO_SERVE = "; run `featurekit apply` and `featurekit materialize`"
 Asked = str | FeatureService | Sequence[Any]
 """The same, with a list for one feature."""
 
@@ -38,13 +41,31 @@ def one_of(service: Features | None, features: Features | None) -> Asked:
     """What is asked for, given as `service` or as `features`. DefinitionError for both or none."""
     given = features if service is None else service
     if given is None or (service is not None and features is not None):
+        what = "found neither" if given is None else "found both service= and features="
         raise DefinitionError(
-            "name one service, as service= or as features=, or a list of features, as in "
-            'features=["view:feature"]'
+            f'name one service, as in service="checkout", or a list of features, as in '
+            f'features=["customer_orders:spend_7d"]; {what}'
         )
     if isinstance(given, (FeatureView, FeatureSelection, Transform)):
         return [given]
     return given
+
+
+def no_rows(project: Project, asked: Asked, rows: str | None) -> ArgumentError:
+    """The error for a lookup without rows, or with a text in their place, with a row as the service
+    takes it."""
+    if rows is not None and not isinstance(asked, str):
+        return ArgumentError(
+            f"get_online_features: rows is {rows!r}, and service is a list; they stand in each "
+            "other's place: exchange them"
+        )
+    given = {"service": asked} if isinstance(asked, str) else {}
+    return ArgumentError(
+        "get_online_features"
+        + (" lacks rows, the entities to answer for" if rows is None else f": rows is {rows!r}")
+        + "; write rows="
+        f"{example_of(project, 'rows', given) or example('get_online_features', 'rows')}"
+    )
 
 
 def asked_service(project: Project, asked: Asked) -> Service:
@@ -111,8 +132,9 @@ def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Se
     found = live.get(name)
     if found is None:
         known = near(name, live, listed="live are:")
+        hides = project.hides_service(name)
+        run = "" if "did you mean" in known else _TO_SERVE
         raise NotServed(
-            f"project {project.name!r} serves no service {name!r}; {known}; run `featurekit apply` "
-            "and `featurekit materialize`"
+            f"project {project.name!r} serves no service {name!r}; {known}{hides or run}"
         )
     return found

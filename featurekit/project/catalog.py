@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.aggregates import Aggregate
+from featurekit.core.attributes import Named
 from featurekit.core.durations import LIFETIME, duration_text
 from featurekit.core.types import instant
 from featurekit.define.definitions import Described, Entity, FeatureService, FeatureView
@@ -21,7 +22,7 @@ KINDS = ("feature", "view", "service", "source", "entity")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Item(Named):
     """A definition as a reader looks it up.
 
     `kind` is one of feature, view, service, source and entity; a feature's `name` is

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from featurekit.core.attributes import Named
 from featurekit.core.written import placed
 from featurekit.errors import DataError, SourceError
 
@@ -21,7 +22,7 @@ ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class SourceCheck:
+class SourceCheck(Named):
     """What was seen of a source: the number of its files, and the faults of those looked at.
 
     `missing` says why there is no file; a source may get all of its events by pushes.

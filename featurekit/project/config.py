@@ -9,10 +9,11 @@ from typing import Any, Literal
 from urllib.parse import quote as url_quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from featurekit.core.calls import near
 from featurekit.core.durations import duration_us
+from featurekit.core.missing import no_folder
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 
@@ -109,7 +110,9 @@ class FeaturekitConfig(BaseModel):
     @classmethod
     def _file(cls, given: str | None) -> str | None:
         if given is not None and "://" in given:
-            raise ValueError("is the path of a SQLite file, found a URL")
+            raise ValueError(
+                f"is the path of a SQLite file, found a URL{_written(('featurekit', 'registry'))}"
+            )
         return given
 
     @field_validator("clock_tolerance")
@@ -131,6 +134,8 @@ class RepoConfig(BaseModel):
     """The content of feature_store.yaml. Keys that only Feast reads are accepted."""
 
     model_config = ConfigDict(extra="forbid")
+    _place: str = PrivateAttr(default="")
+    """Where the connection string is written, as the beginning of an error."""
     project: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")
     online_store: OnlineConfig | None = None
     featurekit: FeaturekitConfig = Field(default_factory=FeaturekitConfig)
@@ -169,6 +174,13 @@ class RepoConfig(BaseModel):
         own = self.featurekit
         return Limits(own.connect_timeout_s, own.timeout_s, own.feed_timeout_s, own.connections)
 
+    def redis_url_from(self) -> str:
+        """The variable or setting that says the URL of the online store."""
+        if os.environ.get(URL_VARIABLE):
+            return f"{URL_VARIABLE} of the environment"
+        own = self.featurekit.redis_url is not None
+        return f"{'redis_url' if own else 'connection_string'} in {FILE}"
+
     def redis_url(self) -> str | None:
         """The URL of the online store; None for a private server. The environment is asked
         first."""
@@ -177,7 +189,10 @@ class RepoConfig(BaseModel):
             return given
         if self.online_store is None or self.online_store.connection_string is None:
             return None
-        return connection_url(self.online_store.connection_string)
+        try:
+            return connection_url(self.online_store.connection_string)
+        except ConfigError as error:
+            raise ConfigError(f"{self._place}{error}") from None
 
 
 _CONNECTION = {"ssl", "username", "password", "db"}
@@ -187,13 +202,13 @@ def connection_url(connection_string: str) -> str:
     """Feast's "host:port,ssl=true,username=u,password=p,db=0" as a Redis URL."""
     host, *options = connection_string.split(",")
     settings = dict(option.split("=", 1) for option in options if "=" in option)
-    told = "an option"
+    told = "an option of it"
     for option in options:
         name = option.partition("=")[0]
         if name == "password":
             break  # what follows may be a part of it, where it holds a comma
         if name not in _CONNECTION and name.isidentifier():
-            told = name
+            told = f"option {name!r}"
     if set(settings) - _CONNECTION or len(settings) < len(options):
         raise ConfigError(
             f"online_store.connection_string: {told} is not understood; write "
@@ -228,23 +243,29 @@ def load_config(folder: Path) -> RepoConfig:
     """The settings of a feature repo, with `${VAR}` and `${VAR:-default}` replaced by what the
     environment says. ConfigError says what is wrong in the file, and on which line."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder; write the path of a feature repo")
+        raise ConfigError(f"path: {no_folder(folder)}; write the path of a feature repo")
     path = folder / FILE
     if not path.is_file():
-        raise ConfigError(f"{folder} has no {FILE}; `featurekit init {folder}` writes one")
+        new = folder if not any(folder.iterdir()) else "NEW_FOLDER"
+        raise ConfigError(
+            f"{folder} has no {FILE}; name the folder of a feature repo (on the command line with "
+            f"--repo), or make one with `featurekit init {new}`"
+        )
     tree, raw = _read(path)
     if not isinstance(raw, dict):
         found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
-        raise ConfigError(f"{path} {found}; it is a mapping, as in `project: my_project`")
+        raise ConfigError(f"{path} {found}; write settings there, as in `project: my_project`")
     raw = _with_redis(_expanded(raw, (), path, tree))
     try:
-        return RepoConfig.model_validate(raw)
+        made = RepoConfig.model_validate(raw)
     except ValidationError as error:
         faults = [
             f"{path}:{_line(tree, e['loc'])}: {'.'.join(map(str, e['loc']))}: {_explain(e)}"
             for e in error.errors()
         ]
         raise ConfigError("\n".join(faults)) from None
+    made._place = f"{path}:{_line(tree, ('online_store', 'connection_string'))}: "
+    return made
 
 
 # --- the file's text ------------------------------------------------------------------------------
@@ -325,7 +346,7 @@ _SAID = {
     "float_parsing": "is a number",
     "float_type": "is a number",
     "bool_parsing": "is true or false",
-    "string_type": "is a text; put it in quotes",
+    "string_type": "is a text",
     "list_type": "is a list",
 }
 _STORES_OF_FEAST = (
@@ -334,8 +355,9 @@ _STORES_OF_FEAST = (
     *("singlestore", "snowflake.online", "sqlite"),
 )
 _PATTERNS = {
-    "project": "is a letter or digit, then letters, digits and underscores, as in my_shop",
+    "project": "is a letter or digit, then letters, digits and underscores",
     "memory_limit": "is a size, as in 4GB or 512MB",
+    "maxmemory_policy": "is the name of a policy of Redis, in small letters",
 }
 
 
@@ -347,27 +369,83 @@ def _explain(error: Any) -> str:
         known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
         return f"no such setting; {known}"
     if kind == "missing":
-        example = " as in `project: my_shop`" if loc[-1] == "project" else ""
-        return f"is missing; write it,{example}" if example else "is missing; write it"
+        return f"is missing{_written(loc) or '; write it'}"
     if loc == ("online_store", "type") and kind == "literal_error":
         # Any other text may be a URL or a password that stands in the wrong place.
         shown = f", found {shown}" if error["input"] in _STORES_OF_FEAST else ""
         return (
-            f"is redis{shown}; featurekit serves from Redis: write type: redis, or name "
-            "a Redis by redis_url under featurekit:, and Feast keeps its own store"
+            f"is redis{shown}; featurekit serves from Redis: write `online_store: {{type: redis}}`,"
+            " or keep Feast's own store and name a Redis beside it, "
+            "`featurekit: {redis_url: redis://localhost:6379/0}`"
         )
     if kind == "literal_error":
-        return f"is {error['ctx']['expected']}, found {shown}"
+        return f"is {error['ctx']['expected']}, found {shown}{_written(loc)}"
     if kind == "string_pattern_mismatch":
-        return f"{_PATTERNS[str(loc[-1])]}, found {shown}"
+        said = _PATTERNS.get(str(loc[-1]), "is of another form")
+        named = re.sub(r"\W+", "_", str(error["input"])).strip("_")
+        if loc == ("project",) and named.isascii() and shown == repr(error["input"]):
+            return f"{said}, found {shown}; write project: {named}"
+        return f"{said}, found {shown}{_written(loc)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"is a mapping of settings, found {shown}"
+        return f"is a mapping of settings, found {shown}{_written(loc)}"
     if kind == "value_error":
         return str(error["ctx"]["error"])
-    said = _SAID.get(kind)
-    if said is not None:
-        return f"{said}, found {shown}"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {shown}"
+    if kind == "string_type" and type(error["input"]) in (int, float, bool):
+        return f'is a text, found {shown}; put it in quotes: write {loc[-1]}: "{error["input"]}"'
+    told = _SAID.get(kind)
+    if told is not None:
+        return f"{told}, found {shown}{_written(loc)}"
+    text = str(error["msg"])
+    said = text.removeprefix("Input should be")
+    said = f"is{said}" if said != text else f"{text[0].lower()}{text[1:]}"
+    return f"{said}, found {shown}{_written(loc)}"
+
+
+EXAMPLES = {
+    "project": "my_shop",
+    "online_store": "{type: redis}",
+    "online_store.type": "redis",
+    "online_store.redis_type": "redis",
+    "online_store.connection_string": '"localhost:6379,db=0"',
+    "online_store.key_ttl_seconds": "86400",
+    "online_store.full_scan_for_deletion": "false",
+    "online_store.skip_dedup": "false",
+    "featurekit": "{state_dir: .featurekit}",
+    "featurekit.redis_url": "redis://localhost:6379/0",
+    "featurekit.state_dir": ".featurekit",
+    "featurekit.registry": "data/registry.db",
+    "featurekit.numeric_mismatch": "warn",
+    "featurekit.clock_tolerance": "5m",
+    "featurekit.memory_limit": "4GB",
+    "featurekit.buckets": "64",
+    "featurekit.serving_log": "{to: parquet}",
+    "featurekit.serving_log.to": "parquet",
+    "featurekit.serving_log.sample": "0.1",
+    "featurekit.serving_log.queue_rows": "20000",
+    "featurekit.serving_log.folder": "served",
+    "featurekit.serving_log.rotate_rows": "100000",
+    "featurekit.serving_log.rotate_seconds": "60",
+    "featurekit.serving_log.stream": '"shop:served"',
+    "featurekit.serving_log.stream_entries": "10000",
+    "featurekit.serving_log.redis_url": "redis://localhost:6379/1",
+    "featurekit.public_keys": "[KEY]",
+    "featurekit.signing_key_file": "signing.key",
+    "featurekit.run_python": "true",
+    "featurekit.connect_timeout_s": "1.0",
+    "featurekit.timeout_s": "0.5",
+    "featurekit.feed_timeout_s": "30",
+    "featurekit.connections": "64",
+    "featurekit.ignore": "[old/]",
+    "featurekit.group": "features",
+    "featurekit.maxmemory_policy": "noeviction",
+}
+"""How each setting that featurekit reads may be written."""
+
+
+def _written(loc: tuple[Any, ...]) -> str:
+    """How a setting is written, as the end of a sentence; nothing for one that only Feast reads."""
+    written = EXAMPLES.get(".".join(map(str, loc)))
+    return f"; write {loc[-1]}: {written}" if written else ""
 
 
 def settings_of(name: str | None) -> RepoConfig:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from featurekit.core.keys import clock_key, project_key
+from featurekit.core.keys import clock_key, names_key, project_key
 from featurekit.core.waiting import until
 from featurekit.define.plan import Service, View
 from featurekit.define.published import (
@@ -146,11 +146,6 @@ def withdraw(store: OnlineStore, project: str, name: str) -> None:
     store.delete([project_key(project, kind, name) for kind in POINTERS])
     _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
     forget_unfed(store, project)
-
-
-def names_key(project: str) -> bytes:
-    """The key of the services' names: an index, since a SCAN would read every state's key."""
-    return project_key(project, "services")
 
 
 def _read(store: OnlineStore, key: bytes) -> dict[str, int]:

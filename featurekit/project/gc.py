@@ -12,13 +12,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurekit.core.keys import project_key
+from featurekit.core.attributes import Named
+from featurekit.core.keys import names_key, project_key
 from featurekit.core.screen import Advance
 from featurekit.define.published import look_at
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import POINTERS, forget_unfed, names_key, release_retained
+from featurekit.project.deployment import POINTERS, forget_unfed, release_retained
 
 _STEP = 1000
 _Version = tuple[str, str, str]
@@ -41,7 +42,7 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(Named):
     """What `gc` found, and removed or would remove."""
 
     versions: tuple[Collected, ...]

@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurekit.core.keys import project_key
+from featurekit.core.attributes import Named
+from featurekit.core.keys import names_key, project_key
 from featurekit.define.plan import Service, View
 from featurekit.define.published import look_at
 from featurekit.errors import PlanRefused, RegistryError
 from featurekit.language.wire import to_json
 from featurekit.log.tombstones import secret_path
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import names_key, owner_key, plans
+from featurekit.project.deployment import owner_key, plans
 from featurekit.project.registry import Known, Record, Registry
 
 _FORMAT = 1
@@ -40,7 +41,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Named):
     """What `adopt` made of the online store's copy of a registry.
 
     `versions`, `changes` and `forgotten` count what the registry has now. `missing` names versions

@@ -17,7 +17,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.modules import Watched
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
-from featurekit.define.repo import Repo, load_repo, repo_of, same_definition
+from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
 from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
@@ -71,7 +71,7 @@ class Project:
             self.state_dir = self.path / self.config.featurekit.state_dir
         else:
             self.state_dir = Path(state_folder).resolve() if state_folder else scratch_folder(self)
-        self.redis_url = redis_url
+        self.redis_url, self.redis_url_from = redis_url, "redis_url="
         if not self.path.is_relative_to(self.state_dir.resolve()):
             declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
@@ -158,8 +158,8 @@ class Project:
 
     def give(self, definitions: Iterable[Any]) -> None:
         """Add definitions to those that were given; one of the same kind and name replaces the one
-        before. DefinitionError, with nothing changed, where they do not fit, or where a folder has
-        the definitions."""
+        before. DefinitionError, with nothing changed, where they do not fit, where nothing reads
+        what was given, or where a folder has the definitions."""
         if self.definitions is None:
             raise DefinitionError(
                 f"the definitions of this store are the modules in {self.path}; write them there, "
@@ -168,6 +168,7 @@ class Project:
         given = list(definitions)
         kept = [d for d in self.definitions if not any(same_definition(d, g) for g in given)]
         made = repo_of([*kept, *given])
+        refuse_unused(given, made)
         self.definitions = [*kept, *given]
         self._forget_repo()
         self._repo = made
@@ -192,8 +193,20 @@ class Project:
         found = self.repo.compiled_services.get(name)
         if found is None:
             known = near(name, self.repo.compiled_services, listed="there are:")
-            raise DefinitionError(f"{self.place} defines no service {name!r}; {known}")
+            hides = self.hides_service(name)
+            raise DefinitionError(f"{self.place} defines no service {name!r}; {known}{hides}")
         return found
+
+    def hides_service(self, name: str) -> str:
+        """That a module makes the service inside of a function, as the end of an error; nothing
+        where none does."""
+        from featurekit.define.hidden import hidden
+
+        if ":" in name:
+            return f'; a list of features is written in brackets, features=["{name}"]'
+        if self.definitions is not None:
+            return ""
+        return hidden(self.path, "FeatureService", name, self.config.featurekit.ignore)
 
     def _readable(self, view: View) -> bool:
         source = self.repo.sources.get(view.source.name)
@@ -218,10 +231,14 @@ class Project:
             if url is None:
                 self._online = open_private(self.state_dir / "redis", limits)
             else:
-                self._online = open_store(url, limits)
+                self._online = open_store(url, limits, named=self._url_named())
             if self.clock is not None:
                 self._online.clock = self.clock
         return self._online
+
+    def _url_named(self) -> str:
+        """The option or setting that the URL of the online store is from."""
+        return self.redis_url_from if self.redis_url else self.config.redis_url_from()
 
     def now(self) -> int:
         """What the store's clock says (S3). This machine's clock, where no private server runs, or

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from featurekit.core.attributes import Named
 from featurekit.core.files import whole
 from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
@@ -145,7 +146,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Named):
     """What `apply` would do to one name.
 
     `details` lists the features of what is changed that differ, `reasons` says why, and `breaking`

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from featurekit.core.attributes import Named
 from featurekit.core.calls import near
 from featurekit.core.types import instant
 from featurekit.define.plan import Service, View
@@ -17,7 +18,7 @@ from featurekit.project.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class Version(Named):
     """A version of a service.
 
     `state` is "live" where it answers, "next" where it waits for `materialize`, "retained" where it
@@ -34,7 +35,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class RolledBack:
+class RolledBack(Named):
     """What `rollback` did.
 
     `live` says whether `fingerprint` answers already. If not, it waits until its `unfilled` views
@@ -130,9 +131,16 @@ def _previous(registry: Registry, name: str, live: str | None) -> str:
         past = past[: len(past) - past[::-1].index(live)]
     others = [fingerprint for fingerprint in past if fingerprint != live]
     if not others:
+        later = [f for f, *_ in _known(registry, name) if f != live]
+        if not later:
+            raise RegistryError(
+                f"service {name!r} has one version alone, {_short(live or '')}, which is live, so "
+                "there is none to go back to; change the definitions, and `featurekit apply` them"
+            )
         raise RegistryError(
-            f"service {name!r} has no version before the one that is live; name a later one with "
-            f"--to: {_listed(f for f, *_ in _known(registry, name))}"
+            f"service {name!r} has no version before the one that is live; name a later one, as in "
+            f'to="{_short(later[0])}" (on the command line --to {_short(later[0])}): '
+            f"{_listed(later)}"
         )
     return others[-1]
 

@@ -25,7 +25,7 @@ def bound_arrivals(taken: TakenRows, now: int, tolerance_us: int, state_dir: Pat
     for row, at in enumerate(created):
         if at is None or at <= now + tolerance_us:
             continue
-        reason = f"it arrives after the store's clock, which says {instant(now).isoformat()} (S3)"
+        reason = f"it arrives after the store's clock, which says {instant(now).isoformat()}"
         if taken.source.on_bad_row == "error":
             column = taken.source.created_timestamp_column or "__created"
             raise row_error(

@@ -97,7 +97,10 @@ class BadRow:
             where += f", line {self.line}"
         if self.column is not None:
             where += f", column {self.column!r}"
-        return f"{where}: {self.reason}" + ("" if self.value is None else f": {self.value}")
+        if self.value is None:
+            return f"{where}: {self.reason}"
+        reason, sign, more = self.reason.partition("; ")
+        return f"{where}: {reason}: {self.value}{sign}{more}"
 
     @property
     def why(self) -> str:

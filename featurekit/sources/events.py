@@ -17,6 +17,7 @@ from featurekit.core.files import whole
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
+from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DataError, SourceError
 from featurekit.sources import csv
@@ -93,6 +94,8 @@ class _Checked:
 _CACHE: OrderedDict[str, _Checked] = OrderedDict()
 _CACHE_SIZE = 256
 _LOCK = Lock()
+_ROLES = ("timestamp_field", "created_timestamp_column")
+_SHORT = 20
 
 
 def read_events(
@@ -254,7 +257,8 @@ class _Reader:
                 path = self.kind.readable(self.source, file, self.state_dir, most=self.most)
                 found = self.kind.columns(self.con, path, self.source.schema)
             except SourceError as error:
-                raise SourceError(f"EventSource {self.source.name!r}: {error}") from None
+                fault = SourceError(f"EventSource {self.source.name!r}: {error}")
+                raise placed(fault, self.source.place) from None
             self.named[path] = file.path
             if path != file.path:
                 self.kept.append(path)
@@ -414,7 +418,7 @@ def _columns(
     }
     formats = source.formats
     for name, type_ in source.schema.items():
-        held = _found(where, name, found)
+        held = _found(source, where, name, found)
         own = _reading_of(held, kind)
         read = own
         if name in instants.values() or name in formats:
@@ -424,9 +428,9 @@ def _columns(
         )
         if made is not None and name == source.op:
             made = op_column(made)
-        columns.append(made if made is not None else _refuse(where, name, held.type, type_))
+        columns.append(made if made is not None else _refuse(source, where, name, held.type, type_))
     for name, origin in instants.items():
-        held = _found(where, origin, found)
+        held = _found(source, where, origin, found)
         made = instant_column(
             name,
             origin,
@@ -437,7 +441,9 @@ def _columns(
             format_=formats.get(origin),
             dates=True,
         )
-        columns.append(made if made is not None else _refuse(where, origin, held.type, DATETIME))
+        columns.append(
+            made if made is not None else _refuse(source, where, origin, held.type, DATETIME)
+        )
     return columns
 
 
@@ -452,34 +458,55 @@ def _instant(expr: str, found: str, type_: Type, **how: Any) -> Reading | None:
     return instant_reading(expr, found, **how)
 
 
-def _found(where: str, name: str, found: Mapping[str, FileColumn]) -> FileColumn:
+def _found(
+    source: EventSource, where: str, name: str, found: Mapping[str, FileColumn]
+) -> FileColumn:
     if name not in found:
-        close = get_close_matches(name.lower(), [f.lower() for f in found], n=1)
-        near = [f for f in found if close and f.lower() == close[0]]
-        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(found)}"
+        roles = {getattr(source, role) for role in _ROLES}
+        spare = [f for f in found if f not in {*source.schema, *roles}]
+        by_name = {f.strip().lower(): f for f in reversed(spare)}
+        close = get_close_matches(name.strip().lower(), by_name, n=1)
+        near = [by_name[one] for one in close]
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(found)}; "
+        hint += _instead_of(source, name, near)
         sign = next((s for s in ";\t|" if len(found) == 1 and s in next(iter(found))), None)
         if sign is not None:
             hint = f"; its header is one column, {next(iter(found))!r}: write delimiter={sign!r}"
-        raise SourceError(f"{where}: there is no column {name!r}{hint}")
+        raise placed(SourceError(f"{where}: there is no column {name!r}{hint}"), source.place)
     return found[name]
 
 
-def _refuse(where: str, name: str, found: str, type_: Type) -> Column:
+def _instead_of(source: EventSource, name: str, near: Sequence[str]) -> str:
+    """What to write for a column that the files lack, where the source names it."""
+    role = next((r for r in _ROLES if getattr(source, r) == name), None)
+    if role is not None and near:
+        return f' Write {role}="{near[0]}"'
+    if near:
+        return ""
+    if role is None:
+        return f"correct its name in the schema, or leave {name!r} out"
+    if role == "timestamp_field":
+        return "write timestamp_field= with the one that has the instant of the event"
+    return f"write {role}= with the one that has the instant of arrival, or leave {role} out"
+
+
+def _refuse(source: EventSource, where: str, name: str, found: str, type_: Type) -> Column:
     if type_.name == "datetime" and instant_hint(found):
         hint = instant_hint(found)
     elif found in (CSV_TEXT, CSV_COMMA_TEXT):
         hint = f"CSV text has no form for {type_.name}; use Parquet"
     else:
         hint = found_hint(found, type_)
-    raise SourceError(f"{where}, column {name!r}: declared {type_}, the file has {found}; {hint}")
+    text = f"{where}, column {name!r}: declared {type_}, the file has {found}; {hint}"
+    raise placed(SourceError(text), source.place)
 
 
 def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError:
-    return SourceError(
+    text = (
         f"EventSource {source.name!r}: {_shown(source, path)} cannot be read to its end "
-        f"({first_line(error)}); "
-        "write it again"
+        f"({first_line(error)}); write the file again"
     )
+    return placed(SourceError(text), source.place)
 
 
 def _shown(source: EventSource, path: str) -> str:
@@ -488,13 +515,30 @@ def _shown(source: EventSource, path: str) -> str:
 
 
 def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
-    as_it_is = "declare the column as it is"
-    if source.format == "csv":
-        as_it_is += ", say how the file is written (null_values, decimal, encoding, delimiter …)"
     return BadRowError(
         f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, "
-        f'{as_it_is}, or write on_bad_row="quarantine" to set such rows aside'
+        f'{_declared_otherwise(source, row)}or write on_bad_row="quarantine" to set such rows aside'
     )
+
+
+def _declared_otherwise(source: EventSource, row: BadRow) -> str:
+    """How to declare a column so that a row is a good one, and where that is written."""
+    name, type_ = row.column, source.schema.get(row.column or "")
+    if name is None or type_ is None or name in source.instants:
+        csv = " (encoding, delimiter, quote)" if name is None and source.format == "csv" else ""
+        return f"say how the file is written{csv}, " if csv else ""
+    where = f" ({source.place.of(name)})" if source.place is not None else ""
+    if row.value is None and not type_.optional:
+        return f'declare "{name}": {type_.or_none()} in the schema{where}, '
+    if source.format != "csv" or row.value is None:
+        return f"declare {name!r} as it is in the schema{where}, "
+    ways = [f'declare "{name}": {"str | None" if type_.optional else "str"} in the schema{where}']
+    if type_.name == "float" and "," in row.value:
+        ways.append('write decimal=","')
+    if len(row.value) <= _SHORT and type_.optional:
+        text = row.value.strip("'").replace('"', '\\"')
+        ways.append(f'write null_values=["{text}"] if that stands for no value')
+    return f"{', '.join(ways)}, "
 
 
 def _bad_select_sql(path: str, scan: str, part: _Part, marks: Marks | None, *, reason: str) -> str:

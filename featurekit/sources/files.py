@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
+from featurekit.core.missing import no_file, no_match
+from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources.protocol import FileInfo
@@ -22,12 +24,10 @@ def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
     if path.exists():
         return (_info(where, path.absolute()),)
     if not any(sign in source.path for sign in "*?["):
-        raise SourceError(
-            f"{where}: there is no file {path}; the path is relative to the feature repo"
-        )
+        raise placed(SourceError(f"{where}: {no_file(source.path, base)}"), source.place)
     found = sorted(p.absolute() for p in _matches(Path(base), source.path) if p.is_file())
     if not found:
-        raise SourceError(f"{where}: no file matches {path}")
+        raise placed(SourceError(f"{where}: {no_match(source.path, base)}"), source.place)
     return tuple(_info(where, p) for p in found)
 
 

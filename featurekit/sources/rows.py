@@ -7,10 +7,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, reader, timestamp
 from featurekit.core.formats import EpochFormat
 from featurekit.core.frames import table_of
 from featurekit.core.kept import Kept
+from featurekit.core.samples import to_give
 from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
 from featurekit.define.definitions import EventSource
@@ -223,15 +225,16 @@ def _check_names(source: EventSource, names: Sequence[str], *, row: int | None =
     unknown = [name for name in names if name not in types]
     if unknown:
         raise SourceError(
-            f"{where}: unknown columns {', '.join(map(repr, unknown))}; the source has "
-            f"{', '.join(types)}"
+            f"{where}: unknown columns {', '.join(map(repr, unknown))}; "
+            f"{near(unknown[0], types, listed='the source has')}"
         )
     missing = [
         name for name in types if name not in names and name != source.created_timestamp_column
     ]
     if missing:
         raise SourceError(
-            f"{where}: no {', '.join(map(repr, missing))}; every column is given, null as None"
+            f"{where}: lacks {', '.join(map(repr, missing))}; write all columns, null where there "
+            "is no value (None in Python, null in JSON, nothing between the commas in CSV)"
         )
 
 
@@ -351,8 +354,14 @@ def _schema(source: EventSource) -> pa.Schema:
 
 
 def row_error(source: EventSource, fault: BadRow) -> BadRowError:
+    types = {**source.schema, source.timestamp_field: DATETIME}
+    type_ = types.get(fault.column or "")
+    expected = type_ is not None and fault.reason.startswith("expected")
+    mend = f"In the row, {to_give(type_.base)}" if type_ and expected else "Mend the row"
+    if expected and type_ is not None and type_.name == "datetime":
+        mend += ', declare its form at the source, as in timestamp_format="iso" or "epoch_s"'
     return BadRowError(
-        f"push to {source.name!r}, {fault}; nothing was pushed. Mend the row, or write "
+        f"push to {source.name!r}, {fault}; nothing was pushed. {mend}, or write "
         'on_bad_row="quarantine" at the source to set such rows aside'
     )
 

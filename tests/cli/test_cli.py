@@ -624,7 +624,7 @@ def test_a_lookup_without_a_row_exits_with_64(served: Path, run: Run) -> None:
 def test_no_repo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert_explained(run("plan"), "no feature_store.yaml in this folder", "featurekit init")
-    assert_explained(run("plan", "--repo", "absent"), "absent is no folder")
+    assert_explained(run("plan", "--repo", "absent"), "--repo: there is no folder 'absent'")
 
 
 def test_a_redis_that_is_not_there(repo: Path, run: Run) -> None:
@@ -784,7 +784,7 @@ def test_a_bad_json_line_pushes_nothing(
 
 def test_push_files_that_cannot_be_read(served: Path, run: Run) -> None:
     for name in ("absent.jsonl", "absent.csv", "absent.parquet"):
-        assert_explained(run("push", "orders", served / name), name, "cannot be read")
+        assert_explained(run("push", "orders", served / name), name, "there is no file")
     (served / "bad.parquet").write_bytes(b"no")
     assert_explained(run("push", "orders", served / "bad.parquet"), "is no Parquet file")
     (served / "bad.jsonl").write_bytes(b'{"country": "\xff"}')
@@ -816,7 +816,7 @@ def test_entity_frames_and_outputs_that_are_not_there(served: Path, run: Run) ->
         assert_explained(run("get-historical", "checkout", served / name), name)
     target = served / "no" / "folder.parquet"
     done = run("get-historical", "checkout", served / "labels.csv", "-o", target)
-    assert_explained(done, "folder.parquet is no path for a file")
+    assert_explained(done, "folder.parquet: the folder", "does not exist; make it")
     done = run("get-historical", "checkout", served / "labels.csv", "-o", served)
     assert_explained(done, "is a folder")
 

@@ -65,7 +65,7 @@ OF_VIEW = {
     "perhaps none": (
         sure,
         "@feature sure: 'units' is declared int, and the column may be None (int | None); "
-        "declare units: int | None and test it for None (R2)",
+        "write units: int | None here, and test it for None",
     ),
     "not of a few": (
         known,
@@ -81,7 +81,7 @@ OF_SERVICE = {
     "perhaps none": (
         of_request,
         "FeatureService 'service': @feature of_request: 'asked' is declared int, and the request "
-        "field may be None (int | None); declare asked: int | None",
+        "field may be None (int | None); write asked: int | None here",
     ),
     "another type": (
         of_feature,
@@ -132,8 +132,13 @@ def test_fewer_values_than_are_read_could_be_declared_there() -> None:
     param = Param("x", from_hint(Literal["a"]))
     assert misfit("f", param, from_hint(Literal["a", "b"]), "the column") == (
         "@feature f: 'x' is declared Literal['a'], and the column is Literal['a', 'b']"
-        "; declare it so there, and reading checks it (S1)"
+        "; declare it so there, and reading checks it"
     )
     assert misfit("f", param, from_hint(int), "the column") == (
-        "@feature f: 'x' is declared Literal['a'], and the column is int"
+        "@feature f: 'x' is declared Literal['a'], and the column is int; write x: int here"
+    )
+    other = "\"x\": Literal['a'] in the schema"
+    assert misfit("f", param, from_hint(int), "the column", there=other) == (
+        "@feature f: 'x' is declared Literal['a'], and the column is int; write x: int here, or "
+        "\"x\": Literal['a'] in the schema"
     )

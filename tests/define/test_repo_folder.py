@@ -232,7 +232,7 @@ def test_the_line_of_a_syntax_error_is_shown_with_a_caret(tmp_path: Path) -> Non
         f"{tmp_path / 'a.py'}:3:9: SyntaxError: '(' was never closed\n"
         "    y = (1,\n"
         "        ^\n"
-        "  hint: look for a comma or a bracket that is missing on this line or the one before"
+        "  hint: this ( is closed nowhere below: write the ) after what it holds"
     )
 
 

@@ -274,7 +274,9 @@ def test_a_missing_key_is_named(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_a_dict_without_a_key_is_named_by_its_row(con: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(EntityFrameError, match=r"row 1 .the first is 0. has no 'customer_id'"):
+    with pytest.raises(
+        EntityFrameError, match=r"row 1 .the first is 0. lacks 'customer_id'; write "
+    ):
         load(con, [*DICTS[:1], {"event_timestamp": T0}])
 
 

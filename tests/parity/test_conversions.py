@@ -419,9 +419,9 @@ def test_names_and_order_are_those_of_training(store: FeatureStore, name: str, f
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"k": 1, "basket": 2.0}, "the column 'k' is int; .* one row is written as [row]"),
-        ({"k": "abc", "basket": [2.0]}, "the column 'k' is str; a dict of columns has a list"),
-        ({"k": {}, "basket": [2.0]}, "the column 'k' is dict; a dict of columns has a list"),
+        ({"k": 1, "basket": 2.0}, "found one row, {'k': 1, .*; write it in a list, [{'k': 1"),
+        ({"k": "abc", "basket": [2.0]}, "a list or an array .*, and 'k' is 'abc'; write ['abc']"),
+        ({"k": {}, "basket": [2.0]}, "a list or an array for each, and 'k' is {}; write"),
         (5, "int has no rows; give a list of dicts, a dict of lists, or a frame"),
         (None, "NoneType has no rows"),
         ("k=1", "str has no rows"),

@@ -131,7 +131,7 @@ def test_a_repo_is_found_from_its_sub_folders(tmp_path: Path) -> None:
     below.mkdir(parents=True)
     assert find_repo(below) == tmp_path.resolve()
     assert FeatureStore(below).path == tmp_path.resolve()
-    with pytest.raises(ConfigError, match="nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"path: there is no folder .*nowhere"):
         FeatureStore(below / "nowhere")
 
 

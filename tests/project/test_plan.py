@@ -216,7 +216,7 @@ def test_a_source_without_a_file_is_told_and_no_fault(tmp_path: Path) -> None:
     write_repo(tmp_path)
     files, missing, faults = check(tmp_path, FEATURES.replace("orders.csv", "order.csv"))
     assert (files, faults) == (0, [])
-    assert f"{tmp_path / 'features.py'}:6: EventSource 'orders': there is no file" in str(missing)
+    assert f"{tmp_path / 'features.py'}:8: EventSource 'orders': there is no file" in str(missing)
 
 
 FAULTY = {

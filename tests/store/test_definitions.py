@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView
+from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature
 from featurekit.aggregates import Count, Sum
 from featurekit.core import html
 from featurekit.errors import ArgumentError, ConfigError, DefinitionError, NotServed
@@ -119,6 +120,91 @@ def test_apply_adds_and_replaces_by_name() -> None:
     ):
         store.apply([service("2h", name="one")])
     assert store.plan() == []  # as it was before
+
+
+TAXED = """
+@feature
+def taxed(x: float) -> float:
+    return x * {rate}
+"""
+
+
+def cell(text: str) -> Any:
+    """The `@feature` of a cell of this text, run once more: each has a text of its own."""
+    name = f"<cell {len(linecache.cache)} {text!r}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    names: dict[str, Any] = {"feature": feature, "__name__": "__main__"}
+    exec(compile(text, name, "exec"), names)
+    return names["taxed"]
+
+
+def taxing(taxed: Any, name: str = "view", *, on: Entity = customer) -> FeatureView:
+    events = EventSource(
+        "events", frame=EVENTS, schema={"k": int, "x": float}, timestamp_field="at"
+    )
+    return FeatureView(name, entities=[on], source=events, features={"x": Sum(taxed, window="1d")})
+
+
+def test_a_feature_that_is_made_anew_is_refused_until_what_reads_it_is() -> None:
+    """The older function would go on, and nothing would say so."""
+    store = FeatureStore(definitions=[taxing(cell(TAXED.format(rate=1.19)))])
+    store.apply()
+    anew = cell(TAXED.format(rate=1.25))
+    with pytest.raises(DefinitionError, match="@feature 'taxed' was made anew, and FeatureView 'v"):
+        store.apply([anew])
+    assert store.plan() == []
+    assert [c.action for c in store.apply([anew, taxing(anew)])] == ["change"]
+    again = cell(TAXED.format(rate=1.25))
+    assert store.apply([again]) == []  # it computes the same
+
+
+def test_two_views_that_read_two_forms_of_a_feature_are_refused() -> None:
+    views = [taxing(cell(TAXED.format(rate=r)), n) for r, n in ((1.19, "old"), (1.25, "new"))]
+    with pytest.raises(DefinitionError, match="@feature 'taxed' has two forms: FeatureView 'old' "):
+        FeatureStore(definitions=views).plan()
+
+
+def test_features_of_one_name_that_a_function_makes_may_differ() -> None:
+    def made(rate: float) -> Any:
+        @feature
+        def taxed(x: float) -> float:
+            return x * rate
+
+        return taxed
+
+    views = [taxing(made(r), n) for r, n in ((1.19, "old"), (1.25, "new"))]
+    assert {c.name for c in FeatureStore(definitions=views).plan()} == {"old", "new"}
+
+
+def test_an_entity_that_is_made_anew_is_refused_until_what_reads_it_is() -> None:
+    store = FeatureStore(definitions=[taxing("x")])
+    store.apply()
+    with pytest.raises(DefinitionError, match="Entity 'customer' was made anew, and FeatureView"):
+        store.apply([Entity("customer", {"k2": int})])
+    assert store.apply([Entity("customer", {"k": int})]) == []
+
+
+@pytest.mark.parametrize("part", [Entity("seller", {"k": int}), cell(TAXED.format(rate=2.0))])
+def test_what_nothing_reads_is_refused(part: Any) -> None:
+    store = FeatureStore(definitions=[taxing("x")])
+    with pytest.raises(DefinitionError, match=f"no view and no service reads .*{part.name!r}"):
+        store.apply([part])
+    assert [c.name for c in store.apply([taxing(part if callable(part) else "x")])] == ["view"]
+
+
+def test_no_column_is_proposed_that_has_a_meaning_already() -> None:
+    """An event's instant is not its `a`, however alike the names are."""
+    frame = pa.table({"k": [1], " a ": [1], "at": [AT]})
+    schema = {"k": int, "a": int}
+    with pytest.raises(DefinitionError, match="no column 'a'; did you mean ' a '"):
+        EventSource("e", frame=frame, schema=schema, timestamp_field="at")
+    with pytest.raises(DefinitionError, match="no column 'a'; it has k, at"):
+        EventSource("e", frame=frame.drop_columns([" a "]), schema=schema, timestamp_field="at")
+
+
+def test_a_path_in_the_home_folder_is_written_out() -> None:
+    with pytest.raises(DefinitionError, match=f'write path="{Path.home()}/orders.csv"'):
+        EventSource("e", path="~/orders.csv", schema={"k": int}, timestamp_field="at")
 
 
 def test_an_equal_definition_that_is_made_anew_is_the_same_one(tmp_path: Path) -> None:

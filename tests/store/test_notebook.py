@@ -90,6 +90,32 @@ service = FeatureService("model", features=[spending])
 print([(c.action, c.kind, c.details) for c in store.apply([service])])
 print(store.get_historical_features(labels, "model").to_pandas()["cost"].tolist())
 """,
+    "a feature anew": """
+@feature
+def cost(amount: float) -> float:
+    return taxed(amount) + 2.0
+try:
+    store.apply([cost])  # the view reads the function of before
+except DefinitionError as error:
+    print(error)
+""",
+    "below a magic": """%%time
+@feature
+def timed(amount: float) -> float:
+    return amount + 1.0
+@feature
+def wrongly_timed(amount: float) -> float:
+    return amount.nothing
+""",
+    "use what is below a magic": """
+for one in (timed, wrongly_timed):
+    view = FeatureView("v", entities=[customer], source=source,
+                       features={"t": Sum(one, window="1d")})
+    try:
+        print([c.action for c in FeatureStore(definitions=[view]).plan()])
+    except Exception as error:
+        print(str(error).splitlines()[1:3])
+""",
     "an error": """
 @feature
 def wrong(amount: float) -> float:
@@ -165,6 +191,17 @@ def test_an_older_view_is_not_taken_silently(said: dict[str, Any]) -> None:
     error, after = said["an older view"]["text"].splitlines()
     assert "two definitions of FeatureView 'spending'" in error
     assert after == "[3.0, 6.0]"  # nothing has changed
+
+
+def test_a_feature_that_was_run_again_is_not_left_out_silently(said: dict[str, Any]) -> None:
+    assert "@feature 'cost' was made anew, and FeatureView 'spe" in said["a feature anew"]["text"]
+
+
+def test_a_function_below_a_magic_is_read_from_its_cell(said: dict[str, Any]) -> None:
+    assert said["use what is below a magic"]["text"].splitlines() == [
+        "['add']",
+        "['    return amount.nothing', '           ^']",
+    ]
 
 
 def test_an_error_points_into_its_cell(said: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import argument, instant, pair, verb
+from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen, shown
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     argument("feature", metavar="FEATURE", help="one of its features: its name, or view__feature"),
     argument(
         "values",
-        nargs="+",
+        nargs="*",
         type=pair,
         metavar="key=value",
         help="the join keys and request fields",
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 )
 def explain(arguments: Namespace, screen: Screen) -> None:
     """Show how one value came about."""
+    if "=" in arguments.feature:
+        raise UsageError(
+            f"write a FEATURE between the SERVICE and {arguments.feature}, as in `featurekit "
+            f"explain {arguments.service} spend_7d {arguments.feature}`"
+        )
+    if not arguments.values:
+        raise UsageError(
+            "write key=value for each join key and request field, as in `featurekit explain "
+            f"{arguments.service} {arguments.feature} customer_id=1`"
+        )
     with open_store(arguments) as store:
         service = store.repo.compiled_services.get(arguments.service)
         types: dict[str, Type] = {}

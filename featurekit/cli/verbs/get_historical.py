@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.arguments import (
     UsageError,
     argument,
+    duration,
     features_option,
     instant,
     positive,
     verb,
 )
 from featurekit.cli.repo import open_store
+from featurekit.cli.values import check_file
 from featurekit.core.screen import Screen, as_text, shown
-from featurekit.errors import DataError, WriteError
+from featurekit.errors import DataError, DefinitionError, WriteError
 
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
+
+
+_ENDINGS = (".csv", ".parquet", ".pq")
 
 
 @verb(
@@ -47,7 +52,12 @@ if TYPE_CHECKING:
     ),
     argument("--start", type=instant, metavar="T", help="the first instant"),
     argument("--end", type=instant, metavar="T", help="none is later"),
-    argument("--every", metavar="DURATION", help="from one instant to the next, as in 1d or 6h"),
+    argument(
+        "--every",
+        type=duration,
+        metavar="DURATION",
+        help="from one instant to the next, as in 1d or 6h",
+    ),
     argument(
         "--entities",
         metavar="VIEW",
@@ -85,24 +95,35 @@ if TYPE_CHECKING:
 )
 def get_historical(arguments: Namespace, screen: Screen) -> None:
     """Make a training set."""
+    _check_words(arguments)
     if arguments.features and arguments.service is not None:
         arguments.frame, arguments.service = Path(arguments.service), None
     if not arguments.features and arguments.service is None:
         raise UsageError("name a SERVICE, or features with --features view:feature,…")
     from featurekit.core.timezones import zone
 
-    zone(arguments.timezone)  # an error also where no instant is naive
+    try:
+        zone(arguments.timezone)  # an error also where no instant is naive
+    except DefinitionError as error:
+        raise DefinitionError(f"--timezone: {error}") from None
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     if (arguments.frame is None) == all(value is None for value in asked.values()):
-        raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
-    known = (".csv", ".parquet", ".pq")
+        raise UsageError(
+            "write a FRAME, a .csv or .parquet file with join keys and event_timestamp, as in "
+            f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
+            "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
+        )
+    known = _ENDINGS
     if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
         raise DataError(
-            f"{arguments.frame}: a frame is told by the end of its name, {', '.join(known)}; "
-            "rename or convert it"
+            f"FRAME: the name of {str(arguments.frame)!r} ends in none of {', '.join(known)}; "
+            "convert the file, or rename it, where it is one of them"
         )
-    if arguments.output is not None and arguments.output.is_dir():
-        raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
+    if arguments.frame is not None:
+        holds = "a file with join keys, event_timestamp and request fields"
+        check_file(arguments.frame, named="FRAME", holds=holds)
+    if arguments.output is not None:
+        _check_output(arguments.output)
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -131,6 +152,42 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     screen.line(f"Content hash {manifest['content_hash']}")
     _show_future(screen, manifest)
     _show_errors(screen, manifest["errors"])
+
+
+def _check_words(arguments: Namespace) -> None:
+    """UsageError where the words are others than a SERVICE and a FRAME, in this order."""
+    service, frame = arguments.service, arguments.frame
+    pairs = [str(word) for word in (service, frame) if word is not None and "=" in str(word)]
+    if pairs:
+        name = "checkout" if service is None or "=" in service else service
+        raise UsageError(
+            f"{pairs[0]} is no FRAME, a file with many rows; write `featurekit get-historical "
+            f"{name} labels.csv`, or for one row as of now `featurekit get-online {name} "
+            f"{pairs[0]}`"
+        )
+    if arguments.features and frame is not None:
+        raise UsageError(
+            f"found both the SERVICE {service!r} and --features; leave one of them out, as in "
+            f"`featurekit get-historical {frame} --features {','.join(arguments.features)}`"
+        )
+    swapped = service is not None and Path(service).suffix.lower() in _ENDINGS
+    if swapped and not arguments.features:
+        name = "checkout" if frame is None else frame
+        raise UsageError(
+            f"{service} stands where the SERVICE is named; write `featurekit get-historical {name} "
+            f"{service}`"
+        )
+
+
+def _check_output(output: Path) -> None:
+    """DataError where no file can be written there."""
+    if output.is_dir():
+        raise DataError(f"-o: {str(output)!r} is a folder; name a file, as in train.parquet")
+    if not output.parent.is_dir():
+        raise DataError(
+            f"-o {output}: the folder {str(output.parent)!r} does not exist; make it, or write "
+            "another path"
+        )
 
 
 def _write(training: TrainingSet, output: Path) -> dict[str, Any]:

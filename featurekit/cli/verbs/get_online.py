@@ -16,7 +16,8 @@ from featurekit.cli.arguments import (
     verb,
 )
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import json_rows, one_row
+from featurekit.cli.values import check_file, json_rows, one_row
+from featurekit.core.samples import row_in_json, row_in_words
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
@@ -58,8 +59,13 @@ def get_online(arguments: Namespace, screen: Screen) -> None:
         service = _service(store, arguments)
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
         if types and not arguments.values and arguments.rows is None:
-            raise UsageError(f"{_HOW}; service {arguments.service!r} takes {', '.join(types)}")
+            example = row_in_words(types)
+            raise UsageError(
+                f"{_HOW}; service {arguments.service!r} takes {', '.join(types)}, as in {example}"
+            )
         if arguments.rows is not None:
+            holds = f"a file with a row on each line, as {row_in_json(types)}"
+            check_file(arguments.rows, named="--rows", holds=holds)
             rows = json_rows(arguments.rows, types)
         else:
             rows = [one_row(arguments.values, types)]

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import argument, verb
+from featurekit.cli.arguments import UsageError, argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import json_rows
+from featurekit.cli.values import check_file, json_rows
 from featurekit.core.screen import Screen
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.dialect import Dialect, ending_of, packed_as
@@ -19,6 +19,9 @@ from featurekit.errors import DataError
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
     from featurekit.store import FeatureStore
+
+
+_ENDINGS = (".csv", ".parquet", ".json", ".jsonl", ".gz", ".bz2", ".xz", ".zst")
 
 
 @verb(
@@ -31,7 +34,16 @@ if TYPE_CHECKING:
 )
 def push(arguments: Namespace, screen: Screen) -> None:
     """Add events of a source."""
+    named, known = Path(arguments.source), (*_ENDINGS, ".pq")
+    if arguments.file == "-" and (named.name.lower().endswith(known) or named.is_file()):
+        raise UsageError(
+            f"{arguments.source} stands where the SOURCE is named; write `featurekit push orders "
+            f"{arguments.source}`"
+        )
+    holds = "a file of events (JSON lines, CSV or Parquet)"
+    check_file(arguments.file, named="FILE", holds=holds)
     with open_store(arguments) as store:
+        store.parts.source(arguments.source)  # an error before standard input is waited for
         rows = _event_rows(store, arguments.source, arguments.file)
         done = store.push(arguments.source, rows)
     counts = {

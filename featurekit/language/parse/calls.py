@@ -92,8 +92,7 @@ def _no_clock(p: Parsing, node: ast.AST, name: str) -> None:
         p.fail(
             node,
             f"{name}() reads the clock, which differs on every path",
-            "take the instant as the parameter as_of: datetime (T9), or as a column or request "
-            "field",
+            "take the instant as the parameter as_of: datetime, or as a column or request field",
         )
 
 

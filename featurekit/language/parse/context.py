@@ -32,6 +32,7 @@ from featurekit.core.types import (
     Type,
 )
 from featurekit.errors import CompileError, DefinitionError
+from featurekit.language.cells import cell_of
 from featurekit.language.ir import Const, Expr, Function, Name
 from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
 from featurekit.language.parse.promises import Promise
@@ -93,15 +94,7 @@ class Place:
     def of(cls, function: Any, name: str, what: str) -> Place:
         """The place of a function. DefinitionError where its text cannot be read."""
         inner = _inside(function)
-        try:
-            lines, first_line = inspect.getsourcelines(inner)
-        except (OSError, TypeError):
-            raise DefinitionError(
-                f"{what} {name}: its source text cannot be read; write it in a file, "
-                "not at a prompt"
-            ) from None
-        # A prompt of Python 3.13 knows the text, and has no file.
-        filename = inspect.getsourcefile(inner) or inner.__code__.co_filename
+        lines, first_line, filename = _text_of(inner, f"{what} {name}")
         indent = len(lines[0]) - len(lines[0].lstrip())
         if inner.__name__ == "<lambda>":  # whose lines may be no statement
             node: ast.stmt = ast.Pass(lineno=1, col_offset=max(lines[0].find("lambda") - indent, 0))
@@ -159,6 +152,25 @@ class Place:
             source=shown,
             hint=hint,
         )
+
+
+def _text_of(function: Any, what: str) -> tuple[list[str], int, str]:
+    """The lines of a function, the number of the first, and the file that errors name."""
+    try:
+        lines, first_line = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        cell = cell_of(function)
+        if code is not None and cell is not None:
+            below = linecache.getlines(cell)[code.co_firstlineno - 1 :]
+            return inspect.getblock(below), code.co_firstlineno, cell
+        where = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
+        raise DefinitionError(
+            f"{what}: its source text cannot be read{where}; write it in a file, or in a cell of "
+            "a notebook, not at a prompt or in exec()"
+        ) from None
+    # A prompt of Python 3.13 knows the text, and has no file.
+    return lines, first_line, inspect.getsourcefile(function) or function.__code__.co_filename
 
 
 def _inside(function: Any) -> Any:

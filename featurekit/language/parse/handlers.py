@@ -125,8 +125,29 @@ def refuse(p: Parsing, node: ast.expr | ast.stmt, what: str, hint: str) -> NoRet
     """CompileError for a node without a handler; `what` and `hint` are used where it has no text of
     its own."""
     what, hint = _REFUSED.get(type(node), (what, hint))
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        tops = [str(name).partition(".")[0] for name in names]
+        hint = next((_INSTEAD_OF[n] for n in tops if n in _INSTEAD_OF), hint)
     p.fail(node, f"{what} is not in the language of features", hint)
 
+
+_INSTEAD_OF: dict[str | None, str] = {
+    "time": "a feature has no clock: take the instant as the parameter as_of: datetime, or as a "
+    "column or request field",
+    "datetime": "import datetime at the top of the module; for the present instant take the "
+    "parameter as_of: datetime, or a column or request field",
+    **dict.fromkeys(
+        ("random", "secrets", "uuid"),
+        "a feature gives the same for the same row: take the number as a column or request field",
+    ),
+}
+_INSTEAD_OF |= dict.fromkeys(
+    ("numpy", "pandas", "polars", "scipy", "torch", "sklearn"),
+    "features compute with Python's own operators and with math, imported at the top of the "
+    'module; for another library opt in with @feature(on_unsupported="python")',
+)
+"""What to write in the place of a module that no import at the top makes fit."""
 
 _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Lambda: ("a lambda", "write a def at the top of the module, or the expression itself"),
@@ -144,7 +165,7 @@ _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.AsyncFor: ("async for", "write a plain for"),
     ast.Try: (
         "try",
-        "an error is a state of its own (R3): test first, as in `if d == 0: return None`",
+        "an error is a state of its own: test first, as in `if d == 0: return None`",
     ),
     ast.TryStar: ("try", "test for the error first"),
     ast.With: ("with", "a feature computes from its parameters alone"),

@@ -16,6 +16,7 @@ from featurekit.language.parse.handlers import expression
 from featurekit.language.parse.promises import Promise
 from featurekit.language.parse.usage import why_not_listed
 
+_CONVERTS = ("int", "float", "str")
 _BY_IDENTITY = ("==", "!=", "list.count", "list.index")
 
 
@@ -85,10 +86,35 @@ def no_row(p: Parsing, node: ast.expr, name: str, arguments: Sequence[Expr]) -> 
             p.fail(node, f"{shown} are never equal", "compare values of one type, or convert one")
     if name == "+" and {a.type.name for a in arguments} >= {"str"}:
         p.fail(node, f"{name} does not take ({shown})", "write str(…), or an f-string")
+    declared = _declared_otherwise(p, rows, arguments)
+    if declared:
+        p.fail(node, f"{name} does not take ({shown})", declared)
     types = {a.type.base for a in arguments}
     alike = [r for r in rows if types & set(r.params)] or rows
     known = "; ".join(dict.fromkeys(", ".join(map(str, r.params)) for r in alike[:6]))
     p.fail(node, f"{name} does not take ({shown})", f"it takes ({known})")
+
+
+def _declared_otherwise(p: Parsing, rows: Sequence[ops.Op], arguments: Sequence[Expr]) -> str:
+    """What to write where one of the arguments is a parameter, and of another type the operator
+    would take it beside the others; nothing where none is."""
+    types = [a.type.plain.base for a in arguments]
+    given = p.node.args
+    listed = [*given.posonlyargs, *given.args, *given.kwonlyargs] if p.top else []
+    declared = {a.arg: ast.unparse(a.annotation) for a in listed if a.annotation is not None}
+    for i, one in enumerate(arguments):
+        if not isinstance(one, Name) or declared.get(one.name) != str(one.type):
+            continue
+        others = [*types[:i], *types[i + 1 :]]
+        for row in rows:
+            fits = len(row.params) == len(types) and [*row.params[:i], *row.params[i + 1 :]]
+            if fits == others and row.params[i].name in _CONVERTS:
+                wanted = row.params[i]
+                return (
+                    f"{one.name} is declared {one.type}: declare it as its column is, as in "
+                    f"{one.name}: {wanted}, or convert it, as in {wanted}({one.name})"
+                )
+    return ""
 
 
 def negate(value: Expr) -> Expr:

@@ -57,7 +57,7 @@ _IMPURE = frozenset(
 _CLOCKED = frozenset(("now", "utcnow", "today"))
 """Names that read the clock, whichever class has them."""
 
-_CLOCK = "take the instant as the parameter as_of: datetime (T9), or as a column or request field"
+_CLOCK = "take the instant as the parameter as_of: datetime, or as a column or request field"
 _TAKE = "take what it needs as a parameter: a column, a feature or a request field"
 _BUILTINS = {
     **dict.fromkeys(("open", "input"), "declare the file as a source, or take a request field"),

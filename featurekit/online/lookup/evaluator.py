@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, cast
 
+from featurekit.core.calls import found as shown_value
 from featurekit.core.columns import Columns
 from featurekit.core.keys import clock_key, encode_keys, entity_key, state_key, state_prefix
+from featurekit.core.samples import row_in_python
 from featurekit.core.status import DAMAGED, ERROR_STATUS
 from featurekit.core.types import INT, instant
 from featurekit.core.values import ERROR
@@ -190,7 +192,10 @@ class Evaluator:
         known = self.known
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):
-                raise EntityFrameError(f"row {i} is {row!r}; write a dict of {_listed(known)}")
+                raise EntityFrameError(
+                    f"row {i} (the first is 0) is {shown_value(row)}, and no dict; write "
+                    f"{row_in_python({**self.join_keys, **self.request})}"
+                )
             if row.keys() != known:
                 missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
                 lacks = [f"lacks {_listed(missing)}"] if missing else []

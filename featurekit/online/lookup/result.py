@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
+from featurekit.core.attributes import Named
 from featurekit.core.status import ERROR_STATUS, PRESENT
 from featurekit.core.types import Type
 from featurekit.online.lookup.view import Packed, RowAnswer
@@ -120,7 +121,7 @@ class Batch:
         return [(values, statuses) for values in made]
 
 
-class OnlineResult:
+class OnlineResult(Named):
     """The features of entity rows as of one instant, in the order of the rows.
 
     `columns[name]` and `status[name]` are lists with one entry for each row. A value is None where
@@ -284,6 +285,17 @@ class OnlineResult:
         return conversions.chosen(self.to_pandas(), columns, what=what)
 
     __iter__ = None  # rows are those of `to_pylist`
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._answers)
+
+    def __bool__(self) -> bool:
+        """True, also without rows: it is an answer."""
+        return True
+
+    def _column_names(self) -> list[str]:
+        return list(self._shape.types)
 
     def _message(self, answers: Batch) -> bytes | None:
         """The rows as an Arrow message. None where a type is neither int nor float, or where the

@@ -7,6 +7,7 @@ from typing import Any
 
 from featurekit.core.coerce import Misfit, asked
 from featurekit.core.columns import Columns, columns_of
+from featurekit.core.samples import to_give
 from featurekit.core.types import INT_MAX, INT_MIN, Type
 from featurekit.errors import EntityFrameError
 
@@ -28,9 +29,7 @@ def typed(value: Any, type_: Type, name: str, row: int) -> Any:
     try:
         return asked(value, type_)
     except Misfit as reason:
-        raise EntityFrameError(
-            f"row {row}, {name!r}: {reason}; give a value of type {type_.base}"
-        ) from None
+        raise EntityFrameError(f"row {row}, {name!r}: {reason}; {to_give(type_.base)}") from None
 
 
 def given(rows: Any) -> Given:

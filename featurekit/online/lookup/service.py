@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from featurekit.core.attributes import Named
 from featurekit.core.calls import checked, explained, explained_async, near
 from featurekit.core.durations import Duration, duration_us
-from featurekit.core.keys import clock_key, project_key
+from featurekit.core.keys import clock_key, names_key, project_key
 from featurekit.core.status import NEVER
 from featurekit.core.types import Instant, as_instant, instant, micros
 from featurekit.define.plan import Service, View
@@ -111,7 +112,7 @@ class _Read:
         )
 
 
-class OnlineService:
+class OnlineService(Named):
     """A service in an online store, which follows the version that is live (F1).
 
     A serving process makes one by `connect`. `log` takes the answers of `get`; see
@@ -190,7 +191,7 @@ class OnlineService:
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
         return cls(
-            open_store(url, limits),
+            open_store(url, limits, named="url"),
             project,
             service,
             on_mismatch=on_mismatch,
@@ -406,7 +407,7 @@ class OnlineService:
             raise AsOfInFuture(
                 f"service {self.name!r} cannot answer as of {instant(latest).isoformat()}: the "
                 f"store's clock says {instant(now).isoformat()}, and what will have arrived is not "
-                "known yet; leave as_of out, or ask for an instant that has come (S3)"
+                "known yet; leave as_of out, or ask for an instant that has come"
             )
         return [min(at, now) for at in instants]
 
@@ -419,16 +420,31 @@ class OnlineService:
                 break
             live = now  # another version went live, and this one was removed
         if data is None or live is None:
-            names = json.loads((yield [project_key(self.project, "names")])[0] or b"[]")
-            known = f"; {near(self.name, names, listed='applied are')}" if names else ""
-            raise NotServed(
-                f"project {self.project!r} serves no service {self.name!r}{known}; run `featurekit "
-                "apply` and `featurekit materialize` with it, or check the name and the Redis URL"
-            )
+            raise self._not_served((yield [names_key(self.project)])[0])
         service = self._believed(data, live.decode(errors="replace"))
         served = live, Evaluator(self.project, service)
         self._served = served
         return served
+
+    def _not_served(self, index: bytes | None) -> NotServed:
+        """That no version of the service is live, with the names of those that were applied."""
+        names = [] if index is None else list(json.loads(index))
+        said = f"project {self.project!r} serves no service {self.name!r}"
+        if self.name in names:
+            return NotServed(
+                f"{said} yet: it is applied, and its states are not filled; run `featurekit "
+                "materialize`"
+            )
+        if not names:
+            return NotServed(
+                f"{said}, and no other; run `featurekit apply` and `featurekit materialize`, or "
+                "correct the project's name or the Redis URL"
+            )
+        known = near(self.name, names, listed="applied are")
+        return NotServed(
+            f"{said}; {known}; a new one is served after `featurekit apply` and `featurekit "
+            "materialize`"
+        )
 
     def _believed(self, data: bytes, version: str) -> Service:
         """The service in a plan. PlanRefused where the trust does not hold, or where the plan was

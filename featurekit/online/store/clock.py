@@ -106,10 +106,11 @@ def given(stamp: int, time: int, last: int, own: int, where: str) -> int:
             f"the clock of {where}, {shown['time']}, and this machine's, {shown['own']}; nothing "
             "was written. Set these clocks right; if it was the stamp that was wrong, `featurekit "
             "materialize --restart-clock` sets aside what was stamped ahead, and goes on from now "
-            "(S3)"
+            "(rule S3 in docs/rules.md)"
         )
     raise ClocksApart(
         f"the clock of {where} says {shown['time']}, more than an hour after this machine's, "
         f"{shown['own']}, and after the last stamp that this project gave; a stamp that is ahead "
-        "cannot be taken back, so nothing was written. Set the clock right that is wrong (S3)"
+        "cannot be taken back, so nothing was written. Set the clock right that is "
+        "wrong (rule S3 in docs/rules.md)"
     )

@@ -19,10 +19,21 @@ STORES: dict[str, Callable[[str, Limits], OnlineStore]] = {
 """What opens a URL with its limits, by its scheme."""
 
 
-def open_store(url: str, limits: Limits = DEFAULT) -> OnlineStore:
+def open_store(url: str, limits: Limits = DEFAULT, *, named: str = "") -> OnlineStore:
     """The store at `url`; nothing is asked of it yet. `limits` says how long the store waits for
-    what, and for how many connections. StoreUnavailable where the URL's scheme names no store, or
-    where the store cannot read the rest of it."""
+    what, and for how many connections. StoreUnavailable, which says `named`, the option or setting
+    that the URL is from, where the URL's scheme names no store, or where the store cannot read the
+    rest of it."""
+    try:
+        store = _opened(url, limits)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{named}: {error}" if named else str(error)) from None
+    if isinstance(store, RedisStore):
+        store.named = named
+    return store
+
+
+def _opened(url: str, limits: Limits) -> OnlineStore:
     scheme, found, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
     if not found or scheme not in STORES:
         known = ", ".join(f"{name}://" for name in STORES)

@@ -80,7 +80,7 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def _explain(url: str, error: Exception, wait_s: float) -> str:
+def _explain(url: str, error: Exception, wait_s: float, named: str) -> str:
     shown, said = shown_url(url), without_secrets(str(error), url)
     if isinstance(error, AuthenticationError):
         return f"Redis at {shown} refuses the password: {said}; put the right one into its URL"
@@ -98,8 +98,8 @@ def _explain(url: str, error: Exception, wait_s: float) -> str:
         )
     if isinstance(error, (ConnectionError, OSError)):
         return (
-            f"Redis at {shown} cannot be reached: {said}; start it, or correct redis_url / "
-            "connection_string, or leave both out for a private server"
+            f"Redis at {shown} cannot be reached: {said.rstrip('.')}; start it, or correct "
+            f"{named or 'its URL'}"
         )
     return f"Redis at {shown} answered with an error: {said}"
 
@@ -241,8 +241,11 @@ class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://.
 
     `limits` says how long it waits, and for how many connections. `start` starts a private server
-    again where it has died. `clock` sets the time of a scratch server.
+    again where it has died. `clock` sets the time of a scratch server. `named` is the option or
+    setting that the URL is from, for errors.
     """
+
+    named = ""
 
     def __init__(
         self,
@@ -268,7 +271,8 @@ class RedisStore:
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """What an error of redis-py, or of a socket, is called here."""
-        return StoreUnavailable(_explain(self.url, error, self.limits.feed_timeout_s))
+        wait_s = self.limits.feed_timeout_s
+        return StoreUnavailable(_explain(self.url, error, wait_s, self.named))
 
     def _steps_reached(self, steps: PendingSteps[_R]) -> PendingSteps[_R]:
         try:

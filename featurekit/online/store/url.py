@@ -20,6 +20,8 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
 _LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
+_PORT = "its port, what stands between the last : and the next /, is not a number up to 65535"
+_HOST_IS = "what stands where its host is to be is not one, as localhost or 10.0.0.7 is"
 _ENCODE = "write a sign such as @ / ? # [ or % of a password by its code, as %40 for @"
 _LEAST_SECRET = 3
 
@@ -137,7 +139,9 @@ def _parts(url: Any) -> _Parts:
     if re.search(r"%(?![0-9A-Fa-f]{2})", rest + query):
         raise _Wrong(f"it holds a % that begins no code; {_ENCODE}")
     options = _options(query, scheme)
-    place = _of_socket(address, slash + path) if scheme == "unix" else _of_host(address, path)
+    place = (
+        _of_socket(address, slash + path) if scheme == "unix" else _of_host(address, path, login)
+    )
     password = unquote(login.partition(":")[2])
     secrets = (password, options.get("password", ""), options.get("ssl_password", ""))
     return _Parts(scheme, place, tuple(s for s in secrets if len(s) >= _LEAST_SECRET))
@@ -149,14 +153,15 @@ def _of_socket(address: str, path: str) -> str:
     return path
 
 
-def _of_host(address: str, path: str) -> str:
+def _of_host(address: str, path: str, login: str) -> str:
+    encode = f"; {_ENCODE}" if login else ""
     host, colon, port = address, "", ""
     if not address.endswith("]"):
         host, colon, port = address.rpartition(":") if ":" in address else (address, "", "")
     if not _HOST.fullmatch(host):
-        raise _Wrong(f"what stands where its host is to be is none; {_ENCODE}")
+        raise _Wrong(f"{_HOST_IS}{encode}")
     if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65_536):
-        raise _Wrong(f"what stands where its port is to be is none; {_ENCODE}")
+        raise _Wrong(f"{_PORT}{encode}")
     if path and not re.fullmatch(r"[0-9]{1,9}", path):
         raise _Wrong("what stands behind its host is no number of a database, as the 0 of host/0")
     return f"{address}/{path}" if path else address

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurekit.core.attributes import Named
 from featurekit.core.types import instant
 from featurekit.parity.compare import Stated, parts
 
@@ -38,7 +39,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Explanation:
+class Explanation(Named):
     """How one value came about; see `FeatureStore.explain`.
 
     `offline` and `online` are values and statuses, None where a path does not answer, and then a

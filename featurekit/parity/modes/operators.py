@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurekit.core.attributes import Named
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INT_MAX, INT_MIN, MICROSECOND, Type
@@ -78,7 +79,7 @@ class RowReport:
 
 
 @dataclass
-class OperatorsReport:
+class OperatorsReport(Named):
     """The whole table, whose `inputs` are compared three ways, each, and the aggregates."""
 
     seed: int

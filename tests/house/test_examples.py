@@ -1,0 +1,167 @@
+"""The examples that errors propose: each is one that the call or the setting itself takes."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import featurekit
+from featurekit import (
+    Entity,
+    EventSource,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    OnlineService,
+    aggregates,
+    feature,
+)
+from featurekit.core.calls import _declared, fits
+from featurekit.core.examples import EXAMPLES, example
+from featurekit.core.samples import row_in_json, row_in_python, row_in_words
+from featurekit.core.texts import loads, of_json, of_text
+from featurekit.core.types import from_hint
+from featurekit.project.config import _MODELS, RepoConfig, load_config
+from featurekit.project.config import EXAMPLES as SETTINGS
+
+customer = Entity("customer", join_keys={"customer_id": int})
+orders = EventSource("orders", path="o.csv", schema={"customer_id": int}, timestamp_field="at")
+customer_orders = FeatureView(
+    "customer_orders",
+    entities=[customer],
+    source=orders,
+    features={"n": aggregates.Count(window="1d")},
+)
+checkout = FeatureService("checkout", features=[customer_orders])
+NAMES: dict[str, Any] = {
+    "customer": customer,
+    "orders": orders,
+    "customer_orders": customer_orders,
+    "checkout": checkout,
+    "Sum": aggregates.Sum,
+    "datetime": dt.datetime,
+    "UTC": dt.UTC,
+}
+OBVIOUS = {"progress", "stop", "function"}
+"""Parameters that take an object of the caller's, of which a text is no example."""
+
+
+def calls() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The public calls that are explained, by the names that their errors have."""
+    for kind in (Entity, EventSource, FeatureView, FeatureService, *aggregates.BY_NAME.values()):
+        yield kind.__name__, kind.__init__
+    yield "feature", inspect.unwrap(feature)
+    for owner in (FeatureStore, OnlineService):
+        for name, method in vars(owner).items():
+            inner = getattr(method, "__func__", method)
+            if hasattr(inner, "__wrapped__"):
+                shown = owner.__name__ if name == "__init__" else name
+                yield shown, inner.__wrapped__
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [*calls()], ids=lambda one: getattr(one, "__name__", one)
+)
+def test_each_parameter_has_an_example_that_the_call_takes(
+    name: str, function: Callable[..., Any]
+) -> None:
+    signature, hints = _declared(function)
+    lacking, wrong = [], []
+    for parameter in [*signature.parameters][1:] if name != "feature" else signature.parameters:
+        hint = hints.get(parameter, Any)
+        if hint is Any or hint is bool or hint == bool | None or parameter in OBVIOUS:
+            continue
+        written = example(name, parameter)
+        if written is None:
+            lacking.append(parameter)
+        elif not fits(eval(written, NAMES), hint):
+            wrong.append((parameter, written))
+    assert (lacking, wrong) == ([], [])
+
+
+def test_no_example_is_of_a_parameter_that_no_call_has() -> None:
+    known = {p for _, function in calls() for p in inspect.signature(function).parameters}
+    called = {name for name, _ in calls()}
+    for key in EXAMPLES:
+        call, _, parameter = key.rpartition(".")
+        assert parameter in known, key
+        assert not call or call in called, key
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def settings() -> Iterator[str]:
+    """The settings that featurekit itself reads, by their dotted names."""
+    for place, model in {(): RepoConfig, **_MODELS}.items():
+        for name, field in model.model_fields.items():
+            if field.annotation is not Any:
+                yield ".".join((*place, name))
+
+
+def test_each_setting_has_an_example() -> None:
+    assert SETTINGS.keys() == {*settings()}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_example_of_a_setting_is_read(tmp_path: Path, name: str) -> None:
+    *above, last = name.split(".")
+    value: Any = {last: yaml.safe_load(SETTINGS[name])}
+    if above[:1] == ["online_store"]:
+        value["type"] = "redis"
+    if above[-1:] == ["serving_log"]:
+        value.setdefault("to", "parquet")
+    for part in reversed(above):
+        value = {part: value}
+    text = yaml.safe_dump({"project": "shop", **value})
+    (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
+    load_config(tmp_path)
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+TYPES = {
+    hint.__name__ if isinstance(hint, type) else str(hint): from_hint(hint)
+    for hint in (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta, list[int])
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_row_to_copy_has_a_value_of_each_type_however_it_is_written(name: str) -> None:
+    type_ = TYPES[name]
+    names = {**NAMES, "date": dt.date, "timedelta": dt.timedelta}
+    in_python = eval(row_in_python({"x": type_}), names)["x"]
+    in_json = of_json(loads(row_in_json({"x": type_}))["x"], type_)
+    in_words = of_text(row_in_words({"x": type_}).removeprefix("x="), type_)
+    assert type(in_python) is type(in_json) is type(in_words) is type_.python
+
+
+# --- codes of rules -------------------------------------------------------------------------------
+
+CODE = re.compile(r"\([A-Z][0-9]{1,2}(, [A-Z][0-9]{1,2})*\)")
+
+
+def texts_of_errors() -> Iterator[tuple[str, str]]:
+    """Every text in a `raise` of the package, or in a call that refuses a part of a transform."""
+    for path in Path(featurekit.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            failing = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "fail"
+            if isinstance(node, ast.Raise) or failing:
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield f"{path.name}:{part.lineno}", part.value
+
+
+def test_no_error_has_the_code_of_a_rule_without_the_page_that_explains_it() -> None:
+    assert [place for place, text in texts_of_errors() if CODE.search(text)] == []
+    snapshots = Path(__file__).parents[1] / "snapshots"
+    for path in snapshots.glob("*.txt"):
+        assert CODE.findall(path.read_text(encoding="utf-8")) == []
