@@ -78,7 +78,10 @@ def alone(make_repo: MakeRepo, redis_url: str, redis_store: Any) -> Any:
 def test_a_service_without_views_serves_after_apply(alone: FeatureStore) -> None:
     found = alone.get_online_features("given", [{"x": 1.5}, {"x": -2.0}], as_of=NOON)
     assert found.columns == {"hour": [12, 12], "squared": [2.25, 4.0]}
-    assert alone.get_online_features("asked", [{}], as_of=NOON).columns == {"hour": [12]}
+    found = alone.get_online_features("asked", [{}, {}], as_of=NOON)
+    assert found.columns == found.to_dict() == {"hour": [12, 12]}
+    assert found.to_pylist() == found.to_arrow().to_pylist() == [{"hour": 12}] * 2
+    assert found.to_pandas()["hour"].tolist() == [12, 12]
     frame = [{"x": 1.5, "event_timestamp": NOON}]
     made = alone.get_historical_features(frame, "given").to_arrow()
     assert made["squared"].to_pylist() == [2.25]
