@@ -482,7 +482,8 @@ class FeatureStore:
         views: Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> Materialization:
-        """As `materialize`, but it reads only what arrived since the last time.
+        """As `materialize`, but it reads only what arrived since the last time, and what the log of
+        pushes has got since of earlier arrivals.
 
         A source that does not say when its rows arrived is read whole: a late row cannot be told
         from one that was there before. For other sources the created_timestamp_column is believed:

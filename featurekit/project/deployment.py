@@ -326,14 +326,25 @@ def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int
     return lambda view: known.get(_version(view))
 
 
-def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
-    """Record that the view's states have every arrival up to `until`."""
+def seen_key(project: str, view: View) -> bytes:
+    """The key of what the run that filled a view saw of the log (`feed/seen.py`)."""
+    return project_key(project, "seen", view.name, view.fingerprint)
+
+
+def set_materialized(
+    store: OnlineStore, project: str, view: View, until: int, seen: bytes = b""
+) -> None:
+    """Record that the view's states have every arrival up to `until`, and what the run has `seen`
+    of the log. A run up to an earlier instant than the last one leaves both as they are."""
     version = _version(view)
-    _change(
-        store,
-        until_key(project),
-        lambda known: {**known, version: max(until, known.get(version, until))},
-    )
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        known = {} if values[0] is None else dict(json.loads(values[0]))
+        if known.get(version, until) > until:
+            return [None, None]
+        return [json.dumps({**known, version: until}, sort_keys=True).encode(), seen]
+
+    store.update([until_key(project), seen_key(project, view)], changed)
 
 
 def forget_unfed(store: OnlineStore, project: str) -> None:

@@ -130,7 +130,7 @@ def _version(key: bytes, names: frozenset[str]) -> _Version | None:
     match kind, [part.decode(errors="replace") for part in rest[:2]]:
         case b"state" | b"block" | b"ids", [view, fingerprint] if len(rest) == 3:
             return "view", view, fingerprint
-        case b"floor", [view, fingerprint]:
+        case b"floor" | b"seen", [view, fingerprint]:
             return "view", view, fingerprint
         case b"plan", [service, fingerprint]:
             return "service", service, fingerprint
