@@ -75,6 +75,14 @@ def publish(
     promote(store, project)
 
 
+def publishing_keys(project: str, services: Sequence[Service]) -> list[bytes]:
+    """The keys that `publish` writes for these services, and that change as they go live."""
+    plans = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
+    places = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
+    index = [names_key(project), _published_key(project), until_key(project)]
+    return [*plans, *places, *index, filled_key(project), damaged_key(project)]
+
+
 def mend(
     store: OnlineStore,
     project: str,
