@@ -1,4 +1,5 @@
-"""Removes states, plans and pointers that no fed version of a service uses any more.
+"""Removes states, plans and pointers that no fed version of a service uses any more, and what the
+state folder keeps of files that no source reads any more.
 
 The store checks each removal: it holds only if no version was published, made live or released
 since it was decided. So a version that is published meanwhile loses nothing, since what is removed
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from featurekit.core.keys import project_key
 from featurekit.core.screen import Advance
@@ -19,6 +22,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import POINTERS, forget_unfed, names_key, release_retained
+from featurekit.project.project import Project
 
 _STEP = 1000
 _Version = tuple[str, str, str]
@@ -41,11 +45,21 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectedFile:
+    """A file of the state folder with the copy of a CSV file, with the hash of a file's content, or
+    with verdicts on its rows, of which no source reads the content any more (S4)."""
+
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
-    """What `gc` found, and removed or would remove."""
+    """What `gc` found, and removed or would remove. `files` are those that nothing needs."""
 
     versions: tuple[Collected, ...]
     dry_run: bool
+    files: tuple[CollectedFile, ...] = ()
 
     @property
     def removed(self) -> tuple[Collected, ...]:
@@ -59,8 +73,13 @@ class Collection:
 
     @property
     def bytes(self) -> int:
-        """The number of bytes freed."""
+        """The number of bytes freed in the online store."""
         return sum(v.bytes for v in self.removed)
+
+    @property
+    def file_bytes(self) -> int:
+        """The number of bytes freed in the state folder."""
+        return sum(file.bytes for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,19 @@ def collect(
             )
     made = [Collected(*v, use.by.get(v, ()), *counts) for v, counts in sorted(found.items())]
     return Collection(tuple(made), dry_run)
+
+
+def collect_files(project: Project, *, dry_run: bool) -> tuple[CollectedFile, ...]:
+    """Remove what is kept of files for no source of the repo as it is now."""
+    from featurekit.sources.leftovers import leftovers
+
+    found = []
+    for path in leftovers(project.repo.sources.values(), project.path, project.state_dir):
+        with suppress(FileNotFoundError):  # a reader was faster
+            found.append(CollectedFile(path, path.stat().st_size))
+            if not dry_run:
+                path.unlink()
+    return tuple(found)
 
 
 def _version(key: bytes, names: frozenset[str]) -> _Version | None:
