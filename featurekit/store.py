@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -27,7 +28,7 @@ from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
-from featurekit.project.gc import Collection, collect
+from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.leases import Lease
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
@@ -355,13 +356,16 @@ class FeatureStore(Named):
         A version is used while it is live, next or retained. With `retained`, the versions retained
         now are released first, and to roll back to one takes a materialisation. `versions` limits
         the removal to these: each is "name" or "name:fingerprint" of a view or service, where the
-        beginning of the fingerprint is enough. With `dry_run` nothing is removed.
+        beginning of the fingerprint is enough. Without it, what the state folder keeps of files
+        goes too whose content is no source's any more: copies of CSV files, hashes and verdicts
+        (S4). With `dry_run` nothing is removed.
 
         Pushes, materialisations and publishing may go on meanwhile. RegistryError where one of
         `versions` is in use, or is not there.
         """
         self.parts.check_owner()
-        return collect(
+        files = () if versions else collect_files(self.parts, dry_run=dry_run)
+        done = collect(
             self.online,
             self.project,
             only=versions,
@@ -369,6 +373,7 @@ class FeatureStore(Named):
             dry_run=dry_run,
             progress=progress or (lambda done, total: None),
         )
+        return replace(done, files=files)
 
     def unlock(
         self, sources: Sequence[str] = (), *, force: bool = False
@@ -494,7 +499,8 @@ class FeatureStore(Named):
         views: Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> Materialization:
-        """As `materialize`, but it reads only what arrived since the last time.
+        """As `materialize`, but it reads only what arrived since the last time, and what the log of
+        pushes has got since of earlier arrivals.
 
         A source that does not say when its rows arrived is read whole: a late row cannot be told
         from one that was there before. For other sources the created_timestamp_column is believed:

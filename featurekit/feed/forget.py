@@ -62,6 +62,7 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
+from featurekit.project.rights import check_may_record
 from featurekit.sources.events import numbered_rows, source_files
 from featurekit.sources.files import absent
 from featurekit.sources.rewrite import remove_rows, rewriting
@@ -124,6 +125,7 @@ def forget(
         for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()
+        check_may_record(online, project.name)
         until = online.stamp(clock_key(project.name))
         secret = make_secret(project.state_dir)
         digest = secret.digest(name, {n: (types[n], values[n]) for n in types})

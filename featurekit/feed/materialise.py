@@ -2,7 +2,8 @@
 
 A run covers an interval of arrivals, (after, until]. What the states knew of this interval is
 replaced by what the files and the log have of it. So a run may be repeated, or die half way and be
-run again, and it keeps the pushes that arrive meanwhile.
+run again, and it keeps the pushes that arrive meanwhile. An incremental run begins where the last
+one ended, or before the first row that has come to the log since (`seen`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
+from featurekit.feed.seen import logs_now
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
@@ -137,9 +139,9 @@ def materialize(
         until = min(until, settled)
         aside = sum(_aside(project, name) for name in held)
         con = stack.enter_context(closing(project.connect()))
+        logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
-            known = materialized_until(online, project.name, view)
-            after = known if incremental and view.arrival_known and known is not None else NEVER
+            after = logs[view.source.name].after(view) if incremental else NEVER
             if after >= until:
                 continue
             mine = held[view.source.name]
@@ -149,7 +151,8 @@ def materialize(
                 _fill(project, mine, con, view, after=after, until=until, only=some, move=move)
             )
             if only is None:
-                set_materialized(mine, project.name, view, until)
+                seen = logs[view.source.name].seen.written
+                set_materialized(mine, project.name, view, until, seen)
                 project.marks.filled(view, health, began, whole=after == NEVER)
     return Materialization(
         instant(until),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import clock_key, project_key
-from featurekit.errors import LeaseLost, OnlineError, RegistryError
+from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
@@ -116,10 +116,6 @@ class _Push:
         except OnlineError as error:
             if not self.logged:
                 raise
-            if isinstance(error, LeaseLost):
-                # A run that did not wait for this push has gone past its rows: the next one starts
-                # anew.
-                missed(project.online, project.name, views)
             again = "do not push them again: " if definition.event_id is None else ""
             raise type(error)(
                 f"{error}\nThe {len(events)} rows are in the offline log; {again}"

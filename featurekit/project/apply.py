@@ -25,6 +25,7 @@ from featurekit.project.deployment import (
 )
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
+from featurekit.project.rights import check_may_publish
 
 
 def plan(project: Project) -> list[Change]:
@@ -39,8 +40,9 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
     version uses until its successor is filled, and BreakingChange where a service's callers would
-    break, unless that is allowed. ClocksApart where the store's clock cannot be right, and
-    EvictingStore where Redis may remove states.
+    break, unless that is allowed. ClocksApart where the store's clock cannot be right,
+    EvictingStore where Redis may remove states, and StoreUnavailable where this user may not
+    publish.
     """
     definitions = _definitions(project.repo)
     online = project.online
@@ -52,6 +54,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
+    check_may_publish(online, project.name, list(project.repo.compiled_services.values()))
     project.marks.name_store()
     changes = project.registry.apply(definitions)
     project.record()

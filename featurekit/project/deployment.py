@@ -75,6 +75,14 @@ def publish(
     promote(store, project)
 
 
+def publishing_keys(project: str, services: Sequence[Service]) -> list[bytes]:
+    """The keys that `publish` writes for these services, and that change as they go live."""
+    plans = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
+    places = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
+    index = [names_key(project), _published_key(project), until_key(project)]
+    return [*plans, *places, *index, filled_key(project), damaged_key(project)]
+
+
 def mend(
     store: OnlineStore,
     project: str,
@@ -321,14 +329,25 @@ def materialized_marks(store: OnlineStore, project: str) -> Callable[[View], int
     return lambda view: known.get(_version(view))
 
 
-def set_materialized(store: OnlineStore, project: str, view: View, until: int) -> None:
-    """Record that the view's states have every arrival up to `until`."""
+def seen_key(project: str, view: View) -> bytes:
+    """The key of what the run that filled a view saw of the log (`feed/seen.py`)."""
+    return project_key(project, "seen", view.name, view.fingerprint)
+
+
+def set_materialized(
+    store: OnlineStore, project: str, view: View, until: int, seen: bytes = b""
+) -> None:
+    """Record that the view's states have every arrival up to `until`, and what the run has `seen`
+    of the log. A run up to an earlier instant than the last one leaves both as they are."""
     version = _version(view)
-    _change(
-        store,
-        until_key(project),
-        lambda known: {**known, version: max(until, known.get(version, until))},
-    )
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        known = {} if values[0] is None else dict(json.loads(values[0]))
+        if known.get(version, until) > until:
+            return [None, None]
+        return [json.dumps({**known, version: until}, sort_keys=True).encode(), seen]
+
+    store.update([until_key(project), seen_key(project, view)], changed)
 
 
 def forget_unfed(store: OnlineStore, project: str) -> None:

@@ -1,4 +1,5 @@
-"""Removes states, plans and pointers that no fed version of a service uses any more.
+"""Removes states, plans and pointers that no fed version of a service uses any more, and what the
+state folder keeps of files that no source reads any more.
 
 The store checks each removal: it holds only if no version was published, made live or released
 since it was decided. So a version that is published meanwhile loses nothing, since what is removed
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from featurekit.core.attributes import Named
 from featurekit.core.keys import names_key, project_key
@@ -20,6 +23,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import POINTERS, forget_unfed, release_retained
+from featurekit.project.project import Project
 
 _STEP = 1000
 _Version = tuple[str, str, str]
@@ -42,11 +46,21 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectedFile:
+    """A file of the state folder with the copy of a CSV file, with the hash of a file's content, or
+    with verdicts on its rows, of which no source reads the content any more (S4)."""
+
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Collection(Named):
-    """What `gc` found, and removed or would remove."""
+    """What `gc` found, and removed or would remove. `files` are those that nothing needs."""
 
     versions: tuple[Collected, ...]
     dry_run: bool
+    files: tuple[CollectedFile, ...] = ()
 
     @property
     def removed(self) -> tuple[Collected, ...]:
@@ -60,8 +74,13 @@ class Collection(Named):
 
     @property
     def bytes(self) -> int:
-        """The number of bytes freed."""
+        """The number of bytes freed in the online store."""
         return sum(v.bytes for v in self.removed)
+
+    @property
+    def file_bytes(self) -> int:
+        """The number of bytes freed in the state folder."""
+        return sum(file.bytes for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +144,26 @@ def collect(
     return Collection(tuple(made), dry_run)
 
 
+def collect_files(project: Project, *, dry_run: bool) -> tuple[CollectedFile, ...]:
+    """Remove what is kept of files for no source of the repo as it is now."""
+    from featurekit.sources.leftovers import leftovers
+
+    found = []
+    for path in leftovers(project.repo.sources.values(), project.path, project.state_dir):
+        with suppress(FileNotFoundError):  # a reader was faster
+            found.append(CollectedFile(path, path.stat().st_size))
+            if not dry_run:
+                path.unlink()
+    return tuple(found)
+
+
 def _version(key: bytes, names: frozenset[str]) -> _Version | None:
     """The version that a key belongs to; None for the project's own bookkeeping."""
     kind, *rest = key.split(b":", 5)[2:]
     match kind, [part.decode(errors="replace") for part in rest[:2]]:
         case b"state" | b"block" | b"ids", [view, fingerprint] if len(rest) == 3:
             return "view", view, fingerprint
-        case b"floor", [view, fingerprint]:
+        case b"floor" | b"seen", [view, fingerprint]:
             return "view", view, fingerprint
         case b"plan", [service, fingerprint]:
             return "service", service, fingerprint

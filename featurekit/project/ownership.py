@@ -100,7 +100,7 @@ def record(store: OnlineStore, project: str, registry: Registry) -> None:
 
 def adopt(store: OnlineStore, project: str, registry: Registry) -> Adopted:
     """Rebuild the registry's file from the store's copy; see `FeatureStore.adopt`."""
-    owned, copied = store.read([owner_key(project), _record_key(project)])
+    owned, copied = store.read([owner_key(project), record_key(project)])
     owner, here = None if owned is None else _owner(owned, project), registry.known()
     if here is not None and here.id is not None and (owner is None or here.id != owner.id):
         whose = "has no owner yet: `featurekit apply` makes it this registry's"
@@ -141,7 +141,7 @@ def adopt(store: OnlineStore, project: str, registry: Registry) -> Adopted:
 # --- what lies in the store -----------------------------------------------------------------------
 
 
-def _record_key(project: str) -> bytes:
+def record_key(project: str) -> bytes:
     return project_key(project, "registry", "record")
 
 
@@ -168,7 +168,7 @@ def _read(value: bytes, project: str) -> Record:
         return Record.read(json.loads(value))
     except (ValueError, TypeError, KeyError) as error:
         raise RegistryError(
-            f"{_record_key(project).decode()} is not what featurekit writes ({error}); put the "
+            f"{record_key(project).decode()} is not what featurekit writes ({error}); put the "
             "registry's file back from a copy of your own"
         ) from None
 
@@ -179,7 +179,7 @@ def _write(store: OnlineStore, project: str, registry: Registry, made: Record | 
     known = registry.known()
     assert known is not None
     assert known.id is not None
-    keys = [owner_key(project), _record_key(project)]
+    keys = [owner_key(project), record_key(project)]
     if made is not None:
         _write_definitions(store, project, registry, made)
     changes, forgotten = (0, 0) if made is None else (len(made.changes), len(made.forgotten))
@@ -201,7 +201,7 @@ def _write(store: OnlineStore, project: str, registry: Registry, made: Record | 
 
 
 def _write_definitions(store: OnlineStore, project: str, registry: Registry, made: Record) -> None:
-    (copied,) = store.read([_record_key(project)])
+    (copied,) = store.read([record_key(project)])
     known = set() if copied is None else {v[:3] for v in _read(copied, project).versions}
     values = {}
     for version in made.versions:

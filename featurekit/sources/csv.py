@@ -28,7 +28,7 @@ from featurekit.sources import parquet
 from featurekit.sources.check import BadRow, Column, Marks, ReasonInRow, shortened
 from featurekit.sources.decoded import encoder, opened, pieces, shown
 from featurekit.sources.files import snapshot
-from featurekit.sources.identity import Identity, kept_folder, path_hash
+from featurekit.sources.identity import Identity, folder_in, kept_folder, path_hash
 from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT, NAN, Reading, text_instants
 from featurekit.sources.records import LINE, Record, Records
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "columns",
+    "kept",
     "marks",
     "readable",
     "reading",
@@ -99,7 +100,7 @@ def copy_of(path: str, dialect: Dialect, state_dir: Path | None) -> Path:
     identity = Identity.of(Path(path), state_dir)
     folder = kept_folder(state_dir)
     stem = _stem(path, dialect)
-    copy = folder / f"{stem}-{identity.digest[:32]}.parquet"
+    copy = folder / _copy_name(stem, identity)
     if not _is_whole(copy):
         _write_copy(Path(path), dialect, copy)
         identity.check()
@@ -107,6 +108,14 @@ def copy_of(path: str, dialect: Dialect, state_dir: Path | None) -> Path:
             if old != copy:
                 old.unlink(missing_ok=True)
     return copy
+
+
+def kept(source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
+    """The name of the copy of the file's records as they are now, if there are copies."""
+    stem = _stem(file.path, source.dialect)
+    if not any(folder_in(state_dir).glob(f"{stem}-*.parquet")):
+        return ()
+    return (_copy_name(stem, Identity.of(Path(file.path), state_dir)),)
 
 
 def texts_of(copy: Path) -> tuple[pa.Table, list[BadRow]]:
@@ -130,6 +139,10 @@ def texts_of(copy: Path) -> tuple[pa.Table, list[BadRow]]:
 def _stem(path: str, dialect: Dialect) -> str:
     how = json.dumps([_FORMAT, asdict(dialect)], sort_keys=True)
     return f"{path_hash(path)}-{hashlib.sha256(how.encode()).hexdigest()[:12]}"
+
+
+def _copy_name(stem: str, identity: Identity) -> str:
+    return f"{stem}-{identity.digest[:32]}.parquet"
 
 
 def _about(copy: Path) -> dict[str, Any]:

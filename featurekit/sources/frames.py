@@ -21,7 +21,7 @@ from featurekit.errors import BadRowError, SourceError
 from featurekit.sources import parquet
 from featurekit.sources.arrow import plain_table
 from featurekit.sources.check import Marks
-from featurekit.sources.parquet import rejected, scan, without
+from featurekit.sources.parquet import kept, rejected, scan, without
 from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import reading
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "columns",
+    "kept",
     "marks",
     "readable",
     "reading",

@@ -32,14 +32,24 @@ def kept_folder(state_dir: Path | None) -> Path:
     long as the process lives."""
     if state_dir is None:
         return _scratch()
-    folder = Path(state_dir) / "verdicts"
+    folder = folder_in(state_dir)
     make_folder(folder)
     return folder
+
+
+def folder_in(state_dir: Path) -> Path:
+    """The folder of what is known of files, in a state folder."""
+    return Path(state_dir) / "verdicts"
 
 
 def path_hash(path: str) -> str:
     """What the names of all that is kept of a file begin with."""
     return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def note_name(path: str) -> str:
+    """The name under which the hash of a file's content is kept."""
+    return f"{path_hash(path)}.json"
 
 
 def drop_kept(path: str, state_dir: Path | None) -> None:
@@ -65,7 +75,7 @@ class Identity:
         note = None
         if seen is None or seen[0] != now:
             if state_dir is not None:
-                note = kept_folder(state_dir) / f"{path_hash(name)}.json"
+                note = kept_folder(state_dir) / note_name(name)
                 seen = _noted(note)
             if seen is None or seen[0] != now:
                 seen = (now, _digest(path))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "columns",
+    "kept",
     "marks",
     "readable",
     "reading",
@@ -48,6 +49,12 @@ def readable(
     """The path of the file itself."""
     del source, state_dir, most
     return file.path
+
+
+def kept(source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
+    """None: the file itself is read."""
+    del source, file, state_dir
+    return ()
 
 
 def columns(

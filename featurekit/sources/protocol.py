@@ -61,6 +61,10 @@ class SourceKind(Protocol):
         With `most`, a copy may have that many rows alone. `SourceError` if the file cannot be
         read."""
 
+    def kept(self, source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
+        """The names of the copies that `readable` keeps in the state folder of a file as it is
+        now."""
+
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
     ) -> dict[str, FileColumn]:

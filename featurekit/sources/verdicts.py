@@ -27,7 +27,7 @@ class Verdicts:
 
     def __init__(self, name: str, state_dir: Path | None) -> None:
         folder = None if state_dir is None else kept_folder(state_dir)
-        self._file = None if folder is None else folder / f"source.{name}.json"
+        self._file = None if folder is None else folder / verdict_name(name)
         self._kept = {} if self._file is None else _read(self._file)
         self._used: dict[str, Summary] = {}
 
@@ -46,6 +46,11 @@ class Verdicts:
         """Keep the verdicts of this check in the place of those before it."""
         if self._file is not None and self._used != self._kept:
             write_whole(self._file, json.dumps(_written(self._used)).encode())
+
+
+def verdict_name(source: str) -> str:
+    """The name of the file with a source's verdicts."""
+    return f"source.{source}.json"
 
 
 def _key(about: Any) -> str:

@@ -271,6 +271,13 @@ def test_gc_shows_what_goes_and_what_stays(served: Path, run: Run) -> None:
     assert done["keys"] > 1
     assert done["bytes"] > 100
     assert run("gc").out.endswith("\n0 keys of 0 bytes were removed.\n")
+    left = served / ".featurekit" / "verdicts" / "source.gone.json"
+    left.write_text("{}")
+    shown = run("gc")
+    assert shown.out.splitlines()[-1] == (
+        f"1 files of 2 bytes in {left.parent} were removed: no source reads the contents any more "
+        "that they were kept for."
+    )
     used = next(v for v in done["versions"] if v["used_by"] == ["live checkout"])
     assert_explained(run("gc", used["name"]), f"{used['name']}:", "is used by")
     assert_explained(run("gc", "nope:12"), "holds no unused version 'nope:12'")

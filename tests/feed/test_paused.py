@@ -37,7 +37,7 @@ bought = FeatureView("bought", entities=[user], source=orders,
                      features={"orders": Sum("n", window="9d")})
 service = FeatureService("service", features=[clicked, bought])
 """
-# A process that stops itself at a call: it says where, and what became of it.
+# A process that stops itself at a call, and may die after it: it says where, and what became of it.
 CHILD = f"""
 import datetime as dt, os, signal, sys
 from importlib import import_module
@@ -45,7 +45,7 @@ from featurekit import FeatureStore
 from featurekit.project import leases
 
 leases.LEASE_S, leases.RENEW_S = {LEASE_S}, {LEASE_S} / 5
-place, how, folder, url, what = sys.argv[1:]
+place, how, folder, url, what, after = sys.argv[1:]
 path, _, name = place.rpartition(".")
 if path[path.rindex(".") + 1].isupper():  # a class
     module, _, cls = path.rpartition(".")
@@ -59,7 +59,10 @@ def stopping(*given, **named):
         stopped.append(1)
         print("stopped", flush=True)
         os.kill(os.getpid(), signal.Signals[how])
-    return original(*given, **named)
+    done = original(*given, **named)
+    if after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
 
 setattr(owner, name, stopping)
 now = dt.datetime.now(dt.UTC)
@@ -98,11 +101,22 @@ def store(
 
 
 class Child:
-    """A process that works on the store, and stops or dies at a call."""
+    """A process that works on the store, and stops or dies at a call. Where it `dies_after` the
+    call, it does as soon as that has returned."""
 
-    def __init__(self, store: FeatureStore, redis: RedisStore, place: str, how: str, what: str):
+    def __init__(
+        self,
+        store: FeatureStore,
+        redis: RedisStore,
+        place: str,
+        how: str,
+        what: str,
+        *,
+        dies_after: bool = False,
+    ):
+        last = "dies" if dies_after else ""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, place, how, str(store.path), redis.url, what],
+            [sys.executable, "-c", CHILD, place, how, str(store.path), redis.url, what, last],
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
@@ -116,7 +130,7 @@ class Child:
         return self.process.stdout.readline().strip()
 
     def wake(self) -> str:
-        """What becomes of it."""
+        """What becomes of it; nothing, where it dies."""
         self.process.send_signal(signal.SIGCONT)
         found = self.line()
         self.process.communicate(timeout=60)
@@ -248,3 +262,86 @@ def test_a_killed_push_holds_up_no_new_version(
         changed.apply()
         assert changed.materialize().live == ("service",)
     assert redis_store.announced(b"fk:tests:pushes:clicks") == []
+
+
+# --- rows that the log holds and the states lack --------------------------------------------------
+
+
+def run_until_let_go(store: FeatureStore, redis: RedisStore, source: str) -> None:
+    """Materialise what arrived, until a run has gone past the push that is under way."""
+    end = time.monotonic() + 60
+    while store.materialize_incremental() and redis.announced(f"fk:tests:pushes:{source}".encode()):
+        assert time.monotonic() < end
+
+
+def states(redis: RedisStore) -> dict[bytes, bytes | None]:
+    """The states, their blocks, and what is remembered of ids."""
+    keys = [key for kind in (b"state", b"block", b"ids") for key in redis.keys(b"fk:tests:" + kind)]
+    return dict(zip(keys, redis.read(keys), strict=True))
+
+
+def check_that_an_increment_brings(store: FeatureStore, redis: RedisStore, source: str) -> None:
+    """The next increment leaves what a whole run leaves, and a further one changes nothing."""
+    before = online(store)
+    store.materialize_incremental()
+    assert online(store)[source][1] == before[source][1] + 70
+    brought = states(redis)
+    store.materialize_incremental()
+    assert states(redis) == brought
+    store.materialize()
+    assert states(redis) == brought
+
+
+KEEP = "featurekit.log.writer.PushLog.keep"
+
+
+@pytest.mark.parametrize("source", ["clicks", "orders"])
+def test_an_increment_brings_what_a_push_logged_after_a_run_had_passed_it(
+    store: FeatureStore, redis_store: RedisStore, source: str
+) -> None:
+    push = f"store.push('{source}', {ROW})"
+    child = Child(store, redis_store, KEEP, "SIGSTOP", push, dies_after=True)
+    run_until_let_go(store, redis_store, source)
+    assert child.wake() == ""  # it died with its rows in the log, and told nobody
+    check_that_an_increment_brings(store, redis_store, source)
+
+
+@pytest.mark.parametrize("source", ["clicks", "orders"])
+@pytest.mark.parametrize("days", [0, 1, 20])
+def test_an_increment_brings_what_a_push_of_older_arrivals_logged_before_it_died(
+    store: FeatureStore, redis_store: RedisStore, source: str, days: int
+) -> None:
+    store.materialize_incremental()
+    old = f"now - dt.timedelta(days={days}, minutes=1)"
+    push = f"store.push('{source}', {{'k': 1, 'n': 70, 'at': now, 'arrived': {old}}})"
+    child = Child(store, redis_store, KEEP, "SIGCONT", push, dies_after=True)
+    child.process.communicate()
+    check_that_an_increment_brings(store, redis_store, source)
+
+
+def test_an_increment_brings_to_a_new_version_what_was_logged_after_it_was_filled(
+    store: FeatureStore, redis_store: RedisStore
+) -> None:
+    child = Child(store, redis_store, KEEP, "SIGSTOP", f"store.push('clicks', {ROW})")
+    path = store.path / "definitions.py"
+    path.write_text(path.read_text().replace('"9d"', '"8d"'))
+    with FeatureStore(store.path, redis_url=redis_store.url) as changed:
+        changed.apply()
+        assert changed.materialize().live == ("service",)
+        assert child.wake().startswith("LeaseLost ")
+        check_that_an_increment_brings(changed, redis_store, "clicks")
+
+
+def test_what_an_increment_brought_is_not_added_by_the_push_that_wakes_up(
+    store: FeatureStore, redis_store: RedisStore
+) -> None:
+    place = "featurekit.online.state.update.opened_state"  # after the log, before the states
+    child = Child(store, redis_store, place, "SIGSTOP", f"store.push('clicks', {ROW})")
+    before = online(store)
+    run_until_let_go(store, redis_store, "clicks")
+    assert online(store)["clicks"][1] == before["clicks"][1] + 70
+    brought = states(redis_store)
+    assert child.wake().startswith("LeaseLost ")
+    assert states(redis_store) == brought
+    store.materialize()
+    assert states(redis_store) == brought

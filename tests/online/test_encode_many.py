@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from featurekit.feed.events import prepare
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
 from featurekit.offline.events import EventRows
+from featurekit.online.state import codec
 from featurekit.online.state.encode_many import Many, entity_keys
 from featurekit.online.state.state import Event, State
 from featurekit.online.store import redis as redis_store
@@ -69,10 +71,15 @@ def entities(draw: st.DrawFn) -> tuple[list[Type], list[list[Event]]]:
 
 
 @settings(max_examples=400)
-@given(entities(), st.sampled_from(["window", "latest"]))
+@given(entities(), st.sampled_from(["window", "latest"]), st.sampled_from([2, codec.MOST_ABSENT]))
 def test_many_states_have_the_bytes_of_each(
-    made: tuple[list[Type], list[list[Event]]], kind: str
+    made: tuple[list[Type], list[list[Event]]], kind: str, most_absent: int
 ) -> None:
+    with patch.object(codec, "MOST_ABSENT", most_absent):
+        check_bytes(made, kind)
+
+
+def check_bytes(made: tuple[list[Type], list[list[Event]]], kind: str) -> None:
     types, states = made
     view: Any = SimpleNamespace(
         kind=kind, dedupe_us=None, slots=[SimpleNamespace(type=t) for t in types],

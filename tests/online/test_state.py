@@ -31,6 +31,7 @@ from featurekit.define.plan import View
 from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.feed.events import ViewWriter
 from featurekit.online.lookup.answer import answer
+from featurekit.online.state import codec
 from featurekit.online.state.blocks import open_state, written
 from featurekit.online.state.codec import decode_column, encode_column, skip_column
 from featurekit.online.state.seal import opened_state
@@ -335,6 +336,22 @@ def test_a_column_comes_back_as_it_was(hint):
         assert bits(round_trip(type_, values)) == bits(values)
 
     check()
+
+
+@pytest.mark.parametrize("hint", HINTS, ids=str)
+def test_a_column_of_nothing_of_any_length_comes_back(
+    hint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is longer than a column may be whose values take no bytes; the limit is lower
+    here, since one of 2**25 values takes gigabytes."""
+    monkeypatch.setattr(codec, "MOST_ABSENT", 3)
+    type_ = from_hint(hint)
+    for n in range(7):
+        assert round_trip(type_, [None] * n) == [None] * n
+        lists = Type("list", item=type_.or_none())
+        assert round_trip(lists, [[None] * n, None, [None]]) == [[None] * n, None, [None]]
+    with pytest.raises(ValueError, match="4 values of which none is stored"):
+        decode_column(type_, memoryview(b"\1"), 0, 4)
 
 
 @pytest.mark.parametrize("hint", HINTS, ids=str)

@@ -47,10 +47,14 @@ class Users:
     """A server with the users of the page, and a feature repo."""
 
     def __init__(self, url: str, folder: Path, lines: list[str]) -> None:
-        self.url, self.folder = url, folder
+        self.url, self.folder, self.lines = (
+            url,
+            folder,
+            [x.replace("PASSWORD", "secret@word") for x in lines],
+        )
         with self.client("") as server:
-            for line in lines:
-                server.execute_command(*line.replace("PASSWORD", "secret@word").split(" "))
+            for line in self.lines:
+                server.execute_command(*line.split(" "))
 
     def as_(self, name: str) -> str:
         return (
@@ -184,6 +188,29 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
             server.set(plan, server.get(plan))
     with users.client("") as server:
         assert dumped(server) == before
+
+
+def test_who_may_not_publish_records_nothing(users: Users) -> None:
+    with users.store("admin") as store:
+        store.apply()
+        store.materialize()
+        before = store.registry.dump()
+    with users.client("") as server:
+        rights = next(line.split(" ")[3:] for line in users.lines if "shop-writer" in line)
+        server.execute_command("ACL", "SETUSER", "shop-half", *rights, "-mset")
+        held = dumped(server)
+    users.without_info()
+    (users.folder / "definitions.py").write_text(MODULE.replace("9d", "8d"), encoding="utf-8")
+    for name in ("reader", "half", *(["writer"] if version() >= (7, 0) else [])):
+        with users.store(name) as store:
+            for work in (store.apply, lambda: store.forget("user", {"key": 1})):
+                with pytest.raises(StoreUnavailable, match=r"(?i)no permissions"):
+                    work()
+            assert store.registry.dump() == before, name
+    with users.client("") as server:
+        assert dumped(server) == held
+    with users.store("admin") as store:
+        assert {change.action for change in store.plan()} == {"change"}
 
 
 def test_an_admin_reaches_no_other_project(users: Users) -> None:

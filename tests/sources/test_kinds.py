@@ -45,6 +45,9 @@ class JsonLines:
     ) -> str:
         return file.path
 
+    def kept(self, source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
+        return ()
+
     def columns(
         self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
     ) -> dict[str, FileColumn]:

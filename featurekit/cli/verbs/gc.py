@@ -1,4 +1,5 @@
-"""`featurekit gc`: removes the online states and plans that no version in use needs."""
+"""`featurekit gc`: removes the online states and plans that no version in use needs, and what is
+kept of files for no source."""
 
 from __future__ import annotations
 
@@ -53,6 +54,7 @@ def gc(arguments: Namespace, screen: Screen) -> None:
                 }
                 for v in done.versions
             ],
+            "files": [{"path": str(file.path), "bytes": file.bytes} for file in done.files],
         }
     )
     gone = "would go" if done.dry_run else "removed"
@@ -72,3 +74,8 @@ def gc(arguments: Namespace, screen: Screen) -> None:
     )
     what = "would be" if done.dry_run else "were"
     screen.line(f"\n{done.keys} keys of {done.bytes} bytes {what} removed.")
+    if done.files:
+        screen.line(
+            f"{len(done.files)} files of {done.file_bytes} bytes in {done.files[0].path.parent} "
+            f"{what} removed: no source reads the contents any more that they were kept for."
+        )

@@ -1,11 +1,12 @@
 """Turns columns of values into bytes and back: the wire form of online states.
 
 The form has a version, and equal columns have equal bytes. A column of n values begins with one
-byte: 0 where all values are present, 1 where none is, 2 for both, followed by n bytes (0 a value, 1
-None, 2 an error). The values come next: 8 bytes for int, float, datetime and timedelta (the last
-two in microseconds), 4 for date (in days), 1 for bool, a length and the bytes for str and bytes. A
-list is the column of its lengths and the column of its items. A vector takes 4 bytes for each of
-its numbers. An absent value is written as zero, and every NaN as the same NaN.
+byte: 0 where all values are present, 1 where none is (and n is at most `MOST_ABSENT`), 2 for both,
+followed by n bytes (0 a value, 1 None, 2 an error). The values come next: 8 bytes for int, float,
+datetime and timedelta (the last two in microseconds), 4 for date (in days), 1 for bool, a length
+and the bytes for str and bytes. A list is the column of its lengths and the column of its items. A
+vector takes 4 bytes for each of its numbers. An absent value is written as zero, and every NaN as
+the same NaN.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ FORMATS: dict[str, Literal["q", "d", "?", "i"]] = {
     "date": "i",
 }
 _SIZES = {code: struct.calcsize(code) for code in FORMATS.values()}
-_MOST_ABSENT = 1 << 25
-"""The values that a column has at most where none is present: so many events fill the 512 MB of a
-value in Redis, and a damaged number of them should not fill the memory of who reads it."""
+MOST_ABSENT = 1 << 25
+"""The values that a column has at most where they take no bytes, since a damaged number of them
+should not fill the memory of who reads it. A longer column of None alone is written with its
+marks, so that its bytes grow with it: up to the 512 MB of a value in Redis, as those of any."""
 EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 """The ordinal of 1970-01-01, from which dates count."""
 
@@ -48,7 +50,7 @@ def encode_column(type_: Type, values: Sequence[Any]) -> bytes:
     marks = bytes(2 if v is ERROR else v is None for v in values)
     if not any(marks):
         return bytes((ALL_PRESENT,)) + _encode_values(type_, values)
-    if all(m == 1 for m in marks):
+    if len(marks) <= MOST_ABSENT and all(m == 1 for m in marks):
         return bytes((ALL_ABSENT,))
     zero = _zero(type_)
     filled = [zero if mark else value for mark, value in zip(marks, values, strict=True)]
@@ -139,7 +141,7 @@ def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, 
     kind = data[at]
     at += 1
     if kind == ALL_ABSENT:
-        if n > _MOST_ABSENT:
+        if n > MOST_ABSENT:
             raise ValueError(f"{n} values of which none is stored")
         return [None] * n, bytes((1,)) * n, at
     marks = None

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from featurekit.core.keys import encode_key
 from featurekit.core.types import Type
 from featurekit.define.plan import View
-from featurekit.online.state import row
+from featurekit.online.state import codec, row
 from featurekit.online.state.codec import ALL_ABSENT, ALL_PRESENT, MIXED
 from featurekit.online.state.seal import MARK
 from featurekit.online.state.state import VERSION
@@ -229,9 +229,9 @@ def _column(type_: Type, column: pa.Array, errors: Any, starts: Any) -> list[Par
     if errors is not None:
         marks[errors] = 2
     n = np.diff(starts)
-    none = _counts(marks == 1, starts)
+    none = (_counts(marks == 1, starts) == n) & (n <= codec.MOST_ABSENT)
     kind = np.where(
-        _counts(marks != 0, starts) == 0, ALL_PRESENT, np.where(none == n, ALL_ABSENT, MIXED)
+        _counts(marks != 0, starts) == 0, ALL_PRESENT, np.where(none, ALL_ABSENT, MIXED)
     )
     mixed, held = kind == MIXED, kind != ALL_ABSENT
     rows = np.repeat(held, n)
