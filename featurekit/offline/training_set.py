@@ -25,6 +25,8 @@ from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, TransformError
 from featurekit.offline.buckets import explaining_memory
+from featurekit.offline.csv_file import CsvWriter
+from featurekit.offline.csv_frame import is_csv
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
@@ -183,18 +185,36 @@ class TrainingSet:
         """Write the rows of `to_arrow` to a Parquet file, batch by batch, and
         `<path>.manifest.json` beside it (F2). Returns the manifest.
 
-        Both files appear whole or not at all. DataError if no file can be written at `path`.
+        Both files appear whole or not at all. DataError if no file can be written at `path`, or if
+        its name ends in .csv.
         """
         import pyarrow.parquet as pq
 
-        target = Path(path)
+        if is_csv(Path(path)):
+            raise DataError(f"{path}: its name says CSV; write it with to_csv, or name it .parquet")
+        return self._write(Path(path), pq.ParquetWriter)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write the rows of `to_arrow` to a CSV file in UTF-8, batch by batch, and
+        `<path>.manifest.json` beside it (F2). Returns the manifest.
+
+        None is an empty field, the empty text is "". A float has the fewest digits that only it is
+        read from, or is nan, inf or -inf; bytes are hexadecimal digits, an instant is ISO 8601, a
+        duration its microseconds (90000000us), a list or dict JSON. So the file reads back as
+        labels with the same values. Both files appear whole or not at all. DataError if no file can
+        be written at `path`.
+        """
+        return self._write(Path(path), CsvWriter)
+
+    def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        """Write the rows with what `make` makes of a path and a schema, and the manifest."""
         if target.is_dir() or not target.parent.is_dir():
             raise DataError(f"{target} is no path for a file; write one in a folder that exists")
         beside = target.with_name(f"{target.name}.manifest.json")
         run = _TrainingRun(self)
         with whole(beside) as about, whole(target) as hidden:
             explained = conversions.explaining_parquet(run.schema)
-            with run, explained, pq.ParquetWriter(hidden, run.schema) as writer:
+            with run, explained, make(hidden, run.schema) as writer:
                 for batch in run.batches():
                     writer.write_batch(batch)
             manifest = self.manifest

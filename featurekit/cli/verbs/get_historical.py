@@ -23,6 +23,8 @@ from featurekit.errors import DataError, WriteError
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
 
+_KNOWN = (".csv", ".parquet", ".pq")
+
 
 @verb(
     "Without a frame, for every entity that is known at the instants of --at, or of --start, "
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
         "--output",
         type=Path,
         metavar="OUT.parquet",
-        help="write it here, with OUT.parquet.manifest.json (default: show the first rows)",
+        help="write it here, Parquet or CSV by the end of the name, with OUT.parquet.manifest.json "
+        "(default: show the first rows)",
     ),
     argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
     argument(
@@ -95,12 +98,8 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     if (arguments.frame is None) == all(value is None for value in asked.values()):
         raise UsageError("name a FRAME, or instants with --at, or with --start, --end and --every")
-    known = (".csv", ".parquet", ".pq")
-    if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
-        raise DataError(
-            f"{arguments.frame}: a frame is told by the end of its name, {', '.join(known)}; "
-            "rename or convert it"
-        )
+    _check_ending(arguments.frame, "a frame", "rename or convert it")
+    _check_ending(arguments.output, "what is written", "write another name, as train.parquet")
     if arguments.output is not None and arguments.output.is_dir():
         raise DataError(f"{arguments.output} is a folder; name a file, as in train.parquet")
     with open_store(arguments) as store:
@@ -133,10 +132,19 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     _show_errors(screen, manifest["errors"])
 
 
+def _check_ending(path: Path | None, what: str, instead: str) -> None:
+    """DataError for a file whose name does not say whether it is CSV or Parquet."""
+    if path is not None and not path.is_dir() and path.suffix.lower() not in _KNOWN:
+        raise DataError(
+            f"{path}: {what} is told by the end of its name, {', '.join(_KNOWN)}; {instead}"
+        )
+
+
 def _write(training: TrainingSet, output: Path) -> dict[str, Any]:
     """Write the training set and its manifest; returns the manifest."""
     try:
-        return training.to_parquet(output)
+        csv = output.suffix.lower() == ".csv"
+        return training.to_csv(output) if csv else training.to_parquet(output)
     except WriteError:
         raise
     except OSError as error:
