@@ -13,6 +13,7 @@ from featurekit.core.types import MICROSECOND, Type
 from featurekit.errors import DefinitionError, EntityFrameError
 
 _INT = re.compile(r"([+-]?[0-9]+)([.]0+)?")
+_MICROSECONDS = re.compile(r"(-?[0-9]{1,19})us")
 _HINTS = {
     "bool": "write true or false",
     "int": "write a whole number",
@@ -23,6 +24,8 @@ _HINTS = {
     "timedelta": "write 90s, 6h or 7d",
     "list": "write a JSON array",
 }
+_AS_TEXT = ("bytes", "datetime", "date", "timedelta")
+"""The types that JSON writes as the texts that `of_text` reads."""
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -49,7 +52,9 @@ def of_text(text: str, type_: Type) -> Any:
         case "date":
             return dt.date.fromisoformat(text)
         case "timedelta":
-            return duration_us(text, what="a duration", zero=True) * MICROSECOND
+            found = _MICROSECONDS.fullmatch(text)  # as a training set is written to CSV
+            us = int(found[1]) if found else duration_us(text, what="a duration", zero=True)
+            return us * MICROSECOND
         case "list":
             return of_json(loads(text), type_)
         case name:
@@ -82,14 +87,15 @@ def of_json(value: Any, type_: Type) -> Any:
     """The value of a type that JSON can only write as a string or number. What does not fit the
     type stays as it is, and the receiver refuses it."""
     if type_.item is not None and isinstance(value, list):
-        return [of_json(v, type_.item) for v in value]
+        empty = b"" if type_.item.name == "bytes" else ""  # no digits; a list has no null
+        return [empty if v == "" else of_json(v, type_.item) for v in value]
     if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
         return dt.timedelta(seconds=value)
     if not isinstance(value, str):
         return value
     if type_.name == "float":
         return _FLOATS.get(value, value)
-    return lenient(value, type_) if type_.name in ("bytes", "datetime", "date") else value
+    return lenient(value, type_) if type_.name in _AS_TEXT else value
 
 
 def loads(text: str) -> Any:

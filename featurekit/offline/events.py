@@ -13,7 +13,7 @@ from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
 from featurekit.sources import read_events
 from featurekit.sources.events import CheckedFiles
-from featurekit.sources.files import absent
+from featurekit.sources.seen import never_had_files, remember_files, vanished
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,18 @@ def source_events(
     `marked`, a column `__pushed` says whether an event was pushed.
 
     A source without a file yet has what was pushed to it. SourceError where nothing was, unless it
-    `may_be_empty`: the path may be misspelt.
+    `may_be_empty`: the path may be misspelt. SourceError, too, where files were read before and
+    none is there any more.
     """
+    lost = vanished(source, base, state_dir)
+    if lost is not None:
+        raise lost
     logged = segments(state_dir, source.name)
-    if absent(source, base) and (logged or may_be_empty):
+    if never_had_files(source, base, state_dir) and (logged or may_be_empty):
         read = CheckedFiles(log_sql(con, [], source), 0, 0, ())
     else:
         read = read_events(con, source, base=base, state_dir=state_dir)
+        remember_files(source, read.files, state_dir)
     relation = read.relation
     if logged or marked:
         columns = ", ".join([*map(quote, source.schema), "__ts", "__created"])

@@ -19,6 +19,7 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.offline.csv_frame import csv_frame, is_csv
+from featurekit.offline.own_columns import carried_table
 from featurekit.sources import parquet
 from featurekit.sources.arrow import faults_of, pandas_column, plain, plain_table, python_column
 from featurekit.sources.check import (
@@ -52,7 +53,7 @@ class EntityFrame:
 
     The table holds `__rid` BIGINT, 0..rows-1 in the frame's order, `__t` BIGINT microseconds UTC,
     and the join keys and request fields in their canonical types. `original` is the frame as given.
-    `arrow` has all its columns in their own types, or is None for a Parquet file, which is `path`.
+    `arrow` has all its columns as they are carried, or is None for a Parquet file, which is `path`.
     """
 
     table: str
@@ -127,9 +128,11 @@ def _scan(
             return _parquet_scan(con, path, wanted)
         frame = csv_frame(path, {**wanted, INSTANT: DATETIME})
     if isinstance(frame, (list, tuple)):
-        table, arrow, found = _from_dicts(frame, wanted, timezone)
+        table, own, found = _from_dicts(frame, wanted, timezone)
+        arrow = carried_table(own)
     elif isinstance(frame, Mapping):
-        table, arrow, found = _from_columns(frame, wanted, timezone)
+        table, own, found = _from_columns(frame, wanted, timezone)
+        arrow = carried_table(own)
     else:
         if not is_frame(frame):
             raise _refuse(
@@ -137,7 +140,7 @@ def _scan(
                 "DuckDB relation, a list of dicts, a dict of columns or the path of a Parquet or "
                 "CSV file"
             )
-        arrow = table_of(frame, refuse=_refuse)
+        arrow = carried_table(table_of(frame, refuse=_refuse))
         index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name]
         names = _needed(arrow.column_names, wanted, index)
         needed = {name: wanted.get(name, DATETIME) for name in names}

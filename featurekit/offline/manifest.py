@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
+
+from featurekit.core.arrays import as_numbers, loses_nanoseconds
 
 
 class ContentHash:
@@ -61,9 +64,25 @@ def _feed(digest: Any, column: Any) -> None:
         paired["v"], paired["n"] = filled, valid
         digest.update(paired.tobytes())
         return
-    for value in column.to_pylist():
+    for value in _values(column):
         if isinstance(value, bytes):
             raw = value
         else:
             raw = (value if isinstance(value, str) else repr(value)).encode()
         digest.update(b"\0" if value is None else b"\1" + len(raw).to_bytes(8, "little") + raw)
+
+
+def _values(column: Any) -> list[Any]:
+    """The values as Python has them; one that it does not hold as the numbers that it is."""
+    with suppress(ValueError, OverflowError):  # an instant or a date outside the years 1 to 9999
+        if not loses_nanoseconds(column):
+            values: list[Any] = column.to_pylist()
+            return values
+    return [_value(column.slice(row, 1)) for row in range(len(column))]
+
+
+def _value(one: Any) -> Any:
+    with suppress(ValueError, OverflowError):
+        if not loses_nanoseconds(one):
+            return one.to_pylist()[0]
+    return "numbers", as_numbers(one).to_pylist()[0]

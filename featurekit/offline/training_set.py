@@ -26,11 +26,14 @@ from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
 from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, TransformError
 from featurekit.offline.buckets import explaining_memory
+from featurekit.offline.csv_file import CsvWriter
+from featurekit.offline.csv_frame import is_csv
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.manifest import ContentHash
+from featurekit.offline.own_columns import carried, carried_schema
 from featurekit.offline.view_result import report_erring_events
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ class TrainingSet(Named):
         """Called with the rows that are computed, and their number."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
-        self._head: pa.RecordBatch | None = None
+        self._head: pa.Table | None = None
 
     @property
     def types(self) -> dict[str, Type]:
@@ -142,7 +145,7 @@ class TrainingSet(Named):
         if isinstance(self._frame, pd.DataFrame):
             made.index = self._frame.index
             return pd.concat([self._frame, made], axis=1)
-        given = table.select(table.column_names[:width]).to_pandas()
+        given = conversions.own_to_pandas(table.select(table.column_names[:width]))
         return pd.concat([given, made], axis=1)
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -185,8 +188,7 @@ class TrainingSet(Named):
             return html.box(
                 title, types, html.line("Rows are computed when they are asked for: to_pandas() …")
             )
-        rows = self._head.to_pylist(maps_as_pydicts="strict")
-        shown = html.table(self._head.schema.names, [list(row.values()) for row in rows])
+        shown = html.table(self._head.schema.names, conversions.shown_rows(self._head))
         about = {n: self._manifest[n] for n in ("rows", "content_hash", "fingerprint", "known_at")}
         about["sources"] = ", ".join(self._manifest["sources"])
         return html.box(title, shown, types, html.facts(about))
@@ -195,11 +197,29 @@ class TrainingSet(Named):
         """Write the rows of `to_arrow` to a Parquet file, batch by batch, and
         `<path>.manifest.json` beside it (F2). Returns the manifest.
 
-        Both files appear whole or not at all. DataError if no file can be written at `path`.
+        Both files appear whole or not at all. DataError if no file can be written at `path`, or if
+        its name ends in .csv.
         """
         import pyarrow.parquet as pq
 
-        target = Path(path)
+        if is_csv(Path(path)):
+            raise DataError(f"{path}: its name says CSV; write it with to_csv, or name it .parquet")
+        return self._write(Path(path), pq.ParquetWriter)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write the rows of `to_arrow` to a CSV file in UTF-8, batch by batch, and
+        `<path>.manifest.json` beside it (F2). Returns the manifest.
+
+        None is an empty field, the empty text is "". A float has the fewest digits that only it is
+        read from, or is nan, inf or -inf; bytes are hexadecimal digits, an instant is ISO 8601, a
+        duration its microseconds (90000000us), a list or dict JSON. So the file reads back as
+        labels with the same values. Both files appear whole or not at all. DataError if no file can
+        be written at `path`.
+        """
+        return self._write(Path(path), CsvWriter)
+
+    def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        """Write the rows with what `make` makes of a path and a schema, and the manifest."""
         if target.is_dir():
             raise DataError(f"{str(target)!r} is a folder; name a file, as in train.parquet")
         if not target.parent.is_dir():
@@ -210,7 +230,8 @@ class TrainingSet(Named):
         beside = target.with_name(f"{target.name}.manifest.json")
         run = _TrainingRun(self)
         with whole(beside) as about, whole(target) as hidden:
-            with run, pq.ParquetWriter(hidden, run.schema) as writer:
+            explained = conversions.explaining_parquet(run.schema)
+            with run, explained, make(hidden, run.schema) as writer:
                 for batch in run.batches():
                     writer.write_batch(batch)
             manifest = self.manifest
@@ -354,7 +375,7 @@ class _TrainingRun:
         fields = list(pq.read_schema(self.frame.path))
         if self.scratch is not None:  # DuckDB may declare a key nullable or not
             fields = [field.with_nullable(True) for field in fields]
-        return pa.schema(fields)
+        return carried_schema(pa.schema(fields))
 
     def _check_names(self, given: list[str]) -> None:
         made = {*self.owner.names}
@@ -377,7 +398,7 @@ class _TrainingRun:
         digest = ContentHash(self.schema)
         errors: dict[str, dict[str, int]] = {}
         strict = _strict(service)
-        at, head = 0, pa.RecordBatch.from_pylist([], self.schema)
+        at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
                 self._count_errors(errors, strict, o, made.column(f"x{o}"), at)
@@ -388,7 +409,7 @@ class _TrainingRun:
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
             if not at:
-                head = batch.slice(0, _SHOWN).take(pa.array(range(min(_SHOWN, batch.num_rows))))
+                head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
             if self.owner.progress is not None:
                 self.owner.progress(at, self.frame.rows)
@@ -459,9 +480,9 @@ class _TrainingRun:
         if self.frame.arrow is not None:
             table = self.frame.arrow.combine_chunks()
             batches: Any = table.to_batches(max_chunksize=_BATCH)
-        else:
-            batches = pq.ParquetFile(self.frame.path).iter_batches(batch_size=_BATCH)
-        return (batch.columns for batch in _even(batches))
+            return (batch.columns for batch in _even(batches))
+        batches = _even(pq.ParquetFile(self.frame.path).iter_batches(batch_size=_BATCH))
+        return (_carried(batch, number * _BATCH) for number, batch in enumerate(batches))
 
     def _manifest(self, digest: ContentHash) -> dict[str, Any]:
         service, known_at = self.owner._service, self.owner._known_at
@@ -497,6 +518,12 @@ def _strict(service: Service) -> dict[int, str]:
         for o, output in enumerate(service.outputs)
         if output.view >= 0 and service.views[output.view].on_error == "fail"
     }
+
+
+def _carried(batch: Any, first_row: int) -> list[Any]:
+    """The columns of a batch of a Parquet file as a training set carries them."""
+    named = zip(batch.schema.names, batch.columns, strict=True)
+    return [carried(column, name, first_row=first_row) for name, column in named]
 
 
 def _cast(column: Any, type_: Any) -> Any:

@@ -25,7 +25,8 @@ ROWS = 1_000
 class SourceCheck(Named):
     """What was seen of a source: the number of its files, and the faults of those looked at.
 
-    `missing` says why there is no file; a source may get all of its events by pushes.
+    `missing` says why there is no file yet; a source may get all of its events by pushes.
+    That files were read before, and none is there any more, is a fault.
     """
 
     source: str
@@ -49,7 +50,11 @@ def check_sources(project: Project) -> list[SourceCheck]:
 
 def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource) -> SourceCheck:
     from featurekit.sources.events import first_fault, source_files
+    from featurekit.sources.seen import vanished
 
+    lost = vanished(source, project.path, project.state_dir)
+    if lost is not None:
+        return SourceCheck(source.name, 0, (lost,))
     try:
         files = source_files(source, project.path)
     except SourceError as error:

@@ -426,13 +426,15 @@ class Project:
         return self.snapshot(con, view, may_be_empty=True).events
 
     def unfilled(self, view: View) -> bool:
-        """Whether the view's source has neither a file nor a pushed row, so that no states are the
-        right ones."""
+        """Whether the view's source never had a file and has no pushed row, so that no states are
+        the right ones."""
         from featurekit.log.segments import segments
-        from featurekit.sources.files import absent
+        from featurekit.sources.seen import never_had_files
 
         source = self.source(view.source.name)
-        return absent(source, self.path) and not segments(self.state_dir, source.name)
+        if not never_had_files(source, self.path, self.state_dir):
+            return False
+        return not segments(self.state_dir, source.name)
 
     def all_events(self, con: Any, source: EventSource) -> str:
         """The events of a source as a relation, including those of forgotten entities, which

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 marks: Marks | None = None
+NOT_UTF8 = "text that is not UTF-8 (a lone surrogate, or other bytes)"
 
 _INSTANT_S = 2**63 // 1_000_000
 
@@ -278,4 +279,4 @@ def text_faults(array: pa.Array) -> Iterator[tuple[int, str, Any]]:
                 if value is not None:
                     value.decode()
             except UnicodeDecodeError:
-                yield row, "text that is not UTF-8 (a lone surrogate, or other bytes)", value
+                yield row, NOT_UTF8, value

@@ -828,6 +828,20 @@ def test_entity_frames_and_outputs_that_are_not_there(served: Path, run: Run) ->
     assert_explained(done, "is a folder")
 
 
+def test_the_ending_says_what_is_written(served: Path, run: Run) -> None:
+    labels = served / "labels.csv"
+    import pyarrow.parquet as pq
+
+    for name in ("train.csv", "train.parquet", "train.pq"):
+        assert run("get-historical", "checkout", labels, "-o", served / name).code == 0
+    assert (served / "train.csv").read_bytes().startswith(b"customer_id,")
+    assert pq.read_table(served / "train.pq").equals(pq.read_table(served / "train.parquet"))
+    for name in ("train.txt", "train", "train.csv.gz"):
+        done = run("get-historical", "checkout", labels, "-o", served / name)
+        assert_explained(done, "is told by the end of its name, .csv, .parquet, .pq")
+        assert not (served / name).exists()
+
+
 def test_a_time_zone_that_does_not_exist(served: Path, run: Run) -> None:
     argv = ("get-historical", "checkout", served / "labels.csv", "--timezone", "Mars/Olympus")
     assert_explained(run(*argv), "Mars/Olympus")

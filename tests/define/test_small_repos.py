@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,46 @@ def test_what_is_only_pushed_is_served_after_apply_alone(
         done = store.materialize_incremental()  # what the file has arrived before the first push
         assert [v.events for v in done.views] == [2]
         assert store.get_online_features("service", rows, as_of=later).columns["x"] == [2.5, 3.5]
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", ["events", "events-1"])
+def test_files_that_vanish_are_an_error_whatever_was_pushed(
+    make_repo: MakeRepo, redis_url: str, redis_store: Any, name: str, again: bool
+) -> None:
+    """They were read once: by a materialisation or a training set, of this process or another."""
+    path = "data/events-*.parquet" if name == "events-1" else "data/events.parquet"
+    module = (VIEWS + SERVICE).replace('path=f"data/{name}.parquet"', f'path="{path}"')
+    folder = make_repo(module, {})
+    file_of(folder, name, [event(1, 2.5, NOON)])
+    later = NOON + dt.timedelta(hours=1)
+    frame = [{"key": 1, "event_timestamp": later}]
+    with ExitStack() as stack:
+        store = stack.enter_context(FeatureStore(folder, redis_url=redis_url))
+        store.apply()
+        store.materialize()
+        store.push("events", [event(1, 3.5, NOON + dt.timedelta(minutes=1))])
+        if again:
+            store = stack.enter_context(FeatureStore(folder, redis_url=redis_url))
+        file = folder / f"data/{name}.parquet"
+        moved = file.rename(folder / "moved.parquet")
+        attempts: dict[str, Callable[[], object]] = {
+            "materialize": store.materialize,
+            "incremental": store.materialize_incremental,
+            "historical": lambda: store.get_historical_features(frame, "service").to_arrow(),
+            "parity": lambda: store.check_parity("service", mode="history", values=40, workers=1),
+        }
+        for attempt in attempts.values():
+            with pytest.raises(SourceError, match=r"'events': .* any more, .*put a file there"):
+                attempt()
+        (check,) = [c for c in store.check_sources() if c.source == "events"]
+        assert check.missing is None
+        assert ["any more" in str(fault) for fault in check.faults] == [True]
+        online = store.get_online_features("service", [{"key": 1}], as_of=later)
+        assert online.columns["x"] == [3.5]
+        pq.write_table(pq.read_table(moved).slice(0, 0), file)  # no event of a file is to count
+        assert store.get_historical_features(frame, "service").to_arrow()["x"].to_pylist() == [3.5]
+        assert not any(c.faults for c in store.check_sources())
 
 
 def test_a_new_view_of_pushed_rows_waits_for_its_fill(

@@ -25,7 +25,6 @@ from featurekit.errors import DataError, DefinitionError, WriteError
 if TYPE_CHECKING:
     from featurekit.results import TrainingSet
 
-
 _ENDINGS = (".csv", ".parquet", ".pq")
 
 
@@ -69,7 +68,8 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         "--output",
         type=Path,
         metavar="OUT.parquet",
-        help="write it here, with OUT.parquet.manifest.json (default: show the first rows)",
+        help="write it here, Parquet or CSV by the end of the name, with OUT.parquet.manifest.json "
+        "(default: show the first rows)",
     ),
     argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
     argument(
@@ -183,6 +183,11 @@ def _check_output(output: Path) -> None:
     """DataError where no file can be written there."""
     if output.is_dir():
         raise DataError(f"-o: {str(output)!r} is a folder; name a file, as in train.parquet")
+    if output.suffix.lower() not in _ENDINGS:
+        raise DataError(
+            f"-o: the name of {str(output)!r} ends in none of {', '.join(_ENDINGS)}; write another "
+            "name, as train.parquet"
+        )
     if not output.parent.is_dir():
         raise DataError(
             f"-o {output}: the folder {str(output.parent)!r} does not exist; make it, or write "
@@ -193,7 +198,8 @@ def _check_output(output: Path) -> None:
 def _write(training: TrainingSet, output: Path) -> dict[str, Any]:
     """Write the training set and its manifest; returns the manifest."""
     try:
-        return training.to_parquet(output)
+        csv = output.suffix.lower() == ".csv"
+        return training.to_csv(output) if csv else training.to_parquet(output)
     except WriteError:
         raise
     except OSError as error:
