@@ -28,7 +28,7 @@ from featurekit.define.published import (
     plan_bytes,
     read_plan,
 )
-from featurekit.errors import DamagedNote, OnlineError, PlanRefused
+from featurekit.errors import OnlineError, PlanRefused
 from featurekit.online.store.marks import (
     Filled,
     damaged,

@@ -8,6 +8,7 @@ damaged, and is filled by the next run.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from featurekit.core.keys import clock_key, project_key
 from featurekit.define.plan import Service
@@ -89,7 +90,7 @@ def _restore_marks(store: OnlineStore, project: str) -> None:
         store.write({known[3]: b"%d" % store.stamp(clock_key(project))})
     for source in sorted({view.source.name for view in views}):
         ended = pushed_key(project_key(project, "pushes", source))
-        if not _reads(lambda of=ended: read_number(name_of(of), store.read([of])[0])):
+        if not _reads(partial(read_number, name_of(ended), store.read([ended])[0])):
             store.delete([ended])
             damage(store, project, [v for v in views if v.source.name == source], _WHY)
 

@@ -96,22 +96,23 @@ def test_a_flipped_bit_of_a_note_is_told_by_name_and_mended(
     for bad in flipped(redis_store.read([key])[0] or b""):
         redis_store.write({key: bad})
         with open_store() as store:
-            before = offline(store)
-            for verb in (online, push, FeatureStore.materialize_incremental, FeatureStore.versions):
+            before, told = offline(store), []
+            for verb in (online, push, FeatureStore.materialize_incremental):
                 try:
-                    verb(store, *(["service"] if verb is FeatureStore.versions else []))
+                    verb(store)
                 except (DamagedNote, DamagedView, NotServed, ClocksApart) as error:
-                    assert "featurekit" in str(error), bad
+                    told.append(str(error))
+            assert all("featurekit" in text for text in told), bad
             taken = offline(store)[0] - before[0]
             assert taken in (0, 1)
         with open_store() as store:
             try:
                 store.apply()
             except (DamagedNote, ClocksApart) as error:
-                assert name == "clock"
-                assert "--restart-clock" in str(error)
+                told = [str(error)]
                 store.materialize(restart_clock=True)
                 store.apply()
+                assert "--restart-clock" in told[0]
             store.materialize()
             push(store)
             values = online(store)
@@ -149,7 +150,7 @@ def test_a_push_is_not_acknowledged_where_a_service_has_lost_its_plan(
     redis_store.delete(list(plans))
     with open_store() as store:
         before = offline(store)
-        with pytest.raises(DamagedNote, match="'plan:service:.*`featurekit apply`"):
+        with pytest.raises(DamagedNote, match=r"'plan:service:.*`featurekit apply`"):
             push(store)
         assert offline(store) == before
         store.apply()

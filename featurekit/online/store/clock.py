@@ -33,8 +33,8 @@ _ANY = 2**62
 # KEYS: the last stamp, and where a push is announced the stream of open pushes. ARGV: the time,
 # empty for the server's own; the asking machine's clock; how far apart these may be; 1 to leave a
 # last stamp behind that is too far ahead; and who announces a push. It returns the stamp, 0 where
-# none is given, the time, the last stamp (-1 if that is no number), and the name of the announcement, which has the stamp,
-# the time and the holder.
+# none is given, the time, the last stamp, -1 if that is no number, and the name of the
+# announcement, which has the stamp, the time and the holder.
 STAMP = b"""
 local time = tonumber(ARGV[1])
 if not time then
