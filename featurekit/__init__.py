@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from featurekit.core.names import Names
 from featurekit.core.version import VERSION
 
 __version__ = VERSION
+TYPE_CHECKING = False
+"""Not from `typing`: a command imports this before it can take Ctrl-C for what it is."""
 
 if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector

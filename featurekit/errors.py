@@ -23,6 +23,7 @@ FeaturekitError
     ├── EvictingStore        Redis may remove states when its memory is full
     ├── DamagedView          states of a view are missing, or may be: Redis lost what it had
     ├── DamagedState         an entity's state in Redis is not what was written there
+    ├── DamagedNote          what a project notes about itself in Redis is not what was written
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     ├── AsOfInFuture         an instant after the store's clock (S3)
     ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
@@ -155,6 +156,16 @@ class DamagedState(OnlineError):
     def __init__(self, message: str, key: bytes = b"") -> None:
         super().__init__(message)
         self.key = key
+
+
+class DamagedNote(OnlineError):
+    """What a project notes about itself in Redis (its services, what is filled, its clock) is not
+    what was written there; `name` is the note's key, after the project.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class AsOfTooOld(OnlineError):

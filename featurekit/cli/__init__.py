@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False
+"""Not from `typing`: until `main` has taken the signals over, little is to be imported."""
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from featurekit.cli.interrupt import Interrupts
     from featurekit.core.screen import Screen
 

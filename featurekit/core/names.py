@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False
+"""As in `featurekit`, which imports this first, so that it imports nothing large itself."""
 
 if TYPE_CHECKING:
     import ast
+    from typing import Any
 
 
 class Names:
@@ -21,10 +22,16 @@ class Names:
 
     def __init__(self, module: str) -> None:
         self.module = module
+        self._homes: dict[str, str] | None = None
 
-    @cached_property
+    @property
     def homes(self) -> dict[str, str]:
         """The module that each name comes from, in the order of the imports."""
+        if self._homes is None:
+            self._homes = self._read()
+        return self._homes
+
+    def _read(self) -> dict[str, str]:
         spec = sys.modules[self.module].__spec__
         source = None if spec is None else spec.loader.get_source(self.module)  # type: ignore[union-attr]
         if source is None:
@@ -39,6 +46,8 @@ class Names:
             return list(self.homes)
         if name.startswith("__") or name not in self.homes:
             raise AttributeError(f"module {self.module!r} has no attribute {name!r}")
+        import importlib
+
         found = getattr(importlib.import_module(self.homes[name]), name)
         setattr(sys.modules[self.module], name, found)
         return found

@@ -28,6 +28,8 @@ from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.errors import RegistryError
 
 _BLOCK = 64
+_BYTES = 32
+"""The length of a secret."""
 _TABLES = itertools.count()
 
 
@@ -84,19 +86,34 @@ def make_secret(state_dir: Path) -> Secret:
     path = secret_path(state_dir)
     if not path.exists():
         make_folder(state_dir)
-        made = secrets.token_hex(32).encode()
+        made = secrets.token_hex(_BYTES).encode()
         # If two processes make one at once, the first one wins.
         secret = 0o600 if group_of(state_dir) is None else 0o660
         write_whole(path, made, durable=True, replace=False, mode=secret)
         sync_folder(os.fspath(state_dir))  # a tombstone without its secret stops all reading
-    return Secret(bytes.fromhex(path.read_text()))
+    return _read(path)
+
+
+def _read(path: Path) -> Secret:
+    """The secret in a file. RegistryError where that holds none."""
+    try:
+        value = bytes.fromhex(path.read_bytes().decode("ascii"))
+        if len(value) != _BYTES:
+            raise ValueError(f"{len(value)} bytes")
+    except ValueError:
+        raise RegistryError(
+            f"{path} is damaged: it is the secret under which forgotten entities are recorded, "
+            f"{2 * _BYTES} hexadecimal digits. Put the file back from the machine on which the "
+            "registry was made, or from a copy"
+        ) from None
+    return Secret(value)
 
 
 def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
     """The secret under which the tombstones were made. RegistryError if it is lost: then nothing
     may be read, because nobody can tell which events are to be forgotten."""
     path = secret_path(state_dir)
-    secret = Secret(bytes.fromhex(path.read_text())) if path.exists() else None
+    secret = _read(path) if path.exists() else None
     if secret is None or any(t.secret != secret.name for t in tombstones):
         what = "is not the one" if secret else "is missing: it is the key"
         raise RegistryError(

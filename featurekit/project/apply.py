@@ -16,7 +16,6 @@ from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.deployment import (
     live_services,
     materialized_until,
-    mend,
     promote,
     publish,
     set_materialized,
@@ -25,6 +24,7 @@ from featurekit.project.deployment import (
 )
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
+from featurekit.project.restore import restore
 from featurekit.project.rights import check_may_publish
 
 
@@ -49,7 +49,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     project.refuse_eviction()
     project.claim()
     signer = project.signer()
-    mend(online, project.name, partial(_compiled, project), signer=signer)
+    restore(online, project.name, partial(_compiled, project), signer=signer)
     _refuse_removal(project)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))

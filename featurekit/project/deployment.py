@@ -9,7 +9,6 @@ place.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,7 +36,17 @@ from featurekit.online.store.marks import (
     filled,
     filled_key,
     version_of,
-    written,
+    written_damaged,
+    written_filled,
+)
+from featurekit.online.store.notes import (
+    lost_version,
+    name_of,
+    numbers,
+    read_number,
+    read_object,
+    read_version,
+    write_object,
 )
 from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.leases import settled_until
@@ -70,7 +79,7 @@ def publish(
         missed(store, project, service.views)  # the states have another platform's bits (R6)
     _change(store, names_key(project), lambda names: {**names, service.name: 1})
     published = b"%d" % store.stamp(clock_key(project))
-    store.write({_published_key(project): published})
+    store.write({published_key(project): published})
     forget_unfed(store, project)
     promote(store, project)
 
@@ -115,16 +124,17 @@ def _numerics(plan: bytes) -> Any:
         return None
 
 
-def _published_key(project: str) -> bytes:
+def published_key(project: str) -> bytes:
+    """The key of the instant at which a version was last published."""
     return project_key(project, "published")
 
 
 def step_back(store: OnlineStore, project: str, now: int) -> None:
     """Leave instants behind that lie after `now`, where the clock was restarted: up to when views
     are filled, and when versions were published."""
-    found = store.read([_published_key(project)])[0]
-    if found is not None and int(found) > now:
-        store.write({_published_key(project): b"%d" % now})
+    found = store.read([published_key(project)])[0]
+    if read_number("published", found) > now:
+        store.write({published_key(project): b"%d" % now})
     _change(store, until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
 
 
@@ -134,8 +144,8 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     A push that was announced before the views were published may not feed them. So this waits for
     it: the interval of the run must cover its arrival.
     """
-    found = store.read([_published_key(project)])[0]
-    published = 0 if found is None else int(found)
+    found = store.read([published_key(project)])[0]
+    published = read_number("published", found)
     return until(
         lambda: settled_until(store, project, source),
         # Pushes that are stamped later were announced later.
@@ -157,18 +167,25 @@ def withdraw(store: OnlineStore, project: str, name: str) -> None:
 
 
 def _read(store: OnlineStore, key: bytes) -> dict[str, int]:
-    value = store.read([key])[0]
-    return {} if value is None else dict(json.loads(value))
+    return _numbers(key, store.read([key])[0])
+
+
+def _numbers(key: bytes, value: bytes | None) -> dict[str, int]:
+    return read_object(name_of(key), value, numbers)
+
+
+def service_names(project: str, value: bytes | None) -> list[str]:
+    """The services' names, from the value under `names_key`. DamagedNote where it is damaged."""
+    return sorted(_numbers(names_key(project), value))
 
 
 def _change(
     store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
 ) -> None:
-    """Change a small JSON object in one transaction."""
+    """Change a small object in one transaction."""
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        known = {} if values[0] is None else dict(json.loads(values[0]))
-        return [json.dumps(change(known), sort_keys=True).encode()]
+        return [write_object(name_of(key), change(_numbers(key, values[0])))]
 
     store.update([key], changed)
 
@@ -182,9 +199,25 @@ def _services(
 ) -> list[Service]:
     """The versions that pointers of these kinds name, each once, in the order of the kinds.
 
-    Without a `trust` they are only looked at, and nothing of them may be run."""
-    found = plans(store, project, *kinds)
-    return [_service(k, p, trust, on_mismatch) for k, p in found.items() if p is not None]
+    Without a `trust` they are only looked at, and nothing of them may be run. DamagedNote where a
+    version has no plan: who left it out would miss what it is to be fed with."""
+    found = _present(lambda: plans(store, project, *kinds))
+    return [_service(k, p, trust, on_mismatch) for k, p in found.items()]
+
+
+def _present(read: Callable[[], dict[bytes, bytes | None]]) -> dict[bytes, bytes]:
+    """The plans that `read` reads, by key. DamagedNote where one is not there, and still is not
+    when it is read again: a version may have been released meanwhile."""
+    lost: set[bytes] = set()
+    while True:
+        found = read()
+        again = lost & {key for key, plan in found.items() if plan is None}
+        if again:
+            name, fingerprint = min(again).decode().split(":")[-2:]
+            raise lost_version(name, fingerprint)
+        lost = {key for key, plan in found.items() if plan is None}
+        if not lost:
+            return {key: plan for key, plan in found.items() if plan is not None}
 
 
 def _service(key: bytes, plan: bytes, trust: Trust | None, on_mismatch: str) -> Service:
@@ -216,11 +249,14 @@ def plans(
         read.update(zip(keys, found, strict=True))
         return found
 
-    index = values([names_key(project)])[0]
-    names = sorted({} if index is None else json.loads(index))
+    names = service_names(project, values([names_key(project)])[0])
     places = [(kind, name) for kind in kinds for name in names]
     found = values([project_key(project, kind, name) for kind, name in places])
-    versions = {(n, p.decode()): None for (_, n), p in zip(places, found, strict=True) if p}
+    versions = {
+        (name, read_version(f"{kind}:{name}", pointer)): None
+        for (kind, name), pointer in zip(places, found, strict=True)
+        if pointer
+    }
     keys = [project_key(project, "plan", *version) for version in versions]
     return dict(zip(keys, values(keys), strict=True))
 
@@ -238,7 +274,11 @@ def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
     """The fingerprints of a service's versions that are fed, by pointer; an absent pointer is left
     out."""
     values = store.read([project_key(project, kind, name) for kind in POINTERS])
-    return {kind: v.decode() for kind, v in zip(POINTERS, values, strict=True) if v}
+    return {
+        kind: read_version(f"{kind}:{name}", value)
+        for kind, value in zip(POINTERS, values, strict=True)
+        if value
+    }
 
 
 def fed_views(
@@ -296,11 +336,15 @@ class Fed:
         if known is not None and known[0] == dict(zip(keys, values, strict=True)):
             return known[1]
         seen: dict[bytes, bytes | None] = {}
-        found = plans(self.store, self.project, *POINTERS, seen=seen)
+
+        def found() -> dict[bytes, bytes | None]:
+            seen.clear()
+            return plans(self.store, self.project, *POINTERS, seen=seen)
+
+        read = _present(found)
         owner = owner_key(self.project)
         (seen[owner],) = self.store.read([owner])
         self.check_owner(seen[owner])
-        read = {key: plan for key, plan in found.items() if plan}
         views = _views([_service(k, p, self.trust, self.on_mismatch) for k, p in read.items()])
         # With a plan of another platform every push has to warn.
         self.known = None if any(map(differing, read.values())) else (seen, views)
@@ -366,11 +410,10 @@ def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
         return
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        left: list[dict[str, Any]] = [dict(filled(values[0])), dict(damaged(values[1]))]
-        for marks in left:
-            for version in marks.keys() - fed:
-                del marks[version]
-        return [None if v is None else written(m) for v, m in zip(values, left, strict=True)]
+        fills = {v: mark for v, mark in filled(values[0]).items() if v in fed}
+        broken = {v: mark for v, mark in damaged(values[1]).items() if v in fed}
+        left = [written_filled(fills), written_damaged(broken)]
+        return [None if v is None else mark for v, mark in zip(values, left, strict=True)]
 
     store.update(keys, changed)
 
@@ -381,7 +424,7 @@ def damage(store: OnlineStore, project: str, views: Sequence[View], why: str) ->
     mark = {"why": why, "at": store.now_us()}
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        return [written({**{version_of(v): mark for v in views}, **damaged(values[0])})]
+        return [written_damaged({**{version_of(v): mark for v in views}, **damaged(values[0])})]
 
     store.update([damaged_key(project)], changed)
     missed(store, project, views)
@@ -404,7 +447,8 @@ def set_filled(
             mark = replace(fills[version], number=number)
         if whole and version in broken and broken[version]["at"] <= began:
             del broken[version]
-        return [written({**fills, version: mark}), None if values[1] is None else written(broken)]
+        left = None if values[1] is None else written_damaged(broken)
+        return [written_filled({**fills, version: mark}), left]
 
     store.update([filled_key(project), damaged_key(project)], changed)
     return number
@@ -443,7 +487,7 @@ def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
     def turn(values: list[bytes | None]) -> list[bytes | None]:
         nonlocal turned
         live, waiting, _, until = values
-        known = {} if until is None else json.loads(until)
+        known = _numbers(until_key(project), until)
         turned = waiting == mine != live and needed <= known.keys()
         return [mine, None, live, None] if turned else [None] * 4
 

@@ -9,7 +9,6 @@ after their removal. No lookup reads these, and the next run removes them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +20,14 @@ from featurekit.core.screen import Advance
 from featurekit.define.published import look_at
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.state.blocks import head_key
+from featurekit.online.store.notes import read_version
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import POINTERS, forget_unfed, release_retained
+from featurekit.project.deployment import (
+    POINTERS,
+    forget_unfed,
+    release_retained,
+    service_names,
+)
 from featurekit.project.project import Project
 
 _STEP = 1000
@@ -197,7 +202,7 @@ def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
     leaves out those that only a retained one uses."""
     while True:
         (listed,) = store.read([names_key(project)])
-        names = sorted(json.loads(listed or b"{}"))
+        names = service_names(project, listed)
         places = [(kind, name) for name in names for kind in POINTERS]
         guards = [names_key(project), *(project_key(project, k, n) for k, n in places)]
         values = store.read(guards)
@@ -207,7 +212,7 @@ def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
     pointed: dict[tuple[str, str], str] = {}  # the version and its first pointer
     for (kind, name), pointer in zip(places, values[1:], strict=True):
         if pointer and not (retained and kind == "retained"):
-            pointed.setdefault((name, pointer.decode()), kind)
+            pointed.setdefault((name, read_version(f"{kind}:{name}", pointer)), kind)
     plans = store.read([project_key(project, "plan", *version) for version in pointed])
     for ((name, fingerprint), kind), plan in zip(pointed.items(), plans, strict=True):
         if plan is None:

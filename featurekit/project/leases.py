@@ -3,7 +3,9 @@
 A source has one holder at most that works *alone* (a materialisation, a forgetting, a push of rows
 with arrivals of their own), and any number of pushes. Each is a lease of a few seconds by the
 store's clock, and while it is longer under way a thread renews it. A lease that has ended is let go
-of by the next one who is held up by it.
+of by the next one who is held up by it. Where the store's clock was set back, a lease seems to last
+longer than any does: then it is watched, by the clock of who is held up by it, which only runs
+forward, and has ended when it was not renewed for as long as a lease lasts.
 
 Its holder may only have been paused. So each write checks in its own transaction that the lease is
 still held (`Fenced`): the key of a holder that works alone has its token, and a counter, the
@@ -45,7 +47,8 @@ class Lease:
     and `until` when, in microseconds by the store's clock.
 
     `alone` says whether nobody else may work on the source. `ended` says whether the lease had
-    ended when it was read.
+    ended when it was read, and `strays` whether it seemed to last longer than any lease does.
+    `renews` says whether its holder renews it, and `renewed` what stood in the store of that.
     """
 
     source: str
@@ -59,6 +62,9 @@ class Lease:
     token: bytes
     value: bytes
     """What stands in the store."""
+    renews: bool
+    renewed: bytes | None = None
+    strays: bool = False
 
     def __str__(self) -> str:
         who = f"process {self.pid} on {self.host}" if self.pid else "a process of an older release"
@@ -72,15 +78,38 @@ def held_by(store: OnlineStore, project: str, source: str) -> list[Lease]:
     now, found = store.now_us(), []
     (held,) = store.read([_lock_key(project, source)])
     if held:
-        found.append(_of_lock(source, held))
+        found.append(_of_lock(source, held, now))
     found += [_of_push(source, p.token, p.since, p.holder) for p in store.announced(key)]
-    read = [lease for lease in found if lease.alone or lease.until <= now]
-    renewed = store.read([_renewed_key(project, lease) for lease in read]) if read else []
-    until = {lease.token: int(value) for lease, value in zip(read, renewed, strict=True) if value}
-    ends = [max(lease.until, until.get(lease.token, 0)) for lease in found]
-    return [
-        replace(lease, until=end, ended=end <= now) for lease, end in zip(found, ends, strict=True)
-    ]
+    values = store.read([_renewed_key(project, lease) for lease in found]) if found else []
+    return [_as_of(lease, value, now) for lease, value in zip(found, values, strict=True)]
+
+
+def _as_of(lease: Lease, renewed: bytes | None, now: int) -> Lease:
+    """A lease with what `renewed` says, which may be damaged: then its end is not known."""
+    end = lease.until
+    if renewed:
+        end = max(end, int(renewed)) if renewed.isdigit() else _unknown(now)
+    strays = lease.renews and end > now + int(LEASE_S * 1e6)
+    return replace(lease, until=end, ended=end <= now, renewed=renewed, strays=strays)
+
+
+def _unknown(now: int) -> int:
+    """The end of a lease that cannot be read: later than any."""
+    return now + int(2 * LEASE_S * 1e6)
+
+
+def _is_dead(store: OnlineStore, project: str, lease: Lease) -> bool:
+    """Whether a lease has ended, by the store's clock or, where it strays, as it is watched now."""
+    begun = time.monotonic()
+    while lease.strays and time.monotonic() - begun < LEASE_S:
+        time.sleep(_POLL_S)
+        found = held_by(store, project, lease.source)
+        now = next((one for one in found if one.token == lease.token), None)
+        if now is None or (now.value, now.renewed) != (lease.value, lease.renewed):
+            return False
+        if now.ended:
+            return True
+    return lease.ended or lease.strays
 
 
 def unlock(
@@ -89,7 +118,11 @@ def unlock(
     """Let go of the leases on some sources that have ended, and with `force` of every one; each of
     them, and whether it was let go of."""
     return [
-        (lease, (force or lease.ended) and let_go(store, project, lease, force=force))
+        (
+            lease,
+            (force or _is_dead(store, project, lease))
+            and let_go(store, project, lease, force=force),
+        )
         for source in sources
         for lease in held_by(store, project, source)
     ]
@@ -102,7 +135,7 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
     done = False
 
     def seen(until: bytes | None) -> bool:
-        return force or until is None or int(until) <= lease.until
+        return force or until == lease.renewed
 
     def end_alone(values: list[bytes | None]) -> list[bytes | None]:
         nonlocal done
@@ -112,7 +145,9 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
     def end_push(values: list[bytes | None]) -> list[bytes | None]:
         if not seen(values[1]):
             raise _Renewed
-        return [b"%d" % (int(values[0] or 0) + 1), b""]
+        fence = values[0] or b"0"
+        # A fence that is damaged only has to become another one than any push has seen.
+        return [b"%d" % (int(fence) + 1 if fence.isdigit() else time.time_ns()), b""]
 
     if lease.alone:
         store.update([_lock_key(project, lease.source), renewed], end_alone)
@@ -127,7 +162,7 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
 def settled_until(store: OnlineStore, project: str, source: str) -> int:
     """As the store's `settled_until` for a source's pushes. It lets go of those that are dead."""
     for lease in held_by(store, project, source):
-        if not lease.alone and lease.ended:
+        if not lease.alone and _is_dead(store, project, lease):
             let_go(store, project, lease)
     pushes = project_key(project, "pushes", source)
     return store.settled_until(pushes, clock=clock_key(project))
@@ -188,7 +223,7 @@ def _who(pid: int, verb: str) -> bytes:
 
 
 def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:
-    begun, seen = time.monotonic(), dict[bytes, int]()
+    begun, seen = time.monotonic(), dict[bytes, tuple[bytes | None, float]]()
     while True:
         mine = _take(store, project, source, verb)
         if mine is not None:
@@ -196,10 +231,11 @@ def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:
         other = next((found for found in held_by(store, project, source) if found.alone), None)
         if other is None:
             continue
-        if other.ended:
+        first, since = seen.setdefault(other.token, (other.renewed, time.monotonic()))
+        renewed = other.renewed != first
+        if other.ended or (other.renews and not renewed and time.monotonic() - since >= LEASE_S):
             let_go(store, project, other)
             continue
-        renewed = other.until > seen.setdefault(other.token, other.until)
         if renewed or time.monotonic() - begun > 2 * LEASE_S:
             raise OnlineError(
                 f"source {source!r} is held by {other}; try again when that is over, or see "
@@ -222,7 +258,7 @@ def _take(store: OnlineStore, project: str, source: str, verb: str) -> Lease | N
         return [mine if free else None]
 
     store.update([_lock_key(project, source)], change)
-    return _of_lock(source, mine) if free else None
+    return _of_lock(source, mine, now) if free else None
 
 
 class _Renewed(Exception):
@@ -378,13 +414,19 @@ def _renewed_key(project: str, lease: Lease) -> bytes:
     return project_key(project, "renewed", lease.source, lease.token.decode())
 
 
-def _of_lock(source: str, value: bytes) -> Lease:
+def _of_lock(source: str, value: bytes, now: int) -> Lease:
     """The lease that a value stands for. It begins with the token and the second of its end, which
-    is all that an older release wrote, and all that it reads."""
-    token, until, *rest = value.split(b" ", 2)
-    about, since = rest[0].rsplit(b" ", 1) if rest else (b"", b"0")
-    end = int(since) + int(LEASE_S * 1e6) if rest else int(float(until) * 1e6)
-    return _lease(source, True, token, int(since), end, about, value)
+    is all that an older release wrote, and all that it reads. A value that is damaged stands for a
+    lease whose end is not known."""
+    try:
+        token, until, *rest = value.split(b" ", 2)
+        about, since = rest[0].rsplit(b" ", 1) if rest else (b"", b"0")
+        end = int(since) + int(LEASE_S * 1e6) if rest else int(float(until) * 1e6)
+        token.decode()
+        return _lease(source, True, token, int(since), end, about, value)
+    except ValueError:
+        damaged = _lease(source, True, b"damaged", 0, _unknown(now), b"", value)
+        return replace(damaged, renews=True)
 
 
 def _of_push(source: str, token: bytes, since: int, about: bytes) -> Lease:
@@ -397,9 +439,9 @@ def _lease(
     source: str, alone: bool, token: bytes, since: int, until: int, about: bytes, value: bytes
 ) -> Lease:
     try:
-        known = json.loads(about) if about else {}
-    except ValueError:
-        known = {}
+        known = dict(json.loads(about)) if about else {}
+        host, pid = str(known.get("host", "")), int(known.get("pid", 0))
+    except (TypeError, ValueError):
+        known, host, pid = {}, "", 0
     verb = str(known.get("verb", "a lock" if alone else "push"))
-    host, pid = str(known.get("host", "")), int(known.get("pid", 0))
-    return Lease(source, alone, verb, host, pid, since, until, False, token, value)
+    return Lease(source, alone, verb, host, pid, since, until, False, token, value, bool(about))

@@ -18,6 +18,7 @@ from featurekit.core.openness import make_folder, opened
 from featurekit.define.plan import View
 from featurekit.errors import EvictingStore
 from featurekit.online.store.marks import damaged, damaged_key, filled, filled_key, version_of
+from featurekit.online.store.notes import read_number
 from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
 from featurekit.project.deployment import damage, set_filled
 from featurekit.project.registry import Registry
@@ -40,7 +41,7 @@ class Marks:
         return project_key(self.project, "store")
 
     def _store_id(self) -> str:
-        return (self.store.read([self._store_key])[0] or b"").decode()
+        return (self.store.read([self._store_key])[0] or b"").decode(errors="replace")
 
     def _pushed_key(self, source: str) -> bytes:
         return pushed_key(project_key(self.project, "pushes", source))
@@ -84,7 +85,7 @@ class Marks:
         less = {
             source
             for source, seen, count in zip(sources, pushed, counts, strict=True)
-            if _is_less(seen, store, count)
+            if _is_less(seen, store, read_number(f"pushes:{source}:ended", count))
         }
         for view in views:
             version = version_of(view)
@@ -96,7 +97,7 @@ class Marks:
                 damage(self.store, self.project, [view], why)
         for source, count in zip(sources, counts, strict=True):
             if source in less:
-                self._note(source, store, int(count or 0))
+                self._note(source, store, read_number(f"pushes:{source}:ended", count))
 
     def filled(self, view: View, health: Health, began: int, *, whole: bool) -> None:
         """Record that the view was filled; see `set_filled`."""
@@ -115,8 +116,9 @@ class Marks:
         """Record the source's views as damaged where the store has counted fewer pushes than this
         side has seen. The store's id and count, as `pushed` takes them, and the names of damaged
         views."""
-        store, count, broken = (values[0] or b"").decode(), int(values[1] or 0), values[2]
-        if _is_less(self._known(source), store, values[1]) or time.monotonic() >= self._next:
+        store, broken = (values[0] or b"").decode(errors="replace"), values[2]
+        count = read_number(f"pushes:{source}:ended", values[1])
+        if _is_less(self._known(source), store, count) or time.monotonic() >= self._next:
             self.check(views)
             broken = self.store.read([damaged_key(self.project)])[0]
         known = damaged(broken)
@@ -153,6 +155,6 @@ class Marks:
         return self.folder / f"{source}.pushed"
 
 
-def _is_less(seen: tuple[str, int], store: str, count: bytes | None) -> bool:
+def _is_less(seen: tuple[str, int], store: str, count: int) -> bool:
     """Whether this store counts fewer pushes than were seen there."""
-    return seen[0] == store and int(count or 0) < seen[1]
+    return seen[0] == store and count < seen[1]

@@ -13,11 +13,13 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from featurekit.core.files import whole
+from featurekit.core.files import whole, write_whole
 from featurekit.core.formats import ISO
 from featurekit.core.sql import parquet_sql, quote, text_literal
 from featurekit.core.types import STR, Type
@@ -56,6 +58,7 @@ _FORMAT = 1
 """The version of the copies, and of the rules by which records are told apart."""
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16
+_STEP = 1 << 20
 _SIGNS = (
     (b"\x1f\x8b", 'it is packed; write compression="gzip"'),
     (b"BZh", 'it is packed; write compression="bz2"'),
@@ -104,18 +107,42 @@ def copy_of(path: str, dialect: Dialect, state_dir: Path | None) -> Path:
     if not _is_whole(copy):
         _write_copy(Path(path), dialect, copy)
         identity.check()
-        for old in folder.glob(f"{stem}-*.parquet"):
-            if old != copy:
+        write_whole(_sum_file(copy), _sum(copy))
+        for old in folder.glob(f"{stem}-*"):
+            if old.stem != copy.stem:
                 old.unlink(missing_ok=True)
     return copy
 
 
+def _sum_file(copy: Path) -> Path:
+    """The file that has the checksum of a copy: Parquet's own do not cover all of it."""
+    return copy.with_suffix(".sum")
+
+
+def _sum(copy: Path) -> bytes:
+    about = copy.stat()
+    return _sum_now(copy, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _sum_now(copy: Path, inode: int, mtime_ns: int, size: int) -> bytes:
+    """The checksum of a copy, which is not read again while it is the same file."""
+    del inode, mtime_ns
+    found = 0
+    with copy.open("rb") as file:
+        while part := file.read(_STEP):
+            found = crc32(part, found)
+    return b"%08x %d" % (found, size)
+
+
 def kept(source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
-    """The name of the copy of the file's records as they are now, if there are copies."""
+    """The names of the copy of the file's records as they are now and of its checksum, if there are
+    copies."""
     stem = _stem(file.path, source.dialect)
     if not any(folder_in(state_dir).glob(f"{stem}-*.parquet")):
         return ()
-    return (_copy_name(stem, Identity.of(Path(file.path), state_dir)),)
+    name = _copy_name(stem, Identity.of(Path(file.path), state_dir))
+    return name, _sum_file(Path(name)).name
 
 
 def texts_of(copy: Path) -> tuple[pa.Table, list[BadRow]]:
@@ -160,7 +187,7 @@ def _is_whole(copy: Path) -> bool:
     import pyarrow as pa
 
     with suppress(OSError, pa.ArrowException, KeyError, ValueError):
-        return bool(_about(copy))
+        return _sum_file(copy).read_bytes() == _sum(copy) and bool(_about(copy))
     return False
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -88,7 +89,7 @@ class _Checked:
     select: str
     rows: int
     quarantined: int
-    kept: tuple[str, ...]  # files with the rows set aside
+    kept: tuple[tuple[str, _Stat], ...]  # copies, and files with the rows set aside
 
 
 _CACHE: OrderedDict[str, _Checked] = OrderedDict()
@@ -96,6 +97,9 @@ _CACHE_SIZE = 256
 _LOCK = Lock()
 _ROLES = ("timestamp_field", "created_timestamp_column")
 _SHORT = 20
+
+
+_Stat = tuple[int, int, int] | None
 
 
 def read_events(
@@ -114,7 +118,7 @@ def read_events(
     key = _key(source, identities, state_dir)
     with _LOCK:
         checked = _CACHE.get(key)
-    if checked is None or not all(Path(path).exists() for path in checked.kept):
+    if checked is None or any(_stat(path) != about for path, about in checked.kept):
         checked = _check(con, source, files, identities, state_dir)
         with _LOCK:
             _CACHE[key] = checked
@@ -221,7 +225,16 @@ def _check(
     ]
     rows = sum(part.summary.rows for part in parts) - total
     cut = sum(part.cut for part in parts)
-    return _Checked(" UNION ALL ".join(selects), rows, total + cut, tuple(reader.kept))
+    kept = tuple((path, _stat(path)) for path in reader.kept)
+    return _Checked(" UNION ALL ".join(selects), rows, total + cut, kept)
+
+
+def _stat(path: str) -> _Stat:
+    """What tells a file from another one that was written in its place; None where it is gone."""
+    with suppress(FileNotFoundError):
+        about = Path(path).stat()
+        return about.st_ino, about.st_mtime_ns, about.st_size
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,3 +369,38 @@ def test_a_command_within_another_program_leaves_its_signals_alone() -> None:
     before: list[Any] = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     assert main(["--version"]) == 0
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# --- before a command begins ----------------------------------------------------------------------
+
+
+def python(text: str) -> subprocess.CompletedProcess[str]:
+    """A process of Python alone, without what a test has imported."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", text]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def test_little_is_imported_before_a_command_takes_its_signals_over() -> None:
+    """What a signal meets before that is a traceback of Python's own."""
+    shown = "import sys; had = {*sys.modules}; import featurekit.cli; print(*{*sys.modules} - had)"
+    ours = {"featurekit", *(f"featurekit.{n}" for n in ("cli", "core", "core.names"))}
+    assert {*python(shown).stdout.split()} == {"__future__", "featurekit.core.version", *ours}
+
+
+@pytest.mark.parametrize("name", ["typing", "enum", "threading", "featurekit.core.ending"])
+def test_an_interrupted_import_is_an_interrupted_command(name: str) -> None:
+    done = python(
+        f"""
+import os, sys
+class Interrupted:
+    def find_spec(name, *_):
+        if name == {name!r}:
+            os.kill(os.getpid(), {signal.SIGINT:d})
+sys.meta_path.insert(0, Interrupted)
+from featurekit.cli import main
+sys.argv[1:] = ["list", "features"]
+sys.exit(main())
+"""
+    )
+    assert (done.returncode, done.stderr) == (130, "featurekit: interrupted\n")

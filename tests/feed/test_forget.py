@@ -463,6 +463,20 @@ def test_without_its_secret_nothing_is_read(repo: Repo) -> None:
     repo.same()
 
 
+@pytest.mark.parametrize("bad", [b"\xb0", b"g", b"\xff\xff", b""])
+def test_a_secret_that_is_none_is_told_by_its_file(repo: Repo, bad: bytes) -> None:
+    repo.deploy()
+    repo.forget()
+    secret = repo.folder / ".featurekit" / "forget.key"
+    kept = secret.read_bytes()
+    secret.write_bytes(bad + kept[1:])
+    for verb in (repo.answers, repo.forget):
+        with pytest.raises(RegistryError, match=r"forget.key is damaged: .* from a copy"):
+            verb()
+    secret.write_bytes(kept)
+    repo.same()
+
+
 def test_what_cannot_be_forgotten_is_explained(repo: Repo) -> None:
     repo.deploy()
     with repo.store() as store:

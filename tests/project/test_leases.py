@@ -315,6 +315,73 @@ def test_the_lease_of_a_moment_is_not_renewed(
     assert wrote == []
 
 
+# --- a store's clock that is set back, and what is damaged ----------------------------------------
+
+
+def test_what_the_dead_hold_ends_though_the_store_s_clock_was_set_back() -> None:
+    store = Clocked()
+    left_by_the_dead(store)
+    announce(store)
+    store.now -= 1_800_000_000
+    assert [x.strays for x in held_by(store, "tests", "clicks")] == [True, True]
+    shown = unlock(store, "tests", ["clicks"], force=False)
+    assert [gone for _, gone in shown] == [True, True]
+    left_by_the_dead(store)
+    announce(store)
+    store.now -= 1_800_000_000
+    before = store.announced(PUSHES)[0].stamp
+    with alone(store, "tests", "clicks", "materialize"):
+        assert leases.settled_until(store, "tests", "clicks") >= before - 1
+        assert store.announced(PUSHES) == []
+
+
+@pytest.mark.parametrize("back_us", [1_800_000_000, 1_000])
+def test_what_the_living_hold_does_not_end_where_the_store_s_clock_is_set_back(
+    back_us: int,
+) -> None:
+
+    class Running(Clocked):
+        def now_us(self) -> int:
+            return self.now + time.monotonic_ns() // 1_000
+
+    store = Running()
+    mine = announce(store)
+    with (
+        alone(store, "tests", "clicks", "materialize") as held,
+        pushing(store, "tests", "clicks", *mine) as pushed,
+    ):
+        store.now -= back_us
+        assert [gone for _, gone in unlock(store, "tests", ["clicks"], force=False)] == [False] * 2
+        with (
+            pytest.raises(OnlineError, match="is held by materialize"),
+            alone(store, "tests", "clicks", "forget"),
+        ):
+            raise AssertionError("two hold one lease")
+        held.write({b"a": b"1"})
+        pushed.update([b"b"], lambda _: [b"1"], closing=Closing(PUSHES, mine[0]))
+    assert store.read([b"a", b"b"]) == [b"1", b"1"]
+
+
+@pytest.mark.parametrize("at", [0, 5, 33, 40, -1])
+def test_a_lease_that_is_damaged_ends(at: int) -> None:
+    store = Clocked()
+    value = bytearray(left_by_the_dead(store))
+    value[at] ^= 0x80
+    store.values[LOCK] = bytes(value)
+    with alone(store, "tests", "clicks", "forget"):
+        pass
+    assert LOCK not in store.values
+
+
+def test_a_renewal_and_a_fence_that_are_damaged_are_no_bare_errors() -> None:
+    store = Clocked()
+    token, _ = announce(store)
+    store.values[b"fk:tests:renewed:clicks:" + token] = b"\xff17"
+    store.values[fence_key("tests", "clicks")] = b"\xff"
+    assert unlock(store, "tests", ["clicks"], force=False)[0][1]
+    assert store.values[fence_key("tests", "clicks")].isdigit()
+
+
 # --- who is shown ---------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 
 from featurekit.define.plan import Service
@@ -10,6 +9,7 @@ from featurekit.errors import NotServed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.lookup.steps import Steps
+from featurekit.online.store.notes import numbers, read_object
 from featurekit.online.store.protocol import OnlineStore
 
 Resolve = Callable[[Collection[str]], Service]
@@ -34,7 +34,7 @@ class ListedFeatures(OnlineService):
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:
         live = (yield [self.live_key])[0] or b""
-        filled: dict[str, int] = json.loads(live or b"{}")
+        filled = read_object("until", live or None, numbers)
         service = self.resolve(filled.keys())
         for view in service.views:
             if f"{view.name}:{view.fingerprint}" not in filled:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -43,6 +42,7 @@ from featurekit.online.state.seal import UNREADABLE
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.marks import damaged_key, refuse_damaged
+from featurekit.online.store.notes import numbers, read_object, read_version
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.replies import Keys, Values
 
@@ -412,23 +412,23 @@ class OnlineService(Named):
         return [min(at, now) for at in instants]
 
     def _load(self, live: bytes | None) -> Steps[tuple[bytes, Evaluator]]:
-        data = None
+        data, pointer = None, f"live:{self.name}"
         while live is not None:
-            plan_key = project_key(self.project, "plan", self.name, live.decode())
+            plan_key = project_key(self.project, "plan", self.name, read_version(pointer, live))
             data, now = yield [plan_key, self.live_key]
             if data is not None or now == live:
                 break
             live = now  # another version went live, and this one was removed
         if data is None or live is None:
             raise self._not_served((yield [names_key(self.project)])[0])
-        service = self._believed(data, live.decode(errors="replace"))
+        service = self._believed(data, read_version(pointer, live))
         served = live, Evaluator(self.project, service)
         self._served = served
         return served
 
     def _not_served(self, index: bytes | None) -> NotServed:
         """That no version of the service is live, with the names of those that were applied."""
-        names = [] if index is None else list(json.loads(index))
+        names = sorted(read_object("services", index, numbers))
         said = f"project {self.project!r} serves no service {self.name!r}"
         if self.name in names:
             return NotServed(

@@ -17,6 +17,7 @@ from featurekit.core.keys import project_key
 from featurekit.define.plan import View
 from featurekit.errors import DamagedView, OnlineError
 from featurekit.online.store.marks import Filled, filled, filled_key, version_of, view_damaged
+from featurekit.online.store.notes import name_of, read_number
 from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
 
 EVERY_S = 1.0
@@ -77,12 +78,9 @@ class Watch:
             names = [pushed_key(project_key(self.project, "pushes", s)) for s in sorted(sources)]
             marks, *counts = self.store.read([filled_key(self.project), *names])
             health, known = self.store.health(), filled(marks)
-            fewer = {
-                name
-                for name, count in zip(names, counts, strict=True)
-                if int(count or 0) < self._pushes.get(name, 0)
-            }
-            self._pushes |= {n: int(c or 0) for n, c in zip(names, counts, strict=True)}
+            ended = {n: read_number(name_of(n), c) for n, c in zip(names, counts, strict=True)}
+            fewer = {name for name, count in ended.items() if count < self._pushes.get(name, 0)}
+            self._pushes |= ended
             for view in views:
                 version, pushes = (
                     version_of(view),

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from featurekit.core.types import instant
 from featurekit.errors import ClocksApart
+from featurekit.online.store.notes import clock_damaged
 
 Clock = Callable[[], int]
 """Gives an instant in microseconds since the epoch."""
@@ -32,15 +33,22 @@ _ANY = 2**62
 # KEYS: the last stamp, and where a push is announced the stream of open pushes. ARGV: the time,
 # empty for the server's own; the asking machine's clock; how far apart these may be; 1 to leave a
 # last stamp behind that is too far ahead; and who announces a push. It returns the stamp, 0 where
-# none is given, the time, the last stamp, and the name of the announcement, which has the stamp,
-# the time and the holder.
+# none is given, the time, the last stamp, -1 if that is no number, and the name of the
+# announcement, which has the stamp, the time and the holder.
 STAMP = b"""
 local time = tonumber(ARGV[1])
 if not time then
   local found = redis.call('TIME')
   time = found[1] * 1000000 + found[2]
 end
-local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+local kept = redis.call('GET', KEYS[1]) or '0'
+if not string.match(kept, '^%d+$') then
+  if ARGV[4] ~= '1' then
+    return {0, time, -1, ''}
+  end
+  kept = '0'
+end
+local last = tonumber(kept)
 local own, apart = tonumber(ARGV[2]), tonumber(ARGV[3])
 local lost = last > math.max(time, own) + apart
 if lost and ARGV[4] == '1' then
@@ -62,7 +70,7 @@ return {stamp, time, last, token}
 # KEYS: the last stamp. ARGV: a stamp that it must not be below. It is sent with what bears the
 # stamp, since a server that has just taken over may not have seen the announcement.
 KEEP = b"""
-if tonumber(ARGV[1]) > tonumber(redis.call('GET', KEYS[1]) or '0') then
+if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) then
   redis.call('SET', KEYS[1], ARGV[1])
 end
 return 1
@@ -95,9 +103,12 @@ def stamp_of(time: int, last: int, own: int, *, restart: bool) -> int:
 
 
 def given(stamp: int, time: int, last: int, own: int, where: str) -> int:
-    """The stamp that the script `STAMP` gave. ClocksApart where it gave none."""
+    """The stamp that the script `STAMP` gave. ClocksApart where it gave none, DamagedNote where the
+    last stamp, -1 then, cannot be read."""
     if stamp:
         return stamp
+    if last < 0:
+        raise clock_damaged()
     shown = {name: instant(at).isoformat() for name, at in
              (("time", time), ("last", last), ("own", own))}  # fmt: skip
     if last > time:

@@ -15,7 +15,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import hiredis
@@ -24,6 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from featurekit.online.store.deadlines import late, raw_socket, shorten
 from featurekit.online.store.limits import DEFAULT
 from featurekit.online.store.replies import (
     NotPlain,
@@ -57,7 +58,13 @@ def incoming(connection: Any, n: int) -> Iterator[Any]:
     A status is bytes, and an error within a reply is an exception object of redis-py. An error in
     the place of a reply is raised.
     """
-    source = getattr(connection, "_sock", None)
+    return _incoming(connection, n, together=False)
+
+
+def _incoming(connection: Any, n: int, *, together: bool) -> Iterator[Any]:
+    """As `incoming`. The connection's limit is of each reply, or of all where they come
+    `together`."""
+    source = raw_socket(connection)
     if source is None:  # redis-py keeps its socket elsewhere, and reads from it itself
         for _ in range(n):
             yield connection.read_response(disable_decoding=True)
@@ -65,25 +72,56 @@ def incoming(connection: Any, n: int) -> Iterator[Any]:
     parser = hiredis.Reader(
         protocolError=InvalidResponse, replyError=_error_of, notEnoughData=_MORE
     )
-    unasked = False
-    while n:
-        reply = parser.gets()
-        if reply is _MORE:
-            parser.feed(_bytes_of(source))
-        elif isinstance(reply, hiredis.PushNotification):
-            unasked = True
-        elif isinstance(reply, RedisError):
-            raise reply
-        else:
-            n -= 1
-            if not n and (unasked or parser.has_data()):
-                connection.mark_for_reconnect()  # redis-py handles such a message
-            yield reply
+    unasked, waiting = False, _Waiting(connection, source)
+    try:
+        while n:
+            reply = parser.gets()
+            if reply is _MORE:
+                parser.feed(waiting.more())
+            elif isinstance(reply, hiredis.PushNotification):
+                unasked = True
+            elif isinstance(reply, RedisError):
+                raise reply
+            else:
+                n -= 1
+                if not n and (unasked or parser.has_data()):
+                    connection.mark_for_reconnect()  # redis-py handles such a message
+                if not together:
+                    waiting.renew()
+                yield reply
+    finally:
+        waiting.renew()
+
+
+class _Waiting:
+    """Reads the pieces of what is waited for, of which the first one begins the time."""
+
+    def __init__(self, connection: Any, source: Any) -> None:
+        self.source, self.limit = source, getattr(connection, "socket_timeout", None)
+        self.end: float | None = None
+        self.shortened = False
+
+    def more(self) -> bytes:
+        """The next piece. TimeoutError where the time is over."""
+        if self.end is not None:
+            shorten(self.source, self.end)
+            self.shortened = True
+        elif self.limit:
+            self.end = time.monotonic() + self.limit
+        return _bytes_of(self.source)
+
+    def renew(self) -> None:
+        """Begin the time anew with the next piece."""
+        self.end = None
+        if self.shortened:
+            self.shortened = False
+            with suppress(OSError):  # it was closed meanwhile
+                self.source.settimeout(self.limit)
 
 
 def received(connection: Any, n: int) -> list[Any]:
-    """The next `n` replies, as a list; see `incoming`."""
-    return list(incoming(connection, n))
+    """The next `n` replies, as a list, within the connection's limit; see `incoming`."""
+    return list(_incoming(connection, n, together=True))
 
 
 def asked(connection: Any, commands: Sequence[bytes]) -> list[Any]:
@@ -104,7 +142,7 @@ def _bytes_of(source: Any) -> bytes:
 
 def lives(connection: Any) -> bool:
     """Whether an idle connection is open, and has neither data nor its end to read."""
-    source = getattr(connection, "_sock", None)
+    source = raw_socket(connection)
     if source is None:
         return False
     looked = select.poll()
@@ -112,36 +150,19 @@ def lives(connection: Any) -> bool:
     return not looked.poll(0)
 
 
-class NoAnswer(RedisTimeoutError):
-    """A server did not do in time what was waited for; the text says what, and for how long."""
-
-
 class AllInUse(RedisTimeoutError):
     """No connection became free in time; the text says how many there are, and how long it took."""
-
-
-def _late(what: str, seconds: float | None) -> NoAnswer:
-    return NoAnswer(f"{what} within {seconds or 0:g} s")
 
 
 def _in_use(most: int, seconds: float) -> AllInUse:
     return AllInUse(f"all {most} connections were in use for {seconds:g} s")
 
 
-def _not_opened(connection_kwargs: dict[str, Any]) -> NoAnswer:
-    return _late(
-        "it accepted no connection, or did not greet one,",
-        sum(connection_kwargs.get(n) or 0 for n in ("socket_connect_timeout", "socket_timeout")),
-    )
-
-
-def _is_late(error: BaseException | None) -> bool:
-    """Whether an error, or what it came of, is that something took too long."""
-    while error is not None:
-        if isinstance(error, (RedisTimeoutError, TimeoutError)):
-            return True
-        error = error.__cause__
-    return False
+def _values(found: Any, keys: Sequence[bytes]) -> Values:
+    """The values that redis-py's client has read. InvalidResponse where they are none."""
+    if type(found) is not list or len(found) != len(keys):
+        raise InvalidResponse("what it answers to MGET is not what a Redis answers")
+    return found
 
 
 def _told(keys: Sequence[bytes]) -> str:
@@ -198,14 +219,6 @@ class Connections:
             raise _in_use(self.most, self.wait_s)
         return free
 
-    def _opened(self) -> Any:
-        try:
-            return self.pool.get_connection()
-        except (RedisError, OSError) as error:
-            if _is_late(error):
-                raise _not_opened(self.pool.connection_kwargs) from error
-            raise
-
     def _take(self) -> Any:
         """A living connection for this caller alone, who gives it back or drops it."""
         connection = self.idle.take()
@@ -213,7 +226,7 @@ class Connections:
             if lives(connection):
                 return connection
             self.pool.release(connection)  # the pool repairs or replaces it
-        return self._opened()
+        return self.pool.get_connection()
 
     def give(self, connection: Any) -> None:
         """Keep a connection whose replies were all read."""
@@ -249,8 +262,7 @@ class Connections:
         try:
             return self._asked(values_of(keys), keys)
         except NotPlain:
-            found: Values = self.client.mget(list(keys))
-            return found
+            return _values(self.client.mget(list(keys)), keys)
         finally:
             free.release()
 
@@ -261,7 +273,7 @@ class Connections:
             return self._asked(values_at(keys, clock), keys)
         except NotPlain:
             client = self.client
-            values = [client.mget(list(keys))] if keys else []
+            values = [_values(client.mget(list(keys)), keys)] if keys else []
             return whole_at([client.time(), client.get(clock), *values])
         finally:
             free.release()
@@ -269,12 +281,12 @@ class Connections:
     def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
         connection = self.idle.take()
         if connection is None:
-            return self._ask(self._opened(), question, keys)
+            return self._ask(self.pool.get_connection(), question, keys)
         try:
             return self._ask(connection, question, keys)
         except _LOST:
             # It was not asked whether the connection lives, since reading twice is harmless.
-            return self._ask(self._opened(), question, keys)
+            return self._ask(self.pool.get_connection(), question, keys)
 
     def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         try:
@@ -282,17 +294,21 @@ class Connections:
             begun = time.monotonic()
             try:
                 connection.send_packed_command([question.sent])
-                source = getattr(connection, "_sock", None)
+                source = raw_socket(connection)
                 receive, found = question.receiver(), None
                 if source is None:
                     found = question.whole(received(connection, question.replies))
-                while found is None:
+                else:
                     found = receive(_bytes_of(source))
+                if found is None:
                     # A reply that comes in drops renews the socket's own limit with each of them.
-                    if found is None and limit and time.monotonic() - begun > limit:
-                        raise _late(_told(keys), limit)
+                    while found is None:
+                        if limit:
+                            shorten(source, begun + limit)
+                        found = receive(_bytes_of(source))
+                    source.settimeout(limit)
             except TimeoutError as error:
-                raise _late(_told(keys), limit) from error
+                raise late(_told(keys), limit) from error
         except BaseException:
             self.drop(connection)
             raise
@@ -333,22 +349,13 @@ class AsyncConnections:
         except TimeoutError:
             raise _in_use(self.most, self.wait_s) from None
 
-    async def _opened(self) -> Any:
-        try:
-            return await self.pool.get_connection()
-        except (RedisError, OSError) as error:
-            if _is_late(error):
-                raise _not_opened(self.pool.connection_kwargs) from error
-            raise
-
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
         await self._enter()
         try:
             return await self._asked(values_of(keys), keys)
         except NotPlain:
-            found: Values = await self.client.mget(list(keys))
-            return found
+            return _values(await self.client.mget(list(keys)), keys)
         finally:
             self._free.release()
 
@@ -359,7 +366,7 @@ class AsyncConnections:
             return await self._asked(values_at(keys, clock), keys)
         except NotPlain:
             client = self.client
-            values = [await client.mget(list(keys))] if keys else []
+            values = [_values(await client.mget(list(keys)), keys)] if keys else []
             return whole_at([await client.time(), await client.get(clock), *values])
         finally:
             self._free.release()
@@ -367,11 +374,11 @@ class AsyncConnections:
     async def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
         connection = self.idle.take()
         if connection is None:
-            return await self._ask(await self._opened(), question, keys)
+            return await self._ask(await self.pool.get_connection(), question, keys)
         try:
             return await self._ask(connection, question, keys)
         except _LOST:
-            return await self._ask(await self._opened(), question, keys)
+            return await self._ask(await self.pool.get_connection(), question, keys)
 
     async def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         import asyncio
@@ -392,7 +399,7 @@ class AsyncConnections:
                             raise RedisConnectionError(_CLOSED)
                         found = receive(data)
             except TimeoutError as error:
-                raise _late(_told(keys), connection.socket_timeout) from error
+                raise late(_told(keys), connection.socket_timeout) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             await self.pool.release(connection)

@@ -8,13 +8,13 @@ down as damaged; every lookup reads that in the round trip in which it reads the
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from featurekit.core.keys import Version, project_key
-from featurekit.errors import DamagedView, OnlineError
+from featurekit.errors import DamagedView
+from featurekit.online.store.notes import read_object, write_object
 from featurekit.online.store.protocol import Health
 
 
@@ -58,30 +58,35 @@ def damaged_key(project: str) -> bytes:
 @functools.lru_cache(maxsize=64)
 def filled(value: bytes | None) -> Mapping[str, Filled]:
     """The fills of each version, from the value under `filled_key`."""
-    return {version: Filled(**mark) for version, mark in _read(value).items()}
+    return read_object("filled", value, _fills)
+
+
+def _fills(found: dict[str, Any]) -> dict[str, Filled]:
+    made = {version: Filled(**mark) for version, mark in found.items()}
+    if not all(type(mark.number) is int for mark in made.values()):
+        raise TypeError("a number of a fill that is none")
+    return made
 
 
 @functools.lru_cache(maxsize=64)
 def damaged(value: bytes | None) -> Mapping[str, Mapping[str, Any]]:
     """The damaged versions, with `why` and since when (`at`), from the value under
     `damaged_key`."""
-    return _read(value)
+    return read_object("damaged", value, _damages)
 
 
-def written(marks: Mapping[str, Any]) -> bytes:
-    """The value of marks; empty, which removes the key, where there are none."""
-    shown = {k: asdict(v) if isinstance(v, Filled) else v for k, v in marks.items()}
-    return json.dumps(shown, sort_keys=True).encode() if shown else b""
+def _damages(found: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {v: {"why": str(mark["why"]), "at": int(mark["at"])} for v, mark in found.items()}
 
 
-def _read(value: bytes | None) -> dict[str, Any]:
-    try:
-        return {} if value is None else dict(json.loads(value))
-    except ValueError:
-        raise OnlineError(
-            "a mark in Redis of what was filled or damaged is not as it was written; remove the "
-            "project's keys `filled` and `damaged`, and run `featurekit materialize`"
-        ) from None
+def written_filled(fills: Mapping[str, Filled]) -> bytes:
+    """The value under `filled_key`; empty, which removes the key, where there are none."""
+    return write_object("filled", {v: asdict(fill) for v, fill in fills.items()}) if fills else b""
+
+
+def written_damaged(marks: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The value under `damaged_key`; empty, which removes the key, where there are none."""
+    return write_object("damaged", marks) if marks else b""
 
 
 def refuse_damaged(views: Iterable[Version], value: bytes | None) -> None:

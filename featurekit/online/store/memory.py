@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from featurekit.online.store.clock import Clock, given, own_clock, reading, stamp_of, witness
+from featurekit.online.store.notes import read_clock
 from featurekit.online.store.protocol import (
     Announced,
     Change,
@@ -138,7 +139,7 @@ class MemoryStore:
         return own_clock() if self.clock is None else self.clock()
 
     def _last(self, clock: bytes) -> int:
-        return int(self.values.get(clock, b"0"))
+        return read_clock(self.values.get(clock))
 
     def _keep(self, clock: bytes, stamp: int) -> None:
         self.values[clock] = b"%d" % stamp

@@ -27,12 +27,12 @@ from featurekit.online.store.connections import (
     AllInUse,
     AsyncConnections,
     Connections,
-    NoAnswer,
     asked,
     incoming,
     received,
     send,
 )
+from featurekit.online.store.deadlines import NoAnswer, timed, timed_async
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.protocol import (
     Announced,
@@ -124,8 +124,8 @@ def connect(
         raise StoreUnavailable(
             f"{shown_url(url)} is no Redis URL: {without_secrets(str(error), url)}"
         ) from None
-    if start is not None:
-        client.connection_pool.connection_class = reviving(start)
+    pool = client.connection_pool
+    pool.connection_class = timed(pool.connection_class if start is None else reviving(start))
     return client
 
 
@@ -146,8 +146,9 @@ def _connect_async(url: str, limits: Limits, start: Start | None) -> Any:
 
     options = _options(limits, limits.timeout_s)
     client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
-    if start is not None:
-        client.connection_pool.connection_class = reviving_async(start)
+    pool = client.connection_pool
+    kind = pool.connection_class if start is None else reviving_async(start)
+    pool.connection_class = timed_async(kind)
     return client
 
 

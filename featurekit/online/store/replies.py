@@ -15,6 +15,8 @@ from zlib import crc32
 
 import hiredis
 
+from featurekit.online.store.notes import read_clock
+
 Values = Sequence[bytes | None]
 _T = TypeVar("_T")
 
@@ -210,7 +212,7 @@ def whole_at(replies: list[Any]) -> ValuesAt:
     """The answer to `values_at`, from the replies to its commands."""
     (seconds, micros), last, *values = replies
     time = int(seconds) * 1_000_000 + int(micros)
-    return values[0] if values else [], time, int(last or 0)
+    return values[0] if values else [], time, read_clock(last)
 
 
 def _receiver_at(keys: Sequence[bytes]) -> Callable[[bytes], ValuesAt | None]:
@@ -254,7 +256,9 @@ def _clock_of(data: bytes) -> tuple[int, int, bytes] | None:
         if not end:
             return None
     try:
-        return int(parts[2]) * 1_000_000 + int(parts[4]), int(last), rest
+        # A last stamp that is no number is as one that cannot be right: it is not believed.
+        stamp = int(last) if last.isdigit() else 0
+        return int(parts[2]) * 1_000_000 + int(parts[4]), stamp, rest
     except ValueError:
         raise NotPlain from None
 
