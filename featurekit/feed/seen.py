@@ -12,7 +12,6 @@ that came late reaches at most twice as far back as the row.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,11 @@ from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.tables import fetch
 from featurekit.define.plan import View
+from featurekit.errors import DamagedNote
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.online.store.marks import version_of
+from featurekit.online.store.notes import name_of, read_object
 from featurekit.project.deployment import materialized_marks, seen_key
 from featurekit.project.project import Project
 
@@ -49,9 +50,9 @@ class Seen:
         return next(at for at, sum_ in zip(arrivals, padded, strict=False) if sums[at] == sum_)
 
     @property
-    def written(self) -> bytes:
-        """As it stands in the store; b"" where there was no row."""
-        return json.dumps([self.until, *self.sums]).encode() if self.sums else b""
+    def written(self) -> Mapping[str, Any]:
+        """As it is noted in the store; empty where there was no row."""
+        return {"until": self.until, "sums": self.sums} if self.sums else {}
 
 
 class LogNow:
@@ -64,10 +65,10 @@ class LogNow:
     def __init__(
         self, project: Project, con: Any, source: str, until: int, marks: Sequence[tuple[View, int]]
     ) -> None:
-        values = project.online.read([seen_key(project.name, view) for view, _ in marks])
+        keys = [seen_key(project.name, view) for view, _ in marks]
         self._before = {
-            version_of(view): _read(value, mark)
-            for (view, mark), value in zip(marks, values, strict=True)
+            version_of(view): _read(key, value, mark)
+            for (view, mark), key, value in zip(marks, keys, project.online.read(keys), strict=True)
         }
         ends = {until, *(seen.until for seen in self._before.values())}
         arrivals = sorted({at for end in ends for at in _arrivals(end)})
@@ -94,11 +95,15 @@ def logs_now(project: Project, con: Any, views: Sequence[View], until: int) -> d
     return {name: LogNow(project, con, name, until, marks) for name, marks in of_source.items()}
 
 
-def _read(value: bytes | None, mark: int) -> Seen:
+def _read(key: bytes, value: bytes | None, mark: int) -> Seen:
     """What the run up to `mark` saw; nothing where that is not noted, as after a run of an earlier
-    release."""
-    until, *sums = json.loads(value) if value else (mark,)
-    return Seen(mark, tuple(map(tuple, sums)) if until == mark else ())
+    release, and where the note is damaged: all of the log is then brought again."""
+    try:
+        found: dict[str, Any] = read_object(name_of(key), value, dict)
+    except DamagedNote:
+        found = {}
+    sums = tuple((rows, hashes) for rows, hashes in found.get("sums", ()))
+    return Seen(mark, sums if found.get("until") == mark else ())
 
 
 def _arrivals(until: int) -> list[int]:

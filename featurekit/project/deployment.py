@@ -10,9 +10,10 @@ place.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from featurekit.core.keys import clock_key, names_key, project_key
@@ -88,7 +89,7 @@ def publishing_keys(project: str, services: Sequence[Service]) -> list[bytes]:
     """The keys that `publish` writes for these services, and that change as they go live."""
     plans = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
     places = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
-    index = [names_key(project), _published_key(project), until_key(project)]
+    index = [names_key(project), published_key(project), until_key(project)]
     return [*plans, *places, *index, filled_key(project), damaged_key(project)]
 
 
@@ -379,19 +380,24 @@ def seen_key(project: str, view: View) -> bytes:
 
 
 def set_materialized(
-    store: OnlineStore, project: str, view: View, until: int, seen: bytes = b""
+    store: OnlineStore,
+    project: str,
+    view: View,
+    until: int,
+    seen: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Record that the view's states have every arrival up to `until`, and what the run has `seen`
     of the log. A run up to an earlier instant than the last one leaves both as they are."""
-    version = _version(view)
+    version, keys = _version(view), [until_key(project), seen_key(project, view)]
+    noted = write_object(name_of(keys[1]), seen) if seen else b""
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        known = {} if values[0] is None else dict(json.loads(values[0]))
+        known = _numbers(keys[0], values[0])
         if known.get(version, until) > until:
             return [None, None]
-        return [json.dumps({**known, version: until}, sort_keys=True).encode(), seen]
+        return [write_object(name_of(keys[0]), {**known, version: until}), noted]
 
-    store.update([until_key(project), seen_key(project, view)], changed)
+    store.update(keys, changed)
 
 
 def forget_unfed(store: OnlineStore, project: str) -> None:

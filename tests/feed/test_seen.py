@@ -4,7 +4,6 @@ reads no more for it than it has to (T3)."""
 from __future__ import annotations
 
 import datetime as dt
-import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from featurekit import FeatureStore
 from featurekit.core.types import micros
 from featurekit.log import compaction
 from featurekit.log.segments import put_journal, read_segment, segments
+from featurekit.online.store.notes import name_of, read_object
 from featurekit.online.store.redis import RedisStore
 from featurekit.project.deployment import materialized_until, seen_key
 
@@ -164,12 +164,21 @@ def test_after_a_run_of_an_earlier_release_the_log_is_read_again_once(store: Fea
     assert set(read(store).values()) == {0}
 
 
+def test_after_what_a_run_saw_was_damaged_the_log_is_read_again_once(store: FeatureStore) -> None:
+    for view in store.live()["service"].views:
+        key = seen_key("tests", view)
+        note = store.online.read([key])[0] or b""
+        store.online.write({key: note.replace(b"1", b"2", 1)})
+    assert read(store)["row"] >= 3
+    assert set(read(store).values()) == {0}
+
+
 def test_a_run_up_to_an_earlier_instant_keeps_what_a_later_one_saw(store: FeatureStore) -> None:
     view = next(v for v in store.live()["service"].views if v.name == "row")
     key = seen_key("tests", view)
     before = store.online.read([key])[0], materialized_until(store.online, "tests", view)
     assert before[0] is not None
-    assert json.loads(before[0])[0] == before[1]
+    assert read_object(name_of(key), before[0], dict)["until"] == before[1]
     store.materialize(NOW - HOUR)
     assert (store.online.read([key])[0], materialized_until(store.online, "tests", view)) == before
     assert set(read(store).values()) == {0}
