@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from featurekit.language.transform import Transform
 D = TypeVar("D", FeatureView, FeatureService)
 C = TypeVar("C", View, Service)
 _DEFINED = (EventSource, FeatureView, FeatureService)
+_IN_MODULES = "keep one of them; a module that reads what another one defines imports it"
+_IN_A_LIST = "where one is an older one, make what still reads it anew, too"
+"""What to do about two definitions of one name, other than to name them apart."""
 
 
 @dataclass(slots=True)
@@ -60,7 +64,7 @@ def load_repo(folder: Path, ignore: Sequence[str] = ()) -> Repo:
             for _, module in run_modules(folder, collected, ignore)
             for value in vars(module).values()
         ]
-        repo = _compiled(found, collected)
+        repo = _compiled(found, collected, _IN_MODULES)
     if not repo.views and not repo.services and not collected.faults:
         collected.add(
             DefinitionError(
@@ -85,7 +89,7 @@ def repo_of(definitions: Iterable[Any]) -> Repo:
                 "FeatureService, FeatureView and EventSource objects"
             )
     with collecting() as collected:
-        repo = _compiled(given, collected)
+        repo = _compiled(given, collected, _IN_A_LIST)
     _raise(collected)
     return repo
 
@@ -111,23 +115,24 @@ def _raise(collected: Collected) -> None:
         raise DefinitionErrors(collected.faults)
 
 
-def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
-    """The definitions among values, compiled; faults are collected."""
-    repo = Repo()
+def _compiled(values: Iterable[Any], collected: Collected, of_twins: str) -> Repo:
+    """The definitions among values, compiled; faults are collected. `of_twins` says what to do
+    about two of one name."""
+    repo, add = Repo(), partial(_add, collected=collected, of_twins=of_twins)
     for value in _definitions(values):
         match value:
             case FeatureService():
-                _add(repo.services, value, collected)
+                add(repo.services, value)
                 for item in value.features:
                     view = getattr(item, "view", item)
                     if isinstance(view, FeatureView):
-                        _add(repo.views, view, collected)
+                        add(repo.views, view)
             case FeatureView():
-                _add(repo.views, value, collected)
+                add(repo.views, value)
             case EventSource():
-                _add(repo.sources, value, collected)
+                add(repo.sources, value)
     for view in repo.views.values():
-        _add(repo.sources, view.event_source, collected)
+        add(repo.sources, view.event_source)
     repo.compiled_views = _each(compile_view, repo.views, collected)
     repo.compiled_services = _each(compile_service, repo.services, collected)
     for one in collected.made:
@@ -170,7 +175,7 @@ def _each(
     return made
 
 
-def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
+def _add(known: dict[str, Any], value: Any, *, collected: Collected, of_twins: str) -> None:
     twin = next((n for n in known if n.lower() == value.name.lower() and n != value.name), None)
     if twin is not None:
         kind = type(value).__name__
@@ -183,7 +188,7 @@ def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
     if other is not value and other != value:
         first = f", the other at {other.place}" if other.place else ""
         fault = DefinitionError(
-            f"two definitions of {type(value).__name__} {value.name!r}{first}; name them apart, "
-            "or, where one is an older one, make what still reads it anew, too"
+            f"two definitions of {type(value).__name__} {value.name!r}{first}; name them apart, or "
+            f"{of_twins}"
         )
         collected.add(placed(fault, value.place))

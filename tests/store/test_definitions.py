@@ -115,7 +115,8 @@ def test_apply_adds_and_replaces_by_name() -> None:
         ("change", "view"), ("change", "one"), ("change", "two"),
     }  # fmt: skip
     with pytest.raises(
-        DefinitionError, match=r"two definitions of FeatureView 'view'.*make what s"
+        DefinitionError,
+        match=r"two definitions of FeatureView 'view'.*make what still reads it anew",
     ):
         store.apply([service("2h", name="one")])
     assert store.plan() == []  # as it was before

@@ -164,6 +164,9 @@ def test_cells_are_a_repo(said: dict[str, Any], cell: str, printed: str) -> None
 def test_an_older_view_is_not_taken_silently(said: dict[str, Any]) -> None:
     error, after = said["an older view"]["text"].splitlines()
     assert "two definitions of FeatureView 'spending'" in error
+    assert error.endswith(
+        "name them apart, or where one is an older one, make what still reads it anew, too"
+    )
     assert after == "[3.0, 6.0]"  # nothing has changed
 
 
