@@ -266,6 +266,28 @@ def test_a_flipped_bit_without_a_checksum_is_no_raw_error(
     assert seen
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_release_before_checksums_wrote_is_read_and_gets_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States, blocks and memories of ids: the answers are the same, and so is what a push makes."""
+    it, twin = world(kind, monkeypatch), world(kind, monkeypatch)
+    bare = {
+        key: seal.opened(key, value)
+        for key, value in it.store.values.items()
+        if seal.is_sealed(value)
+    }
+    assert {it.first, it.second} <= bare.keys()
+    it.store.values |= {key: value for key, value in bare.items() if value is not None}
+    assert it.ask(1, 2) == twin.ask(1, 2)
+    assert it.ask(1) == twin.ask(1)
+    for each in (it, twin):
+        each.push(row(1, 8))
+    assert it.ask(1, 2) == twin.ask(1, 2)
+    assert it.store.values[it.first] == twin.store.values[it.first]
+    assert seal.is_sealed(it.store.values[it.first])
+
+
 @feature
 def doubled(x: float | None) -> float:
     return 0.0 if x is None else 2 * x
