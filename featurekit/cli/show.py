@@ -142,3 +142,14 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             "list or dict of a module holds it; bind it to a name",
             style="yellow",
         )
+
+
+def show_bad_rows(screen: Screen, bad_rows: Mapping[str, int]) -> None:
+    """How many rows of each source's files are set aside, and where they are (S1)."""
+    for source, rows in bad_rows.items():
+        if rows:
+            screen.line(
+                f"{rows} bad rows of {source}'s files are set aside and count nowhere; they are in "
+                f"quarantine/{source}.* of the state folder.",
+                style="yellow",
+            )

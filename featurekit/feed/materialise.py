@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -91,7 +91,8 @@ class Materialization(Named):
     instant up to which all of the views are materialised now, which is later than `until` where
     they were ahead already; None where one is not. `set_aside` rows of the log had arrived after
     the store's clock; they were taken out of it, and kept with the other rows that were set aside
-    (S3).
+    (S3). `bad_rows` has, for each source that the run read, how many rows of its files are set
+    aside since they break S1.
     """
 
     until: dt.datetime
@@ -100,6 +101,7 @@ class Materialization(Named):
     asked: dt.datetime | None = None
     stand_at: dt.datetime | None = None
     set_aside: int = 0
+    bad_rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def materialize(
@@ -133,6 +135,7 @@ def materialize(
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
+    bad_rows: dict[str, int] = {}
     with ExitStack() as stack:
         stack.enter_context(explaining_disk())
         held, settled = _held(stack, project, chosen, waiting=end is None)
@@ -148,7 +151,17 @@ def materialize(
             some = None if only is None else only[i]
             move = partial(tell, view.name)
             done.append(
-                _fill(project, mine, con, view, after=after, until=until, only=some, move=move)
+                _fill(
+                    project,
+                    mine,
+                    con,
+                    view,
+                    after=after,
+                    until=until,
+                    only=some,
+                    move=move,
+                    bad_rows=bad_rows,
+                )
             )
             if only is None:
                 seen = logs[view.source.name].seen.written
@@ -161,6 +174,7 @@ def materialize(
         asked=None if end is None else instant(micros(end)),
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
+        bad_rows=bad_rows,
     )
 
 
@@ -208,10 +222,12 @@ def _fill(
     until: int,
     only: Sequence[Sequence[Any]] | None,
     move: Advance,
+    bad_rows: dict[str, int],
 ) -> Materialized:
-    """Fill a view's states. Those that hold an arrival after the clock are made anew, and damaged
-    values are written again."""
+    """Fill a view's states, and count the bad rows of its source. States that hold an arrival after
+    the clock are made anew, and damaged values are written again."""
     snapshot = project.snapshot(con, view)
+    bad_rows[view.source.name] = snapshot.about["quarantined"]
     repair, lost = Repair(project.online, project.name, project.tolerance_us), Lost()
     made = materialize_view(
         con,

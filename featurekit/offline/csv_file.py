@@ -73,8 +73,10 @@ def text_of(value: Any) -> str:
         case dt.date() | dt.time():
             return value.isoformat()
         case dt.timedelta():
-            ns = getattr(value, "nanoseconds", 0)  # of pandas
-            return f"{value // MICROSECOND}us" if not ns else f"{value.value}ns"
+            fine: Any = value
+            if getattr(fine, "nanoseconds", 0):  # of pandas
+                return f"{fine.value}ns"
+            return f"{value // MICROSECOND}us"
         case list() | dict():
             return json.dumps(_json(value), ensure_ascii=False)
     return str(value)

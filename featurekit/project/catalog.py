@@ -17,6 +17,7 @@ from featurekit.errors import OnlineError
 from featurekit.language.transform import Transform
 from featurekit.project.deployment import materialized_until, pointers
 from featurekit.project.project import Project
+from featurekit.sources.quarantine import rows_aside
 
 KINDS = ("feature", "view", "service", "source", "entity")
 
@@ -234,6 +235,7 @@ class _Catalog:
                     "timestamp_field": source.timestamp_field,
                     "created_timestamp_column": source.created_timestamp_column,
                     "event_id": source.event_id,
+                    "rows_set_aside": rows_aside(name, self.project.state_dir),
                     "views": [n for n, v in self.repo.views.items() if v.event_source is source],
                 },
             )

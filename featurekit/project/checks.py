@@ -25,14 +25,16 @@ ROWS = 1_000
 class SourceCheck(Named):
     """What was seen of a source: the number of its files, and the faults of those looked at.
 
-    `missing` says why there is no file yet; a source may get all of its events by pushes.
-    That files were read before, and none is there any more, is a fault.
+    `missing` says why there is no file yet; a source may get all of its events by pushes. That
+    files were read before, and none is there any more, is a fault. `set_aside` of the rows looked
+    at are bad ones, which the source says to set aside.
     """
 
     source: str
     files: int
     faults: tuple[DataError, ...] = ()
     missing: str | None = None
+    set_aside: int = 0
 
 
 def check_sources(project: Project) -> list[SourceCheck]:
@@ -65,5 +67,6 @@ def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource
     half = MOST_FILES // 2
     chosen = files if len(files) <= MOST_FILES else (*files[:half], *files[-half:])
     found = [first_fault(con, source, one, rows=ROWS) for one in chosen]
-    faults = {str(fault): placed(fault, source.place) for fault in found if fault is not None}
-    return SourceCheck(source.name, len(files), tuple(faults.values()))
+    faults = {str(fault): placed(fault, source.place) for fault, _ in found if fault is not None}
+    aside = sum(bad for _, bad in found)
+    return SourceCheck(source.name, len(files), tuple(faults.values()), set_aside=aside)

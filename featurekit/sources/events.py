@@ -141,26 +141,35 @@ def first_fault(
     file: FileInfo,
     *,
     rows: int,
-) -> DataError | None:
-    """What is wrong with a file's columns, or with one of its first `rows` rows; None where nothing
-    is seen. What a source sets aside is no fault. No more rows are read, and nothing is kept."""
+) -> tuple[DataError | None, int]:
+    """What is wrong with a file's columns, or with one of its first `rows` rows, None where nothing
+    is seen; and how many of these rows are to be set aside. That is no fault, unless it is all of
+    them. No more rows are read, and nothing is kept."""
     import duckdb
 
     reader = _Reader(con, source, None, most=rows)
     try:
         ((paths, found),) = reader.groups([file])
         columns = _columns(source, reader.kind, file.path, found)
+        scan = f"(SELECT * FROM {reader.scan(paths, found)} LIMIT {rows})"
+        row = first_bad(con, scan, columns)
+        if row is None:
+            return None, 0
         if source.on_bad_row == "quarantine":
-            return None
-        scan = reader.kind.scan(paths, found)
-        row = first_bad(con, f"(SELECT * FROM {scan} LIMIT {rows})", columns)
+            seen = summarise(con, scan, columns)
+            if seen.bad < seen.rows:
+                return None, seen.bad
     except SourceError as error:
-        return error
+        return error, 0
     except duckdb.Error as error:
         if not unreadable(error):
             raise
-        return _unreadable(source, file.path, error)
-    return None if row is None else _row_error(source, file.path, row)
+        if source.on_bad_row == "quarantine":  # the rows that stop the scan are set aside
+            return None, 0
+        return _unreadable(source, file.path, error), 0
+    if source.on_bad_row == "quarantine":
+        return _none_left(source, file.path, row, seen.bad), seen.bad
+    return _row_error(source, file.path, row), 0
 
 
 def numbered_rows(
@@ -552,6 +561,13 @@ def _declared_otherwise(source: EventSource, row: BadRow) -> str:
         text = row.value.strip("'").replace('"', '\\"')
         ways.append(f'write null_values=["{text}"] if that stands for no value')
     return f"{', '.join(ways)}, "
+
+
+def _none_left(source: EventSource, path: str, row: BadRow, bad: int) -> BadRowError:
+    return BadRowError(
+        f"EventSource {source.name!r}, {_shown(source, path)}: all of the first {bad} rows are to "
+        f"be set aside, the first since {row}; mend the file, or declare it as it is written"
+    )
 
 
 def _bad_select_sql(path: str, scan: str, part: _Part, marks: Marks | None, *, reason: str) -> str:

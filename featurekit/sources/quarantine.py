@@ -66,3 +66,16 @@ def _fresh(folder: Path, name: str, suffix: str) -> Path:
             continue
         return path
     raise AssertionError("itertools.count has no end")
+
+
+def rows_aside(name: str, state_dir: Path) -> int:
+    """The number of rows of a source that are kept as set aside, of its files and of pushes."""
+    import pyarrow.parquet as pq
+
+    rows = 0
+    for path in (Path(state_dir) / "quarantine").glob(f"{name}.*"):
+        if path.suffix == ".jsonl":
+            rows += path.read_bytes().count(b"\n")
+        elif path.suffix == ".parquet" and not path.name.endswith(".readable.parquet"):
+            rows += pq.read_metadata(path).num_rows if path.stat().st_size else 0
+    return rows

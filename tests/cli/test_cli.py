@@ -828,6 +828,36 @@ def test_entity_frames_and_outputs_that_are_not_there(served: Path, run: Run) ->
     assert_explained(done, "is a folder")
 
 
+@pytest.mark.parametrize("every", [True, False])
+def test_rows_set_aside_are_told_wherever_they_are_missed(
+    repo: Path, run: Run, every: bool
+) -> None:
+    """A header that ends in a comma, unlike the rows; or one row that is bad."""
+    edit(repo / "features.py", 'timezone="UTC",', 'timezone="UTC", on_bad_row="quarantine",')
+    orders = repo / "data" / "orders.csv"
+    header, *rows = orders.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header},", *rows] if every else [header, *rows, "broken"]
+    orders.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bad = len(rows) if every else 1
+
+    plan = run("plan")
+    assert plan.code == (2 if every else 0)
+    assert f"set aside: {bad} of the first rows of orders's files" in plan.out
+    assert (
+        f"all of the first {bad} rows are to be set aside" in " ".join(plan.out.split())
+    ) == every
+    assert run("plan", "--json").json["sources"][0]["set_aside"] == bad
+
+    assert run("apply").code == 0
+    for _ in range(2):  # a verdict that was kept counts as one that is made
+        done = run("materialize")
+        assert f"{bad} bad rows of orders's files are set aside" in " ".join(done.out.split())
+    assert run("materialize", "--json").json["bad_rows"] == {"orders": bad}
+    made = run("get-historical", "checkout", repo / "labels.csv")
+    assert f"{bad} bad rows of orders's files are set aside" in " ".join(made.out.split())
+    assert run("describe", "orders", "--json").json["found"][0]["rows_set_aside"] == bad
+
+
 def test_the_ending_says_what_is_written(served: Path, run: Run) -> None:
     labels = served / "labels.csv"
     import pyarrow.parquet as pq

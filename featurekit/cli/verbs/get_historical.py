@@ -19,6 +19,7 @@ from featurekit.cli.arguments import (
 )
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import check_file
+from featurekit.cli.show import show_bad_rows
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError, DefinitionError, WriteError
 
@@ -151,6 +152,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
     screen.line(f"Content hash {manifest['content_hash']}")
     _show_future(screen, manifest)
+    show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
     _show_errors(screen, manifest["errors"])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
 from featurekit.cli.repo import open_store
+from featurekit.cli.show import show_bad_rows
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
 
@@ -87,6 +88,7 @@ def _show(done: Materialization, arguments: Namespace, screen: Screen) -> None:
             "views": counts,
             "went_live": list(done.live),
             "set_aside": done.set_aside,
+            "bad_rows": dict(done.bad_rows),
         }
     )
     if counts:
@@ -115,6 +117,7 @@ def _show(done: Materialization, arguments: Namespace, screen: Screen) -> None:
                 f"{view.repaired} states of {view.view} held an arrival after the store's clock, "
                 "and were made anew."
             )
+    show_bad_rows(screen, done.bad_rows)
     if done.set_aside:
         screen.line(
             f"{done.set_aside} pushed rows had arrived after the store's clock, and were set aside."

@@ -54,7 +54,13 @@ def _plan(arguments: Namespace, screen: Screen) -> tuple[bool, bool]:
             "changes": [change_document(c) for c in changes],
             "notes": notes,
             "sources": [
-                {"source": c.source, "files": c.files, "missing": c.missing} for c in checks
+                {
+                    "source": c.source,
+                    "files": c.files,
+                    "missing": c.missing,
+                    "set_aside": c.set_aside,
+                }
+                for c in checks
             ],
             "faults": faults,
         }
@@ -71,6 +77,12 @@ def _show_files(screen: Screen, checks: Sequence[SourceCheck]) -> None:
         if check.missing is not None:
             screen.line(
                 f"\nno file yet: {check.missing}. Until there is one, only pushed events count",
+                style="yellow",
+            )
+        if check.set_aside:
+            screen.line(
+                f"\nset aside: {check.set_aside} of the first rows of {check.source}'s files are "
+                "bad and will count nowhere",
                 style="yellow",
             )
         for fault in check.faults:
