@@ -370,6 +370,7 @@ class FeatureStore(Named):
             progress=progress or (lambda done, total: None),
         )
 
+    @checked
     def unlock(
         self, sources: Sequence[str] = (), *, force: bool = False
     ) -> list[tuple[Lease, bool]]:
