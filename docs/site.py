@@ -99,7 +99,9 @@ def _operators() -> str:
         takes = ", ".join(map(str, op.params)) or "nothing"
         by = "SQL" if op.sql or op.literal_sql else "Python"
         cells = (_code(op.name), takes, str(op.result), "yes" if op.raises else "", by, op.platform)
-        parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        # A | in code ends no cell; with a backslash there, the backslash is shown.
+        shown = [c if c.startswith("`") else c.replace("|", "\\|") for c in cells]
+        parts.append(f"| {' | '.join(shown)} |")
     return "\n".join(parts) + "\n"
 
 

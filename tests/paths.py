@@ -115,16 +115,19 @@ class Paths:
         return [self._expected(q) for q in questions]
 
     def _expected(self, question: Question) -> list[tuple[Any, str]]:
+        known: dict[int, list[oracle.Event]] = {}
         seen: dict[tuple[int, int], tuple[Any, str]] = {}
 
         def feature(v: int, f: int) -> tuple[Any, str]:
-            if (v, f) not in seen:
-                view = self.service.views[v]
+            view = self.service.views[v]
+            written = self.views[view.name]
+            if v not in known:
                 key = {p.name: question.row[p.name] for p in view.join_keys}
                 rows = self.rows[view.source.name]
-                written = self.views[view.name]
+                known[v] = oracle.known_events(written, rows, key, question.t)
+            if (v, f) not in seen:
                 name = view.features[f].name
-                seen[v, f] = oracle.value(written, name, rows, key, question.t)
+                seen[v, f] = oracle.value_over(written, name, known[v], question.t)
             return seen[v, f]
 
         made: list[tuple[Any, str]] = []

@@ -39,6 +39,9 @@ class Marks:
     def _store_key(self) -> bytes:
         return project_key(self.project, "store")
 
+    def _store_id(self) -> str:
+        return (self.store.read([self._store_key])[0] or b"").decode()
+
     def _pushed_key(self, source: str) -> bytes:
         return pushed_key(project_key(self.project, "pushes", source))
 
@@ -70,11 +73,19 @@ class Marks:
         """Record which of the views are damaged and were not known to be."""
         self._next = time.monotonic() + EVERY_S
         sources = sorted({view.source.name for view in views})
-        keys = [self._store_key, filled_key(self.project), damaged_key(self.project)]
-        name, marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
-        health, known, store = self.store.health(), filled(marks), (name or b"").decode()
-        less = {s for s, c in zip(sources, counts, strict=True) if self._is_less(s, store, c)}
+        # What this side knows is read first: a push or a fill of somebody else that ends between
+        # the two readings makes the store's numbers higher, and nothing seems lost.
+        store = self._store_id()
         before = self.registry.fills(store)
+        pushed = [self._known(source) for source in sources]
+        keys = [filled_key(self.project), damaged_key(self.project)]
+        marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
+        health, known = self.store.health(), filled(marks)
+        less = {
+            source
+            for source, seen, count in zip(sources, pushed, counts, strict=True)
+            if _is_less(seen, store, count)
+        }
         for view in views:
             version = version_of(view)
             mark = known.get(version)
@@ -90,8 +101,7 @@ class Marks:
     def filled(self, view: View, health: Health, began: int, *, whole: bool) -> None:
         """Record that the view was filled; see `set_filled`."""
         number = set_filled(self.store, self.project, view, health, began, whole=whole)
-        store = (self.store.read([self._store_key])[0] or b"").decode()
-        self.registry.filled(store, version_of(view), number)
+        self.registry.filled(self._store_id(), version_of(view), number)
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -106,7 +116,7 @@ class Marks:
         side has seen. The store's id and count, as `pushed` takes them, and the names of damaged
         views."""
         store, count, broken = (values[0] or b"").decode(), int(values[1] or 0), values[2]
-        if self._is_less(source, store, values[1]) or time.monotonic() >= self._next:
+        if _is_less(self._known(source), store, values[1]) or time.monotonic() >= self._next:
             self.check(views)
             broken = self.store.read([damaged_key(self.project)])[0]
         known = damaged(broken)
@@ -128,10 +138,6 @@ class Marks:
         finally:
             os.close(file)
 
-    def _is_less(self, source: str, store: str, count: bytes | None) -> bool:
-        known = self._known(source)
-        return known[0] == store and int(count or 0) < known[1]
-
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
         if found is None:
@@ -145,3 +151,8 @@ class Marks:
 
     def _file(self, source: str) -> Path:
         return self.folder / f"{source}.pushed"
+
+
+def _is_less(seen: tuple[str, int], store: str, count: bytes | None) -> bool:
+    """Whether this store counts fewer pushes than were seen there."""
+    return seen[0] == store and int(count or 0) < seen[1]

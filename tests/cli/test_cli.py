@@ -343,7 +343,9 @@ def test_plan_names_features_that_duckdb_computes_by_calling_python(repo: Path, 
     edit(repo / "features.py", "quantity ** 2", "float(quantity) ** 2.5")
     found = run("plan", "--json").json["notes"]["python_in_duckdb"]
     assert list(found) == ["customer_orders.spend_7d", "customer_orders.mean_order_30d"]
-    assert "runs as Python inside DuckDB" in run("plan").out
+    shown = run("plan").out
+    assert "runs as Python inside DuckDB" in shown
+    assert "never different" not in shown
 
 
 def test_apply_says_which_services_wait_for_a_backfill(repo: Path, run: Run) -> None:

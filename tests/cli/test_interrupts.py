@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.cli import interrupt
 from featurekit.core.files import WRITING
 from featurekit.core.types import instant
 from featurekit.online.store.redis import RedisStore
@@ -247,6 +248,11 @@ def test_a_signal_at_any_instant_ends_a_verb_in_good_order(commands: Commands, n
             out.unlink()
     if name in WRITERS:
         assert_paths_agree(commands)
+
+
+def test_a_command_that_a_signal_has_reached_is_given_less_than_two_seconds() -> None:
+    """How long it takes then is the machine's; how long it may wait is ours."""
+    assert interrupt._PATIENCE_S + interrupt._EXIT_S < 2.0
 
 
 def test_a_second_signal_ends_it_at_once(commands: Commands) -> None:

@@ -28,7 +28,16 @@ service = FeatureService("service", features=[view])
 """
 SETTINGS = "project: open\nprovider: local\nonline_store:\n  type: redis\n"
 AT = pa.array([0], pa.timestamp("us", tz="UTC"))
-GROUP = grp.getgrgid(os.getgroups()[0] if os.getgroups() else os.getegid())
+
+
+def another_group() -> grp.struct_group:
+    """A group that new files of this process do not have anyway, where it may give them one."""
+    mine = os.getegid()
+    given = [g.gr_gid for g in grp.getgrall()] if os.geteuid() == 0 else os.getgroups()
+    return grp.getgrgid(next((g for g in given if g != mine), mine))
+
+
+GROUP = another_group()
 
 
 @pytest.fixture(autouse=True)

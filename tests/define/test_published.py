@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forged_plans import SERVICE, SMALL, fuzz, hostile, stamped, tried, used
+from forged_plans import SERVICE, SMALL, forged, fuzz, hostile, stamped, tried, used
 
 from featurekit import FeatureService, feature
 from featurekit.define.compile_service import compile_service
@@ -20,7 +20,7 @@ from featurekit.define.published import MOST_BYTES, OWN, Trust, opened, plan_byt
 from featurekit.errors import PlanRefused
 from featurekit.language import ir
 from featurekit.language.walk import nodes
-from featurekit.language.wire import to_json
+from featurekit.language.wire import from_json, to_json
 
 EXAMPLES = int(os.environ.get("FEATUREKIT_EXAMPLES", "1"))
 
@@ -90,15 +90,62 @@ def test_no_name_index_or_constant_of_a_plan_runs(kind: str, field: str, tmp_pat
     whole = json.loads(plan_bytes(SERVICE))
     found = parts(whole, kind)
     assert found, "the service has no such node"
-    for node in {one.get("kind"): one for one in found}.values():  # inputs are of several kinds
+    # Inputs are of several kinds, and what may be None is tried where it is something, too.
+    for node in {(one.get("kind"), one[field] is None): one for one in found}.values():
         kept = node[field]
         for value in hostile(canary):
             node[field] = [value, *kept[1:]] if isinstance(kept, list) else value
             if json.dumps(node[field]) != json.dumps(kept):
                 assert tried(json.dumps(whole).encode()) == "PlanRefused", value
+                if isinstance(value, str) and "(" in value:  # with fingerprints to match
+                    assert tried(forged(whole)) == "PlanRefused", value
                 assert not canary.exists(), value
         node[field] = kept
     assert tried(json.dumps(whole).encode()) == "read"
+
+
+BINDERS = {"Assign", "Bind", "Let", "Name", "For", "Each"}
+
+
+def renaming(function: Any, names: dict[str, str]) -> Any:
+    """A function's JSON with locals renamed, where they are bound and where they are read."""
+    if isinstance(function, list):
+        return [renaming(part, names) for part in function]
+    if not isinstance(function, dict):
+        return function
+    made = {key: renaming(part, names) for key, part in function.items()}
+    if made.get("c") in BINDERS:
+        for key in {"name", "names"} & made.keys():
+            held = made[key]
+            listed = [names.get(one, one) for one in ([held] if isinstance(held, str) else held)]
+            made[key] = listed[0] if isinstance(held, str) else listed
+    return made
+
+
+def test_no_name_of_a_local_runs_though_all_of_the_plan_fits_it(tmp_path: Path) -> None:
+    """Whoever writes a plan renames a local wherever it stands, and makes fingerprints to match."""
+    canary, read = tmp_path / "canary", 0
+    whole = json.loads(plan_bytes(SERVICE))
+    functions = parts(whole, "Function")
+    bound = {
+        (i, name)
+        for i, function in enumerate(functions)
+        for kind in BINDERS - {"Name"}
+        for node in parts(function["body"], kind)
+        for name in ([node["name"]] if "name" in node else node["names"])
+    }
+    assert len(bound) > 5
+    for i, old in sorted(bound):
+        kept = functions[i]["body"]
+        for new in ("renamed", *(v for v in hostile(canary) if isinstance(v, str) and "(" in v)):
+            functions[i]["body"] = renaming(kept, {old: new})
+            service = stamped(from_json(whole["service"], Service))
+            found = tried(plan_bytes(service))
+            assert not canary.exists(), (old, new)
+            assert found == ("read" if new == "renamed" else "PlanRefused"), (old, new)
+            read += found == "read"
+        functions[i]["body"] = kept
+    assert read == len(bound), "a plan that fits its new name was refused, so this shows nothing"
 
 
 def renamed(service: Service, change: Callable[[Any], Any]) -> Service:
@@ -225,16 +272,16 @@ def test_a_function_of_python_put_into_a_plan_is_not_run(tmp_path: Path) -> None
     canary = tmp_path / "canary"
     text = f"def f(*a):\n    return 1.0\n__import__('pathlib').Path({str(canary)!r}).touch()\n"
     body = (ir.Verbatim("f", "", (text,), (), ()),)
-    for forged in (
+    for planted in (
         renamed(SERVICE, lambda f: replace(f, body=body)),
         stamped(replace(SERVICE, transforms=tuple(
             replace(t, function=replace(t.function, body=body)) for t in SERVICE.transforms
         ))),
     ):  # fmt: skip
         with pytest.raises(PlanRefused, match="their author's Python"):
-            used(read_plan(plan_bytes(forged)))
+            used(read_plan(plan_bytes(planted)))
         assert not canary.exists()
-    used(read_plan(plan_bytes(forged), trust=OWN))
+    used(read_plan(plan_bytes(planted), trust=OWN))
     assert canary.exists(), "the canary is never made, so this test shows nothing"
 
 

@@ -476,14 +476,14 @@ def defined(**options: Any) -> EventSource:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"event_id": "no"}, "event_id 'no' is not in the schema; it has id"),
+        ({"event_id": "no"}, "event_id 'no' is not in the schema; add it there"),
         ({"event_id": "maybe"}, "'maybe' is declared str | None; it is str or int or bytes"),
         ({"event_id": "price"}, "'price' is declared float"),
         ({"event_id": "id", "op": "flag"}, "op 'flag' is declared bool; it is str"),
         ({"event_id": "id", "op": "no"}, "op 'no' is not in the schema"),
         ({"event_id": "op", "op": "op"}, "two columns"),
-        ({"op": "op"}, 'event_id="…"'),
-        ({"dedupe_within": "7d"}, 'event_id="…"'),
+        ({"op": "op"}, 'event_id="order_id"'),
+        ({"dedupe_within": "7d"}, 'event_id="order_id"'),
         ({"event_id": "id", "dedupe_within": "7"}, "dedupe_within: '7' is not a duration"),
         ({"event_id": "id", "dedupe_within": "0s"}, "must be positive"),
     ],

@@ -61,6 +61,14 @@ def test_the_commands_of_the_shell_run_one_after_another(tmp_path: Path) -> None
     assert "every bit agrees" in done.stdout
 
 
+def test_what_to_do_comes_before_what_is_promised() -> None:
+    """Who is new installs, tries and sees an example first; guarantees and figures follow."""
+    wanted = ["Install", "Quickstart", "An example", "What is guaranteed", "How fast"]
+    heads = re.findall(r"^## (.*)$", README, re.M)
+    assert [head for head in heads if head in wanted] == wanted
+    assert heads[:3] == wanted[:3]
+
+
 def test_both_commands_exist() -> None:
     found = re.findall(r"^(\./run [a-z]+)", README, re.M)
     assert found == ["./run demo", "./run test"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import featurekit.results
 import featurekit.testing
 from featurekit import aggregates, errors
 from featurekit.cli.verbs import VERBS
+from featurekit.language.ops import TABLE
 from featurekit.project.config import FeaturekitConfig
 
 PUBLIC = (featurekit, featurekit.results, featurekit.testing)
@@ -45,6 +47,13 @@ def test_every_verb_has_its_help(site: Path) -> None:
 
 def test_every_aggregate_is_there(site: Path) -> None:
     assert headings(site / "reference" / "aggregates.html") >= set(aggregates.BY_NAME)
+
+
+def test_every_operator_is_there(site: Path) -> None:
+    """A row for each tuple of types that it takes."""
+    page = (site / "reference" / "operators.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>\s*<td>(?:<code>)?(.*?)(?:</code>)?</td>", page)
+    assert sorted(map(html.unescape, rows)) == sorted(op.name for op in TABLE.values())
 
 
 def test_every_setting_is_there(site: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from feature_repos import MakeRepo
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from three_ways import module
 
@@ -61,6 +61,14 @@ def _patterns() -> st.SearchStrategy[str]:
 @given(
     _patterns(), st.text("aab1 \né", max_size=7), st.sampled_from(["search", "match", "fullmatch"])
 )
+@example("a$", "a\n", "search")
+@example("a$", "a\n", "match")
+@example("a$", "a\n", "fullmatch")
+@example(r"a\Z", "a\n", "search")
+@example("a$", "a\n\n", "search")
+@example("(?:a?)*$", "b\n", "match")
+@example("^a", "ba", "search")
+@example("(?:a{2}){2,}", "aaaaa", "fullmatch")
 def test_deciding_in_linear_time_is_what_re_decides(pattern: str, text: str, method: str) -> None:
     found = _automaton(pattern, exact=True)
     assert found is not None

@@ -38,10 +38,10 @@ from featurekit.language.transform import feature
 from featurekit.online.lookup.blocks import needed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
-from featurekit.online.state import blocks
+from featurekit.online.state import blocks, state
 from featurekit.online.state.blocks import BlocksHead, Layout, is_head
 from featurekit.online.state.seal import opened
-from featurekit.online.state.state import Event
+from featurekit.online.state.state import Event, Reader
 from featurekit.online.state.update import add_events
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
@@ -207,9 +207,66 @@ def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.Monkey
     add_events(store, [(compiled, key, events)])
     head = BlocksHead(Layout(compiled), opened(key, store.values[key]) or b"")
     assert head.n > 200
-    assert len(needed(head, head.newest_arrival)) <= 4
+    every = range(len(features))
+    assert len(needed(head, head.newest_arrival, every)) <= 4
     # Of instants before the newest arrival, also blocks in which something had not arrived.
-    assert len(needed(head, max(head.newest))) <= 4
+    assert len(needed(head, max(head.newest), every)) <= 4
+
+
+def columns_read(patch: pytest.MonkeyPatch) -> set[int]:
+    """The slots whose columns are decoded in a state or a block from now on."""
+    read: set[int] = set()
+    decoded = 0
+    column, decode = Reader.column, state.decode_column
+
+    def of_slot(of: Reader, slot: int) -> Any:
+        nonlocal decoded
+        decoded = 0
+        found = column(of, slot)
+        assert decoded <= 1
+        read.update([slot] * decoded)
+        return found
+
+    def noted(*about: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return decode(*about)
+
+    patch.setattr(Reader, "column", of_slot)
+    patch.setattr(state, "decode_column", noted)
+    return read
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_features_that_nobody_asks_for_are_not_computed(name: str) -> None:
+    """A service of one feature answers as that of all does. It takes no block and no column that
+    only others need, whether the state is whole or in blocks."""
+    definition = VIEWS[name]
+    plan = plan_of(definition)
+    (compiled,), key = plan.service.views, key_of(plan)
+    chance = random.Random(7)
+    events = [e for e in events_of(compiled, chance, 200, mild=False) if e[1] <= 101 * S]
+    t = events[-1][1]
+    times = (t, t + 15 * S, t - 10 * S)
+    for in_blocks in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            if in_blocks:
+                in_small_blocks(patch, split=8, size=6)
+            store = MemoryStore()
+            add_events(store, [(compiled, key, events)])
+            assert is_head(opened(key, store.values[key])) == in_blocks
+            every = {at: asked(plan, store, at) for at in times}
+            for f, feature_ in enumerate(compiled.features):
+                alone = Evaluator("tests", compile_service(service_of(definition[[feature_.name]])))
+                assert alone.prefixes == plan.prefixes
+                with pytest.MonkeyPatch.context() as noting:
+                    read = columns_read(noting)
+                    found = {at: asked(alone, store, at) for at in times}
+                for at, answer in every.items():
+                    n = len(compiled.features)
+                    both = ["too old"] if len(answer) == 1 else [answer[f], answer[n + f]]
+                    assert found[at] == both
+                assert read <= {s for s in (feature_.slot, feature_.where) if s is not None}
 
 
 def test_a_lookup_that_a_push_overtakes_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,20 @@
 """Turns one view, all events and an instant into a feature's value, straight from the rules.
 
-Naive on purpose, and never optimised: it reads every event for every value, calls transforms as
-plain functions and sums in fractions. Of featurekit it knows only what users write.
+Naive on purpose, and never optimised: it reads every event for every entity and instant, calls
+transforms as plain functions and sums in fractions. Of featurekit it knows only what users write.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import inspect
 import math
 import re
 import statistics
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, get_type_hints
 
@@ -62,11 +63,23 @@ def value(
     view: FeatureView, feature_name: str, events: Sequence[Event], key: Mapping[str, Any], t: int
 ) -> tuple[Any, str]:
     """The value and status of one feature of one entity as of `t` µs."""
-    definition = view.features[feature_name]
+    return value_over(view, feature_name, known_events(view, events, key, t), t)
+
+
+def known_events(
+    view: FeatureView, events: Sequence[Event], key: Mapping[str, Any], t: int
+) -> list[Event]:
+    """The events of one entity that count as of `t` µs, in the order of T6."""
     known = [event for event in events if event["__created"] <= t]  # T3
     known = [event for event in _in_force(view, known) if event["__ts"] <= t]
-    known = [event for event in known if _belongs(event, view, key)]
-    known.sort(key=lambda event: _t6(event, view.source))
+    wanted = {name: bits(key[name]) for name in view.join_keys}
+    known = [event for event in known if _belongs(event, wanted)]
+    return sorted(known, key=lambda event: _t6(event, view.source))
+
+
+def value_over(view: FeatureView, feature_name: str, known: list[Event], t: int) -> tuple[Any, str]:
+    """As `value`, over the `known_events` of the entity."""
+    definition = view.features[feature_name]
     try:
         if known and view.ttl is not None and known[-1]["__ts"] <= t - _us(view.ttl):  # T4
             return None, OUTSIDE_MAX_AGE
@@ -153,10 +166,11 @@ def _memory(view: FeatureView) -> int:
     return max(reach)
 
 
-def _belongs(event: Event, view: FeatureView, key: Mapping[str, Any]) -> bool:
-    """Whether the event is of this entity; a null key is of none, int 1 is not True (S2)."""
+def _belongs(event: Event, wanted: Mapping[str, Any]) -> bool:
+    """Whether the event is of the entity whose keys have these bits; a null key is of none, int 1
+    is not True (S2)."""
     return all(
-        key[name] is not None and bits(event[name]) == bits(key[name]) for name in view.join_keys
+        event[name] is not None and bits(event[name]) == found for name, found in wanted.items()
     )
 
 
@@ -189,7 +203,12 @@ def _read(definition: str | Transform, row: Mapping[str, Any]) -> Any:
 
 
 def _returns(transform: Transform) -> Type:
-    return from_hint(get_type_hints(transform.function)["return"])
+    return _returned(transform.function)
+
+
+@functools.cache
+def _returned(function: Callable[..., Any]) -> Type:
+    return from_hint(get_type_hints(function)["return"])
 
 
 def _declared(value: Any, type_: Type) -> Any:

@@ -19,6 +19,7 @@ from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import find_binary
 from featurekit.project import marks
+from featurekit.project.deployment import fed_views
 from featurekit.store import FeatureStore
 
 MODULE = """
@@ -360,3 +361,37 @@ def test_another_store_is_not_taken_for_one_that_lost_something(
         assert push(other).damaged == ()
         assert ask(other) == (5, 41.5)
     assert ask(open_store()) == (4, 31.5)
+
+
+@pytest.mark.parametrize("moment", ["read", "health"])
+@pytest.mark.parametrize("work", [push, FeatureStore.materialize_incremental, fill])
+def test_what_others_end_while_one_looks_is_no_damage(
+    open_store: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[FeatureStore], Any],
+    moment: str,
+) -> None:
+    """Another process pushes or fills after each reading of a process that looks."""
+    other, late = open_store(), open_store()
+    fill(other)
+    push(other)
+    project = late.parts
+    views, looking = fed_views(project.online, project.name), project.online
+    done = getattr(looking, moment)
+    ended = 0
+
+    def and_then(*args: Any) -> Any:
+        nonlocal ended
+        found = done(*args)
+        with monkeypatch.context() as patched:
+            patched.setattr(looking, moment, done)
+            work(other)
+            ended += 1
+        return found
+
+    monkeypatch.setattr(looking, moment, and_then)
+    project.marks.check(views)
+    assert ended
+    monkeypatch.undo()
+    assert not refuses(late)
+    assert not refuses(open_store())

@@ -26,7 +26,7 @@ from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, INT_MAX, STR
 from featurekit.define.definitions import EventSource
 from featurekit.define.dialect import Dialect
 from featurekit.errors import BadRowError, DefinitionError, SourceError
-from featurekit.sources import CheckedFiles, events, read_events, read_rows
+from featurekit.sources import CheckedFiles, events, read_events, read_rows, records
 from featurekit.sources import csv as kind
 from featurekit.sources.raw import file_rows, value_of
 from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT
@@ -132,6 +132,26 @@ def test_text_that_no_query_reads_is_checked_all_the_same(folder: Folder) -> Non
     assert folder.con.execute(query).fetchall() == [(1,)]
     with pytest.raises(BadRowError, match=r"line 2: field 3 has bytes that are no utf-8"):
         folder.read()
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_line_that_is_neither_a_row_nor_set_aside_is_noticed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Lines are rows and rejects: what lost one is a bug, and nothing of it is kept."""
+    folder.write('uid,v,ts\n1,a,2024-01-01\n\n2,"b\nb",2024-01-01\n3\n4,"d"d,2024-01-01\n')
+    assert folder.read(on_bad_row="quarantine").rows == 2
+    whole, rest = records.Records.rest, kept(folder)
+
+    def losing(found: records.Records, width: int) -> Iterator[records.Record]:
+        yield from (r for number, r in enumerate(whole(found, width)) if number != place)
+
+    monkeypatch.setattr(records.Records, "rest", losing)
+    for path in rest:
+        path.unlink()
+    with pytest.raises(AssertionError, match=r"7 lines came in, [56] went out"):
+        folder.read(on_bad_row="quarantine", timezone="Europe/London")
+    assert kept(folder) == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

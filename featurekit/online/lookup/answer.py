@@ -4,7 +4,7 @@ R3)."""
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from featurekit.aggregates import Aggregate, runs
@@ -20,6 +20,8 @@ from featurekit.online.state.state import Reader
 
 Answer = list[tuple[Any, str]]
 """A value and its status for each feature of a view."""
+UNASKED: tuple[Any, str] = (None, NULL_VALUE)
+"""What stands for a feature that nobody asked for, and that was not computed."""
 
 
 def unknown(view: View) -> Answer:
@@ -27,18 +29,20 @@ def unknown(view: View) -> Answer:
     return [(empty_value(f), NOT_FOUND) for f in view.features]
 
 
-def answer(read: Reader | None, view: View, t: int) -> Answer:
+def answer(read: Reader | None, view: View, t: int, asked: Asked | None = None) -> Answer:
     """The view's values and statuses for one entity as of `t` (T3 to T8, V1, R3).
 
-    `read` is None for an entity without a state. `t` is in microseconds UTC. AsOfTooOld where `t`
-    lies before the state's horizon.
+    `read` is None for an entity without a state. `t` is in microseconds UTC. Features that are not
+    `asked` for, by default none, may be UNASKED. AsOfTooOld where `t` lies before the state's
+    horizon.
     """
     if read is None:
         return unknown(view)
     check_age(view, read.newest_arrival, t)
     if not read.known(t):
         return unknown(view)
-    return _latest(view, read, t) if view.kind == "latest" else _windows(view, read, t)
+    asked = asked or _asked(view)
+    return (_latest if view.kind == "latest" else _windows)(view, read, t, asked)
 
 
 def check_age(view: View, newest_arrival: int, t: int) -> None:
@@ -61,21 +65,23 @@ def arrival_ahead(view: View, newest_arrival: int, clock: int) -> AsOfTooOld:
     )
 
 
-def _latest(view: View, read: Reader, t: int) -> Answer:
+def _latest(view: View, read: Reader, t: int, asked: Asked) -> Answer:
     row = next((k for k in range(read.n - 1, -1, -1) if read.counts(k, t)), None)
     if row is None:
         return unknown(view)
     if view.ttl_us is not None and read.ts[row] <= t - view.ttl_us:
         return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    out: Answer = []
-    for feature, function in zip(view.features, _functions(view), strict=True):
+    out = [UNASKED] * len(view.features)
+    functions = _functions(view)
+    for f in asked.features:
+        feature, function = view.features[f], functions[f]
         if feature.asked is None:
             assert feature.slot is not None
-            out.append(stated(read.column(feature.slot)[row]))
+            out[f] = stated(read.column(feature.slot)[row])
             continue
         given = [instant(t) if i is None else read.column(i)[row] for i in feature.asked.inputs]
         # Reading an erring slot errs (R3).
-        out.append(stated(ERROR if any(v is ERROR for v in given) else function(*given)))
+        out[f] = stated(ERROR if any(v is ERROR for v in given) else function(*given))
     return out
 
 
@@ -96,21 +102,24 @@ def stated(value: Any) -> tuple[Any, str]:
     return (None, ERROR_STATUS) if value is ERROR else (value, PRESENT)
 
 
-class _Asked:
-    """The distinct windows and slots that the features of a window view ask about.
+class Asked:
+    """Which of a view's features a service asks for, and the distinct windows and slots of these.
 
-    `windows` has one feature for each distinct window, and `of[f]` is the place of feature f's
-    window in it. `slots` has the float slots for which `runs_of` computes fields, with these
-    fields. `places[f]` is where the value of feature f stands in the result of `_runs`. It is 0,
-    where that result has None, for a feature that has to be computed from its inputs.
+    `features` has their numbers. In a window view, what follows is about these. `windows` has one
+    feature for each distinct window, and `of` the place of a feature's window in it. `slots` has
+    the float slots for which `runs_of` computes fields, with these fields. `places` says where the
+    value of a feature stands in the result of `_runs`. It is 0, where that result has None, for a
+    feature that has to be computed from its inputs.
     """
 
-    def __init__(self, view: View) -> None:
-        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in view.features]
+    def __init__(self, view: View, features: Iterable[int]) -> None:
+        self.features = sorted(features)
+        some = [view.features[f] for f in self.features if view.kind == "window"]
+        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in some]
         distinct = list(dict.fromkeys(bounds))
-        self.windows = [view.features[bounds.index(one)] for one in distinct]
+        self.windows = [some[bounds.index(one)] for one in distinct]
         self.of = [distinct.index(one) for one in bounds]
-        of_runs = [_of_runs(view, feature) for feature in view.features]
+        of_runs = [_of_runs(view, feature) for feature in some]
         self.slots: dict[int, list[runs.RunField]] = {}
         for slot, name in filter(None, of_runs):
             if slot is not None and name not in self.slots.setdefault(slot, []):
@@ -132,34 +141,42 @@ def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] |
     return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
 
 
-_asked = Kept(_Asked)
+def _made_asked(view: View) -> Asked:
+    return Asked(view, range(len(view.features)))
 
 
-def _windows(view: View, read: Reader, t: int) -> Answer:
+_asked = Kept(_made_asked)
+
+
+def _windows(view: View, read: Reader, t: int, asked: Asked) -> Answer:
     ts, late = read.ts, read.newest_arrival > t or read.ends is not None
     if view.ttl_us is not None:
         i, j = bisect_right(ts, t - view.ttl_us), bisect_right(ts, t)
         if not any(not late or read.counts(k, t) for k in range(i, j)):
             return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    asked = _asked(view)
     spans = []
     for low, high in [feature.bounds(t) for feature in asked.windows]:
         spans.append((bisect_right(ts, low), bisect_right(ts, high)))
     if late:
-        found: list[Any] = [None] * len(view.features)
+        found: list[Any] = [None] * len(asked.features)
     else:
         every = _runs(asked, read, spans)
         found = [every[place] for place in asked.places]
-    out = [stated(value) for value in found]
-    if None in found:
-        left = [f for f, value in enumerate(found) if value is None]
-        _unpack(view, read, [(f, spans[asked.of[f]]) for f in left])
-        for f in left:
-            out[f] = _window(view, view.features[f], read, spans[asked.of[f]], t, late=late)
+    out = [UNASKED] * len(view.features)
+    left: list[tuple[int, tuple[int, int]]] = []
+    for f, value, window in zip(asked.features, found, asked.of, strict=True):
+        if value is None:
+            left.append((f, spans[window]))
+        else:
+            out[f] = stated(value)
+    if left:
+        _unpack(view, read, left)
+        for f, span in left:
+            out[f] = _window(view, view.features[f], read, span, t, late=late)
     return out
 
 
-def _runs(asked: _Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list[Any]:
+def _runs(asked: Asked, read: Reader, spans: Sequence[tuple[int, int]]) -> list[Any]:
     """None, the number of events in each window, and then each field of `asked.slots` over each
     window.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,14 @@ from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import Sums
 from featurekit.core.status import OUTSIDE_MAX_AGE
 from featurekit.define.plan import Feature, empty_value
-from featurekit.online.lookup.answer import Answer, check_age, finished, stated, unknown
+from featurekit.online.lookup.answer import (
+    UNASKED,
+    Answer,
+    check_age,
+    finished,
+    stated,
+    unknown,
+)
 from featurekit.online.state.blocks import BlocksHead, checked
 from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
@@ -43,8 +50,8 @@ class UnreadLarge(ValueError):
         self.key = key
 
 
-def needed(head: BlocksHead, t: int) -> set[int]:
-    """The numbers of the blocks that an answer as of `t` has to read."""
+def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
+    """The numbers of the blocks that an answer as of `t` has to read for these features."""
     layout = head.layout
     view = layout.view
     if head.first_visible > t or t < head.newest_arrival - view.history_us:
@@ -55,8 +62,8 @@ def needed(head: BlocksHead, t: int) -> set[int]:
         pieces = list(_pieces(head, t - view.ttl_us, t, t))
         if not any(whole for _, _, whole in pieces):
             wanted.update(i for i, _, _ in pieces)
-    for f, feature in enumerate(view.features):
-        bounds = feature.bounds(t)
+    for f in features:
+        bounds = view.features[f].bounds(t)
         if bounds not in spans:
             spans[bounds] = list(_pieces(head, *bounds, t))
         for i, j, whole in spans[bounds]:
@@ -86,7 +93,7 @@ def _whole(head: BlocksHead, k: int, low: int, high: int, t: int) -> bool:
     return head.newest[k] <= t and head.first[k] > low and head.last[k] <= high
 
 
-def answer_large(large: Large, t: int) -> Answer:
+def answer_large(large: Large, t: int, features: Iterable[int]) -> Answer:
     """As `answer.answer`, for a state in blocks; `large` has the blocks that `needed` names."""
     head = large.head
     view = head.layout.view
@@ -96,12 +103,13 @@ def answer_large(large: Large, t: int) -> Answer:
     spans: dict[tuple[int, int], list[Piece]] = {}
     if view.ttl_us is not None and not _any(large, t - view.ttl_us, t):
         return [(None, OUTSIDE_MAX_AGE) for _ in view.features]
-    out: Answer = []
-    for f, feature in enumerate(view.features):
+    out = [UNASKED] * len(view.features)
+    for f in features:
+        feature = view.features[f]
         bounds = feature.bounds(t)
         if bounds not in spans:
             spans[bounds] = list(_pieces(head, *bounds, t))
-        out.append(_window(large, f, feature, spans[bounds], t))
+        out[f] = _window(large, f, feature, spans[bounds], t)
     return out
 
 

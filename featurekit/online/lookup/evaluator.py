@@ -70,7 +70,10 @@ class Evaluator:
         self.functions: list[Callable[..., Any]] = [
             to_python(t.function) for t in service.transforms
         ]
-        self.lookups = [ViewLookup(view) for view in service.views]
+        self.lookups = [
+            ViewLookup(view, features)
+            for view, features in zip(service.views, _read(service), strict=True)
+        ]
         self.splitting = [v for v, view in enumerate(service.views) if splits(view)]
         # A row's features stand side by side, view after view, then the transforms.
         first = [0]
@@ -460,12 +463,13 @@ class Evaluator:
         wanted: dict[tuple[bytes, int], None] = {}
         for v in self.splitting:
             lookup = self.lookups[v]
+            asked = lookup.asked.features
             for at, key in zip(instants, keys[v], strict=True):
                 blob = None if key is None else opened[key]
                 if key is None or not isinstance(blob, bytes) or not is_head(blob):
                     continue
                 state = large.get(key) or large.setdefault(key, lookup.open(key, blob))
-                wanted |= dict.fromkeys((key, k) for k in needed(state.head, at))
+                wanted |= dict.fromkeys((key, k) for k in needed(state.head, at, asked))
         if not large:
             return opened
         names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
@@ -497,6 +501,19 @@ class Evaluator:
                     f'{view!r} says on_error="fail"'
                 )
         return values, statuses
+
+
+def _read(service: Service) -> list[set[int]]:
+    """The numbers of the features that the outputs and the transforms read, for each view."""
+    found: list[set[int]] = [set() for _ in service.views]
+    for output in service.outputs:
+        if output.view >= 0:
+            found[output.view].add(output.index)
+    for transform in service.transforms:
+        for given in transform.inputs:
+            if given.kind == "feature":
+                found[given.view].add(given.index)
+    return found
 
 
 def _undamaged(states: Iterable[list[Opened]]) -> list[list[bytes | None]] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -34,10 +34,12 @@ RowAnswer = tuple[Sequence[Any], Sequence[str]]
 
 
 class ViewLookup:
-    """A view, made ready to answer lookups."""
+    """A view, made ready to answer lookups of some of its features, by number; by default of all.
+    An answer has a place for each feature."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, features: Iterable[int] | None = None) -> None:
         self.view = view
+        self.asked = state.Asked(view, range(len(view.features)) if features is None else features)
         self.unknown = _split(unknown(view))
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
@@ -71,7 +73,7 @@ class ViewLookup:
             values, statuses = self.unknown
             return copy.deepcopy(values), statuses  # the caller may change an empty list or dict
         if isinstance(blob, Large):
-            return _split(answer_large(blob, t))
+            return _split(answer_large(blob, t, self.asked.features))
         if blob[0] == row.VERSION and self.form is not None:
             whole = self.whole
             if whole is not None and not blob[1]:
@@ -83,7 +85,7 @@ class ViewLookup:
                 found = self.form.decode(blob)
                 if self._counts(found, t):
                     return _split([state.stated(value) for value in self.pick(found.values)])
-        return _split(state.answer(Reader(self.view, blob), self.view, t))
+        return _split(state.answer(Reader(self.view, blob), self.view, t, self.asked))
 
     def newest(self, blob: bytes | Large | None) -> int:
         """The newest arrival that a state knows of."""

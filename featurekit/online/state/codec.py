@@ -152,6 +152,26 @@ def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, 
     return values, marks, at
 
 
+def skip_column(type_: Type, data: memoryview, at: int, n: int) -> int:
+    """The place of the next column; no value of this one is made."""
+    kind = data[at]
+    at += 1
+    if kind == ALL_ABSENT:
+        return at
+    if kind == MIXED:
+        at += n
+    if type_.name in FORMATS:
+        return at + n * _SIZES[FORMATS[type_.name]]
+    if type_.size is not None:
+        return at + 4 * type_.size * n
+    total = sum(data[at : at + 4 * n].cast("I"))
+    at += 4 * n
+    if type_.name == "list":
+        assert type_.item is not None
+        return skip_column(type_.item, data, at, total)
+    return at + total
+
+
 def _decode_values(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, int]:
     name = type_.name
     if name in FORMATS:

@@ -25,7 +25,7 @@ from featurekit.core.values import ERROR, sort_value
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.online.state import row
-from featurekit.online.state.codec import FORMATS, decode_column, encode_column
+from featurekit.online.state.codec import FORMATS, decode_column, encode_column, skip_column
 
 VERSION = 1
 # version, first visible instant, newest arrival, number of events
@@ -384,7 +384,7 @@ class Reader:
         self.ts: Any
         self.created: Any
         self.ends: Any = None
-        self._columns: list[tuple[Any, Any]] = []
+        self._columns: dict[int, tuple[Any, Any]] = {}
         if blob[0] == row.VERSION:
             self._open_row(blob)
             return
@@ -398,10 +398,12 @@ class Reader:
         self.n = n
         self.ts = self.data[at : at + 8 * n].cast("q")
         self.created = self.data[at + 8 * n : at + 16 * n].cast("q")
-        self._next = at + 16 * n
+        at += 16 * n
         if view.source.op is not None:
-            self.ends = self.data[self._next : self._next + 8 * n].cast("q")
-            self._next += 8 * n
+            self.ends = self.data[at : at + 8 * n].cast("q")
+            at += 8 * n
+        # The places of the first columns, as many as are known.
+        self._places = [at]
 
     def _open_row(self, blob: bytes) -> None:
         """Open a state of one row, as columns of one value."""
@@ -417,15 +419,22 @@ class Reader:
         self.created = (found.created,)
         visible = max(found.ts, found.created) if self.view.dedupe_us is None else NEVER_VISIBLE
         self.first_visible = visible if found.first is None else found.first
-        self._columns = [((v,), None if v is not None else b"\1") for v in found.values]
+        columns = (((v,), None if v is not None else b"\1") for v in found.values)
+        self._columns = dict(enumerate(columns))
 
     def column(self, index: int) -> Any:
         """The values of a slot, oldest event first; None and ERROR stand among them."""
-        while len(self._columns) <= index:
-            slot = self.view.slots[len(self._columns)]
-            values, marks, self._next = decode_column(slot.type, self.data, self._next, self.n)
-            self._columns.append((values, marks))
-        return self._columns[index][0]
+        found = self._columns.get(index)
+        if found is None:
+            slots, places = self.view.slots, self._places
+            while len(places) <= index:
+                type_ = slots[len(places) - 1].type
+                places.append(skip_column(type_, self.data, places[-1], self.n))
+            values, marks, end = decode_column(slots[index].type, self.data, places[index], self.n)
+            if len(places) == index + 1:
+                places.append(end)
+            found = self._columns[index] = values, marks
+        return found[0]
 
     def unpack(self, index: int) -> None:
         """Make Python values of a column of numbers, for features that read it more than once.
@@ -450,6 +459,5 @@ class Reader:
 
     def complete(self, index: int) -> bool:
         """Whether a slot has neither None nor ERROR."""
-        if index >= len(self._columns):
-            self.column(index)
+        self.column(index)
         return self._columns[index][1] is None
