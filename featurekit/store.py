@@ -375,6 +375,7 @@ class FeatureStore(Named):
         )
         return replace(done, files=files)
 
+    @checked
     def unlock(
         self, sources: Sequence[str] = (), *, force: bool = False
     ) -> list[tuple[Lease, bool]]:

@@ -279,7 +279,7 @@ def test_a_function_without_a_text_is_refused() -> None:
         [sys.executable, "-"], input=program, capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
-    assert "@feature f: its source text cannot be read; write it in a file" in done.stderr
+    assert "f: its source text cannot be read (<stdin>, line 2); write it in a file" in done.stderr
 
 
 # --- what is edited while a store is open ---------------------------------------------------------

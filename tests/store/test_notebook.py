@@ -200,7 +200,7 @@ def test_a_feature_that_was_run_again_is_not_left_out_silently(said: dict[str, A
 def test_a_function_below_a_magic_is_read_from_its_cell(said: dict[str, Any]) -> None:
     assert said["use what is below a magic"]["text"].splitlines() == [
         "['add']",
-        "['    return amount.nothing', '           ^']",
+        "['        return amount.nothing', '               ^']",
     ]
 
 
