@@ -71,6 +71,9 @@ _DUMP = (
 )
 """The tables of a `Record`, in the order of its fields."""
 
+WAIT_S = 5.0
+"""How long a process waits for others that write to the registry, which takes milliseconds."""
+
 Action = Literal["add", "change", "describe", "remove", "rollback"]
 
 
@@ -165,6 +168,44 @@ class Change(Named):
     features: Mapping[str, str] = field(default_factory=dict)
 
 
+def _is_held(error: sqlite3.Error) -> bool:
+    """Whether another process was writing for as long as this one waited."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> RegistryError | WriteError:
+    """What an error of SQLite is called here, and what to do about it."""
+    if _is_held(error):
+        return RegistryError(
+            f"the registry {path} is held by another process, which has been writing to it for "
+            f"{WAIT_S:g} s; a write takes milliseconds, so that process may be stopped (Ctrl-Z, a "
+            f"debugger) or hang: `fuser {path}` shows it. Let it go on, or end it, and run this "
+            "again; the file is as it should be, leave it where it is"
+        )
+    match _code(error):
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+            return WriteError(
+                f"the registry {path} cannot be written: {error}. Nothing of it was kept; make "
+                "room on its disk, and run this again"
+            )
+        case sqlite3.SQLITE_NOTADB:
+            then = "if it is not a registry, move it away; if it was one, put it back from a copy"
+        case sqlite3.SQLITE_CORRUPT:
+            then = (
+                "put it back from a copy, or move it away and run `featurekit adopt`, which "
+                "rebuilds it from the online store"
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            then = "let this user read and write it, and its folder"
+        case _:
+            then = "see what else uses it, and what its file is"
+    return RegistryError(f"the registry {path} cannot be used: {error}; {then}")
+
+
 class Registry:
     """The versions of one project, in a SQLite file that is made at the first write."""
 
@@ -179,7 +220,7 @@ class Registry:
             make_folder(self.path.parent)
             if not self.path.exists():
                 os.close(opened(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
-            connection = sqlite3.connect(self.path, timeout=30)
+            connection = sqlite3.connect(self.path, timeout=WAIT_S)
         except (sqlite3.Error, OSError) as error:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
         try:
@@ -187,16 +228,7 @@ class Registry:
             with connection:
                 yield connection
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise WriteError(
-                    f"the registry {self.path} cannot be written: {error}. Nothing of it was kept; "
-                    "make room on its disk, and run this again"
-                ) from None
-            raise RegistryError(
-                f"the registry {self.path} cannot be used: {error}; if it is not a registry, move "
-                "it away"
-            ) from None
+            raise _unusable(self.path, error) from None
         finally:
             connection.close()
 
@@ -231,20 +263,20 @@ class Registry:
     def apply(self, wanted: Sequence[Definition]) -> list[Change]:
         """Record `wanted` as the current versions, all or nothing; the changes made."""
         who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        # Written out before the file is held, since others wait for that.
+        names = [(d.kind, d.value.name, d.value.fingerprint) for d in wanted]
+        versions = [
+            (*name, json.dumps(to_json(d.value)), who, when)
+            for name, d in zip(names, wanted, strict=True)
+        ]
+        current = [(*name, json.dumps(d.about)) for name, d in zip(names, wanted, strict=True)]
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             changes = self._plan(connection, wanted)
-            for definition in wanted:
-                value = definition.value
-                row = (definition.kind, value.name, value.fingerprint)
-                connection.execute(
-                    "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)",
-                    (*row, json.dumps(to_json(value)), who, when),
-                )
-                connection.execute(
-                    "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)",
-                    (*row, json.dumps(definition.about)),
-                )
+            connection.executemany(
+                "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)", versions
+            )
+            connection.executemany("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)", current)
             adopted = json.loads(_fact(connection, "adopted") or "[]")
             if adopted:
                 applied = {d.value.fingerprint for d in wanted}
@@ -366,9 +398,10 @@ class Registry:
     def make_id(self) -> None:
         """Give the registry a random id, unless it has one."""
         with self._connect() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO facts VALUES ('id', ?)", (secrets.token_hex(16),)
-            )
+            if _fact(connection, "id") is None:
+                connection.execute(
+                    "INSERT OR IGNORE INTO facts VALUES ('id', ?)", (secrets.token_hex(16),)
+                )
 
     def written(self, kind: str, name: str, fingerprint: str) -> str | None:
         """The text of a version's definition; None where there is none."""
@@ -496,7 +529,9 @@ class Registry:
                 rows = self._reader().execute(sql).fetchall()
             except FileNotFoundError:
                 return []
-            except sqlite3.Error:
+            except sqlite3.Error as error:
+                if _is_held(error):
+                    raise _unusable(self.path, error) from None
                 self._kept = None
                 rows = None
         if rows is None:  # no such table yet, or an unreadable file, which this reports
@@ -511,7 +546,7 @@ class Registry:
         found = self.path.stat()
         file = os.getpid(), found.st_dev, found.st_ino
         if self._kept is None or self._kept[0] != file:
-            connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            connection = sqlite3.connect(self.path, timeout=WAIT_S, check_same_thread=False)
             weakref.finalize(self, connection.close)
             self._kept = file, connection
         return self._kept[1]
