@@ -18,8 +18,8 @@ from featurekit.cli.arguments import (
     verb,
 )
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import check_file
 from featurekit.cli.show import show_bad_rows
+from featurekit.cli.values import check_file
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError, DefinitionError, WriteError
 
