@@ -126,6 +126,7 @@ def materialize(
     warn_unproven(project.state_dir)
     online = project.online
     health, chosen = project.refuse_eviction(), _chosen(project, views)
+    project.record_if_behind()
     project.marks.check(chosen)
     began = online.now_us()
     chosen, only = _limited(chosen, entities)
@@ -137,6 +138,7 @@ def materialize(
         stack.enter_context(explaining_disk())
         held, settled = _held(stack, project, chosen, waiting=end is None)
         until = min(until, settled)
+        tombstones = project.registry.tombstones()
         aside = sum(_aside(project, name) for name in held)
         con = stack.enter_context(closing(project.connect()))
         logs = {} if only is not None else logs_now(project, con, chosen, until)
@@ -153,7 +155,9 @@ def materialize(
             if only is None:
                 seen = logs[view.source.name].seen.written
                 set_materialized(mine, project.name, view, until, seen)
-                project.marks.filled(view, health, began, whole=after == NEVER)
+                project.marks.filled(
+                    view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
+                )
     return Materialization(
         instant(until),
         tuple(done),

@@ -32,6 +32,8 @@ from featurekit.define.published import (
 from featurekit.errors import OnlineError, PlanRefused
 from featurekit.online.store.marks import (
     Filled,
+    carried,
+    carried_key,
     damaged,
     damaged_key,
     filled,
@@ -360,13 +362,17 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
 
 def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
     """Remove what was noted of versions that are no longer fed."""
-    keys = [filled_key(project), damaged_key(project)]
-    fills, broken = store.read(keys)
-    if filled(fills).keys() <= fed and damaged(broken).keys() <= fed:
+    keys = [filled_key(project), damaged_key(project), carried_key(project)]
+    fills, broken, numbers = store.read(keys)
+    if {*filled(fills), *damaged(broken), *carried(numbers)} <= fed:
         return
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        left: list[dict[str, Any]] = [dict(filled(values[0])), dict(damaged(values[1]))]
+        left: list[dict[str, Any]] = [
+            dict(filled(values[0])),
+            dict(damaged(values[1])),
+            dict(carried(values[2])),
+        ]
         for marks in left:
             for version in marks.keys() - fed:
                 del marks[version]

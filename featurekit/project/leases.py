@@ -83,6 +83,12 @@ def held_by(store: OnlineStore, project: str, source: str) -> list[Lease]:
     ]
 
 
+def forgetting(store: OnlineStore, project: str, source: str) -> bool:
+    """Whether a forgetting of events of the source is under way."""
+    held = held_by(store, project, source)
+    return any(lease.alone and lease.verb == "forget" and not lease.ended for lease in held)
+
+
 def unlock(
     store: OnlineStore, project: str, sources: Iterable[str], *, force: bool
 ) -> list[tuple[Lease, bool]]:

@@ -55,6 +55,18 @@ def damaged_key(project: str) -> bytes:
     return project_key(project, "damaged")
 
 
+def carried_key(project: str) -> bytes:
+    """The key of the numbers up to which forgettings were carried out in the states of each
+    version."""
+    return project_key(project, "forgotten")
+
+
+@functools.lru_cache(maxsize=64)
+def carried(value: bytes | None) -> Mapping[str, int]:
+    """The number of each version, from the value under `carried_key`."""
+    return _read(value)
+
+
 @functools.lru_cache(maxsize=64)
 def filled(value: bytes | None) -> Mapping[str, Filled]:
     """The fills of each version, from the value under `filled_key`."""
@@ -79,8 +91,9 @@ def _read(value: bytes | None) -> dict[str, Any]:
         return {} if value is None else dict(json.loads(value))
     except ValueError:
         raise OnlineError(
-            "a mark in Redis of what was filled or damaged is not as it was written; remove the "
-            "project's keys `filled` and `damaged`, and run `featurekit materialize`"
+            "a mark in Redis of what was filled, damaged or forgotten is not as it was written; "
+            "remove the project's keys `filled`, `damaged` and `forgotten`, and run `featurekit "
+            "materialize`"
         ) from None
 
 
@@ -98,7 +111,7 @@ def refuse_damaged(views: Iterable[Version], value: bytes | None) -> None:
 def view_damaged(view: str, why: str) -> DamagedView:
     """The error for a view of which states may be missing."""
     return DamagedView(
-        f"view {view!r} is damaged: {why}, so that states may be missing, and what is left would "
-        f"look like values; `featurekit materialize --view {view}` fills it again, from the files "
-        "and the log of pushes"
+        f"view {view!r} is damaged: {why}, so that its states may not be those of its events, and "
+        f"would look like values; `featurekit materialize --view {view}` fills it again, from the "
+        "files and the log of pushes"
     )
