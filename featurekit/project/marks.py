@@ -12,6 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from featurekit.core.keys import project_key
@@ -237,14 +238,19 @@ class Marks:
             self._note(source, store, before + 1)
 
     def _note(self, source: str, store: str, count: int) -> None:
+        """Keep a count. Where the disk is full or the file cannot be written, another process knows
+        less: the push was taken, and does not fail for that."""
         self._seen[source] = store, count
-        make_folder(self.folder)
-        # Not forced to disk: a push would wait for it as long as for the log.
-        file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            os.pwrite(file, b"%-32s %020d" % (store.encode(), count), 0)
-        finally:
-            os.close(file)
+        noted = b"%-32s %020d" % (store.encode(), count)
+        with suppress(OSError):
+            make_folder(self.folder)
+            # Not forced to disk: a push would wait for it as long as for the log.
+            file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                if os.pwrite(file, noted, 0) != len(noted):
+                    os.ftruncate(file, 0)  # half of it could be a count that never was
+            finally:
+                os.close(file)
 
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
@@ -252,7 +258,7 @@ class Marks:
             try:
                 store, count = self._file(source).read_text().rsplit(" ", 1)
                 found = store.strip(), int(count)
-            except (FileNotFoundError, ValueError):
+            except (OSError, ValueError):
                 found = "", 0
             self._seen[source] = found
         return found
