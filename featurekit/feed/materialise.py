@@ -33,7 +33,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
-from featurekit.feed.seen import logs_now
+from featurekit.feed.seen import LogNow, logs_now
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
@@ -52,6 +52,7 @@ from featurekit.project.deployment import (
     settled_for_first,
     step_back,
 )
+from featurekit.project.died import must_be_whole, set_whole
 from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
 
@@ -143,7 +144,8 @@ def materialize(
         con = stack.enter_context(closing(project.connect()))
         logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
-            after = logs[view.source.name].after(view) if incremental else NEVER
+            log = logs.get(view.source.name)
+            after = _after(project, log, view, until) if incremental and log else NEVER
             if after >= until:
                 continue
             mine = held[view.source.name]
@@ -153,8 +155,8 @@ def materialize(
                 _fill(project, mine, con, view, after=after, until=until, only=some, move=move)
             )
             if only is None:
-                seen = logs[view.source.name].seen.written
-                set_materialized(mine, project.name, view, until, seen)
+                assert log is not None
+                _note_filled(project, mine, view, after, until, log.seen.written)
                 project.marks.filled(
                     view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
                 )
@@ -179,6 +181,24 @@ def _held(
         of_source = [view for view in views if view.source.name == name]
         until = min(until, _settled(project, name, of_source, waiting=waiting))
     return held, until
+
+
+def _after(project: Project, log: LogNow, view: View, until: int) -> int:
+    """The arrival after which an incremental run up to `until` reads a view's events."""
+    whole = view.dedupe_us is not None and must_be_whole(
+        project.online, project.name, view, view.source.name, until
+    )
+    return NEVER if whole else log.after(view)
+
+
+def _note_filled(
+    project: Project, held: OnlineStore, view: View, after: int, until: int, seen: bytes
+) -> None:
+    """Record that a view was filled with what arrived in (after, until], by a run that has `seen`
+    so much of the log."""
+    set_materialized(held, project.name, view, until, seen)
+    if view.dedupe_us is not None and after == NEVER:
+        set_whole(held, project.name, view, until)
 
 
 def _aside(project: Project, source: str) -> int:

@@ -42,6 +42,7 @@ from featurekit.online.store.marks import (
     written,
 )
 from featurekit.online.store.protocol import Health, OnlineStore
+from featurekit.project.died import whole, whole_key
 from featurekit.project.leases import settled_until
 
 POINTERS = ("live", "next", "retained")
@@ -362,9 +363,9 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
 
 def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
     """Remove what was noted of versions that are no longer fed."""
-    keys = [filled_key(project), damaged_key(project), carried_key(project)]
-    fills, broken, numbers = store.read(keys)
-    if {*filled(fills), *damaged(broken), *carried(numbers)} <= fed:
+    keys = [filled_key(project), damaged_key(project), carried_key(project), whole_key(project)]
+    fills, broken, numbers, wholes = store.read(keys)
+    if {*filled(fills), *damaged(broken), *carried(numbers), *whole(wholes)} <= fed:
         return
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
@@ -372,6 +373,7 @@ def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
             dict(filled(values[0])),
             dict(damaged(values[1])),
             dict(carried(values[2])),
+            dict(whole(values[3])),
         ]
         for marks in left:
             for version in marks.keys() - fed:

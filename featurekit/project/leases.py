@@ -29,6 +29,7 @@ from featurekit.core.types import instant
 from featurekit.errors import LeaseLost, OnlineError
 from featurekit.online.store.fenced import Fenced
 from featurekit.online.store.protocol import Closing, OnlineStore
+from featurekit.project.died import died_key, later
 
 LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
@@ -59,6 +60,8 @@ class Lease:
     token: bytes
     value: bytes
     """What stands in the store."""
+    stamp: int = 0
+    """The arrival of a push's rows."""
 
     def __str__(self) -> str:
         who = f"process {self.pid} on {self.host}" if self.pid else "a process of an older release"
@@ -73,7 +76,10 @@ def held_by(store: OnlineStore, project: str, source: str) -> list[Lease]:
     (held,) = store.read([_lock_key(project, source)])
     if held:
         found.append(_of_lock(source, held))
-    found += [_of_push(source, p.token, p.since, p.holder) for p in store.announced(key)]
+    found += [
+        replace(_of_push(source, p.token, p.since, p.holder), stamp=p.stamp)
+        for p in store.announced(key)
+    ]
     read = [lease for lease in found if lease.alone or lease.until <= now]
     renewed = store.read([_renewed_key(project, lease) for lease in read]) if read else []
     until = {lease.token: int(value) for lease, value in zip(read, renewed, strict=True) if value}
@@ -118,14 +124,15 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
     def end_push(values: list[bytes | None]) -> list[bytes | None]:
         if not seen(values[1]):
             raise _Renewed
-        return [b"%d" % (int(values[0] or 0) + 1), b""]
+        return [b"%d" % (int(values[0] or 0) + 1), b"", later(values[2], lease.stamp)]
 
     if lease.alone:
         store.update([_lock_key(project, lease.source), renewed], end_alone)
         return done
     closing = Closing(project_key(project, "pushes", lease.source), lease.token)
     with suppress(_Renewed):
-        store.update([fence_key(project, lease.source), renewed], end_push, closing=closing)
+        keys = [fence_key(project, lease.source), renewed, died_key(project, lease.source)]
+        store.update(keys, end_push, closing=closing)
         return True
     return False
 
