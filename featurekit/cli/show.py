@@ -84,9 +84,11 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3),
     features with parts that DuckDB computes by calling Python (R5), and patterns that may take
-    exponential time. `unnamed` are views and services that a module made and does not hold."""
+    exponential time. `unnamed` are views and services that a module made and does not hold, and
+    `forgetting` are forgettings that did not end."""
     from featurekit.define.parameters import slow_patterns
     from featurekit.language.to_duckdb import python_parts
+    from featurekit.project.carried import unended
 
     repo = store.repo
     read = {v.source.name: v.source for v in repo.compiled_views.values()}
@@ -118,6 +120,10 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
         "python_in_duckdb": called,
         "slow_patterns": slow_patterns(repo.transforms()),
         "unnamed": lost,
+        "forgetting": [
+            {"entity": t.entity, "applied_by": t.applied_by, "applied_at": t.applied_at}
+            for t in unended(store.registry.tombstones())
+        ],
     }
 
 
@@ -135,6 +141,13 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
         screen.table(
             ("feature", "parts"),
             [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
+        )
+    for one in notes["forgetting"]:
+        screen.line(
+            f"\nunfinished: the forgetting of a {one['entity']!r} by {one['applied_by']} at "
+            f"{one['applied_at'][:19]} did not end, or is under way; its events are read no more, "
+            "and the log of pushes may still hold them: run it again (`featurekit forget`)",
+            style="yellow",
         )
     for one in notes["unnamed"]:
         screen.line(

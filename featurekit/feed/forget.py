@@ -148,6 +148,9 @@ def forget(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
         aside = tuple(f for s in sources for f in _set_aside(project, s, values))
+        fed = fed_views(project.online, project.name)
+        known = project.registry.tombstones()
+        project.marks.carried(fed, known[:number], but=tombstone, store=online)
     removed = {
         "states": sum(states.values()),
         "repaired": sum(repaired.values()),

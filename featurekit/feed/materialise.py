@@ -33,7 +33,7 @@ from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
-from featurekit.feed.seen import logs_now
+from featurekit.feed.seen import LogNow, logs_now
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
@@ -52,6 +52,7 @@ from featurekit.project.deployment import (
     settled_for_first,
     step_back,
 )
+from featurekit.project.died import must_be_whole, set_whole
 from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
 
@@ -128,6 +129,7 @@ def materialize(
     warn_unproven(project.state_dir)
     online = project.online
     health, chosen = project.refuse_eviction(), _chosen(project, views)
+    project.record_if_behind()
     project.marks.check(chosen)
     began = online.now_us()
     chosen, only = _limited(chosen, entities)
@@ -140,11 +142,13 @@ def materialize(
         stack.enter_context(explaining_disk())
         held, settled = _held(stack, project, chosen, waiting=end is None)
         until = min(until, settled)
+        tombstones = project.registry.tombstones()
         aside = sum(_aside(project, name) for name in held)
         con = stack.enter_context(closing(project.connect()))
         logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
-            after = logs[view.source.name].after(view) if incremental else NEVER
+            log = logs.get(view.source.name)
+            after = _after(project, log, view, until) if incremental and log else NEVER
             if after >= until:
                 continue
             mine = held[view.source.name]
@@ -164,9 +168,11 @@ def materialize(
                 )
             )
             if only is None:
-                seen = logs[view.source.name].seen.written
-                set_materialized(mine, project.name, view, until, seen)
-                project.marks.filled(view, health, began, whole=after == NEVER)
+                assert log is not None
+                _note_filled(project, mine, view, after, until, log.seen.written)
+                project.marks.filled(
+                    view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
+                )
     return Materialization(
         instant(until),
         tuple(done),
@@ -189,6 +195,24 @@ def _held(
         of_source = [view for view in views if view.source.name == name]
         until = min(until, _settled(project, name, of_source, waiting=waiting))
     return held, until
+
+
+def _after(project: Project, log: LogNow, view: View, until: int) -> int:
+    """The arrival after which an incremental run up to `until` reads a view's events."""
+    whole = view.dedupe_us is not None and must_be_whole(
+        project.online, project.name, view, view.source.name, until
+    )
+    return NEVER if whole else log.after(view)
+
+
+def _note_filled(
+    project: Project, held: OnlineStore, view: View, after: int, until: int, seen: Mapping[str, Any]
+) -> None:
+    """Record that a view was filled with what arrived in (after, until], by a run that has `seen`
+    so much of the log."""
+    set_materialized(held, project.name, view, until, seen)
+    if view.dedupe_us is not None and after == NEVER:
+        set_whole(held, project.name, view, until)
 
 
 def _aside(project: Project, source: str) -> int:

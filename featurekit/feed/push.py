@@ -16,6 +16,7 @@ from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
 from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.project.deployment import missed
+from featurekit.project.died import note_died
 from featurekit.project.leases import alone, check_if_late, fence_key, holder, pushing
 from featurekit.project.project import Project
 from featurekit.sources.arrivals import bound_arrivals
@@ -55,7 +56,10 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
                     project.marks.pushed(source, store, before)
         except BaseException:
             with suppress(OnlineError):  # the first error is the one to report
-                online.close_push(pushes, opening.result()[0])
+                token, now, _ = opening.result()
+                if work.claimed and not work.logged:
+                    note_died(online, project.name, source, now)
+                online.close_push(pushes, token)
             raise
     if work.due:
         # The push is done even if this fails: a later push tries again, and a reader of the log
@@ -73,7 +77,7 @@ class _Push:
         self.forgotten: Forgotten | None = None
         self.own = taken.own  # read before the rows are given arrivals
         self.kept: Any = None
-        self.logged = self.due = False
+        self.claimed = self.logged = self.due = False
         self.begun = 0.0
 
     def done(self, online: OnlineStore, of_source: list[View], now: int, opened: Closing) -> Pushed:
@@ -93,6 +97,7 @@ class _Push:
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
+            self.claimed = True
             with settle.open_claim(online, project.name, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()

@@ -14,6 +14,7 @@ from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.deployment import (
+    fed_views,
     live_services,
     materialized_until,
     promote,
@@ -50,6 +51,7 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     project.claim()
     signer = project.signer()
     restore(online, project.name, partial(_compiled, project), signer=signer)
+    project.marks.check(fed_views(online, project.name, on_mismatch="accept"))
     _refuse_removal(project)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
@@ -84,6 +86,8 @@ def _fill_from_nothing(project: Project) -> None:
                 continue
             if project.unfilled(view):
                 set_materialized(online, project.name, view, INSTANT_MIN)
+                # Without states, nothing that is forgotten is in them.
+                project.marks.carried([view], project.registry.tombstones(), only_new=True)
                 filled = True
     if filled:
         promote(online, project.name)

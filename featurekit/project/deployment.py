@@ -32,11 +32,14 @@ from featurekit.define.published import (
 from featurekit.errors import OnlineError, PlanRefused
 from featurekit.online.store.marks import (
     Filled,
+    carried,
+    carried_key,
     damaged,
     damaged_key,
     filled,
     filled_key,
     version_of,
+    written_carried,
     written_damaged,
     written_filled,
 )
@@ -50,6 +53,7 @@ from featurekit.online.store.notes import (
     write_object,
 )
 from featurekit.online.store.protocol import Health, OnlineStore
+from featurekit.project.died import whole, whole_key, written_whole
 from featurekit.project.leases import settled_until
 
 POINTERS = ("live", "next", "retained")
@@ -410,16 +414,22 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
 
 def _forget_marks(store: OnlineStore, project: str, fed: set[str]) -> None:
     """Remove what was noted of versions that are no longer fed."""
-    keys = [filled_key(project), damaged_key(project)]
-    fills, broken = store.read(keys)
-    if filled(fills).keys() <= fed and damaged(broken).keys() <= fed:
+    keys = [filled_key(project), damaged_key(project), carried_key(project), whole_key(project)]
+    fills, broken, numbers, wholes = store.read(keys)
+    if {*filled(fills), *damaged(broken), *carried(numbers), *whole(wholes)} <= fed:
         return
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        fills = {v: mark for v, mark in filled(values[0]).items() if v in fed}
-        broken = {v: mark for v, mark in damaged(values[1]).items() if v in fed}
-        left = [written_filled(fills), written_damaged(broken)]
-        return [None if v is None else mark for v, mark in zip(values, left, strict=True)]
+        left: list[tuple[Callable[[Any], bytes], Mapping[str, Any]]] = [
+            (written_filled, filled(values[0])),
+            (written_damaged, damaged(values[1])),
+            (written_carried, carried(values[2])),
+            (written_whole, whole(values[3])),
+        ]
+        return [
+            None if value is None else written({v: m for v, m in marks.items() if v in fed})
+            for value, (written, marks) in zip(values, left, strict=True)
+        ]
 
     store.update(keys, changed)
 

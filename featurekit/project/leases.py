@@ -31,6 +31,7 @@ from featurekit.core.types import instant
 from featurekit.errors import LeaseLost, OnlineError
 from featurekit.online.store.fenced import Fenced
 from featurekit.online.store.protocol import Closing, OnlineStore
+from featurekit.project.died import died_key, later
 
 LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
@@ -65,6 +66,8 @@ class Lease:
     renews: bool
     renewed: bytes | None = None
     strays: bool = False
+    stamp: int = 0
+    """The arrival of a push's rows."""
 
     def __str__(self) -> str:
         who = f"process {self.pid} on {self.host}" if self.pid else "a process of an older release"
@@ -79,7 +82,10 @@ def held_by(store: OnlineStore, project: str, source: str) -> list[Lease]:
     (held,) = store.read([_lock_key(project, source)])
     if held:
         found.append(_of_lock(source, held, now))
-    found += [_of_push(source, p.token, p.since, p.holder) for p in store.announced(key)]
+    found += [
+        replace(_of_push(source, p.token, p.since, p.holder), stamp=p.stamp)
+        for p in store.announced(key)
+    ]
     values = store.read([_renewed_key(project, lease) for lease in found]) if found else []
     return [_as_of(lease, value, now) for lease, value in zip(found, values, strict=True)]
 
@@ -110,6 +116,12 @@ def _is_dead(store: OnlineStore, project: str, lease: Lease) -> bool:
         if now.ended:
             return True
     return lease.ended or lease.strays
+
+
+def forgetting(store: OnlineStore, project: str, source: str) -> bool:
+    """Whether a forgetting of events of the source is under way."""
+    held = held_by(store, project, source)
+    return any(lease.alone and lease.verb == "forget" and not lease.ended for lease in held)
 
 
 def unlock(
@@ -147,14 +159,16 @@ def let_go(store: OnlineStore, project: str, lease: Lease, *, force: bool = Fals
             raise _Renewed
         fence = values[0] or b"0"
         # A fence that is damaged only has to become another one than any push has seen.
-        return [b"%d" % (int(fence) + 1 if fence.isdigit() else time.time_ns()), b""]
+        after = int(fence) + 1 if fence.isdigit() else time.time_ns()
+        return [b"%d" % after, b"", later(values[2], lease.stamp)]
 
     if lease.alone:
         store.update([_lock_key(project, lease.source), renewed], end_alone)
         return done
     closing = Closing(project_key(project, "pushes", lease.source), lease.token)
     with suppress(_Renewed):
-        store.update([fence_key(project, lease.source), renewed], end_push, closing=closing)
+        keys = [fence_key(project, lease.source), renewed, died_key(project, lease.source)]
+        store.update(keys, end_push, closing=closing)
         return True
     return False
 

@@ -2,7 +2,8 @@
 
 The registry knows how often each version was filled in a store, and the state folder how many
 pushes this machine has seen end there. A store that counts less came back with less than it had,
-as from an older dump. Each store has an id, so that one is not taken for another.
+as from an older dump. Each store has an id, so that one is not taken for another. The registry also
+knows who was forgotten; states in which that was not carried out must not be served.
 """
 
 from __future__ import annotations
@@ -10,17 +11,29 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder, opened
 from featurekit.define.plan import View
-from featurekit.errors import EvictingStore
-from featurekit.online.store.marks import damaged, damaged_key, filled, filled_key, version_of
+from featurekit.errors import EvictingStore, RegistryError
+from featurekit.log.tombstones import Tombstone
+from featurekit.online.store.marks import (
+    carried,
+    carried_key,
+    damaged,
+    damaged_key,
+    filled,
+    filled_key,
+    version_of,
+)
 from featurekit.online.store.notes import read_number
 from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
-from featurekit.project.deployment import damage, set_filled
+from featurekit.project.carried import Concerns, number_at, set_carried, undone, why
+from featurekit.project.deployment import damage, materialized_marks, set_filled
+from featurekit.project.leases import forgetting
 from featurekit.project.registry import Registry
 
 EVERY_S = 1.0
@@ -30,9 +43,17 @@ _LESS = "Redis came back with less than it had, as from an older dump"
 class Marks:
     """What this side knows of one project's store."""
 
-    def __init__(self, store: OnlineStore, project: str, registry: Registry, folder: Path) -> None:
+    def __init__(
+        self,
+        store: OnlineStore,
+        project: str,
+        registry: Registry,
+        folder: Path,
+        *,
+        concerns: Concerns,
+    ) -> None:
         self.store, self.project, self.registry = store, project, registry
-        self.folder = folder
+        self.folder, self.concerns = folder, concerns
         self._next = 0.0
         self._seen: dict[str, tuple[str, int]] = {}
 
@@ -79,6 +100,7 @@ class Marks:
         store = self._store_id()
         before = self.registry.fills(store)
         pushed = [self._known(source) for source in sources]
+        tombstones = self._tombstones()
         keys = [filled_key(self.project), damaged_key(self.project)]
         marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
         health, known = self.store.health(), filled(marks)
@@ -90,19 +112,106 @@ class Marks:
         for view in views:
             version = version_of(view)
             mark = known.get(version)
-            why = None if mark is None else mark.lost(health)
+            lost = None if mark is None else mark.lost(health)
             if view.source.name in less or before.get(version, 0) > (mark.number if mark else 0):
-                why = _LESS
-            if why is not None and version not in damaged(broken):
-                damage(self.store, self.project, [view], why)
+                lost = _LESS
+            if lost is not None and version not in damaged(broken):
+                damage(self.store, self.project, [view], lost)
+        if tombstones:
+            self._check_forgotten(views, tombstones, known, damaged(broken))
         for source, count in zip(sources, counts, strict=True):
             if source in less:
                 self._note(source, store, read_number(f"pushes:{source}:ended", count))
 
-    def filled(self, view: View, health: Health, began: int, *, whole: bool) -> None:
-        """Record that the view was filled; see `set_filled`."""
+    def _tombstones(self) -> list[Tombstone]:
+        """Who is forgotten. Lookups ask this, so a registry that cannot be read knows of nobody:
+        who reads events or writes says so."""
+        try:
+            return self.registry.tombstones()
+        except RegistryError:
+            return []
+
+    def _check_forgotten(
+        self,
+        views: Sequence[View],
+        tombstones: Sequence[Tombstone],
+        fills: Mapping[str, object],
+        broken: Mapping[str, object],
+    ) -> None:
+        """Record the views as damaged in which a forgetting was not carried out, and is not under
+        way. Versions that were never filled have nothing to lose."""
+        until = materialized_marks(self.store, self.project)
+        left = [
+            view
+            for view in views
+            if version_of(view) not in broken
+            and (version_of(view) in fills or until(view) is not None)
+        ]
+        # Leases are read between the registry and the store: a forgetting that is in the registry
+        # holds its lease until the store has its number.
+        if not self._undone(left, tombstones):
+            return
+        sources = {view.source.name for view in left}
+        under_way = {name for name in sources if forgetting(self.store, self.project, name)}
+        left = [view for view in left if view.source.name not in under_way]
+        for view, of_view in self._undone(left, tombstones):
+            damage(self.store, self.project, [view], why(of_view))
+
+    def _undone(
+        self, views: Sequence[View], tombstones: Sequence[Tombstone]
+    ) -> list[tuple[View, list[Tombstone]]]:
+        """The views in which some tombstones were not carried out, with these."""
+        (value,) = self.store.read([carried_key(self.project)])
+        numbers, found = carried(value), []
+        for view in views:
+            number = numbers.get(version_of(view))
+            if undone(tombstones, view, number):  # asks for no definitions
+                of_view = undone(tombstones, view, number, self.concerns)
+                found += [(view, of_view)] if of_view else []
+        return found
+
+    def filled(
+        self,
+        view: View,
+        health: Health,
+        began: int,
+        *,
+        whole: bool,
+        until: int,
+        tombstones: Sequence[Tombstone],
+    ) -> None:
+        """Record that the view was filled with what had arrived by `until`, without the entities
+        that are forgotten by `tombstones`; see `set_filled`."""
         number = set_filled(self.store, self.project, view, health, began, whole=whole)
-        self.registry.filled(self._store_id(), version_of(view), number)
+        version = version_of(view)
+        self.registry.filled(self._store_id(), version, number)
+        if whole:
+            carried_out = {version: number_at(tombstones, view, until)}
+            set_carried(self.store, self.project, carried_out)
+        else:
+            self.carried([view], tombstones, only_new=True)
+
+    def carried(
+        self,
+        views: Sequence[View],
+        tombstones: Sequence[Tombstone],
+        *,
+        but: Tombstone | None = None,
+        only_new: bool = False,
+        store: OnlineStore | None = None,
+    ) -> None:
+        """Record that all tombstones were carried out in those of the views in which none is
+        undone, where tombstone `but` was carried out just now. With `only_new`, in those of which
+        nothing was known. `store` is the one to write to."""
+        (value,) = self.store.read([carried_key(self.project)])
+        numbers, done = carried(value), {}
+        for view in views:
+            number = numbers.get(version_of(view))
+            if not undone(tombstones, view, number, self.concerns, but=but):
+                done[version_of(view)] = len(tombstones)
+        if only_new:
+            done = {version: n for version, n in done.items() if version not in numbers}
+        set_carried(store or self.store, self.project, done)
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -131,14 +240,19 @@ class Marks:
             self._note(source, store, before + 1)
 
     def _note(self, source: str, store: str, count: int) -> None:
+        """Keep a count. Where the disk is full or the file cannot be written, another process knows
+        less: the push was taken, and does not fail for that."""
         self._seen[source] = store, count
-        make_folder(self.folder)
-        # Not forced to disk: a push would wait for it as long as for the log.
-        file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            os.pwrite(file, b"%-32s %020d" % (store.encode(), count), 0)
-        finally:
-            os.close(file)
+        noted = b"%-32s %020d" % (store.encode(), count)
+        with suppress(OSError):
+            make_folder(self.folder)
+            # Not forced to disk: a push would wait for it as long as for the log.
+            file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                if os.pwrite(file, noted, 0) != len(noted):
+                    os.ftruncate(file, 0)  # half of it could be a count that never was
+            finally:
+                os.close(file)
 
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
@@ -146,7 +260,7 @@ class Marks:
             try:
                 store, count = self._file(source).read_text().rsplit(" ", 1)
                 found = store.strip(), int(count)
-            except (FileNotFoundError, ValueError):
+            except (OSError, ValueError):
                 found = "", 0
             self._seen[source] = found
         return found

@@ -106,6 +106,16 @@ def record(store: OnlineStore, project: str, registry: Registry) -> None:
     _write(store, project, registry, registry.dump())
 
 
+def is_behind(store: OnlineStore, project: str, registry: Registry) -> bool:
+    """Whether the store's copy of this registry has fewer changes or tombstones than it."""
+    (owned,), here = store.read([owner_key(project)]), registry.known()
+    if owned is None or here is None:
+        return False
+    owner = _owner(owned, project)
+    less = owner.changes < here.changes or owner.forgotten < here.forgotten
+    return owner.id == here.id and less
+
+
 def adopt(store: OnlineStore, project: str, registry: Registry) -> Adopted:
     """Rebuild the registry's file from the store's copy; see `FeatureStore.adopt`."""
     owned, copied = store.read([owner_key(project), record_key(project)])

@@ -19,16 +19,24 @@ from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
-from featurekit.log.tombstones import Forgotten, has_events, read_secret, secret_path
+from featurekit.log.tombstones import Forgotten, Tombstone, has_events, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.clock import Clock, own_clock
 from featurekit.online.store.protocol import Health, OnlineStore
+from featurekit.project.carried import has_keys
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
 from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.marks import Marks
-from featurekit.project.ownership import check, check_value, claim, lost_registry, record
+from featurekit.project.ownership import (
+    check,
+    check_value,
+    claim,
+    is_behind,
+    lost_registry,
+    record,
+)
 from featurekit.project.registry import Registry
 
 if TYPE_CHECKING:
@@ -276,6 +284,11 @@ class Project:
         """Bring the copy of the registry in the online store up to date."""
         record(self.online, self.name, self.registry)
 
+    def record_if_behind(self) -> None:
+        """As `record`, where the copy has less than the registry, as after an older dump."""
+        if is_behind(self.online, self.name, self.registry):
+            self.record()
+
     @property
     def trust(self) -> Trust:
         """What is believed of the plans in the store (F0)."""
@@ -319,8 +332,18 @@ class Project:
         """What is known here of what the online store had."""
         if self._marks is None:
             folder = self.state_dir / "marks"
-            self._marks = Marks(self.online, self.name, self.registry, folder)
+            self._marks = Marks(
+                self.online, self.name, self.registry, folder, concerns=self._concerns
+            )
         return self._marks
+
+    def _concerns(self, tombstone: Tombstone, view: View) -> bool:
+        """Whether the events of a view may be a forgotten entity's. Those of a source that is no
+        longer defined may, where it has the entity's keys."""
+        source, keys = self.repo.sources.get(view.source.name), dict(tombstone.keys)
+        if source is None:
+            return has_keys(tombstone, view)
+        return has_events(self.repo.views.values(), source, tombstone.entity, keys)
 
     def refuse_eviction(self) -> Health:
         """What the server of the online store says of itself. EvictingStore where it may remove

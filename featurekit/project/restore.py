@@ -14,7 +14,14 @@ from featurekit.core.keys import clock_key, names_key, project_key
 from featurekit.define.plan import Service
 from featurekit.define.published import Signer
 from featurekit.errors import DamagedNote
-from featurekit.online.store.marks import damaged, damaged_key, filled, filled_key
+from featurekit.online.store.marks import (
+    carried,
+    carried_key,
+    damaged,
+    damaged_key,
+    filled,
+    filled_key,
+)
 from featurekit.online.store.notes import name_of, numbers, read_number, read_object, read_version
 from featurekit.online.store.notes import write_object as written
 from featurekit.online.store.protocol import OnlineStore, pushed_key
@@ -27,6 +34,7 @@ from featurekit.project.deployment import (
     service_names,
     until_key,
 )
+from featurekit.project.died import died_key, whole, whole_key
 
 Compiled = Callable[[str, str], Service | None]
 """Gives the version of a service, by its name and fingerprint; None where it is unknown."""
@@ -75,8 +83,11 @@ def _restore_pointers(store: OnlineStore, project: str, compiled: Compiled) -> N
 def _restore_marks(store: OnlineStore, project: str) -> None:
     """What says until when views are filled, and whether they are damaged."""
     views = fed_views(store, project)
-    known = [until_key(project), filled_key(project), damaged_key(project), published_key(project)]
-    until, fills, broken, published = store.read(known)
+    known = [
+        *(until_key(project), filled_key(project), damaged_key(project), published_key(project)),
+        *(carried_key(project), whole_key(project)),
+    ]
+    until, fills, broken, published, forgotten, wholes = store.read(known)
     if not _reads(lambda: read_object("until", until, numbers)):
         store.delete([known[0]])
     if not _reads(lambda: filled(fills)):
@@ -87,7 +98,15 @@ def _restore_marks(store: OnlineStore, project: str) -> None:
         damage(store, project, views, _WHY)
     if not _reads(lambda: read_number("published", published)):
         store.write({known[3]: b"%d" % store.stamp(clock_key(project))})
+    if not _reads(lambda: carried(forgotten)):
+        store.delete([known[4]])
+        damage(store, project, views, _WHY)
+    if not _reads(lambda: whole(wholes)):
+        store.delete([known[5]])
     for source in sorted({view.source.name for view in views}):
+        died = died_key(project, source)
+        if not _reads(partial(read_number, name_of(died), store.read([died])[0])):
+            store.write({died: b"%d" % store.stamp(clock_key(project))})
         ended = pushed_key(project_key(project, "pushes", source))
         if not _reads(partial(read_number, name_of(ended), store.read([ended])[0])):
             store.delete([ended])

@@ -4,8 +4,10 @@ nothing of the file is kept, and what was there before goes on."""
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -201,3 +203,34 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"before")]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("at", ["write", "folder", "short"])
+def test_a_push_that_was_taken_does_not_fail_for_the_count_of_pushes(
+    store: FeatureStore, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The count is a guard. Who is told that a push failed pushes its rows again."""
+    pwrite = os.pwrite
+
+    def full(file: int, data: bytes, offset: int) -> int:
+        if not Path(f"/proc/self/fd/{file}").readlink().name.endswith(".pushed"):
+            return pwrite(file, data, offset)
+        if at == "short":
+            return pwrite(file, data[: len(data) - 1], offset)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.push("clicks", rows(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        if at == "folder":
+            shutil.rmtree(store.state_dir / "marks")
+            (store.state_dir / "marks").write_bytes(b"")
+        for _ in range(9):  # the tenth has a digit more
+            assert store.push("clicks", rows(1)).damaged == ()
+    assert sum(seen(store, redis_store)[0]) == 10
+    if at == "folder":
+        (store.state_dir / "marks").unlink()
+    # What was not noted is no damage for another process.
+    with FeatureStore(store.path, redis_url=redis_store.url) as other:
+        assert other.push("clicks", rows(1)).damaged == ()
+        assert other.get_online_features("service", [{"k": 1}]).status["clicks"] == ["PRESENT"]

@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from featurekit.core.keys import project_key
 from featurekit.define.plan import View
 from featurekit.errors import DamagedView, OnlineError
-from featurekit.online.store.marks import Filled, filled, filled_key, version_of, view_damaged
+from featurekit.online.store.marks import (
+    Filled,
+    carried,
+    carried_key,
+    filled,
+    filled_key,
+    version_of,
+    view_damaged,
+)
 from featurekit.online.store.notes import name_of, read_number
 from featurekit.online.store.protocol import Health, OnlineStore, pushed_key
 
@@ -34,6 +42,7 @@ class Watch:
         self._lost: dict[str, DamagedView] = {}
         self._pushes: dict[bytes, int] = {}
         self._fills: dict[str, Filled] = {}
+        self._carried: dict[str, int] = {}
         # The fills at which a view was seen to be damaged: a later fill mends it.
         self._since: dict[str, Filled] = {}
 
@@ -76,7 +85,8 @@ class Watch:
             self._next = time.monotonic() + EVERY_S
             sources = {view.source.name for view in views}
             names = [pushed_key(project_key(self.project, "pushes", s)) for s in sorted(sources)]
-            marks, *counts = self.store.read([filled_key(self.project), *names])
+            keys = [filled_key(self.project), carried_key(self.project)]
+            marks, forgotten, *counts = self.store.read([*keys, *names])
             health, known = self.store.health(), filled(marks)
             ended = {n: read_number(name_of(n), c) for n, c in zip(names, counts, strict=True)}
             fewer = {name for name, count in ended.items() if count < self._pushes.get(name, 0)}
@@ -91,7 +101,10 @@ class Watch:
                 seen = self._fills.get(version)
                 if mark is not None:
                     self._fills[version] = mark
-                if why is None and pushed_key(pushes) in fewer and not _again(mark, seen, health):
+                fewer_carried = carried(forgotten).get(version, 0) < self._carried.get(version, 0)
+                self._carried[version] = carried(forgotten).get(version, 0)
+                less = pushed_key(pushes) in fewer or fewer_carried
+                if why is None and less and not _again(mark, seen, health):
                     why = "Redis came back with less than it had"
                 if why is not None:
                     self._lost[version] = view_damaged(view.name, why)

@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.core.keys import Version, project_key
 from featurekit.errors import DamagedView
-from featurekit.online.store.notes import read_object, write_object
+from featurekit.online.store.notes import numbers, read_object, write_object
 from featurekit.online.store.protocol import Health
 
 
@@ -55,6 +55,18 @@ def damaged_key(project: str) -> bytes:
     return project_key(project, "damaged")
 
 
+def carried_key(project: str) -> bytes:
+    """The key of the numbers up to which forgettings were carried out in the states of each
+    version."""
+    return project_key(project, "forgotten")
+
+
+@functools.lru_cache(maxsize=64)
+def carried(value: bytes | None) -> Mapping[str, int]:
+    """The number of each version, from the value under `carried_key`."""
+    return read_object("forgotten", value, numbers)
+
+
 @functools.lru_cache(maxsize=64)
 def filled(value: bytes | None) -> Mapping[str, Filled]:
     """The fills of each version, from the value under `filled_key`."""
@@ -89,6 +101,11 @@ def written_damaged(marks: Mapping[str, Mapping[str, Any]]) -> bytes:
     return write_object("damaged", marks) if marks else b""
 
 
+def written_carried(carried_out: Mapping[str, int]) -> bytes:
+    """The value under `carried_key`; empty, which removes the key, where there are none."""
+    return write_object("forgotten", carried_out) if carried_out else b""
+
+
 def refuse_damaged(views: Iterable[Version], value: bytes | None) -> None:
     """DamagedView where one of the views is damaged, by the value under `damaged_key`."""
     if value is None:
@@ -103,7 +120,7 @@ def refuse_damaged(views: Iterable[Version], value: bytes | None) -> None:
 def view_damaged(view: str, why: str) -> DamagedView:
     """The error for a view of which states may be missing."""
     return DamagedView(
-        f"view {view!r} is damaged: {why}, so that states may be missing, and what is left would "
-        f"look like values; `featurekit materialize --view {view}` fills it again, from the files "
-        "and the log of pushes"
+        f"view {view!r} is damaged: {why}, so that its states may not be those of its events, and "
+        f"would look like values; `featurekit materialize --view {view}` fills it again, from the "
+        "files and the log of pushes"
     )
