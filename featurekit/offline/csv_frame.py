@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ from featurekit.core.texts import read_text
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.dialect import Dialect, ending_of, packed_as
 from featurekit.errors import EntityFrameError, SourceError
-from featurekit.sources.csv import copy_of, looks_like, texts_of
-from featurekit.sources.decoded import pieces, shown
-
-_DELIMITERS = (";", "\t", "|")
+from featurekit.sources.csv import copy_of, texts_of
 
 
 def is_csv(path: Path) -> bool:
@@ -30,16 +26,11 @@ def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
     null. EntityFrameError for a file that is no CSV, a record with too few or too many fields, and
     a text that is no value of its type.
     """
-    dialect = Dialect(compression=packed_as(path.name))
+    absolute = str(path.absolute())
     try:
-        table, faults = texts_of(copy_of(str(path.absolute()), dialect, None))
+        table, faults = texts_of(copy_of(absolute, Dialect(compression=packed_as(path.name)), None))
     except SourceError as error:
-        told = _written_otherwise(path, dialect, types)
-        raise EntityFrameError(f"entity frame: {told or error}") from None
-    if faults or not types.keys() <= {*table.column_names}:
-        told = _written_otherwise(path, dialect, types)
-        if told:
-            raise EntityFrameError(f"entity frame: {told}")
+        raise EntityFrameError(f"entity frame: {error}") from None
     if faults:
         raise EntityFrameError(f"entity frame: {path}, {faults[0]}; mend the line or take it out")
     for i, name in enumerate(table.column_names):
@@ -58,57 +49,6 @@ def _value(text: str | None, type_: Type, *, what: str) -> Any:
     if text == "" and type_.name == "bytes":
         return b""
     return None if text is None else read_text(text, type_, what=what)
-
-
-def _written_otherwise(path: Path, dialect: Dialect, types: Mapping[str, Type]) -> str:
-    """How the file is written, where that is not as labels are, and what to do about it; "" where
-    it seems to be as they are."""
-    try:
-        sign = looks_like(path, dialect)
-        if sign is not None and sign[2]:
-            return f"{path}: {sign[0]}; {sign[2]}"
-        encoding, how = "utf-16" if sign else "utf-8", [sign[0]] if sign else []
-        line = None if sign else _undecodable(pieces(path, dialect))
-        if line is not None:
-            encoding, how = "latin-1", [f"its line {line} has bytes that are no UTF-8"]
-        first = next(pieces(path, replace(dialect, encoding=encoding)), "")
-    except SourceError:
-        return ""
-    options = [f"encoding={encoding!r}"] if how else []
-    delimiter = _delimiter(first.partition("\n")[0], types)
-    if delimiter is not None:
-        how.append(f"its fields are divided by {delimiter!r}")
-        options.insert(0, f"sep={delimiter!r}")
-    if not how:
-        return ""
-    instants = [name for name, type_ in types.items() if type_.base == DATETIME]
-    given = ", ".join([repr(str(path)), *options, f"parse_dates={instants!r}"])
-    return (
-        f"{path}: {' and '.join(how)}; labels are CSV in UTF-8 with commas. Write the file so, or "
-        f"read it as what it is and give the frame: pandas.read_csv({given})"
-    )
-
-
-def _delimiter(header: str, types: Mapping[str, Type]) -> str | None:
-    """What divides a header with some of the names, where that is no comma."""
-    for delimiter in _DELIMITERS:
-        names = {name.strip("\ufeff\"' \r") for name in header.split(delimiter)}
-        if delimiter in header and types.keys() & names:
-            return delimiter
-    return None
-
-
-def _undecodable(texts: Iterable[str]) -> int | None:
-    """The number of the first line with bytes that the encoding does not have."""
-    number = 1
-    for text in texts:
-        if shown(text) != text:
-            for line in text.splitlines():
-                if shown(line) != line:
-                    return number
-                number += 1
-        number += text.count("\n")
-    return None
 
 
 def _array(values: list[Any], type_: Type, *, where: str) -> Any:

@@ -59,23 +59,17 @@ _FORMAT = 1
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16
 _STEP = 1 << 20
-_UNPACK = "unpack it, or save its sheet as CSV"
 _SIGNS = (
-    # What a file begins with, what it is then, and what to write for a source and for labels.
-    (b"\x1f\x8b", "it is packed", 'write compression="gzip"', "let its name end in .csv.gz"),
-    (b"BZh", "it is packed", 'write compression="bz2"', "let its name end in .csv.bz2"),
-    (b"\xfd7zXZ", "it is packed", 'write compression="xz"', "let its name end in .csv.xz"),
-    (
-        b"\x28\xb5\x2f\xfd",
-        "it is packed",
-        'write compression="zstd"',
-        "let its name end in .csv.zst",
-    ),
-    (b"PK\x03\x04", "it is a zip archive or an Excel file", _UNPACK, _UNPACK),
-    (b"PAR1", "it is Parquet", 'write format="parquet"', "let its name end in .parquet"),
-    (b"\xff\xfe", "it is UTF-16", 'write encoding="utf-16"', ""),
-    (b"\xfe\xff", "it is UTF-16", 'write encoding="utf-16"', ""),
+    (b"\x1f\x8b", 'it is packed; write compression="gzip"'),
+    (b"BZh", 'it is packed; write compression="bz2"'),
+    (b"\xfd7zXZ", 'it is packed; write compression="xz"'),
+    (b"\x28\xb5\x2f\xfd", 'it is packed; write compression="zstd"'),
+    (b"PK\x03\x04", "it is a zip archive or an Excel file; unpack it, or save its sheet as CSV"),
+    (b"PAR1", 'it is Parquet; write format="parquet"'),
+    (b"\xff\xfe", 'it is UTF-16; write encoding="utf-16"'),
+    (b"\xfe\xff", 'it is UTF-16; write encoding="utf-16"'),
 )
+"""What other files begin with."""
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # The texts that float() reads, without underscores, and with blanks as the only spaces.
 FLOAT = (
@@ -245,8 +239,7 @@ def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
     if not fault and "\0" in said:
         fault = 'it has NUL characters; write encoding="utf-16" if that is what it is'
     if fault:
-        sign = looks_like(path, dialect)
-        fault = fault if sign is None else f"{sign[0]}; {sign[1]}"
+        fault = _looks_like(path) or fault
     if fault:
         raise SourceError(f"{path}: its first line cannot be read as a CSV header ({fault})")
     doubled = sorted({name for name in names if name and names.count(name) > 1})
@@ -259,13 +252,11 @@ def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
     return [name or _unnamed(place, names) for place, name in enumerate(names)]
 
 
-def looks_like(path: Path, dialect: Dialect) -> tuple[str, str, str] | None:
-    """What a file is by its first bytes, if it is no plain CSV, and what to write for a source and
-    for labels; "" where these have no word for it."""
-    with opened(path, dialect) as file:
+def _looks_like(path: Path) -> str:
+    """What a file is by its first bytes, if it is no plain CSV, and what to write; else ""."""
+    with path.open("rb") as file:
         first = file.read(8)
-    found = (said for sign, *said in _SIGNS if first.startswith(sign))
-    return next(((what, source, labels) for what, source, labels in found), None)
+    return next((said for sign, said in _SIGNS if first.startswith(sign)), "")
 
 
 def _unnamed(place: int, names: Collection[str]) -> str:

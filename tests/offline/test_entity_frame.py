@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import gzip
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -444,56 +443,6 @@ def test_a_csv_frame_that_cannot_be_read_is_named(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(EntityFrameError, match=said):
         load(con, path)
-
-
-OTHERWISE = (
-    "customer_id,event_timestamp,town\n17,2011-07-01 12:00:00,Zürich\n18,2011-07-02 12:00:00,x\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("written", "said", "options"),
-    [
-        (OTHERWISE.replace(",", ";").encode(), "its fields are divided by ';'", "sep=';', "),
-        (OTHERWISE.replace(",", "\t").encode(), r"its fields are divided by '\\t'", r"sep='\t', "),
-        (OTHERWISE.encode("latin-1"), "its line 2 has bytes that are no", "encoding='latin-1', "),
-        (OTHERWISE.replace("town", "straße").encode("cp1252"), "its line 1 has bytes", "encoding="),
-        (
-            OTHERWISE.replace(",", ";").replace("18", "1,8").encode("latin-1"),
-            "its line 2 has bytes that are no UTF-8 and its fields are divided by ';'",
-            "sep=';', encoding='latin-1', ",
-        ),
-        (OTHERWISE.encode("utf-16"), "it is UTF-16", "encoding='utf-16', "),
-    ],
-)
-def test_of_a_csv_frame_that_is_written_otherwise_it_says_how_to_give_it(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, written: bytes, said: str, options: str
-) -> None:
-    path = tmp_path / "labels.csv"
-    path.write_bytes(written)
-    with pytest.raises(EntityFrameError, match=said) as caught:
-        load(con, path)
-    advice = str(caught.value).rpartition("give the frame: ")[2]
-    assert options in advice
-    if b"1,8" in written:
-        return
-    frame = load(con, eval(advice, {"pandas": pd}))
-    assert [row[2] for row in rows_of(con, frame)] == [17, 18]
-
-
-@pytest.mark.parametrize(
-    ("written", "ending"), [(gzip.compress(OTHERWISE.encode()), ".csv.gz"), (b"PAR1xx", ".parquet")]
-)
-def test_a_csv_frame_that_is_something_else_by_its_bytes_needs_another_name(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, written: bytes, ending: str
-) -> None:
-    path = tmp_path / "labels.csv"
-    path.write_bytes(written)
-    with pytest.raises(EntityFrameError, match=rf"let its name end in {ending}$"):
-        load(con, path)
-    if ending == ".csv.gz":
-        other = path.rename(tmp_path / "labels.csv.gz")
-        assert [row[2] for row in rows_of(con, load(con, other))] == [17, 18]
 
 
 def test_columns_of_a_frame_that_differ_in_case_alone_are_told_apart(
