@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from featurekit.errors import DefinitionError
 
@@ -27,6 +27,15 @@ class Dialect:
     decimal: str = "."
     null_values: tuple[str, ...] = ()
     compression: str = "none"
+    declares: ClassVar[bool] = True
+    """Whether someone can say otherwise: the files of a source may be written in another way."""
+
+
+class FixedDialect(Dialect):
+    """How a CSV file is written that has no source: labels, and rows pushed to a source of another
+    format."""
+
+    declares = False
 
 
 def ending_of(path: str) -> str:

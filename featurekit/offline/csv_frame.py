@@ -8,7 +8,7 @@ from typing import Any
 
 from featurekit.core.texts import read_text
 from featurekit.core.types import DATETIME, Type
-from featurekit.define.dialect import Dialect, ending_of, packed_as
+from featurekit.define.dialect import FixedDialect, ending_of, packed_as
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources.csv import copy_of, texts_of
 
@@ -28,7 +28,9 @@ def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
     """
     absolute = str(path.absolute())
     try:
-        table, faults = texts_of(copy_of(absolute, Dialect(compression=packed_as(path.name)), None))
+        table, faults = texts_of(
+            copy_of(absolute, FixedDialect(compression=packed_as(path.name)), None)
+        )
     except SourceError as error:
         raise EntityFrameError(f"entity frame: {error}") from None
     if faults:

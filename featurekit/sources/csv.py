@@ -28,7 +28,7 @@ from featurekit.define.dialect import Dialect
 from featurekit.errors import SourceError
 from featurekit.sources import parquet
 from featurekit.sources.check import BadRow, Column, Marks, ReasonInRow, shortened
-from featurekit.sources.decoded import encoder, opened, pieces, shown
+from featurekit.sources.decoded import encoder, looks_like, opened, pieces, shown
 from featurekit.sources.files import snapshot
 from featurekit.sources.identity import Identity, folder_in, kept_folder, path_hash
 from featurekit.sources.protocol import FileColumn, FileInfo
@@ -59,17 +59,6 @@ _FORMAT = 1
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16
 _STEP = 1 << 20
-_SIGNS = (
-    (b"\x1f\x8b", 'it is packed; write compression="gzip"'),
-    (b"BZh", 'it is packed; write compression="bz2"'),
-    (b"\xfd7zXZ", 'it is packed; write compression="xz"'),
-    (b"\x28\xb5\x2f\xfd", 'it is packed; write compression="zstd"'),
-    (b"PK\x03\x04", "it is a zip archive or an Excel file; unpack it, or save its sheet as CSV"),
-    (b"PAR1", 'it is Parquet; write format="parquet"'),
-    (b"\xff\xfe", 'it is UTF-16; write encoding="utf-16"'),
-    (b"\xfe\xff", 'it is UTF-16; write encoding="utf-16"'),
-)
-"""What other files begin with."""
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # The texts that float() reads, without underscores, and with blanks as the only spaces.
 FLOAT = (
@@ -235,11 +224,12 @@ def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
     names = [name or "" for name in unquoting(replace(dialect, null_values=()))(fields)]
     said = "".join(names)
     if not fault and shown(said) != said:
-        fault = f"it has bytes that are no {dialect.encoding}; say which encoding=… it has"
+        what = "say which encoding=… it has" if dialect.declares else "write the file in UTF-8"
+        fault = f"it has bytes that are no {dialect.encoding}; {what}"
     if not fault and "\0" in said:
-        fault = 'it has NUL characters; write encoding="utf-16" if that is what it is'
-    if fault:
-        fault = _looks_like(path) or fault
+        fault = "it has NUL characters; write the file without them"
+    if fault or dialect.encoding.startswith(("utf-16", "utf-32")):
+        fault = looks_like(path, dialect) or fault
     if fault:
         raise SourceError(f"{path}: its first line cannot be read as a CSV header ({fault})")
     doubled = sorted({name for name in names if name and names.count(name) > 1})
@@ -250,13 +240,6 @@ def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:
     if own is not None:
         raise SourceError(f"{path}: {own!r} is featurekit's own name of a column; rename it")
     return [name or _unnamed(place, names) for place, name in enumerate(names)]
-
-
-def _looks_like(path: Path) -> str:
-    """What a file is by its first bytes, if it is no plain CSV, and what to write; else ""."""
-    with path.open("rb") as file:
-        first = file.read(8)
-    return next((said for sign, said in _SIGNS if first.startswith(sign)), "")
 
 
 def _unnamed(place: int, names: Collection[str]) -> str:

@@ -178,9 +178,8 @@ class Records:
 
     def _undecodable(self, line: int, lines: int, fields: tuple[str, ...], text: str) -> Record:
         number = next(i for i, field in enumerate(fields) if _MARK.search(field))
-        fault = (
-            f"field {number + 1} has bytes that are no {self._dialect.encoding}; another one is "
-            "declared with encoding=…"
+        fault = f"field {number + 1} has bytes that are no {self._dialect.encoding}; " + (
+            "another one is declared with encoding=…" if self._dialect.declares else _UTF_8
         )
         return Record(line, lines, None, fault, self._as_written(text, self._at))
 
@@ -249,6 +248,9 @@ class Records:
                 return _Spot(
                     fields, stop, f"field {len(fields)} goes on after the quote that closes it"
                 )
+
+
+_UTF_8 = "write the file in UTF-8"
 
 
 def _miscounted(fields: list[str], width: int) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import datetime as dt
+import encodings
 import gzip
 import json
 import lzma
 import os
+import pkgutil
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +29,11 @@ from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, INT_MAX, STR, micros
 from featurekit.define.definitions import EventSource
 from featurekit.define.dialect import Dialect
-from featurekit.errors import BadRowError, DefinitionError, SourceError
+from featurekit.errors import BadRowError, DefinitionError, EntityFrameError, SourceError
+from featurekit.offline.csv_frame import csv_frame
 from featurekit.sources import CheckedFiles, events, read_events, read_rows, records
 from featurekit.sources import csv as kind
+from featurekit.sources.csv import copy_of
 from featurekit.sources.raw import file_rows, value_of
 from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT
 from featurekit.sources.rewrite import remove_rows
@@ -195,7 +201,7 @@ def test_a_delimiter_at_the_end_of_every_line_but_the_header_is_told(folder: Fol
         (lzma.compress(b"uid,v,ts\n"), 'it is packed; write compression="xz"'),
         (b"PK\x03\x04\0\0", "it is a zip archive or an Excel file"),
         (b"PAR1\0\0", 'it is Parquet; write format="parquet"'),
-        ("uid,v,ts\n".encode("utf-16-le"), 'NUL characters; write encoding="utf-16"'),
+        (b"uid,v\0,ts\n", "it has NUL characters; write the file without them"),
         (b"uid;v;ts\n1;2;3\n", "its header is one column, 'uid;v;ts': write delimiter=';'"),
         (b"UID,v,ts\n", "there is no column 'uid'; did you mean 'UID'"),
     ],
@@ -205,6 +211,83 @@ def test_a_header_that_is_none_is_an_error(folder: Folder, data: bytes, said: st
     with pytest.raises(SourceError, match=said) as caught:
         folder.read()
     assert str(path) in str(caught.value)
+
+
+WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.parametrize(("marked", "packed"), [(False, False), (True, True)])
+@pytest.mark.parametrize("declared", ["utf-8", "latin-1", *WIDE])
+@pytest.mark.parametrize("written", WIDE)
+def test_a_wide_encoding_is_read_or_named(
+    folder: Folder, written: str, declared: str, marked: bool, packed: bool
+) -> None:
+    """What the hint says to write reads the file."""
+    data = "uid,v,ts\n1,a,2024-01-01\n".encode(written)
+    if marked and written[-3:] in ("-le", "-be"):
+        data = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff", "utf-32-le": b"\xff\xfe\0\0",
+                "utf-32-be": b"\0\0\xfe\xff"}[written] + data  # fmt: skip
+    name = "x.csv.gz" if packed else "x.csv"
+    folder.write(gzip.compress(data) if packed else data, name)
+    options: dict[str, Any] = {"name": name, "encoding": declared}
+    said = ""
+    try:
+        assert folder.rows(**options) == [(1, "a")]
+    except SourceError as error:
+        said = str(error)
+    if said:
+        found = re.search('write encoding="([a-z0-9-]+)"', said)
+        assert found is not None, said
+        assert folder.rows(**options | {"encoding": found[1]}) == [(1, "a")]
+    assert said or declared[:6] == written[:6]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "said"),
+    [
+        ("k,event_timestamp\n".encode("utf-16"), "x.csv", "it is UTF-16; write the file in UTF-8"),
+        ("k,event_timestamp\n".encode("utf-16-le"), "x.csv", "it is UTF-16-LE; write the file in"),
+        (gzip.compress("k,v\n".encode("utf-16")), "x.csv.gz", "it is UTF-16; write the file in"),
+        (gzip.compress(b"k,v\n"), "x.csv", "it is packed; unpack it"),
+        (b"k,v\n", "x.csv.gz", "cannot be read to its end as gzip"),
+        (b"PAR1\0\0", "x.csv", "it is Parquet; end its name in .parquet"),
+        ("k,é\n".encode("latin-1"), "x.csv", "bytes that are no utf-8; write the file in UTF-8"),
+        (b"k,v\n1,\xff\n", "x.csv", "bytes that are no utf-8; write the file in UTF-8"),
+    ],
+)
+def test_labels_are_not_told_to_declare_what_they_cannot(
+    tmp_path: Path, data: bytes, name: str, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(EntityFrameError, match=re.escape(said)) as caught:
+        csv_frame(path, {})
+    assert re.search("encoding=|compression=|format=", str(caught.value)) is None
+
+
+def test_every_codec_of_python_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
+    names = {module.name for module in pkgutil.iter_modules(encodings.__path__)}
+    text, tried = "a,b\n1,x\n2,é\n", 0
+    files = [text.encode(name) for name in ("utf-8", "utf-16", "utf-16-le", "utf-32-be")]
+    files += [
+        bytes(range(256)),
+        b"a,b\n1,\x80\xff\x1b$B\n",
+        b"~{\xff~}\n+//-\n\\ud800\n",
+        b"a",
+        b"",
+    ]
+    path = tmp_path / "x.csv"
+    for name in sorted(names):
+        try:
+            dialect = source(encoding=name).dialect
+        except DefinitionError:
+            continue
+        tried += 1
+        for data in files:
+            path.write_bytes(data)
+            with contextlib.suppress(SourceError):
+                copy_of(str(path), dialect, tmp_path)
+    assert tried > 90
 
 
 def test_columns_that_differ_in_case_alone_are_those_of_the_header(folder: Folder) -> None:

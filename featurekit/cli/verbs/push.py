@@ -13,7 +13,7 @@ from featurekit.cli.repo import open_store
 from featurekit.cli.values import check_file, json_rows
 from featurekit.core.screen import Screen
 from featurekit.core.types import DATETIME, Type
-from featurekit.define.dialect import Dialect, ending_of, packed_as
+from featurekit.define.dialect import FixedDialect, ending_of, packed_as
 from featurekit.errors import DataError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _csv(path: Path, types: Mapping[str, Type], source: EventSource | None) -> l
     from featurekit.sources.csv import copy_of, texts_of
     from featurekit.sources.raw import values_of
 
-    dialect = Dialect() if source is None or source.format != "csv" else source.dialect
+    dialect = FixedDialect() if source is None or source.format != "csv" else source.dialect
     if dialect.compression == "none":
         dialect = replace(dialect, compression=packed_as(path.name))
     table, faults = texts_of(copy_of(str(path.absolute()), dialect, None))
