@@ -257,7 +257,7 @@ def test_rollback_to_a_version_that_is_not_fed_waits_for_materialize(
 def test_rollback_explains_what_it_cannot_do(served: Path, run: Run) -> None:
     assert_explained(run("rollback", "nope"), "knows no service 'nope'; it knows: checkout")
     assert_explained(run("versions", "nope"), "knows no service 'nope'; it knows: checkout")
-    assert_explained(run("rollback", "checkout"), "no version before the one that is live")
+    assert_explained(run("rollback", "checkout"), "has one version alone, ")
 
 
 def test_gc_shows_what_goes_and_what_stays(served: Path, run: Run) -> None:
@@ -318,9 +318,9 @@ def test_get_historical_without_a_frame_asks_for_all_that_is_known(repo: Path, r
     assert done.json["manifest"]["rows"] == len(done.json["first_rows"]) > 1
     days = ("--start", "2020-01-01", "--end", at, "--every", "365d")
     assert run("get-historical", "checkout", *days).code == 0
-    assert_explained(run("get-historical", "checkout"), "name a FRAME, or instants", code=64)
+    assert_explained(run("get-historical", "checkout"), "write a FRAME, a .csv or .p", code=64)
     both = run("get-historical", "checkout", repo / "labels.csv", "--at", at)
-    assert_explained(both, "name a FRAME, or instants", code=64)
+    assert_explained(both, "found both the FRAME '", "' and --at, which", code=64)
 
 
 def test_get_historical_without_a_frame_has_no_request_fields(repo: Path, run: Run) -> None:
@@ -754,7 +754,10 @@ def test_an_unapplied_repo(repo: Path, run: Run) -> None:
         (["customer_id=1"], ["lacks basket_value"]),
         (["customer_id=1", "basket_value=1", "x=2"], ["has x"]),
         (["customer_id=1", "customer_id=2", "basket_value=1"], ["customer_id is given twice"]),
-        (["customer_id=9223372036854775808", "basket_value=1"], ["expected int"]),
+        (
+            ["customer_id=9223372036854775808", "basket_value=1"],
+            ["is outside of int64, from -2**63"],
+        ),
         (["customer_id=1", "basket_value="], ["basket_value"]),
     ],
 )

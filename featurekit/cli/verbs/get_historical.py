@@ -108,7 +108,13 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     except DefinitionError as error:
         raise DefinitionError(f"--timezone: {error}") from None
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
-    if (arguments.frame is None) == all(value is None for value in asked.values()):
+    options = [f"--{name}" for name, value in asked.items() if value is not None]
+    if arguments.frame is not None and options:
+        raise UsageError(
+            f"found both the FRAME {str(arguments.frame)!r} and {', '.join(options)}, which are "
+            "for every known entity; leave one of them out"
+        )
+    if arguments.frame is None and not options:
         raise UsageError(
             "write a FRAME, a .csv or .parquet file with join keys and event_timestamp, as in "
             f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
