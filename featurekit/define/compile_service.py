@@ -21,7 +21,16 @@ from featurekit.define.identity import (
     transform_fingerprint,
 )
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Feature, Input, Output, RequestTransform, Role, Service, View
+from featurekit.define.plan import (
+    Feature,
+    Input,
+    Output,
+    RequestTransform,
+    Role,
+    Service,
+    View,
+    full_name,
+)
 from featurekit.errors import DefinitionError
 from featurekit.language import ir
 from featurekit.language.transform import INSTANT, Transform
@@ -311,7 +320,7 @@ class _ServiceCompiler:
 def _names(view: View, feature: Feature) -> tuple[str, ...]:
     """The names of a view's feature in a service: its own where the view has no role, and at last
     its full one."""
-    full = f"{view.title}__{feature.name}"
+    full = full_name(view, feature)
     return (full,) if view.role is not None else (feature.name, full)
 
 

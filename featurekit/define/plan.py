@@ -186,6 +186,11 @@ class View:
         return self.source.created_timestamp_column is not None
 
 
+def full_name(view: View, feature: Feature) -> str:
+    """The name of a view's feature that no other one of a service has."""
+    return f"{view.title}__{feature.name}"
+
+
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Input:

@@ -24,6 +24,7 @@ from featurekit.define.plan import (
     Service,
     Slot,
     View,
+    full_name,
 )
 from featurekit.errors import DefinitionError
 from featurekit.language.ir import Param
@@ -321,13 +322,20 @@ def _output(service: Service, output: Output) -> None:
     _name(output.name, "column")
     _name(output.full_name, "column")
     _fingerprint(output.fingerprint, what)
+    names: tuple[str, ...] = (output.name,)
+    full = output.name
     if output.view == -1 and 0 <= output.index < len(service.transforms):
         found = service.transforms[output.index].function.returns
     elif 0 <= output.view < len(service.views) and (
         0 <= output.index < len(service.views[output.view].features)
     ):
-        found = service.views[output.view].features[output.index].type
+        view = service.views[output.view]
+        feature = view.features[output.index]
+        found, full = feature.type, full_name(view, feature)
+        names = (feature.name, full)
     else:
         raise Unsound(f"{what} is nothing that the service has")
+    if output.name not in names or output.full_name != full:
+        raise Unsound(f"{what}, in full {output.full_name!r}, is called otherwise than {full!r}")
     if found != output.type:
         raise Unsound(f"{what} is {output.type}, and its values are {found}")

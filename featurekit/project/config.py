@@ -202,14 +202,11 @@ def connection_url(connection_string: str) -> str:
     """Feast's "host:port,ssl=true,username=u,password=p,db=0" as a Redis URL."""
     host, *options = connection_string.split(",")
     settings = dict(option.split("=", 1) for option in options if "=" in option)
-    told = "an option of it"
-    for option in options:
-        name = option.partition("=")[0]
-        if name == "password":
-            break  # what follows may be a part of it, where it holds a comma
-        if name not in _CONNECTION and name.isidentifier():
-            told = f"option {name!r}"
     if set(settings) - _CONNECTION or len(settings) < len(options):
+        # Its text is not shown: it may be a password, or the rest of one that holds a comma.
+        names = [option.partition("=")[0] for option in options]
+        wrong = next((n for n, name in enumerate(names, 1) if name not in _CONNECTION), 0)
+        told = f"option {wrong} behind the host" if wrong else "an option that comes twice"
         raise ConfigError(
             f"online_store.connection_string: {told} is not understood; write "
             '"host:port,ssl=true,username=…,password=…,db=0" (a password with a comma goes into '

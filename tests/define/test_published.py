@@ -164,7 +164,11 @@ def renamed(service: Service, change: Callable[[Any], Any]) -> Service:
     [
         (lambda s: replace(s, outputs=tuple(
             replace(o, name=n.name) for o, n in zip(s.outputs, s.outputs[::-1], strict=True))),
-         "of its content"),
+         "called otherwise"),
+        (lambda s: replace(s, outputs=tuple(
+            replace(o, full_name=n.full_name)
+            for o, n in zip(s.outputs, s.outputs[::-1], strict=True))),
+         "called otherwise"),
         (lambda s: replace(s, outputs=s.outputs[::-1]), "of its content"),
         (lambda s: replace(s, outputs=(*s.outputs[:-1], s.outputs[0])), "of one name"),
         (lambda s: replace(s, fingerprint="0" * 32), "the service has a fingerprint"),
@@ -175,8 +179,8 @@ def renamed(service: Service, change: Callable[[Any], Any]) -> Service:
         (lambda s: replace(s, request=(*s.request, s.views[0].join_keys[0])), "join key"),
         (lambda s: replace(s, transforms=s.transforms[::-1]), "."),
     ],
-    ids=["swapped names", "order", "one name", "fingerprint", "ttl", "slots", "index", "view",
-         "request", "transforms"],
+    ids=["swapped names", "swapped full names", "order", "one name", "fingerprint", "ttl",
+         "slots", "index", "view", "request", "transforms"],
 )  # fmt: skip
 def test_a_plan_that_was_changed_is_refused(change: Any, told: str) -> None:
     assert change(SERVICE) != SERVICE

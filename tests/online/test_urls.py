@@ -55,6 +55,11 @@ SHAPES = [
     "unix:///nowhere/redis.sock?passwd={}",
     "redis://user:{}\n@host",
     "redis://user:{}@host,redis://user:{}@other",
+    "redis+{}://host",
+    "{}://host",
+    "{}:123",
+    "redis://host:6379/0?{}=1",
+    "rediss://host:1/0?ssl_cert_reqs={}",
 ]
 
 
@@ -62,7 +67,12 @@ def said(work: Callable[[], Any]) -> str:
     """The text of the error and of everything that Python prints of it."""
     with pytest.raises(FeaturekitError) as caught:
         work()
-    return "".join(traceback.format_exception_only(caught.value))
+    printed = traceback.TracebackException.from_exception(caught.value, lookup_lines=False)
+    chained, texts = printed, list[str]()
+    while chained is not None:
+        texts += chained.format_exception_only()
+        chained = chained.__cause__ or chained.__context__
+    return "".join(texts)
 
 
 def forms(secret: str) -> set[str]:
@@ -107,11 +117,12 @@ def test_no_password_of_any_signs_is_shown(secret: str, shape: str) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("redis://host/0?foo=1", "option 'foo' that is not known; redis:// has db, username"),
-        ("rediss://host/0?ssl_cert=x", "option 'ssl_cert' that is not known.*ssl_certfile"),
+        ("redis://host/0?foo=1", "option, number 1, that is not known; redis:// has db, username"),
+        ("rediss://host/0?ssl_cert=x", "option, number 1, that is not known.*ssl_certfile"),
         ("redis://host/0?ssl_certfile=x", "'ssl_certfile' that is not known"),
         ("unix:///s?socket_keepalive=1", "'socket_keepalive' that is not known"),
         ("redis://host/0?decode_responses=true", "'decode_responses' that is not known"),
+        ("rediss://host/0?db=1&ssl_cert_reqs=x", "'ssl_cert_reqs' is not none, optional or requ"),
         ("redis://host/0?db=one", "option 'db' is not a whole number"),
         ("redis://host/0?socket_timeout=fast", "'socket_timeout' is not a number of seconds"),
         ("redis://host/0?socket_keepalive=maybe", "'socket_keepalive' is not yes or no"),
@@ -195,6 +206,8 @@ SETTINGS = [
     "project: p\nonline_store:\n  type: redis\n  connection_string: [{}]\n",
     "project: p\nonline_store:\n  type: redis\n  connection_string: h:1,passwd={}\n",
     "project: p\nonline_store:\n  type: redis\n  connection_string: h:1,password=a,{}\n",
+    "project: p\nonline_store:\n  type: redis\n  connection_string: h:1,{}\n",
+    "project: p\nonline_store:\n  type: redis\n  connection_string: h:1,{}=a,ssl=true\n",
     "project: p\nonline_store:\n  type: redis\n  connection_string: redis://u:{}@h\n",
     "project: p\nfeaturekit:\n  redis_url: {{x: {}}}\n",
     "project: p\nfeaturekit:\n  redis_url: redis://u:{}: @h\n",

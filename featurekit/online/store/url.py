@@ -16,9 +16,9 @@ from featurekit.errors import StoreUnavailable
 
 SCHEMES = ("redis", "rediss", "unix")
 _HOST = re.compile(r"[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]")
-_ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_NAME = re.compile(r"[A-Za-z_]{1,40}")
+_ADDRESS = re.compile(r"(localhost|[0-9]{1,3}(\.[0-9]{1,3}){3}):[0-9]{1,5}")
+_SHOWN = (*SCHEMES, "http", "https", "tcp", "valkey", "valkeys", "postgresql", "sqlite", "file")
+"""Schemes that are shown of what is no URL of Redis; another text may be anything."""
 _LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _PORT = "its port, what stands between the last : and the next /, is not a number up to 65535"
 _HOST_IS = "what stands where its host is to be is not one, as localhost or 10.0.0.7 is"
@@ -26,6 +26,7 @@ _ENCODE = "write a sign such as @ / ? # [ or % of a password by its code, as %40
 _LEAST_SECRET = 3
 
 _TEXT, _NUMBER, _SECONDS, _FLAG = "a text", "a whole number", "a number of seconds", "yes or no"
+_CERTS = "none, optional or required"
 _OPTIONS = {
     "db": _NUMBER,
     "username": _TEXT,
@@ -43,7 +44,7 @@ _OF_TCP = {"socket_keepalive": _FLAG}
 _OF_TLS = {
     "ssl_keyfile": _TEXT,
     "ssl_certfile": _TEXT,
-    "ssl_cert_reqs": _TEXT,
+    "ssl_cert_reqs": _CERTS,
     "ssl_ca_certs": _TEXT,
     "ssl_ca_path": _TEXT,
     "ssl_ca_data": _TEXT,
@@ -57,10 +58,22 @@ OPTIONS = {
     "unix": _OPTIONS,
 }
 """The options that a URL of each scheme may have, and what each is."""
+_OTHERS = (
+    "decode_responses",
+    "encoding",
+    "encoding_errors",
+    "retry_on_error",
+    "host",
+    "port",
+    "path",
+)
+_NAMES = {*_OTHERS, *(name for of in OPTIONS.values() for name in of)}
+"""Names of options that are shown where they are wrong; another one may be a password."""
 _READS: dict[str, Any] = {
     _TEXT: lambda text: True,
     _NUMBER: lambda text: re.fullmatch(r"[0-9]{1,9}", text),
     _SECONDS: lambda text: re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text),
+    _CERTS: lambda text: text in ("none", "optional", "required"),
     _FLAG: lambda text: text.lower() in ("true", "false", "yes", "no", "1", "0", "on", "off"),
 }
 
@@ -91,14 +104,14 @@ def check_url(url: Any) -> None:
 
 def shown_url(url: Any) -> str:
     """What may be shown of a URL: its scheme, host, port, database or path, and never a login or an
-    option. Of a URL that is not well formed only the scheme is shown."""
+    option. Of a URL that is not well formed only a scheme that is known is shown."""
     try:
         parts = _parts(url)
     except _Wrong:
         text = url if isinstance(url, str) else ""
         scheme, found, _ = text.partition("://")
-        if found and _SCHEME.fullmatch(scheme):
-            return f"{scheme[:20]}://…"
+        if found and scheme.lower() in _SHOWN:
+            return f"{scheme}://…"
         return text if _ADDRESS.fullmatch(text) else f"a {type(url).__name__} that is not shown"
     return f"{parts.scheme}://{parts.place}"
 
@@ -169,13 +182,13 @@ def _of_host(address: str, path: str, login: str) -> str:
 
 def _options(query: str, scheme: str) -> dict[str, str]:
     found = {}
-    for part in query.split("&") if query else ():
-        name, sign, _ = part.partition("=")
+    for number, part in enumerate(query.split("&") if query else (), 1):
+        name = part.partition("=")[0]
         kind = OPTIONS[scheme].get(name)
         if kind is None:
-            told = f" {name!r}" if sign and _NAME.fullmatch(name) else ""
+            told = f"an option {name!r}" if name in _NAMES else f"an option, number {number},"
             known = ", ".join(OPTIONS[scheme])
-            raise _Wrong(f"it has an option{told} that is not known; {scheme}:// has {known}")
+            raise _Wrong(f"it has {told} that is not known; {scheme}:// has {known}")
         ((_, value),) = parse_qsl(part, keep_blank_values=True) or [(name, "")]
         if not _READS[kind](value):
             raise _Wrong(f"its option {name!r} is not {kind}")
