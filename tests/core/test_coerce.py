@@ -36,6 +36,8 @@ def _outcome(rule: Callable[..., Any], value: Any, hint: Any) -> Any:
         (int, 2**63, NO, NO, NO),
         (float, True, NO, NO, 1.0),
         (float, 3, 3.0, 3.0, 3.0),
+        (float, 2**53, *[float(2**53)] * 3),
+        (float, -(2**53), *[-float(2**53)] * 3),
         (float, 2**53 + 1, NO, NO, float(2**53)),
         (float, 2**53 + 2, float(2**53 + 2), NO, float(2**53 + 2)),
         (str, "a", "a", "a", "a"),

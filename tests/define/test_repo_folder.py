@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from featurekit.define.modules import Watched
 from featurekit.define.repo import Repo, load_repo
 from featurekit.errors import CompileError, ConfigError, DefinitionError, DefinitionErrors
 
@@ -109,6 +110,21 @@ def test_an_ignore_file_has_the_syntax_of_gitignore(
     assert list(load(tmp_path, {".featurekitignore": pattern}).views) == ["x"]
     (tmp_path / ".featurekitignore").unlink()
     assert list(load_repo(tmp_path, pattern.split("\n")).views) == ["x"]
+
+
+def test_an_ignore_file_that_is_edited_in_place_changes_which_modules_there_are(
+    tmp_path: Path,
+) -> None:
+    """Its folder stays as it is, and so does its length."""
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("")
+    ignored = tmp_path / ".featurekitignore"
+    ignored.write_text("a.py")
+    watched = Watched(tmp_path)
+    assert not watched.changed()
+    ignored.write_text("b.py")
+    assert watched.changed()
+    assert not watched.changed()
 
 
 def test_a_pattern_takes_a_test_in_again(tmp_path: Path) -> None:

@@ -250,6 +250,17 @@ def test_other_plans_stay_as_they_were(store: FeatureStore) -> None:
     assert formats == {"journey": 2, "from_here": 2, "plain": 2, "oldest": 1}
 
 
+def test_a_role_that_reads_another_field_is_another_version_of_the_service_alone() -> None:
+    one, other = (
+        compile_service(
+            FeatureService("s", features=[stations.as_("origin", join_keys={"station_id": field})])
+        )
+        for field in ("origin_id", "goal_id")
+    )
+    assert one.views[0].fingerprint == other.views[0].fingerprint
+    assert one.fingerprint != other.fingerprint
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 station = Entity("station", {"station_id": int})
