@@ -44,7 +44,7 @@ from featurekit.online.state.blocks import is_head
 from featurekit.online.state.encode_many import sealed_values, state_keys
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
-from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.deployment import (
     materialized_until,
     promote,
@@ -128,10 +128,7 @@ def materialize(
     """
     warn_unproven(project.state_dir)
     online = project.online
-    health, chosen = project.refuse_eviction(), _chosen(project, views)
-    project.record_if_behind()
-    project.marks.check(chosen)
-    began = online.now_us()
+    health, chosen, began = _begun(project, views)
     chosen, only = _limited(chosen, entities)
     now = _stamp(project, restart=restart_clock)
     until = now if end is None else micros(end)
@@ -147,8 +144,7 @@ def materialize(
         con = stack.enter_context(closing(project.connect()))
         logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
-            log = logs.get(view.source.name)
-            after = _after(project, log, view, until) if incremental and log else NEVER
+            after = _after(project, logs, view, until) if incremental else NEVER
             if after >= until:
                 continue
             mine = held[view.source.name]
@@ -168,8 +164,8 @@ def materialize(
                 )
             )
             if only is None:
-                assert log is not None
-                _note_filled(project, mine, view, after, until, log.seen.written)
+                seen = logs[view.source.name].seen.written
+                _note_filled(project, mine, view, after, until, seen)
                 project.marks.filled(
                     view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
                 )
@@ -197,12 +193,21 @@ def _held(
     return held, until
 
 
-def _after(project: Project, log: LogNow, view: View, until: int) -> int:
+def _begun(project: Project, names: Sequence[str] | None) -> tuple[Health, list[View], int]:
+    """What the server says of itself, the versions to fill, of which those that lost something are
+    recorded as damaged, and the instant from which damage that is seen is another one."""
+    health, chosen = project.refuse_eviction(), _chosen(project, names)
+    project.record_if_behind()
+    project.marks.check(chosen)
+    return health, chosen, project.online.now_us()
+
+
+def _after(project: Project, logs: Mapping[str, LogNow], view: View, until: int) -> int:
     """The arrival after which an incremental run up to `until` reads a view's events."""
     whole = view.dedupe_us is not None and must_be_whole(
         project.online, project.name, view, view.source.name, until
     )
-    return NEVER if whole else log.after(view)
+    return NEVER if whole else logs[view.source.name].after(view)
 
 
 def _note_filled(
