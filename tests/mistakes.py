@@ -762,7 +762,7 @@ CALL_MISTAKES = [
             ("misspelt_method", "to_panda()"),
         )
     ),
-    call("training_set_s_to_csv", f"{FRAME}{HISTORICAL}(df, 'checkout').to_csv('x.csv')"),
+    call("training_set_s_to_excel", f"{FRAME}{HISTORICAL}(df, 'checkout').to_excel('x.xlsx')"),
     call("version_s_name", "store.versions('checkout')[0].name"),
     call("catalog_with_a_word", "store.catalog('x')"),
     call("push_to_a_definition", "store.push(store.repo.sources['orders'], [])"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote as url_quote
@@ -196,6 +197,19 @@ class RepoConfig(BaseModel):
 
 
 _CONNECTION = {"ssl", "username", "password", "db"}
+_MISTAKEN = {"database", "user", "pass", "tls", "host", "port", "timeout"}
+
+
+def _unknown(options: Sequence[str]) -> str:
+    """The first option that is not understood: by its name, where others give it in its place, else
+    by its place, since its text may be a password or the rest of one that holds a comma."""
+    names = [option.partition("=")[0] for option in options]
+    wrong = next((n for n, name in enumerate(names) if name not in _CONNECTION), None)
+    if wrong is None:
+        return "an option that comes twice"
+    if names[wrong] in _MISTAKEN and "password" not in names[:wrong]:
+        return f"option {names[wrong]!r}"
+    return f"option {wrong + 1} behind the host"
 
 
 def connection_url(connection_string: str) -> str:
@@ -203,12 +217,8 @@ def connection_url(connection_string: str) -> str:
     host, *options = connection_string.split(",")
     settings = dict(option.split("=", 1) for option in options if "=" in option)
     if set(settings) - _CONNECTION or len(settings) < len(options):
-        # Its text is not shown: it may be a password, or the rest of one that holds a comma.
-        names = [option.partition("=")[0] for option in options]
-        wrong = next((n for n, name in enumerate(names, 1) if name not in _CONNECTION), 0)
-        told = f"option {wrong} behind the host" if wrong else "an option that comes twice"
         raise ConfigError(
-            f"online_store.connection_string: {told} is not understood; write "
+            f"online_store.connection_string: {_unknown(options)} is not understood; write "
             '"host:port,ssl=true,username=…,password=…,db=0" (a password with a comma goes into '
             "a redis_url under featurekit:, as %2C)"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurekit.core.files import write_whole
+from featurekit.core.missing import no_file, no_match
 from featurekit.core.openness import make_folder
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
@@ -43,11 +44,11 @@ def vanished(source: EventSource, base: Path, state_dir: Path) -> SourceError | 
     if not absent(source, base) or not _kept(source, state_dir).exists():
         return None
     pattern = any(sign in source.path for sign in "*?[")
-    there = "no file matches" if pattern else "there is no file"
+    there = (no_match if pattern else no_file)(source.path, base)
+    end = "" if there.endswith("?") else "."
     fault = SourceError(
-        f"EventSource {source.name!r}: {there} {Path(base) / source.path} any more, though its "
-        "events have been read from files before; put the files back, or mend the path (it is "
-        "relative to the feature repo). If no event of a file is to count any more, put a file "
+        f"EventSource {source.name!r}: {there}{end} Its events have been read from files before: put "
+        "the files back, or mend the path. If no event of a file is to count any more, put a file "
         f"there that has no rows{', a header alone' if source.format == 'csv' else ''}"
     )
     return placed(fault, source.place)

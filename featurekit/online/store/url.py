@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -110,10 +111,15 @@ def shown_url(url: Any) -> str:
     except _Wrong:
         text = url if isinstance(url, str) else ""
         scheme, found, _ = text.partition("://")
-        if found and scheme.lower() in _SHOWN:
+        if found and (scheme.lower() in _SHOWN or _is_misspelt(scheme)):
             return f"{scheme}://…"
         return text if _ADDRESS.fullmatch(text) else f"a {type(url).__name__} that is not shown"
     return f"{parts.scheme}://{parts.place}"
+
+
+def _is_misspelt(scheme: str) -> bool:
+    """Whether a text is a scheme of Redis with a letter too many or too few, or another one."""
+    return scheme.isalpha() and bool(get_close_matches(scheme.lower(), SCHEMES, cutoff=0.8))
 
 
 def without_secrets(text: str, url: Any) -> str:
