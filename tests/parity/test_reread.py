@@ -66,7 +66,7 @@ WRITTEN: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a line break in a name": (PLAIN.replace("key", '"a\nb",key', 1).replace("\n1", "\n0,1")
                                .replace("\n2", "\n0,2").encode(), {}),
     "a line break in a text": (PLAIN.replace("a, b", "a,\nb").encode(), {}),
-    "gzip": (gzip.compress(PLAIN.encode()), {"compression": "gzip"}),
+    "gzip": (gzip.compress(PLAIN.encode(), mtime=0), {"compression": "gzip"}),
     "bz2": (bz2.compress(PLAIN.encode()), {"compression": "bz2"}),
     "xz": (lzma.compress(PLAIN.encode()), {"compression": "xz"}),
     "zstd": (zstd(PLAIN.encode()), {"compression": "zstd"}),
