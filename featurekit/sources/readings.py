@@ -24,6 +24,7 @@ _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINT
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
 _OUTSIDE = "an instant outside the years 1 to 9999"
 _UTC = "UTC"
+_NS_MAX = 2**63 - 1
 # The names that users have for the types that DuckDB finds, for hints.
 _PYTHON = {
     "BOOLEAN": "bool",
@@ -221,8 +222,8 @@ def _datetime(expr: str, found: str, zone_name: str) -> Reading | None:
             outside = f"({expr} < {first} OR {expr} > {last})"
             return instants(f"epoch_us({expr})", outside)
         case "TIMESTAMPTZ_NS":
-            ns = f"epoch_ns({expr})"
-            return instants(floored_us(ns), f"({ns} IS NULL AND {expr} IS NOT NULL)")
+            us = floored_us(ns_of(expr, "TIMESTAMPTZ"))
+            return Reading(lambda _: f"make_timestamp({us})", micros=lambda _: us)
         case "EPOCH_S OF UTC" | "EPOCH_MS OF UTC":
             return _epoch(expr, found, _UTC)
     return None
@@ -261,11 +262,20 @@ def naive(local: str, zone_name: str, *, raw: str | None = None) -> Reading:
 
 def naive_ns(local: str, zone_name: str) -> Reading:
     """Reads a naive TIMESTAMP_NS in the source's zone (T1), floored (S1)."""
-    ns = f"epoch_ns({local})"
-    outside = f"({ns} IS NULL AND {local} IS NOT NULL)"
+    us = floored_us(ns_of(local, "TIMESTAMP"))
     if zone_name == _UTC:
-        return instants(floored_us(ns), outside)
-    return _zoned(floored_us(ns), local, zone_name, "TIMESTAMP_NS", outside)
+        return Reading(lambda _: f"make_timestamp({us})", micros=lambda _: us)
+    return _zoned(us, local, zone_name, "TIMESTAMP_NS", "FALSE")
+
+
+def ns_of(expr: str, kind: str) -> str:
+    """The BIGINT nanoseconds of a timestamp in nanoseconds; `kind` is that of its microseconds.
+
+    All 64-bit numbers of nanoseconds are instants, from 1677 to 2262; DuckDB takes the two at the
+    ends, `pandas.Timestamp.max` and `.min`, for its infinities, which have no number.
+    """
+    end = f"CASE WHEN {expr}::{kind} > {kind} '2000-01-01' THEN {_NS_MAX} ELSE -{_NS_MAX} END"
+    return f"coalesce(epoch_ns({expr}), CASE WHEN {expr} IS NOT NULL THEN {end} END)"
 
 
 def _zoned(us: str, local: str, zone_name: str, kind: str, outside: str) -> Reading:
