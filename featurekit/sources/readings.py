@@ -376,7 +376,10 @@ def _offset_sql(text: str) -> str:
 
 
 def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | None:
-    """Reads whole numbers since 1970-01-01 UTC; None for a column of other numbers."""
+    """Reads numbers since 1970-01-01 UTC, whole ones and decimals; None for a column of floats,
+    which hold no exact instant, or of anything else."""
+    if found.startswith("DECIMAL"):
+        return epoch_text_instants(f"({expr})::VARCHAR", format_)
     how = _int(expr, found)
     if how is None:
         return None
@@ -386,13 +389,14 @@ def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | Non
 def epoch_text_instants(expr: str, format_: EpochFormat) -> Reading:
     """Reads texts of numbers since 1970-01-01 UTC; digits after the point are read, and floored."""
     pattern = text_literal(f"^(?:{EPOCH_TEXT})$")
-    parts = f"regexp_extract({expr}, {pattern}, ['n', 'w', 'f'])"
-    number = f"TRY_CAST({parts}.n || {parts}.w AS BIGINT)"
-    digits = format_.digits
+    parts = f"regexp_extract({expr}, {pattern}, ['n', 'f'])"
+    digits, sign = format_.digits, f"(CASE WHEN {parts}.n[1] = '-' THEN -1 ELSE 1 END)"
+    number = f"({sign} * TRY_CAST(ltrim({parts}.n, '+-') AS HUGEINT))"
     after = f"TRY_CAST('0' || rpad(left({parts}.f, {digits}), {digits}, '0') AS BIGINT)"
+    rest = f"(ltrim(substr({parts}.f, {digits + 1}), '0') <> '' AND {sign} < 0)::BIGINT"
     unread = f"{expr} IS NOT NULL AND ({number}) IS NULL"
     fault = (unread, format_.misfit)
-    return _since_1970(number, after, format_, (fault,))
+    return _since_1970(number, f"({sign} * {after} - {rest})", format_, (fault,))
 
 
 def _since_1970(
