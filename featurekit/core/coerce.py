@@ -163,9 +163,10 @@ def timestamp(value: Any, type_: Type, format_: Format | None, *, zone_name: str
         if made is None:
             raise Misfit(format_.misfit)
     elif isinstance(format_, EpochFormat) and (
-        isinstance(value, str) or (isinstance(value, Integral) and not _is_bool(value))
+        isinstance(value, (str, Decimal)) or (isinstance(value, Integral) and not _is_bool(value))
     ):
-        us = epoch_us(value if isinstance(value, str) else int(value), format_)
+        exact = f"{value:f}" if isinstance(value, Decimal) else value
+        us = epoch_us(exact if isinstance(exact, str) else int(exact), format_)
         if us is None:
             raise Misfit(format_.misfit)
         if not INSTANT_MIN <= us <= INSTANT_MAX:

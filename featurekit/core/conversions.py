@@ -7,7 +7,7 @@ same values in both (A3).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.arrays import as_numbers, holds, in_plain_shape, loses_nanoseconds
@@ -71,12 +71,21 @@ def _masked(column: pa.ChunkedArray, type_: Type) -> Any:
 def chosen(frame: pd.DataFrame, columns: str | list[str], *, what: str) -> Any:
     """`frame[columns]`: a frame of some columns, or a Series. DefinitionError for a name that it
     does not have; `what` says whose frame it is."""
-    for name in [columns] if isinstance(columns, str) else list(columns):
+    names: list[Any] = [columns]
+    if not isinstance(columns, (str, bytes)):
+        with suppress(TypeError):  # what is no list, as a number
+            names = list(columns)
+    if not all(isinstance(one, str) for one in names):
+        raise DefinitionError(
+            f"{what} is indexed by the name of a column or a list of them, not by {columns!r}; its "
+            "rows are those of to_pylist(), as in to_pylist()[0]"
+        )
+    for name in names:
         if name not in frame.columns:
             raise DefinitionError(
                 f"{what} has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
             )
-    return frame[columns if isinstance(columns, str) else list(columns)]
+    return frame[columns if isinstance(columns, str) else names]
 
 
 def own_to_pandas(table: pa.Table) -> pd.DataFrame:

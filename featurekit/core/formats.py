@@ -183,21 +183,23 @@ def _zone(offset: str) -> dt.tzinfo:
     return dt.timezone(-span if offset[0] == "-" else span)
 
 
-EPOCH_TEXT = "([+-]?[0-9]{1,19})(?:[.]0+)?|([0-9]{1,19})[.]([0-9]+)"
-"""A whole number, or one of zero or more with digits after the point."""
+EPOCH_TEXT = "([+-]?[0-9]{1,19})(?:[.]([0-9]+))?"
+"""A whole number, or one with digits after the point."""
 
 
 def epoch_us(value: int | str, format_: EpochFormat) -> int | None:
     """Microseconds since 1970 of a number, or of its text, floored; None for a text that is no
     number."""
-    after = ""
-    if isinstance(value, str):
-        found = re.fullmatch(EPOCH_TEXT, value)
-        if found is None:
-            return None
-        value, after = int(found[1] or found[2]), found[3] or ""
-    micro = int(after[: format_.digits].ljust(format_.digits, "0") or 0)
-    return (value * format_.us + micro) // format_.per_us
+    if not isinstance(value, str):
+        return value * format_.us // format_.per_us
+    found = re.fullmatch(EPOCH_TEXT, value)
+    if found is None:
+        return None
+    after, digits = found[2] or "", format_.digits
+    units = abs(int(found[1])) * format_.us + int(after[:digits].ljust(digits, "0") or 0)
+    if value[0] == "-":
+        units = -units - bool(after[digits:].strip("0"))
+    return units // format_.per_us
 
 
 def formats_of(

@@ -54,7 +54,7 @@ __all__ = [
 
 _LINE, _FAULT, _TEXT = "__featurekit_line", "__featurekit_fault", "__featurekit_text"
 _OWN = (_LINE, _FAULT, _TEXT)
-_FORMAT = 1
+_FORMAT = 2
 """The version of the copies, and of the rules by which records are told apart."""
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16

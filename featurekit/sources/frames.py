@@ -24,6 +24,7 @@ from featurekit.sources.check import Marks
 from featurekit.sources.parquet import kept, rejected, scan, without
 from featurekit.sources.protocol import FileColumn, FileInfo
 from featurekit.sources.readings import reading
+from featurekit.sources.rows import stamp_readers
 
 if TYPE_CHECKING:
     import duckdb
@@ -98,7 +99,9 @@ def _write(source: EventSource, given: GivenFrame, types: Mapping[str, Type]) ->
     table = table_of(
         data, refuse=lambda reason: SourceError(f"{where}: {reason}"), objects_as_text=True
     )
-    table, found, faults = plain_table(data, table, types, zone_name=source.timezone)
+    table, found, faults = plain_table(
+        data, table, types, zone_name=source.timezone, readers=stamp_readers(source, types)
+    )
     if faults and is_pandas(data):
         raise BadRowError(f"{where}, {min(faults, key=lambda f: f.row)}; mend the row")
     folder = given.made.get("folder") or given.made.setdefault("folder", scratch_folder(given))

@@ -24,6 +24,7 @@ _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINT
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
 _OUTSIDE = "an instant outside the years 1 to 9999"
 _UTC = "UTC"
+_NS_MAX = 2**63 - 1
 # The names that users have for the types that DuckDB finds, for hints.
 _PYTHON = {
     "BOOLEAN": "bool",
@@ -221,8 +222,8 @@ def _datetime(expr: str, found: str, zone_name: str) -> Reading | None:
             outside = f"({expr} < {first} OR {expr} > {last})"
             return instants(f"epoch_us({expr})", outside)
         case "TIMESTAMPTZ_NS":
-            ns = f"epoch_ns({expr})"
-            return instants(floored_us(ns), f"({ns} IS NULL AND {expr} IS NOT NULL)")
+            us = floored_us(ns_of(expr, "TIMESTAMPTZ"))
+            return Reading(lambda _: f"make_timestamp({us})", micros=lambda _: us)
         case "EPOCH_S OF UTC" | "EPOCH_MS OF UTC":
             return _epoch(expr, found, _UTC)
     return None
@@ -261,11 +262,20 @@ def naive(local: str, zone_name: str, *, raw: str | None = None) -> Reading:
 
 def naive_ns(local: str, zone_name: str) -> Reading:
     """Reads a naive TIMESTAMP_NS in the source's zone (T1), floored (S1)."""
-    ns = f"epoch_ns({local})"
-    outside = f"({ns} IS NULL AND {local} IS NOT NULL)"
+    us = floored_us(ns_of(local, "TIMESTAMP"))
     if zone_name == _UTC:
-        return instants(floored_us(ns), outside)
-    return _zoned(floored_us(ns), local, zone_name, "TIMESTAMP_NS", outside)
+        return Reading(lambda _: f"make_timestamp({us})", micros=lambda _: us)
+    return _zoned(us, local, zone_name, "TIMESTAMP_NS", "FALSE")
+
+
+def ns_of(expr: str, kind: str) -> str:
+    """The BIGINT nanoseconds of a timestamp in nanoseconds; `kind` is that of its microseconds.
+
+    All 64-bit numbers of nanoseconds are instants, from 1677 to 2262; DuckDB takes the two at the
+    ends, `pandas.Timestamp.max` and `.min`, for its infinities, which have no number.
+    """
+    end = f"CASE WHEN {expr}::{kind} > {kind} '2000-01-01' THEN {_NS_MAX} ELSE -{_NS_MAX} END"
+    return f"coalesce(epoch_ns({expr}), CASE WHEN {expr} IS NOT NULL THEN {end} END)"
 
 
 def _zoned(us: str, local: str, zone_name: str, kind: str, outside: str) -> Reading:
@@ -366,7 +376,10 @@ def _offset_sql(text: str) -> str:
 
 
 def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | None:
-    """Reads whole numbers since 1970-01-01 UTC; None for a column of other numbers."""
+    """Reads numbers since 1970-01-01 UTC, whole ones and decimals; None for a column of floats,
+    which hold no exact instant, or of anything else."""
+    if found.startswith("DECIMAL"):
+        return epoch_text_instants(f"({expr})::VARCHAR", format_)
     how = _int(expr, found)
     if how is None:
         return None
@@ -376,13 +389,14 @@ def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | Non
 def epoch_text_instants(expr: str, format_: EpochFormat) -> Reading:
     """Reads texts of numbers since 1970-01-01 UTC; digits after the point are read, and floored."""
     pattern = text_literal(f"^(?:{EPOCH_TEXT})$")
-    parts = f"regexp_extract({expr}, {pattern}, ['n', 'w', 'f'])"
-    number = f"TRY_CAST({parts}.n || {parts}.w AS BIGINT)"
-    digits = format_.digits
+    parts = f"regexp_extract({expr}, {pattern}, ['n', 'f'])"
+    digits, sign = format_.digits, f"(CASE WHEN {parts}.n[1] = '-' THEN -1 ELSE 1 END)"
+    number = f"({sign} * TRY_CAST(ltrim({parts}.n, '+-') AS HUGEINT))"
     after = f"TRY_CAST('0' || rpad(left({parts}.f, {digits}), {digits}, '0') AS BIGINT)"
+    rest = f"(ltrim(substr({parts}.f, {digits + 1}), '0') <> '' AND {sign} < 0)::BIGINT"
     unread = f"{expr} IS NOT NULL AND ({number}) IS NULL"
     fault = (unread, format_.misfit)
-    return _since_1970(number, after, format_, (fault,))
+    return _since_1970(number, f"({sign} * {after} - {rest})", format_, (fault,))
 
 
 def _since_1970(

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from featurekit.define.dialect import Dialect
 
 LONGEST = 1 << 24
-"""The most characters of one record; a longer one has a quote that is never closed."""
+"""The most characters of one field, from its quote to the one that closes it; a longer one has a
+quote that is never closed."""
 
 _MARK = re.compile("[\udc00-\udcff]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -124,6 +125,8 @@ class Records:
         while True:
             text, at = self._text, self._at
             found = None if broken else whole.match(text, at)
+            if found is not None and found.end() - at > LONGEST:
+                found = None  # a field of it may be too long
             # At the end of the text, a line end may go on, and so may a quoted field.
             if found is not None and (found.end() < len(text) or self._ended):
                 stop = found.end()
@@ -222,15 +225,17 @@ class Records:
 
     def _look(self, at: int) -> _Spot | None:
         """What begins at `at`; None where more text decides."""
-        text, dialect, begin = self._text, self._dialect, at
+        text, dialect = self._text, self._dialect
         fields: list[str] = []
         while True:
             if dialect.quote and text.startswith(dialect.quote, at):
                 found = self._quoted.match(text, at)
-                if found is None:
-                    if not self._ended and len(text) - begin < LONGEST:
+                if found is None or found.end() - at > LONGEST:
+                    if found is None and not self._ended and len(text) - at <= LONGEST:
                         return None
                     fault = f"field {len(fields) + 1} has a quote that is never closed"
+                    if found is not None or len(text) - at > LONGEST:
+                        fault = f"{fault} within {LONGEST:,} characters"
                     return _Spot(fields, len(text), fault)
             else:
                 found = self._plain.match(text, at)

@@ -271,8 +271,16 @@ _reading_of = Kept(_Reading)
 def _readers(source: EventSource, types: Mapping[str, Type]) -> dict[str, Callable[[Any], Any]]:
     """How a value of each column is read; texts, numbers and dates of timestamps as the source
     declares them, which is how its files are read."""
-    zone, formats = source.timezone, source.formats
-    readers = {name: reader(type_, zone_name=zone) for name, type_ in types.items()}
+    readers = {name: reader(type_, zone_name=source.timezone) for name, type_ in types.items()}
+    return readers | stamp_readers(source, types)
+
+
+def stamp_readers(
+    source: EventSource, types: Mapping[str, Type]
+) -> dict[str, Callable[[Any], Any]]:
+    """How Python's values are read in the columns that may hold timestamps as dates, texts or
+    numbers."""
+    zone, formats, readers = source.timezone, source.formats, {}
     for name in _timestamps(source):
         stamp = partial(timestamp, type_=types[name], format_=formats.get(name), zone_name=zone)
         readers[name] = reader(types[name], zone_name=zone, otherwise=stamp)

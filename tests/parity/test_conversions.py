@@ -31,6 +31,7 @@ from featurekit import (
     feature,
 )  # fmt: skip
 from featurekit import aggregates as agg
+from featurekit.core import conversions
 from featurekit.define.compile_service import compile_service
 from featurekit.define.lacking import may_lack, may_raise
 from featurekit.errors import DefinitionError, EntityFrameError
@@ -478,3 +479,19 @@ print([name for name in heavy if name in sys.modules])
 def test_a_list_of_dicts_loads_no_library_of_frames() -> None:
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "columns", [0, -1, True, None, 1.5, slice(0, 1), [0], [None], np.array([True]), b"x"]
+)
+def test_what_is_no_name_of_a_column_is_refused(columns: Any) -> None:
+    frame = pd.DataFrame({"x": [1]})
+    with pytest.raises(DefinitionError, match=r"the result is indexed by .* to_pylist\(\)\[0\]"):
+        conversions.chosen(frame, columns, what="the result")
+
+
+def test_names_of_columns_are_one_or_a_list() -> None:
+    frame = pd.DataFrame({"x": [1], "y": [2]})
+    assert list(conversions.chosen(frame, "x", what="the result")) == [1]
+    assert list(conversions.chosen(frame, ["y", "x"], what="the result")) == ["y", "x"]
+    assert list(conversions.chosen(frame, ("y",), what="the result")) == ["y"]  # type: ignore[arg-type]

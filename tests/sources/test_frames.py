@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -319,3 +320,73 @@ def test_a_manifest_has_the_hash_of_the_frame() -> None:
             found.append((manifest["sources"]["events"]["files"], manifest["content_hash"]))
     assert found[0] == found[1] != found[2]
     assert [*found[0][0][0]] == ["frame", "bytes"]
+
+
+def _dates() -> dict[str, Any]:
+    days = [dt.date(2026, 1, 1), dt.date(2026, 7, 1)]
+    return {
+        "objects of pandas": pd.DataFrame({"k": [1, 2], "at": pd.Series(days, dtype=object)}),
+        "pandas over arrow": pd.DataFrame({"k": [1, 2], "at": pd.array(days, "date32[pyarrow]")}),
+        "polars": pl.DataFrame({"k": [1, 2], "at": days}),
+        "arrow": pa.table({"k": [1, 2], "at": days}),
+        "arrow date64": pa.table({"k": [1, 2], "at": pa.array(days, pa.date64())}),
+    }
+
+
+@pytest.mark.parametrize("arrival", [False, True])
+@pytest.mark.parametrize("name", _dates())
+def test_a_date_of_any_frame_is_the_midnight_that_begins_it(
+    con: duckdb.DuckDBPyConnection, name: str, arrival: bool
+) -> None:
+    frame = _dates()[name]
+    options: dict[str, Any] = {"created_timestamp_column": "at"} if arrival else {}
+    made = source(frame=frame, schema={"k": int}, timezone="Europe/London", **options)
+    days = [dt.datetime(2026, 1, 1, tzinfo=UTC), dt.datetime(2026, 6, 30, 23, tzinfo=UTC)]
+    found = sorted((row["k"], row["__ts"], row["__created"]) for row in read(con, made))
+    expected = [int(day.timestamp()) * 1_000_000 for day in days]
+    assert found == [(k, us, us) for k, us in zip((1, 2), expected, strict=True)]
+
+
+def test_texts_of_pandas_objects_are_read_in_the_declared_format(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    frame = pd.DataFrame({"k": [1], "at": pd.Series(["12/31/2025 23:00"], dtype=object)})
+    made = source(frame=frame, schema={"k": int}, timestamp_format="%m/%d/%Y %H:%M")
+    us = int(dt.datetime(2025, 12, 31, 23, tzinfo=UTC).timestamp()) * 1_000_000
+    assert [row["__ts"] for row in read(con, made)] == [us]
+
+
+ENDS = [2**63 - 1, 2**63 - 2, -(2**63) + 1, -(2**63) + 2, -1, 0, 999, 1000]
+
+
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Oslo"])
+@pytest.mark.parametrize("declared", ["UTC", "Asia/Kathmandu"])
+def test_the_first_and_last_nanoseconds_are_instants(
+    con: duckdb.DuckDBPyConnection, declared: str, zone: str | None, file: bool, tmp_path: Path
+) -> None:
+    """DuckDB takes two of them for its infinities, which pandas.Timestamp.max and .min are."""
+    at = pa.array(ENDS, pa.int64()).view(pa.timestamp("ns", zone))
+    table = pa.table({"k": range(len(ENDS)), "at": at})
+    pq.write_table(table, tmp_path / "x.parquet")
+    given: dict[str, Any] = {"path": str(tmp_path / "x.parquet")} if file else {"frame": table}
+    rows = read(con, source(schema={"k": int}, timezone=declared, **given))
+    found = {row["k"]: row["__ts"] for row in rows}
+    local = zoneinfo.ZoneInfo(declared if zone is None else "UTC")
+    for k, ns in enumerate(ENDS):
+        there = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=ns // 1000)
+        since = there.replace(tzinfo=local) - dt.datetime(1970, 1, 1, tzinfo=UTC)
+        assert found[k] == since // dt.timedelta(microseconds=1)
+
+
+def test_the_ends_of_pandas_are_instants_in_pushes_and_labels(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    ends = [pd.Timestamp.max, pd.Timestamp.min]
+    expected = [end.value // 1000 for end in ends]
+    made = source(frame=pd.DataFrame({"k": [1, 2], "at": ends}), schema={"k": int})
+    assert [row["__ts"] for row in read(con, made)] == expected
+    labels = pd.DataFrame({"k": [1, 2], "event_timestamp": ends})
+    frame = load_frame(con, labels, join_keys={"k": INT}, request={})
+    found = con.execute(f"SELECT __t FROM {frame.table} ORDER BY __rid").fetchall()
+    assert [us for (us,) in found] == expected

@@ -160,6 +160,24 @@ def test_a_quote_that_is_never_closed_is_found_before_the_file_s_end(
     assert (len(found), aside) == (10_000, ['1,"x\n'])
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), min_size=1, max_size=6),
+    st.integers(1, 60),
+)
+def test_the_longest_field_does_not_depend_on_how_the_text_comes(
+    lengths: list[tuple[int, int]], size: int
+) -> None:
+    """Of 16 characters with its two quotes, each of a doubled one among them."""
+    rows = [(f'"{"x" * one}"', f'"{chr(34) * (two // 2 * 2)}"') for one, two in lengths]
+    text = "a,b\n" + "".join(f"{one},{two}\n" for one, two in rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featurekit.sources.records.LONGEST", 16)
+        found, aside = read(text, size=size)
+    good = [row for row in rows if max(map(len, row)) <= 16]
+    assert found == [[one[1:-1], two[1:-1].replace('""', '"')] for one, two in good]
+    assert aside == [f"{one},{two}\n" for one, two in rows if max(len(one), len(two)) > 16]
+
+
 # --- against an independent reader ----------------------------------------------------------------
 
 SIGNS = st.sampled_from(list("ab1 ,;\t\"'\n\r|é€\0\u2028\x85\x1c😀"))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +154,51 @@ def test_numbers_count_from_1970_whatever_the_source_s_zone(
         ("epoch_ms", "1700000000123.4567", 1_700_000_000_123_456),
         ("epoch_us", "1700000000123456.9", 1_700_000_000_123_456),
         ("epoch_ns", "1700000000123456789.5", 1_700_000_000_123_456),
+        ("epoch_s", "-0.5", -500_000),
+        ("epoch_s", "-0.0000001", -1),
+        ("epoch_s", "-1.0000000", -1_000_000),
+        ("epoch_ms", "-1.0005", -1_001),
+        ("epoch_us", "-1.5", -2),
+        ("epoch_ns", "-1000.5", -2),
+        ("epoch_ns", "-1000.0", -1),
     ],
 )
 def test_digits_after_the_point_of_a_text_are_read_exactly_and_floored(
     con: duckdb.DuckDBPyConnection, tmp_path: Path, name: str, text: str, expected: int
 ) -> None:
-    assert of_csv(con, tmp_path, [text], timestamp_format=name) == [expected]
-    assert of_push([text], timestamp_format=name) == [expected]
+    how = {"timestamp_format": name}
+    assert of_csv(con, tmp_path, [text], **how) == [expected]
+    assert of_push([text], **how) == [expected]
+    decimal = Decimal(text)
+    for type_ in (pa.decimal128(30, 8), pa.decimal256(38, 8)):
+        array = pa.array([decimal], type_)
+        assert of_parquet(con, tmp_path, array, **how) == of_push(array, **how) == [expected]
+    assert of_push([decimal], **how) == [expected]
+    assert of_push(pd.Series([decimal], dtype=object), **how) == [expected]
+
+
+@given(st.decimals(-(10**10), 10**10, places=8, allow_nan=False), st.sampled_from(list(NUMBERS)))
+def test_sql_and_python_floor_a_decimal_alike(number: Decimal, name: str) -> None:
+    us = {"epoch_s": 10**6, "epoch_ms": 10**3, "epoch_us": 1, "epoch_ns": Fraction(1, 1000)}[name]
+    expected = math.floor(Fraction(number) * us)
+    how = {"timestamp_format": name}
+    array = pa.array([number], pa.decimal128(30, 8))
+    assert of_push(array, **how) == of_push([number], **how) == [expected]
+    assert (
+        of_push([f"{number:f}"], **how) == of_push(pa.array([f"{number:f}"]), **how) == [expected]
+    )
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_float_holds_no_exact_instant(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, name: str
+) -> None:
+    how = {"timestamp_format": name}
+    with pytest.raises(BadRowError):
+        of_push([1.0], **how)
+    for read in (of_push, partial(of_parquet, con, tmp_path)):
+        with pytest.raises(SourceError, match="a float holds no exact instant"):
+            read(pa.array([1.5]), **how)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -251,7 +293,9 @@ def test_texts_are_read_in_the_declared_format(
         ("%F %z", "2010-01-01 +25"),
         ("iso", "20100101"),
         ("epoch_s", "1e9"),
-        ("epoch_s", "-1.5"),
+        ("epoch_s", "1."),
+        ("epoch_s", ".5"),
+        ("epoch_s", "NaN"),
         ("epoch_s", ""),
     ],
 )
