@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder, opened
@@ -24,6 +25,8 @@ from featurekit.project.deployment import damage, set_filled
 from featurekit.project.registry import Registry
 
 EVERY_S = 1.0
+_NOTED = 53
+"""The bytes of what is noted of a source, before their checksum."""
 _LESS = "Redis came back with less than it had, as from an older dump"
 
 
@@ -136,20 +139,29 @@ class Marks:
         # Not forced to disk: a push would wait for it as long as for the log.
         file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
         try:
-            os.pwrite(file, b"%-32s %020d" % (store.encode(), count), 0)
+            text = b"%-32s %020d" % (store.encode(), count)
+            os.pwrite(file, b"%b %08x" % (text, crc32(text, crc32(source.encode()))), 0)
         finally:
             os.close(file)
 
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
         if found is None:
-            try:
-                store, count = self._file(source).read_text().rsplit(" ", 1)
-                found = store.strip(), int(count)
-            except (FileNotFoundError, ValueError):
-                found = "", 0
-            self._seen[source] = found
+            found = self._seen[source] = self._read(source)
         return found
+
+    def _read(self, source: str) -> tuple[str, int]:
+        """What was noted of a source; nothing where no file is there, or a damaged one. One of a
+        release before 0.3 has no checksum."""
+        try:
+            data = self._file(source).read_bytes()
+            text, known = data[:_NOTED], data[_NOTED + 1 :]
+            if known and known != b"%08x" % crc32(text, crc32(source.encode())):
+                return "", 0
+            store, count = text.decode().rsplit(" ", 1)
+            return store.strip(), int(count)
+        except (FileNotFoundError, ValueError):
+            return "", 0
 
     def _file(self, source: str) -> Path:
         return self.folder / f"{source}.pushed"
