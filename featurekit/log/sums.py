@@ -46,6 +46,23 @@ def check(path: Path) -> None:
     """DamagedLog where a segment is not as it was written. A file that did not change since it was
     checked is not read again."""
     _whole(path, *_identity(path))
+    _CHECKED.pop(path, None)
+    _CHECKED[path] = None
+
+
+def check_again() -> None:
+    """DamagedLog where a segment that this process has checked is another one now, whatever its
+    times and size say. It is asked where a query could not read what had been checked."""
+    paths = list(reversed(_CHECKED))  # those of the query first
+    _footer.cache_clear()
+    _whole.cache_clear()
+    for path in paths:
+        if path.exists():
+            check(path)
+
+
+_CHECKED: dict[Path, None] = {}
+"""The segments that were found to be whole, the last one last."""
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from featurekit.core.keys import entity_key, entity_key_sql
 from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.errors import DataError, WriteError
+from featurekit.log.sums import check_again
+from featurekit.sources.check import unreadable
+from featurekit.sources.csv import check_copies_again
 
 MOST_BUCKETS = 4_096
 # The memory that a join of windows holds at once, in multiples of its events: their table, the rows
@@ -81,13 +84,19 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @contextmanager
 def explaining_disk() -> Iterator[None]:
-    """Turn the error of what fits neither into memory nor on the disk into a WriteError."""
+    """Turn the error of what fits neither into memory nor on the disk into a WriteError, and one of
+    a file that was damaged since it was checked into a DamagedLog or SourceError."""
     import duckdb
 
     try:
         yield
-    except duckdb.IOException as error:
-        if not any(os.strerror(number) in str(error) for number in _FULL):
+    except duckdb.Error as error:
+        if not isinstance(error, duckdb.IOException) or not any(
+            os.strerror(number) in str(error) for number in _FULL
+        ):
+            if unreadable(error):
+                check_again()
+                check_copies_again()
             raise
         raise WriteError(
             f"what does not fit into memory cannot be written to the state folder: {error}. "

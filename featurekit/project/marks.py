@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder, opened
@@ -37,6 +38,8 @@ from featurekit.project.leases import forgetting
 from featurekit.project.registry import Registry
 
 EVERY_S = 1.0
+_NOTED = 53
+"""The bytes of what is noted of a source, before their checksum."""
 _LESS = "Redis came back with less than it had, as from an older dump"
 
 
@@ -243,7 +246,8 @@ class Marks:
         """Keep a count. Where the disk is full or the file cannot be written, another process knows
         less: the push was taken, and does not fail for that."""
         self._seen[source] = store, count
-        noted = b"%-32s %020d" % (store.encode(), count)
+        text = b"%-32s %020d" % (store.encode(), count)
+        noted = b"%b %08x" % (text, crc32(text, crc32(source.encode())))
         with suppress(OSError):
             make_folder(self.folder)
             # Not forced to disk: a push would wait for it as long as for the log.
@@ -257,13 +261,21 @@ class Marks:
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
         if found is None:
-            try:
-                store, count = self._file(source).read_text().rsplit(" ", 1)
-                found = store.strip(), int(count)
-            except (OSError, ValueError):
-                found = "", 0
-            self._seen[source] = found
+            found = self._seen[source] = self._read(source)
         return found
+
+    def _read(self, source: str) -> tuple[str, int]:
+        """What was noted of a source; nothing where no file is there, or a damaged one. One of a
+        release before 0.3 has no checksum."""
+        try:
+            data = self._file(source).read_bytes()
+            text, known = data[:_NOTED], data[_NOTED + 1 :]
+            if known and known != b"%08x" % crc32(text, crc32(source.encode())):
+                return "", 0
+            store, count = text.decode().rsplit(" ", 1)
+            return store.strip(), int(count)
+        except (OSError, ValueError):
+            return "", 0
 
     def _file(self, source: str) -> Path:
         return self.folder / f"{source}.pushed"

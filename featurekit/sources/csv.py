@@ -109,8 +109,29 @@ def _sum_file(copy: Path) -> Path:
 
 
 def _sum(copy: Path) -> bytes:
+    _USED.pop(copy, None)
+    _USED[copy] = None
     about = copy.stat()
     return _sum_now(copy, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+def check_copies_again() -> None:
+    """SourceError where a copy that this process has used is another one now, whatever its times
+    and size say; the copy is removed. It is asked where a query could not read one."""
+    copies = list(reversed(_USED))  # those of the query first
+    _sum_now.cache_clear()
+    for copy in copies:
+        with suppress(FileNotFoundError):
+            if _sum_file(copy).read_bytes() != _sum(copy):
+                copy.unlink()
+                raise SourceError(
+                    f"{copy}, the kept copy of a CSV file, was damaged while it was in use, and is "
+                    "removed; run this again, which makes it anew"
+                )
+
+
+_USED: dict[Path, None] = {}
+"""The copies that were used, the last one last."""
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@ rows."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from featurekit.log.relation import log_sql
 from featurekit.log.segments import log_folder, read_segment, segments, write_segment
 from featurekit.log.sums import check_footer
 from featurekit.log.writer import PushLog
+from featurekit.offline.buckets import explaining_disk
 
 SOURCE = EventSource(
     "orders",
@@ -125,6 +127,29 @@ def test_a_segment_of_a_release_without_checksums_is_read(tmp_path: Path) -> Non
     right = read(path)
     pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
     assert read(path) == right
+
+
+@pytest.mark.parametrize("kind", [a_segment, a_joined_segment])
+def test_damage_after_the_check_is_told_by_its_file_where_a_query_fails(
+    tmp_path: Path, kind: Callable[[Path], Path]
+) -> None:
+    """With the times and the size of before, as by a bit that flipped on the disk."""
+    path = kind(tmp_path)
+    good, about, told = path.read_bytes(), path.stat(), list[str]()
+    right = read(path)
+    for at in range(4, len(good), 23):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+        try:
+            with explaining_disk():
+                read(path)
+        except DamagedLog as error:
+            told.append(str(error))
+            path.write_bytes(good)
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+            assert read(path) == right
+    assert len(told) > 5
+    assert all(path.name in text for text in told)
 
 
 def test_a_journal_that_was_cut_short_is_a_push_that_never_returned(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store import binaries, server
@@ -272,6 +273,21 @@ def test_acknowledged_writes_survive_a_killed_server(folder: Path) -> None:
     kill_server(folder)
     assert (folder / "redis.sock").exists(), "a stale socket is part of the case"
     assert connect(server.private_redis(folder)).dbsize() == 200
+
+
+def test_a_private_server_that_a_full_disk_ended_is_told_by_its_file(folder: Path) -> None:
+    store = open_private(folder)
+    store.write({b"a": b"1"})
+    lost = RedisConnectionError("Connection closed by server.")
+    said = str(store.unavailable(lost))  # type: ignore[attr-defined]
+    assert "Connection closed by server" in said
+    with (folder / "redis.log").open("a") as log:
+        log.write("7:M 1 Dec # Error writing to the AOF file: No space left on device\n")
+        log.write("7:M 1 Dec # Can't recover from AOF write error. Exiting...\n")
+    said = str(store.unavailable(lost))  # type: ignore[attr-defined]
+    assert f"could not write {folder}/appendonlydir" in said
+    assert "No space left on device. Make room" in said
+    store.close()
 
 
 def test_a_store_starts_its_private_server_again(folder: Path) -> None:

@@ -321,6 +321,25 @@ def test_a_push_after_an_older_dump_says_so(server: Server, open_store: Open) ->
     assert ask(store) == (3, 21.5)
 
 
+def test_a_damaged_count_of_pushes_is_an_unknown_one(server: Server, open_store: Open) -> None:
+    """It is no loss of what Redis has, whichever bit of it flips."""
+    store = open_store()
+    fill(store)
+    push(store)
+    (file,) = (store.state_dir / "marks").iterdir()
+    kept = file.read_bytes()
+    for at in range(0, len(kept), 3):
+        file.write_bytes(kept[:at] + bytes([kept[at] ^ 1 << at % 8]) + kept[at + 1 :])
+        known = marks.Marks(store.online, store.project, store.registry, file.parent)
+        assert known._known("orders") == ("", 0)
+    assert push(open_store()).damaged == ()
+    ask(open_store())
+    assert file.read_bytes()[:53].endswith(b"2")
+    file.write_bytes(file.read_bytes()[:53])  # as an earlier release wrote it
+    server.store.write({b"fk:tests:pushes:orders:ended": b"1"})
+    assert push(open_store()).damaged == ("sums",)
+
+
 def test_an_older_dump_lacks_what_was_filled(server: Server, open_store: Open) -> None:
     store = open_store()
     fill(store)

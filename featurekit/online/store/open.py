@@ -47,6 +47,11 @@ def _opened(url: str, limits: Limits) -> OnlineStore:
 def open_private(folder: Path, limits: Limits = DEFAULT) -> OnlineStore:
     """The store in the private server whose data live in `folder`, which is started where it does
     not run, now or later. StoreUnavailable where it does not start."""
-    from featurekit.online.store.server import private_redis, private_socket
+    from featurekit.online.store.server import full_disk, private_redis, private_socket
 
-    return RedisStore(private_redis(folder), limits, start=lambda: str(private_socket(folder)))
+    return RedisStore(
+        private_redis(folder),
+        limits,
+        start=lambda: str(private_socket(folder)),
+        ended=lambda: full_disk(folder),
+    )

@@ -242,8 +242,9 @@ class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://.
 
     `limits` says how long it waits, and for how many connections. `start` starts a private server
-    again where it has died. `clock` sets the time of a scratch server. `named` is the option or
-    setting that the URL is from, for errors.
+    again where it has died, and `ended` says why it did, None where that is not known. `clock`
+    sets the time of a scratch server. `named` is the option or setting that the URL is from, for
+    errors.
     """
 
     named = ""
@@ -254,9 +255,11 @@ class RedisStore:
         limits: Limits = DEFAULT,
         *,
         start: Start | None = None,
+        ended: Callable[[], str | None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self.url, self.limits, self._start, self.clock = url, limits, start, clock
+        self._ended = ended
         self.client = connect(url, limits=limits, start=start)
         # Clients of their own, since these connections are kept between uses. What feeds has others
         # than lookups: it waits longer, and reads while it holds a connection.
@@ -272,6 +275,10 @@ class RedisStore:
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """What an error of redis-py, or of a socket, is called here."""
+        if isinstance(error, (ConnectionError, OSError)) and not isinstance(error, TimeoutError):
+            why = self._ended()
+            if why is not None:
+                return StoreUnavailable(f"Redis at {shown_url(self.url)} was lost: {why}")
         wait_s = self.limits.feed_timeout_s
         return StoreUnavailable(_explain(self.url, error, wait_s, self.named))
 

@@ -15,6 +15,7 @@ A private server belongs to a folder. It outlives the process that started it wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -309,10 +310,30 @@ def _fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= _SOCKET_BYTES
 
 
+def full_disk(folder: Path) -> str | None:
+    """What the log of the server of a folder says last of a disk that is full; None for nothing.
+    Such a server ends, since it syncs what it acknowledges."""
+    lines = _read(folder / "redis.log").splitlines()[-_LATEST:]
+    found = [line for line in lines if any(text in line for text in _FULL)]
+    if not found:
+        return None
+    return (
+        f"its disk is full, so that it could not write {folder / 'appendonlydir'} (or "
+        f"appendonly.aof there) and ended; its log {folder / 'redis.log'} says: "
+        f"{found[-1].strip()}. Make room on that disk and run this again; what it had "
+        "acknowledged is kept"
+    )
+
+
 def _did_not_start(binary: Path, folder: Path) -> StoreUnavailable:
     return StoreUnavailable(
         f"{binary} did not start in {folder}; its log ends:\n{_tail(folder / 'redis.log')}"
     )
+
+
+_FULL = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_LATEST = 40
+"""The lines of the log in which the reason of a server's end is sought."""
 
 
 def _tail(log: Path, *, lines: int = 15) -> str:
