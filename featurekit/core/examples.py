@@ -78,6 +78,7 @@ EXAMPLES: dict[str, str] = {
     "push.source": '"orders"',
     "consume.source": '"orders"',
     "stream": '"orders"',
+    "sources": '["orders"]',
     "rows": f"[{_ROW}]",
     "entity": '"customer"',
     "keys": '{"customer_id": 1}',

@@ -15,7 +15,7 @@ from featurekit.define.definitions import (
 )
 from featurekit.define.listed import listed_service
 from featurekit.define.plan import Service, View
-from featurekit.errors import ArgumentError, DefinitionError, NotServed
+from featurekit.errors import DefinitionError, EntityFrameError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
@@ -51,16 +51,16 @@ def one_of(service: Features | None, features: Features | None) -> Asked:
     return given
 
 
-def no_rows(project: Project, asked: Asked, rows: str | None) -> ArgumentError:
+def no_rows(project: Project, asked: Asked, rows: str | None) -> EntityFrameError:
     """The error for a lookup without rows, or with a text in their place, with a row as the service
     takes it."""
     if rows is not None and not isinstance(asked, str):
-        return ArgumentError(
+        return EntityFrameError(
             f"get_online_features: rows is {rows!r}, and service is a list; they stand in each "
             "other's place: exchange them"
         )
     given = {"service": asked} if isinstance(asked, str) else {}
-    return ArgumentError(
+    return EntityFrameError(
         "get_online_features"
         + (" lacks rows, the entities to answer for" if rows is None else f": rows is {rows!r}")
         + "; write rows="

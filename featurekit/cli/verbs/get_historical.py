@@ -108,18 +108,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     except DefinitionError as error:
         raise DefinitionError(f"--timezone: {error}") from None
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
-    options = [f"--{name}" for name, value in asked.items() if value is not None]
-    if arguments.frame is not None and options:
-        raise UsageError(
-            f"found both the FRAME {str(arguments.frame)!r} and {', '.join(options)}, which are "
-            "for every known entity; leave one of them out"
-        )
-    if arguments.frame is None and not options:
-        raise UsageError(
-            "write a FRAME, a .csv or .parquet file with join keys and event_timestamp, as in "
-            f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
-            "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
-        )
+    _check_instants(arguments, asked)
     known = _ENDINGS
     if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
         raise DataError(
@@ -184,6 +173,22 @@ def _check_words(arguments: Namespace) -> None:
         raise UsageError(
             f"{service} stands where the SERVICE is named; write `featurekit get-historical {name} "
             f"{service}`"
+        )
+
+
+def _check_instants(arguments: Namespace, asked: Mapping[str, Any]) -> None:
+    """UsageError where there are both a FRAME and instants, or neither."""
+    options = [f"--{name}" for name, value in asked.items() if value is not None]
+    if arguments.frame is not None and options:
+        raise UsageError(
+            f"found both the FRAME {str(arguments.frame)!r} and {', '.join(options)}, which are "
+            "for every known entity; leave one of them out"
+        )
+    if arguments.frame is None and not options:
+        raise UsageError(
+            "write a FRAME, a .csv or .parquet file with join keys and event_timestamp, as in "
+            f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
+            "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
         )
 
 
