@@ -797,3 +797,40 @@ def test_a_record_of_an_older_release_has_no_checksum_and_is_believed(repo: Repo
         store.forget("customer", {"customer_id": 2})
     with closing(sqlite3.connect(path)) as con:
         assert con.execute("SELECT id FROM forgotten_sums ORDER BY id").fetchall() == [(1,), (2,)]
+
+
+def frame() -> list[dict[str, Any]]:
+    return [{"customer_id": 17850, "product_id": "a", "event_timestamp": now()}]
+
+
+@pytest.mark.parametrize("here", ["an old copy", "nothing"])
+def test_no_training_set_is_made_where_the_store_knows_of_more_who_were_forgotten(
+    repo: Repo, here: str
+) -> None:
+    repo.deploy()
+    path, key = (repo.folder / ".featurekit" / name for name in ("registry.db", "forget.key"))
+    old = path.read_bytes()
+    repo.forget()
+    secret = key.read_bytes()
+    path.unlink()
+    key.unlink()
+    if here == "an old copy":
+        path.write_bytes(old)
+    with repo.store() as store, pytest.raises(RegistryError, match=r"1 forgotten.*featurekit adopt"):
+        store.get_historical_features(frame(), "service")
+    with repo.store() as store:
+        store.adopt()
+        with pytest.raises(RegistryError, match=r"forget\.key is missing"):
+            store.get_historical_features(frame(), "service").to_arrow()
+    key.write_bytes(secret)
+    with repo.store() as store:
+        made = store.get_historical_features(frame(), "service", statuses=True).to_arrow()
+    assert made["price__status"].to_pylist() == ["NOT_FOUND"]
+
+
+def test_without_a_store_a_training_set_is_made_of_what_the_registry_here_knows(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    with FeatureStore(repo.folder, redis_url="redis://localhost:1") as store:
+        made = store.get_historical_features(frame(), "service", statuses=True).to_arrow()
+    assert made["price__status"].to_pylist() == ["NOT_FOUND"]
