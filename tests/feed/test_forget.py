@@ -816,7 +816,8 @@ def test_no_training_set_is_made_where_the_store_knows_of_more_who_were_forgotte
     key.unlink()
     if here == "an old copy":
         path.write_bytes(old)
-    with repo.store() as store, pytest.raises(RegistryError, match=r"1 forgotten.*featurekit adopt"):
+    more = r"1 forgotten.*featurekit adopt"
+    with repo.store() as store, pytest.raises(RegistryError, match=more):
         store.get_historical_features(frame(), "service")
     with repo.store() as store:
         store.adopt()
