@@ -147,8 +147,7 @@ def materialize(
             after = _after(project, logs, view, until) if incremental else NEVER
             if after >= until:
                 continue
-            mine = held[view.source.name]
-            some = None if only is None else only[i]
+            mine, some = held[view.source.name], None if only is None else only[i]
             move = partial(tell, view.name)
             done.append(
                 _fill(

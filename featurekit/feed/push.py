@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import clock_key, project_key
-from featurekit.errors import OnlineError, RegistryError
+from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
@@ -54,12 +54,15 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
                 if done.entities or (definition.event_id is not None and done.rows):
                     project.marks.pushed(source, store, before)
-        except BaseException:
-            with suppress(OnlineError):  # the first error is the one to report
-                token, now, _ = opening.result()
-                if work.claimed and not work.logged:
-                    note_died(online, project.name, source, now)
-                online.close_push(pushes, token)
+        except BaseException as error:
+            half = work.claimed and not work.logged
+            # Where the store is lost, whoever lets go of this push notes it.
+            if not (half and isinstance(error, StoreUnavailable)):
+                with suppress(OnlineError):  # the first error is the one to report
+                    token, now, _ = opening.result()
+                    if half:
+                        note_died(online, project.name, source, now)
+                    online.close_push(pushes, token)
             raise
     if work.due:
         # The push is done even if this fails: a later push tries again, and a reader of the log

@@ -80,6 +80,22 @@ def check_value(owned: bytes | None, project: str, registry: Registry) -> None:
     _check(owned, False, project, registry)
 
 
+def check_forgotten(store: OnlineStore, project: str, registry: Registry) -> None:
+    """RegistryError where the project's keys belong to this registry, or to one that is not here,
+    and that one knows of more who were forgotten than is known here."""
+    (owned,), here = store.read([owner_key(project)]), registry.known()
+    if owned is None:
+        return
+    owner, known = _owner(owned, project), 0 if here is None else here.forgotten
+    if owner.forgotten > known and (here is None or here.id in (None, owner.id)):
+        raise RegistryError(
+            f"{owner.forgotten} forgotten entities of project {project!r} are recorded in the "
+            f"online store, and {known} in {registry.path}: the others would come back. Run "
+            "`featurekit adopt`, which takes the records from the online store, put the newest "
+            "registry back, or name it by `registry:` under featurekit:"
+        )
+
+
 def claim(store: OnlineStore, project: str, registry: Registry, state_dir: Path) -> None:
     """Make the project's keys this registry's, where they are nobody's; checked as by `check`. A
     registry that is new gets its id."""

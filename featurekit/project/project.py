@@ -31,6 +31,7 @@ from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.marks import Marks
 from featurekit.project.ownership import (
     check,
+    check_forgotten,
     check_value,
     claim,
     is_behind,
@@ -251,18 +252,32 @@ class Project:
     def now(self) -> int:
         """What the store's clock says (S3). This machine's clock, where no private server runs, or
         the store cannot be reached: training sets need none."""
-        if self._online is None and self._unreached is None:
-            from featurekit.online.store.server import runs
-
-            url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
-            if url is None and not self.in_memory and not runs(self.state_dir / "redis"):
-                return own_clock() if self.clock is None else self.clock()
+        if not self._may_be_reached():
+            return own_clock() if self.clock is None else self.clock()
         try:
             if self._unreached is None:
                 return self.online.read_at((), clock_key(self.name))[1]
         except StoreUnavailable as error:
             self._unreached = error  # to wait for it once more would take as long again
         return own_clock()
+
+    def _may_be_reached(self) -> bool:
+        """Whether there is an online store to ask: no private server is started for a question."""
+        if self._online is not None or self._unreached is not None or self.in_memory:
+            return True
+        from featurekit.online.store.server import runs
+
+        url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
+        return url is not None or runs(self.state_dir / "redis")
+
+    def check_forgotten(self) -> None:
+        """RegistryError where the online store knows of more who were forgotten than the registry
+        here. Where no private server runs, or the store cannot be reached, nobody tells."""
+        if self._unreached is None and self._may_be_reached():
+            try:
+                check_forgotten(self.online, self.name, self.registry)
+            except StoreUnavailable as error:
+                self._unreached = error
 
     @property
     def on_mismatch(self) -> str:

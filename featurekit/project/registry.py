@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 import weakref
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ CREATE TABLE IF NOT EXISTS forgotten (
     digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
     applied_by TEXT NOT NULL, applied_at TEXT NOT NULL, removed TEXT
 );
+CREATE TABLE IF NOT EXISTS forgotten_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS fills (
     store TEXT NOT NULL, version TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (store, version)
@@ -509,6 +511,7 @@ class Registry:
                 ),
             )
             assert done.lastrowid is not None
+            _sum_up(connection)
             return done.lastrowid
 
     def forgot(self, number: int, removed: Mapping[str, int]) -> None:
@@ -520,24 +523,38 @@ class Registry:
 
     def tombstones(self) -> list[Tombstone]:
         """Every entity that is forgotten, in the order of the records."""
-        sql = (
-            "SELECT entity, keys, digest, secret, until, applied_by, applied_at, removed "
-            "FROM forgotten ORDER BY id"
-        )
         with self._reading:
             try:
-                rows = self._reader().execute(sql).fetchall()
+                found = _forgotten(self._reader())
             except FileNotFoundError:
                 return []
             except sqlite3.Error as error:
                 if _is_held(error):
                     raise _unusable(self.path, error) from None
-                self._kept = None
-                rows = None
-        if rows is None:  # no such table yet, or an unreadable file, which this reports
+                self._kept = found = None
+        if found is None:  # no such table yet, or an unreadable file, which this reports
             with self._connect() as connection:
-                rows = connection.execute(sql).fetchall()
-        return [_tombstone(*row) for row in rows]
+                found = _forgotten(connection)
+        rows, sums = found
+        return [self._tombstone(number, row, sums.get(number)) for number, *row in rows]
+
+    def _tombstone(self, number: int, row: Sequence[Any], sum_: int | None) -> Tombstone:
+        """The tombstone in a row. RegistryError where it is not as it was written, by its checksum,
+        which rows of an older release have not."""
+        try:
+            if sum_ is not None and sum_ != _sum(row):
+                raise ValueError("its checksum is another one")
+            entity, keys, digest, secret, until, who, when, removed = row
+            types = tuple((name, Type(type_)) for name, type_ in json.loads(keys).items())
+            counts = None if removed is None else json.loads(removed)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RegistryError(
+                f"the registry {self.path} is damaged: record {number} of who was forgotten is not "
+                f"as it was written ({error}), and whoever it names would come back. Move the file "
+                "away and run `featurekit adopt`, which rebuilds it from the online store, or put "
+                "a copy of it back"
+            ) from None
+        return Tombstone(entity, types, digest, secret, until, who, when, counts)
 
     def _reader(self) -> sqlite3.Connection:
         """A connection that stays open, for the question that every push asks: to open one takes
@@ -552,19 +569,27 @@ class Registry:
         return self._kept[1]
 
 
-def _tombstone(
-    entity: str,
-    keys: str,
-    digest: str,
-    secret: str,
-    until: int,
-    who: str,
-    when: str,
-    removed: str | None,
-) -> Tombstone:
-    types = tuple((name, Type(type_)) for name, type_ in json.loads(keys).items())
-    counts = None if removed is None else json.loads(removed)
-    return Tombstone(entity, types, digest, secret, until, who, when, counts)
+def _forgotten(connection: sqlite3.Connection) -> tuple[list[Any], dict[int, int]]:
+    """The rows of who was forgotten, and the checksums that are kept, by the numbers of the
+    rows."""
+    rows = connection.execute(f"SELECT id, {_FORGOTTEN} FROM forgotten ORDER BY id").fetchall()
+    try:
+        sums = connection.execute("SELECT id, sum FROM forgotten_sums").fetchall()
+    except sqlite3.OperationalError:  # an older release made the file, and nobody wrote since
+        sums = []
+    return rows, dict(sums)
+
+
+def _sum(row: Sequence[Any]) -> int:
+    """The CRC-32 of what a tombstone does: entity, keys, digest, secret, until."""
+    return zlib.crc32(json.dumps(list(row[:5])).encode())
+
+
+def _sum_up(connection: sqlite3.Connection) -> None:
+    """Keep a checksum of each tombstone that has none."""
+    rows, sums = _forgotten(connection)
+    new = [(number, _sum(row)) for number, *row in rows if number not in sums]
+    connection.executemany("INSERT INTO forgotten_sums VALUES (?, ?)", new)
 
 
 def _fill(connection: sqlite3.Connection, record: Record, definitions: Mapping[Known, str]) -> None:
@@ -583,6 +608,7 @@ def _fill(connection: sqlite3.Connection, record: Record, definitions: Mapping[K
         for values in rows:
             marks = ", ".join("?" * len(values))
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
+    _sum_up(connection)
 
 
 def _fact(connection: sqlite3.Connection, name: str) -> str | None:

@@ -882,7 +882,7 @@ def test_the_ending_says_what_is_written(served: Path, run: Run) -> None:
     assert pq.read_table(served / "train.pq").equals(pq.read_table(served / "train.parquet"))
     for name in ("train.txt", "train", "train.csv.gz"):
         done = run("get-historical", "checkout", labels, "-o", served / name)
-        assert_explained(done, "is told by the end of its name, .csv, .parquet, .pq")
+        assert_explained(done, "-o: the name of ", "ends in none of .csv, .parquet, .pq")
         assert not (served / name).exists()
 
 

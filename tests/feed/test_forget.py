@@ -767,3 +767,87 @@ def test_of_two_that_make_a_secret_at_once_one_s_holds(
 
     monkeypatch.setattr(tombstones, "write_whole", after_another)
     assert tombstones.make_secret(tmp_path).value == bytes(32)
+
+
+FLIPS = [
+    ("digest", "substr(digest, 1, 5) || char(unicode(substr(digest, 6)) + 1) || substr(digest, 7)"),
+    ("entity", "'dustomer'"),
+    ("until", "until - 4294967296"),
+    ("keys", "'[' || substr(keys, 2)"),
+    ("secret", "'0' || secret"),
+]
+
+
+@pytest.mark.parametrize(("column", "flipped"), FLIPS, ids=[column for column, _ in FLIPS])
+def test_a_record_that_is_not_as_it_was_written_brings_nobody_back(
+    repo: Repo, column: str, flipped: str
+) -> None:
+    """As by one flipped bit. The copy in the online store has it."""
+    repo.deploy()
+    repo.push(event(17850, "c", 4.0), event(2, "c", 3.5))
+    repo.forget()
+    expected = repo.same()
+    path = repo.folder / ".featurekit" / "registry.db"
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(f"UPDATE forgotten SET {column} = {flipped}")
+    with repo.store() as store, pytest.raises(RegistryError, match="featurekit adopt"):
+        store.materialize()
+    with pytest.raises(RegistryError, match="record 1 of who was forgotten"):
+        repo.answers()
+    path.rename(path.with_suffix(".damaged"))
+    with repo.store() as store:
+        store.adopt()
+        store.materialize()
+    assert repo.same() == expected
+
+
+def test_a_record_of_an_older_release_has_no_checksum_and_is_believed(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    expected = repo.same()
+    path = repo.folder / ".featurekit" / "registry.db"
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute("DROP TABLE forgotten_sums")
+    assert repo.same() == expected
+    with repo.store() as store:
+        store.forget("customer", {"customer_id": 2})
+    with closing(sqlite3.connect(path)) as con:
+        assert con.execute("SELECT id FROM forgotten_sums ORDER BY id").fetchall() == [(1,), (2,)]
+
+
+def frame() -> list[dict[str, Any]]:
+    return [{"customer_id": 17850, "product_id": "a", "event_timestamp": now()}]
+
+
+@pytest.mark.parametrize("here", ["an old copy", "nothing"])
+def test_no_training_set_is_made_where_the_store_knows_of_more_who_were_forgotten(
+    repo: Repo, here: str
+) -> None:
+    repo.deploy()
+    path, key = (repo.folder / ".featurekit" / name for name in ("registry.db", "forget.key"))
+    old = path.read_bytes()
+    repo.forget()
+    secret = key.read_bytes()
+    path.unlink()
+    key.unlink()
+    if here == "an old copy":
+        path.write_bytes(old)
+    more = r"1 forgotten.*featurekit adopt"
+    with repo.store() as store, pytest.raises(RegistryError, match=more):
+        store.get_historical_features(frame(), "service")
+    with repo.store() as store:
+        store.adopt()
+        with pytest.raises(RegistryError, match=r"forget\.key is missing"):
+            store.get_historical_features(frame(), "service").to_arrow()
+    key.write_bytes(secret)
+    with repo.store() as store:
+        made = store.get_historical_features(frame(), "service", statuses=True).to_arrow()
+    assert made["price__status"].to_pylist() == ["NOT_FOUND"]
+
+
+def test_without_a_store_a_training_set_is_made_of_what_the_registry_here_knows(repo: Repo) -> None:
+    repo.deploy()
+    repo.forget()
+    with FeatureStore(repo.folder, redis_url="redis://localhost:1") as store:
+        made = store.get_historical_features(frame(), "service", statuses=True).to_arrow()
+    assert made["price__status"].to_pylist() == ["NOT_FOUND"]

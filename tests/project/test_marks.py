@@ -414,3 +414,18 @@ def test_what_others_end_while_one_looks_is_no_damage(
     monkeypatch.undo()
     assert not refuses(late)
     assert not refuses(open_store())
+
+
+def test_a_push_does_not_mend_a_state_that_somebody_deleted_and_filling_the_entity_does(
+    server: Server, open_store: Open
+) -> None:
+    store = open_store()
+    fill(store)
+    push(store)
+    assert ask(store) == (2, 11.5)
+    (key,) = [key for key in server.store.keys(b"fk:tests:state:sums:") if b"i1}" in key]
+    server.store.delete([key])
+    push(store)
+    assert ask(store) == (1, 10.0)
+    store.materialize(views=["sums"], entities=[{"key": 1}])
+    assert ask(store) == (3, 21.5)
