@@ -47,9 +47,9 @@ def vanished(source: EventSource, base: Path, state_dir: Path) -> SourceError | 
     there = (no_match if pattern else no_file)(source.path, base)
     end = "" if there.endswith("?") else "."
     fault = SourceError(
-        f"EventSource {source.name!r}: {there}{end} Its events have been read from files before: put "
-        "the files back, or mend the path. If no event of a file is to count any more, put a file "
-        f"there that has no rows{', a header alone' if source.format == 'csv' else ''}"
+        f"EventSource {source.name!r}: {there}{end} Its events have been read from files before: "
+        "put the files back, or mend the path. If no event of a file is to count any more, put a "
+        f"file there that has no rows{', a header alone' if source.format == 'csv' else ''}"
     )
     return placed(fault, source.place)
 
