@@ -12,7 +12,7 @@ from typing import Any
 
 from featurekit.aggregates.ordered import N_MAX
 from featurekit.core.types import INT, Type, list_of
-from featurekit.define.plan import Feature, Output, Service, Slot, View
+from featurekit.define.plan import Feature, Output, Service, Slot, View, full_name
 from featurekit.language.ir import Param
 from featurekit.parity.bench import Bench
 from featurekit.parity.compare import Stated
@@ -45,7 +45,7 @@ def view_feature(service: Service, name: str) -> tuple[View, Feature] | None:
 def counted(bench: Bench, scenario: Scenario, name: str) -> Counted:
     """Which deliveries each path counts for an output of a view."""
     asked = _asked(scenario, name, by_number=True)
-    offline, online = bench.both(asked)["counted"]
+    ((offline, online),) = bench.both(asked).values()
     return Counted(_numbers(offline), _numbers(online), offline[1], online[1])
 
 
@@ -56,7 +56,8 @@ def inputs(bench: Bench, scenario: Scenario, name: str) -> tuple[Stated, Stated]
     assert found is not None
     if found[1].slot is None or found[1].aggregate is None:
         return None
-    return bench.both(_asked(scenario, name, by_number=False))["counted"]
+    (both,) = bench.both(_asked(scenario, name, by_number=False)).values()
+    return both
 
 
 def slot_values(
@@ -78,7 +79,7 @@ def slot_values(
             at = max(at, of_file[0].row["__ts"], of_file[0].row["__created"])
         one = Scenario(_service(scenario.service, alone, feature), (delivery,), row, at,
                        files=of_file)  # fmt: skip
-        found.append(bench.both(one)["counted"])
+        found += bench.both(one).values()
     return found
 
 
@@ -124,7 +125,8 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
 
 
 def _service(service: Service, view: View, feature: Feature) -> Service:
-    output = Output("counted", "counted", 0, 0, feature.type, feature.fingerprint)
+    name = full_name(view, feature)
+    output = Output(name, name, 0, 0, feature.type, feature.fingerprint)
     return replace(
         service, views=(view,), transforms=(), outputs=(output,), request=(),
     )  # fmt: skip
