@@ -433,17 +433,13 @@ class FeatureStore(Named):
         yesterday's training set can be made again after late data came in. DataError for a source
         without a created_timestamp_column. By default it is the store's clock, and InstantsInFuture
         warns of rows of the frame that are later (S3).
-
-        RegistryError where the online store, as far as it can be reached, knows of more who were
-        forgotten than the registry here: their events would come back.
         """
         from featurekit.offline.historical import Grid, historical_features
 
         parts = self.parts
         warn_unproven(parts.state_dir)
-        parts.check_forgotten()
         return historical_features(
-            asked_service(parts, one_of(service, features)),
+            asked_service(parts.check_forgotten(), one_of(service, features)),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,

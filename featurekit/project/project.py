@@ -270,14 +270,15 @@ class Project:
         url = self.redis_url or (self.config.redis_url() if self.has_folder else None)
         return url is not None or runs(self.state_dir / "redis")
 
-    def check_forgotten(self) -> None:
-        """RegistryError where the online store knows of more who were forgotten than the registry
-        here. Where no private server runs, or the store cannot be reached, nobody tells."""
+    def check_forgotten(self) -> Project:
+        """This project. RegistryError where the online store knows of more who were forgotten than
+        the registry here. Where no private server runs, or it cannot be reached, nobody tells."""
         if self._unreached is None and self._may_be_reached():
             try:
                 check_forgotten(self.online, self.name, self.registry)
             except StoreUnavailable as error:
                 self._unreached = error
+        return self
 
     @property
     def on_mismatch(self) -> str:
