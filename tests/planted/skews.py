@@ -216,8 +216,9 @@ def a_ttl_s_end_closed_offline(patch):
 
 @skew("online", "ttl", "rows", orders=True)
 def a_ttl_s_end_closed_online(patch):
-    wrapped(patch, answer, "_latest", lambda latest, view, read, t: latest(older(view), read, t))
-    wrapped(patch, lookup.ViewLookup, "__init__", lambda init, self, view: init(self, older(view)))
+    wrapped(patch, answer, "_latest", lambda latest, view, *args: latest(older(view), *args))
+    wrapped(patch, lookup.ViewLookup, "__init__", lambda init, self, view, *features: init(
+        self, older(view), *features))  # fmt: skip
 
 
 @skew("online", "ttl", "rows", orders=True)

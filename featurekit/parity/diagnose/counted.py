@@ -67,7 +67,7 @@ def slot_values(
     type_ = view.slots[slot].type.or_none()
     feature = Feature("value", type_, slot, fingerprint=view.fingerprint)
     alone = replace(view, kind="latest", features=(feature,), ttl_us=None, role=None)
-    found = []
+    found: list[tuple[Stated, Stated]] = []
     of_files = partners(scenario)
     for i in deliveries:
         delivery, partner = scenario.deliveries[i], of_files[i]
