@@ -20,7 +20,6 @@ from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.errors import DataError, WriteError
 from featurekit.log.sums import check_again
-from featurekit.sources.check import unreadable
 from featurekit.sources.csv import check_copies_again
 
 MOST_BUCKETS = 4_096
@@ -94,9 +93,8 @@ def explaining_disk() -> Iterator[None]:
         if not isinstance(error, duckdb.IOException) or not any(
             os.strerror(number) in str(error) for number in _FULL
         ):
-            if unreadable(error):
-                check_again()
-                check_copies_again()
+            check_again()  # whatever the error: a damaged footer has other columns
+            check_copies_again()
             raise
         raise WriteError(
             f"what does not fit into memory cannot be written to the state folder: {error}. "
