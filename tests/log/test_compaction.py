@@ -164,6 +164,22 @@ def test_a_crash_between_writing_and_removing_loses_and_doubles_nothing(
     assert logged(tmp_path) == wanted
 
 
+def test_a_removal_that_broke_off_between_two_levels_doubles_nothing(tmp_path: Path) -> None:
+    joined = 0
+    for n in range(16):
+        write_segment(tmp_path, SOURCE, rows(n))
+        joined += compact(tmp_path, "events", fan=4)
+    assert joined == 16 + 4
+    wanted = logged(tmp_path)
+    (whole,) = segments(tmp_path, "events")
+    assert level(whole) == 2
+    parts = list(log_folder(tmp_path, "events").glob("*-L1.parquet"))
+    for part in parts:  # what each of them replaced is still there
+        part.unlink()
+        assert logged(tmp_path) == wanted
+    assert len(parts) == 4
+
+
 def test_segments_of_two_schemas_stay_apart(tmp_path: Path) -> None:
     old = EventSource(
         "events", path="events.parquet", schema={"k": int}, timestamp_field="ts"
