@@ -607,6 +607,8 @@ def test_rows_are_judged_alike_in_python_and_in_sql() -> None:
     left = con.sql(f"SELECT * FROM {forgotten.relation(con, 't')}").to_arrow_table().to_pylist()
     kept = [row for row in rows if not forgotten.holds(row)]
     assert sorted(map(str, left)) == sorted(map(str, kept))
+    assert forgotten.left(rows) == kept
+    assert [row for row in rows if forgotten.left([row])] == kept
     assert {(r["k"], r["__created"]) for r in kept} == {
         *((1, c) for c in (101,)),
         *((2, c) for c in (11, 100, 101)),
