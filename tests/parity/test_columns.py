@@ -62,6 +62,12 @@ def test_one_value_that_differs_is_found_among_equals(
     assert differing_values(type_, made, [offline, online, offline]) == [1]
 
 
+@pytest.mark.parametrize(("type_", "value"), [(FLOAT, 0.0), (INT, 0), (STR, "")])
+def test_as_many_nulls_at_other_places_differ(type_: Type, value: Any) -> None:
+    made = column(type_, [None, value, value])
+    assert differing_values(type_, made, [value, None, value]) == [0, 1]
+
+
 def test_every_nan_is_one_whatever_its_bits() -> None:
     assert (
         differing_values(FLOAT, column(FLOAT, [math.nan, OTHER_NAN]), [OTHER_NAN, math.nan]) == []
