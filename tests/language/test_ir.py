@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 
 import pytest
@@ -69,6 +71,23 @@ def test_every_node_goes_over_the_wire_under_the_name_of_its_class_but_one():
 def test_a_whole_function_goes_there_and_back():
     function = Function("", (Param("x", FLOAT),), (Return(Name("x", FLOAT)),), FLOAT)
     assert wire.from_json(wire.to_json(function)) == function
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (1.0, {"f": "0x1p0"}),
+        (1.0, {"f": " 0x1.0000000000000p+0"}),
+        (math.inf, {"f": "infinity"}),
+        (b"\xab\xcd", {"b": "ABCD"}),
+        (b"\xab\xcd", {"b": "ab cd"}),
+        (dt.date(2026, 1, 2), {"date": "20260102"}),
+    ],
+)
+def test_a_value_has_one_text_and_no_other_is_read(value: object, other: object) -> None:
+    assert wire.from_json(wire.to_json(value)) == value
+    with pytest.raises(wire.Malformed):
+        wire.from_json(other)
 
 
 def test_a_class_of_syntax_has_one_handler():

@@ -94,6 +94,19 @@ def first(n: int, k: int) -> int:
 def f(a: int, b: int) -> int:
     return first(a, a // b)
 """,
+    "a_quotient_by_a_negative_literal_that_leaves_int64": """
+def f(a: int) -> int:
+    return a // -1 + a
+""",
+    "an_error_that_one_branch_alone_passes_on": """
+def f(a: int, p: bool) -> float:
+    q = 1 / a
+    if p:
+        r = q
+    else:
+        r = 2.0
+    return r
+""",
     "bound_in_a_loop_that_turns": """
 def f(a: int) -> int:
     for i in range(3):
@@ -226,6 +239,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         + " return 0",
         "this nests too deeply",
         "return early",
+    ),
+    "bound_in_a_loop_over_nothing": (
+        "ROWS = ()\ndef f(a: int) -> int:\n for _ in ROWS:\n  b = a\n return b",
+        "b is not bound on every path to here",
+        "give it a value first",
+    ),
+    "none_ruled_out_in_a_loop_over_nothing": (
+        "def f(a: int | None) -> int:\n for _ in range(0):\n  if a is None: return 0\n return a",
+        "a may be None",
+        "test it for None first",
     ),
     "a_span_beyond_int64": (
         "FOREVER = timedelta.max\ndef f(a: int) -> bool:\n return timedelta(days=a) < FOREVER",
