@@ -37,8 +37,10 @@ from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import FeatureService, FeatureView
 from featurekit.errors import DefinitionError, OnlineError
 from featurekit.feed.materialise import materialize_view
+from featurekit.feed.settle import open_claim
 from featurekit.language.wire import canonical
 from featurekit.offline.events import EventRows
+from featurekit.online.state.ids import Ids
 from featurekit.online.state.state import State
 from featurekit.online.store.memory import MemoryStore
 
@@ -379,3 +381,30 @@ def test_an_event_is_settled_from_the_microsecond_on_at_which_its_id_is_forgotte
     state.newest_arrival = 10 * H
     assert not state.settled((0, 9 * H, ()))
     assert state.settled((0, 9 * H - 1, ()))
+
+
+def test_what_a_row_at_the_floor_is_a_copy_of_is_remembered_up_to_the_microsecond():
+    ids = Ids(compile_view(SERVICES["copies soon forgotten"].features[0]))
+    named = {"id": 1, "key": 1, "key2": "", "amount": 1.0, "qty": 1, "flag": None, "name": None}
+    floor = 9 * H
+    for first, copy in ((floor - H, True), (floor - H - 1, False)):
+        old, new = ({**named, "__ts": 0, "__created": at} for at in (first, floor))
+        kept = ids.kept([old], floor)
+        assert kept == ([old] if copy else [])
+        counting = ids.counting(ids.merged(kept, [new]))
+        assert [row for row, _ in counting] == [old if copy else new]
+        assert ids.counting([old, new])[-1:] == counting
+
+
+@pytest.mark.parametrize(("again", "arrival"), [(D, 0), (D + 1, D + 1), (3 * D, 3 * D)])
+def test_a_row_is_a_repetition_for_as_long_as_every_view_remembers_it(again, arrival):
+    week, day = (
+        compile_view(view("v", ONE, copied, {"n": Count(window=length)})) for length in ("7d", "1d")
+    )
+    named = {"id": 1, "key": 1, "key2": "", "amount": 1.0, "qty": 1, "flag": None, "name": None}
+    for views in ([week, day], [day, week]):
+        store = MemoryStore()
+        for now, wanted in ((0, 0), (again, arrival)):
+            row = {**named, "__ts": 0, "__created": now}
+            stamps, rows = open_claim(store, "tests", views, [row], now).result()
+            assert (stamps, [r["__created"] for r in rows]) == ([wanted], [wanted])
