@@ -188,15 +188,32 @@ EXTREMES = {
     "ever_back": Min("amount", window="lifetime", offset="2us"),
     "flags": Max("flag", window="6us"),
 }
+TINY_SUMS = {
+    **tiny(Count),
+    **tiny(Sum, input="qty", where="flag"),
+    "ever": Sum("qty", window="lifetime"),
+    "ever_back": Count(window="lifetime", offset="2us"),
+}
 BASES = (0, -1_000, -DAY, awkward.YEAR_2026, INSTANT_MIN + 20, INSTANT_MAX - 20)
 
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("lateness", [0, 1, 3, 12, 40])
 def test_running_extremes_know_the_border_of_every_tile(con, monkeypatch, base, lateness):
+    agree_at_every_instant(con, monkeypatch, EXTREMES, base, lateness)
+
+
+@pytest.mark.parametrize("base", [0, -DAY])
+@pytest.mark.parametrize("lateness", [0, 3, 40])
+def test_running_sums_know_the_border_of_every_window(con, monkeypatch, base, lateness):
+    agree_at_every_instant(con, monkeypatch, TINY_SUMS, base, lateness)
+
+
+def agree_at_every_instant(con, monkeypatch, features, base: int, lateness: int) -> None:
+    """Ask at each instant around some dozen events, by every plan."""
     chance = random.Random(base + lateness)
     of = prompt if lateness == 0 else late
-    service = service_of(view("extremes", ONE, of, EXTREMES))
+    service = service_of(view("borders", ONE, of, features))
     values = (0.0, -0.0, math.nan, math.inf, -math.inf, *(chance.uniform(-9, 9) for _ in range(9)))
     instants = range(base - 20, base + 21)
     for key_count, events in ((1, 6), (2, 40)):
