@@ -316,6 +316,12 @@ def test_of_one_instant_the_last_to_arrive_is_the_latest(one: One) -> None:
     assert one.ask("latest", 5)["n"] == present(1)
 
 
+def test_a_late_row_of_the_same_instant_is_the_latest_once_it_has_arrived(one: One) -> None:
+    one.push("events", 0, n=1, x=9.0)
+    one.push("events", 0, arrived=2, n=2, x=0.0)
+    assert one.ask("latest", 2)["n"] == present(2)
+
+
 def test_of_one_arrival_the_sequence_decides(one: One) -> None:
     one.push("numbered", 0, number=2, n=1, x=0.0)
     one.push("numbered", 0, number=1, n=2, x=9.0)
