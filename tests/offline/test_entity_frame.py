@@ -268,6 +268,14 @@ def test_a_key_in_a_dict_is_as_strict(con: duckdb.DuckDBPyConnection) -> None:
         load(con, rows)
 
 
+@pytest.mark.parametrize("column", [[1, True], (1, "2"), [1, 2**63]])
+def test_a_key_in_a_column_of_a_dict_is_as_strict(
+    con: duckdb.DuckDBPyConnection, column: Any
+) -> None:
+    with pytest.raises(EntityFrameError, match=r"row 1 .the first is 0., column 'customer_id'"):
+        load(con, {"customer_id": column, "event_timestamp": [T0, T0]})
+
+
 def test_a_missing_key_is_named(con: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(EntityFrameError, match=r"no column 'customer_id' .int.; it has k, event"):
         load(con, keyed([1]))
