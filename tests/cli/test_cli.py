@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from featurekit.cli.arguments import Parser, load
 from featurekit.cli.parser import parser
 from featurekit.cli.verbs import VERBS as SUMMARIES
 from featurekit.cli.verbs import parity, plan
+from featurekit.cli.verbs.parity.checking import budget_of_each
 from featurekit.core.screen import Screen, plain
 from featurekit.core.texts import of_json, of_text
 from featurekit.core.types import from_hint
 from featurekit.errors import FeaturekitError
 from featurekit.online.store.server import release, scratch_redis
+from featurekit.parity.budget import Budget
 
 ROOT = Path(__file__).parents[2]
 VERBS = tuple(SUMMARIES)
@@ -509,6 +512,14 @@ def test_parity_writes_a_junit_report(
     cases = found.findall("testcase")
     assert (found.get("name"), found.get("failures")) == (suite, "0")
     assert found.get("tests") == str(len(cases)) != "0"
+
+
+@pytest.mark.parametrize(
+    ("given", "of_each"),
+    [(Budget(seconds=6.0), Budget(seconds=2.0)), (Budget(values=9), Budget(values=9))],
+)
+def test_services_share_a_time_and_each_has_all_the_values(given: Budget, of_each: Budget) -> None:
+    assert budget_of_each(Namespace(budget=given), ["a", "b", "c"]) == of_each
 
 
 def test_a_mistyped_mode_of_parity_is_told_with_the_modes(served: Path, run: Run) -> None:

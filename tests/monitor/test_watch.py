@@ -26,7 +26,10 @@ from live_orders import (
     write_orders,
 )
 
+from featurekit.errors import FingerprintMismatch
 from featurekit.monitor.metrics import Metrics, served
+from featurekit.monitor.watch import Watch
+from featurekit.parity.budget import Budget
 from featurekit.parity.report import FeatureReport, Report
 
 __all__ = ["open_store"]
@@ -295,6 +298,25 @@ def test_a_redis_that_is_away_for_a_while_is_no_end(open_store, redis_store):
     code, errors = running.end(signal.SIGTERM)
     assert code == 143
     assert "could not be checked: project 'tests' serves no service" in errors
+
+
+def test_a_platform_with_other_bits_ends_it_whatever_it_was_told():
+    stop, warned = threading.Event(), []
+
+    class Refusing:
+        name = "service"
+
+        def run(self, budget: Budget, *, stop: threading.Event) -> Report:
+            raise FingerprintMismatch("other bits")
+
+    def warn(text: str) -> None:
+        warned.append(text)
+        stop.set()
+
+    watch = Watch([Refusing()], Budget(values=1), 0.0, None, None, None, True, warn)  # type: ignore[list-item]
+    with pytest.raises(FingerprintMismatch, match="other bits"):
+        watch.run(lambda _: None, stop)
+    assert warned == []
 
 
 def cli(store: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
