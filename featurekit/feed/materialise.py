@@ -126,15 +126,13 @@ def materialize(
     ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
     states.
     """
-    warn_unproven(project.state_dir)
-    online = project.online
     health, chosen, began = _begun(project, views)
     chosen, only = _limited(chosen, entities)
     now = _stamp(project, restart=restart_clock)
     until = now if end is None else micros(end)
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
-    bad_rows: dict[str, int] = {}
+    bad: dict[str, int] = {}
     with ExitStack() as stack:
         stack.enter_context(explaining_disk())
         held, settled = _held(stack, project, chosen, waiting=end is None)
@@ -144,38 +142,28 @@ def materialize(
         con = stack.enter_context(closing(project.connect()))
         logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
-            after = _after(project, logs, view, until) if incremental else NEVER
+            after = _after(project, logs, view, until) if incremental and logs else NEVER
             if after >= until:
                 continue
             mine, some = held[view.source.name], None if only is None else only[i]
             move = partial(tell, view.name)
-            done.append(
-                _fill(
-                    project,
-                    mine,
-                    con,
-                    view,
-                    after=after,
-                    until=until,
-                    only=some,
-                    move=move,
-                    bad_rows=bad_rows,
-                )
+            made = _fill(
+                project, mine, con, view, after=after, until=until, only=some, move=move, bad_rows=bad
             )
+            done.append(made)
             if only is None:
-                seen = logs[view.source.name].seen.written
-                _note_filled(project, mine, view, after, until, seen)
+                _note_filled(project, mine, view, after, until, logs[view.source.name])
                 project.marks.filled(
                     view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
                 )
     return Materialization(
         instant(until),
         tuple(done),
-        tuple(promote(online, project.name)),
+        tuple(promote(project.online, project.name)),
         asked=None if end is None else instant(micros(end)),
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
-        bad_rows=bad_rows,
+        bad_rows=bad,
     )
 
 
@@ -195,6 +183,7 @@ def _held(
 def _begun(project: Project, names: Sequence[str] | None) -> tuple[Health, list[View], int]:
     """What the server says of itself, the versions to fill, of which those that lost something are
     recorded as damaged, and the instant from which damage that is seen is another one."""
+    warn_unproven(project.state_dir)
     health, chosen = project.refuse_eviction(), _chosen(project, names)
     project.record_if_behind()
     project.marks.check(chosen)
@@ -210,11 +199,11 @@ def _after(project: Project, logs: Mapping[str, LogNow], view: View, until: int)
 
 
 def _note_filled(
-    project: Project, held: OnlineStore, view: View, after: int, until: int, seen: Mapping[str, Any]
+    project: Project, held: OnlineStore, view: View, after: int, until: int, log: LogNow
 ) -> None:
-    """Record that a view was filled with what arrived in (after, until], by a run that has `seen`
-    so much of the log."""
-    set_materialized(held, project.name, view, until, seen)
+    """Record that a view was filled with what arrived in (after, until], by a run that saw so much
+    of the log."""
+    set_materialized(held, project.name, view, until, log.seen.written)
     if view.dedupe_us is not None and after == NEVER:
         set_whole(held, project.name, view, until)
 
