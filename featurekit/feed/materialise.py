@@ -148,7 +148,7 @@ def materialize(
             mine, some = held[view.source.name], None if only is None else only[i]
             move = partial(tell, view.name)
             made = _fill(
-                project, mine, con, view, after=after, until=until, only=some, move=move, bad_rows=bad
+                project, mine, con, view, after=after, until=until, only=some, move=move, bad=bad
             )
             done.append(made)
             if only is None:
@@ -239,12 +239,12 @@ def _fill(
     until: int,
     only: Sequence[Sequence[Any]] | None,
     move: Advance,
-    bad_rows: dict[str, int],
+    bad: dict[str, int],
 ) -> Materialized:
     """Fill a view's states, and count the bad rows of its source. States that hold an arrival after
     the clock are made anew, and damaged values are written again."""
     snapshot = project.snapshot(con, view)
-    bad_rows[view.source.name] = snapshot.about["quarantined"]
+    bad[view.source.name] = snapshot.about["quarantined"]
     repair, lost = Repair(project.online, project.name, project.tolerance_us), Lost()
     made = materialize_view(
         con,
