@@ -193,7 +193,9 @@ def _plain(value: Any, where: str) -> Any:
             ((kind, text),) = value.items()
             try:
                 made_of = _SCALARS[kind](text)
-                if to_json(made_of) == value:  # one text for a value, so that a hash means it
+                again = to_json(made_of)
+                # One text for a value, so that a hash means it. True and 1.0 are no 1.
+                if again == value and type(again[kind]) is type(text):
                     return made_of
             except (KeyError, TypeError, ValueError, OverflowError):
                 pass

@@ -82,6 +82,9 @@ def test_a_whole_function_goes_there_and_back():
         (b"\xab\xcd", {"b": "ABCD"}),
         (b"\xab\xcd", {"b": "ab cd"}),
         (dt.date(2026, 1, 2), {"date": "20260102"}),
+        (dt.timedelta(microseconds=1), {"d": True}),
+        (dt.timedelta(microseconds=1), {"d": 1.0}),
+        (dt.datetime(1970, 1, 1, 0, 0, 0, 1, dt.UTC), {"t": 1.0}),
     ],
 )
 def test_a_value_has_one_text_and_no_other_is_read(value: object, other: object) -> None:
