@@ -25,6 +25,7 @@ _END = 8
 """The bytes behind the footer: its length, and Parquet's mark."""
 _TAIL = 1 << 16
 _STEP = 1 << 20
+_KEPT = 4096
 
 
 def summed(name: str, file: bytes) -> bytearray:
@@ -48,6 +49,8 @@ def check(path: Path) -> None:
     _whole(path, *_identity(path))
     _CHECKED.pop(path, None)
     _CHECKED[path] = None
+    if len(_CHECKED) > _KEPT:
+        _CHECKED.pop(next(iter(_CHECKED)), None)
 
 
 def check_again() -> None:
@@ -62,7 +65,7 @@ def check_again() -> None:
 
 
 _CHECKED: dict[Path, None] = {}
-"""The segments that were found to be whole, the last one last."""
+"""The segments that were found to be whole, the last one last, and no more than `_KEPT`."""
 
 
 @contextmanager

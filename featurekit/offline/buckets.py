@@ -89,6 +89,8 @@ def explaining_disk() -> Iterator[None]:
 
     try:
         yield
+    except duckdb.OutOfMemoryException:
+        raise  # no damage of a file makes this of a query
     except duckdb.Error as error:
         if not isinstance(error, duckdb.IOException) or not any(
             os.strerror(number) in str(error) for number in _FULL

