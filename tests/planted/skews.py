@@ -678,8 +678,8 @@ def a_null_filled_with_zero_online(patch):
 
 @skew("online", "null fill", "rows")
 def the_last_value_that_is_no_null_online(patch):
-    def carried(latest: Any, view: View, read: Any, t: int) -> Any:
-        found = latest(view, read, t)
+    def carried(latest: Any, view: View, read: Any, t: int, *asked: Any) -> Any:
+        found = latest(view, read, t, *asked)
         seen = [k for k in range(read.n) if read.counts(k, t)]
         for i, feature in enumerate(view.features):
             if found[i] == (None, "NULL_VALUE"):
