@@ -8,7 +8,7 @@ the one would then be served the other (A3).
 from __future__ import annotations
 
 from featurekit.define.plan import Feature, Service, View
-from featurekit.language import ops, walk
+from featurekit.language import walk
 from featurekit.language.ir import Call, Fail, Function, Lookup, Verbatim
 
 
@@ -50,5 +50,8 @@ def _raises(node: object) -> bool:
         case Lookup():
             return node.default is None
         case Call():
+            # Loaded late: a service without transforms needs no table of operators.
+            from featurekit.language import ops
+
             return ops.TABLE[node.op].raises
     return False

@@ -10,7 +10,7 @@ from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.ids import Row
-from featurekit.online.state.seal import opened_state, reading, sealed
+from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, decode_state
 from featurekit.online.state.update import adding_events
@@ -214,8 +214,11 @@ def _settled(
         found = open_.get(key)
         if found is None:
             blob = blob_of[key]
-            with reading(view, key, value_of[key]):
+            try:
                 found = open_[key] = State(view) if blob is None else decode_state(view, blob)
+            except UNREADABLE as error:
+                refuse_unsealed(view, key, value_of[key], error)
+                raise
         return found
 
     for before, after in merged:

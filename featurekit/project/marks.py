@@ -249,14 +249,22 @@ class Marks:
         text = b"%-32s %020d" % (store.encode(), count)
         noted = b"%b %08x" % (text, crc32(text, crc32(source.encode())))
         with suppress(OSError):
-            make_folder(self.folder)
             # Not forced to disk: a push would wait for it as long as for the log.
-            file = opened(self._file(source), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+            file = self._opened(source)
             try:
                 if os.pwrite(file, noted, 0) != len(noted):
                     os.ftruncate(file, 0)  # half of it could be a count that never was
             finally:
                 os.close(file)
+
+    def _opened(self, source: str) -> int:
+        """The file of a source, to write it; it is made where there is none."""
+        path, flags = self._file(source), os.O_WRONLY | os.O_CLOEXEC
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            make_folder(self.folder)
+            return opened(path, flags | os.O_CREAT)
 
     def _known(self, source: str) -> tuple[str, int]:
         found = self._seen.get(source)
@@ -268,7 +276,7 @@ class Marks:
         """What was noted of a source; nothing where no file is there, or a damaged one. One of a
         release before 0.3 has no checksum."""
         try:
-            data = self._file(source).read_bytes()
+            data = Path(self._file(source)).read_bytes()
             text, known = data[:_NOTED], data[_NOTED + 1 :]
             if known and known != b"%08x" % crc32(text, crc32(source.encode())):
                 return "", 0
@@ -277,8 +285,8 @@ class Marks:
         except (OSError, ValueError):
             return "", 0
 
-    def _file(self, source: str) -> Path:
-        return self.folder / f"{source}.pushed"
+    def _file(self, source: str) -> str:
+        return f"{self.folder}/{source}.pushed"  # every push asks for it, and a Path takes longer
 
 
 def _is_less(seen: tuple[str, int], store: str, count: int) -> bool:

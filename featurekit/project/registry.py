@@ -573,6 +573,8 @@ def _forgotten(connection: sqlite3.Connection) -> tuple[list[Any], dict[int, int
     """The rows of who was forgotten, and the checksums that are kept, by the numbers of the
     rows."""
     rows = connection.execute(f"SELECT id, {_FORGOTTEN} FROM forgotten ORDER BY id").fetchall()
+    if not rows:  # every push asks, and mostly nobody is forgotten
+        return [], {}
     try:
         sums = connection.execute("SELECT id, sum FROM forgotten_sums").fetchall()
     except sqlite3.OperationalError:  # an older release made the file, and nobody wrote since

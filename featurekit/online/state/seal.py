@@ -8,8 +8,7 @@ written by a release before 0.3. It opens as it is, and nothing tells whether it
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import cast
 from zlib import crc32
 
@@ -108,12 +107,7 @@ def damaged(view: View, key: bytes, how: str) -> DamagedState:
     )
 
 
-@contextmanager
-def reading(view: View, key: bytes, value: bytes | None) -> Iterator[None]:
-    """DamagedState where the block cannot read a state that no checksum says is whole."""
-    try:
-        yield
-    except UNREADABLE as error:
-        if value is None or is_sealed(value):
-            raise
+def refuse_unsealed(view: View, key: bytes, value: bytes | None, error: Exception) -> None:
+    """DamagedState for a state that could not be read, where no checksum says that it is whole."""
+    if value is not None and not is_sealed(value):
         raise damaged(view, key, f"it cannot be read ({error})") from error

@@ -14,7 +14,7 @@ from featurekit.online.state.blocks import (
     open_state,
     written,
 )
-from featurekit.online.state.seal import opened_state, reading, sealed
+from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
 from featurekit.online.store.protocol import Change, Closing, OnlineStore, PendingSteps, finish
@@ -50,16 +50,23 @@ def update_states(
         change(i, state)
         return written(state, key, blob)
 
+    def remade(i: int, key: bytes, value: bytes | None) -> dict[bytes, bytes]:
+        if key in broken:
+            raise broken[key]
+        blob = opened_state(view, key, value)
+        try:
+            return made(i, key, blob)
+        except UNREADABLE as error:
+            refuse_unsealed(view, key, value, error)
+            raise
+
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
         for i, (key, value) in enumerate(zip(keys, blobs, strict=True)):
             if value is None and not create:
                 continue
             try:
-                if key in broken:
-                    raise broken[key]
-                with reading(view, key, value):
-                    new = made(i, key, opened_state(view, key, value))
+                new = remade(i, key, value)
             except DamagedState as error:
                 if lost is None:
                     raise
@@ -103,8 +110,12 @@ def adding_events(
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
         for (view, key, events), value in zip(added, blobs, strict=True):
-            with reading(view, key, value):
-                new = made(view, key, opened_state(view, key, value), events)
+            blob = opened_state(view, key, value)
+            try:
+                new = made(view, key, blob, events)
+            except UNREADABLE as error:
+                refuse_unsealed(view, key, value, error)
+                raise
             new[key] = sealed(key, new[key])
             out |= new
         return out

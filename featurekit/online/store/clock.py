@@ -102,13 +102,14 @@ def stamp_of(time: int, last: int, own: int, *, restart: bool) -> int:
     return 0 if lost or time > max(last, own) + APART_US else max(time, last + 1)
 
 
-def given(stamp: int, time: int, last: int, own: int, where: str) -> int:
+def given(stamp: int, time: int, last: int, own: int, place: Callable[[], str]) -> int:
     """The stamp that the script `STAMP` gave. ClocksApart where it gave none, DamagedNote where the
     last stamp, -1 then, cannot be read."""
     if stamp:
         return stamp
     if last < 0:
         raise clock_damaged()
+    where = place()
     shown = {name: instant(at).isoformat() for name, at in
              (("time", time), ("last", last), ("own", own))}  # fmt: skip
     if last > time:

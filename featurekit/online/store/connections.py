@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import hiredis
@@ -207,16 +207,21 @@ class Connections:
         self._renew()
 
     def _renew(self) -> None:
-        self.idle, self._free = _Idle(), threading.Semaphore(self.most)
+        # A semaphore as a queue of rights, since Python's own semaphore takes as long as ten of it.
+        self.idle, self._free = _Idle(), SimpleQueue[None]()
+        for _ in range(self.most):
+            self._free.put(None)
         self._pid = os.getpid()
 
-    def _enter(self) -> threading.Semaphore:
-        """Wait for the right to use a connection; release what is returned afterwards."""
+    def _enter(self, *, wait: bool = True) -> SimpleQueue[None]:
+        """Wait for the right to use a connection; put it back afterwards."""
         if self._pid != os.getpid():
             self._renew()
         free = self._free
-        if not free.acquire(timeout=self.wait_s):
-            raise _in_use(self.most, self.wait_s)
+        try:
+            free.get(block=wait, timeout=self.wait_s)
+        except Empty:
+            raise _in_use(self.most, self.wait_s) from None
         return free
 
     def _take(self) -> Any:
@@ -246,15 +251,31 @@ class Connections:
         block raises."""
         free = self._enter()
         try:
-            connection = self._take()
-            try:
-                yield connection
-            except BaseException:
-                self.drop(connection)
-                raise
-            self.give(connection)
+            yield from self._used()
         finally:
-            free.release()
+            free.put(None)
+
+    @contextmanager
+    def spare(self) -> Iterator[Any | None]:
+        """As `one`; None where all are in use."""
+        try:
+            free = self._enter(wait=False)
+        except AllInUse:
+            yield None
+            return
+        try:
+            yield from self._used()
+        finally:
+            free.put(None)
+
+    def _used(self) -> Iterator[Any]:
+        connection = self._take()
+        try:
+            yield connection
+        except BaseException:
+            self.drop(connection)
+            raise
+        self.give(connection)
 
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
@@ -264,7 +285,7 @@ class Connections:
         except NotPlain:
             return _values(self.client.mget(list(keys)), keys)
         finally:
-            free.release()
+            free.put(None)
 
     def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
         """The server's time, the last stamp under `clock`, and then the values of `keys`."""
@@ -276,7 +297,7 @@ class Connections:
             values = [_values(client.mget(list(keys)), keys)] if keys else []
             return whole_at([client.time(), client.get(clock), *values])
         finally:
-            free.release()
+            free.put(None)
 
     def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
         connection = self.idle.take()

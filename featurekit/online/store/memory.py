@@ -148,7 +148,7 @@ class MemoryStore:
         """A stamp of the clock."""
         now, last, own = self.now_us(), self._last(clock), witness(self.clock)
         stamp = stamp_of(now, last, own, restart=restart)
-        made = given(stamp, now, last, own, "this store")
+        made = given(stamp, now, last, own, lambda: "this store")
         self._keep(clock, made)
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -206,35 +207,53 @@ def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | Non
 
 
 def _created_guarded(
-    connection: Any,
+    connections: Sequence[Any],
     groups: Sequence[range],
     setting: Callable[[Sequence[range]], list[Any]],
     guards: Sequence[Guard],
 ) -> list[int]:
     """Set groups of keys in transactions that the guards' keys are watched for; the numbers of keys
-    that were not set. The values for the next transaction come with the replies of each."""
+    that were not set. The values for a connection's next transaction come with the replies of each,
+    and the connections take turns: one is sent while the server works at the other."""
     watched = [key for guard in guards for key in guard.keys]
     look = [command(b"WATCH", *watched), command(b"MGET", *watched)]
+    todo = deque(groups[n : n + _GUARDED] for n in range(0, len(groups), _GUARDED))
+    turns = deque[tuple[Any, Sequence[range]]]()
+    for connection in connections:
+        send(connection, look)
+        turns.append((connection, ()))
     left: list[int] = []
-    _, values = asked(connection, look)
-    first = 0
-    while first < len(groups):
+    while turns:
+        connection, some = turns.popleft()
+        if some:
+            *_, done, _, values = received(connection, len(some) + 4)
+            if done is None:  # a guard's key has changed meanwhile; nothing was set
+                todo.appendleft(some)
+            else:
+                left += _not_set(some, done)
+        else:
+            _, values = received(connection, len(look))
+        if not todo:
+            asked(connection, [_UNWATCH])
+            continue
         at = 0
         for guard in guards:
             guard.check(values[at : at + len(guard.keys)])
             at += len(guard.keys)
-        some = groups[first : first + _GUARDED]
+        some = todo.popleft()
         send(connection, [_MULTI, *setting(some), _EXEC, *look])
-        *_, done, _, values = received(connection, len(some) + 4)
-        if done is None:  # a guard's key has changed meanwhile; nothing was set
-            continue
-        for group, made in zip(some, done, strict=True):
-            if isinstance(made, RedisError):
-                raise made
-            if not made:
-                left += group
-        first += len(some)
-    asked(connection, [_UNWATCH])
+        turns.append((connection, some))
+    return left
+
+
+def _not_set(groups: Sequence[range], replies: Sequence[Any]) -> list[int]:
+    """The numbers of the keys that a transaction did not set."""
+    left: list[int] = []
+    for group, made in zip(groups, replies, strict=True):
+        if isinstance(made, RedisError):
+            raise made
+        if not made:
+            left += group
     return left
 
 
@@ -411,7 +430,9 @@ class RedisStore:
 
         with self._writing.one() as connection:
             if guards:
-                return _created_guarded(connection, groups, setting, guards)
+                with self._writing.spare() as other:
+                    both = [c for c in (connection, other) if c is not None]
+                    return _created_guarded(both, groups, setting, guards)
             left: list[int] = []
             sent, replies = 0, incoming(connection, len(groups))
             for done, group in enumerate(groups):
@@ -513,9 +534,12 @@ class RedisStore:
         about = (time, own, apart, b"%d" % restart, holder)
         return command(b"EVAL", STAMP, b"%d" % len(keys), *keys, *about)
 
+    def _place(self) -> str:
+        return f"Redis at {shown_url(self.url)}"
+
     def _given(self, found: Sequence[Any]) -> int:
         stamp, time, last = map(int, found[:3])
-        return given(stamp, time, last, witness(self.clock), f"Redis at {shown_url(self.url)}")
+        return given(stamp, time, last, witness(self.clock), self._place)
 
     def open_push(
         self, key: bytes, also: Sequence[bytes] = (), *, clock: bytes, holder: bytes = b""
