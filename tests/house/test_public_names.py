@@ -124,7 +124,8 @@ with OnlineService.connect(sys.argv[1], "tests", "service") as service:
 print(found.to_pylist())
 heavy = ("duckdb", "pyarrow", "pandas", "polars", "yaml", "featurekit.store",
          "featurekit.project", "featurekit.define.repo", "featurekit.sources", "featurekit.log",
-         "featurekit.offline", "featurekit.feed")
+         "featurekit.offline", "featurekit.feed",
+         "featurekit.language.ops")  # this service has no transform that would need it
 print([name for name in heavy if name in sys.modules])
 """
 

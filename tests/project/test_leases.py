@@ -13,6 +13,7 @@ import pytest
 from featurekit.core.keys import clock_key, project_key
 from featurekit.errors import LeaseLost, OnlineError
 from featurekit.online.store.fenced import Fenced
+from featurekit.online.store.limits import Limits
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import Closing, OnlineStore
 from featurekit.online.store.redis import RedisStore
@@ -262,6 +263,73 @@ def test_groups_are_made_under_one_lease_and_what_was_there_is_told(
     assert redis_store.read([b"k0", b"k260", b"k251", b"k4999"]) == [
         b"v0", b"there", None, b"there"
     ]  # fmt: skip
+
+
+def many(n: int) -> tuple[pa.Array, pa.Array]:
+    keys, values = ([b"%c%d" % (c, i) for i in range(n)] for c in b"kv")
+    return pa.array(keys, pa.large_binary()), pa.array(values, pa.large_binary())
+
+
+class Meddled:
+    """A guard that does something else before it is asked a certain time."""
+
+    def __init__(self, guard: Any, time: int, meddle: Callable[[], object]) -> None:
+        self.guard, self.keys, self.left, self.meddle = guard, guard.keys, time, meddle
+
+    def check(self, values: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            self.meddle()
+        self.guard.check(values)
+
+
+@pytest.fixture(params=[1, 2, 64], ids="{} connections".format)
+def of_connections(redis_store: RedisStore, request: Any) -> Iterator[RedisStore]:
+    store = RedisStore(redis_store.url, Limits(connections=request.param))
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("time", [1, 2, 3, 4, 7])
+def test_groups_end_with_the_lease_and_each_is_there_or_not(
+    of_connections: RedisStore, redis_store: RedisStore, time: int
+) -> None:
+    """Two connections take turns: what the other one has sent was sent under the lease."""
+    keys, values = many(9_500)
+
+    def take() -> object:
+        return unlock(redis_store, "tests", ["clicks"], force=True)
+
+    with alone(of_connections, "tests", "clicks", "materialize") as mine:
+        mine = Fenced(of_connections, Meddled(mine.guard, time, take))
+        with pytest.raises(LeaseLost):
+            mine.create(keys, values)
+    # Transactions of 1,000 keys; the one that was sent when the lease ended is not made, and the
+    # one before it may have been under way then.
+    there = [value is not None for value in redis_store.read(keys.to_pylist())]
+    made = sum(there) // 1_000
+    assert time - 2 <= made <= time - 1
+    assert there == [True] * made * 1_000 + [False] * (9_500 - made * 1_000)
+    assert of_connections.read([b"k0"]) == redis_store.read([b"k0"])
+
+
+@pytest.mark.parametrize("time", [1, 2, 5])
+def test_a_transaction_that_somebody_disturbed_is_made_again(
+    of_connections: RedisStore, redis_store: RedisStore, time: int
+) -> None:
+    keys, values = many(5_250)
+    redis_store.write({b"k4100": b"there"})
+
+    def touch() -> None:
+        redis_store.write({LOCK: redis_store.read([LOCK])[0] or b""})
+
+    with alone(of_connections, "tests", "clicks", "materialize") as mine:
+        mine = Fenced(of_connections, Meddled(mine.guard, time, touch))
+        assert mine.create(keys, values) == [*range(4_000, 4_250)]
+    found = redis_store.read(keys.to_pylist())
+    wanted = values.to_pylist()
+    wanted[4_000:4_250] = [None] * 100 + [b"there"] + [None] * 149
+    assert list(found) == wanted
 
 
 # --- pushes ---------------------------------------------------------------------------------------
