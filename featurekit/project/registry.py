@@ -10,6 +10,7 @@ import datetime as dt
 import getpass
 import json
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -62,6 +63,8 @@ CREATE TABLE IF NOT EXISTS fills (
     PRIMARY KEY (store, version)
 );
 """
+
+_TABLES = frozenset(re.findall(r"TABLE IF NOT EXISTS (\w+)", _SCHEMA))
 
 _CHANGES = "action, kind, name, fingerprint, applied_by, applied_at"
 _FORGOTTEN = "entity, keys, digest, secret, until, applied_by, applied_at, removed"
@@ -226,7 +229,7 @@ class Registry:
         except (sqlite3.Error, OSError) as error:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
         try:
-            connection.executescript(_SCHEMA)
+            _make_tables(connection)
             with connection:
                 yield connection
         except sqlite3.Error as error:
@@ -567,6 +570,14 @@ class Registry:
             weakref.finalize(self, connection.close)
             self._kept = file, connection
         return self._kept[1]
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables that are not there yet, in one transaction: the disk is waited for at the
+    end of each."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if not there.issuperset(_TABLES):
+        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
 
 
 def _forgotten(connection: sqlite3.Connection) -> tuple[list[Any], dict[int, int]]:
