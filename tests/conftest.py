@@ -1,5 +1,8 @@
 """What every test shares: how long Hypothesis searches, a scratch Redis, and small feature repos.
 
+DuckDB has one thread in each test that is not marked `parallel`: of a few rows there is nothing to
+divide, and threads that wait for each other take a sixth of the time. With `--thorough` it has all.
+
 `pytest --thorough` makes every generated test try five times as much, and random programs and lives
 of a store longer: what is marked `thorough` repeats with few examples otherwise. With
 `FEATUREKIT_EXAMPLES=20 pytest` it is twenty times as much.
@@ -16,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -41,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--thorough"):
         for name, value in THOROUGH.items():
             os.environ.setdefault(name, value)
+    duckdb.connect = _of_one_thread if not config.getoption("--thorough") else duckdb.connect
     settings.register_profile(
         "featurekit",
         deadline=None,  # a shared machine has slow moments, and no test asserts a time
@@ -48,6 +53,33 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     settings.load_profile("featurekit")
+
+
+_connect = duckdb.connect
+_parallel = False
+
+
+def _of_one_thread(*args: Any, **kwargs: Any) -> duckdb.DuckDBPyConnection:
+    connection = _connect(*args, **kwargs)
+    if not _parallel:
+        connection.execute("SET threads = 1")
+    return connection
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before its fixtures are made, say how many threads a test has."""
+    global _parallel
+    _parallel = item.get_closest_marker("parallel") is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow cases to `--thorough`, and to who asks for them by their mark."""
+    if config.getoption("--thorough") or config.getoption("markexpr"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item.get_closest_marker("slow") is None]
 
 
 def pytest_collection_finish() -> None:

@@ -125,6 +125,7 @@ def test_a_parquet_path_is_not_read_into_arrow(
     assert (frame.arrow, frame.path) == (None, path)
 
 
+@pytest.mark.parallel
 def test_row_ids_follow_the_order_of_a_large_file(
     con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:

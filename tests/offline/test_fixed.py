@@ -212,6 +212,7 @@ def test_every_frame_of_two_rows_is_changed_by_its_change() -> None:
             assert values == [2, 2], name
 
 
+@pytest.mark.parallel
 def test_a_large_reader_is_not_kept_in_arrows_memory(store: FeatureStore) -> None:
     n = 400_000
     instants = pa.array([LATER]).take(pa.array(np.zeros(n, np.int8)))

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bits
 from paths import Paths, Question, connect, service_of
+from slow import slow_unless
 
 from featurekit import Entity
 from featurekit.aggregates import Count
@@ -23,13 +24,21 @@ TYPES: tuple[Any, ...] = (int, str, bytes, bool, dt.datetime, dt.date)
 MORE: dict[Any, Any] = {int: st.integers(INT_MIN, INT_MAX), bytes: st.binary(max_size=12)}
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["prompt", "late"])
+def named(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else "late" if value else "prompt"
+
+
 @pytest.mark.parametrize(
-    "types",
-    [*itertools.product(TYPES, TYPES)],
-    ids=lambda pair: " and ".join(t.__name__ for t in pair),
+    ("one", "two", "late"),
+    # Every pair where events are late; where they are prompt, each type at each place.
+    slow_unless(
+        lambda one, two, late: late or (TYPES.index(two) - TYPES.index(one)) % 6 < 2,
+        itertools.product(TYPES, TYPES, (False, True)),
+    ),
+    ids=named,
 )
-def test_every_pair_of_keys_finds_its_own_rows(types: tuple[Any, Any], late: bool) -> None:
+def test_every_pair_of_keys_finds_its_own_rows(one: type, two: type, late: bool) -> None:
+    types = one, two
     options: dict[str, Any] = {"created_timestamp_column": "arrived"} if late else {}
     schema = {"one": types[0] | None, "two": types[1] | None, "y": int}
     events = source("events", schema, **options)
@@ -46,8 +55,8 @@ def test_every_pair_of_keys_finds_its_own_rows(types: tuple[Any, Any], late: boo
     @given(st.lists(rows, min_size=1, max_size=10))
     def check(drawn: list[tuple[Any, ...]]) -> None:
         given = [
-            {"one": one, "two": two, "y": i, "__ts": ts, "__created": ts + by}
-            for i, (one, two, ts, by) in enumerate(drawn)
+            {"one": a, "two": b, "y": i, "__ts": ts, "__created": ts + by}
+            for i, (a, b, ts, by) in enumerate(drawn)
         ]
         keys = [{"one": row["one"], "two": row["two"]} for row in given]
         questions = [Question(key, t) for key in keys for t in (0, 2, 5)]

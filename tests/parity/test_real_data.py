@@ -24,9 +24,10 @@ from featurekit.store import FeatureStore
 
 ROOT = Path(__file__).parents[2]
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"
-pytestmark = pytest.mark.skipif(
-    not RETAIL.exists(), reason=f"the real order lines are not here: {RETAIL}"
-)
+pytestmark = [
+    pytest.mark.parallel,
+    pytest.mark.skipif(not RETAIL.exists(), reason=f"the real order lines are not here: {RETAIL}"),
+]
 
 LONDON = ZoneInfo("Europe/London")
 DAY = dt.timedelta(days=1)

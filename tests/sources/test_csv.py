@@ -160,6 +160,7 @@ def test_a_line_that_is_neither_a_row_nor_set_aside_is_noticed(
     assert kept(folder) == []
 
 
+@pytest.mark.parallel
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_long_text_of_lines_in_a_large_file_is_one_value(folder: Folder, end: str) -> None:
     text = end.join(f'{n},"",{n}'.replace('""', '""""') for n in range(200_000))
