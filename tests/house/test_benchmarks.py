@@ -9,14 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
-from slow import slow_unless
 
 from benchmarks import __main__ as command
 from benchmarks import report
 from benchmarks.measure import OURS, Curve, Result, interleaved, latencies
 from benchmarks.picture import amount, bars, lines
-
-pytestmark = pytest.mark.parallel
 
 RESULTS = [
     Result("a join", "1 k × 10 k", "s", {OURS: 1.2, "by hand": 1.0, "peer": 9.0}, "by hand", 1.15),
@@ -33,11 +30,7 @@ def _nothing_else_is_collected() -> None:
     gc.freeze()
 
 
-# These take as long as all the others together.
-LONG = ("transforms", "online_lookups")
-
-
-@pytest.mark.parametrize("name", slow_unless(lambda name: name not in LONG, command.AREAS))
+@pytest.mark.parametrize("name", command.AREAS)
 def test_each_area_runs_at_its_smallest(name: str) -> None:
     """What an area's peers answer is compared with ours inside it, before anything is timed."""
     area = importlib.import_module(f"benchmarks.{name}")
