@@ -17,7 +17,7 @@ def read_transform(transform: Transform) -> ir.Function:
 
 
 def slow_patterns(transforms: Iterable[Transform]) -> list[str]:
-    """The patterns of these transforms that may take exponential time, each as text that shows its
+    """The patterns of these transforms that may take long, each as text that shows its
     place; none of a transform that cannot be compiled."""
     from featurekit.language.parse.slow_patterns import noting
 
