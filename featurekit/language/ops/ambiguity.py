@@ -13,6 +13,7 @@ It errs on the side of a warning: what a look-around or a condition rules out co
 from __future__ import annotations
 
 import functools
+import math
 import re
 import re._casefix as casefix  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
@@ -33,11 +34,15 @@ from featurekit.language.ops.positions import (
 
 _MOST, _STEPS = 1_500, 1_000_000
 """More positions are not looked at, nor more pairs and triples of them."""
-_FEW = 5
-"""So many copies of a part are written out; more count as a loop, or two copies if all are alike
-in length."""
-_LENGTH, _LONG = 30_000, 2e8
-"""For a text of this length no more than so many steps are quick: some seconds of `re`."""
+_FEW, _COPIES = 5, 12
+"""So many copies of a part are written out, and so many of parts of parts; more count as a loop, or
+as two copies if all are alike in length."""
+_CHOICES = 4
+"""So many ways an ambiguous part may have for each round of a loop with a small bound, or as many
+as it has positions."""
+_LENGTH, _SHORT, _LONG = 30_000, 100, 2e8
+"""For a text of this length, of which a pattern without loops reads few characters, no more than so
+many steps are quick: some seconds of `re`."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +64,15 @@ class Verdict:
 @dataclass
 class _Ways(Positions):
     """The ways of a pattern. `loops` are the positions that a repeat has, first and last, and how
-    often it may go round; `only` are positions of possessive repeats, which leave no character of
-    theirs to what follows."""
+    often it may go round. `around` is how often what is read now is written out. `only` are
+    positions of possessive repeats, which leave no character of theirs to what follows."""
 
     most: int = _MOST
     loops: list[tuple[int, int, int | None]] = field(default_factory=list)
     only: set[int] = field(default_factory=set)
     repeats: bool = False
     unread: bool = False
+    around: int = 1
     begins: Test | None = None
     word_edge: bool = False
     flags: int = 0
@@ -127,14 +133,16 @@ class _Ways(Positions):
 
     def repeated(self, low: int, high: Any, items: Any, *, possessive: bool) -> Part:
         most = None if unbounded(high) else int(high)
-        begun = len(self.tests)
-        self.repeats |= most is None or most > _FEW
-        least, written, width = low, most, items.getwidth()
+        begun, outer, width = len(self.tests), self.around, items.getwidth()
+        total = None if most is None else most * outer
+        self.repeats |= total is None or total > _FEW
         alike = width[0] == width[1]
-        if most is not None and most > _FEW:
+        least, written = low, most
+        if most is not None and total is not None and (most > _FEW or total > _COPIES):
             if alike and most - low <= _FEW:
+                self.around = 1
                 self.closed(self.sequence(items))  # alone, for the ways that it has in itself
-                self.loops.append((begun, len(self.tests), most))
+                self.loops.append((begun, len(self.tests), total))
                 begun = len(self.tests)
                 least = min(low, 2)
                 written = least + most - low
@@ -142,9 +150,11 @@ class _Ways(Positions):
                 written = None
         if written is None:
             least = min(low, 2 if alike else 1) if low > _FEW else low
+        self.around = 1 if written is None else outer * max(written, 1)
         made = self.copies(least, written, lambda: self.sequence(items))
+        self.around = outer
         if written is None:
-            self.loops.append((begun, len(self.tests), most))
+            self.loops.append((begun, len(self.tests), total))
         if possessive and width == (1, 1):
             self.only |= {*range(begun, len(self.tests))}
         return made
@@ -234,11 +244,12 @@ class _Search:
         self.weights = [self.rounds(group) for group in self.groups]
 
     def verdict(self) -> Verdict:
-        for group in self.groups:
-            if self.parts({*group}) and self.grows(group):
-                return Verdict("exponential")
-        cost, degree = self.powers()
-        if cost * _LENGTH >= _LONG:
+        alone = [self.ways_alone(group) for group in self.groups]
+        if math.inf in alone:
+            return Verdict("exponential")
+        cost, degree = self.powers(alone)
+        loops = any(most is None for *_, most in self.ways.loops)
+        if cost * (_LENGTH if loops else _SHORT) >= _LONG:
             return Verdict("power", degree + 1)
         return Verdict("unknown" if self.ways.unread and self.ways.repeats else "quick")
 
@@ -274,11 +285,19 @@ class _Search:
                 rounds = min(_LENGTH, rounds * (_LENGTH if most is None else most))
         return rounds
 
-    def grows(self, group: list[int]) -> bool:
-        """Whether the ways of an ambiguous loop are many: it has no bound, or a large one, or
-        holds another loop."""
+    def ways_alone(self, group: list[int]) -> float:
+        """How many ways one text may have through positions that reach each other: one, infinitely
+        many, or for an ambiguous loop with a small bound, as many as it may have."""
+        if not self.parts({*group}):
+            return 1.0
         around = [x for x in self.ways.loops if any(x[0] <= p < x[1] for p in group)]
-        return any(most is None or most >= 2 * _FEW for *_, most in around) or len(around) > 1
+        bounds = [most for *_, most in around]
+        [bound] = bounds if len(bounds) == 1 else [None]
+        return (
+            math.inf
+            if bound is None or bound >= 2 * _FEW
+            else float(max(_CHOICES, len(group)) ** bound)
+        )
 
     def parts(self, group: set[int]) -> bool:
         """Whether two ways that one text takes from one position to another part meanwhile."""
@@ -308,26 +327,22 @@ class _Search:
                 todo.append(pair)
         return False
 
-    def powers(self) -> tuple[float, int]:
+    def powers(self, alone: list[float]) -> tuple[float, int]:
         """How many ways there may be, and the power of a text's length in them: the largest of all
         chains of loops, of which each may hand on to the next at any place of one text."""
         known: dict[int, tuple[float, int]] = {}
-        pairs = {
-            (a, b)
-            for a, b in product(range(len(self.groups)), repeat=2)
-            if a != b and self.hands_on(a, b)
-        }
 
-        def from_here(group: int) -> tuple[float, int]:
-            if group not in known:
+        def from_here(a: int) -> tuple[float, int]:
+            if a not in known:
                 found = (1.0, 0)
-                for a, b in pairs:
-                    if self.groups[a][0] in self.below[self.groups[group][0]]:
-                        rounds = min(self.weights[a], self.weights[b])
+                for b in range(len(self.groups)):
+                    if a != b and self.groups[b][0] in self.below[self.groups[a][0]]:
+                        hands_on = self.hands_on(a, b)
+                        rounds = min(self.weights[a], self.weights[b]) if hands_on else 1
                         cost, degree = from_here(b)
                         found = max(found, (cost * rounds, degree + (rounds == _LENGTH)))
-                known[group] = found
-            return known[group]
+                known[a] = found[0] * alone[a], found[1]
+            return known[a]
 
         return max((from_here(group) for group in range(len(self.groups))), default=(1.0, 0))
 
@@ -335,8 +350,6 @@ class _Search:
         """Whether one text leads from a position of a loop back to it, on to a position of another
         loop, and from there back to it."""
         one, other = self.groups[a], self.groups[b]
-        if other[0] not in self.below[one[0]]:
-            return False
         staying, coming = {*one}, {*other}
         return any(self.triple(p, q, staying, coming) for p, q in product(one, other))
 
