@@ -220,10 +220,12 @@ def _from_dicts(
             )
         missing = [name for name in (INSTANT, *wanted) if name not in row]
         if missing:
-            close = get_close_matches(missing[0], [str(n) for n in row if n not in wanted], n=1)
-            meant = f" and has {close[0]!r}" if close else ""
+            spare = [str(n) for n in row if n not in (INSTANT, *wanted)]
+            close = get_close_matches(missing[0], spare, n=1, cutoff=0.5)
+            meant = f" and has {close[0]!r}: did you mean {missing[0]!r}?" if close else ""
             raise _refuse(
-                f"row {number} (the first is 0) lacks {missing[0]!r}{meant}; write {_row(wanted)}"
+                f"row {number} (the first is 0) lacks {missing[0]!r}{meant or ';'} "
+                f"{'W' if meant else 'w'}rite {_row(wanted)}"
             )
     read, plain_arrays, found = {}, {}, {}
     for name in _needed((INSTANT, *wanted), wanted):

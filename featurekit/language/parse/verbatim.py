@@ -12,7 +12,7 @@ import types as pytypes
 from typing import Any
 
 from featurekit.language.ir import Function, Param, Verbatim
-from featurekit.language.parse.context import MISSING, Parsing, begin
+from featurekit.language.parse.context import MISSING, Parsing, begin, typed_as_column
 from featurekit.language.parse.functions import hinted, hints_of, read_result
 from featurekit.language.parse.helpers import of_user
 from featurekit.language.parse.purity import check_pure
@@ -43,7 +43,7 @@ def verbatim(transform: Transform) -> Function:
             p.fail(
                 argument,
                 f"the parameter {argument.arg} has no type",
-                f"write {argument.arg}: float",
+                typed_as_column(argument.arg),
             )
         params.append(Param(argument.arg, hinted(p, argument, hints[argument.arg])))
     read_result(p, hints)
