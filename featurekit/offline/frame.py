@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.calls import found as shown_value
-from featurekit.core.frames import is_column_of_pandas, is_frame, table_of
+from featurekit.core.frames import INSTEAD, dense, is_column_of_pandas, is_frame, table_of
 from featurekit.core.missing import no_file
 from featurekit.core.samples import row_in_python, row_in_words, to_give
 from featurekit.core.sql import quote
@@ -255,7 +255,7 @@ def _from_columns(
     faults: list[BadRow] = []
     for name, values in columns.items():
         type_ = wanted.get(name, DATETIME) if name in needed else None
-        kind = None
+        kind, values = None, dense(values)
         if isinstance(values, (list, tuple)) and type_ is not None:
             read[name], faults = python_column(values, name, type_, zone_name=timezone)
         else:
@@ -320,7 +320,7 @@ def _columns(
 def _misfit(name: str, found: str, type_: Type) -> Column:
     raise _refuse(
         f"column {name!r}: expected {type_.base}, found {found}; cast the frame's column"
-        if not found.startswith("DECIMAL")
+        if not found.startswith("DECIMAL") and found not in INSTEAD
         else f"column {name!r}: expected {type_.base}, found {found}; {found_hint(found, type_)}"
     )
 
