@@ -318,6 +318,11 @@ def _columns(
 
 
 def _misfit(name: str, found: str, type_: Type) -> Column:
+    if type_.name == "datetime" and found == "VARCHAR":
+        raise _refuse(
+            f"column {name!r}: expected datetime, found {found}; make instants of its texts, as by "
+            f'pandas.to_datetime(frame["{name}"], utc=True), whatever their offsets from UTC are'
+        )
     raise _refuse(
         f"column {name!r}: expected {type_.base}, found {found}; cast the frame's column"
         if not found.startswith("DECIMAL") and found not in INSTEAD

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pytest
 
 from featurekit import EventSource
@@ -89,6 +90,22 @@ def test_instants_with_and_without_an_offset_are_told_by_their_rows(tmp_path: Pa
     said = "row 2 has an offset from UTC, and that of row 0 has none.*write one with each"
     with duckdb.connect() as con, pytest.raises(EntityFrameError, match=said):
         load_frame(con, path, join_keys={"k": INT}, request={})
+
+
+def test_texts_of_a_frame_with_several_offsets_are_told_what_to_write() -> None:
+    texts = ["2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"]
+    labels = pd.DataFrame({"k": [1, 2], "event_timestamp": pd.Series(texts, dtype="string")})
+    said = r"make instants of its texts, as by pandas.to_datetime\(frame\[\"event_timestamp\"\]"
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'").fetchall()
+        with pytest.raises(EntityFrameError, match=said):
+            load_frame(con, labels, join_keys={"k": INT}, request={})
+        made = pd.to_datetime(labels["event_timestamp"], utc=True)
+        frame = load_frame(
+            con, labels.assign(event_timestamp=made), join_keys={"k": INT}, request={}
+        )
+        found = con.execute(f"SELECT __t FROM {frame.table}").fetchall()
+    assert found == [(1_767_225_600_000_000,)] * 2
 
 
 def test_instants_with_several_offsets_are_instants(tmp_path: Path) -> None:
