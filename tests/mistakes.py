@@ -210,6 +210,17 @@ MODULE_MISTAKES = [
         "import Avg, Count, Last, Mean, Quantile, Sum",
     ),
     edit(
+        "median_of_another_store",
+        "import Count, Last, Mean, Quantile, Sum",
+        "import Count, Last, Mean, Median, Quantile, Sum",
+    ),
+    edit(
+        "aggregate_of_another_store_from_the_package",
+        "import Count, Last, Mean, Quantile, Sum",
+        "import Count, Last, Mean, Quantile, Sum\nfrom featurekit import Stddev",
+    ),
+    edit("aggregate_of_another_store", 'Last("country"', 'Latest("country"'),
+    edit(
         "package_that_is_not_installed",
         "from featurekit import Entity",
         "import pandsa\nfrom featurekit import Entity",
@@ -265,6 +276,7 @@ ENTITY_MISTAKES = [
     edit("join_key_is_a_float", '{"customer_id": int}', '{"customer_id": float}'),
     edit("join_key_may_be_none", '{"customer_id": int}', '{"customer_id": int | None}'),
     edit("join_key_type_in_quotes", '{"customer_id": int}', '{"customer_id": "int"}'),
+    edit("join_key_misspelt_in_the_schema", 'schema={"customer_id"', 'schema={"custommer_id"'),
     edit("join_keys_missing", ', join_keys={"customer_id": int}', ""),
     edit("parameter_of_another_store", "join_keys={", "join_key={"),
     edit("entity_name_with_a_space", 'Entity("customer"', 'Entity("the customer"'),
@@ -648,6 +660,25 @@ CALL_MISTAKES = [
     call(
         "lookup_with_a_misspelt_key",
         "store.get_online_features('checkout', [{'customerid': 1, 'basket_value': 1.0}])",
+    ),
+    call(
+        "lookup_with_a_misspelt_request_field",
+        "store.get_online_features('checkout', [{'customer_id': 1, 'basket': 1.0}])",
+    ),
+    call(
+        "lookup_of_a_frame_with_a_misspelt_key",
+        f"{PANDAS}store.get_online_features("
+        "'checkout', pd.DataFrame({'customerid': [1], 'basket_value': [1.0]}))",
+    ),
+    call(
+        "historical_with_a_misspelt_key",
+        f"{HISTORICAL}([{{'customerid': 1, 'basket_value': 1.0, 'event_timestamp': "
+        "'2026-10-04'}], 'checkout').to_arrow()",
+    ),
+    call(
+        "historical_of_a_frame_with_a_misspelt_request_field",
+        f"{PANDAS}{HISTORICAL}(pd.DataFrame({{'customer_id': [1], 'basket': [1.0], "
+        "'event_timestamp': ['2026-10-04']}), 'checkout').to_arrow()",
     ),
     call(
         "lookup_with_a_key_of_text",

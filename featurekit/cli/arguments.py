@@ -175,7 +175,7 @@ _VALUES = {
     "URL": "redis://localhost:6379/0",
     "HOST": "127.0.0.1",
     "PORT": "8000",
-    "ZONE": "Europe/Oslo",
+    "ZONE": "Europe/London",
     "VIEW": "customer_orders",
     "VIEW:FEATURE,…": "customer_orders:spend_7d",
     "NAME": "customer_orders",

@@ -84,7 +84,7 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3),
     features with parts that DuckDB computes by calling Python (R5), and patterns that may take
-    exponential time. `unnamed` are views and services that a module made and does not hold, and
+    long. `unnamed` are views and services that a module made and does not hold, and
     `forgetting` are forgettings that did not end."""
     from featurekit.define.parameters import slow_patterns
     from featurekit.language.to_duckdb import python_parts

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.calls import found as found_value
 from featurekit.core.frames import (
+    INSTEAD,
     Refuse,
     collected,
+    dense,
     is_column_of_pandas,
     is_frame,
     is_numpy_float,
     is_object,
     is_pandas,
+    kind_of_pandas,
     refuse_doubles,
+    storage_of,
     table_of,
 )
 from featurekit.core.types import MICROSECOND, instant
@@ -70,6 +74,7 @@ def columns_of(data: Any, *, refuse: Refuse) -> Columns:
             f"{type(data).__name__} has no rows; give a list of dicts, a dict of lists, or a frame "
             "of pandas, polars or Arrow"
         )
+    given = {name: dense(values) for name, values in given.items()}
     made = {name: _values(values, name, refuse) for name, values in given.items()}
     lengths = {len(values) for values in made.values()}
     if len(lengths) > 1:
@@ -122,6 +127,9 @@ def _converted(values: Any, name: str, refuse: Refuse) -> list[Any]:
 
 def arrow_values(column: pa.Array | pa.ChunkedArray, name: str, refuse: Refuse) -> list[Any]:
     """The values of a column of Arrow, as Python has them."""
+    kind = kind_of_pandas(column.type)
+    if kind is not None:
+        raise refuse(f"the column {name!r} is {kind}; {INSTEAD[kind]}")
     try:
         return _python(column)
     except UnicodeDecodeError:
@@ -136,9 +144,9 @@ def _python(column: Any) -> list[Any]:
 
     type_ = column.type
     if isinstance(type_, pa.BaseExtensionType):
-        return _python(column.storage if isinstance(column, pa.Array) else pa.chunked_array(
-            [chunk.storage for chunk in column.chunks], type_.storage_type
-        ))  # fmt: skip
+        if isinstance(column, pa.Array):
+            return _python(storage_of(column))
+        return [value for chunk in column.chunks for value in _python(storage_of(chunk))]
     if pa.types.is_timestamp(type_):
         return [None if us is None else instant(us) for us in _micros(column)]
     if pa.types.is_duration(type_):

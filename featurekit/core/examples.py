@@ -20,7 +20,7 @@ EXAMPLES: dict[str, str] = {
     "schema": '{"customer_id": int, "quantity": int}',
     "timestamp_field": '"ordered_at"',
     "created_timestamp_column": '"created_at"',
-    "timezone": '"Europe/Oslo"',
+    "timezone": '"Europe/London"',
     "sequence": '"line_number"',
     "event_id": '"order_id"',
     "dedupe_within": '"30d"',

@@ -88,6 +88,44 @@ def is_object(series: Any) -> bool:
     return bool(series.dtype == object)
 
 
+PERIOD, INTERVAL = "PERIOD OF PANDAS", "INTERVAL OF PANDAS"
+_OF_PANDAS = {"pandas.period": PERIOD, "pandas.interval": INTERVAL}
+INSTEAD = {
+    PERIOD: "a number of its counts no unit that is known: make instants of it with "
+    ".dt.to_timestamp(), or texts with .astype(str)",
+    INTERVAL: "make two columns of it, as by pandas.arrays.IntervalArray(…).left and .right, or "
+    "texts with .astype(str)",
+}
+"""What to write for a column that says nothing without pandas, by its kind."""
+
+
+def dense(series: Any) -> Any:
+    """A Sparse column of pandas with all of its values, anything else as it is."""
+    sparse = type(getattr(series, "dtype", None)).__name__ == "SparseDtype"
+    return series.sparse.to_dense() if sparse and hasattr(series, "sparse") else series
+
+
+def kind_of_pandas(type_: pa.DataType, metadata: Any = None) -> str | None:
+    """The kind of a column whose values say nothing without pandas, also inside of a dictionary or
+    a list; None for any other. Where pandas is not imported, the field's metadata name it."""
+    import pyarrow as pa
+
+    named = (metadata or {}).get(b"ARROW:extension:name", b"").decode("ascii", "replace")
+    if isinstance(type_, pa.BaseExtensionType):
+        named = type_.extension_name
+    inner = getattr(type_, "value_type", None)
+    return _OF_PANDAS.get(named) or (None if inner is None else kind_of_pandas(inner))
+
+
+def storage_of(column: Any) -> Any:
+    """What stands behind an array of an extension type, in a type that has its values."""
+    import pyarrow as pa
+
+    storage = column.storage
+    is_bool = getattr(column.type, "extension_name", "") == "arrow.bool8"
+    return storage.cast(pa.bool_()) if is_bool else storage
+
+
 def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.Table:
     """A frame as a table, with its columns as they are.
 
@@ -141,6 +179,7 @@ def _pandas_table(frame: Any, refuse: Refuse, objects_as_text: bool) -> pa.Table
 def _pandas_array(series: Any, name: str, refuse: Refuse, objects_as_text: bool) -> pa.Array:
     import pyarrow as pa
 
+    series = dense(series)
     try:
         if is_numpy_float(series):
             return pa.array(series.to_numpy(), from_pandas=False)

@@ -67,9 +67,12 @@ def read_text(text: str, type_: Type, *, what: str) -> Any:
     try:
         return of_text(text, type_)
     except (ValueError, KeyError, DefinitionError):
-        raise EntityFrameError(
-            f"{what}: {text!r} is no {type_.base}; {_HINTS[type_.name]}"
-        ) from None
+        raise no_value(text, type_, what=what) from None
+
+
+def no_value(text: str, type_: Type, *, what: str) -> EntityFrameError:
+    """The error for a text that is no value of a type; `what` names the text."""
+    return EntityFrameError(f"{what}: {text!r} is no {type_.base}; {_HINTS[type_.name]}")
 
 
 def lenient(text: str | None, type_: Type) -> Any:

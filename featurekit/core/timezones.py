@@ -65,6 +65,10 @@ def _hint(name: Any) -> str:
 
     folded = {known.lower(): known for known in sorted(zone_names())}
     close = get_close_matches(str(name)[:64].lower(), folded, n=1) if isinstance(name, str) else []
+    cities = {known.rpartition("/")[2]: folded[known] for known in folded}
+    if not close and isinstance(name, str):
+        found = get_close_matches(name[:64].lower().replace(" ", "_"), cities, n=1, cutoff=0.75)
+        close = [cities[city].lower() for city in found]
     example = folded[close[0]] if close else "Europe/London"
     return f'write its IANA name, as in "{example}"'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from featurekit.aggregates import Aggregate
@@ -216,14 +217,22 @@ class _ViewCompiler:
         kind = "source" if self.view.source is self.source else "view"
         return f"{kind} {self.view.source.name!r}"
 
+    def _lacking_key(self, key: str, type_: Type) -> str:
+        """What to write where a join key is no column."""
+        at = self._at()
+        if self.view.source is not self.source:
+            said = f"the join key {key!r} is not in the features of {self._from}{at}"
+            return f'{said}; add it there, as in features={{"{key}": "{key}", …}}'
+        said = f"the join key {key!r} is not in the schema of {self._from}{at}"
+        close = get_close_matches(key, self.columns, n=1, cutoff=0.7)
+        meant = f"rename {close[0]!r}, if that is meant, or " if close else ""
+        return f'{said}; {meant}add it there with its type, as in "{key}": {type_}'
+
     def _check_keys(self) -> None:
         for key, type_ in self.view.join_keys.items():
             slot = self.columns.get(key)
             if slot is None:
-                add = "the schema of" if self.view.source is self.source else "the features of"
-                raise self.fail(
-                    None, f"the join key {key!r} is not in {add} {self._from}; add it there"
-                )
+                raise self.fail(None, self._lacking_key(key, type_))
             if slot.column != key:
                 raise self.fail(
                     None,
@@ -282,7 +291,8 @@ class _ViewCompiler:
     def _read(self, transform: Transform, feature: str | None) -> ir.Function:
         """The transform's IR, whose parameters are columns or, in one that may take it, the
         instant."""
-        function = read_transform(transform)
+        columns = {name: slot.type for name, slot in self.columns.items()}
+        function = read_transform(transform, columns=columns)
         if INSTANT in transform.parameters and INSTANT in self.columns:
             raise self.fail(
                 feature,

@@ -263,6 +263,19 @@ def _explained(error: BaseException, path: Path, folder: Path) -> DefinitionErro
     return made
 
 
+def _question(close: str) -> str:
+    """The question of what was meant, without what there is; nothing where there is none."""
+    return close.partition("?")[0] + "?" if "?" in close else ""
+
+
+def _aggregate(name: str) -> str:
+    """The aggregate that another store calls so, as a question; nothing where there is none."""
+    from featurekit.aggregates.elsewhere import instead_of
+
+    asked = instead_of(name)
+    return "" if asked is None else f"{asked} It is imported from featurekit.aggregates"
+
+
 def _hint(error: BaseException) -> str:
     """What to write instead, where an exception of Python tells."""
     name = getattr(error, "name", None)
@@ -273,12 +286,16 @@ def _hint(error: BaseException) -> str:
         case ImportError() if name and sys.modules.get(name) is not None:
             wanted = str(error).split("'")[1]
             module = sys.modules[name]
-            from featurekit import aggregates
+            from featurekit.aggregates.elsewhere import instead_of, meant
 
-            if name == "featurekit" and wanted in dir(aggregates):
-                return f"write `from featurekit.aggregates import {wanted}`"
+            aggregate = meant(wanted)
+            if name == "featurekit" and aggregate is not None:
+                return f"write `from featurekit.aggregates import {aggregate}`"
             known = [one for one in dir(module) if not one.startswith("_")]
-            return near(wanted, getattr(module, "__all__", known), listed=f"{name} has")
+            known = getattr(module, "__all__", known)
+            if name == "featurekit.aggregates" and aggregate is not None:
+                return f"{instead_of(wanted)} {name} has {', '.join(known)}"
+            return near(wanted, known, listed=f"{name} has")
         case NameError() if name and error.__traceback__:
             last = list(traceback.walk_tb(error.__traceback__))[-1][0]
             known = [
@@ -287,11 +304,13 @@ def _hint(error: BaseException) -> str:
                 if not n.startswith("_") and not isinstance(v, Broken)
             ]
             close = near(name, [*known, *dir(builtins)])
-            return close.partition("?")[0] + "?" if "?" in close else "define or import it first"
+            from_another = _aggregate(name) if name[:1].isupper() else ""
+            return _question(close) or from_another or "define or import it first"
         case AttributeError() if name:
             known = [one for one in dir(error.obj) if not one.startswith("_")]
-            close = near(name, known)
-            return close.partition("?")[0] + "?" if "?" in close else ""
+            of_aggregates = getattr(error.obj, "__name__", "") == "featurekit.aggregates"
+            from_another = _aggregate(name) if of_aggregates else ""
+            return from_another or _question(near(name, known))
         case SystemExit():
             return "a module of a repo only defines features; leave the exit out"
         case IndentationError():

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from featurekit.core.types import Type
 from featurekit.language import ir
 from featurekit.language.transform import Transform
 
 
-def read_transform(transform: Transform) -> ir.Function:
-    """The transform's IR. CompileError if it is outside the language."""
+def read_transform(
+    transform: Transform, *, columns: Mapping[str, Type] | None = None
+) -> ir.Function:
+    """The transform's IR. CompileError if it is outside the language; `columns`, which its
+    parameters are to read, have the types of its examples."""
     from featurekit.language.parse import parse  # slow to load, and many repos have no transforms
+    from featurekit.language.parse.context import reading
 
-    return parse(transform)
+    with reading(columns or {}):
+        return parse(transform)
 
 
 def slow_patterns(transforms: Iterable[Transform]) -> list[str]:
-    """The patterns of these transforms that may take exponential time, each as text that shows its
+    """The patterns of these transforms that may take long, each as text that shows its
     place; none of a transform that cannot be compiled."""
     from featurekit.language.parse.slow_patterns import noting
 

@@ -121,7 +121,7 @@ def forget(
     others = _others(project, sources, types)
     online = project.online
     with ExitStack() as stack:
-        stack.enter_context(explaining_disk())
+        stack.enter_context(explaining_disk(project.state_dir))
         for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()

@@ -134,7 +134,7 @@ def materialize(
     done: list[Materialized] = []
     bad: dict[str, int] = {}
     with ExitStack() as stack:
-        stack.enter_context(explaining_disk())
+        stack.enter_context(explaining_disk(project.state_dir))
         held, settled = _held(stack, project, chosen, waiting=end is None)
         until = min(until, settled)
         tombstones = project.registry.tombstones()

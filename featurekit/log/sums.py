@@ -53,15 +53,20 @@ def check(path: Path) -> None:
         _CHECKED.pop(next(iter(_CHECKED)), None)
 
 
-def check_again() -> None:
-    """DamagedLog where a segment that this process has checked is another one now, whatever its
-    times and size say. It is asked where a query could not read what had been checked."""
-    paths = list(reversed(_CHECKED))  # those of the query first
-    _footer.cache_clear()
-    _whole.cache_clear()
-    for path in paths:
-        if path.exists():
-            check(path)
+def check_again(folder: Path) -> None:
+    """DamagedLog where a segment in the folder that this process has checked is another one now,
+    whatever its times and size say. It is asked where a query could not read what had been
+    checked."""
+    for path in reversed(list(_CHECKED)):  # those of the query first
+        if not path.is_relative_to(folder) or not path.exists():
+            continue
+        try:
+            foot, pages = _footer.__wrapped__(path, *_identity(path))
+            _check_pages(path, foot, pages)
+        except DamagedLog:
+            _footer.cache_clear()
+            _whole.cache_clear()
+            raise
 
 
 _CHECKED: dict[Path, None] = {}
@@ -114,7 +119,10 @@ def _footer(path: Path, inode: int, mtime_ns: int, size: int) -> tuple[int, byte
 
 @functools.lru_cache(maxsize=4096)
 def _whole(path: Path, inode: int, mtime_ns: int, size: int) -> None:
-    foot, pages = _footer(path, inode, mtime_ns, size)
+    _check_pages(path, *_footer(path, inode, mtime_ns, size))
+
+
+def _check_pages(path: Path, foot: int, pages: bytes) -> None:
     if not pages:
         return
     found, left = crc32(path.name.encode()), foot

@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from featurekit.core.keys import entity_key, entity_key_sql
@@ -82,9 +83,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
-def explaining_disk() -> Iterator[None]:
+def explaining_disk(state_dir: Path | None) -> Iterator[None]:
     """Turn the error of what fits neither into memory nor on the disk into a WriteError, and one of
-    a file that was damaged since it was checked into a DamagedLog or SourceError."""
+    a file in the state folder that was damaged since it was checked into a DamagedLog or
+    SourceError."""
     import duckdb
 
     try:
@@ -95,8 +97,9 @@ def explaining_disk() -> Iterator[None]:
         if not isinstance(error, duckdb.IOException) or not any(
             os.strerror(number) in str(error) for number in _FULL
         ):
-            check_again()  # whatever the error: a damaged footer has other columns
-            check_copies_again()
+            if state_dir is not None:  # whatever the error: a damaged footer has other columns
+                check_again(state_dir)
+                check_copies_again(state_dir)
             raise
         raise WriteError(
             f"what does not fit into memory cannot be written to the state folder: {error}. "
@@ -106,13 +109,13 @@ def explaining_disk() -> Iterator[None]:
 
 
 @contextmanager
-def explaining_memory() -> Iterator[None]:
+def explaining_memory(state_dir: Path | None) -> Iterator[None]:
     """As `explaining_disk`, and turn the error of work that does not fit into memory into a
     DataError."""
     import duckdb
 
     try:
-        with explaining_disk():
+        with explaining_disk(state_dir):
             yield
     except duckdb.OutOfMemoryException as error:
         raise DataError(

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.texts import read_text
+from featurekit.core.texts import no_value
 from featurekit.core.types import DATETIME, Type
-from featurekit.define.dialect import FixedDialect, ending_of, packed_as
+from featurekit.define.dialect import Dialect, FixedDialect, ending_of, packed_as
 from featurekit.errors import EntityFrameError, SourceError
 from featurekit.sources.csv import copy_of, texts_of
+from featurekit.sources.raw import value_of
 
 
 def is_csv(path: Path) -> bool:
@@ -47,10 +48,16 @@ def csv_frame(path: Path, types: Mapping[str, Type]) -> Any:
 
 
 def _value(text: str | None, type_: Type, *, what: str) -> Any:
-    """The value of a text; no digits at all, quoted, are the empty bytes."""
+    """The value of a text, by the forms that a source's files have; no digits at all, quoted, are
+    the empty bytes."""
     if text == "" and type_.name == "bytes":
         return b""
-    return None if text is None else read_text(text, type_, what=what)
+    if text is None or type_.name == "str":
+        return text
+    found = value_of(text, type_, Dialect())
+    if found is text:
+        raise no_value(text, type_, what=what)
+    return found
 
 
 def _array(values: list[Any], type_: Type, *, where: str) -> Any:
@@ -60,7 +67,13 @@ def _array(values: list[Any], type_: Type, *, where: str) -> Any:
     if type_ == DATETIME and not any(v is not None and v.tzinfo for v in values):
         wanted = pa.timestamp("us")  # a column of naive instants is read in the frame's time zone
     elif type_ == DATETIME and any(v is not None and not v.tzinfo for v in values):
-        raise EntityFrameError(f"{where}: some instants have an offset and some have none")
+        there = [None if v is None else v.tzinfo is not None for v in values]
+        raise EntityFrameError(
+            f"{where}: the instant of row {there.index(True)} has an offset from UTC, and that of "
+            f"row {there.index(False)} has none (the first is 0); write one with each, as in "
+            "2026-10-04T12:00:00+02:00 or 2026-10-04T12:00:00Z, or with none, and name their "
+            "zone, as in timezone="
+        )
     try:
         return pa.array(values, type=wanted)
     except (pa.ArrowInvalid, OverflowError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.calls import found as shown_value
-from featurekit.core.frames import is_column_of_pandas, is_frame, table_of
+from featurekit.core.frames import INSTEAD, dense, is_column_of_pandas, is_frame, table_of
 from featurekit.core.missing import no_file
 from featurekit.core.samples import row_in_python, row_in_words, to_give
 from featurekit.core.sql import quote
@@ -220,10 +220,12 @@ def _from_dicts(
             )
         missing = [name for name in (INSTANT, *wanted) if name not in row]
         if missing:
-            close = get_close_matches(missing[0], [str(n) for n in row if n not in wanted], n=1)
-            meant = f" and has {close[0]!r}" if close else ""
+            spare = [str(n) for n in row if n not in (INSTANT, *wanted)]
+            close = get_close_matches(missing[0], spare, n=1, cutoff=0.5)
+            meant = f" and has {close[0]!r}: did you mean {missing[0]!r}?" if close else ""
             raise _refuse(
-                f"row {number} (the first is 0) lacks {missing[0]!r}{meant}; write {_row(wanted)}"
+                f"row {number} (the first is 0) lacks {missing[0]!r}{meant or ';'} "
+                f"{'W' if meant else 'w'}rite {_row(wanted)}"
             )
     read, plain_arrays, found = {}, {}, {}
     for name in _needed((INSTANT, *wanted), wanted):
@@ -253,7 +255,7 @@ def _from_columns(
     faults: list[BadRow] = []
     for name, values in columns.items():
         type_ = wanted.get(name, DATETIME) if name in needed else None
-        kind = None
+        kind, values = None, dense(values)
         if isinstance(values, (list, tuple)) and type_ is not None:
             read[name], faults = python_column(values, name, type_, zone_name=timezone)
         else:
@@ -316,9 +318,14 @@ def _columns(
 
 
 def _misfit(name: str, found: str, type_: Type) -> Column:
+    if type_.name == "datetime" and found == "VARCHAR":
+        raise _refuse(
+            f"column {name!r}: expected datetime, found {found}; make instants of its texts, as by "
+            f'pandas.to_datetime(frame["{name}"], utc=True), whatever their offsets from UTC are'
+        )
     raise _refuse(
         f"column {name!r}: expected {type_.base}, found {found}; cast the frame's column"
-        if not found.startswith("DECIMAL")
+        if not found.startswith("DECIMAL") and found not in INSTEAD
         else f"column {name!r}: expected {type_.base}, found {found}; {found_hint(found, type_)}"
     )
 

@@ -123,9 +123,9 @@ def known_entities(
 
 def _check_order(start: dt.datetime, end: dt.datetime, timezone: str) -> None:
     if to_utc_us(start, timezone) > to_utc_us(end, timezone):
-        raise _refuse(
-            f"start {start.isoformat()} lies after end {end.isoformat()}; write the earlier one as "
-            "start"
+        raise EntityFrameError(
+            f"start {start.isoformat()} lies after end {end.isoformat()}; exchange them, or write "
+            "a later end"
         )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featurekit.core.arrays import Unmapped, in_plain_shape, plain_type
+from featurekit.core.frames import INSTEAD, kind_of_pandas
 from featurekit.errors import EntityFrameError
 from featurekit.sources.check import BadRow
 from featurekit.sources.parquet import NOT_UTF8
@@ -37,6 +38,12 @@ def carried_schema(schema: pa.Schema) -> pa.Schema:
 
     fields = []
     for field in schema:
+        kind = kind_of_pandas(field.type, field.metadata)
+        if kind is not None:
+            raise _refuse(
+                f"the column {field.name!r} is {kind}, which no other frame carries; "
+                f"{INSTEAD[kind]}, or leave it out"
+            )
         try:
             fields.append(field.with_type(plain_type(field.type)))
         except Unmapped as type_:

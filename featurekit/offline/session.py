@@ -42,6 +42,12 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
     return con
 
 
+def state_of(con: Any) -> Path | None:
+    """The state folder of a connection that `connect` made; None for any other."""
+    spill = Path(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0] or "")
+    return spill.parent if spill.name.startswith(_SPILL) else None
+
+
 def _here() -> str:
     """The name of this machine, as a part of a file's name."""
     return re.sub(r"\W", "_", socket.gethostname())

@@ -34,6 +34,7 @@ from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.manifest import ContentHash
 from featurekit.offline.own_columns import carried, carried_schema
+from featurekit.offline.session import state_of
 from featurekit.offline.view_result import report_erring_events
 
 if TYPE_CHECKING:
@@ -275,9 +276,10 @@ class _TrainingRun:
     def __init__(self, owner: TrainingSet) -> None:
         self.owner = owner
         self.con = owner._connect()
+        self.state_dir = state_of(self.con)
         self.scratch: TemporaryDirectory[str] | None = None
         try:
-            with explaining_memory():
+            with explaining_memory(self.state_dir):
                 self._prepare()
         except BaseException:
             self.__exit__()
@@ -470,7 +472,7 @@ class _TrainingRun:
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
-        with explaining_memory():
+        with explaining_memory(self.state_dir):
             yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:

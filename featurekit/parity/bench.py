@@ -18,6 +18,7 @@ from featurekit.core.tables import temp_table
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.published import plan_bytes
+from featurekit.errors import PlanRefused
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare
 from featurekit.online.store.memory import MemoryStore
@@ -34,7 +35,7 @@ _numbers = itertools.count()
 
 def both(scenario: Scenario) -> Opinions:
     """What each path says of every output, by its full name: (offline, online), each a value and
-    its status. An exception of a path is its status, with no value."""
+    its status. An exception of a path is its status, with no value; but PlanRefused is raised."""
     with bench() as opened:
         return opened.both(scenario)
 
@@ -78,7 +79,8 @@ class Bench:
     # --- offline ----------------------------------------------------------------------------------
 
     def offline(self, scenario: Scenario) -> dict[str, Stated]:
-        """Each output by the point-in-time join, as `get_historical_features` has it."""
+        """Each output by the point-in-time join, as `get_historical_features` has it. PlanRefused
+        where a function does what no compiled one does: that is no answer."""
         service = scenario.service
         with self.tables(scenario) as events:
             path = Offline.over(
@@ -88,6 +90,8 @@ class Bench:
             )
             try:
                 found = path.answers(service, _asked(scenario))
+            except PlanRefused:
+                raise
             except Exception as error:
                 return {o.full_name: (None, shown_error(error)) for o in service.outputs}
         return {o.full_name: found.offline(i, 0) for i, o in enumerate(service.outputs)}
@@ -115,10 +119,13 @@ class Bench:
     # --- online -----------------------------------------------------------------------------------
 
     def online(self, scenario: Scenario) -> dict[str, Stated]:
-        """Each output from states that took the deliveries as pushes, one by one."""
+        """Each output from states that took the deliveries as pushes, one by one. PlanRefused where
+        the plan is none that can be read, or a function does what no compiled one does."""
         outputs = scenario.online.outputs
         try:
             ((found, statuses),) = self.fed(scenario).ask([scenario.row], [scenario.at])
+        except PlanRefused:
+            raise
         except Exception as error:
             return {o.full_name: (None, shown_error(error)) for o in outputs}
         stated = zip(found, statuses, strict=True)

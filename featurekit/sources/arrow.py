@@ -11,7 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.coerce import Misfit, canonical
-from featurekit.core.frames import is_numpy_float, is_object, is_pandas
+from featurekit.core.frames import (
+    dense,
+    is_numpy_float,
+    is_object,
+    is_pandas,
+    kind_of_pandas,
+    storage_of,
+)
 from featurekit.core.types import INT, Type
 from featurekit.sources.check import BadRow, shortened
 from featurekit.sources.parquet import text_faults
@@ -36,6 +43,7 @@ def pandas_column(
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    series = dense(series)
     if is_object(series):
         values = [_object(value, type_) for value in series]
         array, faults = python_column(values, name, type_, zone_name=zone_name, read=read)
@@ -175,8 +183,10 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
         done = [plain(chunk) for chunk in column.chunks]
         return pa.chunked_array([array for array, _ in done]), done[0][1]
     type_ = column.type
+    if (kind := kind_of_pandas(type_)) is not None:
+        return pa.nulls(len(column), pa.string()), kind
     if isinstance(type_, pa.BaseExtensionType):
-        return plain(column.storage)
+        return plain(storage_of(column))
     if pa.types.is_dictionary(type_):
         return plain(_decoded(column))
     if pa.types.is_float16(type_):

@@ -115,14 +115,18 @@ def _sum(copy: Path) -> bytes:
     return _sum_now(copy, about.st_ino, about.st_mtime_ns, about.st_size)
 
 
-def check_copies_again() -> None:
-    """SourceError where a copy that this process has used is another one now, whatever its times
-    and size say; the copy is removed. It is asked where a query could not read one."""
-    copies = list(reversed(_USED))  # those of the query first
-    _sum_now.cache_clear()
-    for copy in copies:
+def check_copies_again(state_dir: Path) -> None:
+    """SourceError where a copy in the state folder that this process has used is another one now,
+    whatever its times and size say; the copy is removed. It is asked where a query could not read
+    one."""
+    for copy in reversed(list(_USED)):  # those of the query first
+        if not copy.is_relative_to(folder_in(state_dir)):
+            continue
         with suppress(FileNotFoundError):
-            if _sum_file(copy).read_bytes() != _sum(copy):
+            about = copy.stat()
+            found = _sum_now.__wrapped__(copy, about.st_ino, about.st_mtime_ns, about.st_size)
+            if _sum_file(copy).read_bytes() != found:
+                _sum_now.cache_clear()
                 copy.unlink()
                 raise SourceError(
                     f"{copy}, the kept copy of a CSV file, was damaged while it was in use, and is "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
+from featurekit.core.frames import kind_of_pandas
 from featurekit.core.sql import escaped, parquet_sql, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import Type
@@ -62,10 +63,10 @@ def columns(
     con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
 ) -> dict[str, FileColumn]:
     """The columns of a file, by the names in its footer, with their DuckDB types (S4); an Arrow
-    duration is DURATION_<unit>.
+    duration is DURATION_<unit>, and a period of pandas is told by its name.
 
-    Parquet itself has no durations. DuckDB shows them as plain integers, and only the Arrow schema
-    in the file knows their unit. DuckDB gives other names to columns whose names differ in case
+    Parquet itself has neither. DuckDB shows them as plain integers, and only the Arrow schema in
+    the file knows their unit. DuckDB gives other names to columns whose names differ in case
     alone, so a name of the footer and a name of the scan belong together by their place.
     """
     import duckdb
@@ -130,7 +131,7 @@ def _durations(path: str, found: Collection[str]) -> dict[str, str]:
     kinds = {}
     with suppress(pa.ArrowNotImplementedError):  # a type that Arrow lacks is no duration
         for column in pq.read_schema(path):
-            name = duration_name(column.type)
+            name = duration_name(column.type) or kind_of_pandas(column.type, column.metadata)
             if name and column.name in found:
                 kinds[column.name] = name
     return kinds

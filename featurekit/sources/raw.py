@@ -134,6 +134,8 @@ def value_of(text: Any, type_: Type | None, dialect: Dialect) -> Any:
             plain = text
     if type_.name == "datetime":
         return parsed(text, ISO) or text
+    if text == "":
+        return text  # quoted: an empty field is null
     pattern = _PATTERNS.get(type_.name)
     if pattern is not None and not re.fullmatch(pattern, plain):
         return text

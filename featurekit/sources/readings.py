@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from featurekit.core.coerce import not_among
 from featurekit.core.formats import EPOCH_TEXT, MONTHS, EpochFormat, TextFormat
+from featurekit.core.frames import INSTEAD
 from featurekit.core.sql import quote, text_literal, unquoted
 from featurekit.core.timezones import local_limits_us, utc_us_sql
 from featurekit.core.types import BEYOND_FLOAT32, INSTANT_MAX, INSTANT_MIN, Type
@@ -61,6 +62,8 @@ class Reading:
 
 def found_hint(found: str, type_: Type) -> str:
     """What to write instead, if a column of type `found` was declared `type_`."""
+    if found in INSTEAD:
+        return INSTEAD[found]
     if "DECIMAL" in found:
         return (
             "cast it to DOUBLE or BIGINT in the job that writes it: featurekit never rounds a "
@@ -78,6 +81,8 @@ def found_hint(found: str, type_: Type) -> str:
 
 def instant_hint(found: str) -> str:
     """What to write at the source, if its timestamps are of type `found`; "" for other types."""
+    if found in INSTEAD:
+        return INSTEAD[found]
     if found in TEXTS:
         return 'say how its texts are written, as in timestamp_format="%Y-%m-%d %H:%M:%S", or "iso"'
     if found in _NARROW_INTS or found in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT"):

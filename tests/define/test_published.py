@@ -188,6 +188,21 @@ def test_a_plan_that_was_changed_is_refused(change: Any, told: str) -> None:
         read_plan(plan_bytes(change(SERVICE)))
 
 
+def test_what_no_fingerprint_covers_is_read_as_it_stands() -> None:
+    """As docs/security.md says: on_error, the names of functions, the numerics. Signatures cover
+    them (test_signing)."""
+    whole = json.loads(plan_bytes(SERVICE))
+    for view in parts(whole["service"], "View"):
+        view["on_error"] = "fail"
+    for function in parts(whole["service"], "Function"):
+        function["name"] = "other"
+    found = read_plan(json.dumps(whole).encode())
+    assert {v.on_error for v in found.views} == {"fail"}
+    assert {f.name for v in found.views for f in v.functions} == {"other"}
+    assert [o.name for o in found.outputs] == [o.name for o in SERVICE.outputs]
+    assert found.fingerprint == SERVICE.fingerprint
+
+
 def test_a_function_that_no_compiler_made_is_refused() -> None:
     def unbound(function: ir.Function) -> ir.Function:
         value = ir.Name("nothing", function.returns)

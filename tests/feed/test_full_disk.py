@@ -161,7 +161,7 @@ def test_what_is_spilled_and_does_not_fit_is_told(tmp_path: Path) -> None:
     with (
         at_most(100_000),
         pytest.raises(WriteError, match=r"state folder: .*/spill-.*Could|state folder: .*spill-"),
-        explaining_disk(),
+        explaining_disk(tmp_path),
     ):
         con.execute(f"CREATE TABLE t AS {sql.replace('count(*)', '*')}")
     con.close()

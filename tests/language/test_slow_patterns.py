@@ -1,8 +1,11 @@
-"""Patterns that may take exponential time: found, warned of, and decided in linear time."""
+"""Patterns that may take long: found, warned of, and decided in linear time."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,35 +14,80 @@ import pytest
 from feature_repos import MakeRepo
 from hypothesis import example, given
 from hypothesis import strategies as st
+from slow_patterns import EXPONENTIAL, POWERS, QUICK, UNKNOWN
 from three_ways import module
 
 from featurekit.cli import main
 from featurekit.define.parameters import slow_patterns
-from featurekit.language.ops.linear import _automaton, _decided, decides, is_slow
+from featurekit.language.ops.ambiguity import Verdict, judged
+from featurekit.language.ops.linear import _automaton, _decided, decider, decides
 from featurekit.language.parse import parse
 from featurekit.language.to_python import to_python
 
-SLOW = (
-    r"^(a+)+$", r"(a*)*b", r"(a|a)*b", r"(a|ab|b)*c", r"(\w+\s?)+$", r"(.*,)+x", r"([a-z]+)*\d",
-    r"(x+x+)+y", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(\d+|\w)+$", r"(?:a+){2,}b", r"(a{1,3})*b",
-    r"((a+)b?)+c", r"(ab|a|b)*$", r"(?i)(A+)+b", r"(?=(a+)+$)a", r"((a?)?b)+c", r"(?:(?:a+)*x?)+y",
-)  # fmt: skip
-QUICK = (
-    r"^C\d{5,6}$", r"(\w+\s)+x", r"[a-z]+@[a-z]+\.com", r"(a|b)*c", r"(ab)+", r"\d+-\d+", r"a*b*",
-    r"^\s*(\w+)\s*$", r"(a+b)+", r"(?:[a-z]+,)*[a-z]+", r"x.*y.*z", r"(a|bc)+d", r"\w+",
-    r"(a?)*b", r"(?i)(a|b)*", r"^(GIFT|DOT|POST)",
-    r"(\d{1,3}\.){3}\d{1,3}", r"(a?b)*c", r"(a|[ab])+$", "", "(",
-)  # fmt: skip
+_RUN = """
+import json, re, sys
+method, pattern, text = json.load(sys.stdin)
+compiled = re.compile(pattern)
+print("begun", flush=True)
+compiled.sub("", text) if method == "sub" else getattr(compiled, method)(text)
+"""
 
 
-@pytest.mark.parametrize("pattern", SLOW)
-def test_a_pattern_that_may_take_exponential_time_is_found(pattern: str) -> None:
-    assert is_slow(pattern)
+def _takes_longer(method: str, pattern: str, text: str, *, than_s: float) -> bool:
+    """Whether `re` takes longer for a text, in a process of its own."""
+    command = [sys.executable, "-c", _RUN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        run.stdin.write(json.dumps([method, pattern, text]))
+        run.stdin.close()
+        assert run.stdout.readline() == "begun\n"
+        try:
+            assert run.wait(than_s) == 0
+        except subprocess.TimeoutExpired:
+            run.kill()
+            return True
+    return False
 
 
-@pytest.mark.parametrize("pattern", QUICK)
-def test_another_pattern_is_not_called_slow(pattern: str) -> None:
-    assert not is_slow(pattern)
+@pytest.mark.parametrize(("method", "pattern", "text"), EXPONENTIAL)
+def test_a_pattern_that_may_take_exponential_time_is_found(
+    method: str, pattern: str, text: str
+) -> None:
+    assert judged(method, pattern).kind == "exponential"
+
+
+@pytest.mark.parametrize(("method", "pattern", "text", "degree"), POWERS)
+def test_a_pattern_that_takes_a_power_of_the_length_is_found(
+    method: str, pattern: str, text: str, degree: int
+) -> None:
+    assert judged(method, pattern) == Verdict("power", degree)
+
+
+@pytest.mark.parametrize(("method", "pattern", "text"), UNKNOWN)
+def test_what_cannot_be_shown_to_be_quick_is_unknown(method: str, pattern: str, text: str) -> None:
+    assert judged(method, pattern).kind == "unknown"
+
+
+@pytest.mark.parametrize(("method", "pattern", "text"), QUICK)
+def test_a_common_harmless_pattern_is_quick(method: str, pattern: str, text: str) -> None:
+    assert judged(method, pattern).kind == "quick"
+    if pattern != "(":
+        assert not _takes_longer(method, pattern, text, than_s=30)
+
+
+_SLOW = (*EXPONENTIAL, *(row[:3] for row in POWERS), *UNKNOWN)
+
+
+@pytest.mark.parametrize(("method", "pattern", "text"), _SLOW)
+def test_the_patterns_that_are_called_slow_take_long(method: str, pattern: str, text: str) -> None:
+    """What the table says of `re`, by `re`. Most of them end in no lifetime."""
+    assert _takes_longer(method, pattern, text, than_s=0.5)
+
+
+def test_a_pattern_too_large_to_be_judged_is_unknown() -> None:
+    assert judged("search", "(?:a|b+c)?" * 800 + "x").kind == "unknown"
+    assert judged("search", "(" * 400 + "a" + ")" * 400).kind in ("quick", "unknown")
 
 
 def _patterns() -> st.SearchStrategy[str]:
@@ -70,7 +118,7 @@ def _patterns() -> st.SearchStrategy[str]:
 @example("^a", "ba", "search")
 @example("(?:a{2}){2,}", "aaaaa", "fullmatch")
 def test_deciding_in_linear_time_is_what_re_decides(pattern: str, text: str, method: str) -> None:
-    found = _automaton(pattern, exact=True)
+    found = _automaton(pattern)
     assert found is not None
     assert _decided(*found, method, text) == (getattr(re, method)(pattern, text) is not None)
 
@@ -99,6 +147,22 @@ def words(text: str) -> bool:
 def shouted(text: str) -> bool:
     return bool(re.findall(r"(\d+|\w)+!", text))
 
+@feature(on_unsupported="python")
+def folded(text: str) -> bool:
+    return bool(re.findall(r"(?:aa|AA)+b", text, re.IGNORECASE))
+
+@feature
+def trimmed(text: str) -> str:
+    return re.sub(r"\s+$", "", text)
+
+@feature
+def doubled(text: str) -> bool:
+    return re.match(r"(a|b)\1*c", text) is not None
+
+@feature
+def bounded(text: str) -> str:
+    return re.sub(r"\s{1,50}$", "", text)
+
 @feature
 def harmless(text: str) -> bool:
     return re.match(r"^C\d+$", text) is not None
@@ -107,15 +171,24 @@ def harmless(text: str) -> bool:
 
 def test_each_place_of_a_slow_pattern_is_pointed_at() -> None:
     space = module(FEATURES)
-    names = ("spelt", "found", "cleaned", "words", "shouted", "harmless")
+    names = ("spelt", "found", "cleaned", "words", "shouted", "folded", "harmless", "bounded")
     texts = slow_patterns(space[name] for name in names)
     shown = []
     for text in texts:
         lines = text.splitlines()
         shown.append(lines[1][lines[2].index("^") :].split("(")[0])
-    assert shown == ['r"^', 'r"', 'r"', "WORDS.search", 'r"']
+    assert shown == ['r"^', 'r"', 'r"', "WORDS.search", 'r"', 'r"']
     assert all("doubles with each character" in text for text in texts)
-    assert ["only whether it matches" in text for text in texts] == [True] * 5
+    decided = [True, True, False, True, False, False]
+    assert ["only whether it matches" in text for text in texts] == decided
+
+
+def test_each_kind_is_told_in_its_own_words() -> None:
+    space = module(FEATURES)
+    [square, unknown] = slow_patterns(space[name] for name in ("trimmed", "doubled"))
+    assert "time that grows with the square of a text's length" in square
+    assert r"give bounds to what repeats, as \s{1,50} for \s+" in square
+    assert "it could not be shown that this pattern is quick for every text" in unknown
 
 
 def test_whether_a_slow_pattern_matches_is_decided_at_once() -> None:
@@ -128,8 +201,14 @@ def test_whether_a_slow_pattern_matches_is_decided_at_once() -> None:
 
 
 def test_what_is_not_read_is_left_to_python() -> None:
-    assert is_slow(r"(?=(a+)+$)a") is True
-    assert not decides(r"(?=(a+)+$)a")
+    assert not decides("search", r"(?=(a+)+$)a")
+
+
+def test_a_long_text_is_decided_at_once_where_a_power_of_its_length_would_be_taken() -> None:
+    began = time.monotonic()
+    assert not decider("match", r".*.*.*=")("x" * 5_000)
+    assert decider("match", r".*.*.*=")("x" * 5_000 + "=")
+    assert time.monotonic() - began < 60
 
 
 def test_plan_warns_of_a_slow_pattern(

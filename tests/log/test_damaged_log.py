@@ -142,7 +142,7 @@ def test_damage_after_the_check_is_told_by_its_file_where_a_query_fails(
         path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
         os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
         try:
-            with explaining_disk():
+            with explaining_disk(tmp_path):
                 read(path)
         except DamagedLog as error:
             told.append(str(error))
@@ -151,6 +151,20 @@ def test_damage_after_the_check_is_told_by_its_file_where_a_query_fails(
             assert read(path) == right
     assert len(told) > 5
     assert all(path.name in text for text in told)
+
+
+def test_a_query_that_fails_looks_at_the_files_of_its_own_store_alone(tmp_path: Path) -> None:
+    """Another store's damage is told where that store is asked."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    path = a_segment(other)
+    good, about = path.read_bytes(), path.stat()
+    read(path)
+    path.write_bytes(good[:20] + bytes([good[20] ^ 0x10]) + good[21:])
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(duckdb.CatalogException), explaining_disk(own), duckdb.connect() as con:
+        con.execute("SELECT * FROM nothing")
+    with pytest.raises(DamagedLog), explaining_disk(other), duckdb.connect() as con:
+        con.execute("SELECT * FROM nothing")
 
 
 def test_a_journal_that_was_cut_short_is_a_push_that_never_returned(tmp_path: Path) -> None:

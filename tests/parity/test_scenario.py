@@ -13,7 +13,9 @@ from visits import (
 
 from featurekit.aggregates import exact
 from featurekit.core.status import NEVER
+from featurekit.errors import PlanRefused
 from featurekit.parity.bench import bench, both, differing
+from featurekit.parity.paths import Offline, Online
 from featurekit.parity.scenario import by_source, narrow
 
 
@@ -75,6 +77,16 @@ def test_another_version_may_answer_online():
     )
     answers = both(dataclasses.replace(SCENARIO, served=served))
     assert answers["spending__orders"] == ((2, "PRESENT"), (0, "PRESENT"))
+
+
+@pytest.mark.parametrize(("path", "asked"), [(Offline, "answers"), (Online, "ask")])
+def test_a_plan_that_is_refused_is_no_answer(monkeypatch, path, asked):
+    def refused(*args: object) -> object:
+        raise PlanRefused("no plan")
+
+    monkeypatch.setattr(path, asked, refused)
+    with bench() as opened, pytest.raises(PlanRefused):
+        opened.both(SCENARIO)
 
 
 def test_an_exception_stands_in_the_place_of_a_status(monkeypatch):

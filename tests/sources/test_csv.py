@@ -741,3 +741,18 @@ def test_a_folder_s_name_that_does_not_fit_is_a_bad_row(folder: Folder) -> None:
 def test_a_column_of_the_file_stands_before_a_folder_s_name(folder: Folder) -> None:
     folder.write("uid,v,ts\n1,a,2024-01-01\n", "v=b/x.csv")
     assert folder.rows("v=*/x.csv") == [(1, "a")]
+
+
+def test_a_copy_that_was_damaged_is_told_to_its_own_store_alone(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("k\n1\n")
+    own, other = tmp_path / "own", tmp_path / "other"
+    copy = copy_of(str(tmp_path / "x.csv"), Dialect(), other)
+    copy_of(str(tmp_path / "x.csv"), Dialect(), other)
+    about, data = copy.stat(), copy.read_bytes()
+    copy.write_bytes(data[:20] + bytes([data[20] ^ 0x10]) + data[21:])
+    os.utime(copy, ns=(about.st_atime_ns, about.st_mtime_ns))
+    kind.check_copies_again(own)
+    with pytest.raises(SourceError, match="damaged while it was in use"):
+        kind.check_copies_again(other)
+    assert not copy.exists()
+    kind.check_copies_again(other)

@@ -4,7 +4,7 @@ DuckDB's RE2 decides whether a pattern matches, where both engines agree on its 
 expression without look-around, back-references or flags. Classes such as \\d cover all scripts in
 Python and only ASCII in RE2, so they need an ASCII text. Python decides what a group holds.
 
-Whether a pattern matches at all, `linear` decides where Python could take exponential time.
+Whether a pattern matches at all, `linear` decides where Python could take long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import re._parser as parser  # type: ignore[import-not-found]
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
-from featurekit.language.ops.linear import decider, is_slow
+from featurekit.language.ops.ambiguity import judged
+from featurekit.language.ops.linear import decider
 from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 from featurekit.language.ops.text import ASCII
 
@@ -25,7 +26,8 @@ def _matched(method: str, pattern: str, text: str) -> bool:
 
 def _group(method: str, pattern: str, text: str, group: int) -> str:
     """The group's text. ValueError where the pattern does not match, or the group took no part."""
-    sure = not is_slow(pattern) or decider(method, pattern)(text)  # a match is found sooner
+    quick = judged(method, pattern).kind == "quick"
+    sure = quick or decider(method, pattern)(text)  # a match is found sooner
     found = getattr(re, method)(pattern, text) if sure else None
     made = None if found is None else found.group(group)
     if made is None:

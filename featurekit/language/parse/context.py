@@ -13,8 +13,11 @@ import inspect
 import linecache
 import textwrap
 import types as pytypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from featurekit.core.types import (
@@ -52,6 +55,33 @@ Env = dict[str, Local]
 MATCH = Type("match", optional=True)
 ZONED = Type("zoned")
 """The type of a local that holds a match or a local time: neither is a value."""
+
+_columns: ContextVar[Mapping[str, Type]] = ContextVar("columns", default=MappingProxyType({}))
+
+
+@contextmanager
+def reading(columns: Mapping[str, Type]) -> Iterator[None]:
+    """Let hints name the types of the columns that the parameters read, of what is parsed
+    meanwhile."""
+    token = _columns.set(columns)
+    try:
+        yield
+    finally:
+        _columns.reset(token)
+
+
+def column_type(name: str) -> Type | None:
+    """The type of the column that a parameter reads, where it is known."""
+    return _columns.get().get(name)
+
+
+def typed_as_column(name: str) -> str:
+    """What to write for a parameter without a type."""
+    found = column_type(name)
+    if found is not None:
+        return f"write {name}: {found}, as its column is"
+    return f"write the type of what it reads, as in {name}: float"
+
 
 _CONSTANTS: dict[type, Type] = {
     bool: BOOL,

@@ -22,7 +22,7 @@ from featurekit.language.ir import (
     Statement,
 )
 from featurekit.language.parse.conditions import test_of
-from featurekit.language.parse.context import Env, Parsing
+from featurekit.language.parse.context import Env, Parsing, typed_as_column
 from featurekit.language.parse.flow import fork, kept
 from featurekit.language.parse.handlers import (
     STATEMENTS,
@@ -80,7 +80,7 @@ def _parameters(
             p.fail(
                 argument,
                 f"the parameter {name} has no type",
-                f"write {name}: float, or whatever its column is",
+                typed_as_column(name),
             )
         type_ = p.given.get(name) or hinted(p, argument, hints[name])
         if type_ == NONE:

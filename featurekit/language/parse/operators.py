@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from featurekit.core.types import BOOL, FLOAT, INT, NONE, Type, list_of
 from featurekit.language import ops
 from featurekit.language.ir import Call, Choose, Const, Expr, Let, Name
-from featurekit.language.parse.context import Env, Parsing
+from featurekit.language.parse.context import Env, Parsing, column_type
 from featurekit.language.parse.handlers import expression
 from featurekit.language.parse.promises import Promise
 from featurekit.language.parse.usage import why_not_listed
@@ -110,6 +110,12 @@ def _declared_otherwise(p: Parsing, rows: Sequence[ops.Op], arguments: Sequence[
             fits = len(row.params) == len(types) and [*row.params[:i], *row.params[i + 1 :]]
             if fits == others and row.params[i].name in _CONVERTS:
                 wanted = row.params[i]
+                column = column_type(one.name)
+                if column is not None and column != one.type:
+                    return (
+                        f"{one.name} is declared {one.type}, and its column is {column}: write "
+                        f"{one.name}: {column}"
+                    )
                 return (
                     f"{one.name} is declared {one.type}: declare it as its column is, as in "
                     f"{one.name}: {wanted}, or convert it, as in {wanted}({one.name})"

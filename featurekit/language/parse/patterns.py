@@ -15,10 +15,9 @@ from featurekit.language.parse.arguments import operator
 from featurekit.language.parse.context import MISSING, Env, Match, Parsing
 from featurekit.language.parse.handlers import expression
 from featurekit.language.parse.operators import call, no_none
-from featurekit.language.parse.slow_patterns import note_slow
+from featurekit.language.parse.slow_patterns import inline, note_slow
 
 _METHODS = ("search", "match", "fullmatch")
-_FLAGS = {re.I: "i", re.M: "m", re.S: "s", re.X: "x", re.A: "a"}
 
 
 def match_of(p: Parsing, node: ast.AST, env: Env) -> Match | None:
@@ -49,15 +48,15 @@ def _searched(p: Parsing, node: ast.Call, held: Any, method: str, env: Env) -> M
     if isinstance(given, re.Pattern):
         if flags:
             p.fail(flags[0], "flags of a compiled pattern", "give re.compile() them")
-        given = _inline(given.pattern, given.flags & ~re.U)
+        given = inline(given.pattern, given.flags & ~re.U)
     if not isinstance(given, str) or not rest:
         p.fail(node, "a pattern that is computed", "write it as a literal")
     if flags:
         value = p.static(flags[0], env)
         if len(flags) > 1 or not isinstance(value, int):
             p.fail(flags[0], "computed flags", "write re.IGNORECASE, or (?i)")
-        given = _inline(given, value)
-    note_slow(p, node.args[0] if held is re else node, given)
+        given = inline(given, value)
+    note_slow(p, node.args[0] if held is re else node, method, given)
     text = expression(p, rest[0], env)
     no_none(p, rest[0], text)
     if text.type != STR:
@@ -134,7 +133,7 @@ def _of_pattern(
     keywords = node.keywords
     compiled = isinstance(pattern, re.Pattern)
     if compiled:
-        pattern = _inline(pattern.pattern, pattern.flags & ~re.U)
+        pattern = inline(pattern.pattern, pattern.flags & ~re.U)
     if not isinstance(pattern, str):
         p.fail(node.args[0], "a pattern that is computed", "write it as a literal")
     flags = [k.value for k in keywords if k.arg == "flags"]
@@ -145,8 +144,8 @@ def _of_pattern(
         value = p.static(flags[0], env)
         if compiled or len(flags) > 1 or not isinstance(value, int):
             p.fail(flags[0], "flags that are computed", "write re.IGNORECASE, or (?i)")
-        pattern = _inline(pattern, value)
-    note_slow(p, node if compiled else node.args[0], pattern)
+        pattern = inline(pattern, value)
+    note_slow(p, node if compiled else node.args[0], method, pattern)
     first: ast.expr = ast.copy_location(ast.Constant(pattern), node)
     others = [k for k in keywords if k.arg != "flags"]
     bare = ast.copy_location(ast.Call(node.func, [first, *given], others), node)
@@ -155,8 +154,3 @@ def _of_pattern(
 
 _PLACES = {"sub": 3, "split": 2, "findall": 1}
 """The number of arguments between the pattern and the flags."""
-
-
-def _inline(pattern: str, flags: int) -> str:
-    letters = "".join(letter for flag, letter in _FLAGS.items() if flags & flag)
-    return f"(?{letters}){pattern}" if letters else pattern

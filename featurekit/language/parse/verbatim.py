@@ -12,11 +12,11 @@ import types as pytypes
 from typing import Any
 
 from featurekit.language.ir import Function, Param, Verbatim
-from featurekit.language.parse.context import MISSING, Parsing, begin
+from featurekit.language.parse.context import MISSING, Parsing, begin, typed_as_column
 from featurekit.language.parse.functions import hinted, hints_of, read_result
 from featurekit.language.parse.helpers import of_user
 from featurekit.language.parse.purity import check_pure
-from featurekit.language.parse.slow_patterns import note_slow
+from featurekit.language.parse.slow_patterns import inline, note_slow
 from featurekit.language.transform import Transform
 from featurekit.language.verbatim import frozen
 
@@ -43,7 +43,7 @@ def verbatim(transform: Transform) -> Function:
             p.fail(
                 argument,
                 f"the parameter {argument.arg} has no type",
-                f"write {argument.arg}: float",
+                typed_as_column(argument.arg),
             )
         params.append(Param(argument.arg, hinted(p, argument, hints[argument.arg])))
     read_result(p, hints)
@@ -59,6 +59,17 @@ def verbatim(transform: Transform) -> Function:
     return Function(transform.name, tuple(params), (body,), p.returns)
 
 
+def _note_slow(p: Parsing, node: ast.Call, method: str) -> None:
+    """Note the pattern of a call of `re`."""
+    pattern, *others = node.args
+    held, flags = p.static(pattern, {}), 0
+    for value in [*others, *(k.value for k in node.keywords)]:
+        given = p.static(value, {})
+        flags |= int(given) if isinstance(given, re.RegexFlag) else 0
+    if isinstance(held, str) and (method == "compile" or hasattr(re.Pattern, method)):
+        note_slow(p, pattern, method, inline(held, flags), verbatim=True)
+
+
 class _Capture:
     """What a function's text needs from its module."""
 
@@ -72,9 +83,9 @@ class _Capture:
         check_pure(p.node, p.captured.globals, p.fail)
         for node in ast.walk(p.node):
             match node:
-                case ast.Call(func=ast.Attribute(value=receiver), args=[first, *_]):
+                case ast.Call(func=ast.Attribute(value=receiver, attr=method), args=[_, *_]):
                     if p.static(receiver, {}) is re:
-                        note_slow(p, first, p.static(first, {}))
+                        _note_slow(p, node, method)
         lines = p.place.lines[p.node.lineno - 1 :]
         text = "".join(line[p.place.indent :] or "\n" for line in lines)
         self.sources[p.place.target.__name__] = text

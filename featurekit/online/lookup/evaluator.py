@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any, cast
 
@@ -151,7 +152,7 @@ class Evaluator:
             missing, extra = sorted(known - found), sorted(map(str, found - known))
             what = f"lack a column {_listed(missing)}" if missing else f"have {_listed(extra)}"
             raise EntityFrameError(
-                f"entity rows {what}; service {self.service.name!r} takes exactly {_listed(known)}"
+                f"entity rows {what}; {_takes(known, missing, extra, self.service.name)}"
                 + ("" if missing else f": frame[[{', '.join(map(repr, sorted(known)))}]]")
             )
         entities = {
@@ -197,12 +198,13 @@ class Evaluator:
                     f"{row_in_python({**self.join_keys, **self.request})}"
                 )
             if row.keys() != known:
-                missing, extra = sorted(known - row.keys()), sorted(row.keys() - known)
+                missing = sorted(known - row.keys())
+                extra = sorted(map(str, row.keys() - known))
                 lacks = [f"lacks {_listed(missing)}"] if missing else []
                 more = [f"has {_listed(extra)}"] if extra else []
                 raise EntityFrameError(
-                    f"row {i} {' and '.join(lacks + more)}; service {self.service.name!r} takes "
-                    f"exactly {_listed(known)}"
+                    f"row {i} {' and '.join(lacks + more)}; "
+                    f"{_takes(known, missing, extra, self.service.name)}"
                 )
 
     def key_columns(self, entities: dict[str, list[Any]]) -> list[list[bytes | None]]:
@@ -579,6 +581,14 @@ def _transforms(
     exec(compile("\n".join(lines), f"<transforms of {service.name}>", "exec"), namespace)
     add: Callable[[list[Any], list[str], Mapping[str, Any], int], None] = namespace["add"]
     return add
+
+
+def _takes(known: Iterable[str], missing: Sequence[str], extra: Sequence[str], name: str) -> str:
+    """What rows of the service hold, after the names that others of a row probably stand for."""
+    close = {one: get_close_matches(one, extra, n=1, cutoff=0.5) for one in missing}
+    asked = [f"{one!r} by {found[0]!r}" for one, found in close.items() if found]
+    said = f"ervice {name!r} takes exactly {_listed(known)}"
+    return f"did you mean {', and '.join(asked)}? S{said}" if asked else f"s{said}"
 
 
 def _listed(names: Any) -> str:
