@@ -120,6 +120,7 @@ def test_the_example_in_a_clone_is_the_one_at_its_root() -> None:
     assert example_repo() == Path(__file__).parents[2] / "feature_repo"
 
 
+@pytest.mark.slow  # `test_real_data` reads the same file
 @pytest.mark.skipif(not REAL.is_file(), reason=f"{REAL} is absent")
 def test_on_the_real_file_not_one_of_100_000_values_differs(
     capsys: pytest.CaptureFixture[str],
