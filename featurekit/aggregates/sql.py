@@ -84,7 +84,7 @@ def of_terms(
 ) -> AggregateSql:
     """The aggregate whose parts are made of `terms`, over the rows for which the predicate `keep`
     holds."""
-    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
+    parts = tuple(f"{s.function}(CASE WHEN {keep} THEN {s.sql} END)" for s in terms)
     return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 

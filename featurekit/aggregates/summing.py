@@ -94,6 +94,8 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
     beyond = f"coalesce(isinf({value}), TRUE)"
     some = "coalesce({0}, 0) > 0"
     error = f"({some} AND {beyond})"  # finite inputs: inf is an overflow
+    if not floats.may_overflow:
+        error = "FALSE"
     if floats.specials:
         nans, plus, minus = (f"{{{len(terms) + len(listed) + i}}}" for i in range(3))
         for special in (
@@ -103,7 +105,8 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
         ):
             terms.append(Term("count", f"CASE WHEN {special} THEN 1 END"))
         finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
-        error = f"({some} AND {finite} AND {beyond})"
+        if floats.may_overflow:
+            error = f"({some} AND {finite} AND {beyond})"
         value = (
             f"CASE WHEN {nans} > 0 OR ({plus} > 0 AND {minus} > 0) THEN 'nan'::DOUBLE "
             f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "

@@ -3,6 +3,7 @@ find it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.offline.view_events import keys_sql
 from featurekit.offline.window_plans.parts import high_sql, low_sql
+
+_COLUMNS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +117,35 @@ def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
     used = sorted({f.slot for f in view.features if f.slot is not None})
     floats = [i for i in used if view.slots[i].type.base == FLOAT]
     chosen: dict[int, exact.FloatColumn] = {}
-    if floats:
-        asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
-        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
-        per = len(asked) // len(floats)
-        scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
-        fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
-        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
-        for n, i in enumerate(floats):
-            specials, minus_zero = facts[per * n + 2 : per * n + 4]
-            if fitting[n]:
-                half = exact.half_bits(facts[per * n + 1])
-                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero, half)
-                continue
-            index = exact.limb_index_sql(f"s{i}")
-            rows = con.execute(
-                f"SELECT DISTINCT {index} AS n FROM {table} "
-                f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
-            ).fetchall()
-            limbs = tuple(r[0] for r in rows)
-            chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
+    # DuckDB's time for a statement grows faster than the number of its columns.
+    for low in range(0, len(floats), _COLUMNS_AT_ONCE):
+        some = floats[low : low + _COLUMNS_AT_ONCE]
+        chosen |= _choose_floats(con, table, some)
     return {
         i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
     }
+
+
+def _choose_floats(con: Any, table: str, floats: Sequence[int]) -> dict[int, exact.FloatColumn]:
+    """How the doubles of the slots `floats` are added."""
+    chosen: dict[int, exact.FloatColumn] = {}
+    asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
+    facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
+    per = len(asked) // len(floats)
+    scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
+    fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
+    fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
+    for n, i in enumerate(floats):
+        specials, minus_zero = facts[per * n + 2 : per * n + 4]
+        if fitting[n]:
+            half = exact.half_bits(facts[per * n + 1])
+            chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero, half)
+            continue
+        index = exact.limb_index_sql(f"s{i}")
+        rows = con.execute(
+            f"SELECT DISTINCT {index} AS n FROM {table} "
+            f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
+        ).fetchall()
+        limbs = tuple(r[0] for r in rows)
+        chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
+    return chosen
