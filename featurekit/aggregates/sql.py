@@ -13,6 +13,9 @@ from featurekit.core.types import Type
 AGE_US = "(l.__t - e.__ts)"
 """SQL for the microseconds from an event to the label's instant."""
 
+NEVER = "FALSE"
+"""The `error` of an aggregate that could err, but not over the values that its column has."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputColumn:

@@ -471,8 +471,7 @@ class _TrainingRun:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
         sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
         with explaining_memory():
-            # Not `con.sql`, which binds a statement once more.
-            yield from _even(self.con.execute(sql).to_arrow_reader(_BATCH))
+            yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:
         """The frame's own columns, in batches of `_BATCH`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.aggregates.sql import InputColumn
+from featurekit.aggregates.sql import NEVER, InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.status import (
     ERROR_STATUS,
@@ -60,12 +60,12 @@ def make_windows(
         # NOT_FOUND means that the entity has no visible event, however old (T4), so all events are
         # read.
         first = f"LEFT JOIN {_first_sql(view, made.sql, labels)}"
-    sql, erring = "", []
     if len(every) <= _PLANNED_AT_ONCE:
         sql, erring = _windows_sql(
             con, view, asked, every, first, name, labels, prompt=events.prompt, statuses=statuses
         )
         return ViewSql(sql, frozenset(erring), name, made.errors)
+    tables, erring = [], []
     bare = name.strip(chr(34))
     if first:
         known = quote(f"{bare}_known")
@@ -74,7 +74,6 @@ def make_windows(
             f"SELECT l.__rid, k.__first FROM {labels} l {first}"
         )
         first = f"LEFT JOIN {known} k ON l.__rid = k.__rid"
-    tables = []
     for low in every[::_PLANNED_AT_ONCE]:
         chosen = every[low : low + _PLANNED_AT_ONCE]
         found, failing = _windows_sql(
@@ -152,7 +151,8 @@ def _finished_sql(asked: Mapping[int, WindowParts]) -> str:
     finished: list[str] = []
     for i, a in asked.items():
         finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
-        if a.sql.error is not None:
+        if a.sql.error not in (None, NEVER):
+            assert a.sql.error is not None
             finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
     return ", ".join(finished)
 
@@ -176,7 +176,8 @@ def _columns_sql(
         feature = view.features[i]
         # A label without an event in reach may have no group; then its windows are empty.
         within = "g.__rid IS NOT NULL" if i in summed else "coalesce(g.__in, FALSE)"
-        error = None if asked[i].sql.error is None else f"g.e{i}"
+        never = asked[i].sql.error == NEVER
+        error = None if never or asked[i].sql.error is None else f"g.e{i}"
         empty = empty_sql(feature)
         value = f"CASE WHEN {within} THEN {_value_sql(feature, f'g.v{i}', error)} ELSE {empty} END"
         failed = None if error is None else f"({within} AND {error})"
@@ -186,8 +187,9 @@ def _columns_sql(
             value = f"CASE WHEN {fresh} THEN {value} WHEN ({known}) IS NOT TRUE THEN {empty} END"
             failed = failed and f"({fresh} AND {failed})"
         columns.append(f"{value} AS f{i}")
-        if failed is not None:
-            columns.append(f"{failed} AS x{i}")
+        if failed is not None or never:
+            # Other data could err: each bucket of a join has the same columns.
+            columns.append(f"{failed or NEVER} AS x{i}")
             erring.append(i)
         if statuses:
             old = f"WHEN NOT {fresh} THEN '{OUTSIDE_MAX_AGE}' " if fresh is not None else ""
