@@ -17,6 +17,8 @@ UNIT_EXPONENT = 1074
 LIMB_BITS = 40
 # |scaled value| * rows stays below 2**126: a HUGEINT sum cannot overflow.
 _HUGEINT_BITS = 126
+# Sums below 2**105 are rounded by less SQL; most columns fit.
+_SHORT_BITS = 105
 
 
 def units(x: float) -> int:
@@ -85,7 +87,7 @@ class FloatColumn:
     `scale`: value * 2**scale is a whole number in every row; None means that `limbs`, with these
     indices, are used. `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs.
     `half_bits`: at `scale`, a value has at most twice as many bits, and sums of products of two
-    halves have at most 127.
+    halves have at most 127. `short`: scaled sums stay below 2**105.
     """
 
     scale: int | None
@@ -93,27 +95,34 @@ class FloatColumn:
     specials: bool = False
     minus_zero: bool = False
     half_bits: int = 0
+    short: bool = False
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether a sum of the column's finite values may lie beyond the doubles."""
+        return self.scale is None or _HUGEINT_BITS - self.scale > 1023
 
 
-def statistics_sql(x: str) -> list[str]:
+def statistics_sql(x: str, *, specials: bool = True) -> list[str]:
     """SQL aggregates over the column `x`: the facts that `scale_for` and the flags need, in that
-    order."""
-    finite = f"CASE WHEN isfinite({x}) THEN abs({x}) END"
+    order. Without `specials`, a NaN or an infinity makes the first of them one."""
+    finite = f"CASE WHEN isfinite({x}) THEN abs({x}) END" if specials else f"abs({x})"
     return [
         f"max({finite})",
         f"count({x})",
-        f"coalesce(bool_or(NOT isfinite({x})), FALSE)",
+        f"coalesce(bool_or(NOT isfinite({x})), FALSE)" if specials else "FALSE",
         f"coalesce(bool_or({x} = 0 AND signbit({x})), FALSE)",
     ]
 
 
-def scale_for(largest: float | None, rows: int) -> int:
-    """The largest scale at which a HUGEINT sum of `rows` values up to `largest` cannot overflow."""
+def scale_for(largest: float | None, rows: int, *, short: bool = False) -> int:
+    """The largest scale at which a HUGEINT sum of `rows` values up to `largest` cannot overflow or,
+    with `short`, reach 2**105."""
     if not largest:
         return 0
     bits = math.frexp(largest)[1] + max(rows, 1).bit_length()
     # 2**±1000 and its inverse are normal doubles, so multiplying by them is exact.
-    return max(-1000, min(1000, _HUGEINT_BITS - bits))
+    return max(-1000, min(1000, (_SHORT_BITS if short else _HUGEINT_BITS) - bits))
 
 
 def half_bits(rows: int) -> int:
@@ -122,15 +131,19 @@ def half_bits(rows: int) -> int:
     return (_HUGEINT_BITS + 1 - max(rows, 1).bit_length()) // 2
 
 
-def fits_sql(x: str, scale: int) -> str:
-    """Whether every finite value of the column is a whole number of 2**-scale."""
-    up, down = power_sql(scale), power_sql(-scale)
-    return f"coalesce(bool_and(trunc({x} * {up}) * {down} = {x}) FILTER (isfinite({x})), TRUE)"
+def fits_sql(x: str, scale: int, *, specials: bool = True) -> str:
+    """Whether every finite value of the column is a whole number of 2**-scale. Without `specials`,
+    all are finite."""
+    fits = f"trunc({x} * {power_sql(scale)}) * {power_sql(-scale)} = {x}"
+    fits = f"CASE WHEN isfinite({x}) THEN {fits} END" if specials else fits
+    return f"coalesce(bool_and({fits}), TRUE)"
 
 
-def scaled_sql(x: str, scale: int) -> str:
-    """`x` as a whole number of 2**-scale; NULL for NULL, NaN and infinities."""
-    return f"CASE WHEN isfinite({x}) THEN ({x} * {power_sql(scale)})::HUGEINT END"
+def scaled_sql(x: str, scale: int, *, specials: bool = True) -> str:
+    """`x` as a whole number of 2**-scale; NULL for NULL and, where there are `specials`, NaN and
+    infinities."""
+    scaled = f"({x} * {power_sql(scale)})::HUGEINT"
+    return f"CASE WHEN isfinite({x}) THEN {scaled} END" if specials else scaled
 
 
 def limb_index_sql(x: str) -> str:
@@ -158,30 +171,30 @@ def power_sql(exponent: int) -> str:
     return f"'{math.ldexp(1.0, exponent)!r}'::DOUBLE"
 
 
-def round_hugeint_sql(total: str) -> str:
-    """The double nearest to a HUGEINT, ties to even.
+def round_hugeint_sql(total: str, *, short: bool = False) -> str:
+    """The double nearest to a HUGEINT, ties to even; `short` says that it is below 2**105.
 
     DuckDB's own HUGEINT -> DOUBLE rounds wrongly in 15 % of hard cases; BIGINT -> DOUBLE is the
-    processor's and right. So a large total is first shifted into 63 bits, and the bits that are
-    shifted out are kept as one sticky bit. At least 55 bits remain, which is enough to round right.
+    processor's and right. So a total is split into two whole numbers of at most 53 bits, which are
+    doubles, and adding them rounds once. Of a total beyond 2**105 the lowest 24 bits only say
+    whether they are 0: they are far below half a unit in the last place.
+
+    The text is short on purpose: it stands in a query once for each sum, and planning it is most of
+    the work of a view with thousands of sums.
     """
-    return f"fk_round({total})"
+    return f"fk_round_short({total})" if short else f"fk_round({total})"
 
 
 def macros_sql() -> list[str]:
     """The DuckDB macros that the SQL of this module calls."""
-    steps = []
-    for shift in range(8, 65, 8):
-        sticky = f"CASE WHEN (h & {2**shift - 1}::HUGEINT) <> 0 THEN 1 ELSE 0 END"
-        value = f"((h >> {shift}) | ({sticky})::HUGEINT)::BIGINT::DOUBLE * {2**shift}.0::DOUBLE"
-        limit = f"{2 ** (63 + shift)}::HUGEINT"
-        steps.append(f"WHEN h < {limit} THEN {value}" if shift < 64 else f"ELSE {value}")
+    near = f"(h >> 53)::BIGINT::DOUBLE * {power_sql(53)} + (h & {2**53 - 1})::BIGINT::DOUBLE"
+    sticky = f"CASE WHEN (h & {2**24 - 1}) = 0 THEN 0 ELSE 1 END"
+    low = f"(((h & {2**75 - 1}::HUGEINT) >> 24) | {sticky})::BIGINT::DOUBLE * {power_sql(24)}"
+    far = f"(h >> 75)::BIGINT::DOUBLE * {power_sql(75)} + {low}"
     return [
-        "CREATE OR REPLACE TEMP MACRO fk_round_positive(h) AS CASE "
-        f"WHEN h < {2**63}::HUGEINT THEN h::BIGINT::DOUBLE {' '.join(steps)} END",
-        # DuckDB expands a macro where it is called: a second call would double the query.
+        f"CREATE OR REPLACE TEMP MACRO fk_round_short(h) AS {near}",
         "CREATE OR REPLACE TEMP MACRO fk_round(h) AS "
-        "fk_round_positive(abs(h)) * CASE WHEN h < 0 THEN -1.0::DOUBLE ELSE 1.0::DOUBLE END",
+        f"CASE WHEN abs(h) < {2**105}::HUGEINT THEN {near} ELSE {far} END",
     ]
 
 

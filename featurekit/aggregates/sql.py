@@ -13,6 +13,9 @@ from featurekit.core.types import Type
 AGE_US = "(l.__t - e.__ts)"
 """SQL for the microseconds from an event to the label's instant."""
 
+NEVER = "FALSE"
+"""The `error` of an aggregate that could err, but not over the values that its column has."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputColumn:
@@ -84,7 +87,7 @@ def of_terms(
 ) -> AggregateSql:
     """The aggregate whose parts are made of `terms`, over the rows for which the predicate `keep`
     holds."""
-    parts = tuple(f"{s.function}({s.sql}) FILTER ({keep})" for s in terms)
+    parts = tuple(f"{s.function}(CASE WHEN {keep} THEN {s.sql} END)" for s in terms)
     return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
 
 

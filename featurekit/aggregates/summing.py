@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from featurekit.aggregates import exact, runs
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import (
+    NEVER,
     AggregateSql,
     Finisher,
     InputColumn,
@@ -72,10 +73,13 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
     helpers: list[tuple[str, str]] = []
     listed: list[str] = []
     if floats.scale is not None:
-        read, helper = column.helper("scaled", exact.scaled_sql(column.name, floats.scale))
+        read, helper = column.helper(
+            "scaled", exact.scaled_sql(column.name, floats.scale, specials=floats.specials)
+        )
         terms.append(Term("sum", read))
         helpers.append(helper)
-        value = f"({exact.round_hugeint_sql('{1}')} * {exact.power_sql(-floats.scale)})"
+        rounded = exact.round_hugeint_sql("{1}", short=floats.short)
+        value = f"({rounded} * {exact.power_sql(-floats.scale)})"
     elif not floats.limbs:
         value = "0.0::DOUBLE"  # zeros are the only finite inputs
     elif len(floats.limbs) > MOST_LIMBS:
@@ -94,6 +98,8 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
     beyond = f"coalesce(isinf({value}), TRUE)"
     some = "coalesce({0}, 0) > 0"
     error = f"({some} AND {beyond})"  # finite inputs: inf is an overflow
+    if not floats.may_overflow:
+        error = NEVER
     if floats.specials:
         nans, plus, minus = (f"{{{len(terms) + len(listed) + i}}}" for i in range(3))
         for special in (
@@ -103,7 +109,8 @@ def _total_sql(column: InputColumn, keep: str) -> AggregateSql:
         ):
             terms.append(Term("count", f"CASE WHEN {special} THEN 1 END"))
         finite = f"coalesce({nans} + {plus} + {minus} = 0, TRUE)"
-        error = f"({some} AND {finite} AND {beyond})"
+        if floats.may_overflow:
+            error = f"({some} AND {finite} AND {beyond})"
         value = (
             f"CASE WHEN {nans} > 0 OR ({plus} > 0 AND {minus} > 0) THEN 'nan'::DOUBLE "
             f"WHEN {plus} > 0 THEN 'inf'::DOUBLE WHEN {minus} > 0 THEN '-inf'::DOUBLE "

@@ -137,7 +137,12 @@ def _aggregates() -> Iterator[str]:
     from featurekit.errors import DefinitionError
     from featurekit.language.ops.table import EDGES
 
-    floats = (exact.FloatColumn(10, (), True, True, 32), exact.FloatColumn(None, (1, 2), True))
+    yield from exact.macros_sql()
+    floats = (
+        exact.FloatColumn(10, (), True, True, 32),
+        exact.FloatColumn(10, short=True),
+        exact.FloatColumn(None, (1, 2), True),
+    )
     lists = exact.FloatColumn(None, tuple(range(9)))
     for name, kind in BY_NAME.items():
         for params in SAMPLES.get(name, ({},)):

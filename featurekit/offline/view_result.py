@@ -3,8 +3,10 @@ find it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.sql import InputColumn
@@ -13,6 +15,8 @@ from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.offline.view_events import keys_sql
 from featurekit.offline.window_plans.parts import high_sql, low_sql
+
+_COLUMNS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +118,66 @@ def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
     used = sorted({f.slot for f in view.features if f.slot is not None})
     floats = [i for i in used if view.slots[i].type.base == FLOAT]
     chosen: dict[int, exact.FloatColumn] = {}
-    if floats:
-        asked = [s for i in floats for s in exact.statistics_sql(f"s{i}")]
-        facts = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
-        per = len(asked) // len(floats)
-        scales = [exact.scale_for(*facts[per * n : per * n + 2]) for n in range(len(floats))]
-        fits = [exact.fits_sql(f"s{i}", s) for i, s in zip(floats, scales, strict=True)]
-        fitting = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
-        for n, i in enumerate(floats):
-            specials, minus_zero = facts[per * n + 2 : per * n + 4]
-            if fitting[n]:
-                half = exact.half_bits(facts[per * n + 1])
-                chosen[i] = exact.FloatColumn(scales[n], (), specials, minus_zero, half)
-                continue
-            index = exact.limb_index_sql(f"s{i}")
-            rows = con.execute(
-                f"SELECT DISTINCT {index} AS n FROM {table} "
-                f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
-            ).fetchall()
-            limbs = tuple(r[0] for r in rows)
-            chosen[i] = exact.FloatColumn(None, limbs, specials, minus_zero)
+    # DuckDB's time for a statement grows faster than the number of its columns.
+    for low in range(0, len(floats), _COLUMNS_AT_ONCE):
+        some = floats[low : low + _COLUMNS_AT_ONCE]
+        chosen |= _choose_floats(con, table, some)
     return {
         i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
     }
+
+
+def _choose_floats(con: Any, table: str, floats: Sequence[int]) -> dict[int, exact.FloatColumn]:
+    """How the doubles of the slots `floats` are added."""
+    chosen: dict[int, exact.FloatColumn] = {}
+    facts = _facts(con, table, floats, specials=False)
+    odd = [i for i, fact in facts.items() if not isfinite(fact.largest or 0.0)]
+    facts |= _facts(con, table, odd, specials=True)
+    fitting = _fitting(con, table, facts, short=True)
+    rest = {i: fact for i, fact in facts.items() if i not in fitting}
+    fitting |= _fitting(con, table, rest, short=False)
+    for i, fact in facts.items():
+        if i in fitting:
+            scale, short = fitting[i]
+            half = exact.half_bits(fact.rows)
+            chosen[i] = exact.FloatColumn(scale, (), fact.specials, fact.minus_zero, half, short)
+            continue
+        index = exact.limb_index_sql(f"s{i}")
+        rows = con.execute(
+            f"SELECT DISTINCT {index} AS n FROM {table} "
+            f"WHERE isfinite(s{i}) AND s{i} <> 0 ORDER BY n"
+        ).fetchall()
+        limbs = tuple(r[0] for r in rows)
+        chosen[i] = exact.FloatColumn(None, limbs, fact.specials, fact.minus_zero)
+    return chosen
+
+
+class _Facts(NamedTuple):
+    """What `statistics_sql` finds of a column."""
+
+    largest: float | None
+    rows: int
+    specials: bool
+    minus_zero: bool
+
+
+def _facts(con: Any, table: str, slots: Sequence[int], *, specials: bool) -> dict[int, _Facts]:
+    if not slots:
+        return {}
+    asked = [s for i in slots for s in exact.statistics_sql(f"s{i}", specials=specials)]
+    found = con.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0]
+    return {i: _Facts(*found[4 * n : 4 * n + 4]) for n, i in enumerate(slots)}
+
+
+def _fitting(
+    con: Any, table: str, facts: Mapping[int, _Facts], *, short: bool
+) -> dict[int, tuple[int, bool]]:
+    """The scale of each of the slots whose values are whole numbers at it; and `short`."""
+    if not facts:
+        return {}
+    scales = {i: exact.scale_for(f.largest, f.rows, short=short) for i, f in facts.items()}
+    fits = [
+        exact.fits_sql(f"s{i}", scale, specials=facts[i].specials) for i, scale in scales.items()
+    ]
+    found = con.execute(f"SELECT {', '.join(fits)} FROM {table}").fetchall()[0]
+    return {i: (scale, short) for (i, scale), fit in zip(scales.items(), found, strict=True) if fit}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurekit.aggregates.sql import InputColumn
+from featurekit.aggregates.sql import NEVER, InputColumn
 from featurekit.core.sql import literal, quote
 from featurekit.core.status import (
     ERROR_STATUS,
@@ -30,6 +30,10 @@ from featurekit.offline.view_result import (
 from featurekit.offline.window_plans.choose import group_windows
 from featurekit.offline.window_plans.parts import WindowParts
 
+_PLANNED_AT_ONCE = 200
+"""A view of more windows than this writes the results of so many at a time to a table. DuckDB plans
+a statement, and hands its rows on, in time that grows faster than the number of its columns."""
+
 
 def make_windows(
     con: Any,
@@ -50,19 +54,63 @@ def make_windows(
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     _make_events(con, view, made, name, span or find_span(con, labels))
     asked = _parts(view, choose_columns(con, view, name))
-    found = group_windows(con, view, asked, table=name, labels=labels, prompt=events.prompt)
-    columns, erring = _columns_sql(view, asked, found.summed, statuses=statuses)
+    every = range(len(view.features))
     first = ""
     if statuses or view.ttl_us is not None:
         # NOT_FOUND means that the entity has no visible event, however old (T4), so all events are
         # read.
         first = f"LEFT JOIN {_first_sql(view, made.sql, labels)}"
-    whole = (
+    if len(every) <= _PLANNED_AT_ONCE:
+        sql, erring = _windows_sql(
+            con, view, asked, every, first, name, labels, prompt=events.prompt, statuses=statuses
+        )
+        return ViewSql(sql, frozenset(erring), name, made.errors)
+    tables, erring = [], []
+    bare = name.strip(chr(34))
+    if first:
+        known = quote(f"{bare}_known")
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {known} AS "
+            f"SELECT l.__rid, k.__first FROM {labels} l {first}"
+        )
+        first = f"LEFT JOIN {known} k ON l.__rid = k.__rid"
+    for low in every[::_PLANNED_AT_ONCE]:
+        chosen = every[low : low + _PLANNED_AT_ONCE]
+        found, failing = _windows_sql(
+            con, view, asked, chosen, first, name, labels, prompt=events.prompt, statuses=statuses
+        )
+        tables.append(quote(f"{bare}_from_{low}"))
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {tables[-1]} AS SELECT * FROM {found}")
+        erring += failing
+    joined = " JOIN ".join(t if i == 0 else f"{t} USING (__rid)" for i, t in enumerate(tables))
+    return ViewSql(f"(SELECT * FROM {joined})", frozenset(erring), name, made.errors)
+
+
+def _windows_sql(
+    con: Any,
+    view: View,
+    asked: Sequence[WindowParts],
+    chosen: Sequence[int],
+    first: str,
+    table: str,
+    labels: str,
+    *,
+    prompt: bool,
+    statuses: bool,
+) -> tuple[str, list[int]]:
+    """A relation with the columns of the features with the numbers `chosen`, and the numbers of
+    those that have an `x` column. `first` joins `k.__first`, where that is read."""
+    numbers = [*chosen, *range(len(view.features), len(asked))]
+    parts = [asked[i] for i in numbers]
+    found = group_windows(con, view, parts, table=table, labels=labels, prompt=prompt)
+    summed = frozenset(numbers[i] for i in found.summed)
+    columns, erring = _columns_sql(view, asked, chosen, summed, statuses=statuses)
+    finished = _finished_sql({i: asked[i] for i in numbers})
+    return (
         f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l LEFT JOIN "
-        f"(SELECT __rid, __in, {_finished_sql(asked)} FROM {found.sql}) g "
+        f"(SELECT __rid, __in, {finished} FROM {found.sql}) g "
         f"ON l.__rid = g.__rid {first})"
-    )
-    return ViewSql(whole, frozenset(erring), name, made.errors)
+    ), erring
 
 
 def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[int, int]) -> None:
@@ -96,32 +144,40 @@ def _parts_of(feature: Feature, column: InputColumn | None, name: str) -> Window
     return WindowParts(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
 
 
-def _finished_sql(asked: Sequence[WindowParts]) -> str:
+def _finished_sql(asked: Mapping[int, WindowParts]) -> str:
     """The values `v0` … made of the parts and, for those that can err, the errors `e0` …. They form
     a subquery of their own: if they were written out where they are read, they would cost DuckDB a
     second."""
     finished: list[str] = []
-    for i, a in enumerate(asked):
+    for i, a in asked.items():
         finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
-        if a.sql.error is not None:
+        if a.sql.error not in (None, NEVER):
+            assert a.sql.error is not None
             finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
     return ", ".join(finished)
 
 
 def _columns_sql(
-    view: View, asked: Sequence[WindowParts], summed: frozenset[int], *, statuses: bool
+    view: View,
+    asked: Sequence[WindowParts],
+    chosen: Sequence[int],
+    summed: frozenset[int],
+    *,
+    statuses: bool,
 ) -> tuple[list[str], list[int]]:
-    """The columns of the view's result, and the numbers of the features that have an `x` column.
-    The columns read labels `l`, groups `g` and, if statuses or a ttl need it, `k.__first`."""
+    """The columns of the features `chosen`, and the numbers of those that have an `x` column. The
+    columns read labels `l`, groups `g` and, if statuses or a ttl need it, `k.__first`."""
     known, fresh = "k.__first <= l.__t", None
     if view.ttl_us is not None:
         fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
     columns: list[str] = []
     erring: list[int] = []
-    for i, feature in enumerate(view.features):
+    for i in chosen:
+        feature = view.features[i]
         # A label without an event in reach may have no group; then its windows are empty.
         within = "g.__rid IS NOT NULL" if i in summed else "coalesce(g.__in, FALSE)"
-        error = None if asked[i].sql.error is None else f"g.e{i}"
+        never = asked[i].sql.error == NEVER
+        error = None if never or asked[i].sql.error is None else f"g.e{i}"
         empty = empty_sql(feature)
         value = f"CASE WHEN {within} THEN {_value_sql(feature, f'g.v{i}', error)} ELSE {empty} END"
         failed = None if error is None else f"({within} AND {error})"
@@ -131,8 +187,9 @@ def _columns_sql(
             value = f"CASE WHEN {fresh} THEN {value} WHEN ({known}) IS NOT TRUE THEN {empty} END"
             failed = failed and f"({fresh} AND {failed})"
         columns.append(f"{value} AS f{i}")
-        if failed is not None:
-            columns.append(f"{failed} AS x{i}")
+        if failed is not None or never:
+            # Other data could err: each bucket of a join has the same columns.
+            columns.append(f"{failed or NEVER} AS x{i}")
             erring.append(i)
         if statuses:
             old = f"WHEN NOT {fresh} THEN '{OUTSIDE_MAX_AGE}' " if fresh is not None else ""

@@ -42,7 +42,8 @@ def file_rows(
     }
     table = _csv_texts if source.format == "csv" else _parquet_table
     found = table(source, file, state_dir)
-    given = {name: value for name, value in folders.items() if name not in found.column_names}
+    there = {*found.column_names}
+    given = {name: value for name, value in folders.items() if name not in there}
     if any(given[name] not in values for name, values in wanted.items() if name in given):
         return []
     keys = {name: values for name, values in wanted.items() if name not in given}
@@ -55,7 +56,8 @@ def file_rows(
 
 def _csv_texts(source: EventSource, file: FileInfo, state_dir: Path | None) -> pa.Table:
     table = texts_of(copy_of(file.path, source.dialect, state_dir))[0]
-    return table.select([name for name in _names(source) if name in table.column_names])
+    there = {*table.column_names}
+    return table.select([name for name in _names(source) if name in there])
 
 
 def _parquet_table(source: EventSource, file: FileInfo, state_dir: Path | None) -> pa.Table:

@@ -228,8 +228,9 @@ def _check_names(source: EventSource, names: Sequence[str], *, row: int | None =
             f"{where}: unknown columns {', '.join(map(repr, unknown))}; "
             f"{near(unknown[0], types, listed='the source has')}"
         )
+    given = {*names}
     missing = [
-        name for name in types if name not in names and name != source.created_timestamp_column
+        name for name in types if name not in given and name != source.created_timestamp_column
     ]
     if missing:
         raise SourceError(
@@ -502,10 +503,10 @@ def _with_created(source: EventSource, table: pa.Table) -> pa.Table:
     """The table in the schema's order and types; an arrival that it lacks becomes null."""
     import pyarrow as pa
 
-    schema = _schema(source)
+    schema, there = _schema(source), dict(zip(table.column_names, table.columns, strict=True))
     arrays = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
+        there[field.name].cast(field.type)
+        if field.name in there
         else pa.chunked_array([pa.nulls(table.num_rows, field.type)])
         for field in schema
     ]

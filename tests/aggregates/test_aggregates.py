@@ -177,12 +177,22 @@ def hugeints() -> Iterator[int]:
             yield rng.getrandbits(width)
 
 
-def test_a_hugeint_rounds_to_the_nearest_double_ties_to_even(con):
-    totals = [sign * n for n in hugeints() for sign in (1, -1) if n < 2**126]
+@pytest.mark.parametrize(("short", "end"), [(False, 2**127), (True, 2**105)])
+def test_a_hugeint_rounds_to_the_nearest_double_ties_to_even(con, short, end):
+    totals = [sign * n for n in hugeints() for sign in (1, -1) if n < end]
     rows = ", ".join(f"('{n}'::HUGEINT)" for n in totals)
-    sql = f"SELECT n::VARCHAR, {exact.round_hugeint_sql('n')} FROM (VALUES {rows}) t(n)"
+    rounded = exact.round_hugeint_sql("n", short=short)
+    sql = f"SELECT n::VARCHAR, {rounded} FROM (VALUES {rows}) t(n)"
     found = con.execute(sql).fetchall()
     assert [(int(n), bits(x)) for n, x in found] == [(n, bits(n / 1)) for n in totals]
+
+
+def test_a_sum_beyond_the_doubles_is_looked_for_only_where_one_can_be():
+    for largest, rows in ((1.0, 3), (1e290, 2**20), (1e300, 2**20), (1e302, 2**20), (MAX, 2)):
+        for short in (True, False):
+            scale = exact.scale_for(largest, rows, short=short)
+            column = exact.FloatColumn(scale, short=short)
+            assert column.may_overflow or exact.units(largest) * rows < exact.units(MAX)
 
 
 def by_duckdb(

@@ -94,6 +94,8 @@ def worlds() -> Iterator[World]:
     for items in (list[int], list[float], list[str]):
         type_ = next(t for t in EDGES if str(t) == str(items))
         yield World(items, type_, EDGES[type_])
+    # A power of two serves these too, and their sums are long.
+    yield World(float, FLOAT, (1e-3 / 3, 1e11 / 3, -1e11 / 3, 0.1, -0.0, 1.0))
 
 
 def takes(kind: type[Aggregate], world: World) -> bool:

@@ -278,7 +278,7 @@ class _Play:
             for column in read.column_names:
                 type_ = source.schema.get(column, INT)
                 made = [row[column] for row in rows[name]]
-                places = differing_values(type_, read.column(column).chunk(0), made)
+                places = differing_values(type_, read.column(column).combine_chunks(), made)
                 if not places:
                     continue
                 wrong |= {*places}
