@@ -72,7 +72,7 @@ def _array(values: list[Any], type_: Type, *, where: str) -> Any:
             f"{where}: the instant of row {there.index(True)} has an offset from UTC, and that of "
             f"row {there.index(False)} has none (the first is 0); write one with each, as in "
             "2026-10-04T12:00:00+02:00 or 2026-10-04T12:00:00Z, or with none, and name their "
-            "zone, as in timezone="
+            'zone: timezone="Europe/London", on the command line --timezone Europe/London'
         )
     try:
         return pa.array(values, type=wanted)

@@ -822,7 +822,7 @@ def test_push_files_that_cannot_be_read(served: Path, run: Run) -> None:
         ("customer_id,basket_value,event_timestamp\n1,2,2026-01-01\n1,2\n", ["frame.csv"]),
         (
             "customer_id,basket_value,event_timestamp\n1,2,2026-01-01\n1,2,2026-01-01T00:00:00Z\n",
-            ["some instants have an offset"],
+            ["the instant of row 1 has an offset from UTC", "--timezone Europe/London"],
         ),
         ("", ["frame.csv"]),
     ],
