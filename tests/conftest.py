@@ -60,10 +60,7 @@ _parallel = False
 
 
 def _of_one_thread(*args: Any, **kwargs: Any) -> duckdb.DuckDBPyConnection:
-    connection = _connect(*args, **kwargs)
-    if not _parallel:
-        connection.execute("SET threads = 1")
-    return connection
+    return _connect(*args, **kwargs if _parallel else {"config": {"threads": 1}, **kwargs})
 
 
 @pytest.hookimpl(tryfirst=True)
