@@ -79,6 +79,7 @@ def test_a_common_harmless_pattern_is_quick(method: str, pattern: str, text: str
 _SLOW = (*EXPONENTIAL, *(row[:3] for row in POWERS), *UNKNOWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "pattern", "text"), _SLOW)
 def test_the_patterns_that_are_called_slow_take_long(method: str, pattern: str, text: str) -> None:
     """What the table says of `re`, by `re`. Most of them end in no lifetime."""
