@@ -54,6 +54,25 @@ def test_the_paths_agree_on_invented_histories(whole: Repo) -> None:
     assert {"ERROR"} | {*seen} == {*STATUSES} - {DAMAGED}
 
 
+def test_a_world_of_few_questions_may_have_a_source_without_rows(
+    whole: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, canonical = list[int](), fuzz_module._canonical
+
+    def noted(*args: Any) -> Any:
+        table = canonical(*args)
+        read.append(table.num_rows)
+        return table
+
+    monkeypatch.setattr(fuzz_module, "_canonical", noted)
+    for service in whole.compiled_services.values():
+        fuzzer = Fuzzer(service, whole.sources, 7)
+        for world in range(6):
+            found = fuzzer.play(world, MemoryStore(), questions=1)
+            assert [d.to_dict() for d in found.differences] == []
+    assert 0 in read
+
+
 @dataclasses.dataclass
 class Played:
     """Which worlds this process played, and which it sent to other processes, by their pipes."""
