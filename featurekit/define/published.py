@@ -94,6 +94,9 @@ OWN = Trust(python=True, own=True)
 parity asks about services that are parts of others."""
 
 
+_NO_TRUST = Trust()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a plan's bytes hold: a verified service, the numeric fingerprint of the platform that
@@ -160,7 +163,7 @@ def look_at(data: bytes) -> Service:
 def read_plan(
     data: bytes,
     *,
-    trust: Trust = Trust(),
+    trust: Trust = _NO_TRUST,
     place: tuple[str, str] | None = None,
     on_mismatch: str = "refuse",
 ) -> Service:
