@@ -47,6 +47,7 @@ def test_a_signed_plan_is_read_by_who_holds_the_key_and_by_who_holds_none() -> N
         (signed(OTHER), "a signature that none of the keys held here made"),
         (signed(project="other"), "none of the keys held here made"),
     ],
+    ids=["not signed", "another key", "another project"],  # the keys are others in each process
 )
 def test_another_signature_is_refused(data: bytes, told: str) -> None:
     with pytest.raises(PlanRefused, match=told):
