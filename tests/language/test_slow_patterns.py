@@ -50,26 +50,31 @@ def _takes_longer(method: str, pattern: str, text: str, *, than_s: float) -> boo
     return False
 
 
-@pytest.mark.parametrize(("method", "pattern", "text"), EXPONENTIAL)
+def _named(value: object) -> str:
+    """A short name: the texts are long, and the name of a test is in its processes' environment."""
+    return str(value)[:40]
+
+
+@pytest.mark.parametrize(("method", "pattern", "text"), EXPONENTIAL, ids=_named)
 def test_a_pattern_that_may_take_exponential_time_is_found(
     method: str, pattern: str, text: str
 ) -> None:
     assert judged(method, pattern).kind == "exponential"
 
 
-@pytest.mark.parametrize(("method", "pattern", "text", "degree"), POWERS)
+@pytest.mark.parametrize(("method", "pattern", "text", "degree"), POWERS, ids=_named)
 def test_a_pattern_that_takes_a_power_of_the_length_is_found(
     method: str, pattern: str, text: str, degree: int
 ) -> None:
     assert judged(method, pattern) == Verdict("power", degree)
 
 
-@pytest.mark.parametrize(("method", "pattern", "text"), UNKNOWN)
+@pytest.mark.parametrize(("method", "pattern", "text"), UNKNOWN, ids=_named)
 def test_what_cannot_be_shown_to_be_quick_is_unknown(method: str, pattern: str, text: str) -> None:
     assert judged(method, pattern).kind == "unknown"
 
 
-@pytest.mark.parametrize(("method", "pattern", "text"), QUICK)
+@pytest.mark.parametrize(("method", "pattern", "text"), QUICK, ids=_named)
 def test_a_common_harmless_pattern_is_quick(method: str, pattern: str, text: str) -> None:
     assert judged(method, pattern).kind == "quick"
     if pattern != "(":
@@ -80,7 +85,7 @@ _SLOW = (*EXPONENTIAL, *(row[:3] for row in POWERS), *UNKNOWN)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "pattern", "text"), _SLOW)
+@pytest.mark.parametrize(("method", "pattern", "text"), _SLOW, ids=_named)
 def test_the_patterns_that_are_called_slow_take_long(method: str, pattern: str, text: str) -> None:
     """What the table says of `re`, by `re`. Most of them end in no lifetime."""
     assert _takes_longer(method, pattern, text, than_s=0.5)

@@ -126,8 +126,16 @@ def connect(
             f"{shown_url(url)} is no Redis URL: {without_secrets(str(error), url)}"
         ) from None
     pool = client.connection_pool
+    _read_number(pool)
     pool.connection_class = timed(pool.connection_class if start is None else reviving(start))
     return client
+
+
+def _read_number(pool: Any) -> None:
+    """Turn an option of the URL into a number, which redis-py before 8 leaves a text."""
+    options = pool.connection_kwargs
+    if "socket_read_size" in options:
+        options["socket_read_size"] = int(options["socket_read_size"])
 
 
 def _options(limits: Limits, wait_s: float) -> dict[str, Any]:
@@ -148,6 +156,7 @@ def _connect_async(url: str, limits: Limits, start: Start | None) -> Any:
     options = _options(limits, limits.timeout_s)
     client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
     pool = client.connection_pool
+    _read_number(pool)
     kind = pool.connection_class if start is None else reviving_async(start)
     pool.connection_class = timed_async(kind)
     return client

@@ -7,6 +7,7 @@ reply, as a `Run`, until someone asks for them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def mget(keys: Sequence[bytes]) -> bytes:
 
 _TIME = command(b"TIME")
 _TWO = b"*2\r\n"
+_SHORT = 128
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -197,6 +199,11 @@ def values_of(keys: Sequence[bytes]) -> Question[Values]:
     return Question(mget(keys), lambda: receiver(keys), 1, lambda replies: replies[0])
 
 
+@functools.lru_cache(maxsize=256)
+def _asking(clock: bytes) -> bytes:
+    return _TIME + command(b"GET", clock)
+
+
 ValuesAt = tuple[Values, int, int]
 """Values, the server's time, and the last stamp: 0 where there is none."""
 
@@ -204,7 +211,7 @@ ValuesAt = tuple[Values, int, int]
 def values_at(keys: Sequence[bytes], clock: bytes) -> Question[ValuesAt]:
     """What is asked for the time, the last stamp under `clock`, and then the values of `keys`:
     TIME, GET, and MGET if there are keys."""
-    sent = _TIME + command(b"GET", clock) + (mget(keys) if keys else b"")
+    sent = _asking(clock) + mget(keys) if keys else _asking(clock)
     return Question(sent, lambda: _receiver_at(keys), 3 if keys else 2, whole_at)
 
 
@@ -247,17 +254,21 @@ def _clock_of(data: bytes) -> tuple[int, int, bytes] | None:
     are not whole."""
     if not _TWO.startswith(data[: len(_TWO)]):
         raise NotPlain
-    parts = data.split(b"\r\n", 6)
+    # Both are short, and what follows may be long: it is copied once.
+    parts = data[:_SHORT].split(b"\r\n", 7)
+    if len(parts) < 8 and len(data) > _SHORT:
+        parts = data.split(b"\r\n", 7)
     if len(parts) < 7:
         return None
-    last, rest = b"0", parts[6]
+    lines, last = 6, b"0"
     if parts[5] not in (b"$-1", b"_"):
-        last, end, rest = rest.partition(b"\r\n")
-        if not end:
+        if len(parts) < 8:
             return None
+        lines, last = 7, parts[6]
     try:
         # A last stamp that is no number is as one that cannot be right: it is not believed.
         stamp = int(last) if last.isdigit() else 0
+        rest = data[sum(map(len, parts[:lines])) + 2 * lines :]
         return int(parts[2]) * 1_000_000 + int(parts[4]), stamp, rest
     except ValueError:
         raise NotPlain from None
