@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.frames import is_frame, is_object, own, own_objects, own_value
+from featurekit.core.frames import (
+    is_column_of_pandas,
+    is_frame,
+    is_object,
+    own,
+    own_objects,
+    own_value,
+)
 from featurekit.errors import EntityFrameError
 
 
@@ -44,7 +51,9 @@ def fixed(frame: Any) -> FixedFrame:
         return FixedFrame([_row(row) for row in frame])
     if isinstance(frame, Mapping):
         return FixedFrame({name: _column(values) for name, values in frame.items()})
-    return FixedFrame(own(frame, refuse=_refuse) if is_frame(frame) else frame)
+    # A column of pandas before 3 is told from a frame by its type alone.
+    taken = is_frame(frame) or is_column_of_pandas(frame)
+    return FixedFrame(own(frame, refuse=_refuse) if taken else frame)
 
 
 def _row(row: Any) -> Any:
