@@ -187,6 +187,14 @@ def test_a_hugeint_rounds_to_the_nearest_double_ties_to_even(con, short, end):
     assert [(int(n), bits(x)) for n, x in found] == [(n, bits(n / 1)) for n in totals]
 
 
+@given(st.floats(5e-324, MAX), st.integers(1, 2**40), st.booleans())
+@example(math.nextafter(1.0, 0), 2**20 - 1, True)
+@example(MAX, 2**40, True)
+def test_a_scaled_sum_stays_within_the_integers_that_are_rounded(largest, rows, short):
+    scale = exact.scale_for(largest, rows, short=short)
+    assert rows * Fraction(largest) * Fraction(2) ** scale < 2 ** (105 if short else 126)
+
+
 def test_a_sum_beyond_the_doubles_is_looked_for_only_where_one_can_be():
     for largest, rows in ((1.0, 3), (1e290, 2**20), (1e300, 2**20), (1e302, 2**20), (MAX, 2)):
         for short in (True, False):

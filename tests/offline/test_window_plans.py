@@ -49,6 +49,8 @@ from featurekit.aggregates import (
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
 from featurekit.define.compile_view import compile_view
 from featurekit.errors import DefinitionError
+from featurekit.language.transform import feature
+from featurekit.offline import view_result, windows
 from featurekit.offline.window_plans import choose as window_plans
 
 ADDING = {
@@ -107,6 +109,39 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
     offline_agrees(con, SERVICES[name], examples=max(5, EXAMPLES // 15))
+
+
+@pytest.mark.parametrize("crowding", CROWDED[::2])
+@pytest.mark.parametrize("name", ["sums of late events", "numbers of prompt events", "with a ttl"])
+def test_windows_that_are_planned_a_few_at_a_time_are_what_the_oracle_says(
+    con, monkeypatch, name, crowding
+):
+    monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_: crowding)
+    monkeypatch.setattr(windows, "_PLANNED_AT_ONCE", 3)
+    monkeypatch.setattr(view_result, "_COLUMNS_AT_ONCE", 1)
+    offline_agrees(con, SERVICES[name], examples=max(6, EXAMPLES // 15))
+
+
+@feature
+def as_it_is(s7: float | None) -> float | None:
+    return s7
+
+
+def test_each_part_of_a_wide_view_says_which_of_its_sums_overflow(con, monkeypatch):
+    monkeypatch.setattr(windows, "_PLANNED_AT_ONCE", 3)
+    rows = [
+        {"key": 1, "key2": "a", "amount": 1.7e308, "qty": 1, "flag": True, "name": "a",
+         "__ts": ts, "__created": ts}
+        for ts in (0, 1)
+    ]  # fmt: skip
+    asked = {f"s{n}": Sum("amount", window=f"{n + 1}us") for n in range(8)}
+    service = service_of(view("wide", ONE, prompt, asked), as_it_is)
+    paths = Paths(con, service, {"prompt": rows})
+    questions = [Question({"key": 1}, t) for t in range(4)]
+    found = paths.offline(questions)
+    assert not paths.shown(questions, paths.oracle(questions), found)
+    assert [status for _, status in found[1]] == ["PRESENT"] + ["ERROR"] * 8
+    paths.close()
 
 
 def skewed(seed: int, *, late_share: float, lateness: int) -> list[dict]:
