@@ -59,6 +59,7 @@ class Aggregate(metaclass=Defined):
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
+    # That value is an input or, of an aggregate `of_instants`, an instant.
     chooses: ClassVar[bool] = False
     # The field of `runs_of` that is the value over a run of doubles; for rows only "count" is.
     of_run: ClassVar[runs.RunField | None] = None
@@ -97,6 +98,12 @@ class Aggregate(metaclass=Defined):
 
     def check(self) -> None:
         """Raises DefinitionError if one of the aggregate's own parameters is wrong."""
+
+    @property
+    def suffice(self) -> int | None:
+        """How many inputs at one end of a window decide the value: the last so many or, where the
+        number is negative, the first. None where every input may matter."""
+        return None
 
     @property
     def params(self) -> tuple[tuple[str, Any], ...]:

@@ -188,6 +188,7 @@ def test_the_table_says_how_each_aggregate_is_computed():
             crowded = "running sums" if made.terms[0].adds else "running extremes"
         python = ("sums" if isinstance(one, (Sum, Mean)) else "value") if one.finishers else ""
         block = "sums" if one.adds else "value" if one.chooses else "inputs"
+        block = block if one.suffice is None else "ends"
         assert said[type(one).__name__] == [crowded, python, block, one.of_run or ""]
 
 

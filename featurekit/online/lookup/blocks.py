@@ -66,10 +66,39 @@ def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
         bounds = view.features[f].bounds(t)
         if bounds not in spans:
             spans[bounds] = list(_pieces(head, *bounds, t))
+        if layout.counts_of[f] is not None:
+            wanted.update(_at_an_end(head, f, spans[bounds]))
+            continue
         for i, j, whole in spans[bounds]:
             if not whole or not layout.enough(f):
                 wanted.update(range(i, j))
     return wanted
+
+
+def _at_an_end(head: BlocksHead, f: int, pieces: list[Piece]) -> list[int]:
+    """The blocks, in their order, that decide a feature of which the inputs at one end of the
+    window suffice.
+
+    The head counts the inputs of whole blocks. A block of which not every event counts may give
+    none.
+    """
+    counts, suffice = (
+        head.layout.counts_of[f],
+        head.layout.view.features[f].implementation().suffice,
+    )
+    assert counts is not None
+    assert suffice is not None
+    of_last, left = suffice > 0, abs(suffice)
+    taken: list[int] = []
+    for i, j, whole in reversed(pieces) if of_last else pieces:
+        for k in range(j - 1, i - 1, -1) if of_last else range(i, j):
+            if left <= 0:
+                break
+            found = head.number(counts, k) if whole else None
+            if found != 0:
+                taken.append(k)
+                left -= found or 0
+    return taken[::-1] if of_last else taken
 
 
 def _pieces(head: BlocksHead, low: int, high: int, t: int) -> Iterator[Piece]:
@@ -134,6 +163,9 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
     sums_of, choice_of = layout.sums_of[f], layout.choice_of[f]
     aggregate, sums = feature.implementation(), Sums()
     values: list[Any] = []
+    if layout.counts_of[f] is not None:
+        ends = _at_an_end(large.head, f, pieces)
+        pieces = [(k, k + 1, False) for k in ends]
     for i, j, whole in pieces:
         if whole and sums_of is not None:
             sums = sums + large.head.sums_between(sums_of, i, j)

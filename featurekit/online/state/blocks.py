@@ -13,6 +13,7 @@ change.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from bisect import bisect_left, bisect_right
@@ -27,7 +28,7 @@ from typing import Any, TypeGuard
 from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
-from featurekit.core.types import Type
+from featurekit.core.types import INT, Type
 from featurekit.define.plan import Feature, View
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
@@ -35,7 +36,9 @@ from featurekit.online.state.seal import damaged
 from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
 from featurekit.online.store.replies import Values
 
-VERSION = 2
+VERSION = 4
+_OLDER = 2
+"""The version of heads before 0.3. They are read, and the next push writes them anew."""
 SPLIT = 1024
 """A state of more events than this is split into blocks."""
 SIZE = 256
@@ -46,6 +49,8 @@ _COUNT = struct.Struct("<I")
 _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
 _TRIES = 10
+_IN_OLDER = frozenset(("Count", "Sum", "Mean", "Variance", "StdDev", "Min", "Max", "First", "Last"))
+"""The aggregates for which older heads hold something."""
 
 ReadKeys = Callable[[Sequence[bytes]], Values]
 """Reads keys of an online store."""
@@ -88,7 +93,7 @@ def splits(view: View) -> bool:
 
 def is_head(blob: bytes | None) -> TypeGuard[bytes]:
     """Whether these bytes are the head of a state in blocks."""
-    return blob is not None and blob[0] == VERSION
+    return blob is not None and blob[0] in (VERSION, _OLDER)
 
 
 def block_key(key: bytes, name: bytes) -> bytes:
@@ -120,46 +125,65 @@ class Layout:
     """What the heads of a view hold for each block: sums, and chosen inputs.
 
     It says of which slots they are, under which condition, and which features they are enough for.
+    `sums_of` and `choice_of` have the place of each feature's entry. `counts_of` is that of the
+    sums which count the inputs of a feature that the events at one end decide.
     """
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, view: View, version: int = VERSION) -> None:
+        self.view, self.version = view, version
         # By slot and condition: the fields that features need, and the first of these features.
-        fields: dict[tuple[int | None, int | None], set[SumField]] = {}
-        summed: dict[tuple[int | None, int | None], Feature] = {}
-        chosen: dict[tuple[str | None, int | None, int | None], Feature] = {}
+        fields: dict[_Of, set[SumField]] = {}
+        summed: dict[_Of, Feature] = {}
+        chosen: dict[tuple[object, ...], Feature] = {}
         self.sums_of: list[int | None] = []
+        self.counts_of: list[int | None] = []
         self.choice_of: list[int | None] = []
         for feature in view.features if splits(view) else ():
             aggregate = feature.implementation()
-            of, choice = (feature.slot, feature.where), None
-            if aggregate.adds:
+            held = version == VERSION or feature.aggregate in _IN_OLDER
+            of, sums, counts, choice = (feature.slot, feature.where), None, None, None
+            adds: tuple[SumField, ...] = aggregate.adds if aggregate.suffice is None else _COUNTED
+            if held and adds:
                 summed.setdefault(of, feature)
-                fields.setdefault(of, set()).update(aggregate.adds)
-            elif aggregate.chooses:
-                choice = (feature.aggregate, *of)
-                chosen.setdefault(choice, feature)
-            self.sums_of.append(list(summed).index(of) if aggregate.adds else None)
-            self.choice_of.append(None if choice is None else list(chosen).index(choice))
+                fields.setdefault(of, set()).update(adds)
+                place = list(summed).index(of)
+                sums, counts = (place, None) if aggregate.suffice is None else (None, place)
+            elif held and aggregate.chooses:
+                named = (feature.aggregate, feature.params, *of)
+                chosen.setdefault(named, feature)
+                choice = list(chosen).index(named)
+            self.sums_of.append(sums)
+            self.counts_of.append(counts)
+            self.choice_of.append(choice)
         self.sums = [
             (feature, tuple(f for f in _FIELDS if f in fields[of]))
             for of, feature in summed.items()
         ]
         self.chosen = list(chosen.values())
 
+    @functools.cached_property
+    def older(self) -> Layout:
+        """The layout of older heads."""
+        return Layout(self.view, _OLDER)
+
     def enough(self, feature: int) -> bool:
         """Whether the head alone answers a feature over whole blocks."""
         return self.sums_of[feature] is not None or self.choice_of[feature] is not None
 
     def chosen_type(self, index: int) -> Type:
-        """The type of a chosen input."""
-        slot = self.chosen[index].slot
-        assert slot is not None
-        return self.view.slots[slot].type
+        """The type of a chosen input, or of an instant."""
+        feature = self.chosen[index]
+        if feature.implementation().of_instants:
+            return INT
+        assert feature.slot is not None
+        return self.view.slots[feature.slot].type
 
 
 layout_of = Kept(Layout)
 
+_Of = tuple[int | None, int | None]
+"""The slot of a feature, and that of its condition."""
+_COUNTED: tuple[SumField, ...] = ("count",)
 _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
 
@@ -256,7 +280,8 @@ class BlocksHead:
     """The head of a state in blocks, read as a lookup needs it."""
 
     def __init__(self, layout: Layout, blob: bytes) -> None:
-        self.layout = layout
+        self.version = blob[0]
+        self.layout = layout = layout if self.version == layout.version else layout.older
         self.data = memoryview(blob)
         _, self.first_visible, self.newest_arrival, self.events = HEADER.unpack_from(blob)
         (n,) = _COUNT.unpack_from(blob, HEADER.size)
@@ -283,6 +308,10 @@ class BlocksHead:
     def sums_between(self, index: int, i: int, j: int) -> Sums:
         """The sums of entry `index` of the layout, over the blocks from i up to j."""
         return Sums(**{field: column.between(i, j) for field, column in self.sums[index]})
+
+    def number(self, index: int, k: int) -> int:
+        """The number of inputs in block `k`, of entry `index` of the layout's sums."""
+        return Sums(self.sums[index][0][1].between(k, k + 1)).number
 
     def chosen(self, index: int) -> Any:
         """The inputs that an aggregate chose, one for each block; None where a block has no
@@ -326,7 +355,7 @@ def encode_head(
     """The bytes of the head of a state that consists of `blocks`."""
     n = len(blocks)
     parts = [
-        HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
+        HEADER.pack(layout.version, first_visible, newest_arrival, sum(b.count for b in blocks)),
         _COUNT.pack(n),
         struct.pack(f"<{n}q", *(b.first for b in blocks)),
         struct.pack(f"<{n}q", *(b.last for b in blocks)),
@@ -426,6 +455,8 @@ def add_to_blocks(
     read."""
     layout = layout_of(view)
     head = BlocksHead(layout, blob)
+    if head.version != VERSION:
+        return _added_to_whole(view, key, blob, events, read)
     order = event_order(view)
     state = State(view, head.first_visible, head.newest_arrival)
     for event in events:
@@ -449,6 +480,13 @@ def add_to_blocks(
     after = [b for k in range(gone, head.n + 1) for b in made.get(k, blocks[k : k + 1])]
     if sum(b.count for b in after) > SPLIT:
         return _written(state, key, layout, head, after)
+    return _added_to_whole(view, key, blob, events, read)
+
+
+def _added_to_whole(
+    view: View, key: bytes, blob: bytes, events: Sequence[Event], read: ReadKeys
+) -> dict[bytes, bytes]:
+    """As `add_to_blocks`; every block is read and written."""
     whole = open_state(view, key, blob, read)
     whole.add(events)
     return written(whole, key, blob)
