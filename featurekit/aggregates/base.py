@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
@@ -24,6 +24,12 @@ from featurekit.core.durations import LIFETIME, Duration, duration_text, duratio
 from featurekit.core.types import Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from featurekit.aggregates.tallies import Tally
+
+TallyKind = Literal["values", "counts", "buckets", "codes"]
+"""A kind of tally; see `aggregates.tallies`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Aggregate(metaclass=Defined):
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
     # That value is an input or, of an aggregate `of_instants`, an instant.
     chooses: ClassVar[bool] = False
+    # The kind of tally that can replace the inputs of a part of a window, in `over_tally`.
+    tallies: ClassVar[TallyKind | None] = None
     # The field of `runs_of` that is the value over a run of doubles; for rows only "count" is.
     of_run: ClassVar[runs.RunField | None] = None
     # Whether the value over some events is an error.
@@ -143,6 +151,11 @@ class Aggregate(metaclass=Defined):
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
         """What `over` gives over the inputs that `sums` stands for, together with `values`. `sums`
         holds the fields in `adds`; only an aggregate with some has this method."""
+        raise NotImplementedError
+
+    def over_tally(self, tally: Tally, item: Type | None) -> Any:
+        """What `over` gives over the inputs that `tally` stands for. Only an aggregate that names
+        a kind of `tallies` has this method."""
         raise NotImplementedError
 
     def as_of(self, found: Any, t: int) -> Any:

@@ -26,10 +26,12 @@ from operator import itemgetter
 from typing import Any, TypeGuard
 
 from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.aggregates.base import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.core.types import INT, Type
 from featurekit.define.plan import Feature, View
+from featurekit.online.state import groups
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.seal import damaged
@@ -113,19 +115,30 @@ def head_key(key: bytes) -> bytes | None:
 def boundary(ts: int) -> bool:
     """Whether a block ends after the events of an instant: a pseudo-random choice that never
     changes."""
+    return _drawn(ts) % SIZE == 0
+
+
+def _drawn(ts: int) -> int:
     mixed = (ts & _MASK) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & _MASK
-    return (mixed ^ mixed >> 29) % SIZE == 0
+    return mixed ^ mixed >> 29
+
+
+def _height(ts: int) -> int:
+    """The height of the boundary at an instant; 0 where none is."""
+    drawn, rest = divmod(_drawn(ts), SIZE)
+    return 0 if rest else groups.height(drawn)
 
 
 # --- what a head holds of a block -----------------------------------------------------------------
 
 
 class Layout:
-    """What the heads of a view hold for each block: sums, and chosen inputs.
+    """What the heads of a view hold for each block, sums and chosen inputs, and what its groups
+    hold, tallies.
 
     It says of which slots they are, under which condition, and which features they are enough for.
-    `sums_of` and `choice_of` have the place of each feature's entry. `counts_of` is that of the
+    `sums_of`, `choice_of` and `tally_of` have the place of each feature's entry. `counts_of` is that of the
     sums which count the inputs of a feature that the events at one end decide.
     """
 
@@ -138,6 +151,7 @@ class Layout:
         self.sums_of: list[int | None] = []
         self.counts_of: list[int | None] = []
         self.choice_of: list[int | None] = []
+        self.tally_of, self.tallies = _tallies(view, version)
         for feature in view.features if splits(view) else ():
             aggregate = feature.implementation()
             held = version == VERSION or feature.aggregate in _IN_OLDER
@@ -162,6 +176,23 @@ class Layout:
         self.chosen = list(chosen.values())
 
     @functools.cached_property
+    def tallied(self) -> groups.Tallied | None:
+        """What the groups hold; None where there are none."""
+        if not self.tallies:
+            return None
+        from featurekit.aggregates.tallies import Form
+
+        every = [(f, kind, item_type(self.view, f, f.implementation())) for f, kind in self.tallies]
+        return groups.Tallied(self.view, [(f, Form(kind, item)) for f, kind, item in every])
+
+    @functools.cached_property
+    def lowest(self) -> int:
+        """The least level of groups: 0 where the inputs of a block take long to tally."""
+        slots = [self.view.slots[f.slot].type for f, _ in self.tallies if f.slot is not None]
+        hashed = any(kind == "codes" for _, kind in self.tallies)
+        return 0 if hashed or any(t.name in ("str", "bytes") for t in slots) else 1
+
+    @functools.cached_property
     def older(self) -> Layout:
         """The layout of older heads."""
         return Layout(self.view, _OLDER)
@@ -181,6 +212,27 @@ class Layout:
 
 layout_of = Kept(Layout)
 
+
+def _tallies(
+    view: View, version: int
+) -> tuple[list[int | None], list[tuple[Feature, TallyKind]]]:
+    """The place of each feature's tally, and of each tally a feature and its kind. One of counts
+    serves features that only need the values."""
+    kinds: dict[tuple[object, ...], tuple[Feature, TallyKind]] = {}
+    places: list[int | None] = []
+    for feature in view.features if splits(view) else ():
+        kind = feature.implementation().tallies if version == VERSION else None
+        if kind is None:
+            places.append(None)
+            continue
+        keys = kind in ("values", "counts")
+        of = (feature.slot, feature.where, None if keys else kind)
+        if of not in kinds or kind == "counts":
+            kinds[of] = feature, kind
+        places.append(list(kinds).index(of))
+    return places, list(kinds.values())
+
+
 _Of = tuple[int | None, int | None]
 """The slot of a feature, and that of its condition."""
 _COUNTED: tuple[SumField, ...] = ("count",)
@@ -190,8 +242,8 @@ _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "m
 @dataclass(slots=True)
 class Block:
     """What a head holds of a block: its first and last instant, its newest arrival, its number of
-    events, the digest of its bytes, and the view's sums and chosen inputs. `blob` has the bytes of
-    a new block."""
+    events, the digest of its bytes, and the view's sums and chosen inputs. `height` is that of the
+    boundary at which it ends, in a view with groups. `blob` has the bytes of a new block."""
 
     first: int
     last: int
@@ -200,6 +252,7 @@ class Block:
     digest: bytes
     sums: tuple[Sums, ...]
     chosen: tuple[Any, ...]
+    height: int
     blob: bytes | None = None
 
 
@@ -217,7 +270,8 @@ def make_block(layout: Layout, events: list[Event]) -> Block:
     sums = tuple(of(feature, partial(sums_of, fields=fields)) for feature, fields in layout.sums)
     chosen = tuple(of(feature, feature.implementation().over) for feature in layout.chosen)
     first, last = events[0][0], events[-1][0]
-    return Block(first, last, newest, len(events), digest(blob), sums, chosen, blob)
+    high = _height(last) if layout.tallies else 0
+    return Block(first, last, newest, len(events), digest(blob), sums, chosen, high, blob)
 
 
 def digest(blob: bytes | memoryview) -> bytes:
@@ -302,6 +356,13 @@ class BlocksHead:
                 columns.append((field, column))
                 at = column.end
             self.sums.append(columns)
+        self.groups: groups.Groups | None = None
+        self.of_groups = b""
+        if layout.tallies:
+            self.groups = groups.Groups(bytes(self.data[at : at + n]), layout.lowest)
+            at += n
+            self.of_groups = bytes(self.data[at : at + _DIGEST * self.groups.count])
+            at += _DIGEST * self.groups.count
         self._chosen_at = at
         self._chosen: list[Any] = []
 
@@ -322,14 +383,25 @@ class BlocksHead:
             self._chosen.append(column)
         return self._chosen[index]
 
+    @property
+    def parts(self) -> int:
+        """How many blocks and groups there are; groups have the numbers after the blocks."""
+        return self.n if self.groups is None else self.n + self.groups.count
+
     def name(self, k: int) -> bytes:
-        """The name of block `k`: its last instant, or `open` for a last block that does not end at
-        a boundary, where later events may follow."""
+        """The name of block or group `k`. A block's is its last instant, or `open` for a last block
+        that does not end at a boundary, where later events may follow."""
+        if k >= self.n:
+            assert self.groups is not None
+            level, _, end = self.groups.span(k - self.n)
+            return groups.group_name(level, self.last[end - 1])
         last = self.last[k]
         return b"%d" % last if k < self.n - 1 or boundary(last) else b"open"
 
     def digest(self, k: int) -> bytes:
-        """The digest of block `k`."""
+        """The digest of block or group `k`."""
+        if k >= self.n:
+            return self.of_groups[_DIGEST * (k - self.n) : _DIGEST * (k - self.n + 1)]
         return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
 
     def blocks(self) -> list[Block]:
@@ -344,15 +416,21 @@ class BlocksHead:
                 self.digest(k),
                 tuple(self.sums_between(i, k, k + 1) for i in range(len(self.sums))),
                 tuple(column[k] for column in chosen),
+                0 if self.groups is None else self.groups.heights[k],
             )
             for k in range(self.n)
         ]
 
 
 def encode_head(
-    layout: Layout, first_visible: int, newest_arrival: int, blocks: Sequence[Block]
+    layout: Layout,
+    first_visible: int,
+    newest_arrival: int,
+    blocks: Sequence[Block],
+    of_groups: bytes = b"",
 ) -> bytes:
-    """The bytes of the head of a state that consists of `blocks`."""
+    """The bytes of the head of a state that consists of `blocks`, whose groups have these
+    digests."""
     n = len(blocks)
     parts = [
         HEADER.pack(layout.version, first_visible, newest_arrival, sum(b.count for b in blocks)),
@@ -365,13 +443,15 @@ def encode_head(
     ]
     for i, (_, fields) in enumerate(layout.sums):
         parts += (running([getattr(b.sums[i], field) for b in blocks]) for field in fields)
+    if layout.tallies:
+        parts += [bytes(b.height for b in blocks), of_groups]
     for i in range(len(layout.chosen)):
         parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
     return b"".join(parts)
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
-    """The bytes of block `k` of the state under `key`. Moved where their digest is not the one in
+    """The bytes of block or group `k` of the state under `key`. Moved where their digest is not the one in
     the head."""
     if blob is None or digest(blob) != head.digest(k):
         raise Moved(head, key, head.name(k))
@@ -379,7 +459,7 @@ def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
 
 
 def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
-    """The bytes of the `wanted` blocks. Moved as in `checked`."""
+    """The bytes of the `wanted` blocks and groups. Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
     return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
 
@@ -401,12 +481,12 @@ def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> St
 
 
 def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
-    """Every key of a state: its own, and those of its blocks. `blob` is the value under its own
+    """Every key of a state: its own, and those of its blocks and groups. `blob` is the value under its own
     key."""
     if not is_head(blob):
         return [key]
     head = BlocksHead(layout_of(view), blob)
-    return [key, *(block_key(key, head.name(k)) for k in range(head.n))]
+    return [key, *(block_key(key, head.name(k)) for k in range(head.parts))]
 
 
 def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
@@ -425,10 +505,15 @@ def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
 
 
 def _written(
-    state: State, key: bytes, layout: Layout, old: BlocksHead | None, blocks: list[Block] | None
+    state: State,
+    key: bytes,
+    layout: Layout,
+    old: BlocksHead | None,
+    blocks: list[Block] | None,
+    read: ReadKeys | None = None,
 ) -> dict[bytes, bytes]:
     """As `written`. Where the state is split into `blocks`, only the two instants of `state` are
-    read."""
+    read. `read` reads what is left of its groups, where not all blocks are new."""
     out: dict[bytes, bytes] = {}
     known: dict[bytes, bytes] = {}
     if old is not None:
@@ -436,8 +521,14 @@ def _written(
     names: set[bytes] = set()
     if blocks is None:
         out[key] = state.encode()
+        if old is not None:
+            known |= {old.name(k): b"" for k in range(old.n, old.parts)}
     else:
-        out[key] = encode_head(layout, state.first_visible, state.newest_arrival, blocks)
+        made = _groups(layout, key, old, blocks, read)
+        out |= {block_key(key, name): blob for name, blob in made.new.items()}
+        out |= {block_key(key, name): b"" for name in made.gone}
+        instants = state.first_visible, state.newest_arrival
+        out[key] = encode_head(layout, *instants, blocks, made.digests)
         for block in blocks:
             closed = block is not blocks[-1] or boundary(block.last)
             name = b"%d" % block.last if closed else b"open"
@@ -446,6 +537,35 @@ def _written(
                 assert block.blob is not None
                 out[block_key(key, name)] = block.blob
     return out | {block_key(key, name): b"" for name in known if name not in names}
+
+
+def _groups(
+    layout: Layout,
+    key: bytes,
+    old: BlocksHead | None,
+    blocks: Sequence[Block],
+    read: ReadKeys | None,
+) -> groups.Made:
+    """The groups of blocks, of which the new ones have their bytes."""
+    if layout.tallied is None:
+        return groups.Made(b"", {}, [])
+    known = None
+    if old is not None and old.groups is not None:
+
+        def of_old(wanted: Sequence[int]) -> list[bytes]:
+            assert read is not None
+            assert old is not None
+            return read_blocks(read, key, old, wanted)
+
+        known = groups.Known(old.groups, old.last, old.of_groups, of_old)
+    return groups.make_groups(
+        groups.Groups(bytes(b.height for b in blocks), layout.lowest),
+        [b.last for b in blocks],
+        {k: b.blob for k, b in enumerate(blocks) if b.blob is not None},
+        layout.tallied,
+        digest,
+        known,
+    )
 
 
 def add_to_blocks(
@@ -479,7 +599,7 @@ def add_to_blocks(
         made[k] = [make_block(layout, part) for part in cut(kept)]
     after = [b for k in range(gone, head.n + 1) for b in made.get(k, blocks[k : k + 1])]
     if sum(b.count for b in after) > SPLIT:
-        return _written(state, key, layout, head, after)
+        return _written(state, key, layout, head, after, read)
     return _added_to_whole(view, key, blob, events, read)
 
 
