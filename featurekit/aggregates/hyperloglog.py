@@ -160,7 +160,9 @@ def estimate_of(found: Any) -> int:
     """The estimate for the values that have these codes."""
     import numpy as np
 
-    return int(estimate(_histograms(found, np.array([len(found)])))[0])
+    ranks = np.zeros(REGISTERS, np.int64)
+    np.maximum.at(ranks, found // CODE, found % CODE)
+    return int(estimate(np.bincount(ranks, minlength=MAX_RANK + 1).reshape(1, -1))[0])
 
 
 def _from_codes(lists: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Turns the inputs of a part of a window into a tally: its distinct values in order, counted.
+"""Turns the inputs of a part of a window into a tally: keys of its values, and how often each occurs.
 
-A tally stands for the inputs in `over_tally`, and a merge of tallies for all of theirs, whatever
-their grouping (A2). Four kinds serve the aggregates:
+A tally stands for the inputs in `over_tally`, and several together stand for all of theirs,
+whatever their grouping (A2). Four kinds serve the aggregates:
 
 | kind    | the keys                                                 | beside each key           |
 | ------- | -------------------------------------------------------- | ------------------------- |
@@ -12,6 +12,9 @@ their grouping (A2). Four kinds serve the aggregates:
 
 A number, an instant or a bool is its own key, in the order of values: -0.0 is just below 0.0, and
 NaN is last. A text or bytes has a hash of 128 bits (BLAKE2b) as its key, in two halves.
+
+What is stored is in the order of its keys, each once. What is only asked is put side by side as it
+comes, since an answer rarely needs all of it in order.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import datetime as dt
 import hashlib
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,9 +34,14 @@ from featurekit.aggregates.base import TallyKind
 from featurekit.core.types import EPOCH, MICROSECOND, Type
 
 _HEAD = struct.Struct("<BI")
+_WIDE, _NUMBER = np.dtype("<i8"), np.dtype("<u4")
 _COUNTED = 1
 _MINUS_ZERO = -1  # the key of -0.0; that of 0.0 is 0
 _SIGN = 2**63 - 1
+_HALF = np.uint64(32)
+_FEW = 256
+"""Fewer texts than this are taken from where they lie."""
+_FACTORS = [np.uint64(f) for f in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)]
 _DAY = EPOCH.toordinal()
 
 Array = Any
@@ -40,25 +49,37 @@ Array = Any
 
 
 class Texts:
-    """Texts as their bytes: the one at `starts[i]` up to `ends[i]` of `data` belongs to key i."""
+    """The texts of a tally's rows: their lengths, and the bytes of the first `rows[0]` of them in
+    `data[0]`, and so on."""
 
-    __slots__ = ("data", "ends", "starts")
+    __slots__ = ("data", "lengths", "rows")
 
-    def __init__(self, data: bytes, starts: Array, ends: Array) -> None:
-        self.data, self.starts, self.ends = data, starts, ends
+    def __init__(self, data: Sequence[memoryview], rows: Sequence[int], lengths: Array) -> None:
+        self.data, self.rows, self.lengths = data, rows, lengths
+
+    def pick(self, places: Array) -> list[bytes]:
+        """The texts at some places."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        firsts = np.concatenate([[0], np.cumsum(self.rows, dtype=np.int64)])
+        begins = np.concatenate([[0], ends])[firsts]
+        which = np.searchsorted(firsts, places, side="right") - 1
+        until = ends[places] - begins[which]
+        since = until - self.lengths[places]
+        spans = zip(which.tolist(), since.tolist(), until.tolist(), strict=True)
+        if len(places) < _FEW:
+            return [bytes(self.data[p][i:j]) for p, i, j in spans]
+        data = [bytes(one) for one in self.data]
+        return [data[p][i:j] for p, i, j in spans]
 
     def take(self, places: Array) -> Texts:
-        """The texts at some places."""
-        return Texts(self.data, self.starts[places], self.ends[places])
-
-    def __iter__(self) -> Any:
-        data = self.data
-        return (data[i:j] for i, j in zip(self.starts.tolist(), self.ends.tolist(), strict=True))
+        """The texts at some places, as texts of that many rows."""
+        data = memoryview(b"".join(self.pick(places)))
+        return Texts([data], [len(places)], self.lengths[places])
 
 
 class Tally:
-    """Keys in their order, each once. Without `counts`, each counts once; `seconds` are the second
-    halves of hashes."""
+    """Rows of a key and what is beside it. Without `counts`, each row counts once; `seconds` are
+    the second halves of hashes."""
 
     __slots__ = ("counts", "form", "keys", "seconds", "texts")
 
@@ -78,13 +99,13 @@ class Tally:
 
     @property
     def numbers(self) -> Array:
-        """The count of each key."""
+        """The count of each row."""
         return np.ones(len(self.keys), np.int64) if self.counts is None else self.counts
 
     def distinct(self) -> int:
         """How many distinct inputs; -0.0 and 0.0 are one."""
-        both = self.form.float and _MINUS_ZERO in self.keys and 0 in self.keys
-        return len(self.keys) - bool(both)
+        of = _representatives(self.one_zero(), self.seconds)
+        return int(np.count_nonzero(of == np.arange(len(of))))
 
     def ordered(self) -> Ordered:
         """The inputs in their order, or their buckets."""
@@ -93,47 +114,60 @@ class Tally:
     def ranked(self, k: int | None = None) -> dict[Any, int]:
         """The distinct inputs with their counts, by count descending, then by value, NaN last; the
         first `k` of them. -0.0 is counted as 0.0."""
-        keys, counts = self.keys, self.numbers
-        if self.texts is not None:
-            return self._ranked_texts(self.texts, counts, k)
-        if self.form.float:
-            keys, counts = _one_zero(keys, counts)
-        order = np.argsort(-counts, kind="stable")[:k]
-        return dict(zip(self.form.values(keys[order]), counts[order].tolist(), strict=True))
-
-    def _ranked_texts(self, texts: Texts, counts: Array, k: int | None) -> dict[Any, int]:
-        if k is not None and k < len(counts):
-            least = np.partition(counts, len(counts) - k)[len(counts) - k]
-            places = np.flatnonzero(counts >= least)
-            texts, counts = texts.take(places), counts[places]
-        read: list[Any] = list(texts)
+        keys = self.one_zero()
+        of = _representatives(keys, self.seconds)
+        rows = np.flatnonzero(of == np.arange(len(of)))
+        if self.counts is None:
+            counts = np.bincount(of, minlength=len(of))[rows]
+        else:  # as doubles, which are exact: no window has 2**53 events
+            counts = np.bincount(of, self.counts, minlength=len(of))[rows].astype(np.int64)
+        if k is not None and k < len(rows):
+            least = np.partition(counts, len(rows) - k)[len(rows) - k]
+            chosen = np.flatnonzero(counts >= least)
+            rows, counts = rows[chosen], counts[chosen]
+        if self.texts is None:
+            order = np.argsort(keys[rows], kind="stable")
+            order = order[np.argsort(-counts[order], kind="stable")][:k]
+            values = self.form.values(keys[rows[order]])
+            return dict(zip(values, counts[order].tolist(), strict=True))
+        read: list[Any] = self.texts.pick(rows)
         if self.form.name == "str":
             read = [raw.decode() for raw in read]
-        by_value = sorted(range(len(read)), key=read.__getitem__)
-        order = np.array(by_value, np.int64)
+        order = np.array(sorted(range(len(read)), key=read.__getitem__), np.int64)
         order = order[np.argsort(-counts[order], kind="stable")][:k]
-        return {read[i]: count for i, count in zip(order.tolist(), counts[order].tolist())}  # noqa: B905
+        values = [read[i] for i in order.tolist()]
+        return dict(zip(values, counts[order].tolist(), strict=True))
+
+    def one_zero(self) -> Array:
+        """The keys, that of 0.0 for -0.0."""
+        if not self.form.float:
+            return self.keys
+        return np.where(self.keys == _MINUS_ZERO, 0, self.keys)
 
 
 class Ordered(Sequence[Any]):
     """The inputs of a tally in their order, each as often as it was counted."""
 
     def __init__(self, tally: Tally) -> None:
-        self.tally = tally
-        self.until = None if tally.counts is None else np.cumsum(tally.counts)
+        self.form, self.until = tally.form, None
+        if tally.counts is None:
+            self.keys = np.sort(tally.keys, kind="stable")
+            return
+        order = np.argsort(tally.keys, kind="stable")
+        self.keys = tally.keys[order]
+        self.until = np.cumsum(tally.counts[order])
 
     def __len__(self) -> int:
         if self.until is None:
-            return len(self.tally)
+            return len(self.keys)
         return int(self.until[-1]) if len(self.until) else 0
 
     def __getitem__(self, place: Any) -> Any:
         i = place if place >= 0 else len(self) + place
         if self.until is not None:
             i = int(np.searchsorted(self.until, i, side="right"))
-        form = self.tally.form
-        key = self.tally.keys[i : i + 1]
-        return int(key[0]) if form.kind == "buckets" else form.values(key)[0]
+        key = self.keys[i : i + 1]
+        return int(key[0]) if self.form.kind == "buckets" else self.form.values(key)[0]
 
 
 class Form:
@@ -149,16 +183,12 @@ class Form:
         self.dtype = np.dtype("<i4" if narrow else "<i8")
 
     def of(self, raw: Any) -> Tally:
-        """The tally of some inputs as they are stored: an array, or a list of bytes."""
+        """The rows of some inputs as they are stored: an array, or a list of bytes."""
         if self.kind == "codes":
-            return self._of_codes(raw)
+            return Tally(self, hyperloglog.codes(raw if self.text else self._canonical(raw)))
         if self.hashed:
             return self._of_texts(raw)
-        keys = quantiles.buckets(raw) if self.kind == "buckets" else self._keys(raw)
-        if not self.counted:
-            return Tally(self, np.unique(keys))
-        found, counts = np.unique(keys, return_counts=True)
-        return Tally(self, found, counts.astype(np.int64))
+        return Tally(self, quantiles.buckets(raw) if self.kind == "buckets" else self._keys(raw))
 
     def _keys(self, raw: Array) -> Array:
         if not self.float:
@@ -166,11 +196,16 @@ class Form:
         bits = raw.view(np.int64)
         return np.where(bits < 0, bits ^ _SIGN, bits)
 
+    def _canonical(self, raw: Array) -> list[bytes]:
+        whole = np.where(raw == 0, 0.0, raw).view(np.int64) if self.float else raw
+        return [b"%d" % number for number in {*whole.tolist()}]
+
     def values(self, keys: Array) -> list[Any]:
-        """The inputs that have these keys; of texts there are none."""
+        """The inputs that have these keys, which are no hashes."""
         match self.name:
             case "float":
-                return _one_nan(np.where(keys < 0, keys ^ _SIGN, keys).view(np.float64).tolist())
+                doubles = np.where(keys < 0, keys ^ _SIGN, keys).view(np.float64).tolist()
+                return [math.nan if v != v else v for v in doubles]
             case "bool":
                 return keys.astype(np.bool_).tolist()  # type: ignore[no-any-return]
             case "date":
@@ -181,65 +216,58 @@ class Form:
                 return [us * MICROSECOND for us in keys.tolist()]
         return keys.tolist()  # type: ignore[no-any-return]
 
-    def _of_codes(self, raw: Any) -> Tally:
-        if not self.text:
-            whole = np.where(raw == 0, 0.0, raw).view(np.int64) if self.float else raw
-            raw = [b"%d" % number for number in np.unique(whole).astype(np.int64).tolist()]
-        return Tally(self, _highest(np.unique(hyperloglog.codes(raw))))
-
     def _of_texts(self, raw: Iterable[bytes]) -> Tally:
-        counts: dict[bytes, int] = {}
-        for one in raw:
-            counts[one] = counts.get(one, 0) + 1
-        halves = np.frombuffer(b"".join(map(hashed, counts)), "<i8").reshape(-1, 2)
-        keys, seconds = halves[:, 0], halves[:, 1]
+        found = Counter(raw)
+        halves = np.frombuffer(b"".join(map(hashed, found)), "<i8").reshape(-1, 2)
         if not self.counted:
-            return self._one_order(keys, None, seconds, None)
-        ends = np.cumsum([len(one) for one in counts], dtype=np.int64)
-        starts = np.concatenate([ends[:0] if not len(ends) else [0], ends[:-1]]).astype(np.int64)
-        texts = Texts(b"".join(counts), starts, ends)
-        return self._one_order(keys, np.array([*counts.values()], np.int64), seconds, texts)
+            return Tally(self, halves[:, 0], None, halves[:, 1])
+        lengths = np.array([len(one) for one in found], np.int64)
+        texts = Texts([memoryview(b"".join(found))], [len(found)], lengths)
+        counts = np.array([*found.values()], np.int64)
+        return Tally(self, halves[:, 0], counts, halves[:, 1], texts)
 
-    def _one_order(
-        self, keys: Array, counts: Array | None, seconds: Array | None, texts: Texts | None
-    ) -> Tally:
-        """The tally of keys in any order, of which some may be the same."""
+    def together(self, tallies: Sequence[Tally]) -> Tally:
+        """The rows of some tallies side by side. They may be of counts where this is of values."""
+        if not tallies:
+            return self.of([] if self.text else np.zeros(0))
+        keys = _column([t.keys for t in tallies])
+        counts = seconds = texts = None
+        if self.counted and any(t.counts is not None for t in tallies):
+            counts = _column([t.numbers for t in tallies])
+        if self.hashed:
+            seconds = _column([t.seconds for t in tallies])
+            every = [t.texts for t in tallies if t.texts is not None]
+            if self.counted:
+                data, rows = [d for t in every for d in t.data], [n for t in every for n in t.rows]
+                texts = Texts(data, rows, _column([t.lengths for t in every]))
+        return Tally(self, keys, counts, seconds, texts)
+
+    def merged(self, tallies: Sequence[Tally]) -> Tally:
+        """The tally of all inputs of some tallies, with every key once and in order: the same for
+        the same inputs."""
+        rows = self.together(tallies)
+        keys, seconds = rows.keys, rows.seconds
         order = np.argsort(keys, kind="stable")
         ranked = keys[order]
         new = np.ones(len(keys), np.bool_)
         new[1:] = ranked[1:] != ranked[:-1]
         if seconds is not None:
             behind = seconds[order]
-            if np.any((behind[1:] != behind[:-1]) & ~new[1:]):  # two inputs share the first half
+            if np.any((behind[1:] != behind[:-1]) & ~new[1:]):  # two texts share the first half
                 order = np.lexsort((seconds, keys))
                 ranked, behind = keys[order], seconds[order]
                 new[1:] = (ranked[1:] != ranked[:-1]) | (behind[1:] != behind[:-1])
             seconds = behind[new]
         firsts = np.flatnonzero(new)
-        if counts is not None and len(keys):
-            counts = np.add.reduceat(counts[order], firsts)
-        if texts is not None:
-            texts = texts.take(order[firsts])
-        return Tally(self, ranked[firsts], counts, seconds, texts)
-
-    def merged(self, tallies: Sequence[Tally]) -> Tally:
-        """The tally of all inputs of some tallies, which may be of counts where this is of
-        values."""
-        if len(tallies) == 1 and tallies[0].form.kind == self.kind:
-            return tallies[0]
-        if not tallies:
-            return self.of([] if self.text else np.zeros(0, np.float64 if self.float else np.int64))
-        keys = np.concatenate([tally.keys for tally in tallies])
-        if not self.counted and not self.hashed:
-            keys = _distinct(keys)
-            return Tally(self, _highest(keys) if self.kind == "codes" else keys)
-        counts = np.concatenate([tally.numbers for tally in tallies]) if self.counted else None
-        seconds = np.concatenate([t.seconds for t in tallies]) if self.hashed else None
-        texts = _joined([t.texts for t in tallies]) if self.hashed and self.counted else None
-        return self._one_order(keys, counts, seconds, texts)
+        counts = None
+        if self.counted and len(keys):
+            counts = np.add.reduceat(rows.numbers[order], firsts)
+        texts = None if rows.texts is None else rows.texts.take(order[firsts])
+        keys = ranked[firsts]
+        return Tally(self, _highest(keys) if self.kind == "codes" else keys, counts, seconds, texts)
 
     def encode(self, tally: Tally) -> bytes:
-        """The bytes of a tally, which are equal for equal inputs."""
+        """The bytes of a tally that `merged` made, which are equal for equal inputs."""
         counted = tally.counts is not None and bool((tally.counts != 1).any())
         parts = [
             _HEAD.pack(_COUNTED if counted else 0, len(tally)),
@@ -251,30 +279,23 @@ class Form:
             assert tally.counts is not None
             parts.append(tally.counts.astype("<u4").tobytes())
         if tally.texts is not None:
-            texts = tally.texts
-            parts += [(texts.ends - texts.starts).astype("<u4").tobytes(), *texts]
+            parts += [tally.texts.lengths.astype("<u4").tobytes(), *tally.texts.data]
         return b"".join(parts)
 
     def decode(self, data: memoryview) -> Tally:
-        """The tally that `encode` wrote."""
+        """The tally that `encode` wrote, as a view of its bytes."""
         flags, n = _HEAD.unpack_from(data)
+        counted, texts = bool(flags & _COUNTED), self.hashed and self.counted
+        dtypes = [self.dtype, _WIDE, _NUMBER, _NUMBER]
+        there = [True, self.hashed, counted, texts]
+        columns: list[Array | None] = []
         at = _HEAD.size
-
-        def column(dtype: Any) -> Array:
-            nonlocal at
-            found = np.frombuffer(data[at : at + n * dtype.itemsize], dtype)
-            at += n * dtype.itemsize
-            return found.astype(np.int64)
-
-        keys = column(self.dtype)
-        seconds = column(np.dtype("<i8")) if self.hashed else None
-        counts = column(np.dtype("<u4")) if flags & _COUNTED else None
-        texts = None
-        if self.hashed and self.counted:
-            lengths = column(np.dtype("<u4"))
-            ends = np.cumsum(lengths)
-            texts = Texts(bytes(data[at:]), ends - lengths, ends)
-        return Tally(self, keys, counts, seconds, texts)
+        for dtype, is_there in zip(dtypes, there, strict=True):
+            columns.append(np.frombuffer(data, dtype, n, at) if is_there else None)
+            at += n * dtype.itemsize if is_there else 0
+        keys, seconds, counts, lengths = columns
+        found = None if lengths is None else Texts([data[at:]], [n], lengths)
+        return Tally(self, keys, counts, seconds, found)
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -289,11 +310,41 @@ def hashed(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def _distinct(keys: Array) -> Array:
-    ranked = np.sort(keys, kind="stable")  # it makes use of the runs that are in order
-    new = np.ones(len(ranked), np.bool_)
-    new[1:] = ranked[1:] != ranked[:-1]
-    return ranked[new]
+def _column(parts: Sequence[Array]) -> Array:
+    return np.concatenate(parts).astype(np.int64, copy=False)
+
+
+def _representatives(keys: Array, seconds: Array | None) -> Array:
+    """For each row the one that represents all rows of its key.
+
+    Every row writes its number to the place that its key hashes to. Rows that read back the number
+    of a row of another key share the place with it, and try again by another hash. Keys that were
+    chosen to share every place are left to a dict.
+    """
+    found: Array = np.zeros(len(keys), np.int32)
+    rows = np.arange(len(keys), dtype=np.int32)
+    asked, behind = keys, seconds
+    for factor in _FACTORS:
+        if not len(rows):
+            return found
+        bits = max(10, (2 * len(rows)).bit_length())
+        mixed = (asked if behind is None else asked ^ behind).view(np.uint64)
+        places = (mixed ^ mixed >> _HALF) * factor >> np.uint64(64 - bits)
+        table = np.empty(1 << bits, np.int32)
+        table[places] = rows
+        last = table[places]
+        same = keys[last] == asked
+        if seconds is not None:
+            same &= seconds[last] == behind
+        found[rows] = last
+        left = np.flatnonzero(~same)
+        rows, asked = rows[left], asked[left]
+        behind = None if behind is None else behind[left]
+    others = [0] * len(rows) if behind is None else behind.tolist()
+    pairs = zip(asked.tolist(), others, strict=True)
+    known: dict[tuple[int, int], int] = {}
+    found[rows] = [known.setdefault(p, row) for p, row in zip(pairs, rows.tolist(), strict=True)]
+    return found
 
 
 def _highest(codes: Array) -> Array:
@@ -301,30 +352,3 @@ def _highest(codes: Array) -> Array:
     last = np.ones(len(codes), np.bool_)
     last[:-1] = codes[1:] // hyperloglog.CODE != codes[:-1] // hyperloglog.CODE
     return codes[last]
-
-
-def _one_zero(keys: Array, counts: Array) -> tuple[Array, Array]:
-    """The keys of floats in which -0.0 is 0.0."""
-    i = int(np.searchsorted(keys, _MINUS_ZERO))
-    if i == len(keys) or keys[i] != _MINUS_ZERO:
-        return keys, counts
-    keys, counts = keys.copy(), counts.copy()
-    keys[i] = 0
-    if i + 1 < len(keys) and keys[i + 1] == 0:
-        counts[i + 1] += counts[i]
-        return np.delete(keys, i), np.delete(counts, i)
-    return keys, counts
-
-
-def _one_nan(values: list[float]) -> list[float]:
-    return [math.nan if v != v else v for v in values]
-
-
-def _joined(parts: Sequence[Any]) -> Texts:
-    at, starts, ends = 0, [], []
-    for texts in parts:
-        starts.append(texts.starts + at)
-        ends.append(texts.ends + at)
-        at += len(texts.data)
-    data = b"".join(texts.data for texts in parts)
-    return Texts(data, np.concatenate(starts), np.concatenate(ends))

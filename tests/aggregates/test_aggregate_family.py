@@ -129,12 +129,13 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
         if one.tallies:
             form = Form(one.tallies, type_)
             parts = [form.of(stored(type_, group)) for group in groups]
-            kept = [form.decode(memoryview(form.encode(part))) for part in parts]
+            kept = [form.decode(memoryview(form.encode(form.merged([part])))) for part in parts]
             once = form.of(stored(type_, values))
+            bytes_ = form.encode(form.merged([once]))
             for some in ([once], parts, kept, [kept[0], form.merged([parts[1], kept[2]])]):
-                tally = form.merged(some)
-                assert told(lambda t=tally: one.over_tally(t, type_)) == expected
-                assert form.encode(tally) == form.encode(once)
+                for tally in (form.together(some), form.merged(some)):
+                    assert told(lambda t=tally: one.over_tally(t, type_)) == expected
+                assert form.encode(form.merged(some)) == bytes_
         shuffler.shuffle(values)
         assert told(lambda: one.over(values, type_)) == expected
 

@@ -229,7 +229,7 @@ def _tallied(
                 tallies.append(layout.tallied.decode(large.groups[part], index))
         if raw:
             tallies.append(form.of(joined(raw)))
-        tally = large.tallies[index, kind, bounds, t] = form.merged(tallies)
+        tally = large.tallies[index, kind, bounds, t] = form.together(tallies)
     return finished(feature, aggregate, t, aggregate.over_tally, tally, item)
 
 

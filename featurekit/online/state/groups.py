@@ -26,6 +26,7 @@ TOP = 3
 """The highest level: of some 512 blocks."""
 
 _LENGTH = struct.Struct("<I")
+_ID = 8
 
 
 def height(drawn: int) -> int:
@@ -115,21 +116,21 @@ class Tallied:
         """The tallies of all events of a block."""
         read = Reader(self.view, blob)
         every = ((form, raw_inputs(f, read, 0, read.n, 0, late=False)) for f, form in self.entries)
-        return [form.of(raw) for form, raw in every]
+        return [form.merged([form.of(raw)]) for form, raw in every]
 
     def merged(self, parts: Sequence[Sequence[Tally]]) -> list[Tally]:
         """The tallies of all parts together."""
         columns = zip(*parts, strict=True)
         return [form.merged(column) for (_, form), column in zip(self.entries, columns, strict=True)]
 
-    def encode(self, tallies: Sequence[Tally]) -> bytes:
-        """The bytes of a group."""
+    def encode(self, digest: bytes, tallies: Sequence[Tally]) -> bytes:
+        """The bytes of a group with this digest."""
         made = [form.encode(t) for (_, form), t in zip(self.entries, tallies, strict=True)]
-        return b"".join(part for one in made for part in (_LENGTH.pack(len(one)), one))
+        return digest + b"".join(part for one in made for part in (_LENGTH.pack(len(one)), one))
 
     def decode(self, blob: bytes, index: int) -> Tally:
         """One of the tallies of a group."""
-        data, at = memoryview(blob), 0
+        data, at = memoryview(blob), _ID
         for _ in range(index):
             at += _LENGTH.size + _LENGTH.unpack_from(data, at)[0]
         (length,) = _LENGTH.unpack_from(data, at)
@@ -178,13 +179,17 @@ def _named(groups: Groups, lasts: Sequence[int]) -> Iterator[tuple[bytes, int]]:
 def make_groups(
     groups: Groups,
     lasts: Sequence[int],
+    block_digests: Sequence[bytes],
     new_blocks: dict[int, bytes],
     tallied: Tallied,
     digest: Callable[[bytes], bytes],
     known: Known | None,
 ) -> Made:
     """The groups of blocks that end with the instants `lasts`. The blocks that are not among the
-    `new_blocks` are as they were, and so is a group of such blocks: it is not made again."""
+    `new_blocks` are as they were, and so is a group of such blocks: it is not made again.
+
+    What is in a group follows from its blocks, so its digest is made of theirs.
+    """
     changed = {g for k in new_blocks for g in groups.of_block(k)}
     in_place = (
         known is not None
@@ -210,11 +215,10 @@ def make_groups(
         if g in same:
             continue
         level, i, j = groups.span(g)
+        digests[g] = digest(b"".join(block_digests[i:j]))
         below = range(i, j) if level == groups.lowest else [groups.n + c for c in groups.within(g)]
         parts[groups.n + g] = tallied.merged([parts[part] for part in below])
-        blob = tallied.encode(parts[groups.n + g])
-        digests[g] = digest(blob)
-        new[group_name(level, lasts[j - 1])] = blob
+        new[group_name(level, lasts[j - 1])] = tallied.encode(digests[g], parts[groups.n + g])
     return Made(b"".join(digests), new, gone)
 
 
