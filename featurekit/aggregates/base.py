@@ -15,21 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.types import Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from featurekit.aggregates.tallies import Tally
-
-TallyKind = Literal["values", "counts", "buckets", "codes"]
-"""A kind of tally; see `aggregates.tallies`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from featurekit.aggregates import runs
-from featurekit.aggregates.base import Aggregate, TallyKind, plain
+from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms, present
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
-
-if TYPE_CHECKING:
-    from featurekit.aggregates.tallies import Tally
 
 
 class Count(Aggregate):

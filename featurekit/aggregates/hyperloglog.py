@@ -14,15 +14,13 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from featurekit.aggregates.base import Aggregate, TallyKind, plain
+from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.counting import one_value, one_value_sql
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn, present
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import EPOCH, INT, MICROSECOND, Type
-
-if TYPE_CHECKING:
-    from featurekit.aggregates.tallies import Tally
 
 INDEX_BITS = 12
 REGISTERS = 1 << INDEX_BITS

@@ -7,15 +7,13 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
-from featurekit.aggregates.base import Aggregate, TallyKind
+from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import AggregateSql, InputColumn, present
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import FLOAT, INT, Type
-
-if TYPE_CHECKING:
-    from featurekit.aggregates.tallies import Tally
 
 
 @dataclass(frozen=True, slots=True)

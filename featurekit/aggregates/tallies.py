@@ -1,4 +1,4 @@
-"""Turns the inputs of a part of a window into a tally: keys of its values, and how often each occurs.
+"""Turns the inputs of a part of a window into a tally: keys of values, and how often each occurs.
 
 A tally stands for the inputs in `over_tally`, and several together stand for all of theirs,
 whatever their grouping (A2). Four kinds serve the aggregates:
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from featurekit.aggregates import hyperloglog, quantiles
-from featurekit.aggregates.base import TallyKind
+from featurekit.aggregates.tally import TallyKind
 from featurekit.core.types import EPOCH, MICROSECOND, Type
 
 _HEAD = struct.Struct("<BI")
@@ -62,7 +62,7 @@ class Texts:
         ends = np.cumsum(self.lengths, dtype=np.int64)
         firsts = np.concatenate([[0], np.cumsum(self.rows, dtype=np.int64)])
         begins = np.concatenate([[0], ends])[firsts]
-        which = np.searchsorted(firsts, places, side="right") - 1
+        which: Array = np.searchsorted(firsts, places, side="right") - 1
         until = ends[places] - begins[which]
         since = until - self.lengths[places]
         spans = zip(which.tolist(), since.tolist(), until.tolist(), strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from oracle import bits
-from paths import in_small_blocks, service_of
+from paths import in_older_heads, in_small_blocks, service_of
 
 from featurekit.aggregates import (
     All,
@@ -186,16 +186,12 @@ def test_blocks_are_what_one_state_would_be(name: str, mild: bool, seed: int) ->
     assert split >= 10
 
 
-def in_older_heads(patch: pytest.MonkeyPatch) -> None:
-    """Let heads be written in the version before."""
-    patch.setattr(blocks, "layout_of", lambda view: Layout(view).older)
-
-
 @pytest.mark.parametrize(
-    ("version", "digest"), [(2, "fb1c8b87c0d64651"), (blocks.VERSION, "982d55d65aa4a0b6")]
+    ("version", "keys", "digest"),
+    [(2, 15, "fb1c8b87c0d64651"), (blocks.VERSION, 28, "cc80ed2474c743d9")],
 )
 def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version(
-    version: int, digest: str, monkeypatch: pytest.MonkeyPatch
+    version: int, keys: int, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What other bytes are made of needs another `blocks.VERSION`: stores hold these."""
     if version < blocks.VERSION:
@@ -210,7 +206,7 @@ def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version(
                       for s in compiled.slots)  # fmt: skip
         events.append((i * S, i * S + i % 3, slots))
     add_events(store, [(compiled, key_of(plan), events)])
-    assert len(store.values) == 15
+    assert len(store.values) == keys
     written = b"".join(opened(key, store.values[key]) or b"" for key in sorted(store.values))
     assert opened(key_of(plan), store.values[key_of(plan)] or b"")[0] == version
     assert blocks.digest(written).hex() == digest

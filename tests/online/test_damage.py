@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from paths import in_small_blocks, service_of
+from paths import in_older_heads, in_small_blocks, service_of
 
 from featurekit import Entity, EventSource, FeatureView, feature
-from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum
+from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum, ValueCounts
 from featurekit.core.keys import project_key
 from featurekit.core.status import DAMAGED, ERROR_STATUS, PRESENT
 from featurekit.core.types import instant
@@ -186,6 +186,32 @@ def test_no_flipped_bit_of_a_block_is_a_value(monkeypatch: pytest.MonkeyPatch) -
     assert seen > 100
 
 
+def test_no_flipped_bit_of_a_group_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the group of another range of blocks, or of another entity."""
+    in_small_blocks(monkeypatch, split=2, size=1)
+    it = World(view({"counts": ValueCounts("word", window="100s")}))
+    groups = [key for key in it.store.keys(b"fk:tests:block:") if b"." in key]
+    (right,) = it.ask(1)
+
+    def damaged(changes: dict[bytes, bytes]) -> bool:
+        known, it.store.values = it.store.values, it.store.values | changes
+        try:
+            found = it.ask(1)
+        except DamagedState as error:
+            assert "key=1 is damaged: block" in str(error)
+            return True
+        finally:
+            it.store.values = known
+        assert found == [right]
+        return False
+
+    read = [key for key in groups if damaged({key: b""})]
+    assert read
+    for key in read:
+        assert all(damaged({key: changed}) for changed in flipped(it.store.values[key]))
+        assert all(damaged({key: it.store.values[k]}) for k in groups if k != key)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_push_adds_to_a_state_with_a_flipped_bit(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -271,7 +297,11 @@ def test_what_a_release_before_checksums_wrote_is_read_and_gets_one(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States, blocks and memories of ids: the answers are the same, and so is what a push makes."""
-    it, twin = world(kind, monkeypatch), world(kind, monkeypatch)
+    if kind == "windows in blocks":
+        in_small_blocks(monkeypatch, split=2, size=2)
+    with monkeypatch.context() as patch:
+        in_older_heads(patch)
+        it, twin = World(VIEWS[kind]), World(VIEWS[kind])
     bare = {
         key: seal.opened(key, value)
         for key, value in it.store.values.items()

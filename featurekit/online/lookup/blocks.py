@@ -61,7 +61,7 @@ class UnreadLarge(ValueError):
 
 
 def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
-    """The numbers of the blocks and groups that an answer as of `t` has to read for these features."""
+    """The numbers of the blocks and groups that an answer as of `t` has to read for features."""
     layout = head.layout
     view = layout.view
     if head.first_visible > t or t < head.newest_arrival - view.history_us:

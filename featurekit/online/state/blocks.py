@@ -26,7 +26,7 @@ from operator import itemgetter
 from typing import Any, TypeGuard
 
 from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
-from featurekit.aggregates.base import TallyKind
+from featurekit.aggregates.tally import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.core.types import INT, Type
@@ -138,8 +138,8 @@ class Layout:
     hold, tallies.
 
     It says of which slots they are, under which condition, and which features they are enough for.
-    `sums_of`, `choice_of` and `tally_of` have the place of each feature's entry. `counts_of` is that of the
-    sums which count the inputs of a feature that the events at one end decide.
+    `sums_of`, `choice_of` and `tally_of` have the place of each feature's entry. `counts_of` is
+    that of the sums which count the inputs of a feature that the events at one end decide.
     """
 
     def __init__(self, view: View, version: int = VERSION) -> None:
@@ -213,9 +213,7 @@ class Layout:
 layout_of = Kept(Layout)
 
 
-def _tallies(
-    view: View, version: int
-) -> tuple[list[int | None], list[tuple[Feature, TallyKind]]]:
+def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Feature, TallyKind]]]:
     """The place of each feature's tally, and of each tally a feature and its kind. One of counts
     serves features that only need the values."""
     kinds: dict[tuple[object, ...], tuple[Feature, TallyKind]] = {}
@@ -451,8 +449,8 @@ def encode_head(
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
-    """The bytes of block or group `k` of the state under `key`. Moved where their digest is not the one in
-    the head."""
+    """The bytes of block or group `k` of the state under `key`. Moved where their digest is not the
+    one in the head."""
     if blob is not None and k >= head.n:
         # The checksum tells that it is whole, the digest in front that it is of these blocks.
         blob = opened(block_key(key, head.name(k)), blob)
@@ -487,8 +485,8 @@ def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> St
 
 
 def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
-    """Every key of a state: its own, and those of its blocks and groups. `blob` is the value under its own
-    key."""
+    """Every key of a state: its own, and those of its blocks and groups. `blob` is the value under
+    its own key."""
     if not is_head(blob):
         return [key]
     head = BlocksHead(layout_of(view), blob)

@@ -121,7 +121,9 @@ class Tallied:
     def merged(self, parts: Sequence[Sequence[Tally]]) -> list[Tally]:
         """The tallies of all parts together."""
         columns = zip(*parts, strict=True)
-        return [form.merged(column) for (_, form), column in zip(self.entries, columns, strict=True)]
+        return [
+            form.merged(column) for (_, form), column in zip(self.entries, columns, strict=True)
+        ]
 
     def encode(self, digest: bytes, tallies: Sequence[Tally]) -> bytes:
         """The bytes of a group with this digest."""

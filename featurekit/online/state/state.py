@@ -457,7 +457,8 @@ class Reader:
         while len(places) <= index:
             type_ = slots[len(places) - 1].type
             places.append(skip_column(type_, self.data, places[-1], self.n))
-        return places[index]
+        found: int = places[index]
+        return found
 
     def unpack(self, index: int) -> None:
         """Make Python values of a column of numbers, for features that read it more than once.
