@@ -391,8 +391,7 @@ class BlocksHead:
         that does not end at a boundary, where later events may follow."""
         if k >= self.n:
             assert self.groups is not None
-            level, _, end = self.groups.span(k - self.n)
-            return groups.group_name(level, self.last[end - 1])
+            return self.groups.name(k - self.n, self.last)
         last = self.last[k]
         return b"%d" % last if k < self.n - 1 or boundary(last) else b"open"
 

@@ -65,6 +65,17 @@ class Groups:
         at = g - self.first[level]
         return level, self.ends[level][at] + 1, self.ends[level][at + 1] + 1
 
+    @property
+    def closed(self) -> bytes:
+        """The heights of the blocks up to the last one that ends at a boundary."""
+        return self.heights.rstrip(b"\0")
+
+    def name(self, g: int, lasts: Sequence[int]) -> bytes:
+        """The name of group `g` of blocks with these last instants: its level, and its own last
+        instant."""
+        level, _, end = self.span(g)
+        return b"%d.%d" % (level, lasts[end - 1])
+
     def of_block(self, k: int) -> Iterator[int]:
         """The groups that block `k` belongs to."""
         for level in self.levels:
@@ -94,11 +105,6 @@ class Groups:
             parts.append(part)
             i = after
         return parts
-
-
-def group_name(level: int, last: int) -> bytes:
-    """The name of the group of a level that ends with the instant `last`."""
-    return b"%d.%d" % (level, last)
 
 
 # --- what is in a group ---------------------------------------------------------------------------
@@ -157,10 +163,6 @@ class Known:
     digests: bytes
     read: Callable[[Sequence[int]], Sequence[bytes]]
 
-    def names(self) -> dict[bytes, int]:
-        """The number of each group by its name."""
-        return dict(_named(self.groups, self.lasts))
-
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -170,12 +172,6 @@ class Made:
     digests: bytes
     new: dict[bytes, bytes]
     gone: list[bytes]
-
-
-def _named(groups: Groups, lasts: Sequence[int]) -> Iterator[tuple[bytes, int]]:
-    for g in range(groups.count):
-        level, _, end = groups.span(g)
-        yield group_name(level, lasts[end - 1]), g
 
 
 def make_groups(
@@ -193,53 +189,49 @@ def make_groups(
     What is in a group follows from its blocks, so its digest is made of theirs.
     """
     changed = {g for k in new_blocks for g in groups.of_block(k)}
-    in_place = (
-        known is not None
-        and groups.heights == known.groups.heights
-        and list(lasts) == list(known.lasts)
-    )
-    if in_place and not changed:
-        assert known is not None
+    same = {} if known is None else _unchanged(groups, lasts, known)
+    if not changed and known is not None and len(same) == groups.count == known.groups.count:
         return Made(known.digests, {}, [])
-    left = [g for g in range(groups.count) if g not in changed]
-    same = {g: g for g in left} if in_place else _unchanged(groups, lasts, left, known)
-    gone: list[bytes] = []
-    if known is not None and len(same) < known.groups.count:
-        names = dict(_named(groups, lasts))
-        gone = [name for name in known.names() if name not in names]
+    for g in changed & same.keys():
+        del same[g]
     digests, new = [b""] * groups.count, dict[bytes, bytes]()
     for g, before in same.items():
         assert known is not None
         size = len(known.digests) // known.groups.count
         digests[g] = known.digests[before * size : (before + 1) * size]
-    parts = _parts(groups, lasts, new_blocks, tallied, same, known)
-    for g in range(groups.count):
-        if g in same:
-            continue
+    fresh = [g for g in range(groups.count) if g not in same]
+    parts = _parts(groups, lasts, new_blocks, tallied, same, fresh, known)
+    for g in fresh:
         level, i, j = groups.span(g)
         digests[g] = digest(b"".join(block_digests[i:j]))
         below = range(i, j) if level == groups.lowest else [groups.n + c for c in groups.within(g)]
         parts[groups.n + g] = tallied.merged([parts[part] for part in below])
-        new[group_name(level, lasts[j - 1])] = tallied.encode(digests[g], parts[groups.n + g])
+        new[groups.name(g, lasts)] = tallied.encode(digests[g], parts[groups.n + g])
+    gone: list[bytes] = []
+    if known is not None:
+        left = {*range(known.groups.count)}.difference(same.values())
+        gone = [name for g in left if (name := known.groups.name(g, known.lasts)) not in new]
     return Made(b"".join(digests), new, gone)
 
 
-def _unchanged(
-    groups: Groups, lasts: Sequence[int], left: Sequence[int], known: Known | None
-) -> dict[int, int]:
-    """Which of the groups without a new block are as they were, and their numbers then."""
-    if known is None:
-        return {}
-    names, found = known.names(), dict[int, int]()
-    for g in left:
-        level, i, j = groups.span(g)
-        before = names.get(group_name(level, lasts[j - 1]))
-        if before is None:
-            continue
-        # The blocks are among those of then. They are the same if they are as many.
-        _, first, end = known.groups.span(before)
-        if end - first == j - i and known.lasts[first - 1] == lasts[i - 1]:
-            found[g] = before
+def _unchanged(groups: Groups, lasts: Sequence[int], known: Known) -> dict[int, int]:
+    """The groups that are as they were if none of their blocks is new, and their numbers then."""
+    closed, before = groups.closed, known.groups.closed
+    if closed == before and list(lasts[: len(closed)]) == list(known.lasts[: len(closed)]):
+        return {g: g for g in range(groups.count)}
+    found: dict[int, int] = {}
+    for level in groups.levels:
+        ends, then = groups.ends[level], known.groups.ends[level]
+        place = {known.lasts[k]: at for at, k in enumerate(then)}
+        for at in range(1, len(ends)):
+            was = place.get(lasts[ends[at]], 0)
+            # The blocks are among those of then. They are the same if they are as many.
+            if (
+                was
+                and known.lasts[then[was - 1]] == lasts[ends[at - 1]]
+                and then[was] - then[was - 1] == ends[at] - ends[at - 1]
+            ):
+                found[groups.first[level] + at - 1] = known.groups.first[level] + was - 1
     return found
 
 
@@ -249,15 +241,14 @@ def _parts(
     new_blocks: dict[int, bytes],
     tallied: Tallied,
     same: dict[int, int],
+    fresh: Sequence[int],
     known: Known | None,
 ) -> dict[int, list[Tally]]:
-    """The tallies of which new groups are made: of blocks, and of groups that are as they were,
+    """The tallies of which `fresh` groups are made: of blocks, and of groups that are as they were,
     which are read."""
     parts: dict[int, list[Tally]] = {}
     wanted: dict[int, int] = {}
-    for g in range(groups.count):
-        if g in same:
-            continue
+    for g in fresh:
         level, i, j = groups.span(g)
         if level > groups.lowest:
             for c in groups.within(g):
