@@ -19,7 +19,7 @@ from featurekit.online.lookup.answer import (
     stated,
     unknown,
 )
-from featurekit.online.state.blocks import BlocksHead, checked
+from featurekit.online.state.blocks import BlocksHead, checked, checked_group
 from featurekit.online.state.inputs import inputs, item_type, raw_inputs
 from featurekit.online.state.state import Reader
 
@@ -39,17 +39,17 @@ class Large:
     key: bytes
     head: BlocksHead
     blocks: dict[int, Reader] = field(default_factory=dict)
-    groups: dict[int, bytes] = field(default_factory=dict)
+    groups: dict[int, memoryview] = field(default_factory=dict)
     tallies: dict[object, Tally] = field(default_factory=dict)
 
     def take(self, k: int, blob: bytes | None) -> None:
         """Keep the bytes of block or group `k`. Moved where its digest is not the one in the
         head."""
-        found = checked(self.head, self.key, k, blob)
         if k < self.head.n:
+            found = checked(self.head, self.key, k, blob)
             self.blocks[k] = Reader(self.head.layout.view, found)
         else:
-            self.groups[k] = found
+            self.groups[k] = checked_group(self.head, self.key, k, blob)
 
 
 class UnreadLarge(ValueError):

@@ -34,7 +34,7 @@ from featurekit.define.plan import Feature, View
 from featurekit.online.state import groups
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
-from featurekit.online.state.seal import damaged, opened, sealed
+from featurekit.online.state.seal import damaged, opened_view, sealed
 from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
 from featurekit.online.store.replies import Values
 
@@ -448,21 +448,35 @@ def encode_head(
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
-    """The bytes of block or group `k` of the state under `key`. Moved where their digest is not the
-    one in the head."""
-    if blob is not None and k >= head.n:
-        # The checksum tells that it is whole, the digest in front that it is of these blocks.
-        blob = opened(block_key(key, head.name(k)), blob)
-        found = None if blob is None else blob[:_DIGEST]
-    else:
-        found = None if blob is None else digest(blob)
-    if blob is None or found != head.digest(k):
+    """The bytes of block `k` of the state under `key`. Moved where their digest is not the one in
+    the head."""
+    if blob is None or digest(blob) != head.digest(k):
         raise Moved(head, key, head.name(k))
     return blob
 
 
-def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
+def checked_group(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> memoryview:
+    """As `checked`, for a group. Its checksum tells that it is whole, and the digest in front that
+    it is of these blocks."""
+    group = None if blob is None else opened_view(block_key(key, head.name(k)), blob)
+    if group is None or group[:_DIGEST] != head.digest(k):
+        raise Moved(head, key, head.name(k))
+    return group
+
+
+def read_parts(
+    read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]
+) -> list[bytes | memoryview]:
     """The bytes of the `wanted` blocks and groups. Moved as in `checked`."""
+    found = read([block_key(key, head.name(k)) for k in wanted])
+    return [
+        (checked if k < head.n else checked_group)(head, key, k, blob)
+        for k, blob in zip(wanted, found, strict=True)
+    ]
+
+
+def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
+    """The bytes of the `wanted` blocks. Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
     return [checked(head, key, k, blob) for k, blob in zip(wanted, found, strict=True)]
 
@@ -557,10 +571,10 @@ def _groups(
     known = None
     if old is not None and old.groups is not None:
 
-        def of_old(wanted: Sequence[int]) -> list[bytes]:
+        def of_old(wanted: Sequence[int]) -> list[bytes | memoryview]:
             assert read is not None
             assert old is not None
-            return read_blocks(read, key, old, wanted)
+            return read_parts(read, key, old, wanted)
 
         known = groups.Known(old.groups, old.last, old.of_groups, of_old)
     return groups.make_groups(

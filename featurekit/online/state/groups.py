@@ -136,7 +136,7 @@ class Tallied:
         made = [form.encode(t) for (_, form), t in zip(self.entries, tallies, strict=True)]
         return digest + b"".join(part for one in made for part in (_LENGTH.pack(len(one)), one))
 
-    def decode(self, blob: bytes, index: int) -> Tally:
+    def decode(self, blob: bytes | memoryview, index: int) -> Tally:
         """One of the tallies of a group."""
         data, at = memoryview(blob), _ID
         for _ in range(index):
@@ -145,7 +145,7 @@ class Tallied:
         at += _LENGTH.size
         return self.entries[index][1].decode(data[at : at + length])
 
-    def decode_all(self, blob: bytes) -> list[Tally]:
+    def decode_all(self, blob: bytes | memoryview) -> list[Tally]:
         """All tallies of a group."""
         return [self.decode(blob, i) for i in range(len(self.entries))]
 
@@ -161,7 +161,7 @@ class Known:
     groups: Groups
     lasts: Sequence[int]
     digests: bytes
-    read: Callable[[Sequence[int]], Sequence[bytes]]
+    read: Callable[[Sequence[int]], Sequence[bytes | memoryview]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +262,8 @@ def _parts(
                 wanted[k] = bisect_left(known.lasts, lasts[k])
     if wanted and known is not None:
         for part, blob in zip(wanted, known.read([*wanted.values()]), strict=True):
-            read = tallied.of_block if part < groups.n else tallied.decode_all
-            parts[part] = read(blob)
+            if part < groups.n:
+                parts[part] = tallied.of_block(bytes(blob))
+            else:
+                parts[part] = tallied.decode_all(blob)
     return parts

@@ -53,6 +53,13 @@ def opened(key: bytes, value: bytes) -> bytes | None:
     return value if value[:1] and value[0] in _PLAIN else None
 
 
+def opened_view(key: bytes, value: bytes) -> memoryview | None:
+    """As `opened`, for a sealed value, of which nothing is copied."""
+    if value[:1] == _MARK and crc32(value, crc32(key)) == _WHOLE:
+        return memoryview(value)[_FRONT:-_BACK]
+    return None
+
+
 def opened_group(values: Values, crcs: Sequence[int]) -> Values | None:
     """As `opened`, for values of keys that have these checksums; None where one of them does not
     open."""
