@@ -344,12 +344,17 @@ def _representatives(keys: Array, seconds: Array | None) -> Array:
     found: Array = np.zeros(len(keys), np.int32)
     rows = np.arange(len(keys), dtype=np.int32)
     asked, behind = keys, seconds
-    for factor in _FACTORS:
+    for factor in (None, *_FACTORS):
         if not len(rows):
             return found
         bits = max(10, (2 * len(rows)).bit_length())
-        mixed = (asked if behind is None else asked ^ behind).view(np.uint64)
-        places = (mixed ^ mixed >> _HALF) * factor >> np.uint64(64 - bits)
+        if factor is None:
+            places = _in_order(asked, bits, hashed=seconds is not None)
+            if places is None:
+                continue
+        else:
+            mixed = (asked if behind is None else asked ^ behind).view(np.uint64)
+            places = (mixed ^ mixed >> _HALF) * factor >> np.uint64(64 - bits)
         table = np.empty(1 << bits, np.int32)
         table[places] = rows
         last = table[places]
@@ -365,6 +370,15 @@ def _representatives(keys: Array, seconds: Array | None) -> Array:
     known: dict[tuple[int, int], int] = {}
     found[rows] = [known.setdefault(p, row) for p, row in zip(pairs, rows.tolist(), strict=True)]
     return found
+
+
+def _in_order(keys: Array, bits: int, *, hashed: bool) -> Array | None:
+    """Places in the order of the keys, which are found faster, for keys that these keep apart;
+    None for others."""
+    if hashed:
+        return keys.view(np.uint64) >> np.uint64(64 - bits)
+    low, high = int(keys.min()), int(keys.max())
+    return keys - low if high - low < 1 << bits else None
 
 
 def _highest(codes: Array) -> Array:
