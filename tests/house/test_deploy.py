@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,11 +10,15 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from featurekit.monitor.metrics import Metrics as Checked
+from featurekit.server.metrics import Metrics as Served
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -145,3 +150,57 @@ def test_the_steps_of_the_image_make_a_program_that_runs(tmp_path: Path) -> None
     said = subprocess.run([program, verb, "--help"], stdout=subprocess.PIPE, text=True, check=True)
     for option in re.findall(r'"(--[^"]*)"', default):
         assert option in said.stdout
+
+
+# --- Prometheus and Grafana -----------------------------------------------------------------------
+
+
+def promtool(*arguments: str) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not on PATH (Debian's package prometheus)")
+    done = subprocess.run(
+        [program, *arguments], cwd=DEPLOY / "prometheus", stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    promtool("check", "rules", "rules.yml")
+    promtool("test", "rules", "rules_test.yml")
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "rules_test.yml").read_text(encoding="utf-8"))
+    alerts = {r["alert"] for group in rules["groups"] for r in group["rules"] if "alert" in r}
+    tried = [t for one in tests["tests"] for t in one["alert_rule_test"] if t["exp_alerts"]]
+    assert {t["alertname"] for t in tried} == alerts
+
+
+def expressions() -> list[str]:
+    """Every expression of the rules and of the dashboard."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    dashboard = json.loads((DEPLOY / "grafana" / "featurekit.json").read_text(encoding="utf-8"))
+    found += [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    found += [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+    return found
+
+
+def test_every_expression_reads_metrics_that_are_given() -> None:
+    given = {name for of in (Served().registry, Checked()) for name in names(of)}
+    recorded = {
+        rule["record"]
+        for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    asked = [set(re.findall(r"[a-z:0-9_]*featurekit_[a-z:0-9_]+", e)) for e in expressions()]
+    assert {name for some in asked for name in some} <= given | recorded
+
+
+def names(registry: Any) -> Iterator[str]:
+    """The names of the series that a registry gives."""
+    for metric in registry.collect():
+        yield metric.name
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+        for suffix in suffixes.get(metric.type, []):
+            yield metric.name + suffix
