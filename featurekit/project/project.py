@@ -244,7 +244,8 @@ class Project:
             if url is None:
                 self._online = open_private(self.state_dir / "redis", limits)
             else:
-                self._online = open_store(url, limits, named=self._url_named())
+                login = self.config.featurekit.login(self.path)
+                self._online = open_store(url, limits, login=login, named=self._url_named())
             if self.clock is not None:
                 self._online.clock = self.clock
         return self._online
