@@ -44,6 +44,7 @@ from featurekit.online.state.blocks import is_head
 from featurekit.online.state.encode_many import sealed_values, state_keys
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
+from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.deployment import (
     materialized_until,
@@ -126,16 +127,44 @@ def materialize(
     ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
     states.
     """
-    health, chosen, began = _begun(project, views)
-    chosen, only = _limited(chosen, entities)
-    now = _stamp(project, restart=restart_clock)
-    until = now if end is None else micros(end)
+    begun = _begun(project, views)
+    chosen, only = _limited(begun.views, entities)
+    asked = {
+        "views": [version_of(view) for view in chosen],
+        "incremental": incremental,
+        "entities": None if entities is None else len(entities),
+        "restart_clock": restart_clock,
+    }
+    with project.audit.doing("materialize", asked) as found:
+        now = _stamp(project, restart=restart_clock)
+        until = now if end is None else micros(end)
+        begun = replace(begun, views=chosen, until=until, waiting=end is None)
+        done = _fill_all(project, begun, only, incremental=incremental, progress=progress)
+        found |= {
+            "until": done.until.isoformat(),
+            "states": sum(one.entities for one in done.views),
+            "events": sum(one.events for one in done.views),
+            "live": list(done.live),
+        }
+    return replace(done, asked=None if end is None else instant(micros(end)))
+
+
+def _fill_all(
+    project: Project,
+    begun: _Begun,
+    only: Sequence[Any] | None,
+    *,
+    incremental: bool,
+    progress: Progress | None,
+) -> Materialization:
+    """Fill the views, or with `only` the states of these entities in each of them."""
+    chosen, until = begun.views, begun.until
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
     bad: dict[str, int] = {}
     with ExitStack() as stack:
         stack.enter_context(explaining_disk(project.state_dir))
-        held, settled = _held(stack, project, chosen, waiting=end is None)
+        held, settled = _held(stack, project, chosen, waiting=begun.waiting)
         until = min(until, settled)
         tombstones = project.registry.tombstones()
         aside = sum(_aside(project, name) for name in held)
@@ -154,13 +183,17 @@ def materialize(
             if only is None:
                 _note_filled(project, mine, view, after, until, logs[view.source.name])
                 project.marks.filled(
-                    view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
+                    view,
+                    begun.health,
+                    begun.at,
+                    whole=after == NEVER,
+                    until=until,
+                    tombstones=tombstones,
                 )
     return Materialization(
         instant(until),
         tuple(done),
         tuple(promote(project.online, project.name)),
-        asked=None if end is None else instant(micros(end)),
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
         bad_rows=bad,
@@ -180,14 +213,26 @@ def _held(
     return held, until
 
 
-def _begun(project: Project, names: Sequence[str] | None) -> tuple[Health, list[View], int]:
-    """What the server says of itself, the versions to fill, of which those that lost something are
-    recorded as damaged, and the instant from which damage that is seen is another one."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run as it begins: what the server says of itself, the versions to fill, the instant from
+    which damage that is seen is another one, the arrival up to which it is to read, and whether it
+    waits for pushes that are under way."""
+
+    health: Health
+    views: list[View]
+    at: int
+    until: int = 0
+    waiting: bool = True
+
+
+def _begun(project: Project, names: Sequence[str] | None) -> _Begun:
+    """A run that begins; views that lost something are recorded as damaged."""
     warn_unproven(project.state_dir)
     health, chosen = project.refuse_eviction(), _chosen(project, names)
     project.record_if_behind()
     project.marks.check(chosen)
-    return health, chosen, project.online.now_us()
+    return _Begun(health, chosen, project.online.now_us())
 
 
 def _after(project: Project, logs: Mapping[str, LogNow], view: View, until: int) -> int:

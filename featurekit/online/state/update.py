@@ -6,14 +6,8 @@ from collections.abc import Callable, Sequence
 
 from featurekit.define.plan import View
 from featurekit.errors import DamagedState
-from featurekit.online.state.blocks import (
-    Moved,
-    Patience,
-    add_to_blocks,
-    is_head,
-    open_state,
-    written,
-)
+from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
+from featurekit.online.state.rewrite import change_blocks, written
 from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
@@ -77,7 +71,7 @@ def update_states(
             out |= {k: v for k, v in new.items() if k != key or v != value}
         return out
 
-    finish(_updating(store, keys, changed, broken=None if lost is None else broken))
+    finish(updating(store, keys, changed, broken=None if lost is None else broken))
 
 
 def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
@@ -102,7 +96,7 @@ def adding_events(
         if spliced is not None:
             return {key: spliced}
         if is_head(blob):
-            return add_to_blocks(view, key, blob, events, store.read)
+            return change_blocks(view, key, blob, events, store.read)
         state = open_state(view, key, blob, store.read)
         state.add(events)
         return written(state, key, blob)
@@ -120,10 +114,10 @@ def adding_events(
             out |= new
         return out
 
-    return _updating(store, [key for _, key, _ in added], changed, closing)
+    return updating(store, [key for _, key, _ in added], changed, closing)
 
 
-def _updating(
+def updating(
     store: OnlineStore,
     keys: Sequence[bytes],
     change: Change,
