@@ -7,22 +7,29 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 import yaml
+from serving import Served
 
+from featurekit.core.waiting import until
 from featurekit.monitor.metrics import Metrics as Checked
-from featurekit.server.metrics import Metrics as Served
+from featurekit.server.metrics import Metrics as Serving
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
+SCRAPED = "count_over_time(featurekit_http_errors_total[1m]) > 2"
 MANIFESTS = sorted(p for p in BASE.glob("*.yaml") if p.name != "kustomization.yaml")
 
 
@@ -186,7 +193,7 @@ def expressions() -> list[str]:
 
 
 def test_every_expression_reads_metrics_that_are_given() -> None:
-    given = {name for of in (Served().registry, Checked()) for name in names(of)}
+    given = {name for of in (Serving().registry, Checked()) for name in names(of)}
     recorded = {
         rule["record"]
         for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
@@ -204,3 +211,67 @@ def names(registry: Any) -> Iterator[str]:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
         for suffix in suffixes.get(metric.type, []):
             yield metric.name + suffix
+
+
+def test_a_prometheus_reads_the_service_and_answers_every_expression(
+    server: Served, tmp_path: Path
+) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not on PATH (Debian's package prometheus)")
+    rows = [{"key": 0}, {"key": 99}]
+    assert server.post("/v1/services/plain/features", {"rows": rows})[0] == 200
+    assert server.post("/v1/services/plain/features", {"rows": [{"kez": 0}]})[0] == 422
+    scrape = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {
+                "job_name": "featurekit",
+                "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}],
+            }
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(scrape), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+    )
+    try:
+        base = f"http://127.0.0.1:{port}/api/v1/query?"
+        until(
+            lambda: bool(answer(base, SCRAPED)),
+            within_s=30,
+            every_s=0.2,
+        )
+        for expression in expressions():
+            filled = expression.replace("$service", ".*").replace("$__rate_interval", "1m")
+            filled = re.sub(r"^label_values\((.*), (\w+)\)$", r"count by (\2) (\1)", filled)
+            found = answer(base, filled)
+            if "http" in filled and not re.search(r">|ERROR|DAMAGED|service:|kind=~", filled):
+                assert found, filled
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answer(base: str, expression: str) -> list[Any]:
+    """What a Prometheus answers to an expression; nothing where it does not run yet."""
+    try:
+        with urlopen(base + urlencode({"query": expression}), timeout=10) as found:
+            told = json.load(found)
+    except ConnectionError:
+        return []
+    except URLError as error:
+        if isinstance(error.reason, ConnectionError):
+            return []
+        raise
+    assert told["status"] == "success", told
+    result: list[Any] = told["data"]["result"]
+    return result
