@@ -14,6 +14,7 @@ it lies, and `lasting` says what else a head then holds of a block.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -173,7 +174,8 @@ _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "m
 class Block:
     """What a head holds of a block: its first and last instant, its newest arrival, its number of
     events, how they last, the digest of its bytes, and the view's sums and chosen inputs over the
-    events that never end. `blob` has the bytes of a new block."""
+    events that never end. `blob` has the bytes of a new block. A block of a head has its `number`
+    there instead, and its sums are left in the head."""
 
     first: int
     last: int
@@ -184,6 +186,7 @@ class Block:
     sums: tuple[Sums, ...]
     chosen: tuple[Any, ...]
     blob: bytes | None = None
+    number: int = -1
 
 
 def make_block(layout: Layout, events: list[Event]) -> Block:
@@ -247,20 +250,55 @@ class Running:
         whole = self._until(j) - (self._until(i) if i else 0)
         return reduced(whole, self.exponent)
 
+    def all(self) -> list[int]:
+        """The running sums, one for each block, in the column's unit."""
+        width, data = self.width, bytes(self.data)
+        ends = range(width, len(data) + 1, width) if width else ()
+        return [int.from_bytes(data[end - width : end], "little", signed=True) for end in ends]
 
-def running(values: Sequence[Scaled]) -> bytes:
-    """The column of the running sums of `values`. All are written with one exponent, and each takes
-    as many bytes as the longest needs."""
-    low = min((exponent for whole, exponent in values if whole), default=0)
-    total, totals = 0, []
-    for whole, exponent in values:
-        if whole:
-            total += whole << (exponent - low)
-        totals.append(total)
-    bits = max((t.bit_length() for t in totals), default=0)
-    width = bits // 8 + 1 if bits else 0
-    numbers = (t.to_bytes(width, "little", signed=True) for t in totals)
-    return _RUNNING.pack(low, width) + b"".join(numbers)
+
+def running(fresh: Sequence[Scaled], runs: Sequence[range | None], old: Running | None) -> bytes:
+    """The column of the running sums over blocks, which are new ones and those of `runs`.
+
+    A run has the numbers of blocks in the `old` column, and None stands for the next of the
+    `fresh` values. All sums are written with one exponent, the greatest that fits, and each takes
+    as many bytes as the longest needs.
+    """
+    known = [] if old is None else old.all()
+    exponents = [exponent for whole, exponent in fresh if whole]
+    low = min([*exponents, *([old.exponent] if old is not None and known else [])], default=0)
+    if old is not None and old.exponent > low:
+        known = [total << (old.exponent - low) for total in known]
+    values, total, totals = iter(fresh), 0, list[int]()
+    for run in runs:
+        if run is None:
+            whole, exponent = next(values)
+            total += whole << (exponent - low) if whole else 0
+            totals.append(total)
+        elif known:
+            moved = total - (known[run.start - 1] if run.start else 0)
+            part = known[run.start : run.stop]
+            totals += [one + moved for one in part] if moved else part
+            total = totals[-1]
+        else:
+            totals += [total] * len(run)
+    return _packed(totals, low)
+
+
+def _packed(totals: list[int], exponent: int) -> bytes:
+    """The column of these running sums."""
+    bits = 0
+    for total in totals:
+        bits |= total
+    if not bits:
+        return _RUNNING.pack(0, 0)
+    # The zeros at the end of all sums are those at the end of every block's sum.
+    zeros = (bits & -bits).bit_length() - 1
+    if zeros:
+        totals = [total >> zeros for total in totals]
+    width = max(max(totals).bit_length(), min(totals).bit_length()) // 8 + 1
+    numbers = [total.to_bytes(width, "little", signed=True) for total in totals]
+    return _RUNNING.pack(exponent + zeros, width) + b"".join(numbers)
 
 
 class BlocksHead:
@@ -317,27 +355,34 @@ class BlocksHead:
         return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
 
     def blocks(self) -> list[Block]:
-        """What the head holds of every block."""
+        """What the head holds of every block, but for its sums."""
         chosen = [self.chosen(i) for i in range(len(self.layout.chosen))]
-        return [
-            Block(
-                self.first[k],
-                self.last[k],
-                self.newest[k],
-                self.counts[k],
-                self.lasting.of(k),
-                self.digest(k),
-                tuple(self.sums_between(i, k, k + 1) for i in range(len(self.sums))),
-                tuple(column[k] for column in chosen),
-            )
-            for k in range(self.n)
-        ]
+        digests = bytes(self.digests)
+        columns = zip(
+            self.first.tolist(),
+            self.last.tolist(),
+            self.newest.tolist(),
+            self.counts.tolist(),
+            self.lasting.every(),
+            [digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)],
+            itertools.repeat(()),
+            zip(*chosen, strict=True) if chosen else itertools.repeat(()),
+            itertools.repeat(None),
+            range(self.n),
+            strict=False,
+        )
+        return [Block(*values) for values in columns]
 
 
 def encode_head(
-    layout: Layout, first_visible: int, newest_arrival: int, blocks: Sequence[Block]
+    layout: Layout,
+    first_visible: int,
+    newest_arrival: int,
+    blocks: Sequence[Block],
+    old: BlocksHead | None = None,
 ) -> bytes:
-    """The bytes of the head of a state that consists of `blocks`."""
+    """The bytes of the head of a state that consists of `blocks`: new ones, and those of the `old`
+    head."""
     n = len(blocks)
     parts = [
         HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
@@ -349,11 +394,32 @@ def encode_head(
         *(b.digest for b in blocks),
         encode_lasting(layout.view, [b.lasting for b in blocks]),
     ]
+    runs, new = _runs(blocks), [b for b in blocks if b.number < 0]
     for i, (_, fields) in enumerate(layout.sums):
-        parts += (running([getattr(b.sums[i], field) for b in blocks]) for field in fields)
+        before = dict(old.sums[i]) if old is not None else {}
+        for field in fields:
+            fresh = [getattr(b.sums[i], field) for b in new]
+            parts.append(running(fresh, runs, before.get(field)))
     for i in range(len(layout.chosen)):
         parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
     return b"".join(parts)
+
+
+def _runs(blocks: Sequence[Block]) -> list[range | None]:
+    """The blocks of an older head as runs of their numbers there, and None for each new one."""
+    runs: list[range | None] = []
+    start = end = 0
+    for block in blocks:
+        k = block.number
+        if start < end == k:
+            end += 1
+            continue
+        if start < end:
+            runs.append(range(start, end))
+        if k < 0:
+            runs.append(None)
+        start, end = k, k + (k >= 0)
+    return [*runs, range(start, end)] if start < end else runs
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:

@@ -10,6 +10,7 @@ instant and its number of events.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -67,19 +68,21 @@ class LastingColumns:
             at += 12 * n
         self.end = at
 
-    def due(self, k: int) -> int:
-        """The newest arrival from which on the state drops an event of block `k`."""
-        if self._due is None:
-            return int(self._first[k]) + self._view.history_us + self._view.retain_us
-        return int(self._due[k])
+    def due(self) -> list[int]:
+        """Of each block, the newest arrival from which on the state drops an event of it."""
+        if self._due is not None:
+            return self._due.tolist()
+        reach = self._view.history_us + self._view.retain_us
+        return [first + reach for first in self._first.tolist()]
 
     def is_over(self, k: int, t: int) -> bool:
         """Whether each event of block `k` that ended is over by `t`."""
         return self.over is None or self.over[k] <= t
 
-    def of(self, k: int) -> Lasting:
-        """What the head holds of block `k`."""
-        return Lasting(self.due(k), NEVER if self.over is None else self.over[k], self.counts[k])
+    def every(self) -> list[Lasting]:
+        """What the head holds of each block."""
+        over = itertools.repeat(NEVER) if self.over is None else self.over.tolist()
+        return list(map(Lasting, self.due(), over, self.counts.tolist()))
 
 
 def encode_lasting(view: View, blocks: Sequence[Lasting]) -> bytes:

@@ -56,22 +56,23 @@ def _written(
     """As `written`. Where the state is split into the blocks `made`, only the two instants of
     `state` are read."""
     out: dict[bytes, bytes] = {}
-    known: dict[bytes, bytes] = {}
+    left = set() if made is None else {block.number for block in made}
+    gone: dict[bytes, bytes] = {}
     if old is not None:
-        known = {old.name(k): old.digest(k) for k in range(old.n)}
-    names: set[bytes] = set()
+        gone = {old.name(k): old.digest(k) for k in range(old.n) if k not in left}
     if made is None:
         out[key] = state.encode()
     else:
-        out[key] = encode_head(layout, state.first_visible, state.newest_arrival, made)
+        instants = state.first_visible, state.newest_arrival
+        out[key] = encode_head(layout, *instants, made, old)
         for block in made:
+            if block.blob is None:
+                continue  # it is one of the old head
             closed = block is not made[-1] or boundary(block.last)
             name = b"%d" % block.last if closed else b"open"
-            names.add(name)
-            if known.get(name) != block.digest:
-                assert block.blob is not None
+            if gone.pop(name, None) != block.digest:
                 out[block_key(key, name)] = block.blob
-    return out | {block_key(key, name): b"" for name in known if name not in names}
+    return out | {block_key(key, name): b"" for name in gone}
 
 
 def change_blocks(
@@ -112,9 +113,9 @@ class _Change:
         self.order, self.due = event_order(self.view), due_of(self.view)
         self.going = self._by_block(rows)
         self.coming = self._by_block(events)
-        newest, due = state.newest_arrival, head.lasting.due
-        oldest = state.horizon - self.view.retain_us
-        changing = {k for k in range(head.n) if due(k) <= newest} | self.going.keys()
+        newest, oldest = state.newest_arrival, state.horizon - self.view.retain_us
+        changing = {k for k, due in enumerate(head.lasting.due()) if due <= newest}
+        changing |= self.going.keys()
         # Of a source without ids nothing has to be known of blocks before every window.
         self.gone: set[int] = set()
         if self.view.dedupe_us is None:
