@@ -21,15 +21,14 @@ def update_states(
     change: Callable[[int, State], None],
     *,
     create: bool = True,
-    whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+    quick: Callable[[Sequence[bytes | None]], Sequence[bytes | None]] | None = None,
     lost: Callable[[int, DamagedState], bool] | None = None,
 ) -> None:
     """Change the states under `keys` by `change`, and write them all at once.
 
     `change` is given the number of the key and the open state. It is called again where another
-    writer was faster. Without `create`, a state that does not exist is left so. `whole` is given
-    the number of the key and the bytes there; where it gives the new bytes, the state is not
-    opened.
+    writer was faster. Without `create`, a state that does not exist is left so. `quick` is given
+    the values under all keys, and gives new ones, sealed; where it gives None, the state is opened.
 
     For a damaged state `lost` is asked, given its number and the error, whether it is written anew,
     as if it had not existed. Otherwise it is left as it is. Without `lost` the error is raised.
@@ -37,9 +36,6 @@ def update_states(
     broken: dict[bytes, DamagedState] = {}
 
     def made(i: int, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
-        found = whole(i, blob)
-        if found is not None:
-            return {key: found}
         state = open_state(view, key, blob, store.read)
         change(i, state)
         return written(state, key, blob)
@@ -55,8 +51,14 @@ def update_states(
             raise
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
-        out: dict[bytes, bytes] = {}
-        for i, (key, value) in enumerate(zip(keys, blobs, strict=True)):
+        found = quick(blobs) if quick is not None else [None] * len(keys)
+        out = {
+            key: made
+            for key, made, value in zip(keys, found, blobs, strict=True)
+            if made is not None and made != value
+        }
+        for i in [i for i, made in enumerate(found) if made is None]:
+            key, value = keys[i], blobs[i]
             if value is None and not create:
                 continue
             try:

@@ -25,6 +25,8 @@ _LINE = 32
 """More than the bytes of a header: the kind, a length and the end of the line."""
 _KEPT = 256
 """The header and prefix of a key are kept for ends shorter than this."""
+_FEW = 16
+"""Fewer arguments than this are written one by one."""
 
 
 class NotPlain(Exception):
@@ -45,7 +47,16 @@ class _Lazy(Sequence[Any]):
 
 def arguments(values: Sequence[bytes]) -> bytes:
     """The bytes that are sent for a command's arguments."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+    if len(values) < _FEW:
+        return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+    sizes = list(map(len, values))
+    heads = {size: b"\r\n$%d\r\n" % size for size in set(sizes)}
+    parts: list[bytes] = [b""] * (2 * len(sizes))
+    parts[::2] = map(heads.__getitem__, sizes)
+    parts[1::2] = values
+    parts[0] = parts[0][2:]
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def command(*values: bytes) -> bytes:
