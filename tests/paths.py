@@ -28,7 +28,7 @@ from featurekit.offline.events import EventRows
 from featurekit.offline.join import make_join
 from featurekit.offline.session import prepare
 from featurekit.online.lookup.evaluator import Evaluator
-from featurekit.online.state import blocks, groups
+from featurekit.online.state import blocks, groups, rewrite
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 
@@ -265,7 +265,8 @@ def in_small_blocks(monkeypatch: pytest.MonkeyPatch, *, split: int = 1, size: in
 
 def in_older_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let heads be written in the version before."""
-    monkeypatch.setattr(blocks, "layout_of", lambda view: blocks.Layout(view).older)
+    for module in (blocks, rewrite):
+        monkeypatch.setattr(module, "layout_of", lambda view: blocks.Layout(view).older)
 
 
 def column(type_: Type, values: Sequence[Any]) -> pa.Array:

@@ -46,6 +46,18 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     publish.
     """
     definitions = _definitions(project.repo)
+    with project.audit.doing("apply", {"allow_breaking": allow_breaking}) as found:
+        changes = _apply(project, definitions, allow_breaking=allow_breaking)
+        found["changes"] = [
+            {"action": c.action, "kind": c.kind, "name": c.name, "old": c.old, "new": c.new}
+            for c in changes
+        ]
+    return changes
+
+
+def _apply(
+    project: Project, definitions: Sequence[Definition], *, allow_breaking: bool
+) -> list[Change]:
     online = project.online
     project.refuse_eviction()
     project.claim()

@@ -6,7 +6,9 @@ import datetime as dt
 import itertools
 import math
 import random
-from typing import Any
+import zlib
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from oracle import bits
@@ -40,7 +42,7 @@ from featurekit.online.lookup.blocks import needed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state import groups
 from featurekit.online.state.blocks import BlocksHead, Layout, is_head, state_keys
-from featurekit.online.state.groups import Groups
+from featurekit.online.state.groups import Groups, Known, Made, make_groups
 from featurekit.online.state.seal import opened
 from featurekit.online.state.state import Event
 from featurekit.online.state.update import add_events
@@ -220,6 +222,58 @@ def test_a_range_of_blocks_is_covered_by_few_groups() -> None:
                 covered = [range(p, p + 1) if p < n else range(*spans[p - n][1:]) for p in parts]
                 assert [k for run in covered for k in run] == [*range(i, j)]
                 assert len(parts) < 80
+
+
+class Plain:
+    """Tallies of blocks that are their bytes."""
+
+    def of_block(self, blob: bytes) -> list[bytes]:
+        return [blob]
+
+    def merged(self, parts: Sequence[list[bytes]]) -> list[bytes]:
+        return [one for part in parts for one in part]
+
+    def encode(self, digest: bytes, tallies: list[bytes]) -> bytes:
+        return b"|".join([digest, *tallies])
+
+    def decode_all(self, blob: bytes) -> list[bytes]:
+        return blob.split(b"|")[1:]
+
+
+@pytest.mark.parametrize("lowest", [0, 1])
+def test_groups_after_a_change_are_those_of_all_blocks(
+    lowest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever blocks changed, came or went."""
+    monkeypatch.setattr(groups, "RADIX", 2)
+    chance = random.Random(lowest)
+    height = {last: groups.height(chance.randrange(1, 10**6)) for last in range(60)}
+
+    def digest(blob: bytes) -> bytes:
+        return b"%08d" % (zlib.crc32(blob) % 10**8)
+
+    def made(blocks: dict[int, bytes], new: set[int], known: Known | None) -> tuple[Groups, Made]:
+        heights = bytes(0 if last == 59 else height[last] for last in blocks)
+        of, tallied = Groups(heights, lowest), cast("Any", Plain())
+        numbered = {k: blob for k, (last, blob) in enumerate(blocks.items()) if last in new}
+        digests = [digest(blob) for blob in blocks.values()]
+        return of, make_groups(of, [*blocks], digests, numbered, tallied, digest, known)
+
+    def kept(blocks: dict[int, bytes], of: Groups, was: Made) -> Known:
+        parts = [*blocks.values(), *(was.new[of.name(g, [*blocks])] for g in range(of.count))]
+        return Known(of, [*blocks], was.digests, lambda wanted: [parts[p] for p in wanted])
+
+    for _ in range(300):
+        blocks = {last: b"%d" % last for last in sorted(chance.sample(range(60), 40))}
+        before, first = made(blocks, {*blocks}, None)
+        changed = {last: b"new %d" % last for last in chance.sample(range(60), 2)}
+        gone = {*chance.sample(range(60), chance.choice((0, 0, 1, 3)))} - changed.keys()
+        after = {k: v for k, v in sorted((blocks | changed).items()) if k not in gone}
+        _, found = made(after, {*changed}, kept(blocks, before, first))
+        _, whole = made(after, {*after}, None)
+        assert found.digests == whole.digests
+        assert {k: v for k, v in first.new.items() if k not in found.gone} | found.new == whole.new
+        assert found.new.keys() < whole.new.keys()  # what is as it was is not made again
 
 
 def state_of(definition: FeatureView, hint: type, n: int) -> tuple[View, bytes, MemoryStore]:

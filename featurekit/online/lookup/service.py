@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from featurekit.core.attributes import Named
@@ -161,6 +163,8 @@ class OnlineService(Named):
         on_mismatch: Literal["refuse", "warn"] = "refuse",
         public_keys: Sequence[str] | None = None,
         run_python: bool | None = None,
+        username: str | None = None,
+        password_file: str | os.PathLike[str] | None = None,
         connect_timeout_s: float = DEFAULT.connect_timeout_s,
         timeout_s: float = DEFAULT.timeout_s,
         connections: int = DEFAULT.connections,
@@ -180,18 +184,23 @@ class OnlineService(Named):
         default FEATUREKIT_RUN_PYTHON) lets them run. `get` raises PlanRefused then. ConfigError for
         a key that is none.
 
+        `password_file` holds the password of Redis, for a URL without one; it is read again for
+        each connection, and must be closed to other users. `username` is the user whose it is.
+
         A lookup waits up to `connect_timeout_s` seconds for a connection to open, and up to
         `timeout_s` for the reply. Threads have up to `connections` connections together, and the
         tasks of an event loop have as many. A lookup that finds all of them in use waits for one,
         up to `timeout_s`. StoreUnavailable says what was waited for.
         """
+        from featurekit.online.store.login import Login
         from featurekit.online.store.open import open_store
 
+        file = None if password_file is None else Path(password_file)
         limits = Limits(
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
         return cls(
-            open_store(url, limits, named="url"),
+            open_store(url, limits, login=Login(username, password_file=file), named="url"),
             project,
             service,
             on_mismatch=on_mismatch,
@@ -255,7 +264,7 @@ class OnlineService(Named):
         are None and DAMAGED.
         """
         shown = _Shown(full_feature_names, request_fields)
-        found = run_at(self._get(given(rows), as_of, shown), self.store)
+        found, _ = run_at(self._get(given(rows), as_of, shown), self.store)
         self.watch.check(self._views)
         return found
 
@@ -269,22 +278,47 @@ class OnlineService(Named):
         request_fields: bool = False,
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
-        shown = _Shown(full_feature_names, request_fields)
-        found = await run_async(self._get(given(rows), as_of, shown), self.store)
+        found, _ = await self._answer_async(
+            given(rows), as_of, _Shown(full_feature_names, request_fields)
+        )
+        return found
+
+    async def answer_async(
+        self,
+        rows: Given,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+    ) -> tuple[OnlineResult, Service]:
+        """As `get_async`, with the version of the service that answered."""
+        return await self._answer_async(rows, as_of, _Shown(full_feature_names, request_fields))
+
+    async def _answer_async(
+        self, rows: Given, as_of: Instant | None, shown: _Shown
+    ) -> tuple[OnlineResult, Service]:
+        answered = await run_async(self._get(rows, as_of, shown), self.store)
         due = self.watch.due(self._views)
         if due:
             import asyncio
 
             await asyncio.to_thread(self.watch.look, self._views)
         self.watch.check(self._views, looked=due)
-        return found
+        return answered
+
+    @property
+    def seen(self) -> Service | None:
+        """The version that was last seen live, as it is evaluated; None before the first one."""
+        return None if self._served is None else self._served[1].service
 
     @property
     def _views(self) -> Sequence[View]:
         """The views of the version that was last seen live."""
         return () if self._served is None else self._served[1].service.views
 
-    def _get(self, rows: Given, as_of: Instant | None, shown: _Shown) -> StepsAtClock[OnlineResult]:
+    def _get(
+        self, rows: Given, as_of: Instant | None, shown: _Shown
+    ) -> StepsAtClock[tuple[OnlineResult, Service]]:
         at = None if as_of is None else micros(as_instant(as_of, what="as_of"))
         # Also without rows there is an instant, which the result says.
         asked = None if at is None else [at] * max(len(rows), 1)
@@ -294,7 +328,8 @@ class OnlineService(Named):
         )
         shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
         request = {name: [row[name] for row in requests] for name in shape.request}
-        return OnlineResult(instant(instants[0]), entities, answers, shape, request)
+        found = OnlineResult(instant(instants[0]), entities, answers, shape, request)
+        return found, evaluator.service
 
     def lookup(
         self, rows: Given, instants: Sequence[int] | None, number: int | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from featurekit.core.status import FOREVER
 from featurekit.online.state.inputs import raw_inputs
 from featurekit.online.state.state import Reader
 
@@ -119,9 +120,12 @@ class Tallied:
     entries: Sequence[tuple[Feature, Form]]
 
     def of_block(self, blob: bytes) -> list[Tally]:
-        """The tallies of all events of a block."""
+        """The tallies of the events of a block that never end."""
         read = Reader(self.view, blob)
-        every = ((form, raw_inputs(f, read, 0, read.n, 0, late=False)) for f, form in self.entries)
+        of_ids, never = read.ends is not None, FOREVER - 1  # then what has not ended never ends
+        every = (
+            (form, raw_inputs(f, read, 0, read.n, never, late=of_ids)) for f, form in self.entries
+        )
         return [form.merged([form.of(raw)]) for form, raw in every]
 
     def merged(self, parts: Sequence[Sequence[Tally]]) -> list[Tally]:
