@@ -27,6 +27,7 @@ AREAS = {
     "transforms": "functions: as SQL over a table, called online, compiled",
     "aggregates": "each aggregate over windows, beside DuckDB's inexact sum",
     "state_size": "lookups and pushes by events per window",
+    "hot_entities": "CPU of a lookup of one busy entity, by aggregate",
     "serving_log": "what the serving log costs lookups",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from featurekit.core.status import NEVER
 from featurekit.define.plan import View
-from featurekit.online.state import blocks
+from featurekit.online.state import blocks, groups
 from featurekit.online.state.blocks import (
     Block,
     BlocksHead,
@@ -17,14 +17,17 @@ from featurekit.online.state.blocks import (
     block_key,
     boundary,
     cut,
+    digest,
     encode_head,
     is_head,
     layout_of,
     make_block,
     open_state,
     read_blocks,
+    read_parts,
     splits,
 )
+from featurekit.online.state.seal import sealed
 from featurekit.online.state.state import (
     Event,
     State,
@@ -46,15 +49,20 @@ def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
     layout = layout_of(view)
     if large:
         made = [make_block(layout, part) for part in cut(state.events)]
-    old = BlocksHead(layout, blob) if is_head(blob) else None
+    old = BlocksHead(layout, blob) if is_head(blob) else None  # it gives no block, but its names
     return _written(state, key, layout, old, made)
 
 
 def _written(
-    state: State, key: bytes, layout: Layout, old: BlocksHead | None, made: list[Block] | None
+    state: State,
+    key: bytes,
+    layout: Layout,
+    old: BlocksHead | None,
+    made: list[Block] | None,
+    read: ReadKeys | None = None,
 ) -> dict[bytes, bytes]:
     """As `written`. Where the state is split into the blocks `made`, only the two instants of
-    `state` are read."""
+    `state` are read. `read` reads what is left of its groups, where not all blocks are new."""
     out: dict[bytes, bytes] = {}
     left = set() if made is None else {block.number for block in made}
     gone: dict[bytes, bytes] = {}
@@ -62,9 +70,16 @@ def _written(
         gone = {old.name(k): old.digest(k) for k in range(old.n) if k not in left}
     if made is None:
         out[key] = state.encode()
+        if old is not None:
+            gone |= {old.name(k): b"" for k in range(old.n, old.parts)}
     else:
         instants = state.first_visible, state.newest_arrival
-        out[key] = encode_head(layout, *instants, made, old)
+        new_groups = _groups(layout, key, old, made, read)
+        out[key] = encode_head(layout, *instants, made, old, new_groups.digests)
+        for name, group in new_groups.new.items():
+            of_group = block_key(key, name)
+            out[of_group] = sealed(of_group, group)
+        out |= {block_key(key, name): b"" for name in new_groups.gone}
         for block in made:
             if block.blob is None:
                 continue  # it is one of the old head
@@ -73,6 +88,36 @@ def _written(
             if gone.pop(name, None) != block.digest:
                 out[block_key(key, name)] = block.blob
     return out | {block_key(key, name): b"" for name in gone}
+
+
+def _groups(
+    layout: Layout,
+    key: bytes,
+    old: BlocksHead | None,
+    made: Sequence[Block],
+    read: ReadKeys | None,
+) -> groups.Made:
+    """The groups of the blocks `made`, of which the new ones have their bytes."""
+    if layout.tallied is None:
+        return groups.Made(b"", {}, [])
+    known = None
+    if old is not None and old.groups is not None:
+
+        def of_old(wanted: Sequence[int]) -> list[bytes | memoryview]:
+            assert read is not None
+            assert old is not None
+            return read_parts(read, key, old, wanted)
+
+        known = groups.Known(old.groups, old.last, old.of_groups, of_old)
+    return groups.make_groups(
+        groups.Groups(bytes(block.height for block in made), layout.lowest),
+        [block.last for block in made],
+        [block.digest for block in made],
+        {k: block.blob for k, block in enumerate(made) if block.blob is not None},
+        layout.tallied,
+        digest,
+        known,
+    )
 
 
 def change_blocks(
@@ -89,14 +134,15 @@ def change_blocks(
     `rows` as `State.add`. Only the blocks that change are read."""
     layout = layout_of(view)
     head = BlocksHead(layout, blob)
-    state = State(view, head.first_visible, max(head.newest_arrival, newest))
-    for event in events:
-        state.note(event)
-    after = _Change(head, state, rows, events).blocks(
-        lambda wanted: read_blocks(read, key, head, wanted)
-    )
-    if sum(block.count for block in after) > blocks.SPLIT:
-        return _written(state, key, layout, head, after)
+    if head.version == blocks.VERSION:
+        state = State(view, head.first_visible, max(head.newest_arrival, newest))
+        for event in events:
+            state.note(event)
+        after = _Change(head, state, rows, events).blocks(
+            lambda wanted: read_blocks(read, key, head, wanted)
+        )
+        if sum(block.count for block in after) > blocks.SPLIT:
+            return _written(state, key, layout, head, after, read)
     whole = open_state(view, key, blob, read)
     whole.settle(rows, events, newest)
     return written(whole, key, blob)

@@ -58,6 +58,13 @@ def opened(key: bytes, value: bytes) -> bytes | None:
     return value if value[:1] and value[0] in _PLAIN else None
 
 
+def opened_view(key: bytes, value: bytes) -> memoryview | None:
+    """As `opened`, for a sealed value, of which nothing is copied."""
+    if value[:1] == _MARK and crc32(value, crc32(key)) == WHOLE:
+        return memoryview(value)[FRONT:-BACK]
+    return None
+
+
 def opened_group(values: Values, prefix: bytes, ends: Sequence[bytes]) -> Values | None:
     """As `opened`, for the values of keys that begin with `prefix` and have these ends; None where
     one of them does not open."""
