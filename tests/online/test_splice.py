@@ -38,9 +38,24 @@ def view(*, ids: bool = False, history: str | None = None, kept: str = "1m") -> 
     return compile_view(made)
 
 
+def latest(history: str | None) -> View:
+    """A view of latest rows, with texts."""
+    source = EventSource(
+        "events", path="e.parquet", timestamp_field="at",
+        schema={"k": int, "n": int, "x": float | None, "b": bool, "s": str},
+    )  # fmt: skip
+    return compile_view(
+        FeatureView(
+            "view", entities=[Entity("e", {"k": int})], source=source,
+            **({} if history is None else {"history": history}),
+            features={name: name for name in "nxbs"},
+        )
+    )  # fmt: skip
+
+
 def event(rng: random.Random, of: View, at: int, *, odd: float) -> Any:
     created = at + rng.choice([0, 0, 0, 0, 1, -1, 5 * S, 40 * S])
-    values = {"int": rng.randrange(-5, 5), "bool": rng.random() < 0.5}
+    values = {"int": rng.randrange(-5, 5), "bool": rng.random() < 0.5, "str": "aéz"[at % 3]}
     slots = []
     for slot in of.slots:
         if slot.type.name == "float":
@@ -80,6 +95,45 @@ def test_the_bytes_are_those_of_the_state(
         spliced += found is not None
         blob = wanted
     assert spliced > (10 if odd else 50)
+
+
+@pytest.mark.parametrize("history", [None, "15s"])
+def test_the_bytes_of_a_latest_row_are_those_of_the_state(history: str | None) -> None:
+    """Events that come late, before their time, twice, or with an error."""
+    rng, of = random.Random(1), latest(history)
+    splice = splice_of(of)
+    assert splice is not None
+    spliced = 0
+    for _ in range(300):
+        blob: bytes | None = None
+        now = 10**15
+        for _ in range(8):
+            now += rng.choice([0, 1, S, 5 * S])
+            several = [
+                event(rng, of, now - rng.choice([0, 0, 0, 1, 3 * S, -5 * S, -30 * S]), odd=0.3)
+                for _ in range(rng.choice([1, 1, 1, 2]))
+            ]
+            state = State(of) if blob is None else decode_state(of, blob)
+            state.add(several)
+            wanted = state.encode()
+            found = splice.added(blob, several)
+            assert found is None or found == wanted
+            spliced += found is not None
+            blob = wanted
+    assert spliced > (1_400 if history is None else 500)
+
+
+def test_the_later_row_stays_without_opening_the_state() -> None:
+    of = latest(None)
+    splice = splice_of(of)
+    assert splice is not None
+    state, blob = State(of), None
+    for ts, created in [(5, 5), (9, 9), (7, 10), (7, 11), (12, 12), (3, 12)]:
+        new = (ts, created, tuple({"int": ts, "float": None, "bool": True, "str": "a"}[s.type.name]
+                                  for s in of.slots))  # fmt: skip
+        blob = splice.added(blob, [new])
+        state.add([new])
+        assert blob == state.encode()
 
 
 @pytest.mark.parametrize("ids", [False, True])

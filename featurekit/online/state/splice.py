@@ -1,4 +1,4 @@
-"""Adds events to the bytes of a window view's state, without decoding its events.
+"""Adds events to the bytes of a state, without decoding its events.
 
 The bytes equal those of `State.add` and `State.encode`, which define them. An event's numbers are
 put into each column at their place, and dropped events are cut from the front. `State` handles all
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.define.plan import View
-from featurekit.online.state import blocks
+from featurekit.online.state import blocks, row
 from featurekit.online.state.state import HEADER, VERSION, Event, plain_states
 
 _START = HEADER.size
@@ -46,14 +46,15 @@ class Splice:
         for i in self.floats:
             if slots[i] != slots[i]:
                 return False
-        return all(slots[i] is True or slots[i] is False for i in self.bools)
+        return not self.bools or all(slots[i] is True or slots[i] is False for i in self.bools)
 
     def _first(self, event: Event) -> bytes | None:
         ts, created, slots = event
         if ts <= created - self.reach or not self._plain(slots):
             return None
         first = NEVER_VISIBLE if self.memory is not None else max(ts, created)
-        numbers = [part for value in slots for part in (0, value)]
+        numbers = [0] * (2 * len(slots))
+        numbers[1::2] = slots
         try:
             return self.fresh.pack(VERSION, first, created, 1, ts, created, *numbers)
         except struct.error:
@@ -117,10 +118,47 @@ class Splice:
         return b"".join(parts)
 
 
-def _splice(view: View) -> Splice | None:
+class LatestRow:
+    """Adds events to states of a single latest row: the later row stays. `State` handles all other
+    cases: rows of the same instants, rows that a lookup before the other's time may still need, and
+    states of more rows."""
+
+    def __init__(self, view: View, form: row.RowForm) -> None:
+        self.form, self.history = form, view.history_us
+
+    def added(self, blob: bytes | None, events: Sequence[Event]) -> bytes | None:
+        """The bytes of the state with the events added; None where `State` has to do it."""
+        for ts, created, slots in events:
+            newest = created
+            if blob is not None:
+                if blob[0] != row.VERSION:
+                    return None
+                _, _, held_ts, held_created = row.HEAD.unpack_from(blob)
+                newest = max(created, row.newest_of(blob))
+                # The row that T6 orders first is over by the horizon, or is never shown.
+                mine, held = max(ts, created), max(held_ts, held_created)
+                if (ts, created) < (held_ts, held_created):
+                    if held > max(newest - self.history, mine):
+                        return None
+                    blob = row.with_newest(blob, newest)
+                    continue
+                if (ts, created) == (held_ts, held_created):
+                    return None
+                if mine > max(newest - self.history, held):
+                    return None
+            blob = self.form.encode(ts, created, newest, None, slots)
+            if blob is None:
+                return None
+        return blob
+
+
+def _splice(view: View) -> Splice | LatestRow | None:
+    if view.kind == "latest" and view.dedupe_us is None:
+        form = row.row_form(view)
+        return None if form is None else LatestRow(view, form)
     plain = plain_states(view) if view.kind == "window" else None
     return None if plain is None else Splice(view, plain.codes)
 
 
 splice_of = Kept(_splice)
-"""The view's `Splice`; None where its states hold more than numbers."""
+"""The view's `Splice` or `LatestRow`; None where its states are opened."""
