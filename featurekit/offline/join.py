@@ -67,6 +67,7 @@ def make_join(
         columns += [f"l.{quote(name)} AS r{i}" for i, name in enumerate(of_labels)]
         columns += ["make_timestamp(l.__t) AS __at"] if takes_instant else []
     erring: set[str] = set()
+    read: dict[str, str] = {}
     views: list[ViewSql] = []
     counting = make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
@@ -88,17 +89,20 @@ def make_join(
         views.append(made)
         relations.append(f"{made.sql} v{v}")
         for i in range(len(view.features)):
-            columns.append(f"v{v}.f{i} AS f{v}_{i}")
+            read[f"f{v}_{i}"] = f"v{v}.f{i}"
             if i in made.erring:
-                columns.append(f"v{v}.x{i} AS x{v}_{i}")
+                read[f"x{v}_{i}"] = f"v{v}.x{i}"
                 erring.add(f"{v}_{i}")
             if statuses:
-                columns.append(f"v{v}.t{i} AS t{v}_{i}")
+                read[f"t{v}_{i}"] = f"v{v}.t{i}"
     # Each of these relations has every label's row exactly once.
     relation = " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations))
-    joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
     places = {name: f"r{i}" for i, name in enumerate(of_labels)}
-    sql, failing = _finish(con, service, joined, erring, places, statuses=statuses)
+    if service.transforms:  # otherwise a subquery would only cost as much planning again
+        columns += [f"{column} AS {name}" for name, column in read.items()]
+        relation = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
+        read = {name: name for name in read}
+    sql, failing = _finish(con, service, relation, read, erring, places, statuses=statuses)
     return Joined(sql, failing, tuple(views))
 
 
@@ -163,14 +167,15 @@ def _finish(
     con: Any,
     service: Service,
     joined: str,
+    read: Mapping[str, str],
     erring: set[str],
     places: Mapping[str, str],
     *,
     statuses: bool,
 ) -> tuple[str, tuple[int, ...]]:
     """The SQL of the request-time transforms over the joined views, with the outputs by number; and
-    the numbers of the outputs that may err (Q1). `places` has the columns of the request fields and
-    join keys that are read."""
+    the numbers of the outputs that may err (Q1). `read` has the columns of the views' features by
+    what they are, and `places` those of the request fields and join keys that are read."""
     lowering = Lowering("__q")
     made: list[Value] = []
     for transform in service.transforms:
@@ -185,8 +190,8 @@ def _finish(
                     arguments.append(made[given.index])
                 case "feature":
                     at = f"{given.view}_{given.index}"
-                    error = Sql(f"x{at}") if at in erring else None
-                    arguments.append(Value(Sql(f"f{at}"), error is not None, error))
+                    error = Sql(read[f"x{at}"]) if at in erring else None
+                    arguments.append(Value(Sql(read[f"f{at}"]), error is not None, error))
         made.append(lower(lowering, transform.function, arguments))
     register_python_ops(con, lowering.python_ops)
     columns = ["__rid"]
@@ -194,8 +199,8 @@ def _finish(
     for o, output in enumerate(service.outputs):
         if output.view >= 0:
             at = f"{output.view}_{output.index}"
-            value, failed = f"f{at}", f"x{at}" if at in erring else None
-            status = f"t{at}"
+            value, failed = read[f"f{at}"], read.get(f"x{at}")
+            status = read[f"t{at}"] if statuses else ""
         else:
             result = made[output.index]
             value = result.sql.text
