@@ -10,7 +10,9 @@ import pytest
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView
 from featurekit.define import compile_view, published
+from featurekit.online.lookup import watch
 from featurekit.online.store.memory import MemoryStore
+from featurekit.project import marks
 
 KEY = Entity("key", {"key": int})
 SOURCE = EventSource("events", path="none.parquet", schema={"key": int, "x": float},
@@ -68,3 +70,29 @@ def test_an_apply_of_many_services_asks_as_often_as_one_of_few(
         counts.append(dict(done))
     few, many = counts
     assert many == few | {"_opened": 80, "compile": 81}
+
+
+def test_first_lookups_of_many_services_read_as_much_each_as_those_of_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in (marks, watch):
+        monkeypatch.setattr(module, "EVERY_S", 3600.0)
+    keys_read: list[int] = []
+    plain = MemoryStore.read
+
+    def read(store: MemoryStore, keys: Any) -> Any:
+        keys_read.append(len(keys))
+        return plain(store, keys)
+
+    monkeypatch.setattr(MemoryStore, "read", read)
+
+    def each(n: int) -> float:
+        with FeatureStore(definitions=services(n), project="many") as store:
+            store.apply()
+            keys_read.clear()
+            for i in range(n):
+                store.get_online_features(f"service{i}", [{"key": 1}])
+            return sum(keys_read) / n
+
+    assert each(40) <= each(10)
