@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -212,8 +213,8 @@ class Evaluator:
         """The part of a state's key that names the entity, for each row; None where a join key is
         None."""
         types = [self.join_keys[name] for name in names]
-        if not any(None in column for column in columns):
-            return list[bytes | None](entity_tags(types, columns))
+        if not [column for column in columns if None in column]:
+            return entity_tags(types, columns)  # type: ignore[return-value]
         rows = list(zip(*columns, strict=True))
         whole = [row for row in rows if None not in row]
         found = iter(entity_tags(types, [[row[i] for row in whole] for i in range(len(types))]))
@@ -372,6 +373,10 @@ class Evaluator:
     ) -> Answers:
         """The outputs of each row. The features of a damaged state are None with the status
         DAMAGED; where no row is without one, the error is raised."""
+        if len(instants) == 1:
+            one = self._of_one(states, requests[0], instants[0])
+            if one is not None:
+                return [one]
         refused: dict[int, FeaturekitError] = {}
         views = [
             self._of_view(lookup, of_view, instants, ahead, refused)
@@ -394,6 +399,20 @@ class Evaluator:
             self.outputs([column[i] for column in columns], requests[i], i, at)
             for i, at in enumerate(instants)
         ]
+
+    def _of_one(
+        self, states: Sequence[States], request: dict[str, Any], at: int
+    ) -> RowAnswer | None:
+        """As `_of_views`, for one row; None where some state does not answer."""
+        answers = []
+        try:
+            for lookup, (state,) in zip(self.lookups, states, strict=True):
+                if type(state) is DamagedState:
+                    return None
+                answers.append(lookup.answer(state, at))  # type: ignore[arg-type]
+        except (AsOfTooOld, *UNREADABLE):
+            return None  # which the way of many tells in detail
+        return self.outputs(answers, request, 0, at)
 
     def _of_view(
         self,
@@ -511,17 +530,22 @@ class Evaluator:
     ) -> RowAnswer:
         """The row's outputs as of `at`: its features, and the transforms over them (Q1).
         TransformError where one erred in a view with on_error="fail"."""
-        if self.in_order and len(answers) == 1:
+        values: Sequence[Any]
+        statuses: Sequence[str]
+        if len(answers) == 1 and self.in_order:
             values, statuses = answers[0]
         else:
-            flat = [value for answer in answers for value in answer[0]]
-            flat_statuses = [status for answer in answers for status in answer[1]]
-            try:
-                self._transform(flat, flat_statuses, request, at)
-            except Exception as error:
-                raise broken(f"service {self.service.name!r}", error) from error
-            values = [flat[p] for p in self.places]
-            statuses = [flat_statuses[p] for p in self.places]
+            # A list of its own for each row: transforms append to it.
+            values = list(chain.from_iterable([of_view[0] for of_view in answers]))
+            statuses = list(chain.from_iterable([of_view[1] for of_view in answers]))
+            if self.service.transforms:
+                try:
+                    self._transform(values, statuses, request, at)
+                except Exception as error:
+                    raise broken(f"service {self.service.name!r}", error) from error
+            if not self.in_order:
+                values = [values[p] for p in self.places]
+                statuses = [statuses[p] for p in self.places]
         for o, view in self.strict:
             if statuses[o] == ERROR_STATUS:
                 raise self._erred(o, view, row)
