@@ -184,7 +184,9 @@ def test_columns_of_any_type_are_those_of_the_state(seed: int, odd: float, op: b
             for s in of.slots
         ]
         if i % 3 == 0:
-            slots[4] = None  # a column that is None for a while
+            slots[4] = None
+        if i >= 40:
+            slots[5] = None  # when the last of its values has left the window, the column has none
         end = [] if not op else [FOREVER if rng.random() < 0.99 else now + 5 * S]
         new = (ts, now, (*slots, *end))
         state = State(of) if blob is None else decode_state(of, blob)
