@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from zlib import crc32
 
-from featurekit.core.status import NEVER
+from featurekit.core.status import FOREVER, NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
@@ -263,7 +263,7 @@ class _Settling:
         for key, (every, counting) in changed.items():
             try:
                 # Where all events count; `added` gives None where an instant is taken already.
-                plain = splice is not None and every == counting
+                plain = splice is not None and counting == self._lasting(every)
                 spliced = splice.added(states[key], counting) if plain and splice else None
                 if spliced is not None:
                     out[key] = sealed_by(crcs[key], spliced)
@@ -320,6 +320,12 @@ class _Settling:
     def _alone(self, floor: int | None, new: list[Row]) -> bool:
         """Whether an id has one new row, which arrived late enough for the id to be remembered."""
         return len(new) == 1 and _since(floor, new[0])
+
+    def _lasting(self, events: list[Event]) -> list[Event]:
+        """The events as they count where no row ends them."""
+        if self.ids.op is None:
+            return events
+        return [self.writer.ending(event, FOREVER) for event in events]
 
     def _state(
         self, key: bytes, blob: bytes | None, every: list[Event], counting: list[Event]
