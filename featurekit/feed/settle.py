@@ -288,7 +288,8 @@ class _Settling:
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
         for (name, new), blob in zip(self.rows.items(), memories, strict=True):
-            made = sealed(name, events.memory(new[0])) if self._alone(floor, new) else None
+            alone = len(new) == 1 and _since(floor, new[0])
+            made = sealed(name, events.memory(new[0])) if alone else None
             if made is not None and (blob is None or blob == made):
                 # Nearly all ids are new, or were noted by this push.
                 if blob is None:
@@ -316,10 +317,6 @@ class _Settling:
                 if key is not None:
                     changed[key][1].append(writer.ending(event, end))
         return out, merged
-
-    def _alone(self, floor: int | None, new: list[Row]) -> bool:
-        """Whether an id has one new row, which arrived late enough for the id to be remembered."""
-        return len(new) == 1 and _since(floor, new[0])
 
     def _lasting(self, events: list[Event]) -> list[Event]:
         """The events as they count where no row ends them."""

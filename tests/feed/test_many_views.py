@@ -78,6 +78,18 @@ def test_a_small_push_changes_all_of_its_views_at_once(name: str) -> None:
     assert len(asked) == 1
 
 
+def test_each_view_remembers_the_ids() -> None:
+    views = plan_of(SERVICES["copied"]).service.views
+    store, (row,) = MemoryStore(), rows_of(random.Random(1), 1, 10**15)
+    prepared = prepare("tests", views, [row])
+    write(store, prepared)
+    for writer, of_ids in prepared.rows:
+        assert writer.ids is not None
+        (key,) = of_ids
+        (known,) = writer.ids.read(key, store.values[key])
+        assert writer.ids.order(known) == writer.ids.order(row)
+
+
 def test_where_one_view_refuses_a_row_nothing_of_the_push_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
