@@ -24,6 +24,7 @@ FeaturekitError
     ├── DamagedView          states of a view are missing, or may be: Redis lost what it had
     ├── DamagedState         an entity's state in Redis is not what was written there
     ├── DamagedNote          what a project notes about itself in Redis is not what was written
+    ├── RequestRefused       a server refuses a request: its form, its size, its version
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     ├── AsOfInFuture         an instant after the store's clock (S3)
     ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
@@ -173,6 +174,20 @@ class DamagedNote(OnlineError):
     def __init__(self, message: str, name: str = "") -> None:
         super().__init__(message)
         self.name = name
+
+
+class RequestRefused(OnlineError):
+    """A server refuses a request for its form, its size, or the version that it asks for.
+
+    `status` is that of HTTP, `where` the part of the request. `allow` are the methods that a route
+    takes, where another one was used.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, where: str = "", allow: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status, self.where, self.allow = status, where, allow
 
 
 class AsOfTooOld(OnlineError):

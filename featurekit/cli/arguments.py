@@ -192,8 +192,6 @@ _VALUES = {
 }
 """What may stand for the value of an option, by the word that --help has for it."""
 _ELSEWHERE = {
-    "serve": "a server of your own asks OnlineService.connect(…).get(…), as docs/how_to/redis.md "
-    "shows, and `featurekit get-online` asks from a shell",
     "materialize-incremental": "write `featurekit materialize --incremental`",
     "teardown": "`featurekit gc` removes what no service uses any more",
     "validate": "write `featurekit plan`, which checks the definitions and their files",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+from featurekit.core.status import NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
+from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
 from featurekit.online.state.ids import Row
+from featurekit.online.state.rewrite import change_blocks, written
 from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
 from featurekit.online.state.splice import splice_of
-from featurekit.online.state.state import Event, State, decode_state
-from featurekit.online.state.update import adding_events
+from featurekit.online.state.state import Event, State, newest_arrival
+from featurekit.online.state.update import adding_events, updating
 from featurekit.online.store.protocol import Closing, OnlineStore, Pending, PendingSteps, finish
 
 _CHUNK = 500
@@ -157,103 +160,108 @@ def _settling(
     while True:
         entities = sorted(wanted)
         keys = [writer.floor_key, *names, *entities]
-        change = partial(_settled, writer, rows, entities, events)
+        settling = _Settling(store, writer, rows, entities, events)
         try:
-            if not write:
-                change(store.read(keys))
-                return
-            with store.open_update(keys, change, closing=closing) as pending:
-                yield
-                return pending.result()
+            if write:
+                yield from updating(store, keys, settling.changed, closing)
+            else:
+                _settled_at_once(store, keys, settling)
+            return
         except _OtherEntities as others:
             wanted = others.entities
 
 
-def _settled(
-    writer: ViewWriter,
-    rows: Mapping[bytes, list[Row]],
-    entities: list[bytes],
-    events: RowEvents,
-    blobs: Sequence[bytes | None],
-) -> list[bytes | None]:
-    """The new values of the floor (None: unchanged), the memories and the states."""
-    ids, view = writer.ids, writer.view
-    assert ids is not None
-    floor = ids.read_floor(writer.floor_key, blobs[0])
-    memories, states = blobs[1 : len(rows) + 1], blobs[len(rows) + 1 :]
-    out: list[bytes | None] = [None]
-    merged: list[tuple[list[Row], list[Row]]] = []
-    changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
-    for (name, new), blob in zip(rows.items(), memories, strict=True):
-        made = ids.written(name, new) if len(new) == 1 and _since(floor, new[0]) else None
-        if made is not None and (blob is None or blob == made):
-            # Nearly all ids are new, or were noted by this push.
-            out.append(made if blob is None else None)
-            after = new
-        else:
-            before = ids.read(name, blob)
-            after = ids.merged(before, new)
-            if len(after) > len(before):
-                merged.append((before, after))
-            out.append(ids.written(name, after) if len(after) > len(before) else None)
-        for row in after:
-            key, event = events(row)
-            if key is not None:
-                changed.setdefault(key, ([], []))[0].append(event)
-        for row, end in ids.counting(after):
-            key, event = events(row)
-            if key is not None:
-                changed[key][1].append(writer.ending(event, end))
-    if not changed.keys() <= set(entities):
-        raise _OtherEntities(set(changed))
-    blob_of = {k: opened_state(view, k, v) for k, v in zip(entities, states, strict=True)}
-    value_of = dict(zip(entities, states, strict=True))
-    open_: dict[bytes, State] = {}
+def _settled_at_once(store: OnlineStore, keys: Sequence[bytes], settling: _Settling) -> None:
+    """Raise what settling would raise; nothing is written."""
+    patience = Patience()
+    while True:
+        try:
+            settling.changed(store.read(keys))
+            return
+        except Moved as moved:
+            patience.spend(moved)
 
-    def opened(key: bytes) -> State:
-        found = open_.get(key)
-        if found is None:
-            blob = blob_of[key]
+
+class _Settling:
+    """Adds `rows` to the memories of their ids, and settles the states of `entities`."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        writer: ViewWriter,
+        rows: Mapping[bytes, list[Row]],
+        entities: list[bytes],
+        events: RowEvents,
+    ) -> None:
+        assert writer.ids is not None
+        self.store, self.writer, self.view, self.ids = store, writer, writer.view, writer.ids
+        self.rows, self.entities, self.events = rows, entities, events
+
+    def changed(self, blobs: Sequence[bytes | None]) -> dict[bytes, bytes]:
+        """The new values of the memories and states that change, given those of the floor, the
+        memories and the states."""
+        writer, ids, view, events = self.writer, self.ids, self.view, self.events
+        floor = ids.read_floor(writer.floor_key, blobs[0])
+        memories, values = blobs[1 : len(self.rows) + 1], blobs[len(self.rows) + 1 :]
+        out: dict[bytes, bytes] = {}
+        merged: list[tuple[list[Row], list[Row]]] = []
+        changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
+        for (name, new), blob in zip(self.rows.items(), memories, strict=True):
+            made = ids.written(name, new) if len(new) == 1 and _since(floor, new[0]) else None
+            if made is not None and (blob is None or blob == made):
+                # Nearly all ids are new, or were noted by this push.
+                after = new
+                if blob is None:
+                    out[name] = made
+            else:
+                before = ids.read(name, blob)
+                after = ids.merged(before, new)
+                if len(after) > len(before):
+                    merged.append((before, after))
+                    out[name] = ids.written(name, after)
+            for row in after:
+                key, event = events(row)
+                if key is not None:
+                    changed.setdefault(key, ([], []))[0].append(event)
+            for row, end in ids.counting(after):
+                key, event = events(row)
+                if key is not None:
+                    changed[key][1].append(writer.ending(event, end))
+        if not changed.keys() <= set(self.entities):
+            raise _OtherEntities(set(changed))
+        held = dict(zip(self.entities, values, strict=True))
+        states = {key: opened_state(view, key, value) for key, value in held.items()}
+        for before, after in merged:
+            if floor is not None:
+                _check_floor(writer, before, after, floor)
+            _check_order(writer, events, states, before, after)
+        for key, (every, counting) in changed.items():
             try:
-                found = open_[key] = State(view) if blob is None else decode_state(view, blob)
+                new_of = self._state(key, states[key], every, counting)
             except UNREADABLE as error:
-                refuse_unsealed(view, key, value_of[key], error)
+                refuse_unsealed(view, key, held[key], error)
                 raise
-        return found
+            new_of[key] = sealed(key, new_of[key])
+            out |= new_of
+        return out
 
-    for before, after in merged:
-        if floor is not None:
-            _check_floor(writer, before, after, floor)
-        _check_order(writer, events, opened, before, after)
-    return out + _states(view, blob_of, changed, opened)
-
-
-def _states(
-    view: View,
-    blob_of: Mapping[bytes, bytes | None],
-    changed: Mapping[bytes, tuple[list[Event], list[Event]]],
-    opened: Callable[[bytes], State],
-) -> list[bytes | None]:
-    """The new values of the states. `changed` has, for each entity, all events of the ids, and
-    those that count."""
-    out: list[bytes | None] = []
-    splice = splice_of(view)
-    for key, blob in blob_of.items():
-        found = changed.get(key)
-        if found is None:
-            out.append(None)  # no row of the ids belongs to this entity any more
-            continue
-        every, counting = found
+    def _state(
+        self, key: bytes, blob: bytes | None, every: list[Event], counting: list[Event]
+    ) -> dict[bytes, bytes]:
+        """The keys to write of a state, with their new values. `every` are all events of the ids,
+        and `counting` those that count."""
+        splice = splice_of(self.view)
         if splice is not None and every == counting:
             # All events count, and `added` gives None where an instant is taken already.
             spliced = splice.added(blob, counting)
             if spliced is not None:
-                out.append(sealed(key, spliced))
-                continue
-        state = opened(key)
-        state.settle(every, counting, max(event[1] for event in every))
-        out.append(sealed(key, state.encode()))
-    return out
+                return {key: spliced}
+        newest, read = max(event[1] for event in every), self.store.read
+        if is_head(blob):
+            return change_blocks(self.view, key, blob, counting, read, rows=every, newest=newest)
+        state = open_state(self.view, key, blob, read)
+        state.settle(every, counting, newest)
+        return written(state, key, blob)
 
 
 def _since(floor: int | None, row: Row) -> bool:
@@ -274,11 +282,11 @@ def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor:
 def _check_order(
     writer: ViewWriter,
     events: RowEvents,
-    opened: Callable[[bytes], State],
+    states: Mapping[bytes, bytes | None],
     known: list[Row],
     merged: list[Row],
 ) -> None:
-    """Refuse rows that end or remove an event that its state holds for settled."""
+    """Refuse rows that end or remove an event that its state, of these bytes, holds for settled."""
     assert writer.ids is not None
     if not known:
         return
@@ -287,7 +295,9 @@ def _check_order(
         key, event = events(row)
         if key is None or after.get(writer.ids.order(row)) == end:
             continue
-        if opened(key).settled(writer.ending(event, end)):
+        blob = states[key]
+        state = State(writer.view, newest_arrival=NEVER if blob is None else newest_arrival(blob))
+        if state.settled(writer.ending(event, end)):
             raise _too_late(writer, row, "what it would change")
 
 

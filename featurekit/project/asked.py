@@ -14,13 +14,14 @@ from featurekit.define.definitions import (
     FeatureView,
 )
 from featurekit.define.listed import listed_service
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError, EntityFrameError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.deployment import fed_views, live_services, until_key
 from featurekit.project.examples import example_of
+from featurekit.project.listed import resolved
 from featurekit.project.project import Project
 
 Features = (
@@ -118,13 +119,8 @@ def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]
     """The service that a list stands for, over the versions of views that are filled; the live
     version where several are."""
     live = live_services(project.online, project.name)
-    views: dict[str, View] = {}
-    for view in (v for service in live.values() for v in service.views):
-        views.setdefault(view.name, view)
-    for view in fed_views(project.online, project.name, on_mismatch=project.on_mismatch):
-        if f"{view.name}:{view.fingerprint}" in filled:
-            views.setdefault(view.name, view)
-    return listed_service(features, views, live)
+    fed = fed_views(project.online, project.name, on_mismatch=project.on_mismatch)
+    return resolved(features, live, fed, filled)
 
 
 def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Service:

@@ -26,6 +26,7 @@ VERBS = {
     "unlock": "show who works on which source, and let go of what the dead hold",
     "get-historical": "make a training set for a frame of entities and instants",
     "get-online": "answer for some entities, from the online state",
+    "serve": "answer over HTTP, as Feast's feature server does",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
     "completion": "print a script that completes verbs and options in your shell",

@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import Sums
-from featurekit.core.status import OUTSIDE_MAX_AGE
+from featurekit.core.status import NEVER, OUTSIDE_MAX_AGE
 from featurekit.define.plan import Feature, empty_value
 from featurekit.online.lookup.answer import (
     UNASKED,
@@ -24,8 +24,9 @@ from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.state import Reader
 
 Piece = tuple[int, int, bool]
-"""A range of blocks, as a first and an end, and whether every event in them counts. If not, the
-range is one block, of which some events may count."""
+"""A range of blocks, as a first and an end, and whether what counts in them are the events that
+never end, which is what the head knows of them. If not, the range is one block, of which some
+events may count."""
 
 
 @dataclass(slots=True)
@@ -54,14 +55,16 @@ def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
     """The numbers of the blocks that an answer as of `t` has to read for these features."""
     layout = head.layout
     view = layout.view
-    if head.first_visible > t or t < head.newest_arrival - view.history_us:
+    if t < head.newest_arrival - view.history_us:
         return set()
-    wanted: set[int] = set()
+    known, wanted = _known(head, t)
+    if not known and not wanted:
+        return set()
     spans: dict[tuple[int, int], list[Piece]] = {}
     if view.ttl_us is not None:
         pieces = list(_pieces(head, t - view.ttl_us, t, t))
-        if not any(whole for _, _, whole in pieces):
-            wanted.update(i for i, _, _ in pieces)
+        if not _surely(head, pieces):
+            wanted.update(i for i, _, whole in pieces if not whole)
     for f in features:
         bounds = view.features[f].bounds(t)
         if bounds not in spans:
@@ -72,11 +75,28 @@ def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
     return wanted
 
 
+def _known(head: BlocksHead, t: int) -> tuple[bool, set[int]]:
+    """Whether the head alone says that some event, however old, counts as of `t`. If not, also the
+    numbers of the blocks in which one may."""
+    if head.first_visible <= t:
+        return True, set()
+    if head.layout.view.dedupe_us is None:
+        return False, set()
+    pieces = list(_pieces(head, NEVER, t, t))
+    return _surely(head, pieces), {i for i, _, whole in pieces if not whole}
+
+
+def _surely(head: BlocksHead, pieces: Iterable[Piece]) -> bool:
+    """Whether some event counts in those pieces in which all do that never end."""
+    return any(whole and any(head.lasting.counts[i:j]) for i, j, whole in pieces)
+
+
 def _pieces(head: BlocksHead, low: int, high: int, t: int) -> Iterator[Piece]:
     """The blocks with events in (low, high], in order, as of `t` (T3, T4)."""
     i, j = bisect_right(head.last, low), bisect_right(head.first, high)
-    if head.newest_arrival <= t:
-        # All events have arrived: only the first and the last block can lie across an end.
+    if head.newest_arrival <= t and head.lasting.latest <= t:
+        # All events have arrived, and what ended is over: only the first and the last block can lie
+        # across an end.
         across = {k for k in (i, j - 1) if i <= k < j and not _whole(head, k, low, high, t)}
     else:
         across = {k for k in range(i, j) if not _whole(head, k, low, high, t)}
@@ -90,7 +110,8 @@ def _pieces(head: BlocksHead, low: int, high: int, t: int) -> Iterator[Piece]:
 
 
 def _whole(head: BlocksHead, k: int, low: int, high: int, t: int) -> bool:
-    return head.newest[k] <= t and head.first[k] > low and head.last[k] <= high
+    within = head.first[k] > low and head.last[k] <= high
+    return within and head.newest[k] <= t and head.lasting.is_over(k, t)
 
 
 def answer_large(large: Large, t: int, features: Iterable[int]) -> Answer:
@@ -98,7 +119,7 @@ def answer_large(large: Large, t: int, features: Iterable[int]) -> Answer:
     head = large.head
     view = head.layout.view
     check_age(view, head.newest_arrival, t)
-    if head.first_visible > t:
+    if not _any_known(large, t):
         return unknown(view)
     spans: dict[tuple[int, int], list[Piece]] = {}
     if view.ttl_us is not None and not _any(large, t - view.ttl_us, t):
@@ -113,12 +134,18 @@ def answer_large(large: Large, t: int, features: Iterable[int]) -> Answer:
     return out
 
 
+def _any_known(large: Large, t: int) -> bool:
+    """Whether some event, however old, counts as of `t`."""
+    known, blocks = _known(large.head, t)
+    return known or (bool(blocks) and _any(large, NEVER, t))
+
+
 def _any(large: Large, low: int, t: int) -> bool:
     """Whether some event in (low, t] counts as of `t`."""
     pieces = list(_pieces(large.head, low, t, t))
-    if any(whole for _, _, whole in pieces):
+    if _surely(large.head, pieces):
         return True
-    for k, _, _ in pieces:
+    for k in [i for i, _, whole in pieces if not whole]:
         read = large.blocks[k]
         i, j = bisect_right(read.ts, low), bisect_right(read.ts, t)
         if any(read.counts(e, t) for e in range(i, j)):
@@ -151,4 +178,5 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
 def _inputs(read: Reader, feature: Feature, aggregate: Aggregate, t: int) -> Any:
     low, high = feature.bounds(t)
     i, j = bisect_right(read.ts, low), bisect_right(read.ts, high)
-    return inputs(feature, aggregate, read, i, j, t, late=read.newest_arrival > t)
+    late = read.newest_arrival > t or read.ends is not None
+    return inputs(feature, aggregate, read, i, j, t, late=late)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -13,7 +12,7 @@ from typing import Any, cast
 
 from featurekit.core.calls import found as shown_value
 from featurekit.core.columns import Columns
-from featurekit.core.keys import clock_key, encode_keys, entity_key, state_key, state_prefix
+from featurekit.core.keys import clock_key, entity_tags, state_prefix
 from featurekit.core.samples import row_in_python
 from featurekit.core.status import DAMAGED, ERROR_STATUS
 from featurekit.core.types import INT, instant
@@ -45,7 +44,7 @@ from featurekit.online.state.seal import (
     opened_state,
 )
 from featurekit.online.state.state import newest_arrival
-from featurekit.online.store.replies import Heads, Keys, Values, arguments
+from featurekit.online.store.replies import Ends, Heads, Keys, Values, arguments
 
 
 @dataclass(slots=True)
@@ -102,11 +101,7 @@ class Evaluator:
         self._int_keys = all(t == INT and t.choices is None for t in self.join_keys.values())
         self._keyed = [tuple(p.name for p in view.row_keys) for view in service.views]
         self._read_keys = service.reads("key")
-        # For views with one join key: its name, and the part of a state's key before its value.
-        self._heads: list[tuple[str, Heads]] | None = None
-        if self.batches and all(len(names) == 1 for names in self._keyed):
-            names = itertools.chain.from_iterable(self._keyed)
-            self._heads = list(zip(names, map(Heads, self.prefixes), strict=True))
+        self._heads = [Heads(prefix) for prefix in self.prefixes]
         self._transform = _transforms(service, first, self.functions)
 
     def shape(self, *, full_names: bool, request: bool) -> Shape:
@@ -221,13 +216,12 @@ class Evaluator:
         """The part of a state's key that names the entity, for each row; None where a join key is
         None."""
         types = [self.join_keys[name] for name in names]
-        if types == [INT]:
-            texts = [None if value is None else b"i%d" % value for value in columns[0]]
-            return [text and b"{%d:%b}" % (len(text), text) for text in texts]
-        return [
-            None if None in key else state_key(b"", entity_key(list(zip(types, key, strict=True))))
-            for key in zip(*columns, strict=True)
-        ]
+        if not any(None in column for column in columns):
+            return list[bytes | None](entity_tags(types, columns))
+        rows = list(zip(*columns, strict=True))
+        whole = [row for row in rows if None not in row]
+        found = iter(entity_tags(types, [[row[i] for row in whole] for i in range(len(types))]))
+        return [None if None in row else next(found) for row in rows]
 
     def keys_at_once(
         self, firsts: Sequence[bytes], entities: dict[str, list[Any]], n: int
@@ -237,18 +231,20 @@ class Evaluator:
         None where the `n` rows should not be answered at once: some repeat an entity, whose state
         is read once, or a join key is None.
         """
-        if self._heads is None or n < 2:
+        if not self.batches or n < 2:
             return None
-        ends: dict[str, list[bytes]] = {}
-        parts = [arguments(firsts)]
-        for name, heads in self._heads:
-            if name not in ends:
-                column = entities[name]
-                if None in column or len(set(column)) < n:
+        ends: dict[tuple[str, ...], Ends] = {}
+        parts, groups_of = [arguments(firsts)], []
+        for names, heads in zip(self._keyed, self._heads, strict=True):
+            if names not in ends:
+                columns = [entities[name] for name in names]
+                distinct = len(set(columns[0] if len(names) == 1 else zip(*columns, strict=True)))
+                if distinct < n or any(None in column for column in columns):
                     return None
-                ends[name] = encode_keys(self.join_keys[name], column)
-            parts.append(heads.sent(ends[name]))
-        groups_of = [(heads, ends[name]) for name, heads in self._heads]
+                types = [self.join_keys[name] for name in names]
+                ends[names] = Ends(entity_tags(types, columns))
+            parts.append(heads.sent(ends[names]))
+            groups_of.append((heads.prefix, ends[names].plain))
         return Keys(b"".join(parts), len(firsts) + n * len(self._heads), n, groups_of)
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
@@ -364,8 +360,8 @@ class Evaluator:
         blocks.
         """
         states: list[Values] = []
-        for (heads, ends), group in zip(keys.groups_of, keys.groups(values), strict=True):
-            found = opened_group(group, heads.crcs(ends))
+        for (prefix, ends), group in zip(keys.groups_of, keys.groups(values), strict=True):
+            found = opened_group(group, prefix, ends)
             if found is None:
                 return None
             states.append(found)

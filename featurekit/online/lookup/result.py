@@ -179,6 +179,17 @@ class OnlineResult(Named):
         return self._shape.types
 
     @property
+    def batch(self) -> Batch | None:
+        """The answers as they lie in the store's reply, where all are PRESENT numbers and there are
+        many of them; None otherwise."""
+        return self._answers if isinstance(self._answers, Batch) else None
+
+    @property
+    def shape(self) -> Shape:
+        """The columns, and which of them may lack values."""
+        return self._shape
+
+    @property
     def columns(self) -> dict[str, list[Any]]:
         """The values of each feature."""
         if self._columns is None:
@@ -246,7 +257,7 @@ class OnlineResult(Named):
 
         shape, schema = self._shape, self._shape.schema
         if isinstance(self._answers, Batch):
-            message = self._message(self._answers)
+            message = self.arrow_message()
             if message is not None:
                 batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 return pa.Table.from_batches([batch])
@@ -297,10 +308,11 @@ class OnlineResult(Named):
     def _column_names(self) -> list[str]:
         return list(self._shape.types)
 
-    def _message(self, answers: Batch) -> bytes | None:
-        """The rows as an Arrow message. None where a type is neither int nor float, or where the
-        outputs do not stand in the order of their views."""
-        if self.request or answers.places is not None:
+    def arrow_message(self) -> bytes | None:
+        """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
+        all is PRESENT, or where the outputs do not stand in the order of their views."""
+        answers = self._answers
+        if not isinstance(answers, Batch) or self.request or answers.places is not None:
             return None
         head = self._shape.head(len(answers))
         if head is None:

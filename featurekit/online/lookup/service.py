@@ -264,7 +264,7 @@ class OnlineService(Named):
         are None and DAMAGED.
         """
         shown = _Shown(full_feature_names, request_fields)
-        found = run_at(self._get(given(rows), as_of, shown), self.store)
+        found, _ = run_at(self._get(given(rows), as_of, shown), self.store)
         self.watch.check(self._views)
         return found
 
@@ -278,22 +278,47 @@ class OnlineService(Named):
         request_fields: bool = False,
     ) -> OnlineResult:
         """As `get`, without blocking the event loop while the store is read."""
-        shown = _Shown(full_feature_names, request_fields)
-        found = await run_async(self._get(given(rows), as_of, shown), self.store)
+        found, _ = await self._answer_async(
+            given(rows), as_of, _Shown(full_feature_names, request_fields)
+        )
+        return found
+
+    async def answer_async(
+        self,
+        rows: Given,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+    ) -> tuple[OnlineResult, Service]:
+        """As `get_async`, with the version of the service that answered."""
+        return await self._answer_async(rows, as_of, _Shown(full_feature_names, request_fields))
+
+    async def _answer_async(
+        self, rows: Given, as_of: Instant | None, shown: _Shown
+    ) -> tuple[OnlineResult, Service]:
+        answered = await run_async(self._get(rows, as_of, shown), self.store)
         due = self.watch.due(self._views)
         if due:
             import asyncio
 
             await asyncio.to_thread(self.watch.look, self._views)
         self.watch.check(self._views, looked=due)
-        return found
+        return answered
+
+    @property
+    def seen(self) -> Service | None:
+        """The version that was last seen live, as it is evaluated; None before the first one."""
+        return None if self._served is None else self._served[1].service
 
     @property
     def _views(self) -> Sequence[View]:
         """The views of the version that was last seen live."""
         return () if self._served is None else self._served[1].service.views
 
-    def _get(self, rows: Given, as_of: Instant | None, shown: _Shown) -> StepsAtClock[OnlineResult]:
+    def _get(
+        self, rows: Given, as_of: Instant | None, shown: _Shown
+    ) -> StepsAtClock[tuple[OnlineResult, Service]]:
         at = None if as_of is None else micros(as_instant(as_of, what="as_of"))
         # Also without rows there is an instant, which the result says.
         asked = None if at is None else [at] * max(len(rows), 1)
@@ -303,7 +328,8 @@ class OnlineService(Named):
         )
         shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
         request = {name: [row[name] for row in requests] for name in shape.request}
-        return OnlineResult(instant(instants[0]), entities, answers, shape, request)
+        found = OnlineResult(instant(instants[0]), entities, answers, shape, request)
+        return found, evaluator.service
 
     def lookup(
         self, rows: Given, instants: Sequence[int] | None, number: int | None = None

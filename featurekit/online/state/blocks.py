@@ -7,15 +7,15 @@ head has the instants and a digest of each block, and the running sums over all 
 view's aggregates need. So a lookup reads two blocks for a window, its first and its last, however
 many events lie between.
 
-States of window views are split, unless their source has ids: those hold events that may still
-change.
+Where a source has ids, an event may still end or be replaced. That changes its own block, wherever
+it lies, and `lasting` says what else a head then holds of a block.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,8 +31,15 @@ from featurekit.core.types import Type
 from featurekit.define.plan import Feature, View
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
+from featurekit.online.state.lasting import (
+    Lasting,
+    LastingColumns,
+    encode_lasting,
+    lasting_of,
+    lasts,
+)
 from featurekit.online.state.seal import damaged
-from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state, event_order
+from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state
 from featurekit.online.store.replies import Values
 
 VERSION = 2
@@ -83,7 +90,7 @@ class Patience:
 
 def splits(view: View) -> bool:
     """Whether large states of the view are split into blocks."""
-    return view.kind == "window" and view.dedupe_us is None
+    return view.kind == "window"
 
 
 def is_head(blob: bytes | None) -> TypeGuard[bytes]:
@@ -166,34 +173,41 @@ _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "m
 @dataclass(slots=True)
 class Block:
     """What a head holds of a block: its first and last instant, its newest arrival, its number of
-    events, the digest of its bytes, and the view's sums and chosen inputs. `blob` has the bytes of
-    a new block."""
+    events, how they last, the digest of its bytes, and the view's sums and chosen inputs over the
+    events that never end. `blob` has the bytes of a new block. A block of a head has its `number`
+    there instead, and its sums are left in the head."""
 
     first: int
     last: int
     newest: int
     count: int
+    lasting: Lasting
     digest: bytes
     sums: tuple[Sums, ...]
     chosen: tuple[Any, ...]
     blob: bytes | None = None
+    number: int = -1
 
 
 def make_block(layout: Layout, events: list[Event]) -> Block:
     """The block that holds `events`, which stand in the order of T6."""
     newest = max(e[1] for e in events)
-    blob = State(layout.view, NEVER_VISIBLE, newest, events).encode()
-    read = Reader(layout.view, blob)
+    view, lasting = layout.view, lasting_of(layout.view, events)
+    blob = State(view, NEVER_VISIBLE, newest, events).encode()
+    summed = blob
+    if lasting.number < len(events):
+        summed = State(view, NEVER_VISIBLE, newest, [e for e in events if lasts(view, e)]).encode()
+    read = Reader(view, summed)
 
     def of(feature: Feature, over: Callable[[Any, Any], Any]) -> Any:
         aggregate = feature.implementation()
         values = inputs(feature, aggregate, read, 0, read.n, newest, late=False)
-        return over(values, item_type(layout.view, feature, aggregate))
+        return over(values, item_type(view, feature, aggregate))
 
     sums = tuple(of(feature, partial(sums_of, fields=fields)) for feature, fields in layout.sums)
     chosen = tuple(of(feature, feature.implementation().over) for feature in layout.chosen)
     first, last = events[0][0], events[-1][0]
-    return Block(first, last, newest, len(events), digest(blob), sums, chosen, blob)
+    return Block(first, last, newest, len(events), lasting, digest(blob), sums, chosen, blob)
 
 
 def digest(blob: bytes | memoryview) -> bytes:
@@ -236,20 +250,55 @@ class Running:
         whole = self._until(j) - (self._until(i) if i else 0)
         return reduced(whole, self.exponent)
 
+    def all(self) -> list[int]:
+        """The running sums, one for each block, in the column's unit."""
+        width, data = self.width, bytes(self.data)
+        ends = range(width, len(data) + 1, width) if width else ()
+        return [int.from_bytes(data[end - width : end], "little", signed=True) for end in ends]
 
-def running(values: Sequence[Scaled]) -> bytes:
-    """The column of the running sums of `values`. All are written with one exponent, and each takes
-    as many bytes as the longest needs."""
-    low = min((exponent for whole, exponent in values if whole), default=0)
-    total, totals = 0, []
-    for whole, exponent in values:
-        if whole:
-            total += whole << (exponent - low)
-        totals.append(total)
-    bits = max((t.bit_length() for t in totals), default=0)
-    width = bits // 8 + 1 if bits else 0
-    numbers = (t.to_bytes(width, "little", signed=True) for t in totals)
-    return _RUNNING.pack(low, width) + b"".join(numbers)
+
+def running(fresh: Sequence[Scaled], runs: Sequence[range | None], old: Running | None) -> bytes:
+    """The column of the running sums over blocks, which are new ones and those of `runs`.
+
+    A run has the numbers of blocks in the `old` column, and None stands for the next of the
+    `fresh` values. All sums are written with one exponent, the greatest that fits, and each takes
+    as many bytes as the longest needs.
+    """
+    known = [] if old is None else old.all()
+    exponents = [exponent for whole, exponent in fresh if whole]
+    low = min([*exponents, *([old.exponent] if old is not None and known else [])], default=0)
+    if old is not None and old.exponent > low:
+        known = [total << (old.exponent - low) for total in known]
+    values, total, totals = iter(fresh), 0, list[int]()
+    for run in runs:
+        if run is None:
+            whole, exponent = next(values)
+            total += whole << (exponent - low) if whole else 0
+            totals.append(total)
+        elif known:
+            moved = total - (known[run.start - 1] if run.start else 0)
+            part = known[run.start : run.stop]
+            totals += [one + moved for one in part] if moved else part
+            total = totals[-1]
+        else:
+            totals += [total] * len(run)
+    return _packed(totals, low)
+
+
+def _packed(totals: list[int], exponent: int) -> bytes:
+    """The column of these running sums."""
+    bits = 0
+    for total in totals:
+        bits |= total
+    if not bits:
+        return _RUNNING.pack(0, 0)
+    # The zeros at the end of all sums are those at the end of every block's sum.
+    zeros = (bits & -bits).bit_length() - 1
+    if zeros:
+        totals = [total >> zeros for total in totals]
+    width = max(max(totals).bit_length(), min(totals).bit_length()) // 8 + 1
+    numbers = [total.to_bytes(width, "little", signed=True) for total in totals]
+    return _RUNNING.pack(exponent + zeros, width) + b"".join(numbers)
 
 
 class BlocksHead:
@@ -269,6 +318,8 @@ class BlocksHead:
         self.counts = self.data[at : at + 4 * n].cast("I")
         self.digests = self.data[at + 4 * n : at + (4 + _DIGEST) * n]
         at += (4 + _DIGEST) * n
+        self.lasting = LastingColumns(layout.view, self.data, at, self.first, self.counts)
+        at = self.lasting.end
         self.sums: list[list[tuple[SumField, Running]]] = []
         for _, fields in layout.sums:
             columns = []
@@ -304,26 +355,34 @@ class BlocksHead:
         return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
 
     def blocks(self) -> list[Block]:
-        """What the head holds of every block."""
+        """What the head holds of every block, but for its sums."""
         chosen = [self.chosen(i) for i in range(len(self.layout.chosen))]
-        return [
-            Block(
-                self.first[k],
-                self.last[k],
-                self.newest[k],
-                self.counts[k],
-                self.digest(k),
-                tuple(self.sums_between(i, k, k + 1) for i in range(len(self.sums))),
-                tuple(column[k] for column in chosen),
-            )
-            for k in range(self.n)
-        ]
+        digests = bytes(self.digests)
+        columns = zip(
+            self.first.tolist(),
+            self.last.tolist(),
+            self.newest.tolist(),
+            self.counts.tolist(),
+            self.lasting.every(),
+            [digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)],
+            itertools.repeat(()),
+            zip(*chosen, strict=True) if chosen else itertools.repeat(()),
+            itertools.repeat(None),
+            range(self.n),
+            strict=False,
+        )
+        return [Block(*values) for values in columns]
 
 
 def encode_head(
-    layout: Layout, first_visible: int, newest_arrival: int, blocks: Sequence[Block]
+    layout: Layout,
+    first_visible: int,
+    newest_arrival: int,
+    blocks: Sequence[Block],
+    old: BlocksHead | None = None,
 ) -> bytes:
-    """The bytes of the head of a state that consists of `blocks`."""
+    """The bytes of the head of a state that consists of `blocks`: new ones, and those of the `old`
+    head."""
     n = len(blocks)
     parts = [
         HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
@@ -333,12 +392,34 @@ def encode_head(
         struct.pack(f"<{n}q", *(b.newest for b in blocks)),
         struct.pack(f"<{n}I", *(b.count for b in blocks)),
         *(b.digest for b in blocks),
+        encode_lasting(layout.view, [b.lasting for b in blocks]),
     ]
+    runs, new = _runs(blocks), [b for b in blocks if b.number < 0]
     for i, (_, fields) in enumerate(layout.sums):
-        parts += (running([getattr(b.sums[i], field) for b in blocks]) for field in fields)
+        before = dict(old.sums[i]) if old is not None else {}
+        for field in fields:
+            fresh = [getattr(b.sums[i], field) for b in new]
+            parts.append(running(fresh, runs, before.get(field)))
     for i in range(len(layout.chosen)):
         parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
     return b"".join(parts)
+
+
+def _runs(blocks: Sequence[Block]) -> list[range | None]:
+    """The blocks of an older head as runs of their numbers there, and None for each new one."""
+    runs: list[range | None] = []
+    start = end = 0
+    for block in blocks:
+        k = block.number
+        if start < end == k:
+            end += 1
+            continue
+        if start < end:
+            runs.append(range(start, end))
+        if k < 0:
+            runs.append(None)
+        start, end = k, k + (k >= 0)
+    return [*runs, range(start, end)] if start < end else runs
 
 
 def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
@@ -378,84 +459,3 @@ def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
         return [key]
     head = BlocksHead(layout_of(view), blob)
     return [key, *(block_key(key, head.name(k)) for k in range(head.n))]
-
-
-def written(state: State, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
-    """The keys to write where `state` replaces the state whose value under `key` is `blob`, with
-    their new values; b"" removes a key."""
-    view = state.view
-    blocks = None
-    large = splits(view) and len(state.events) > SPLIT
-    if not large and not is_head(blob):
-        return {key: state.encode()}
-    layout = layout_of(view)
-    if large:
-        blocks = [make_block(layout, part) for part in cut(state.events)]
-    old = BlocksHead(layout, blob) if is_head(blob) else None
-    return _written(state, key, layout, old, blocks)
-
-
-def _written(
-    state: State, key: bytes, layout: Layout, old: BlocksHead | None, blocks: list[Block] | None
-) -> dict[bytes, bytes]:
-    """As `written`. Where the state is split into `blocks`, only the two instants of `state` are
-    read."""
-    out: dict[bytes, bytes] = {}
-    known: dict[bytes, bytes] = {}
-    if old is not None:
-        known = {old.name(k): old.digest(k) for k in range(old.n)}
-    names: set[bytes] = set()
-    if blocks is None:
-        out[key] = state.encode()
-    else:
-        out[key] = encode_head(layout, state.first_visible, state.newest_arrival, blocks)
-        for block in blocks:
-            closed = block is not blocks[-1] or boundary(block.last)
-            name = b"%d" % block.last if closed else b"open"
-            names.add(name)
-            if known.get(name) != block.digest:
-                assert block.blob is not None
-                out[block_key(key, name)] = block.blob
-    return out | {block_key(key, name): b"" for name in known if name not in names}
-
-
-def add_to_blocks(
-    view: View, key: bytes, blob: bytes, events: Sequence[Event], read: ReadKeys
-) -> dict[bytes, bytes]:
-    """As `State.add` followed by `written`, for a state in blocks; only the blocks that change are
-    read."""
-    layout = layout_of(view)
-    head = BlocksHead(layout, blob)
-    order = event_order(view)
-    state = State(view, head.first_visible, head.newest_arrival)
-    for event in events:
-        state.note(event)
-    oldest = state.horizon - view.retain_us
-    blocks = head.blocks()
-    gone = bisect_right(head.last, oldest)
-    coming: dict[int, list[Event]] = {}
-    for event in events:
-        if event[0] > oldest:
-            coming.setdefault(max(gone, _place(head, event[0])), []).append(event)
-    if gone < head.n and head.first[gone] <= oldest:
-        coming.setdefault(gone, [])
-    touched = sorted(k for k in coming if k < head.n)
-    found = dict(zip(touched, read_blocks(read, key, head, touched), strict=True))
-    made: dict[int, list[Block]] = {}
-    for k, new in coming.items():
-        held = decode_state(view, found[k]).events if k in found else []
-        kept = sorted([*(e for e in held if e[0] > oldest), *new], key=order)
-        made[k] = [make_block(layout, part) for part in cut(kept)]
-    after = [b for k in range(gone, head.n + 1) for b in made.get(k, blocks[k : k + 1])]
-    if sum(b.count for b in after) > SPLIT:
-        return _written(state, key, layout, head, after)
-    whole = open_state(view, key, blob, read)
-    whole.add(events)
-    return written(whole, key, blob)
-
-
-def _place(head: BlocksHead, ts: int) -> int:
-    """The number of the block that an event at `ts` belongs to; `head.n` for a new block at the
-    end."""
-    k = bisect_left(head.last, ts)
-    return head.n - 1 if k == head.n and not boundary(head.last[-1]) else k

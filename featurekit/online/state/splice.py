@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
 from featurekit.define.plan import View
-from featurekit.online.state.blocks import SPLIT, splits
+from featurekit.online.state import blocks
 from featurekit.online.state.state import HEADER, VERSION, Event, plain_states
 
 _START = HEADER.size
@@ -27,7 +27,6 @@ class Splice:
     def __init__(self, view: View, codes: Sequence[str]) -> None:
         self.reach = view.history_us + view.retain_us
         self.memory = view.dedupe_us
-        self.most = SPLIT if splits(view) else 2**32 - 1
         self.floats = [i for i, code in enumerate(codes) if code == "d"]
         self.bools = [i for i, code in enumerate(codes) if code == "?"]
         self.fresh = struct.Struct("<BqqIqq" + "".join(f"B{code}" for code in codes))
@@ -66,7 +65,7 @@ class Splice:
             return None
         _, first, newest, n = HEADER.unpack_from(blob)
         size = _START + n * self.width + len(self.sizes)
-        if len(blob) != size or not 0 < n < self.most or not self._plain(slots):
+        if len(blob) != size or not 0 < n < blocks.SPLIT or not self._plain(slots):
             return None
         try:
             packed = self.values.pack(*slots)

@@ -54,6 +54,42 @@ def visible_from(event: Event) -> int:
     return max(event[0], event[1])
 
 
+def _due(view: View) -> Callable[[Event], int]:
+    reach, memory = view.history_us + view.retain_us, view.dedupe_us
+    if memory is None:
+        return lambda event: event[0] + reach
+    if view.source.op is None:
+        return lambda event: max(event[0] + reach, event[1] + memory + 1)
+
+    def due(event: Event) -> int:
+        end: int = event[2][-1]
+        if end != FOREVER:
+            return end + view.history_us
+        return max(event[0] + reach, event[1] + 2 * memory + 1)
+
+    return due
+
+
+due_of = Kept(_due)
+"""For a view of windows: the newest arrival from which on a state no longer keeps an event.
+
+Such an event lies before every window, and no row can change any more how it counts (T7, `settled`
+below), or it is over by the horizon. So it counts at no instant from the horizon on (T8).
+"""
+
+
+def without(view: View, events: list[Event], rows: Iterable[Event]) -> list[Event]:
+    """The `events` that are none of `rows`, whatever their ends."""
+    gone: dict[tuple[int, int], list[Any]] = {}
+    for event in rows:
+        gone.setdefault((event[0], event[1]), []).append(event)
+    if not any((e[0], e[1]) in gone for e in events):
+        return events
+    key = event_order(view)
+    keys = {at: [key(event) for event in same] for at, same in gone.items()}
+    return [e for e in events if (e[0], e[1]) not in keys or key(e) not in keys[e[0], e[1]]]
+
+
 @dataclass(slots=True)
 class State:
     """An entity's state, open for change; `events` stand in the order of T6."""
@@ -85,18 +121,8 @@ class State:
         `rows` are all known rows of these ids, as events, whatever their ends. `newest` is the
         newest arrival among them.
         """
-        key = event_order(self.view)
         if self.events:
-            gone: dict[tuple[int, int], list[Any]] = {}
-            for event in rows:
-                gone.setdefault((event[0], event[1]), []).append(event)
-            if any((e[0], e[1]) in gone for e in self.events):
-                keys = {at: [key(event) for event in same] for at, same in gone.items()}
-                self.events = [
-                    e
-                    for e in self.events
-                    if (e[0], e[1]) not in keys or key(e) not in keys[e[0], e[1]]
-                ]
+            self.events = without(self.view, self.events, rows)
         self.newest_arrival = max(self.newest_arrival, newest)
         self.add(counting)
 
@@ -183,6 +209,11 @@ class State:
             return NEVER
         return self.newest_arrival - self.view.history_us
 
+    def let_go(self, gone: Iterable[Event]) -> None:
+        """Note that events of a source with ids are dropped: an entity that had one is known."""
+        shown = (visible_from(e) for e in gone if self.end(e) == FOREVER)
+        self.first_visible = min(itertools.chain([self.first_visible], shown))
+
     def prune(self) -> None:
         """Drop the events that count at no instant from the horizon on."""
         horizon = self.horizon
@@ -211,28 +242,14 @@ class State:
     def _prune_settled(self, horizon: int) -> None:
         """Drop events that are over by the horizon, settled events before every window, and latest
         rows that a settled row outranks."""
-        if self.view.source.op is None and self.view.kind == "window":
-            # The same as below, but shorter, since no event ends.
-            assert self.view.dedupe_us is not None
-            oldest = horizon - self.view.retain_us
-            remembered = self.newest_arrival - self.view.dedupe_us
-            kept = [e for e in self.events if e[0] > oldest or e[1] >= remembered]
-            if len(kept) < len(self.events):
-                gone = (e for e in self.events if e[0] <= oldest and e[1] < remembered)
-                self.first_visible = min(self.first_visible, *map(visible_from, gone))
-                self.events = kept
+        if self.view.kind == "window":
+            due = due_of(self.view)
+            self.let_go([e for e in self.events if due(e) <= self.newest_arrival])
+            self.events = [e for e in self.events if due(e) > self.newest_arrival]
             return
         alive = [e for e in self.events if self.end(e) > horizon]
         lasting = [self.end(e) == FOREVER and self.settled(e) for e in alive]
         self.events = []
-        if self.view.kind == "window":
-            oldest = horizon - self.view.retain_us
-            for event, lasts in zip(alive, lasting, strict=True):
-                if event[0] > oldest or not lasts:
-                    self.events.append(event)
-                else:
-                    self.first_visible = min(self.first_visible, visible_from(event))
-            return
         shown = sorted((visible_from(e), i) for i, e in enumerate(alive) if lasting[i])
         best = list(itertools.accumulate((i for _, i in shown), max))
         for i, event in enumerate(alive):

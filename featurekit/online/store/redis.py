@@ -7,6 +7,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -214,8 +215,9 @@ def _announced(token: bytes, fields: dict[bytes, bytes]) -> Announced:
 def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | None) -> bool:
     """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
     written, where another writer was faster."""
-    values = [part for pair in changed.items() if pair[1] for part in pair]
     gone = [key for key, value in changed.items() if not value]
+    kept = [pair for pair in changed.items() if pair[1]] if gone else changed.items()
+    values = list(chain.from_iterable(kept))
     writes = []
     if values:
         writes.append(command(b"MSET", *values))

@@ -1,0 +1,119 @@
+"""`featurekit serve`: answers lookups over HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
+from featurekit.cli.repo import repo_folder
+from featurekit.core.screen import Screen
+from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
+from featurekit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from featurekit.server.settings import Settings
+
+_NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
+
+
+@verb(
+    "The store is that of --redis-url and --project, or that of the repo, whose code is not read. "
+    "SIGTERM ends it in good order. Routes and errors are in docs/serve.md, and at /docs.",
+    argument("--host", default="127.0.0.1", metavar="HOST", help="(default: 127.0.0.1)"),
+    argument(
+        "--port", type=port, default=6566, metavar="PORT", help="0 for a free one (default: 6566)"
+    ),
+    argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)"),
+    argument("--project", metavar="NAME", help="the project, where no repo is there"),
+    argument(
+        "--timeout",
+        type=seconds,
+        default=2.0,
+        metavar="DURATION",
+        help="how long a request may take (default: 2s)",
+    ),
+    argument(
+        "--drain",
+        type=seconds,
+        default=1.0,
+        metavar="DURATION",
+        help="how long to answer on after SIGTERM (default: 1s)",
+    ),
+    argument(
+        "--max-rows",
+        type=positive,
+        default=10_000,
+        metavar="N",
+        help="rows of one request (default: 10000)",
+    ),
+    argument(
+        "--max-bytes",
+        type=positive,
+        default=4 * 1024 * 1024,
+        metavar="N",
+        help="bytes of one body (default: 4194304)",
+    ),
+)
+def serve(arguments: Namespace, screen: Screen) -> None:
+    """Become the process that serves."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)} is not installed; run `pip install 'featurekit[server]'`"
+        )
+    from featurekit.server.handover import Handover
+    from featurekit.server.listen import bound
+
+    settings = _settings(arguments)
+    listening = bound(arguments.host, arguments.port)
+    host, found = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    screen.record({"url": f"http://{shown}:{found}", "project": settings.project})
+    screen.line(f"Serving project {settings.project} at http://{shown}:{found} (docs at /docs).")
+    sys.stdout.flush()
+    with Handover(settings, listening.fileno(), arguments.workers).sent() as told:
+        os.execv(sys.executable, [sys.executable, "-m", "featurekit.server", str(told)])
+
+
+def _settings(arguments: Namespace) -> Settings:
+    """What is served and how: the store and the project that are named, or those of a repo."""
+    limits: dict[str, Any] = {
+        "timeout_s": arguments.timeout,
+        "drain_s": arguments.drain,
+        "most_rows": arguments.max_rows,
+        "most_bytes": arguments.max_bytes,
+    }
+    from featurekit.project.config import URL_VARIABLE, find_repo, load_config
+    from featurekit.server.settings import Settings
+
+    if arguments.project is not None:
+        url = arguments.redis_url or os.environ.get(URL_VARIABLE)
+        if url is None:
+            raise UsageError("--project needs --redis-url redis://localhost:6379/0")
+        return Settings(arguments.project, url=url, **limits)
+    folder = repo_folder(arguments)
+    if folder is None:
+        raise ConfigError(
+            "no repo is here; write `featurekit serve --redis-url redis://localhost:6379/0 "
+            "--project NAME`, or name a repo with --repo"
+        )
+    found = find_repo(folder)
+    config = load_config(found)
+    url = arguments.redis_url or config.redis_url()
+    own = config.featurekit
+    return Settings(
+        config.project,
+        url=url,
+        private=str((found / own.state_dir / "redis").absolute()) if url is None else None,
+        named="--redis-url" if arguments.redis_url else config.redis_url_from(),
+        on_mismatch=own.numeric_mismatch,
+        public_keys=None if os.environ.get(KEYS_VARIABLE) else tuple(own.public_keys),
+        run_python=None if os.environ.get(PYTHON_VARIABLE) else own.run_python,
+        tolerance_us=own.tolerance_us,
+        connections=own.connections,
+        **limits,
+    )

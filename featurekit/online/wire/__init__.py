@@ -1,0 +1,1 @@
+"""Turns rows and answers into bytes that processes send to each other, and back."""

@@ -1,0 +1,210 @@
+"""Describes what is served, for people and programs; the only module that loads FastAPI.
+
+What is described is read from the online store with each request, so that a new version or service
+is seen at once.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from featurekit.core.version import VERSION
+from featurekit.define.plan import Service
+from featurekit.errors import RequestRefused
+from featurekit.online.lookup.service import OnlineService
+from featurekit.project.deployment import pointers
+from featurekit.server import failures
+from featurekit.server.lookups import Lookups
+from featurekit.server.openapi import hot_paths, row_of
+
+
+class Summary(BaseModel):
+    """A service that is live."""
+
+    name: str = Field(examples=["checkout"])
+    version: str = Field(description="The fingerprint of the version that is live.")
+    features: int = Field(description="How many features it answers.", examples=[12])
+
+
+class Column(BaseModel):
+    """A column of a request or an answer."""
+
+    name: str = Field(examples=["spend_7d"])
+    type: str = Field(description="The type in Python.", examples=["float | None"])
+
+
+class FeatureColumn(Column):
+    """A feature, and where it comes from."""
+
+    full_name: str = Field(examples=["customer_orders__spend_7d"])
+    view: str | None = Field(description="None where it is computed from the request.")
+
+
+class ViewVersion(BaseModel):
+    """A view in the version that is served."""
+
+    name: str
+    fingerprint: str
+    source: str
+
+
+class Description(BaseModel):
+    """All that callers of a service need to know."""
+
+    name: str
+    version: str = Field(description="The fingerprint of the version that is live.")
+    versions: dict[str, str] = Field(
+        description="The versions that are fed: live, next (waits for its states) and retained "
+        "(what a rollback serves)."
+    )
+    join_keys: list[Column]
+    request: list[Column]
+    features: list[FeatureColumn]
+    views: list[ViewVersion]
+    example: dict[str, Any] = Field(description="A body for POST /v1/services/{name}/features.")
+
+
+def admin(lookups: Lookups) -> FastAPI:
+    """The application for people."""
+    app = FastAPI(title="featurekit", version=VERSION, openapi_url=None)  # made below, each time
+
+    @app.get("/v1/services", tags=["services"], summary="The services that are live")
+    def services() -> list[Summary]:
+        return [
+            Summary(name=name, version=service.fingerprint, features=len(service.outputs))
+            for name, service in sorted(lookups.live().items())
+        ]
+
+    @app.get("/v1/services/{name}", tags=["services"], summary="A service's schema and versions")
+    def service(name: str) -> Description:
+        online: OnlineService = lookups.service(name)
+        found = online.current().service
+        return described(found, pointers(lookups.store, lookups.project, name))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> JSONResponse:
+        return JSONResponse(document(app, lookups))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(page(document(app, lookups)))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return _failed(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        path = request.url.path
+        if error.status_code == 405:
+            text = f"{path} does not take {request.method}; see /docs"
+        else:
+            text = f"there is no {path}; see /docs"
+        made = RequestRefused(text, status=error.status_code, where="route")
+        made.allow = (error.headers or {}).get("Allow", "")
+        return _failed(request, made)
+
+    return app
+
+
+def _failed(request: Request, error: Exception) -> JSONResponse:
+    headers = {k.decode(): v.decode() for k, v in failures.headers_of(error)}
+    found = failures.document(error, request.url.path, None)
+    return JSONResponse(found, failures.status_of(error), headers)
+
+
+def described(service: Service, versions: dict[str, str]) -> Description:
+    """What a service takes and gives."""
+    return Description(
+        name=service.name,
+        version=service.fingerprint,
+        versions=versions,
+        join_keys=[Column(name=k, type=str(t)) for k, t in service.join_keys.items()],
+        request=[Column(name=p.name, type=str(p.type)) for p in service.request],
+        features=[
+            FeatureColumn(
+                name=o.name,
+                type=str(o.type),
+                full_name=o.full_name,
+                view=service.views[o.view].name if o.view >= 0 else None,
+            )
+            for o in service.outputs
+        ],
+        views=[
+            ViewVersion(name=v.name, fingerprint=v.fingerprint, source=v.source.name)
+            for v in service.stored
+        ],
+        example={"rows": [row_of(service)]},
+    )
+
+
+def document(app: FastAPI, lookups: Lookups) -> dict[str, Any]:
+    """The description of all routes by OpenAPI, with examples of the services that are live."""
+    from fastapi.openapi.utils import get_openapi
+
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        description="Features of entities, the same bits as in training sets.",
+        routes=app.routes,
+    )
+    made["paths"] = {**hot_paths(lookups.live()), **made["paths"]}
+    return made
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>featurekit</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; color: #1d2433; background: #fff }}
+h2 {{ margin-top: 2.5rem; border-top: 1px solid #d5dae3; padding-top: 1.2rem }}
+code, pre {{ font: 14px/1.45 ui-monospace, monospace; background: #f3f5f9; border-radius: 6px }}
+code {{ padding: .1em .3em }} pre {{ padding: .8rem 1rem; overflow-x: auto }}
+.method {{ color: #3949ab; font-weight: 600 }}
+</style>
+<h1>featurekit <small>{version}</small></h1>
+<p>{about} The same as a document: <a href="openapi.json">openapi.json</a>.</p>
+{routes}
+</html>
+"""
+
+
+def page(document: dict[str, Any]) -> str:
+    """The routes as a page of HTML, which needs nothing from elsewhere."""
+    parts = []
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            title = f'<span class="method">{method.upper()}</span> <code>{html.escape(path)}</code>'
+            parts.append(f"<h2>{title}</h2>\n<p>{html.escape(_about(route))}</p>")
+            for what, example in _examples(route):
+                shown = json.dumps(example, indent=2, ensure_ascii=False)
+                parts.append(f"<p>{html.escape(what)}</p>\n<pre>{html.escape(shown)}</pre>")
+    info = document["info"]
+    return _PAGE.format(
+        version=html.escape(info["version"]),
+        about=html.escape(info["description"]),
+        routes="\n".join(parts),
+    )
+
+
+def _about(route: dict[str, Any]) -> str:
+    about = route.get("description") or ""
+    return f"{route.get('summary', '')}. {about}".strip()
+
+
+def _examples(route: dict[str, Any]) -> list[tuple[str, Any]]:
+    body = route.get("requestBody", {}).get("content", {}).get("application/json", {})
+    found = [(f"Body: {k}", v["value"]) for k, v in body.get("examples", {}).items()]
+    for status, response in route.get("responses", {}).items():
+        content = response.get("content", {}).get("application/json", {})
+        if "example" in content:
+            found.append((f"Answer {status}", content["example"]))
+    return found

@@ -1,0 +1,362 @@
+"""Turns HTTP requests into answers: an ASGI application whose hot routes are plain functions.
+
+What is asked often (features, health, metrics) is answered here. The pages for people and the
+descriptions of services are a FastAPI application, which is loaded when it is first asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from featurekit.errors import FeaturekitError, RequestRefused
+from featurekit.online.lookup.result import OnlineResult
+from featurekit.server import as_json, failures
+from featurekit.server.as_json import Said
+from featurekit.server.lookups import Lookups
+from featurekit.server.metrics import CONTENT_TYPE, Metrics
+from featurekit.server.questions import Question, feast_question, own_question, request_id
+from featurekit.server.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON, MSGPACK, ARROW = (
+    b"application/json",
+    b"application/msgpack",
+    b"application/vnd.apache.arrow.stream",
+)
+_ACCEPTED = {
+    JSON: JSON,
+    b"application/*": JSON,
+    b"*/*": JSON,
+    MSGPACK: MSGPACK,
+    b"application/x-msgpack": MSGPACK,
+    b"application/vnd.msgpack": MSGPACK,
+    ARROW: ARROW,
+}
+_BODIES = {JSON, MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack"}
+_RETRY_S = 0.5
+_log = logging.getLogger("featurekit.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent: a status, a body, and the headers beside its length."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = field(default_factory=list)
+
+
+def _typed(content_type: bytes, *more: tuple[bytes, bytes]) -> Headers:
+    return [(b"content-type", content_type), *more]
+
+
+@dataclass(slots=True)
+class Request:
+    """A request: its scope, where its body comes from, and what is known of it: `asked` is what it
+    asks, for errors, and `service` what answered, for metrics."""
+
+    scope: Scope
+    receive: Receive
+    headers: dict[bytes, bytes]
+    route: str = ""
+    asked: str = ""
+    service: str = ""
+    id: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The path, without the query."""
+        return str(self.scope["path"])
+
+    async def body(self, most: int) -> bytes:
+        """The body. RequestRefused where it has more than `most` bytes."""
+        told = self.headers.get(b"content-length", b"0")
+        if told.isdigit() and int(told) > most:
+            raise _too_large(most)
+        message = await self.receive()
+        data: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [data], len(data)
+            while message.get("more_body"):
+                message = await self.receive()
+                if message["type"] != "http.request":
+                    raise RequestRefused("the body ended before its end; send it whole")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise _too_large(most)
+            data = b"".join(parts)
+        if len(data) > most:
+            raise _too_large(most)
+        return data
+
+
+def _too_large(most: int) -> RequestRefused:
+    return RequestRefused(
+        f"the body has more than {most} bytes; send fewer rows at once", status=413, where="body"
+    )
+
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class App:
+    """The application of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lookups = Lookups(settings)
+        self.metrics = Metrics()
+        self.draining = False
+        self.ready = False
+        self.waiting_for: Exception | None = None
+        self._admin: Any = None
+        self._making: asyncio.Lock | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/get-online-features": ("POST", self._feast),
+            "/health": ("GET", self._health),
+            "/ready": ("GET", self._ready),
+            "/metrics": ("GET", self._metrics),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of ASGI."""
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case _:
+                await send({"type": "websocket.close", "code": 1000})
+
+    # --- the life of a worker ---------------------------------------------------------------------
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                task = asyncio.create_task(self._load())
+                self._tasks.add(task)
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                for task in self._tasks:
+                    task.cancel()
+                await self.lookups.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _load(self) -> None:
+        """Load every live service, and try again until that was done once."""
+        while not self.ready:
+            try:
+                await asyncio.to_thread(self.lookups.load)
+                self.waiting_for, self.ready = None, True
+            except FeaturekitError as error:
+                self.waiting_for = error
+                await asyncio.sleep(_RETRY_S)
+            except Exception as error:
+                _log.exception("a bug in featurekit, while services were loaded")
+                self.waiting_for = error
+                await asyncio.sleep(_RETRY_S)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope, receive, dict(scope["headers"]))
+        try:
+            handler = self._handler(request)
+            if handler is None:
+                await self._to_admin(request, send)
+                return
+            answer = await handler(request)
+        except Exception as error:
+            answer = self._failed(request, error)
+        await self._send(request, answer, send)
+        self.metrics.took(request.route, request.service, time.perf_counter() - began)
+
+    def _handler(self, request: Request) -> Handler | None:
+        """What answers a request; None for what the other application answers."""
+        path, method = request.path, request.scope["method"]
+        found = self._routes.get(path)
+        if found is None and path.startswith("/v1/services/") and path.endswith("/features"):
+            request.route = "/v1/services/{name}/features"
+            found = "POST", self._own
+        if found is None:
+            return None
+        request.route = request.route or path
+        wanted, handler = found
+        if method != wanted and (method, wanted) != ("HEAD", "GET"):
+            raise RequestRefused(
+                f"{path} takes {wanted}, found {method}; write {wanted}",
+                status=405,
+                where="method",
+                allow=wanted,
+            )
+        return handler
+
+    def _failed(self, request: Request, error: Exception) -> Answer:
+        status = failures.status_of(error)
+        if request.id is None:
+            request.id = uuid.uuid4().hex
+        if status == 500:
+            _log.exception("request %s: a bug in featurekit", request.id)
+        self.metrics.failed(request.route, failures.kind_of(error))
+        found = failures.document(error, request.asked or request.route or "route", request.id)
+        return Answer(as_json.dumps(found), status, _typed(JSON, *failures.headers_of(error)))
+
+    async def _send(self, request: Request, answer: Answer, send: Send) -> None:
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        if request.id is not None:
+            headers.append((b"x-request-id", request.id.encode()))
+        if self.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _to_admin(self, request: Request, send: Send) -> None:
+        """Answer by the application for people, which is loaded in a thread the first time."""
+        if self._admin is None:
+            self._making = self._making or asyncio.Lock()
+            async with self._making:
+                if self._admin is None:
+                    from featurekit.server.admin import admin
+
+                    self._admin = await asyncio.to_thread(admin, self.lookups)
+        await self._admin(request.scope, request.receive, send)
+
+    # --- features ---------------------------------------------------------------------------------
+
+    async def _feast(self, request: Request) -> Answer:
+        """POST /get-online-features, in the form of Feast's feature server."""
+        data = await self._body(request)
+        question = feast_question(data, most_rows=self.settings.most_rows)
+        result, said = await self._answered(request, question)
+        return Answer(as_json.feast_answer(result, said, views=question.views), 200, _typed(JSON))
+
+    async def _own(self, request: Request) -> Answer:
+        """POST /v1/services/{name}/features: rows in, columns out."""
+        name = request.path[len("/v1/services/") : -len("/features")]
+        accepted = _accepted(request.headers.get(b"accept", b"*/*"))
+        data = await self._body(request)
+        question = own_question(name, data, most_rows=self.settings.most_rows)
+        result, said = await self._answered(request, question)
+        headers = _typed(
+            accepted,
+            (b"featurekit-as-of", result.as_of.isoformat().encode()),
+            (b"featurekit-version", said.version.fingerprint.encode()),
+        )
+        return Answer(_written(accepted, result, said), 200, headers)
+
+    async def _body(self, request: Request) -> Any:
+        """The value in the body. RequestRefused where it is none."""
+        kind = request.headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
+        request.id = request_id(request.headers.get(b"x-request-id", b"").decode("latin-1") or None)
+        if kind not in _BODIES:
+            if b"json" not in kind and kind not in (b"", b"application/x-www-form-urlencoded"):
+                raise RequestRefused(
+                    f"a body of {kind.decode('latin-1')!r}; write application/json or "
+                    "application/msgpack",
+                    status=415,
+                    where="content-type",
+                )
+            kind = JSON  # curl's -d says that it is a form
+        data = await request.body(self.settings.most_bytes)
+        try:
+            if kind == JSON:
+                return as_json.loads(data)
+            from featurekit.online.wire.msgpack import unpack
+
+            return unpack(data)
+        except ValueError as error:
+            what = "JSON" if kind == JSON else "MessagePack"
+            raise RequestRefused(f"the body is no {what}: {error}", where="body") from None
+
+    async def _answered(self, request: Request, question: Question) -> tuple[OnlineResult, Said]:
+        request.id = question.request_id or request.id
+        request.asked = f"service {question.service}" if question.service else "features"
+        limit = _limit(request, self.settings.timeout_s)
+        try:
+            async with asyncio.timeout(limit):
+                result, version = await self.lookups.answer(question)
+        except TimeoutError:
+            raise failures.Overdue(
+                f"no answer within {limit:g} s, while Redis was waited for; ask again, with fewer "
+                "rows or more time"
+            ) from None
+        request.service = question.service or version.name
+        self.metrics.answered(request.service, result)
+        return result, Said(request.service, version, request.id)
+
+    # --- the worker itself ------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Answer:
+        return Answer(b'{"status":"ok"}', 200, _typed(JSON))
+
+    async def _ready(self, request: Request) -> Answer:
+        if self.ready and not self.draining:
+            return Answer(b'{"status":"ready"}', 200, _typed(JSON))
+        why = "the worker is stopping" if self.draining else "the services are being loaded"
+        if self.waiting_for is not None and not self.draining:
+            found = failures.document(self.waiting_for, "/ready", None)
+            return Answer(as_json.dumps({"status": "waiting", **found}), 503, _typed(JSON))
+        body = as_json.dumps({"status": "stopping" if self.draining else "waiting", "why": why})
+        return Answer(body, 503, _typed(JSON))
+
+    async def _metrics(self, request: Request) -> Answer:
+        text = await asyncio.to_thread(self.metrics.text)
+        return Answer(text, 200, _typed(CONTENT_TYPE))
+
+
+def _limit(request: Request, most: float) -> float:
+    """How long a request may take: as the server allows, or what is left of the caller's time."""
+    told = request.headers.get(b"featurekit-timeout-ms")
+    if told is None:
+        return most
+    with suppress(ValueError):
+        return min(most, max(int(told), 0) / 1000)
+    raise RequestRefused(
+        f"found {told.decode('latin-1')!r}; write whole milliseconds, as in 250",
+        where="featurekit-timeout-ms",
+    )
+
+
+def _accepted(header: bytes) -> bytes:
+    """The first media type that the caller takes and that is written here. RequestRefused where
+    there is none."""
+    if header == b"*/*":
+        return JSON
+    for part in header.split(b","):
+        found = _ACCEPTED.get(part.partition(b";")[0].strip().lower())
+        if found is not None:
+            return found
+    raise RequestRefused(
+        f"found {header.decode('latin-1')!r}; write one of {JSON.decode()}, {MSGPACK.decode()} and "
+        f"{ARROW.decode()}",
+        status=406,
+        where="accept",
+    )
+
+
+def _written(accepted: bytes, result: OnlineResult, said: Said) -> bytes:
+    if accepted == ARROW:
+        from featurekit.online.wire.arrow import stream
+
+        return stream(result, said.service, said.version.fingerprint)
+    if accepted == MSGPACK:
+        from featurekit.server.as_msgpack import answer
+
+        return answer(result, said)
+    return as_json.own_answer(result, said)

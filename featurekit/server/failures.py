@@ -1,0 +1,73 @@
+"""Turns errors into answers of HTTP: a status, and one form of JSON that says where, what was found
+and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from featurekit.errors import (
+    ArgumentError,
+    AsOfInFuture,
+    AsOfTooOld,
+    BadRowError,
+    DefinitionError,
+    EntityFrameError,
+    FeaturekitError,
+    NotServed,
+    OnlineError,
+    RequestRefused,
+    StoreUnavailable,
+    TransformError,
+)
+
+STATUSES: Mapping[type[Exception], int] = {
+    ArgumentError: 400,
+    DefinitionError: 404,
+    NotServed: 404,
+    EntityFrameError: 422,
+    BadRowError: 422,
+    AsOfTooOld: 422,
+    AsOfInFuture: 422,
+    TransformError: 422,
+    OnlineError: 503,
+}
+"""The status of an error, or of the nearest class above it that is listed."""
+RETRY_AFTER_S = 1
+_BUG = "the server failed in a way that is not foreseen; its log has the request id"
+
+
+class Overdue(StoreUnavailable):
+    """A request was not answered within its time."""
+
+
+def status_of(error: Exception) -> int:
+    """The status of HTTP for an error; 500 for what is not foreseen."""
+    if isinstance(error, RequestRefused):
+        return error.status
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+def kind_of(error: Exception) -> str:
+    """The name of an error, as answers and metrics give it."""
+    if status_of(error) == 500:
+        return "InternalError"
+    return StoreUnavailable.__name__ if isinstance(error, Overdue) else type(error).__name__
+
+
+def document(error: Exception, where: str, request_id: str | None) -> dict[str, Any]:
+    """The body of the answer for an error. `where` is the route or the part of the request."""
+    text = str(error) if isinstance(error, FeaturekitError) and status_of(error) != 500 else _BUG
+    what, _, write = text.partition("; ")
+    place = error.where if isinstance(error, RequestRefused) and error.where else where
+    found = {"type": kind_of(error), "where": place, "what": what, "write": write or None}
+    return {"error": {**found, "request_id": request_id}}
+
+
+def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
+    """What the headers of the answer say beside the usual."""
+    if isinstance(error, StoreUnavailable):
+        return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
+    if isinstance(error, RequestRefused) and error.allow:
+        return [(b"allow", error.allow.encode())]
+    return []

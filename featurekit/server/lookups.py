@@ -1,0 +1,162 @@
+"""Turns questions into results, by the services of one project in an online store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from featurekit.define.plan import Service
+from featurekit.errors import EntityFrameError, FeaturekitError, NotServed, RequestRefused
+from featurekit.online.lookup.listed import ListedFeatures
+from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.lookup.service import OnlineService
+from featurekit.online.store.marks import version_of
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.listed import resolved
+from featurekit.server.questions import Question, of_types
+from featurekit.server.settings import Settings
+
+_MOST_LISTS = 256
+_FRESH_S = 1.0
+
+
+@dataclass(slots=True)
+class _Live:
+    """The services that were live when they were last read."""
+
+    services: Mapping[str, Service] = field(default_factory=dict)
+    read_at: float = float("-inf")
+
+
+class Lookups:
+    """The services of a project, each opened when it is first asked for; for one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: OnlineStore = settings.store()
+        self.project, self.trust = settings.project, settings.trust()
+        self._services: dict[str, OnlineService] = {}
+        self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
+        self._live = _Live()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.store.close_async()
+        self.store.close()
+
+    # --- what is served ---------------------------------------------------------------------------
+
+    def live(self) -> Mapping[str, Service]:
+        """The services that are live now. It reads the store, and blocks meanwhile."""
+        services = live_services(self.store, self.project, trust=self.trust)
+        self._live = _Live(services, time.monotonic())
+        return services
+
+    def load(self) -> list[str]:
+        """Make every live service ready to answer, and name them. It raises what a lookup would:
+        NotServed where none is live, FingerprintMismatch, PlanRefused, StoreUnavailable."""
+        names = sorted(self.live())
+        if not names:
+            raise NotServed(
+                f"project {self.project!r} serves nothing here; run `featurekit apply` and "
+                "`featurekit materialize`, or correct the project's name or the Redis URL"
+            )
+        for name in names:
+            self.service(name).current()
+        return names
+
+    def service(self, name: str) -> OnlineService:
+        """What answers for a service. Nothing is asked yet: there may be none of this name."""
+        known = self._services.get(name)
+        if known is None:
+            known = OnlineService(
+                self.store,
+                self.project,
+                name,
+                on_mismatch=self.settings.on_mismatch,
+                trust=self.trust,
+                tolerance_us=self.settings.tolerance_us,
+            )
+        return known
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    async def answer(self, question: Question) -> tuple[OnlineResult, Service]:
+        """The result, and the version that answered it."""
+        if question.service is None:
+            return await self._listed(question)
+        online = self.service(question.service)
+        found = await _answered(online, question)
+        self._services.setdefault(question.service, online)  # names that are none are not kept
+        return found
+
+    async def _listed(self, question: Question) -> tuple[OnlineResult, Service]:
+        if time.monotonic() - self._live.read_at > _FRESH_S:
+            await asyncio.to_thread(self.live)
+        key = question.features
+        online = self._lists.get(key) or ListedFeatures(
+            self.store, self.project, lambda filled: self._resolve(key, filled), self._filled
+        )
+        found = await _answered(online, question)
+        self._lists[key] = online
+        self._lists.move_to_end(key)
+        if len(self._lists) > _MOST_LISTS:
+            self._lists.popitem(last=False)
+        return found
+
+    @property
+    def _filled(self) -> bytes:
+        return until_key(self.project)
+
+    def _resolve(self, features: tuple[str, ...], filled: Collection[str]) -> Service:
+        """The service that a list stands for. What is live was read a moment ago; it is read again
+        where it does not fit what is filled now."""
+        found = None
+        with suppress(FeaturekitError):
+            found = resolved(features, self._live.services, (), filled)
+        if found is not None and all(version_of(view) in filled for view in found.views):
+            return found
+        fed = fed_views(
+            self.store, self.project, trust=self.trust, on_mismatch=self.settings.on_mismatch
+        )
+        return resolved(features, self.live(), fed, filled)
+
+
+async def _answered(online: OnlineService, question: Question) -> tuple[OnlineResult, Service]:
+    """What a service answers. Values are read by the types of the version that answers: where
+    another one went live meanwhile, they are read anew."""
+    version = online.seen or (await asyncio.to_thread(online.current)).service
+    while True:
+        _check_version(question, version)
+        try:
+            result, answered = await online.answer_async(
+                of_types(question.rows, version),
+                question.as_of,
+                full_feature_names=question.full_names,
+                request_fields=question.request_fields,
+            )
+        except EntityFrameError:
+            if online.seen is version or online.seen is None:
+                raise
+            version = online.seen
+            continue
+        if answered is version:
+            return result, answered
+        version = answered
+
+
+def _check_version(question: Question, version: Service) -> None:
+    """RequestRefused where the version that is live is not the one that the question names."""
+    wanted = question.version
+    if wanted is not None and version.fingerprint != wanted:
+        raise RequestRefused(
+            f"service {version.name!r} is live in version {version.fingerprint}, found {wanted!r}; "
+            "write the version that is live, or leave service_version out",
+            status=409,
+            where="service_version",
+        )

@@ -1,0 +1,57 @@
+"""What a serving process is told: which store, which project, how long and how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurekit.define.published import Trust
+from featurekit.online.store.clock import TOLERANCE_US
+from featurekit.online.store.limits import Limits
+from featurekit.online.store.open import open_private, open_store
+from featurekit.online.store.protocol import OnlineStore
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder in which several workers count; prometheus_client reads it when it is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a process serves. Exactly one of `url` and `private` is given: the Redis at a URL, or the
+    private one whose data live in a folder.
+
+    `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
+    Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
+    rows. After SIGTERM, requests are answered for `drain_s` seconds, on connections that then
+    close.
+    """
+
+    project: str
+    url: str | None = field(default=None, repr=False)
+    private: str | None = None
+    named: str = "--redis-url"
+    on_mismatch: str = "refuse"
+    public_keys: tuple[str, ...] | None = None
+    run_python: bool | None = None
+    tolerance_us: int = TOLERANCE_US
+    timeout_s: float = 2.0
+    connect_timeout_s: float = 2.0
+    connections: int = 100
+    most_bytes: int = 4 * 1024 * 1024
+    most_rows: int = 10_000
+    drain_s: float = 1.0
+
+    def store(self) -> OnlineStore:
+        """The online store; nothing is asked of it yet."""
+        limits = Limits(
+            connect_timeout_s=self.connect_timeout_s,
+            timeout_s=self.timeout_s,
+            connections=self.connections,
+        )
+        if self.private is not None:
+            return open_private(Path(self.private), limits)
+        return open_store(self.url or "", limits, named=self.named)
+
+    def trust(self) -> Trust:
+        """What is believed of plans (F0)."""
+        return Trust.held(self.project, self.public_keys, self.run_python)
