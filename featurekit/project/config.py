@@ -149,7 +149,10 @@ class FeaturekitConfig(BaseModel):
 
     def login(self, folder: Path) -> Login:
         """Who connects to the online store, where its URL does not say; paths are relative to
-        `folder`. ConfigError for a user without a password."""
+        `folder`. The environment is asked first. ConfigError for a user without a password."""
+        found = Login.of_environment()
+        if found.given:
+            return found
         file = self.redis_password_file
         path = None if file is None else folder / file
         made = Login(self.redis_username, self.redis_password_env, path)
