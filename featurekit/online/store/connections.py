@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from featurekit.online.store.breaker import FAILED, Breaker
 from featurekit.online.store.deadlines import late, raw_socket, shorten
 from featurekit.online.store.limits import DEFAULT
 from featurekit.online.store.replies import (
@@ -209,10 +210,16 @@ class Connections:
     """
 
     def __init__(
-        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+        self,
+        client: Any,
+        *,
+        most: int = DEFAULT.connections,
+        wait_s: float = DEFAULT.timeout_s,
+        breaker: Breaker | None = None,
     ) -> None:
         self.client, self.pool = client, client.connection_pool
         self.most, self.wait_s = most, wait_s
+        self.breaker = Breaker(DEFAULT) if breaker is None else breaker
         self._renew()
 
     def _renew(self) -> None:
@@ -288,6 +295,10 @@ class Connections:
 
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         free = self._enter()
         try:
             return self._asked(values_of(keys), keys)
@@ -298,6 +309,10 @@ class Connections:
 
     def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
         """The server's time, the last stamp under `clock`, and then the values of `keys`."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         free = self._enter()
         try:
             return self._asked(values_at(keys, clock), keys)
@@ -309,14 +324,27 @@ class Connections:
             free.put(None)
 
     def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
-        connection = self.idle.take()
-        if connection is None:
-            return self._ask(self.pool.get_connection(), question, keys)
+        breaker, connection = self.breaker, self.idle.take()
         try:
-            return self._ask(connection, question, keys)
-        except _LOST:
-            # It was not asked whether the connection lives, since reading twice is harmless.
-            return self._ask(self.pool.get_connection(), question, keys)
+            if connection is None:
+                found = self._ask(self.pool.get_connection(), question, keys)
+            else:
+                try:
+                    found = self._ask(connection, question, keys)
+                except _LOST:
+                    # It was not asked whether the connection lives: reading twice is harmless.
+                    if not breaker.may_retry():
+                        raise
+                    found = self._ask(self.pool.get_connection(), question, keys)
+        except FAILED as error:
+            breaker.failed(error)
+            raise
+        except NotPlain:
+            breaker.answered()
+            raise
+        if breaker.tripped:
+            breaker.answered()
+        return found
 
     def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         try:
@@ -367,12 +395,18 @@ class AsyncConnections:
     """As `Connections`, for the tasks of one event loop; it only reads."""
 
     def __init__(
-        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+        self,
+        client: Any,
+        *,
+        most: int = DEFAULT.connections,
+        wait_s: float = DEFAULT.timeout_s,
+        breaker: Breaker | None = None,
     ) -> None:
         import asyncio
 
         self.client, self.pool = client, client.connection_pool
         self.most, self.wait_s = most, wait_s
+        self.breaker = Breaker(DEFAULT) if breaker is None else breaker
         self.idle, self._free = _Idle(), asyncio.Semaphore(most)
         self._abandoned = False
         # Lookups that wait for the end of this turn of the loop, to be sent together.
@@ -394,6 +428,10 @@ class AsyncConnections:
 
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         await self._enter()
         try:
             return await self._asked(values_of(keys), keys)
@@ -406,6 +444,10 @@ class AsyncConnections:
         """As `Connections.mget_at`. What tasks ask in one turn of the loop while another one waits
         for its reply is sent as one command: what the loop and the server do for each takes longer
         than the work itself."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         alike = not self._waiting or self._waiting[0].clock == clock
         if self._asking and alike and len(keys) <= _FEW and type(keys) is not Keys:
             return await self._with_others(keys, clock)
@@ -454,6 +496,9 @@ class AsyncConnections:
                 for one in waiting:  # the server may have refused the keys of one of them
                     await self._for_all([one])
                 return
+            if isinstance(error, FAILED):
+                for _ in waiting[1:]:  # each of them failed, and the first one was counted
+                    self.breaker.failed(error)
             for one in waiting:
                 if isinstance(error, Exception) and not one.found.done():
                     one.found.set_exception(error)
@@ -468,13 +513,26 @@ class AsyncConnections:
             at += len(one.keys)
 
     async def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
-        connection = self.idle.take()
-        if connection is None:
-            return await self._ask(await self.pool.get_connection(), question, keys)
+        breaker, connection = self.breaker, self.idle.take()
         try:
-            return await self._ask(connection, question, keys)
-        except _LOST:
-            return await self._ask(await self.pool.get_connection(), question, keys)
+            if connection is None:
+                found = await self._ask(await self.pool.get_connection(), question, keys)
+            else:
+                try:
+                    found = await self._ask(connection, question, keys)
+                except _LOST:
+                    if not breaker.may_retry():
+                        raise
+                    found = await self._ask(await self.pool.get_connection(), question, keys)
+        except FAILED as error:
+            breaker.failed(error)
+            raise
+        except NotPlain:
+            breaker.answered()
+            raise
+        if breaker.tripped:
+            breaker.answered()
+        return found
 
     async def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         import asyncio
