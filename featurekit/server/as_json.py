@@ -3,7 +3,7 @@
 JSON has no NaN, no infinities, bytes, instants, dates and durations. Such floats are the texts
 "NaN", "Infinity" and "-Infinity", dates are ISO 8601, durations are a text of microseconds, as in
 "90000000us". In our own form, bytes are hexadecimal and instants ISO 8601; in Feast's, bytes are
-base64 and instants seconds since 1970. The names in a dict are texts of the same forms.
+base64 and instants whole seconds since 1970. The names in a dict are texts of the same forms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import orjson
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
-from featurekit.online.lookup.result import Batch, OnlineResult
+from featurekit.online.lookup.result import Batch, OnlineResult, batch_of, shape_of
 from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -53,14 +53,9 @@ def _duration(value: dt.timedelta) -> str:
     return f"{value // MICROSECOND}us"
 
 
-def _seconds(value: dt.datetime) -> Any:
-    """Seconds since 1970: a whole number, as Feast sends it, or one with digits after the point."""
-    us = micros(value)
-    whole, rest = divmod(abs(us), 1_000_000)
-    if not rest:
-        return us // 1_000_000
-    sign = "-" if us < 0 else ""
-    return orjson.Fragment(f"{sign}{whole}.{rest:06d}".encode())
+def _seconds(value: dt.datetime) -> int:
+    """Whole seconds since 1970, floored: Feast's client takes no others."""
+    return micros(value) // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +113,10 @@ FEAST = Form(bytes=lambda value: base64.b64encode(value).decode("ascii"), dateti
 
 def _columns(result: OnlineResult, form: Form) -> list[Any]:
     """The columns of the features, for orjson."""
-    if result.batch is not None:
-        return _numbers(result.batch)
-    types = result.shape.features
+    batch = batch_of(result)
+    if batch is not None:
+        return _numbers(batch)
+    types = shape_of(result).features
     return [form.column(values, types[name]) for name, values in result.columns.items()]
 
 
@@ -166,19 +162,19 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
     n = len(result)
     present, epoch = _repeated(PRESENT, n), _repeated(_EPOCH, n)
     instants = orjson.Fragment(orjson.dumps([_whole_second(result.as_of)] * n))
-    types = result.shape.keys
+    shape = shape_of(result)
     found = [
-        {"values": FEAST.column(v, types[k]), "statuses": present, "event_timestamps": epoch}
+        {"values": FEAST.column(v, shape.keys[k]), "statuses": present, "event_timestamps": epoch}
         for k, v in result.entities.items()
     ]
-    packed = result.batch is not None
-    statuses = [present] * len(result.shape.features) if packed else list(result.status.values())
+    packed = batch_of(result) is not None
+    statuses = [present] * len(shape.features) if packed else list(result.status.values())
     found += [
         {"values": values, "statuses": status, "event_timestamps": instants}
         for values, status in zip(_columns(result, FEAST), statuses, strict=True)
     ]
     metadata = {
-        "feature_names": [*result.entities, *result.shape.features],
+        "feature_names": [*result.entities, *shape.features],
         **said.document(result),
     }
     if views:
@@ -197,7 +193,7 @@ def _whole_second(instant: dt.datetime) -> str:
 def own_answer(result: OnlineResult, said: Said) -> bytes:
     """The answer in our own form: columns by name, and the statuses of each feature, which are one
     text where all rows have the same."""
-    shape = result.shape
+    shape = shape_of(result)
     given: Mapping[str, list[Any]] = {**result.entities, **result.request}
     columns = {name: OWN.column(values, shape.types[name]) for name, values in given.items()}
     columns |= zip(shape.features, _columns(result, OWN), strict=True)
@@ -207,6 +203,6 @@ def own_answer(result: OnlineResult, said: Said) -> bytes:
 
 def statuses(result: OnlineResult) -> Mapping[str, Any]:
     """The statuses of each feature, in short."""
-    if result.batch is not None:
-        return dict.fromkeys(result.shape.features, PRESENT)
+    if batch_of(result) is not None:
+        return dict.fromkeys(shape_of(result).features, PRESENT)
     return compact(result.status)

@@ -179,17 +179,6 @@ class OnlineResult(Named):
         return self._shape.types
 
     @property
-    def batch(self) -> Batch | None:
-        """The answers as they lie in the store's reply, where all are PRESENT numbers and there are
-        many of them; None otherwise."""
-        return self._answers if isinstance(self._answers, Batch) else None
-
-    @property
-    def shape(self) -> Shape:
-        """The columns, and which of them may lack values."""
-        return self._shape
-
-    @property
     def columns(self) -> dict[str, list[Any]]:
         """The values of each feature."""
         if self._columns is None:
@@ -257,7 +246,7 @@ class OnlineResult(Named):
 
         shape, schema = self._shape, self._shape.schema
         if isinstance(self._answers, Batch):
-            message = self.arrow_message()
+            message = arrow_message(self)
             if message is not None:
                 batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 return pa.Table.from_batches([batch])
@@ -308,18 +297,6 @@ class OnlineResult(Named):
     def _column_names(self) -> list[str]:
         return list(self._shape.types)
 
-    def arrow_message(self) -> bytes | None:
-        """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
-        all is PRESENT, or where the outputs do not stand in the order of their views."""
-        answers = self._answers
-        if not isinstance(answers, Batch) or self.request or answers.places is not None:
-            return None
-        head = self._shape.head(len(answers))
-        if head is None:
-            return None
-        keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
-        return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
-
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """One array for each feature, without a mask.
 
@@ -346,6 +323,31 @@ class OnlineResult(Named):
                 array[:] = values
             out[name] = array
         return out
+
+
+def shape_of(result: OnlineResult) -> Shape:
+    """The columns of a result, and which of them may lack values."""
+    return result._shape
+
+
+def batch_of(result: OnlineResult) -> Batch | None:
+    """The answers as they lie in the store's reply, where there are many rows and all values are
+    PRESENT; None otherwise."""
+    answers = result._answers
+    return answers if isinstance(answers, Batch) else None
+
+
+def arrow_message(result: OnlineResult) -> bytes | None:
+    """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
+    all is PRESENT, or where the outputs do not stand in the order of their views."""
+    answers = result._answers
+    if not isinstance(answers, Batch) or result.request or answers.places is not None:
+        return None
+    head = result._shape.head(len(answers))
+    if head is None:
+        return None
+    keys = [struct.pack(f"<{len(answers)}q", *column) for column in result.entities.values()]
+    return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
 
 
 def _restored(
