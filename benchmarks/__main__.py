@@ -28,6 +28,7 @@ AREAS = {
     "aggregates": "each aggregate over windows, beside DuckDB's inexact sum",
     "state_size": "lookups and pushes by events per window",
     "serving_log": "what the serving log costs lookups",
+    "serving": "answers over HTTP, beside Feast's server",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",
 }

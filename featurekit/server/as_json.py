@@ -22,7 +22,7 @@ import orjson
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
-from featurekit.online.lookup.result import Batch, OnlineResult, batch_of, shape_of
+from featurekit.online.lookup.result import Batch, OnlineResult, batch_of, rows_of, shape_of
 from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -104,6 +104,12 @@ class Form:
         write = self.write(type_)
         if write is None:
             return values
+        if write is _float:
+            try:
+                if math.isfinite(sum(values)):  # so all of them are
+                    return values
+            except TypeError:  # one is None
+                pass
         return [None if value is None else write(value) for value in values]
 
 
@@ -116,8 +122,25 @@ def _columns(result: OnlineResult, form: Form) -> list[Any]:
     batch = batch_of(result)
     if batch is not None:
         return _numbers(batch)
-    types = shape_of(result).features
-    return [form.column(values, types[name]) for name, values in result.columns.items()]
+    shape, rows = shape_of(result), rows_of(result)
+    if rows and shape.numeric and _finite([row[0] for row in rows]):
+        return list(zip(*(row[0] for row in rows), strict=True))
+    return list(map(form.column, result.columns.values(), shape.features.values()))
+
+
+def _finite(rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether rows of numbers have neither None nor a float that JSON has not; False also where
+    their sum has not."""
+    try:
+        return all(math.isfinite(sum(row)) for row in rows)
+    except TypeError:  # one is None
+        return False
+
+
+def all_present(result: OnlineResult) -> bool:
+    """Whether every value is PRESENT."""
+    rows = rows_of(result)
+    return rows is None or all(row[1].count(PRESENT) == len(row[1]) for row in rows)
 
 
 def _numbers(batch: Batch) -> list[Any]:
@@ -167,8 +190,10 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
         {"values": FEAST.column(v, shape.keys[k]), "statuses": present, "event_timestamps": epoch}
         for k, v in result.entities.items()
     ]
-    packed = batch_of(result) is not None
-    statuses = [present] * len(shape.features) if packed else list(result.status.values())
+    if all_present(result):
+        statuses: list[Any] = [present] * len(shape.features)
+    else:
+        statuses = list(result.status.values())
     found += [
         {"values": values, "statuses": status, "event_timestamps": instants}
         for values, status in zip(_columns(result, FEAST), statuses, strict=True)
@@ -203,6 +228,6 @@ def own_answer(result: OnlineResult, said: Said) -> bytes:
 
 def statuses(result: OnlineResult) -> Mapping[str, Any]:
     """The statuses of each feature, in short."""
-    if batch_of(result) is not None:
+    if all_present(result):
         return dict.fromkeys(shape_of(result).features, PRESENT)
     return compact(result.status)

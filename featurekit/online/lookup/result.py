@@ -42,6 +42,11 @@ class Shape:
         return {**self.keys, **self.request, **self.features}
 
     @functools.cached_property
+    def numeric(self) -> bool:
+        """Whether every feature is a number or a bool."""
+        return {type_.name for type_ in self.features.values()} <= {"float", "int", "bool"}
+
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """The columns as a schema of Arrow (A3)."""
         import pyarrow as pa
@@ -335,6 +340,12 @@ def batch_of(result: OnlineResult) -> Batch | None:
     PRESENT; None otherwise."""
     answers = result._answers
     return answers if isinstance(answers, Batch) else None
+
+
+def rows_of(result: OnlineResult) -> list[RowAnswer] | None:
+    """The values and statuses of each row, where they are not as `batch_of` gives them."""
+    answers = result._answers
+    return None if isinstance(answers, Batch) else answers
 
 
 def arrow_message(result: OnlineResult) -> bytes | None:
