@@ -31,6 +31,7 @@ AREAS = {
     "state_size": "lookups and pushes by events per window",
     "hot_entities": "CPU of a lookup of one busy entity, by aggregate",
     "serving_log": "what the serving log costs lookups",
+    "serving": "answers over HTTP, beside Feast's server",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",
 }

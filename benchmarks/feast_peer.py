@@ -48,15 +48,7 @@ class Feast:
         from feast.types import Float64
         from feast.value_type import ValueType
 
-        online = None if redis_url is None else {"type": "redis", **_connection(redis_url)}
-        config = RepoConfig(
-            project="bench",
-            provider="local",
-            registry=str(folder / "feast_registry.db"),
-            offline_store={"type": "duckdb"},
-            online_store=online,
-            entity_key_serialization_version=3,
-        )
+        config = RepoConfig(**config_of(folder, redis_url))
         self.key, self.views = key, views
         self.store = FeatureStore(config=config)
         entity = Entity(name=key, join_keys=[key], value_type=ValueType.INT64)
@@ -101,6 +93,19 @@ class Feast:
         rows = [{self.key: key} for key in keys]
         references = self.references
         return lambda: dict(self.store.get_online_features(references, rows).to_dict())
+
+
+def config_of(folder: Path, redis_url: str | None) -> dict[str, Any]:
+    """What a repo in `folder` is made with, here and by a server."""
+    online = None if redis_url is None else {"type": "redis", **_connection(redis_url)}
+    return {
+        "project": "bench",
+        "provider": "local",
+        "registry": str(folder / "feast_registry.db"),
+        "offline_store": {"type": "duckdb"},
+        "online_store": online,
+        "entity_key_serialization_version": 3,
+    }
 
 
 def _connection(url: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ def pages() -> dict[str, str]:
 def _api() -> str:
     """The public names, each with its docstring."""
     parts = ["# Python API\n"]
-    for module in ("featurekit", "featurekit.testing", "featurekit.results"):
+    for module in ("featurekit", "featurekit.client", "featurekit.testing", "featurekit.results"):
         parts.append(f"## `{module}`\n")
         for name in sorted(importlib.import_module(module).__all__, key=str.lower):
             home = getattr(getattr(importlib.import_module(module), name), "__module__", module)

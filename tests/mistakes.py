@@ -537,7 +537,7 @@ SERVICE_MISTAKES = [
 
 COMMAND_MISTAKES = [
     command("verb_misspelt", "materialise"),
-    command("verb_of_another_store", "serve"),
+    command("verb_of_another_store", "teardown"),
     command("no_verb", ""),
     command(
         "option_misspelt", "get-online checkout customer_id=1 basket_value=1 --asof 2026-10-04"

@@ -44,6 +44,7 @@ _ACCEPTED = {
     ARROW: ARROW,
 }
 _BODIES = {JSON, MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack"}
+_LISTED = "/v1/features"
 _RETRY_S = 0.5
 _log = logging.getLogger("featurekit.server")
 
@@ -126,6 +127,7 @@ class App:
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes: dict[str, tuple[str, Handler]] = {
             "/get-online-features": ("POST", self._feast),
+            _LISTED: ("POST", self._own),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
             "/metrics": ("GET", self._metrics),
@@ -247,8 +249,10 @@ class App:
         return Answer(as_json.feast_answer(result, said, views=question.views), 200, _typed(JSON))
 
     async def _own(self, request: Request) -> Answer:
-        """POST /v1/services/{name}/features: rows in, columns out."""
-        name = request.path[len("/v1/services/") : -len("/features")]
+        """POST /v1/services/{name}/features and /v1/features: rows in, columns out."""
+        name = None
+        if request.path != _LISTED:
+            name = request.path[len("/v1/services/") : -len("/features")]
         accepted = _accepted(request.headers.get(b"accept", b"*/*"))
         data = await self._body(request)
         question = own_question(name, data, most_rows=self.settings.most_rows)

@@ -3,7 +3,7 @@
 JSON has no NaN, no infinities, bytes, instants, dates and durations. Such floats are the texts
 "NaN", "Infinity" and "-Infinity", dates are ISO 8601, durations are a text of microseconds, as in
 "90000000us". In our own form, bytes are hexadecimal and instants ISO 8601; in Feast's, bytes are
-base64 and instants seconds since 1970. The names in a dict are texts of the same forms.
+base64 and instants whole seconds since 1970. The names in a dict are texts of the same forms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import orjson
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
-from featurekit.online.lookup.result import Batch, OnlineResult
+from featurekit.online.lookup.result import OnlineResult, columns_of, rows_of, shape_of
 from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -53,14 +53,9 @@ def _duration(value: dt.timedelta) -> str:
     return f"{value // MICROSECOND}us"
 
 
-def _seconds(value: dt.datetime) -> Any:
-    """Seconds since 1970: a whole number, as Feast sends it, or one with digits after the point."""
-    us = micros(value)
-    whole, rest = divmod(abs(us), 1_000_000)
-    if not rest:
-        return us // 1_000_000
-    sign = "-" if us < 0 else ""
-    return orjson.Fragment(f"{sign}{whole}.{rest:06d}".encode())
+def _seconds(value: dt.datetime) -> int:
+    """Whole seconds since 1970, floored: Feast's client takes no others."""
+    return micros(value) // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +104,12 @@ class Form:
         write = self.write(type_)
         if write is None:
             return values
+        if write is _float:
+            try:
+                if math.isfinite(sum(values)):  # so all of them are
+                    return values
+            except TypeError:  # one is None
+                pass
         return [None if value is None else write(value) for value in values]
 
 
@@ -118,20 +119,35 @@ FEAST = Form(bytes=lambda value: base64.b64encode(value).decode("ascii"), dateti
 
 def _columns(result: OnlineResult, form: Form) -> list[Any]:
     """The columns of the features, for orjson."""
-    if result.batch is not None:
-        return _numbers(result.batch)
-    types = result.shape.features
-    return [form.column(values, types[name]) for name, values in result.columns.items()]
+    columns = columns_of(result)
+    if columns is not None:
+        return _numbers(columns)
+    shape, rows = shape_of(result), rows_of(result)
+    if rows and shape.numeric and _finite([row[0] for row in rows]):
+        return list(zip(*(row[0] for row in rows), strict=True))
+    return list(map(form.column, result.columns.values(), shape.features.values()))
 
 
-def _numbers(batch: Batch) -> list[Any]:
-    """The columns of numbers that lie in the store's reply, as arrays; as lists where a float has
-    no form in JSON."""
-    parts = [part for view in batch.packed() or () for part in view.columns()]
-    columns: list[Any] = [column for part in parts for column in part]
-    if not all(part.dtype.kind != "f" or np.isfinite(part).all() for part in parts):
-        columns = [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]
-    return columns if batch.places is None else [columns[place] for place in batch.places]
+def _finite(rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether rows of numbers have neither None nor a float that JSON has not; False also where
+    their sum has not."""
+    try:
+        return all(math.isfinite(sum(row)) for row in rows)
+    except TypeError:  # one is None
+        return False
+
+
+def all_present(result: OnlineResult) -> bool:
+    """Whether every value is PRESENT."""
+    rows = rows_of(result)
+    return rows is None or all(row[1].count(PRESENT) == len(row[1]) for row in rows)
+
+
+def _numbers(columns: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
+    """Columns of numbers, as arrays; as lists where a float has no form in JSON."""
+    if all(c.dtype.kind != "f" or np.isfinite(c).all() for c in columns):
+        return list(columns)
+    return [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -166,19 +182,21 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
     n = len(result)
     present, epoch = _repeated(PRESENT, n), _repeated(_EPOCH, n)
     instants = orjson.Fragment(orjson.dumps([_whole_second(result.as_of)] * n))
-    types = result.shape.keys
+    shape = shape_of(result)
     found = [
-        {"values": FEAST.column(v, types[k]), "statuses": present, "event_timestamps": epoch}
+        {"values": FEAST.column(v, shape.keys[k]), "statuses": present, "event_timestamps": epoch}
         for k, v in result.entities.items()
     ]
-    packed = result.batch is not None
-    statuses = [present] * len(result.shape.features) if packed else list(result.status.values())
+    if all_present(result):
+        statuses: list[Any] = [present] * len(shape.features)
+    else:
+        statuses = list(result.status.values())
     found += [
         {"values": values, "statuses": status, "event_timestamps": instants}
         for values, status in zip(_columns(result, FEAST), statuses, strict=True)
     ]
     metadata = {
-        "feature_names": [*result.entities, *result.shape.features],
+        "feature_names": [*result.entities, *shape.features],
         **said.document(result),
     }
     if views:
@@ -197,7 +215,7 @@ def _whole_second(instant: dt.datetime) -> str:
 def own_answer(result: OnlineResult, said: Said) -> bytes:
     """The answer in our own form: columns by name, and the statuses of each feature, which are one
     text where all rows have the same."""
-    shape = result.shape
+    shape = shape_of(result)
     given: Mapping[str, list[Any]] = {**result.entities, **result.request}
     columns = {name: OWN.column(values, shape.types[name]) for name, values in given.items()}
     columns |= zip(shape.features, _columns(result, OWN), strict=True)
@@ -207,6 +225,6 @@ def own_answer(result: OnlineResult, said: Said) -> bytes:
 
 def statuses(result: OnlineResult) -> Mapping[str, Any]:
     """The statuses of each feature, in short."""
-    if result.batch is not None:
-        return dict.fromkeys(result.shape.features, PRESENT)
+    if all_present(result):
+        return dict.fromkeys(shape_of(result).features, PRESENT)
     return compact(result.status)

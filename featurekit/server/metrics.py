@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from featurekit.core.status import PRESENT
-from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.lookup.result import OnlineResult, rows_of, shape_of
 from featurekit.server.settings import FOLDER_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
@@ -72,12 +72,13 @@ class Metrics:
         """Count the rows and values of an answer."""
         rows = len(result)
         self._of(self._rows, service).inc(rows)
-        if result.batch is not None:
-            self._of(self._values, service, PRESENT).inc(rows * len(result.shape.features))
+        answers = rows_of(result)
+        if answers is None:
+            self._of(self._values, service, PRESENT).inc(rows * len(shape_of(result).features))
             return
         counts: Counts[str] = Counts()
-        for column in result.status.values():
-            counts.update(column)
+        for _, statuses in answers:
+            counts.update(statuses)
         for status, count in counts.items():
             self._of(self._values, service, status).inc(count)
 

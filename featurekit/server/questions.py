@@ -58,16 +58,7 @@ def feast_question(body: Any, *, most_rows: int) -> Question:
     """The question of a request to Feast's feature server. RequestRefused for another form."""
     given = _object(body, _FEAST, '{"feature_service": "checkout", "entities": {"customer": [1]}}')
     service = _text(given, "feature_service")
-    features = _list(given, "features", '["view:feature"]')
-    for i, one in enumerate(features):
-        if not isinstance(one, str):
-            raise _wrong(f"features[{i}]", one, 'a text, as in "view:feature"')
-    if len(features) > _MOST_FEATURES:
-        raise RequestRefused(
-            f"{len(features)} features; write at most {_MOST_FEATURES}",
-            status=413,
-            where="features",
-        )
+    features = _features(given)
     if (service is None) == (not features):
         raise RequestRefused(
             ("found neither" if service is None else "found both")
@@ -84,7 +75,7 @@ def feast_question(body: Any, *, most_rows: int) -> Question:
     return Question(
         rows=_columns(given["entities"], "entities", most_rows),
         service=service,
-        features=tuple(features),
+        features=features,
         as_of=_text(given, "as_of"),
         full_names=_flag(given, "full_feature_names"),
         views=_flag(given, "include_feature_view_version_metadata"),
@@ -93,9 +84,16 @@ def feast_question(body: Any, *, most_rows: int) -> Question:
     )
 
 
-def own_question(service: str, body: Any, *, most_rows: int) -> Question:
-    """The question of a request in our own form. RequestRefused for another form."""
-    given = _object(body, _OWN, '{"rows": [{"customer": 1}]}')
+def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
+    """The question of a request in our own form, of a service or of the features that it lists.
+    RequestRefused for another form."""
+    known = _OWN if service is not None else {*_OWN, "features"}
+    given = _object(body, known, '{"rows": [{"customer": 1}]}')
+    features = _features(given) if service is None else ()
+    if service is None and not features:
+        raise RequestRefused(
+            'found no features; write "features": ["view:feature"]', where="features"
+        )
     if ("rows" in given) == ("columns" in given):
         raise RequestRefused(
             ("found both rows and" if "rows" in given else "found neither rows nor")
@@ -115,6 +113,7 @@ def own_question(service: str, body: Any, *, most_rows: int) -> Question:
     return Question(
         rows=rows,
         service=service,
+        features=features,
         as_of=_text(given, "as_of"),
         full_names=_flag(given, "full_feature_names"),
         request_fields=_flag(given, "request_fields"),
@@ -137,6 +136,20 @@ def of_types(rows: Given, service: Service) -> Given:
         }
         return Columns(values, rows.rows, rows.of_pandas)
     return [{k: of_json(v, apart[k]) if k in apart else v for k, v in r.items()} for r in rows]
+
+
+def _features(given: Mapping[str, Any]) -> tuple[str, ...]:
+    features = _list(given, "features", '["view:feature"]')
+    for i, one in enumerate(features):
+        if not isinstance(one, str):
+            raise _wrong(f"features[{i}]", one, 'a text, as in "view:feature"')
+    if len(features) > _MOST_FEATURES:
+        raise RequestRefused(
+            f"{len(features)} features; write at most {_MOST_FEATURES}",
+            status=413,
+            where="features",
+        )
+    return tuple(features)
 
 
 # --- parts ----------------------------------------------------------------------------------------

@@ -71,7 +71,9 @@ def test_names_without_their_source_say_so(monkeypatch):
         names.get("OnlineResult")
 
 
-PUBLIC = {f"featurekit{m}" for m in ("", ".aggregates", ".errors", ".results", ".testing")}
+PUBLIC = {
+    f"featurekit{m}" for m in ("", ".aggregates", ".client", ".errors", ".results", ".testing")
+}
 SHOWN_TOO = {
     "featurekit.project.config.ServingLogConfig",
     "featurekit.project.served_log.open_log",

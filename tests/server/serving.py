@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit import FeatureStore
+from featurekit.online.lookup.result import OnlineResult
 
 MODULE = """
 import datetime as dt
@@ -242,3 +243,19 @@ def exact(value: Any) -> Any:
             return "datetime", value.astimezone(dt.UTC).isoformat()
         case _:
             return type(value).__name__, value
+
+
+def same(found: OnlineResult, wanted: OnlineResult) -> None:
+    """The results are the same in every way in which they can be looked at."""
+    assert found.to_arrow().schema.equals(wanted.to_arrow().schema, check_metadata=True)
+    assert found.types == wanted.types
+    assert exact(found.to_pylist()) == exact(wanted.to_pylist())
+    assert exact(list(found.columns.values())) == exact(list(wanted.columns.values()))
+    assert (found.status, found.entities.keys()) == (wanted.status, wanted.entities.keys())
+    assert (found.as_of, len(found)) == (wanted.as_of, len(wanted))
+    assert found.statuses() == wanted.statuses()
+    assert found.statistics == wanted.statistics
+    assert str(found.to_pandas().dtypes) == str(wanted.to_pandas().dtypes)
+    for name, array in wanted.to_numpy().items():
+        assert found.to_numpy()[name].dtype == array.dtype
+        assert exact(found.to_numpy()[name].tolist()) == exact(array.tolist())

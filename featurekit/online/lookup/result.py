@@ -42,6 +42,11 @@ class Shape:
         return {**self.keys, **self.request, **self.features}
 
     @functools.cached_property
+    def numeric(self) -> bool:
+        """Whether every feature is a number or a bool."""
+        return {type_.name for type_ in self.features.values()} <= {"float", "int", "bool"}
+
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """The columns as a schema of Arrow (A3)."""
         import pyarrow as pa
@@ -193,18 +198,6 @@ class OnlineResult(Named):
         return self._shape.types
 
     @property
-    def batch(self) -> Batch | None:
-        """The answers as they lie in the store's reply, where all are PRESENT numbers and there are
-        many of them; None otherwise."""
-        packed = self._packed()
-        return None if packed is None else packed[0]
-
-    @property
-    def shape(self) -> Shape:
-        """The columns, and which of them may lack values."""
-        return self._shape
-
-    @property
     def columns(self) -> dict[str, list[Any]]:
         """The values of each feature."""
         if self._columns is None:
@@ -277,7 +270,7 @@ class OnlineResult(Named):
         shape, schema = self._shape, self._shape.schema
         packed = self._packed()
         if packed is not None:
-            message = self.arrow_message()
+            message = arrow_message(self)
             if message is not None:
                 read = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 return pa.Table.from_batches([read])
@@ -337,19 +330,6 @@ class OnlineResult(Named):
         views = answers.packed()
         return None if views is None else (answers, views)
 
-    def arrow_message(self) -> bytes | None:
-        """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
-        all is PRESENT, or where the outputs do not stand in the order of their views."""
-        packed = self._packed()
-        if packed is None or self.request or packed[0].places is not None:
-            return None
-        answers, views = packed
-        head = self._shape.head(len(answers))
-        if head is None:
-            return None
-        keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
-        return b"".join([head, *keys, *(part for view in views for part in view.parts())])
-
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """One array for each feature, without a mask.
 
@@ -378,6 +358,41 @@ class OnlineResult(Named):
                 array[:] = values
             out[name] = array
         return out
+
+
+def shape_of(result: OnlineResult) -> Shape:
+    """The columns of a result, and which of them may lack values."""
+    return result._shape
+
+
+def columns_of(result: OnlineResult) -> list[np.ndarray[Any, Any]] | None:
+    """The values of each feature, where all are PRESENT numbers that lie as columns in the store's
+    reply; None otherwise."""
+    packed = result._packed()
+    return None if packed is None else packed[0].columns(packed[1])
+
+
+def rows_of(result: OnlineResult) -> list[RowAnswer] | None:
+    """The values and statuses of each row; None where all are PRESENT numbers that lie as columns
+    in the store's reply."""
+    answers = result._answers
+    if not isinstance(answers, Batch):
+        return answers
+    return answers.rows() if answers.packed() is None else None
+
+
+def arrow_message(result: OnlineResult) -> bytes | None:
+    """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
+    all is PRESENT, or where the outputs do not stand in the order of their views."""
+    packed = result._packed()
+    if packed is None or result.request or packed[0].places is not None:
+        return None
+    answers, views = packed
+    head = result._shape.head(len(answers))
+    if head is None:
+        return None
+    keys = [struct.pack(f"<{len(answers)}q", *column) for column in result.entities.values()]
+    return b"".join([head, *keys, *(part for view in views for part in view.parts())])
 
 
 def _restored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,9 +50,22 @@ def typed_column(columns: Columns, name: str, type_: Type) -> list[Any]:
     optional column and in one of another type than float, and a float of pandas that is an int is
     one where an int is declared (S1). EntityFrameError for a value of another type."""
     values = columns.values[name]
+    if type_.name == "int" and type_.choices is None and _plain_ints(values):
+        return list(values)
     if name in columns.of_pandas:
         values = [_of_pandas(value, type_) for value in values]
     return [typed(value, type_, name, i) for i, value in enumerate(values)]
+
+
+def _plain_ints(values: Sequence[Any]) -> bool:
+    """Whether all values are ints of 64 bits, without a look at each of them in Python."""
+    if list(map(type, values)).count(int) != len(values):
+        return False
+    try:
+        struct.pack(f"{len(values)}q", *values)
+    except struct.error:
+        return False
+    return True
 
 
 def _of_pandas(value: Any, type_: Type) -> Any:

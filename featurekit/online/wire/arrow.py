@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, instant
 from featurekit.language.wire import from_json, to_json
-from featurekit.online.lookup.result import OnlineResult, Shape
+from featurekit.online.lookup.result import OnlineResult, Shape, arrow_message, shape_of
 from featurekit.online.lookup.view import RowAnswer
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def compact(statuses: Mapping[str, list[str]]) -> dict[str, str | list[str]]:
 
 def stream(result: OnlineResult, service: str, version: str) -> bytes:
     """The result as an Arrow IPC stream."""
-    shape = result.shape
-    message = result.arrow_message()
+    shape, message = shape_of(result), arrow_message(result)
     if message is not None:
         return b"".join((_schema_message(shape, service, version), message, _END))
     table = result.to_arrow().combine_chunks()
@@ -171,7 +170,7 @@ def read(data: bytes, as_of: dt.datetime) -> tuple[OnlineResult, str]:
         head = _head(data[:end])
         batch = pa.ipc.read_record_batch(pa.py_buffer(data).slice(end), head.schema)
         return Received(as_of, batch, head), head.version
-    except (pa.ArrowException, struct.error, LookupError, TypeError) as error:
+    except (pa.ArrowException, OSError, struct.error, LookupError, TypeError) as error:
         raise ValueError(f"no stream of an online result: {error}") from None
 
 

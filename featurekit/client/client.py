@@ -1,0 +1,294 @@
+"""Turns entity rows into features by asking a server: the results are those of the store itself."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import random
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from featurekit import errors
+from featurekit.client.http import Address, AsyncConnections, Broken, Connections, Reply, request
+from featurekit.client.http import Stale as StaleConnection
+from featurekit.core.calls import checked, found
+from featurekit.core.columns import Columns
+from featurekit.core.types import Instant, as_instant
+from featurekit.errors import (
+    ConfigError,
+    EntityFrameError,
+    FeaturekitError,
+    OnlineError,
+    RequestRefused,
+    StoreUnavailable,
+)
+from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.lookup.rows import given
+from featurekit.online.wire import arrow
+
+_ARROW = "application/vnd.apache.arrow.stream"
+_AGAIN = (502, 503, 504)
+_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
+
+
+class Client:
+    """A server of `featurekit serve`, to be asked by threads and by event loops.
+
+    `url` is the server's, as "http://features.internal:6566"; `token` is sent to it as a bearer
+    token. A lookup takes up to `timeout_s` seconds, which the server is told, and up to
+    `connect_timeout_s` of them go to the opening of a connection. A lookup changes nothing, so one
+    whose connection broke, or that the server asks to repeat (503), is repeated up to `retries`
+    times within its time, after a pause whose length is drawn. As a context manager, it closes
+    itself at the end.
+    """
+
+    @checked
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 2.0,
+        connect_timeout_s: float = 2.0,
+        retries: int = 2,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address = Address.of(url)
+        self.timeout_s, self.connect_timeout_s, self.retries = timeout_s, connect_timeout_s, retries
+        if self.address.secure and ssl_context is None:
+            ssl_context = ssl.create_default_context()
+        context = ssl_context if self.address.secure else None
+        self._connections = Connections(self.address, context)
+        self._async = AsyncConnections(self.address, context)
+        self._headers = f"content-type: application/msgpack\r\naccept: {_ARROW}\r\n"
+        if token is not None:
+            if not token.isascii() or not token.isprintable():
+                raise ConfigError("token has characters that no token has; give it as it was shown")
+            self._headers += f"authorization: Bearer {token}\r\n"
+
+    def __repr__(self) -> str:
+        return f"Client({('https' if self.address.secure else 'http')}://{self.address.name})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
+
+    def close(self) -> None:
+        """Close the connections of threads."""
+        self._connections.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of this event loop."""
+        await self._async.close()
+
+    # --- lookups ----------------------------------------------------------------------------------
+
+    def get_online_features(
+        self,
+        service: str | Sequence[str],
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+        timeout_s: float | None = None,
+    ) -> OnlineResult:
+        """The features of each row, as `FeatureStore.get_online_features` gives them.
+
+        `service` is a service's name, or a list of features as "view:feature". `rows` is a list of
+        dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow. It raises the
+        errors of the store; StoreUnavailable where the server cannot be reached, or does not answer
+        within `timeout_s` (by default the client's); RequestRefused where the server does not take
+        the request.
+        """
+        path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
+        attempts = self._attempts(self.timeout_s if timeout_s is None else timeout_s)
+        for attempt in attempts:
+            try:
+                reply = self._connections.ask(
+                    self._request(path, body, attempt), self.connect_timeout_s, attempt.end
+                )
+            except OSError as error:
+                pause = attempt.after(error)
+            else:
+                if reply.status == 200:
+                    return _result(reply)
+                pause = attempt.after_reply(reply)
+            if pause:
+                time.sleep(pause)
+        raise AssertionError("the last attempt raises")
+
+    async def get_online_features_async(
+        self,
+        service: str | Sequence[str],
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+        timeout_s: float | None = None,
+    ) -> OnlineResult:
+        """As `get_online_features`, without blocking the event loop."""
+        path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
+        attempts = self._attempts(self.timeout_s if timeout_s is None else timeout_s)
+        for attempt in attempts:
+            try:
+                reply = await self._async.ask(
+                    self._request(path, body, attempt), self.connect_timeout_s, attempt.end
+                )
+            except OSError as error:
+                pause = attempt.after(error)
+            else:
+                if reply.status == 200:
+                    return _result(reply)
+                pause = attempt.after_reply(reply)
+            if pause:
+                await asyncio.sleep(pause)
+        raise AssertionError("the last attempt raises")
+
+    def _attempts(self, seconds: float) -> Iterator[_Attempt]:
+        """The attempts of a request, of which the last one raises."""
+        end = time.monotonic() + seconds
+        attempt = _Attempt(self.address, seconds, end, self.retries)
+        while True:
+            yield attempt
+
+    def _request(self, path: str, body: bytes, attempt: _Attempt) -> bytes:
+        left = max(1, int((attempt.end - time.monotonic()) * 1000))
+        headers = f"{self._headers}featurekit-timeout-ms: {left}\r\n"
+        return request("POST", self.address, path, headers, body)
+
+
+class _Attempt:
+    """What is left of a request: its time, and how often it may be repeated."""
+
+    def __init__(self, address: Address, seconds: float, end: float, retries: int) -> None:
+        self.address, self.seconds, self.end = address, seconds, end
+        self.left, self.number = retries, 0
+
+    def after(self, error: OSError) -> float:
+        """The pause after an attempt that failed. StoreUnavailable where it was the last one."""
+        if isinstance(error, StaleConnection):
+            return 0.0  # another connection is tried at once; there are only so many stale ones
+        if isinstance(error, TimeoutError):
+            reason = f"it did not answer within {self.seconds:g} s"
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            raise StoreUnavailable(f"{self._where}: {error.verify_message}") from None
+        else:
+            reason = str(error) if isinstance(error, Broken) else error.strerror or str(error)
+        return self._pause(StoreUnavailable(f"{self._where}: {reason}"), 0.0)
+
+    def after_reply(self, reply: Reply) -> float:
+        """The pause before a reply is asked for again; the error that it is, where that has no
+        use."""
+        error = _error_of(reply)
+        told = reply.headers.get("retry-after")
+        if reply.status not in _AGAIN or (told is None and reply.status == 503):
+            raise error
+        return self._pause(error, float(told) if told is not None and told.isdecimal() else 0.0)
+
+    def _pause(self, error: FeaturekitError, least: float) -> float:
+        """A pause that is drawn, from twice as many as before, and that ends before the time."""
+        longest = min(_LONGEST_PAUSE_S, _PAUSE_S * 2**self.number)
+        pause = least + random.uniform(0.0, longest)
+        if self.left <= 0 or time.monotonic() + pause >= self.end:
+            raise error
+        self.left, self.number = self.left - 1, self.number + 1
+        return pause
+
+    @property
+    def _where(self) -> str:
+        return f"the server at {self.address.name} cannot be asked"
+
+
+def _asked(
+    service: str | Sequence[str],
+    rows: Any,
+    as_of: Instant | None,
+    full_names: bool,
+    request_fields: bool,
+) -> tuple[str, bytes]:
+    """The path and the body of a lookup. EntityFrameError for rows that cannot be sent."""
+    body: dict[str, Any] = {}
+    if isinstance(service, str):
+        path = f"/v1/services/{quote(service, safe='')}/features"
+    else:
+        path, body["features"] = "/v1/features", list(service)
+    asked = given(rows)
+    if isinstance(asked, Columns):
+        body |= {"columns": asked.values, "of_pandas": sorted(asked.of_pandas)}
+    else:
+        body["rows"] = [
+            row if type(row) is dict else _as_dict(i, row) for i, row in enumerate(asked)
+        ]
+    if as_of is not None:
+        body["as_of"] = as_instant(as_of, what="as_of").isoformat()
+    if full_names:
+        body["full_feature_names"] = True
+    if request_fields:
+        body["request_fields"] = True
+    try:
+        return path, _packer()(body)
+    except TypeError as error:
+        raise EntityFrameError(f"entity rows: {error}; give values of Python") from None
+
+
+def _packer() -> Any:
+    try:
+        from featurekit.online.wire.msgpack import pack
+    except ImportError:
+        raise ConfigError(
+            "ormsgpack is not installed; run `pip install 'featurekit[client]'`"
+        ) from None
+    return pack
+
+
+def _as_dict(i: int, row: Any) -> dict[str, Any]:
+    if not isinstance(row, Mapping):
+        raise EntityFrameError(f"row {i} (the first is 0) is {found(row)}, and no dict")
+    return dict(row)
+
+
+def _result(reply: Reply) -> OnlineResult:
+    """The result in an answer. OnlineError where it has none."""
+    try:
+        as_of = dt.datetime.fromisoformat(reply.headers["featurekit-as-of"])
+        return arrow.read(reply.body, as_of)[0]
+    except (KeyError, ValueError) as error:
+        raise OnlineError(
+            f"the server's answer is none of featurekit ({error}); give the address of `featurekit "
+            "serve`"
+        ) from None
+
+
+def _error_of(reply: Reply) -> FeaturekitError:
+    """The error that an answer tells, of the class that the store would raise."""
+    try:
+        told = json.loads(reply.body)["error"]
+        what, write, name = str(told["what"]), told["write"], told["type"]
+        where = str(told["where"])
+    except (ValueError, LookupError, TypeError):
+        kind = StoreUnavailable if reply.status in _AGAIN else OnlineError
+        return kind(f"the server answered {reply.status}, and not as featurekit does")
+    text = what if write is None else f"{what}; {write}"
+    if name == RequestRefused.__name__:
+        return RequestRefused(text, status=reply.status, where=where)
+    made = getattr(errors, str(name), None)
+    if isinstance(made, type) and issubclass(made, FeaturekitError):
+        try:
+            return made(text)
+        except TypeError:  # it is made of more than a text
+            pass
+    return OnlineError(f"the server answered {reply.status}: {text}")
