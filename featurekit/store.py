@@ -318,16 +318,19 @@ class FeatureStore(Named):
         and for a version that reads a source that the repo defines otherwise now.
         """
         self.parts.claim()
-        done = rollback(
-            self.online,
-            self.project,
-            self.registry,
-            service,
-            to=to,
-            readable=self.parts.readable,
-            signer=self.parts.signer,
-        )
-        self.parts.record()
+        known = service in self.registry.names("service")
+        with self.parts.audit.doing("rollback", {"service": service} if known else {}) as found:
+            done = rollback(
+                self.online,
+                self.project,
+                self.registry,
+                service,
+                to=to,
+                readable=self.parts.readable,
+                signer=self.parts.signer,
+            )
+            self.parts.record()
+            found |= {"from": done.before, "to": done.fingerprint, "live": done.live}
         return done
 
     @checked
@@ -339,7 +342,10 @@ class FeatureStore(Named):
         afterwards. RegistryError where the online store has nothing of this project, or belongs to
         another registry than the one that is here.
         """
-        return adopt(self.online, self.project, self.registry)
+        with self.parts.audit.doing("adopt", {}) as found:
+            done = adopt(self.online, self.project, self.registry)
+            found |= {"versions": done.versions, "forgotten": done.forgotten}
+        return done
 
     @checked
     def gc(
@@ -364,16 +370,26 @@ class FeatureStore(Named):
         `versions` is in use, or is not there.
         """
         self.parts.check_owner()
-        files = () if versions else collect_files(self.parts, dry_run=dry_run)
-        done = collect(
-            self.online,
-            self.project,
-            only=versions,
-            retained=retained,
-            dry_run=dry_run,
-            progress=progress or (lambda done, total: None),
-        )
-        return replace(done, files=files)
+
+        def run() -> Collection:
+            files = () if versions else collect_files(self.parts, dry_run=dry_run)
+            done = collect(
+                self.online,
+                self.project,
+                only=versions,
+                retained=retained,
+                dry_run=dry_run,
+                progress=progress or (lambda done, total: None),
+            )
+            return replace(done, files=files)
+
+        if dry_run:
+            return run()
+        with self.parts.audit.doing("gc", {"retained": retained}) as found:
+            done = run()
+            gone = [f"{one.kind} {one.name}:{one.fingerprint}" for one in done.removed]
+            found |= {"removed": gone, "keys": done.keys, "files": len(done.files)}
+        return done
 
     @checked
     def unlock(
@@ -388,7 +404,12 @@ class FeatureStore(Named):
         are let go of, too: their processes raise LeaseLost at the next write. Without `sources`,
         all are meant that the repo or an applied view has. DefinitionError for another name.
         """
-        return unlock(self.parts, sources, force=force)
+        if not force:
+            return unlock(self.parts, sources, force=force)
+        with self.parts.audit.doing("unlock", {"force": True}) as found:
+            done = unlock(self.parts, sources, force=force)
+            found["sources"] = sorted({lease.source for lease, gone in done if gone})
+        return done
 
     # --- offline ----------------------------------------------------------------------------------
 

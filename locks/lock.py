@@ -18,6 +18,7 @@ FILES = {
     "default.txt": ["--extra", "dev"],
     "lowest.txt": ["--extra", "dev", "--resolution", "lowest-direct"],
     "bench.txt": ["--extra", "feast"],
+    "server.txt": ["--extra", "server"],
 }
 HEADER = "# Written by ./run lock from pyproject.toml.\n"
 

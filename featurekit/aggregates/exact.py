@@ -192,8 +192,8 @@ def macros_sql() -> list[str]:
     low = f"(((h & {2**75 - 1}::HUGEINT) >> 24) | {sticky})::BIGINT::DOUBLE * {power_sql(24)}"
     far = f"(h >> 75)::BIGINT::DOUBLE * {power_sql(75)} + {low}"
     return [
-        f"CREATE OR REPLACE TEMP MACRO fk_round_short(h) AS {near}",
-        "CREATE OR REPLACE TEMP MACRO fk_round(h) AS "
+        f"CREATE OR REPLACE MACRO fk_round_short(h) AS {near}",
+        "CREATE OR REPLACE MACRO fk_round(h) AS "
         f"CASE WHEN abs(h) < {2**105}::HUGEINT THEN {near} ELSE {far} END",
     ]
 

@@ -24,6 +24,7 @@ class TimeSince(Aggregate):
 
     counts_rows: ClassVar[bool] = True
     of_instants: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
 
     def check(self) -> None:
         if self.since not in ("last", "first"):
@@ -55,6 +56,6 @@ def macros_sql() -> list[str]:
     sticky = f"CASE WHEN {shifted} % 1000000 <> 0 THEN 1 ELSE 0 END"
     long = f"(fk_round(({shifted} // 1000000) | {sticky}::HUGEINT) / {2**24}.0::DOUBLE)"
     return [
-        f"CREATE OR REPLACE TEMP MACRO fk_seconds(us) AS "
+        f"CREATE OR REPLACE MACRO fk_seconds(us) AS "
         f"CASE WHEN us < {2**53} THEN us::DOUBLE / 1000000.0::DOUBLE ELSE {long} END"
     ]

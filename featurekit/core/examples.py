@@ -91,6 +91,8 @@ EXAMPLES: dict[str, str] = {
     "workers": "2",
     "on_mismatch": '"warn"',
     "public_keys": '["Ys4…="]',
+    "username": '"shop-reader"',
+    "password_file": '"/run/secrets/redis"',
     "connect_timeout_s": "1.0",
     "timeout_s": "0.5",
     "connections": "64",

@@ -42,13 +42,19 @@ _MOST_NAMED = 5
 
 def duckdb_version() -> str:
     """The installed version of DuckDB; DuckDB itself is not loaded."""
-    return version("duckdb")
+    return _installed("duckdb")
+
+
+@functools.cache
+def _installed(name: str) -> str:
+    # A version is read from the whole text of a package's metadata, which takes milliseconds.
+    return version(name)
 
 
 def library_versions() -> dict[str, str]:
     """The versions of the libraries that compute training sets, for manifests: DuckDB, Arrow,
     tzdata (F2)."""
-    return {"duckdb": duckdb_version(), "arrow": version("pyarrow"), "tzdata": tzdata_version()}
+    return {"duckdb": duckdb_version(), "arrow": _installed("pyarrow"), "tzdata": tzdata_version()}
 
 
 def machine() -> str:

@@ -77,7 +77,7 @@ class Group:
 
     @functools.cached_property
     def plain(self) -> Any:
-        """Which entities can be given their `states` where they had no state before.
+        """Which entities can be given the bytes of their `events` where they had no state before.
 
         A state in blocks cannot. Neither can one of a source with ids: the state itself decides
         what it keeps.
@@ -88,8 +88,8 @@ class Group:
         return np.diff(self.starts) <= most
 
     @functools.cached_property
-    def states(self) -> pa.LargeBinaryArray:
-        """The bytes of each entity's state, for an entity that had no state before."""
+    def events(self) -> Many:
+        """The events of each entity, as columns."""
         view, n = self.view, len(self.view.join_keys)
         facts = [self.batch.column(n + i).to_numpy()[self.starts[:-1]] for i in (0, 1)]
         batch, starts = self.batch, self.starts
@@ -106,7 +106,7 @@ class Group:
             errs = None if flags is None else flags.to_numpy(zero_copy_only=False)
             slots.append((slot.type, _typed(slot.type, column), errs))
         ts, created = columns[0].to_numpy(), columns[1].to_numpy()
-        return Many(slots, facts[0], facts[1], ts, created, starts).encode(view)
+        return Many(slots, facts[0], facts[1], ts, created, starts)
 
     @functools.cached_property
     def entities(self) -> list[Entity]:

@@ -111,8 +111,24 @@ def forget(
 ) -> Forgot:
     """Remove an entity's events and states, and record it; see `FeatureStore.forget`."""
     entity = _entity(project, name)
-    types = dict(entity.join_keys)
     values = _checked(entity, keys)
+    with project.audit.doing("forget", {"entity": name, "rewrite_files": rewrite_files}) as found:
+        return _forget(
+            project, entity, values, found, rewrite_files=rewrite_files, progress=progress
+        )
+
+
+def _forget(
+    project: Project,
+    entity: Entity,
+    values: Mapping[str, Any],
+    found: dict[str, Any],
+    *,
+    rewrite_files: bool,
+    progress: Progress | None,
+) -> Forgot:
+    """Forget an entity; `found` gets what the audit log is to say of it."""
+    name, types = entity.name, dict(entity.join_keys)
     views = project.repo.views.values()
     sources = [s for s in project.repo.sources.values() if has_events(views, s, name, types)]
     if rewrite_files:
@@ -157,6 +173,7 @@ def forget(
         "log_rows": log_rows,
         "file_rows": sum(f.rows for f in files if f.rewritten),
     }
+    found |= {"tombstone": number, "digest": digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
     return Forgot(name, instant(until), states, repaired, log_rows, files, aside, unknown)

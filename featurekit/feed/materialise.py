@@ -40,10 +40,11 @@ from featurekit.offline.buckets import explaining_disk
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import ViewEvents, view_events
-from featurekit.online.state.blocks import is_head
-from featurekit.online.state.encode_many import sealed_values, state_keys
-from featurekit.online.state.state import State, newest_arrival
+from featurekit.online.state.encode_many import state_keys
+from featurekit.online.state.replace_many import Replacing, some
+from featurekit.online.state.state import State
 from featurekit.online.state.update import update_states
+from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.deployment import (
     materialized_until,
@@ -56,7 +57,7 @@ from featurekit.project.died import must_be_whole, set_whole
 from featurekit.project.leases import LEASE_S, alone, settled_until
 from featurekit.project.project import Project
 
-_CHUNK = 500
+_CHUNK = 250
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _AHEAD = 2
 """The number of groups that may wait to be written."""
@@ -126,16 +127,44 @@ def materialize(
     ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
     states.
     """
-    health, chosen, began = _begun(project, views)
-    chosen, only = _limited(chosen, entities)
-    now = _stamp(project, restart=restart_clock)
-    until = now if end is None else micros(end)
+    begun = _begun(project, views)
+    chosen, only = _limited(begun.views, entities)
+    asked = {
+        "views": [version_of(view) for view in chosen],
+        "incremental": incremental,
+        "entities": None if entities is None else len(entities),
+        "restart_clock": restart_clock,
+    }
+    with project.audit.doing("materialize", asked) as found:
+        now = _stamp(project, restart=restart_clock)
+        until = now if end is None else micros(end)
+        begun = replace(begun, views=chosen, until=until, waiting=end is None)
+        done = _fill_all(project, begun, only, incremental=incremental, progress=progress)
+        found |= {
+            "until": done.until.isoformat(),
+            "states": sum(one.entities for one in done.views),
+            "events": sum(one.events for one in done.views),
+            "live": list(done.live),
+        }
+    return replace(done, asked=None if end is None else instant(micros(end)))
+
+
+def _fill_all(
+    project: Project,
+    begun: _Begun,
+    only: Sequence[Any] | None,
+    *,
+    incremental: bool,
+    progress: Progress | None,
+) -> Materialization:
+    """Fill the views, or with `only` the states of these entities in each of them."""
+    chosen, until = begun.views, begun.until
     tell = progress or (lambda view, done, total: None)
     done: list[Materialized] = []
     bad: dict[str, int] = {}
     with ExitStack() as stack:
         stack.enter_context(explaining_disk(project.state_dir))
-        held, settled = _held(stack, project, chosen, waiting=end is None)
+        held, settled = _held(stack, project, chosen, waiting=begun.waiting)
         until = min(until, settled)
         tombstones = project.registry.tombstones()
         aside = sum(_aside(project, name) for name in held)
@@ -154,13 +183,17 @@ def materialize(
             if only is None:
                 _note_filled(project, mine, view, after, until, logs[view.source.name])
                 project.marks.filled(
-                    view, health, began, whole=after == NEVER, until=until, tombstones=tombstones
+                    view,
+                    begun.health,
+                    begun.at,
+                    whole=after == NEVER,
+                    until=until,
+                    tombstones=tombstones,
                 )
     return Materialization(
         instant(until),
         tuple(done),
         tuple(promote(project.online, project.name)),
-        asked=None if end is None else instant(micros(end)),
         stand_at=_stand_at(project, chosen),
         set_aside=aside,
         bad_rows=bad,
@@ -180,14 +213,26 @@ def _held(
     return held, until
 
 
-def _begun(project: Project, names: Sequence[str] | None) -> tuple[Health, list[View], int]:
-    """What the server says of itself, the versions to fill, of which those that lost something are
-    recorded as damaged, and the instant from which damage that is seen is another one."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run as it begins: what the server says of itself, the versions to fill, the instant from
+    which damage that is seen is another one, the arrival up to which it is to read, and whether it
+    waits for pushes that are under way."""
+
+    health: Health
+    views: list[View]
+    at: int
+    until: int = 0
+    waiting: bool = True
+
+
+def _begun(project: Project, names: Sequence[str] | None) -> _Begun:
+    """A run that begins; views that lost something are recorded as damaged."""
     warn_unproven(project.state_dir)
     health, chosen = project.refuse_eviction(), _chosen(project, names)
     project.record_if_behind()
     project.marks.check(chosen)
-    return health, chosen, project.online.now_us()
+    return _Begun(health, chosen, project.online.now_us())
 
 
 def _after(project: Project, logs: Mapping[str, LogNow], view: View, until: int) -> int:
@@ -484,11 +529,11 @@ class _Run:
         change: Callable[[int, State], None],
         *,
         create: bool = True,
-        whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+        quick: Callable[[Sequence[bytes | None]], Sequence[bytes | None]] | None = None,
     ) -> None:
         """As `update_states`."""
         lost = None if self.lost is None else self.lost.of_state
-        update_states(self.store, self.view, keys, change, create=create, whole=whole, lost=lost)
+        update_states(self.store, self.view, keys, change, create=create, quick=quick, lost=lost)
 
 
 def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[Group]:
@@ -502,13 +547,13 @@ def _written(run: _Run, groups: Iterator[Group], left: set[bytes]) -> Iterator[G
         under_way: deque[tuple[Group, Future[None]]] = deque()
         for group in groups:
             keys = state_keys(run.prefix, group.keys)
-            known = [i for i, key in enumerate(keys.to_pylist()) if key in left] if left else []
-            left.difference_update(keys[i].as_py() for i in known)
+            new = Replacing(run.view, keys, group.events, group.plain, run.after, run.until)
+            known = [i for i, key in enumerate(new.names) if key in left] if left else []
+            left.difference_update([new.names[i] for i in known])
             # In an incremental run most states exist, and have to be read anyway.
             absent = group.plain & (run.after == NEVER)
             absent[known] = False
-            made = group.states if group.plain.any() else None
-            under_way.append((group, pool.submit(_write, run, group, keys, made, absent)))
+            under_way.append((group, pool.submit(_write, run, group, new, absent)))
             if len(under_way) > _AHEAD:
                 yield _waited(*under_way.popleft())
         while under_way:
@@ -520,46 +565,37 @@ def _waited(group: Group, written: Future[None]) -> Group:
     return group
 
 
-def _write(run: _Run, group: Group, keys: Any, made: Any, absent: Any) -> None:
+def _write(run: _Run, group: Group, new: Replacing, absent: Any) -> None:
     """Create the states of the entities that are `absent`, unless a push was faster. Read and write
     all others in transactions."""
     others = np.flatnonzero(~absent)
     if absent.any():
-        numbers, keys_of, made_of = np.arange(len(keys)), keys, made
+        numbers, keys, values = np.arange(len(absent)), new.keys, new.sealed
         if others.size:
             numbers = np.flatnonzero(absent)
-            keys_of, made_of = keys.take(numbers), made.take(numbers)
-        there = numbers[run.store.create(keys_of, sealed_values(keys_of, made_of))]
+            keys, values = keys.take(numbers), values.take(numbers)
+        there = numbers[run.store.create(keys, values)]
         others = np.sort(np.concatenate([others, there]))
     for first in range(0, len(others), _CHUNK):
-        _replace(run, group, keys, made, others[first : first + _CHUNK].tolist())
+        _replace(run, group, new, others[first : first + _CHUNK])
 
 
-def _replace(run: _Run, group: Group, keys: Any, made: Any, numbers: list[int]) -> None:
+def _replace(run: _Run, group: Group, new: Replacing, numbers: Any) -> None:
     view, after, until, repair = run.view, run.after, run.until, run.repair
-
-    def whole(i: int, blob: bytes | None) -> bytes | None:
-        """The bytes from the run, for an entity of which nothing else is known and no later
-        arrival."""
-        if not group.plain[numbers[i]]:
-            return None
-        known = blob is not None and (after != NEVER or is_head(blob))
-        if known or (blob is not None and newest_arrival(blob) > until):
-            return None
-        value: bytes = made[numbers[i]].as_py()
-        return value
+    listed = numbers.tolist()
+    keys = some(new.names, numbers)
 
     def change(i: int, state: State) -> None:
-        entity = group.entities[numbers[i]]
+        entity = group.entities[listed[i]]
         if repair is not None and repair.ahead(state.newest_arrival):
-            repair.keys.add(keys[numbers[i]].as_py())
+            repair.keys.add(keys[i])
             if after != NEVER:
                 return  # it is filled from everything afterwards
             state.drop_after(repair.latest)
         _check_memory(view, state, until)
         state.replace(after, until, list(entity.events), first=entity.first, newest=entity.newest)
 
-    run.update([keys[i].as_py() for i in numbers], change, whole=whole)
+    run.update(keys, change, quick=partial(new.values, numbers))
 
 
 def _check_memory(view: View, state: State, until: int) -> None:

@@ -31,6 +31,7 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
     """Take new events of `source`; see `FeatureStore.push`."""
     definition = project.source(source)
     taken = read_rows(definition, rows, state_dir=project.state_dir)
+    tally = project.audit.pushing(source)
     online, work = project.online, _Push(project, definition, taken)
     own = work.own
     with alone(online, project.name, source, "push") if own else nullcontext(online) as online:
@@ -64,6 +65,7 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
                         note_died(online, project.name, source, now)
                     online.close_push(pushes, token)
             raise
+    tally.took(done.rows)
     if work.due:
         # The push is done even if this fails: a later push tries again, and a reader of the log
         # is told what is wrong with it.

@@ -13,33 +13,46 @@ from typing import Any
 
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
+from featurekit.aggregates.sql import Finisher
 from featurekit.core.openness import make_folder
 from featurekit.core.sql import text_literal
 from featurekit.language.python_calls import create_function
+from featurekit.offline.instances import Session, take_instance
 
 _SPILL = "spill-"
 _SLOW_OPTIMIZERS = ("projection_placement",)
 
 
 def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
-    """A DuckDB of its own for one piece of work, with the settings that every query here relies on.
+    """A DuckDB connection for one piece of work in one thread, with the settings that every query
+    here relies on; to be closed. It is as one to a new instance, which it may be.
 
-    What does not fit into memory, or into `memory_limit` as in "4GB", goes to `state_dir`. It is
-    never a cursor: if one cursor registers a function and closes, the function is freed, but the
-    other cursors still find its name.
+    What does not fit into memory, or into `memory_limit` as in "4GB", goes to `state_dir`.
     """
-    import duckdb
-
-    con = duckdb.connect()
-    prepare(con)
+    statements, finishers = _statements(), _finishers()
+    limit = "RESET memory_limit"
+    if memory_limit is not None:
+        limit = f"SET memory_limit = {text_literal(memory_limit)}"
     with suppress(OSError):  # a repo that may only be read can spill nothing
         make_folder(state_dir)
         _remove_lost(state_dir)
     # Spilled data goes beside the repo, because /tmp may be in memory.
-    spill = str(state_dir / f"{_SPILL}{_here()}-{os.getpid()}-{uuid.uuid4().hex}")
-    con.execute(f"SET temp_directory = {text_literal(spill)}")
-    if memory_limit is not None:
-        con.execute(f"SET memory_limit = {text_literal(memory_limit)}")
+    spill = state_dir / f"{_SPILL}{_here()}-{os.getpid()}-{uuid.uuid4().hex}"
+    instance = take_instance((statements, finishers), _new)
+    try:
+        instance.con.execute(f"SET temp_directory = {text_literal(str(spill))}; {limit}")
+        # Setting the limit makes DuckDB give the memory back that it has freed.
+        return Session(instance, spill, limit)
+    except BaseException:
+        instance.con.close()
+        raise
+
+
+def _new() -> Any:
+    import duckdb
+
+    con = duckdb.connect()
+    prepare(con)
     return con
 
 
@@ -75,27 +88,43 @@ def _lives(pid: int) -> bool:
 
 
 def prepare(con: Any) -> None:
-    """Give a connection the settings (T2) and the macros that every query here relies on."""
-    con.execute("SET TimeZone = 'UTC'")
+    """Give an instance of DuckDB, by its first connection, the settings (T2), the macros and the
+    functions that every query here relies on."""
+    for statement in _statements():
+        con.execute(statement)
     _no_progress_bar(con)
-    # For up to 64 labels DuckDB turns an ASOF join into an arg_max, which loses -0.0 inside lists.
-    con.execute("SET asof_loop_join_threshold = 0")
-    # If a divisor is a constant 0, DuckDB divides while it plans, even in a branch that is never
-    # taken.
-    con.execute("SET error_on_division_by_zero = false")
-    # Running sums rely on the order of sorted rows (window_plans).
-    con.execute("SET preserve_insertion_order = true")
     _no_slow_planning(con)
-    for macro in (*exact.macros_sql(), *since.macros_sql()):
-        con.execute(macro)
-    con.execute(
-        "CREATE OR REPLACE TEMP MACRO fk_hop(x, h) AS x - ((x % h) + h) % h"
-    )  # DuckDB's % takes the dividend's sign
-    for finisher in {f for kind in aggregates.BY_NAME.values() for f in kind.finishers}:
+    for finisher in _finishers():
         create_function(
             con, finisher.name, finisher.function, list(finisher.takes), finisher.gives,
             type="arrow", null_handling="special",
         )  # fmt: skip
+
+
+def _statements() -> tuple[str, ...]:
+    """The settings, which are GLOBAL so that every connection to the instance has them, and the
+    macros."""
+    return (
+        "SET GLOBAL TimeZone = 'UTC'",
+        # For up to 64 labels DuckDB turns an ASOF join into an arg_max, which loses -0.0 inside
+        # lists.
+        "SET GLOBAL asof_loop_join_threshold = 0",
+        # If a divisor is a constant 0, DuckDB divides while it plans, even in a branch that is
+        # never taken.
+        "SET GLOBAL error_on_division_by_zero = false",
+        # Running sums rely on the order of sorted rows (window_plans).
+        "SET GLOBAL preserve_insertion_order = true",
+        # What DuckDB remembers of the files that it read would outlive a session (instances).
+        "SET GLOBAL enable_external_file_cache = false",
+        *exact.macros_sql(),
+        *since.macros_sql(),
+        # DuckDB's % takes the dividend's sign.
+        "CREATE OR REPLACE MACRO fk_hop(x, h) AS x - ((x % h) + h) % h",
+    )
+
+
+def _finishers() -> frozenset[Finisher]:
+    return frozenset(f for kind in aggregates.BY_NAME.values() for f in kind.finishers)
 
 
 def _no_slow_planning(con: Any) -> None:

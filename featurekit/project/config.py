@@ -10,17 +10,28 @@ from typing import Any, Literal
 from urllib.parse import quote as url_quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from featurekit.core.calls import near
 from featurekit.core.durations import duration_us
 from featurekit.core.missing import no_folder
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
+from featurekit.online.store.login import Login
+from featurekit.online.store.url import OPTIONS, has_login
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
-_SECRET = {"online_store", "redis_url", "connection_string"}
+_SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env"}
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -68,7 +79,10 @@ class ServingLogConfig(BaseModel):
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
-    `redis_url` is used before Feast's connection_string. `state_dir`, relative to the repo, holds
+    `redis_url` is used before Feast's connection_string. Where neither holds a password,
+    `redis_password_env` names the variable that does, or `redis_password_file`, relative to the
+    repo, the file, which must be closed to other users. Both are read again for each connection.
+    `redis_username` is the user whose password it is. `state_dir`, relative to the repo, holds
     the registry, the log of pushed events, quarantined rows and the private Redis. `registry` is
     the SQLite file of versions. `numeric_mismatch` says what a reader does where floats would
     differ (R6). `clock_tolerance`, as in "90s" or "5m", is how far after the store's clock an
@@ -77,8 +91,10 @@ class FeaturekitConfig(BaseModel):
     is the number of parts into which a training set is split, by default as many as the memory
     limit asks for. `serving_log` says whether and where lookups are logged. `connect_timeout_s`,
     `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how many connections, the
-    online store waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a
-    .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
+    online store waits. After `breaker_failures` lookups that failed close together (0 for never),
+    lookups are not tried for `breaker_s` seconds, and then one is; `retry_share` is how many
+    retries each lookup allows (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as
+    of a .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
     `maxmemory_policy` is that of Redis, where INFO may not be asked for it.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
@@ -89,6 +105,9 @@ class FeaturekitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     redis_url: str | None = Field(default=None, repr=False)
+    redis_username: str | None = None
+    redis_password_env: str | None = Field(default=None, pattern=_NAME)
+    redis_password_file: str | None = None
     state_dir: str = ".featurekit"
     registry: str | None = None
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
@@ -103,6 +122,9 @@ class FeaturekitConfig(BaseModel):
     timeout_s: float = Field(default=DEFAULT.timeout_s, gt=0.0, le=3600.0)
     feed_timeout_s: float = Field(default=DEFAULT.feed_timeout_s, gt=0.0, le=3600.0)
     connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
+    breaker_failures: int = Field(default=DEFAULT.breaker_failures, ge=0, le=10_000)
+    breaker_s: float = Field(default=DEFAULT.breaker_s, gt=0.0, le=3600.0)
+    retry_share: float = Field(default=DEFAULT.retry_share, ge=0.0, le=1.0)
     ignore: list[str] = Field(default_factory=list)
     group: str | None = None
     maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
@@ -124,6 +146,22 @@ class FeaturekitConfig(BaseModel):
         except DefinitionError as error:
             raise ValueError(str(error).partition(": ")[2]) from None
         return written
+
+    def login(self, folder: Path) -> Login:
+        """Who connects to the online store, where its URL does not say; paths are relative to
+        `folder`. The environment is asked first. ConfigError for a user without a password."""
+        found = Login.of_environment()
+        if found.given:
+            return found
+        file = self.redis_password_file
+        path = None if file is None else folder / file
+        made = Login(self.redis_username, self.redis_password_env, path)
+        if made.username is not None and not made.given:
+            raise ConfigError(
+                "featurekit.redis_username has no password; write redis_password_file: "
+                "/run/secrets/redis, or redis_password_env: REDIS_PASSWORD"
+            )
+        return made
 
     @property
     def tolerance_us(self) -> int:
@@ -164,6 +202,25 @@ class RepoConfig(BaseModel):
         """Feast takes the bare type, too."""
         return {"type": given} if isinstance(given, str) else given
 
+    @field_validator("featurekit")
+    @classmethod
+    def _one_login(cls, own: FeaturekitConfig, found: ValidationInfo) -> FeaturekitConfig:
+        if own.redis_password_env is None and own.redis_password_file is None:
+            return own
+        if own.redis_password_env is not None and own.redis_password_file is not None:
+            raise ValueError(
+                "redis_password_env and redis_password_file both say where the password is; keep "
+                "one of them"
+            )
+        store = found.data.get("online_store")
+        written = own.redis_url or getattr(store, "connection_string", None) or ""
+        if has_login(written) or re.search(r",(username|password)=", written):
+            raise ValueError(
+                "redis_password_env and redis_password_file are for a URL or connection_string "
+                "that has no user and no password of its own; keep one of them"
+            )
+        return own
+
     @field_validator("featurekit", mode="before")
     @classmethod
     def _empty(cls, given: Any) -> Any:
@@ -173,7 +230,15 @@ class RepoConfig(BaseModel):
     def limits(self) -> Limits:
         """What the online store waits for, and how long."""
         own = self.featurekit
-        return Limits(own.connect_timeout_s, own.timeout_s, own.feed_timeout_s, own.connections)
+        return Limits(
+            own.connect_timeout_s,
+            own.timeout_s,
+            own.feed_timeout_s,
+            own.connections,
+            own.breaker_failures,
+            own.breaker_s,
+            own.retry_share,
+        )
 
     def redis_url_from(self) -> str:
         """The variable or setting that says the URL of the online store."""
@@ -196,7 +261,7 @@ class RepoConfig(BaseModel):
             raise ConfigError(f"{self._place}{error}") from None
 
 
-_CONNECTION = {"ssl", "username", "password", "db"}
+_CONNECTION = {"ssl", *OPTIONS["rediss"]}
 _MISTAKEN = {"database", "user", "pass", "tls", "host", "port", "timeout"}
 
 
@@ -220,19 +285,27 @@ def connection_url(connection_string: str) -> str:
         raise ConfigError(
             f"online_store.connection_string: {_unknown(options)} is not understood; write "
             '"host:port,ssl=true,username=…,password=…,db=0" (a password with a comma goes into '
-            "a redis_url under featurekit:, as %2C)"
+            "the file of redis_password_file under featurekit:)"
         )
     if "@" in host or "/" in host:
         raise ConfigError(
             "online_store.connection_string is Feast's host:port with options behind commas, and "
             "no URL; write a URL as redis_url under featurekit:"
         )
-    scheme = "rediss" if settings.get("ssl", "").lower() == "true" else "redis"
+    tls = settings.pop("ssl", "").lower() == "true"
+    of_tls = sorted(name for name in settings if name.startswith("ssl_"))
+    if of_tls and not tls:
+        raise ConfigError(
+            f"online_store.connection_string: {of_tls[0]} is of TLS; write ssl=true beside it"
+        )
     login = ""
     if "password" in settings:
-        user, password = settings.get("username", ""), settings["password"]
+        user, password = settings.pop("username", ""), settings.pop("password")
         login = f"{url_quote(user, safe='')}:{url_quote(password, safe='')}@"
-    return f"{scheme}://{login}{host}/{settings.get('db', '0')}"
+    database = settings.pop("db", "0")
+    more = "&".join(f"{name}={url_quote(value, safe='')}" for name, value in settings.items())
+    scheme = "rediss" if tls else "redis"
+    return f"{scheme}://{login}{host}/{database}{'?' if more else ''}{more}"
 
 
 def find_repo(folder: Path) -> Path:
@@ -364,6 +437,7 @@ _STORES_OF_FEAST = (
 _PATTERNS = {
     "project": "is a letter or digit, then letters, digits and underscores",
     "memory_limit": "is a size, as in 4GB or 512MB",
+    "redis_password_env": "is the name of a variable of the environment, and no password",
     "maxmemory_policy": "is the name of a policy of Redis, in small letters",
 }
 
@@ -419,6 +493,9 @@ EXAMPLES = {
     "online_store.skip_dedup": "false",
     "featurekit": "{state_dir: .featurekit}",
     "featurekit.redis_url": "redis://localhost:6379/0",
+    "featurekit.redis_username": "shop-reader",
+    "featurekit.redis_password_env": "REDIS_PASSWORD",
+    "featurekit.redis_password_file": "/run/secrets/redis",
     "featurekit.state_dir": ".featurekit",
     "featurekit.registry": "data/registry.db",
     "featurekit.numeric_mismatch": "warn",
@@ -442,6 +519,9 @@ EXAMPLES = {
     "featurekit.timeout_s": "0.5",
     "featurekit.feed_timeout_s": "30",
     "featurekit.connections": "64",
+    "featurekit.breaker_failures": "20",
+    "featurekit.breaker_s": "0.5",
+    "featurekit.retry_share": "0.1",
     "featurekit.ignore": "[old/]",
     "featurekit.group": "features",
     "featurekit.maxmemory_policy": "noeviction",

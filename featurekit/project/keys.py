@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from featurekit.core.secrets import read_secret
 from featurekit.core.signing import PrivateKey
 from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE, Signer, Trust
 from featurekit.errors import ConfigError
@@ -34,15 +35,7 @@ def private_key(config: FeaturekitConfig, folder: Path) -> PrivateKey | None:
     if not named:
         return None
     path = folder / named
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigError(f"the signing key {path} cannot be read: {reason}") from None
-    if mode & 0o077:
-        raise ConfigError(f"the signing key {path} is open to other users; run `chmod 600 {path}`")
-    return PrivateKey.read(text, where=str(path))
+    return PrivateKey.read(read_secret(path, "the signing key"), where=str(path))
 
 
 def signer_of(

@@ -24,6 +24,7 @@ from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.clock import Clock, own_clock
 from featurekit.online.store.protocol import Health, OnlineStore
+from featurekit.project.audit import Audit
 from featurekit.project.carried import has_keys
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
@@ -84,6 +85,8 @@ class Project:
         if not self.path.is_relative_to(self.state_dir.resolve()):
             declare(self.state_dir, self.config.featurekit.group)
         self.log = PushLog(self.state_dir)
+        self.audit = Audit(self.state_dir if self.has_folder or state_folder else None)
+        """What was done to the project, where its state outlives the store."""
         self.readable = Kept(self._readable)
         """Whether a view's source is defined now as it was when the view was compiled.
 
@@ -124,6 +127,7 @@ class Project:
             self.listed = {}
         self._unreached = None
         self.log.close()
+        self.audit.close()
 
     async def close_async(self) -> None:
         """Close the connections that lookups made in this event loop."""
@@ -240,7 +244,8 @@ class Project:
             if url is None:
                 self._online = open_private(self.state_dir / "redis", limits)
             else:
-                self._online = open_store(url, limits, named=self._url_named())
+                login = self.config.featurekit.login(self.path)
+                self._online = open_store(url, limits, login=login, named=self._url_named())
             if self.clock is not None:
                 self._online.clock = self.clock
         return self._online
@@ -370,7 +375,9 @@ class Project:
         """A service, ready for lookups. Its answers go to the serving log, where there is one."""
         found = self._services.get(name)
         if found is None:
-            self.marks.check(fed_views(self.online, self.name, on_mismatch="accept"))
+            self.marks.check_at_times(
+                lambda: fed_views(self.online, self.name, on_mismatch="accept")
+            )
             found = OnlineService(
                 self.online,
                 self.name,

@@ -7,7 +7,6 @@ which version of each name is in force.
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from featurekit.core.attributes import Named
 from featurekit.core.files import whole
 from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
+from featurekit.core.who import user
 from featurekit.define.identity import stale_fingerprint
 from featurekit.define.plan import Service, View
 from featurekit.define.published import python_functions
@@ -267,7 +267,7 @@ class Registry:
 
     def apply(self, wanted: Sequence[Definition]) -> list[Change]:
         """Record `wanted` as the current versions, all or nothing; the changes made."""
-        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        who, when = user(), dt.datetime.now(dt.UTC).isoformat()
         # Written out before the file is held, since others wait for that.
         names = [(d.kind, d.value.name, d.value.fingerprint) for d in wanted]
         versions = [
@@ -460,7 +460,7 @@ class Registry:
     def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
         """Record that an older version is in force again; then `plan` shows how the repo differs
         from it."""
-        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        who, when = user(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             about = connection.execute(
@@ -498,7 +498,7 @@ class Registry:
     def forget(self, tombstone: Tombstone) -> int:
         """Record that an entity is forgotten; returns the number of the record."""
         keys = json.dumps({name: type_.name for name, type_ in tombstone.keys})
-        who, when = _who(), dt.datetime.now(dt.UTC).isoformat()
+        who, when = user(), dt.datetime.now(dt.UTC).isoformat()
         with self._connect() as connection:
             done = connection.execute(
                 "INSERT INTO forgotten (entity, keys, digest, secret, until, applied_by, "
@@ -631,13 +631,6 @@ def _fact(connection: sqlite3.Connection, name: str) -> str | None:
 
 def _set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
     connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user id without a name, as in some containers
-        return "unknown"
 
 
 def _added(definition: Definition) -> Change:

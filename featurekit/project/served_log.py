@@ -11,6 +11,7 @@ from featurekit.core.keys import project_key
 from featurekit.errors import ConfigError, DataError
 from featurekit.log.served.block import ServedBlock
 from featurekit.log.served.log import ServingLog, Sink
+from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import ServingLogConfig
 from featurekit.project.deployment import materialized_marks
@@ -39,7 +40,10 @@ def open_log(
         from featurekit.log.served.stream import StreamSink
 
         sink = StreamSink(
-            stream_url(config, store), stream_key(config, project), config.stream_entries
+            stream_url(config, store),
+            stream_key(config, project),
+            config.stream_entries,
+            _login(config, store),
         )
 
     return ServingLog(
@@ -68,6 +72,12 @@ def stream_url(config: ServingLogConfig, store: OnlineStore) -> str:
     if url is None:
         raise ConfigError("this online store is no Redis; give serving_log a redis_url")
     return url
+
+
+def _login(config: ServingLogConfig, store: OnlineStore) -> Login:
+    """Who connects to the stream's Redis: whoever connects to the store, where it is the same."""
+    login: Login = NO_LOGIN if config.redis_url else getattr(store, "login", NO_LOGIN)
+    return login
 
 
 def read_log(
@@ -103,7 +113,8 @@ def read_log(
     if config.to == "stream":
         from featurekit.log.served.stream import read_stream
 
-        return read_stream(stream_url(config, store), stream_key(config, project))
+        url, key = stream_url(config, store), stream_key(config, project)
+        return read_stream(url, key, _login(config, store))
     from featurekit.log.served.parquet import read_parquet
 
     where = log_folder(config, folder, state_dir)

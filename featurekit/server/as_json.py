@@ -22,7 +22,14 @@ import orjson
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
-from featurekit.online.lookup.result import Batch, OnlineResult, batch_of, rows_of, shape_of
+from featurekit.online.lookup.result import (
+    Batch,
+    OnlineResult,
+    all_present,
+    batch_of,
+    rows_of,
+    shape_of,
+)
 from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -137,16 +144,10 @@ def _finite(rows: Sequence[Sequence[Any]]) -> bool:
         return False
 
 
-def all_present(result: OnlineResult) -> bool:
-    """Whether every value is PRESENT."""
-    rows = rows_of(result)
-    return rows is None or all(row[1].count(PRESENT) == len(row[1]) for row in rows)
-
-
 def _numbers(batch: Batch) -> list[Any]:
     """The columns of numbers that lie in the store's reply, as arrays; as lists where a float has
     no form in JSON."""
-    parts = [part for view in batch.views for part in view.columns()]
+    parts = [part for view in batch.packed() or () for part in view.columns()]
     columns: list[Any] = [column for part in parts for column in part]
     if not all(part.dtype.kind != "f" or np.isfinite(part).all() for part in parts):
         columns = [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]

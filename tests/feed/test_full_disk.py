@@ -60,6 +60,7 @@ def store(
     with FeatureStore(make_repo(MODULE, files), redis_url=redis_url) as opened:
         opened.apply()
         opened.materialize()
+        opened.parts.audit.pushing("clicks")  # told before the disk is full
         yield opened
 
 

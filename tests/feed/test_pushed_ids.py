@@ -445,17 +445,18 @@ def without_deletions(patch: pytest.MonkeyPatch) -> None:
 
 
 def staying(patch: pytest.MonkeyPatch) -> None:
-    counted = settle._settled
+    changed = settle._Settling.changed
 
-    def settled(writer: Any, rows: Any, entities: Any, events: Any, blobs: Any) -> Any:
+    def stayed(self: Any, blobs: Any) -> Any:
         class Staying(events_module.RowEvents):
-            def __call__(self, row: Any) -> Any:
+            def __call__(here, row: Any) -> Any:
                 key, event = super().__call__(row)
-                return (key if key in entities else None), event
+                return (key if key in self.entities else None), event
 
-        return counted(writer, rows, entities, Staying(writer), blobs)
+        self.events = Staying(self.writer)
+        return changed(self, blobs)
 
-    patch.setattr(settle, "_settled", settled)
+    patch.setattr(settle._Settling, "changed", stayed)
 
 
 @pytest.mark.parametrize("plant", [forgetful, without_deletions, staying])

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from slow import slow_unless
 
 from benchmarks import __main__ as command
 from benchmarks import report
@@ -20,6 +21,8 @@ RESULTS = [
     Result("a <write>", "", "1/s", {OURS: 900.0, "raw": 1000.0}, "raw", 0.8, note="same bytes"),
     Result("memory", "50 floats", "B", {OURS: 500.0, "packed": 536.0}, "packed"),
 ]
+PROMPT = ("online_lookups", "transforms")
+"""The areas that run with every test run."""
 CURVE = Curve("lookups", "events", [10, 1_000], "s", {OURS: [1e-4, 2e-4], "raw": [1e-4, 1e-3]})
 
 
@@ -30,7 +33,7 @@ def _nothing_else_is_collected() -> None:
     gc.freeze()
 
 
-@pytest.mark.parametrize("name", command.AREAS)
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in PROMPT, command.AREAS))
 def test_each_area_runs_at_its_smallest(name: str) -> None:
     """What an area's peers answer is compared with ours inside it, before anything is timed."""
     area = importlib.import_module(f"benchmarks.{name}")

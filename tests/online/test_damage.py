@@ -4,14 +4,15 @@ goes unseen, other entities are answered, and a push is refused."""
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from paths import in_small_blocks, service_of
+from paths import in_older_heads, in_small_blocks, service_of
 
 from featurekit import Entity, EventSource, FeatureView, feature
-from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum
+from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum, ValueCounts
 from featurekit.core.keys import project_key
 from featurekit.core.status import DAMAGED, ERROR_STATUS, PRESENT
 from featurekit.core.types import instant
@@ -24,6 +25,7 @@ from featurekit.feed.settle import write
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.state import seal
 from featurekit.online.store.memory import MemoryStore
+from featurekit.online.store.replies import Run, Values
 from featurekit.parity.compare import bits
 
 S = 1_000_000
@@ -186,6 +188,27 @@ def test_no_flipped_bit_of_a_block_is_a_value(monkeypatch: pytest.MonkeyPatch) -
     assert seen > 100
 
 
+def test_no_flipped_bit_of_a_group_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the group of another range of blocks, or of another entity."""
+    in_small_blocks(monkeypatch, split=2, size=1)
+    it = World(view({"counts": ValueCounts("word", window="100s")}))
+    groups = [key for key in it.store.keys(b"fk:tests:block:") if b"." in key]
+    read: list[bytes] = []
+    plain = it.store.read
+    monkeypatch.setattr(it.store, "read", lambda keys: [read.extend(keys), plain(keys)][1])
+    (right,) = it.ask(1)
+    known = it.store.values
+    asked = [key for key in groups if key in read]
+    assert asked
+    for key in asked:
+        for value in [b"", *(known[k] for k in groups if k != key), *flipped(known[key])]:
+            it.store.values = known | {key: value}
+            with pytest.raises(DamagedState, match="key=1 is damaged: block"):
+                it.ask(1)
+    it.store.values = known
+    assert it.ask(1) == [right]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_push_adds_to_a_state_with_a_flipped_bit(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -271,7 +294,11 @@ def test_what_a_release_before_checksums_wrote_is_read_and_gets_one(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States, blocks and memories of ids: the answers are the same, and so is what a push makes."""
-    it, twin = world(kind, monkeypatch), world(kind, monkeypatch)
+    if kind == "windows in blocks":
+        in_small_blocks(monkeypatch, split=2, size=2)
+    with monkeypatch.context() as patch:
+        in_older_heads(patch)
+        it, twin = World(VIEWS[kind]), World(VIEWS[kind])
     bare = {
         key: seal.opened(key, value)
         for key, value in it.store.values.items()
@@ -304,3 +331,55 @@ def test_a_view_that_fails_on_errors_fails_on_damage() -> None:
     it.store.values[it.first] = it.store.values[it.second]
     with pytest.raises(DamagedState, match="key=1"):
         it.ask(1, 2)
+
+
+def group(n: int, size: int) -> tuple[bytes, list[bytes], list[bytes]]:
+    """A prefix, the ends of keys of several lengths, and the values that were sealed for them."""
+    prefix = b"fk:tests:state:view:fingerprint:"
+    ends = [b"{%d:i%d}" % (len(str(7**i)) + 1, 7**i) for i in range(n)]
+    values = [bytes((3, *((31 * i + k) % 256 for k in range(size)))) for i in range(n)]
+    return prefix, ends, [seal.sealed(prefix + e, v) for e, v in zip(ends, values, strict=True)]
+
+
+def as_they_come(values: list[bytes], *, together: bool) -> Values:
+    """The values as a list, or as they lie in a reply."""
+    size = len(values[0])
+    head = b"$%d\r\n" % size
+    data = b"*9\r\n" + b"".join(head + value + b"\r\n" for value in values)
+    run = Run(data, 4, len(values), size, len(head), len(head) + size + 2)
+    return run if together else values
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_values_that_are_checked_together_are_whole_or_do_not_open(together: bool) -> None:
+    prefix, ends, values = group(6, 21)
+
+    def opened(values: list[bytes], ends: list[bytes]) -> Any:
+        found = seal.opened_group(as_they_come(values, together=together), prefix, ends)
+        return None if found is None else list(found)
+
+    assert opened(values, ends) == [value[1:-4] for value in values]
+    for i in range(len(values)):
+        for changed in flipped(values[i]):
+            assert opened([*values[:i], changed, *values[i + 1 :]], ends) is None
+        for changed in flipped(ends[i]):
+            assert opened(values, [*ends[:i], changed, *ends[i + 1 :]]) is None
+
+
+def test_several_values_that_are_not_whole_do_not_hide_one_another() -> None:
+    prefix, ends, values = group(6, 3)
+
+    def opens(changed: list[bytes]) -> bool:
+        assert changed != values
+        return seal.opened_group(as_they_come(changed, together=True), prefix, ends) is not None
+
+    for i, j in itertools.combinations(range(len(values)), 2):
+        exchanged = list(values)
+        exchanged[i], exchanged[j] = values[j], values[i]
+        assert not opens(exchanged)
+        for one, other in itertools.product(flipped(values[i]), flipped(values[j])):
+            both = list(values)
+            both[i], both[j] = one, other
+            assert not opens(both)
+    assert not opens([*values[1:], values[0]])
+    assert not opens([values[0]] * len(values))

@@ -10,6 +10,7 @@ import pytest
 from featurekit import FeatureStore, OnlineService
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.limits import DEFAULT, Limits
+from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.open import STORES, open_store
 from featurekit.online.store.redis import RedisStore
@@ -52,9 +53,9 @@ def test_another_store_is_a_line_of_the_table(
 ) -> None:
     opened = []
 
-    def memory(url: str, limits: Limits) -> MemoryStore:
+    def memory(url: str, limits: Limits, *, login: Login) -> MemoryStore:
         opened.append(url)
-        assert limits == DEFAULT
+        assert (limits, login) == (DEFAULT, NO_LOGIN)
         return MemoryStore()
 
     monkeypatch.setitem(STORES, "memory", memory)

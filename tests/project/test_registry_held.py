@@ -76,3 +76,15 @@ def test_a_file_that_is_no_registry_is_told(made: Registry, bad: bytes, said: st
     made.path.write_bytes(bad)
     with pytest.raises(RegistryError, match=said):
         made.known()
+
+
+@pytest.mark.parametrize("lacking", sorted(registry._TABLES))
+def test_a_registry_of_an_older_release_gets_the_table_that_it_lacks(
+    made: Registry, lacking: str
+) -> None:
+    with closing(sqlite3.connect(made.path)) as older, older:
+        older.execute(f"DROP TABLE {lacking}")
+    made.apply([])
+    with closing(sqlite3.connect(made.path)) as now:
+        there = {name for (name,) in now.execute("SELECT name FROM sqlite_schema")}
+    assert there >= registry._TABLES

@@ -17,6 +17,7 @@ VERBS = {
     "rollback": "serve an older version of a service again",
     "adopt": "rebuild a lost registry from the online store",
     "keys": "make and show the keys that plans are signed with",
+    "audit": "show who did what to the project, and prove that no entry is gone",
     "gc": "remove online states and plans that no version in use needs",
     "materialize": "fill the online state up to an instant, and go live",
     "push": "add events of a source, online and to the offline log",

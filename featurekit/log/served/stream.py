@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from featurekit.errors import DataError, StoreUnavailable
 from featurekit.log.served.block import ServedBlock, ServedHead, decode
+from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.redis import connect
 from featurekit.online.store.url import without_secrets
 
@@ -20,8 +21,8 @@ class StreamSink:
     """Adds blocks to the stream `key` of the Redis at `url`, which keeps about the last `entries`
     of them. A block can be read at once."""
 
-    def __init__(self, url: str, key: str, entries: int) -> None:
-        self.url, self.key, self.entries = url, key, entries
+    def __init__(self, url: str, key: str, entries: int, login: Login = NO_LOGIN) -> None:
+        self.url, self.key, self.entries, self.login = url, key, entries, login
         self._client: Any = None
 
     def take(self, block: ServedBlock, data: bytes) -> None:
@@ -33,7 +34,7 @@ class StreamSink:
         }
         try:
             if self._client is None:  # connected by the writing thread, after any fork
-                self._client = connect(self.url)
+                self._client = connect(self.url, login=self.login)
             self._client.xadd(self.key, fields, maxlen=self.entries, approximate=True)
         except (RedisError, OSError) as error:
             said = without_secrets(str(error), self.url)
@@ -49,10 +50,10 @@ class StreamSink:
             self._client = None
 
 
-def read_stream(url: str, key: str) -> Iterator[ServedBlock]:
+def read_stream(url: str, key: str, login: Login = NO_LOGIN) -> Iterator[ServedBlock]:
     """The blocks that the stream holds now, oldest first. DataError for an entry that is not a
     block."""
-    client = connect(url)
+    client = connect(url, login=login)
     try:
         after, last = b"-", _last(client, key)
         while last is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -102,7 +103,9 @@ class _Read:
         """The answers for the rows; `instants` has one for each."""
         given = instants if self.requests else ()
         if type(self.keys) is Keys:
-            answered = evaluator.answered(self.keys, self.values, self.requests, given, ahead)
+            answered = yield from evaluator.answered(
+                self.keys, self.values, self.requests, given, ahead
+            )
             if answered is not None:
                 return answered
             self.columns = evaluator.key_columns(self.entities)
@@ -161,6 +164,8 @@ class OnlineService(Named):
         on_mismatch: Literal["refuse", "warn"] = "refuse",
         public_keys: Sequence[str] | None = None,
         run_python: bool | None = None,
+        username: str | None = None,
+        password_file: str | os.PathLike[str] | None = None,
         connect_timeout_s: float = DEFAULT.connect_timeout_s,
         timeout_s: float = DEFAULT.timeout_s,
         connections: int = DEFAULT.connections,
@@ -180,18 +185,23 @@ class OnlineService(Named):
         default FEATUREKIT_RUN_PYTHON) lets them run. `get` raises PlanRefused then. ConfigError for
         a key that is none.
 
+        `password_file` holds the password of Redis, for a URL without one; it is read again for
+        each connection, and must be closed to other users. `username` is the user whose it is. By
+        default they are what FEATUREKIT_REDIS_PASSWORD_FILE and FEATUREKIT_REDIS_USERNAME say.
+
         A lookup waits up to `connect_timeout_s` seconds for a connection to open, and up to
         `timeout_s` for the reply. Threads have up to `connections` connections together, and the
         tasks of an event loop have as many. A lookup that finds all of them in use waits for one,
         up to `timeout_s`. StoreUnavailable says what was waited for.
         """
+        from featurekit.online.store.login import Login
         from featurekit.online.store.open import open_store
 
         limits = Limits(
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
         return cls(
-            open_store(url, limits, named="url"),
+            open_store(url, limits, login=Login.of(username, password_file), named="url"),
             project,
             service,
             on_mismatch=on_mismatch,

@@ -8,7 +8,7 @@ memory. So there is no work for each single row.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -85,10 +85,10 @@ class Many:
                 single[np.repeat(np.arange(len(counts)), counts)[errs]] = False
         if single.all():
             return self._rows()
-        others = self._of(~single)._seen()
+        others = self.of(~single)._seen()
         if not single.any():
             return others._states()
-        made = pa.concat_arrays([self._of(single)._rows(), others._states()])
+        made = pa.concat_arrays([self.of(single)._rows(), others._states()])
         at = np.empty(len(single), np.int64)
         at[single] = np.arange(int(single.sum()))
         at[~single] = np.arange(int(single.sum()), len(single))
@@ -104,8 +104,22 @@ class Many:
         first[there] = np.minimum.reduceat(visible, self.starts[:-1][there])
         return replace(self, first=first)
 
-    def _of(self, entities: Any) -> Many:
+    def between(self, first: int, last: int) -> Many:
+        """The events of the entities from `first` up to `last`."""
+        begin, end = int(self.starts[first]), int(self.starts[last])
+        slots = [
+            (type_, column[begin:end], None if errs is None else errs[begin:end])
+            for type_, column, errs in self.slots
+        ]
+        return Many(
+            slots, self.first[first:last], self.newest[first:last], self.ts[begin:end],
+            self.created[begin:end], self.starts[first : last + 1] - begin,
+        )  # fmt: skip
+
+    def of(self, entities: Any) -> Many:
         """The events of the marked entities."""
+        if entities.all():
+            return self
         counts = np.diff(self.starts)
         rows = np.repeat(entities, counts)
         held = pa.array(rows)
@@ -180,13 +194,16 @@ def state_keys(prefix: bytes, entities: pa.LargeBinaryArray) -> pa.LargeBinaryAr
     return pc.binary_join_element_wise(before, entities, after, _EMPTY)
 
 
-def sealed_values(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """The values to keep under the keys, as `seal.sealed` makes them."""
+def sealed_values(
+    keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, crcs: Iterable[int] | None = None
+) -> pa.LargeBinaryArray:
+    """The values to keep under the keys, as `seal.sealed` makes them. `crcs` are the checksums of
+    the keys, where they are known."""
     mark = pa.scalar(bytes((MARK,)), pa.large_binary())
     marked = pc.binary_join_element_wise(mark, values, _EMPTY)
     # Two calls in C for each value; a CRC-32 in NumPy would look up every byte by itself.
-    crcs = map(crc32, marked.to_pylist(), map(crc32, keys.to_pylist()))
-    ends = _array(_of(np.fromiter(crcs, "<u4", len(keys)), 4), len(keys))
+    made = map(crc32, marked.to_pylist(), map(crc32, keys.to_pylist()) if crcs is None else crcs)
+    ends = _array(_of(np.fromiter(made, "<u4", len(keys)), 4), len(keys))
     return pc.binary_join_element_wise(marked, ends, _EMPTY)
 
 

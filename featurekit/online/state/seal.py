@@ -7,8 +7,9 @@ written by a release before 0.3. It opens as it is, and nothing tells whether it
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 from zlib import crc32
 
@@ -23,14 +24,18 @@ flipped bit makes a sealed value look like one of these."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 """What reading the bytes of a damaged state may raise."""
 
-_FRONT, _BACK = 1, 4
+FRONT, BACK = 1, 4
 """The number of bytes before and behind the sealed ones."""
-_WHOLE = 0x2144DF1C
+WHOLE = 0x2144DF1C
 """The CRC-32 of any bytes that their own CRC-32 follows."""
 _PLAIN = b"\1\2\3"
 """The first bytes of states, heads and memories of ids that are not sealed."""
 _MARK = bytes((MARK,))
 _pack = struct.Struct("<I").pack
+_ONES = 0xFFFFFFFF
+_TABLE = [crc32(bytes((k,)), _ONES) ^ _ONES for k in range(256)]
+"""What a byte does to a CRC-32; no two of these end in the same byte."""
+_LAST = {entry >> 24: k for k, entry in enumerate(_TABLE)}
 
 
 def sealed(key: bytes, value: bytes) -> bytes:
@@ -41,6 +46,12 @@ def sealed(key: bytes, value: bytes) -> bytes:
     return marked + _pack(crc32(marked, crc32(key)))
 
 
+def sealed_by(crc: int, value: bytes) -> bytes:
+    """As `sealed`, for bytes to keep under a key of this checksum."""
+    marked = _MARK + value
+    return marked + _pack(crc32(marked, crc))
+
+
 def is_sealed(value: bytes) -> bool:
     """Whether a checksum says what the value was."""
     return value[:1] == _MARK
@@ -49,28 +60,62 @@ def is_sealed(value: bytes) -> bool:
 def opened(key: bytes, value: bytes) -> bytes | None:
     """The bytes that were kept under `key`; None where the value is not as it was written."""
     if value[:1] == _MARK:
-        return value[_FRONT:-_BACK] if crc32(value, crc32(key)) == _WHOLE else None
+        return value[FRONT:-BACK] if crc32(value, crc32(key)) == WHOLE else None
     return value if value[:1] and value[0] in _PLAIN else None
 
 
-def opened_group(values: Values, crcs: Sequence[int]) -> Values | None:
-    """As `opened`, for values of keys that have these checksums; None where one of them does not
-    open."""
+def opened_view(key: bytes, value: bytes) -> memoryview | None:
+    """As `opened`, for a sealed value, of which nothing is copied."""
+    if value[:1] == _MARK and crc32(value, crc32(key)) == WHOLE:
+        return memoryview(value)[FRONT:-BACK]
+    return None
+
+
+def opened_group(values: Values, prefix: bytes, ends: Sequence[bytes]) -> Values | None:
+    """As `opened`, for the values of keys that begin with `prefix` and have these ends; None where
+    one of them does not open."""
     if type(values) is not Run:
         if None not in values:
             every = cast("Sequence[bytes]", values)
-            if list(map(crc32, every, crcs)).count(_WHOLE) == len(every):
-                return [value[_FRONT:-_BACK] for value in every]
-        made = [_opened(v, crc) for v, crc in zip(values, crcs, strict=True)]
+            if [value[:1] for value in every].count(_MARK) == len(every) and _all_whole(
+                every, prefix, ends
+            ):
+                return [value[FRONT:-BACK] for value in every]
+        first = crc32(prefix)
+        made = [_opened(v, crc32(end, first)) for v, end in zip(values, ends, strict=True)]
         return None if b"" in made else made
     n, first = len(values), values.at + values.before
     marks = values.data[first : first + (n - 1) * values.stride + 1 : values.stride]
     if _MARK not in marks:
         return values if not marks.strip(_PLAIN) else None
-    if list(map(crc32, values, crcs)).count(_WHOLE) != n:
+    if marks.count(_MARK) != n or not _all_whole(list(values), prefix, ends):
         return None
-    size, before = values.size - _FRONT - _BACK, values.before + _FRONT
+    size, before = values.size - FRONT - BACK, values.before + FRONT
     return Run(values.data, values.at, n, size, before, values.stride)
+
+
+def _all_whole(values: Sequence[bytes], prefix: bytes, ends: Sequence[bytes]) -> bool:
+    """Whether sealed values are as they were written, by one CRC-32 over all of them.
+
+    After each key and its value it is `WHOLE`, and four bytes lead it on to that of the next key's
+    prefix. A CRC is linear, and what leads it on from one value to the next turns no difference
+    into none. So where one value is not whole, the last CRC differs exactly where its own would.
+    Where several are not, their differences meet at different distances from the end: two values
+    that were exchanged, or any two flipped bits, do not cancel each other out.
+    """
+    parts = [_bridge(prefix)] * (3 * len(values))
+    parts[1::3], parts[2::3] = ends, values
+    return crc32(b"".join(parts), WHOLE) == WHOLE
+
+
+@functools.lru_cache(maxsize=1024)
+def _bridge(prefix: bytes) -> bytes:
+    """Four bytes that turn a CRC-32 of `WHOLE` into that of `prefix`."""
+    found = crc32(prefix) ^ _ONES
+    for _ in range(4):  # each step back undoes one byte of the CRC
+        k = _LAST[found >> 24]
+        found = (found ^ _TABLE[k]) << 8 | k
+    return _pack(found ^ WHOLE ^ _ONES)
 
 
 def _opened(value: bytes | None, crc: int) -> bytes | None:
@@ -78,8 +123,20 @@ def _opened(value: bytes | None, crc: int) -> bytes | None:
     if value is None:
         return None
     if value[:1] == _MARK:
-        return value[_FRONT:-_BACK] if crc32(value, crc) == _WHOLE else b""
+        return value[FRONT:-BACK] if crc32(value, crc) == WHOLE else b""
     return value if value[:1] and value[0] in _PLAIN else b""
+
+
+def opened_states(
+    views: Iterable[View], keys: Sequence[bytes], values: Values, crcs: Sequence[int]
+) -> list[bytes | None]:
+    """As `opened_state`, for many keys, of these checksums, each with its view."""
+    return [
+        value[FRONT:-BACK]
+        if value is not None and value[:1] == _MARK and crc32(value, crc) == WHOLE
+        else opened_state(view, key, value)
+        for view, key, value, crc in zip(views, keys, values, crcs, strict=True)
+    ]
 
 
 def opened_state(view: View, key: bytes, value: bytes | None) -> bytes | None:

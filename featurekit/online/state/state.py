@@ -25,7 +25,13 @@ from featurekit.core.values import ERROR, sort_value
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.online.state import row
-from featurekit.online.state.codec import FORMATS, decode_column, encode_column, skip_column
+from featurekit.online.state.codec import (
+    FORMATS,
+    decode_column,
+    encode_column,
+    raw_column,
+    skip_column,
+)
 
 VERSION = 1
 # version, first visible instant, newest arrival, number of events
@@ -52,6 +58,42 @@ event_order = Kept(_event_order)
 def visible_from(event: Event) -> int:
     """The first instant at which an event counts: it has happened and has arrived (T3)."""
     return max(event[0], event[1])
+
+
+def _due(view: View) -> Callable[[Event], int]:
+    reach, memory = view.history_us + view.retain_us, view.dedupe_us
+    if memory is None:
+        return lambda event: event[0] + reach
+    if view.source.op is None:
+        return lambda event: max(event[0] + reach, event[1] + memory + 1)
+
+    def due(event: Event) -> int:
+        end: int = event[2][-1]
+        if end != FOREVER:
+            return end + view.history_us
+        return max(event[0] + reach, event[1] + 2 * memory + 1)
+
+    return due
+
+
+due_of = Kept(_due)
+"""For a view of windows: the newest arrival from which on a state no longer keeps an event.
+
+Such an event lies before every window, and no row can change any more how it counts (T7, `settled`
+below), or it is over by the horizon. So it counts at no instant from the horizon on (T8).
+"""
+
+
+def without(view: View, events: list[Event], rows: Iterable[Event]) -> list[Event]:
+    """The `events` that are none of `rows`, whatever their ends."""
+    gone: dict[tuple[int, int], list[Any]] = {}
+    for event in rows:
+        gone.setdefault((event[0], event[1]), []).append(event)
+    if not any((e[0], e[1]) in gone for e in events):
+        return events
+    key = event_order(view)
+    keys = {at: [key(event) for event in same] for at, same in gone.items()}
+    return [e for e in events if (e[0], e[1]) not in keys or key(e) not in keys[e[0], e[1]]]
 
 
 @dataclass(slots=True)
@@ -85,18 +127,8 @@ class State:
         `rows` are all known rows of these ids, as events, whatever their ends. `newest` is the
         newest arrival among them.
         """
-        key = event_order(self.view)
         if self.events:
-            gone: dict[tuple[int, int], list[Any]] = {}
-            for event in rows:
-                gone.setdefault((event[0], event[1]), []).append(event)
-            if any((e[0], e[1]) in gone for e in self.events):
-                keys = {at: [key(event) for event in same] for at, same in gone.items()}
-                self.events = [
-                    e
-                    for e in self.events
-                    if (e[0], e[1]) not in keys or key(e) not in keys[e[0], e[1]]
-                ]
+            self.events = without(self.view, self.events, rows)
         self.newest_arrival = max(self.newest_arrival, newest)
         self.add(counting)
 
@@ -183,6 +215,11 @@ class State:
             return NEVER
         return self.newest_arrival - self.view.history_us
 
+    def let_go(self, gone: Iterable[Event]) -> None:
+        """Note that events of a source with ids are dropped: an entity that had one is known."""
+        shown = (visible_from(e) for e in gone if self.end(e) == FOREVER)
+        self.first_visible = min(itertools.chain([self.first_visible], shown))
+
     def prune(self) -> None:
         """Drop the events that count at no instant from the horizon on."""
         horizon = self.horizon
@@ -211,28 +248,14 @@ class State:
     def _prune_settled(self, horizon: int) -> None:
         """Drop events that are over by the horizon, settled events before every window, and latest
         rows that a settled row outranks."""
-        if self.view.source.op is None and self.view.kind == "window":
-            # The same as below, but shorter, since no event ends.
-            assert self.view.dedupe_us is not None
-            oldest = horizon - self.view.retain_us
-            remembered = self.newest_arrival - self.view.dedupe_us
-            kept = [e for e in self.events if e[0] > oldest or e[1] >= remembered]
-            if len(kept) < len(self.events):
-                gone = (e for e in self.events if e[0] <= oldest and e[1] < remembered)
-                self.first_visible = min(self.first_visible, *map(visible_from, gone))
-                self.events = kept
+        if self.view.kind == "window":
+            due = due_of(self.view)
+            self.let_go([e for e in self.events if due(e) <= self.newest_arrival])
+            self.events = [e for e in self.events if due(e) > self.newest_arrival]
             return
         alive = [e for e in self.events if self.end(e) > horizon]
         lasting = [self.end(e) == FOREVER and self.settled(e) for e in alive]
         self.events = []
-        if self.view.kind == "window":
-            oldest = horizon - self.view.retain_us
-            for event, lasts in zip(alive, lasting, strict=True):
-                if event[0] > oldest or not lasts:
-                    self.events.append(event)
-                else:
-                    self.first_visible = min(self.first_visible, visible_from(event))
-            return
         shown = sorted((visible_from(e), i) for i, e in enumerate(alive) if lasting[i])
         best = list(itertools.accumulate((i for _, i in shown), max))
         for i, event in enumerate(alive):
@@ -385,6 +408,7 @@ class Reader:
         self.created: Any
         self.ends: Any = None
         self._columns: dict[int, tuple[Any, Any]] = {}
+        self._raw: dict[int, tuple[Any, Any]] = {}
         if blob[0] == row.VERSION:
             self._open_row(blob)
             return
@@ -427,14 +451,31 @@ class Reader:
         found = self._columns.get(index)
         if found is None:
             slots, places = self.view.slots, self._places
-            while len(places) <= index:
-                type_ = slots[len(places) - 1].type
-                places.append(skip_column(type_, self.data, places[-1], self.n))
-            values, marks, end = decode_column(slots[index].type, self.data, places[index], self.n)
+            at = self._place(index)
+            values, marks, end = decode_column(slots[index].type, self.data, at, self.n)
             if len(places) == index + 1:
                 places.append(end)
             found = self._columns[index] = values, marks
         return found[0]
+
+    def raw(self, index: int) -> tuple[Any, Any]:
+        """The values of a slot as they are stored, and their marks; see `codec.raw_column`."""
+        found = self._raw.get(index)
+        if found is None:
+            at = self._place(index)
+            found = self._raw[index] = raw_column(
+                self.view.slots[index].type, self.data, at, self.n
+            )
+        return found
+
+    def _place(self, index: int) -> int:
+        """Where a slot's column begins."""
+        slots, places = self.view.slots, self._places
+        while len(places) <= index:
+            type_ = slots[len(places) - 1].type
+            places.append(skip_column(type_, self.data, places[-1], self.n))
+        found: int = places[index]
+        return found
 
     def unpack(self, index: int) -> None:
         """Make Python values of a column of numbers, for features that read it more than once.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 from featurekit.define.plan import View
 from featurekit.errors import DamagedState
-from featurekit.online.state.blocks import (
-    Moved,
-    Patience,
-    add_to_blocks,
-    is_head,
-    open_state,
-    written,
+from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
+from featurekit.online.state.rewrite import change_blocks, written
+from featurekit.online.state.seal import (
+    UNREADABLE,
+    opened_state,
+    opened_states,
+    refuse_unsealed,
+    sealed,
+    sealed_by,
 )
-from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
 from featurekit.online.store.protocol import Change, Closing, OnlineStore, PendingSteps, finish
@@ -27,15 +29,14 @@ def update_states(
     change: Callable[[int, State], None],
     *,
     create: bool = True,
-    whole: Callable[[int, bytes | None], bytes | None] = lambda i, blob: None,
+    quick: Callable[[Sequence[bytes | None]], Sequence[bytes | None]] | None = None,
     lost: Callable[[int, DamagedState], bool] | None = None,
 ) -> None:
     """Change the states under `keys` by `change`, and write them all at once.
 
     `change` is given the number of the key and the open state. It is called again where another
-    writer was faster. Without `create`, a state that does not exist is left so. `whole` is given
-    the number of the key and the bytes there; where it gives the new bytes, the state is not
-    opened.
+    writer was faster. Without `create`, a state that does not exist is left so. `quick` is given
+    the values under all keys, and gives new ones, sealed; where it gives None, the state is opened.
 
     For a damaged state `lost` is asked, given its number and the error, whether it is written anew,
     as if it had not existed. Otherwise it is left as it is. Without `lost` the error is raised.
@@ -43,9 +44,6 @@ def update_states(
     broken: dict[bytes, DamagedState] = {}
 
     def made(i: int, key: bytes, blob: bytes | None) -> dict[bytes, bytes]:
-        found = whole(i, blob)
-        if found is not None:
-            return {key: found}
         state = open_state(view, key, blob, store.read)
         change(i, state)
         return written(state, key, blob)
@@ -61,8 +59,14 @@ def update_states(
             raise
 
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
-        out: dict[bytes, bytes] = {}
-        for i, (key, value) in enumerate(zip(keys, blobs, strict=True)):
+        found = quick(blobs) if quick is not None else [None] * len(keys)
+        out = {
+            key: made
+            for key, made, value in zip(keys, found, blobs, strict=True)
+            if made is not None and made != value
+        }
+        for i in [i for i, made in enumerate(found) if made is None]:
+            key, value = keys[i], blobs[i]
             if value is None and not create:
                 continue
             try:
@@ -77,7 +81,7 @@ def update_states(
             out |= {k: v for k, v in new.items() if k != key or v != value}
         return out
 
-    finish(_updating(store, keys, changed, broken=None if lost is None else broken))
+    finish(updating(store, keys, changed, broken=None if lost is None else broken))
 
 
 def add_events(store: OnlineStore, added: Sequence[tuple[View, bytes, list[Event]]]) -> None:
@@ -97,33 +101,37 @@ def adding_events(
     """
 
     def made(view: View, key: bytes, blob: bytes | None, events: list[Event]) -> dict[bytes, bytes]:
-        splice = splice_of(view)
-        spliced = None if splice is None else splice.added(blob, events)
-        if spliced is not None:
-            return {key: spliced}
         if is_head(blob):
-            return add_to_blocks(view, key, blob, events, store.read)
+            return change_blocks(view, key, blob, events, store.read)
         state = open_state(view, key, blob, store.read)
         state.add(events)
         return written(state, key, blob)
 
+    views, keys = [view for view, _, _ in added], [key for _, key, _ in added]
+    crcs = list(map(crc32, keys))
+    splices = [splice_of(view) for view in views]
+
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
-        for (view, key, events), value in zip(added, blobs, strict=True):
-            blob = opened_state(view, key, value)
+        held = opened_states(views, keys, blobs, crcs)
+        for i, ((view, key, events), splice) in enumerate(zip(added, splices, strict=True)):
             try:
-                new = made(view, key, blob, events)
+                spliced = None if splice is None else splice.added(held[i], events)
+                if spliced is not None:
+                    out[key] = sealed_by(crcs[i], spliced)
+                    continue
+                new = made(view, key, held[i], events)
             except UNREADABLE as error:
-                refuse_unsealed(view, key, value, error)
+                refuse_unsealed(view, key, blobs[i], error)
                 raise
             new[key] = sealed(key, new[key])
             out |= new
         return out
 
-    return _updating(store, [key for _, key, _ in added], changed, closing)
+    return updating(store, keys, changed, closing)
 
 
-def _updating(
+def updating(
     store: OnlineStore,
     keys: Sequence[bytes],
     change: Change,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -29,11 +30,14 @@ def late(what: str, seconds: float | None) -> NoAnswer:
 
 def is_late(error: BaseException | None) -> bool:
     """Whether an error, or what it came of, is that something took too long."""
+    return any(isinstance(one, (RedisTimeoutError, TimeoutError)) for one in causes(error))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it came of, and so on."""
     while error is not None:
-        if isinstance(error, (RedisTimeoutError, TimeoutError)):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 class Socket:

@@ -7,6 +7,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.breaker import Breaker, NotTried
 from featurekit.online.store.clock import APART_US, KEEP, STAMP, Clock, given, reading, witness
 from featurekit.online.store.connections import (
     AllInUse,
@@ -33,8 +35,10 @@ from featurekit.online.store.connections import (
     received,
     send,
 )
-from featurekit.online.store.deadlines import NoAnswer, timed, timed_async
+from featurekit.online.store.credentials import Credentials, NoPassword
+from featurekit.online.store.deadlines import NoAnswer, causes, timed, timed_async
 from featurekit.online.store.limits import DEFAULT, Limits
+from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.protocol import (
     Announced,
     Change,
@@ -48,7 +52,8 @@ from featurekit.online.store.protocol import (
 )
 from featurekit.online.store.replies import Values, arguments, command, command_on
 from featurekit.online.store.revive import Start, reviving, reviving_async
-from featurekit.online.store.url import check_url, shown_url, without_secrets
+from featurekit.online.store.tls import tls_failure
+from featurekit.online.store.url import check_url, has_login, shown_url, without_secrets
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,10 +86,19 @@ def _reached(method: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def _explain(url: str, error: Exception, wait_s: float, named: str) -> str:
+def _explain(store: RedisStore, error: Exception) -> str:
+    url, wait_s = store.url, store.limits.feed_timeout_s
     shown, said = shown_url(url), without_secrets(str(error), url)
-    if isinstance(error, AuthenticationError):
-        return f"Redis at {shown} refuses the password: {said}; put the right one into its URL"
+    # redis-py has an error of its own around what went wrong on the way, at times.
+    refused = next((e for e in causes(error) if isinstance(e, AuthenticationError)), None)
+    if isinstance(refused, NoPassword):
+        return f"Redis at {shown} is not asked: {refused}"
+    if refused is not None:
+        into = store.login.place if store.login.given else "its URL"
+        return f"Redis at {shown} refuses the password: {said}; put the right one into {into}"
+    failed = tls_failure(error, url)
+    if failed is not None:
+        return f"Redis at {shown} cannot be reached by TLS: {failed}"
     if isinstance(error, AllInUse):
         return (
             f"Redis at {shown}: {said}; ask less at once, or raise `connections` under "
@@ -100,19 +114,25 @@ def _explain(url: str, error: Exception, wait_s: float, named: str) -> str:
     if isinstance(error, (ConnectionError, OSError)):
         return (
             f"Redis at {shown} cannot be reached: {said.rstrip('.')}; start it, or correct "
-            f"{named or 'its URL'}"
+            f"{store.named or 'its URL'}"
         )
     return f"Redis at {shown} answered with an error: {said}"
 
 
 def connect(
-    url: str, *, limits: Limits = DEFAULT, wait_s: float | None = None, start: Start | None = None
+    url: str,
+    *,
+    limits: Limits = DEFAULT,
+    login: Login = NO_LOGIN,
+    wait_s: float | None = None,
+    start: Start | None = None,
 ) -> Any:
     """A client of the Redis at `url`, which waits up to `wait_s` seconds for a reply, by default as
-    long as a command that feeds may take. `start` starts the server again where it has died.
-    StoreUnavailable where that is not a URL of Redis."""
+    long as a command that feeds may take. `login` says who connects, unless the URL does. `start`
+    starts the server again where it has died. StoreUnavailable where that is not a URL of Redis."""
     check_url(url)
-    options = _options(limits, limits.feed_timeout_s if wait_s is None else wait_s)
+    wait_s = limits.feed_timeout_s if wait_s is None else wait_s
+    options = _options(url, limits, login, wait_s)
     if url.startswith("unix:"):
         # redis-py before 8.1 asks for notices of the host's maintenance with RESP3, and raises a
         # ValueError at the first command where a socket has no host.
@@ -138,22 +158,25 @@ def _read_number(pool: Any) -> None:
         options["socket_read_size"] = int(options["socket_read_size"])
 
 
-def _options(limits: Limits, wait_s: float) -> dict[str, Any]:
+def _options(url: str, limits: Limits, login: Login, wait_s: float) -> dict[str, Any]:
     """What every client is given, whatever the defaults of redis-py's version. Nothing is tried
     again: a dead server's error should be seen at once."""
-    return {
+    options: dict[str, Any] = {
         "socket_connect_timeout": limits.connect_timeout_s,
         "socket_timeout": wait_s,
         "max_connections": _ANY,
     }
+    if login.given and not has_login(url):
+        options["credential_provider"] = Credentials(login)
+    return options
 
 
-def _connect_async(url: str, limits: Limits, start: Start | None) -> Any:
+def _connect_async(url: str, limits: Limits, login: Login, start: Start | None) -> Any:
     """A client of the Redis at `url` for coroutines."""
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
 
-    options = _options(limits, limits.timeout_s)
+    options = _options(url, limits, login, limits.timeout_s)
     client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
     pool = client.connection_pool
     _read_number(pool)
@@ -192,8 +215,9 @@ def _announced(token: bytes, fields: dict[bytes, bytes]) -> Announced:
 def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | None) -> bool:
     """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
     written, where another writer was faster."""
-    values = [part for pair in changed.items() if pair[1] for part in pair]
     gone = [key for key, value in changed.items() if not value]
+    kept = [pair for pair in changed.items() if pair[1]] if gone else changed.items()
+    values = list(chain.from_iterable(kept))
     writes = []
     if values:
         writes.append(command(b"MSET", *values))
@@ -269,7 +293,8 @@ def _not_set(groups: Sequence[range], replies: Sequence[Any]) -> list[int]:
 class RedisStore:
     """An OnlineStore on one Redis server; `url` is redis://, rediss:// or unix://.
 
-    `limits` says how long it waits, and for how many connections. `start` starts a private server
+    `limits` says how long it waits, and for how many connections, and `login` who connects, where
+    the URL does not. `start` starts a private server
     again where it has died, and `ended` says why it did, None where that is not known. `clock`
     sets the time of a scratch server. `named` is the option or setting that the URL is from, for
     errors.
@@ -282,33 +307,45 @@ class RedisStore:
         url: str,
         limits: Limits = DEFAULT,
         *,
+        login: Login = NO_LOGIN,
         start: Start | None = None,
         ended: Callable[[], str | None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self.url, self.limits, self._start, self.clock = url, limits, start, clock
+        self.login = NO_LOGIN if has_login(url) else login
         self._ended = ended
-        self.client = connect(url, limits=limits, start=start)
+        self.client = connect(url, limits=limits, login=login, start=start)
         # Clients of their own, since these connections are kept between uses. What feeds has others
         # than lookups: it waits longer, and reads while it holds a connection.
-        self._reading = self._kept(limits.timeout_s)
+        self.breaker = Breaker(limits)
+        self._reading = self._kept(limits.timeout_s, self.breaker)
         self._writing = self._kept(limits.feed_timeout_s)
         # A connection belongs to the event loop in which it was made.
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnections]
         self._of_loops = WeakKeyDictionary()
 
-    def _kept(self, wait_s: float) -> Connections:
-        client = connect(self.url, limits=self.limits, wait_s=wait_s, start=self._start)
-        return Connections(client, most=_most(client, self.limits), wait_s=wait_s)
+    def _kept(self, wait_s: float, breaker: Breaker | None = None) -> Connections:
+        client = connect(
+            self.url, limits=self.limits, login=self.login, wait_s=wait_s, start=self._start
+        )
+        most = _most(client, self.limits)
+        return Connections(client, most=most, wait_s=wait_s, breaker=breaker)
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """What an error of redis-py, or of a socket, is called here."""
+        if isinstance(error, NotTried):
+            left = f"{error.left_s:.1f} s"
+            return StoreUnavailable(
+                f"{self.unavailable(error.last)}. Lookups are not tried for {left} yet, after "
+                "several that failed (breaker_failures and breaker_s under featurekit:)",
+                retry_after_s=error.left_s,
+            )
         if isinstance(error, (ConnectionError, OSError)) and not isinstance(error, TimeoutError):
             why = self._ended()
             if why is not None:
                 return StoreUnavailable(f"Redis at {shown_url(self.url)} was lost: {why}")
-        wait_s = self.limits.feed_timeout_s
-        return StoreUnavailable(_explain(self.url, error, wait_s, self.named))
+        return StoreUnavailable(_explain(self, error))
 
     def _steps_reached(self, steps: PendingSteps[_R]) -> PendingSteps[_R]:
         try:
@@ -356,9 +393,12 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         connections = self._of_loops.get(loop)
         if connections is None:
-            client = _connect_async(self.url, self.limits, self._start)
+            client = _connect_async(self.url, self.limits, self.login, self._start)
             connections = self._of_loops[loop] = AsyncConnections(
-                client, most=_most(client, self.limits), wait_s=self.limits.timeout_s
+                client,
+                most=_most(client, self.limits),
+                wait_s=self.limits.timeout_s,
+                breaker=self.breaker,
             )
         return connections
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import struct
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-from zlib import crc32
 
 import hiredis
 
@@ -24,7 +24,9 @@ _T = TypeVar("_T")
 _LINE = 32
 """More than the bytes of a header: the kind, a length and the end of the line."""
 _KEPT = 256
-"""The header and head of a key are kept for ends shorter than this."""
+"""The header and prefix of a key are kept for ends shorter than this."""
+_FEW = 16
+"""Fewer arguments than this are written one by one."""
 
 
 class NotPlain(Exception):
@@ -45,7 +47,16 @@ class _Lazy(Sequence[Any]):
 
 def arguments(values: Sequence[bytes]) -> bytes:
     """The bytes that are sent for a command's arguments."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+    if len(values) < _FEW:
+        return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+    sizes = list(map(len, values))
+    heads = {size: b"\r\n$%d\r\n" % size for size in set(sizes)}
+    parts: list[bytes] = [b""] * (2 * len(sizes))
+    parts[::2] = map(heads.__getitem__, sizes)
+    parts[1::2] = values
+    parts[0] = parts[0][2:]
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def command(*values: bytes) -> bytes:
@@ -72,49 +83,55 @@ _SHORT = 128
 
 
 class Heads(dict[int, bytes]):
-    """The bytes that are sent before the end of a key `prefix{length:end}`, by the length of the
-    end."""
+    """The bytes that are sent before the end of a key that begins with `prefix`, by the length of
+    the end."""
 
     def __init__(self, prefix: bytes) -> None:
         super().__init__()
         self.prefix = prefix
-        self._crcs: dict[int, int] = {}
 
     def __missing__(self, size: int) -> bytes:
-        key = b"%b{%d:" % (self.prefix, size)
-        made = b"$%d\r\n%b" % (len(key) + size + 1, key)
+        made = b"$%d\r\n%b" % (len(self.prefix) + size, self.prefix)
         if size < _KEPT:
             self[size] = made
         return made
 
-    def sent(self, ends: Sequence[bytes]) -> bytes:
+    def sent(self, ends: Ends) -> bytes:
         """The bytes that are sent for the keys with these ends."""
-        return b"}\r\n".join([self[len(end)] + end for end in ends]) + b"}\r\n"
+        parts = [b""] * (2 * len(ends.sizes))
+        parts[0::2], parts[1::2] = map(self.__getitem__, ends.sizes), ends.closed
+        return b"".join(parts)
 
-    def crcs(self, ends: Sequence[bytes]) -> list[int]:
-        """The CRC-32 of each of the keys with these ends."""
-        known = self._crcs
-        if len(known) > _KEPT:
-            known.clear()
-        for size in set(map(len, ends)) - known.keys():
-            known[size] = crc32(b"%b{%d:" % (self.prefix, size))
-        return [crc32(end + b"}", known[len(end)]) for end in ends]
+
+class Ends:
+    """The ends of keys, made ready to be sent after several prefixes."""
+
+    __slots__ = ("closed", "plain", "sizes")
+
+    def __init__(self, plain: Sequence[bytes]) -> None:
+        self.plain = plain
+        self.sizes = list(map(len, plain))
+        self.closed = [end + b"\r\n" for end in plain]
 
 
 class Keys(_Lazy):
     """One or two keys, followed by one or more groups of `each` keys, two or more; `sent` has the
-    bytes that are sent for all, and `groups_of` the heads and the ends of each group's keys."""
+    bytes that are sent for all, and `groups_of` the prefix and the ends of each group's keys. They
+    are `plain` where all values are read as columns, however many there are."""
 
-    __slots__ = ("_n", "each", "groups_of", "sent")
+    __slots__ = ("_n", "each", "groups_of", "plain", "sent")
 
     def __init__(
         self,
         sent: bytes,
         n: int,
         each: int,
-        groups_of: Sequence[tuple[Heads, Sequence[bytes]]] = (),
+        groups_of: Sequence[tuple[bytes, Sequence[bytes]]] = (),
+        *,
+        plain: bool = True,
     ) -> None:
         self.sent, self._n, self.each, self.groups_of = sent, n, each, groups_of
+        self.plain = plain
 
     def __len__(self) -> int:
         return self._n
@@ -152,9 +169,15 @@ class Run(_Lazy):
         return self._n
 
     def __iter__(self) -> Iterator[bytes]:
-        data, size, first = self.data, self.size, self.at + self.before
-        for begin in range(first, first + self._n * self.stride, self.stride):
-            yield data[begin : begin + size]
+        read = _one_of(self.before, self.size, self.stride)
+        here = memoryview(self.data)[self.at : self.at + self._n * self.stride]
+        return iter([value for (value,) in read.iter_unpack(here)])
+
+
+@functools.lru_cache(maxsize=256)
+def _one_of(before: int, size: int, stride: int) -> struct.Struct:
+    """A struct that reads the value of one stride."""
+    return struct.Struct(f"{before}x{size}s{stride - before - size}x")
 
 
 class Grouped(_Lazy):

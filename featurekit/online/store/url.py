@@ -90,6 +90,7 @@ class _Parts:
     scheme: str
     place: str
     secrets: tuple[str, ...]
+    has_login: bool
 
 
 def check_url(url: Any) -> None:
@@ -115,6 +116,14 @@ def shown_url(url: Any) -> str:
             return f"{scheme}://…"
         return text if _ADDRESS.fullmatch(text) else f"a {type(url).__name__} that is not shown"
     return f"{parts.scheme}://{parts.place}"
+
+
+def has_login(url: Any) -> bool:
+    """Whether a URL names a user or a password; False for one that is not well formed."""
+    try:
+        return _parts(url).has_login
+    except _Wrong:
+        return False
 
 
 def _is_misspelt(scheme: str) -> bool:
@@ -163,7 +172,9 @@ def _parts(url: Any) -> _Parts:
     )
     password = unquote(login.partition(":")[2])
     secrets = (password, options.get("password", ""), options.get("ssl_password", ""))
-    return _Parts(scheme, place, tuple(s for s in secrets if len(s) >= _LEAST_SECRET))
+    has_login = bool(login) or not options.keys().isdisjoint(("username", "password"))
+    shown = tuple(s for s in secrets if len(s) >= _LEAST_SECRET)
+    return _Parts(scheme, place, shown, has_login)
 
 
 def _of_socket(address: str, path: str) -> str:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from featurekit.cli.arguments import argument, verb
+from featurekit.cli.repo import open_store, repo_folder
 from featurekit.core.files import check_writable, write_whole
 from featurekit.core.screen import Screen
 from featurekit.core.signing import PrivateKey
@@ -13,7 +14,8 @@ from featurekit.errors import ConfigError
 
 
 @verb(
-    "The file gets the private key, for this user's eyes alone; it is never overwritten.",
+    "The file gets the private key, for this user's eyes alone; it is never overwritten. The audit "
+    "log of the repo that the shell is in, if any, gets the public one.",
     argument(
         "file",
         nargs="?",
@@ -33,6 +35,10 @@ def generate(arguments: Namespace, screen: Screen) -> None:
         )
     key = PrivateKey.make()
     public = key.public.text
+    folder = repo_folder(arguments)
+    if folder is not None:
+        with open_store(arguments) as store:
+            store.parts.audit.note("keys", {"action": "generate", "public_key": public})
     write_whole(path, f"{key.text}\n".encode(), durable=True, replace=False, mode=0o600)
     screen.document({"private_key_file": path, "public_key": public})
     screen.line(f"Wrote the private key to {path}; keep it where `featurekit apply` runs:")

