@@ -62,7 +62,9 @@ def main() -> None:
     """Serve on a socket that is given, until the process is ended."""
     kind, descriptor, told = sys.argv[1:]
     app = {"raw": raw, "feast": feast}[kind](**json.loads(told))
-    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, ws="none", timeout_keep_alive=600
+    )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(descriptor))])
 
 

@@ -22,7 +22,14 @@ import orjson
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
-from featurekit.online.lookup.result import OnlineResult, columns_of, rows_of, shape_of
+from featurekit.online.lookup.result import (
+    Batch,
+    OnlineResult,
+    all_present,
+    batch_of,
+    rows_of,
+    shape_of,
+)
 from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -119,9 +126,9 @@ FEAST = Form(bytes=lambda value: base64.b64encode(value).decode("ascii"), dateti
 
 def _columns(result: OnlineResult, form: Form) -> list[Any]:
     """The columns of the features, for orjson."""
-    columns = columns_of(result)
-    if columns is not None:
-        return _numbers(columns)
+    batch = batch_of(result)
+    if batch is not None:
+        return _numbers(batch)
     shape, rows = shape_of(result), rows_of(result)
     if rows and shape.numeric and _finite([row[0] for row in rows]):
         return list(zip(*(row[0] for row in rows), strict=True))
@@ -137,17 +144,14 @@ def _finite(rows: Sequence[Sequence[Any]]) -> bool:
         return False
 
 
-def all_present(result: OnlineResult) -> bool:
-    """Whether every value is PRESENT."""
-    rows = rows_of(result)
-    return rows is None or all(row[1].count(PRESENT) == len(row[1]) for row in rows)
-
-
-def _numbers(columns: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
-    """Columns of numbers, as arrays; as lists where a float has no form in JSON."""
-    if all(c.dtype.kind != "f" or np.isfinite(c).all() for c in columns):
-        return list(columns)
-    return [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]
+def _numbers(batch: Batch) -> list[Any]:
+    """The columns of numbers that lie in the store's reply, as arrays; as lists where a float has
+    no form in JSON."""
+    parts = [part for view in batch.packed() or () for part in view.columns()]
+    columns: list[Any] = [column for part in parts for column in part]
+    if not all(part.dtype.kind != "f" or np.isfinite(part).all() for part in parts):
+        columns = [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]
+    return columns if batch.places is None else [columns[place] for place in batch.places]
 
 
 # --- answers --------------------------------------------------------------------------------------

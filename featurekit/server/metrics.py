@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from featurekit.core.status import PRESENT
-from featurekit.online.lookup.result import OnlineResult, rows_of, shape_of
+from featurekit.online.lookup.result import OnlineResult, all_present, shape_of
 from featurekit.server.settings import FOLDER_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
@@ -72,12 +72,11 @@ class Metrics:
         """Count the rows and values of an answer."""
         rows = len(result)
         self._of(self._rows, service).inc(rows)
-        answers = rows_of(result)
-        if answers is None:
+        if all_present(result):
             self._of(self._values, service, PRESENT).inc(rows * len(shape_of(result).features))
             return
         counts: Counts[str] = Counts()
-        for _, statuses in answers:
+        for statuses in result.status.values():
             counts.update(statuses)
         for status, count in counts.items():
             self._of(self._values, service, status).inc(count)

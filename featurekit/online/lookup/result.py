@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
-from featurekit.core.status import ERROR_STATUS
+from featurekit.core.status import ERROR_STATUS, PRESENT
 from featurekit.core.types import Type
 from featurekit.online.lookup.view import Listed, Packed, RowAnswer
 
@@ -365,20 +365,29 @@ def shape_of(result: OnlineResult) -> Shape:
     return result._shape
 
 
-def columns_of(result: OnlineResult) -> list[np.ndarray[Any, Any]] | None:
-    """The values of each feature, where all are PRESENT numbers that lie as columns in the store's
-    reply; None otherwise."""
+def batch_of(result: OnlineResult) -> Batch | None:
+    """The answers as they lie in the store's reply, where there are many rows and all values are
+    PRESENT numbers; None otherwise."""
     packed = result._packed()
-    return None if packed is None else packed[0].columns(packed[1])
+    return None if packed is None else packed[0]
 
 
 def rows_of(result: OnlineResult) -> list[RowAnswer] | None:
-    """The values and statuses of each row; None where all are PRESENT numbers that lie as columns
-    in the store's reply."""
+    """The values and statuses of each row, where the answers were made row by row; None
+    otherwise."""
     answers = result._answers
-    if not isinstance(answers, Batch):
-        return answers
-    return answers.rows() if answers.packed() is None else None
+    return None if isinstance(answers, Batch) else answers
+
+
+def all_present(result: OnlineResult) -> bool:
+    """Whether every value is PRESENT."""
+    if batch_of(result) is not None:
+        return True
+    rows = rows_of(result)
+    found: Iterable[Sequence[str]] = (
+        result.status.values() if rows is None else (statuses for _, statuses in rows)
+    )
+    return all(statuses.count(PRESENT) == len(statuses) for statuses in found)
 
 
 def arrow_message(result: OnlineResult) -> bytes | None:

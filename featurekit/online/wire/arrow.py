@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, instant
 from featurekit.language.wire import from_json, to_json
-from featurekit.online.lookup.result import OnlineResult, Shape, arrow_message, shape_of
+from featurekit.online.lookup.result import (
+    OnlineResult,
+    Shape,
+    all_present,
+    arrow_message,
+    shape_of,
+)
 from featurekit.online.lookup.view import RowAnswer
 
 if TYPE_CHECKING:
@@ -50,10 +56,9 @@ def stream(result: OnlineResult, service: str, version: str) -> bytes:
     import pyarrow as pa
 
     batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-    all_present = all(s == PRESENT for c in result.status.values() for s in c)
     head = (
         _schema_message(shape, service, version)
-        if all_present
+        if all_present(result)
         else _made_schema(shape, service, version, {"status": compact(result.status)})
     )
     return b"".join((head, batches[0].serialize().to_pybytes(), _END))
