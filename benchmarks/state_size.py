@@ -79,11 +79,11 @@ def one(store: RedisStore, plan: View, events: int, runs: int) -> dict[str, floa
         if not is_head(blob):
             lookup.answer(blob, t)
             return
-        state = lookup.open(blob)
-        wanted = sorted(needed(state.head, t))
+        state = lookup.open(key, blob)
+        wanted = sorted(needed(state.head, t, range(len(plan.features))))
         names = [block_key(key, state.head.name(k)) for k in wanted]
         for k, block in zip(wanted, store.read(names), strict=True):
-            state.take(key, k, block)
+            state.take(k, block)
             read[-1] += len(block or b"")
         lookup.answer(state, t)
 

@@ -28,7 +28,7 @@ from featurekit.offline.events import EventRows
 from featurekit.offline.join import make_join
 from featurekit.offline.session import prepare
 from featurekit.online.lookup.evaluator import Evaluator
-from featurekit.online.state import blocks
+from featurekit.online.state import blocks, groups, rewrite
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 
@@ -256,9 +256,17 @@ class Paths:
 
 
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch, *, split: int = 1, size: int = 2) -> None:
-    """Let states of windows of more than `split` events lie in blocks of about `size`."""
+    """Let states of windows of more than `split` events lie in blocks of about `size`, and these in
+    groups of about two, four and eight."""
     monkeypatch.setattr(blocks, "SPLIT", split)
     monkeypatch.setattr(blocks, "SIZE", size)
+    monkeypatch.setattr(groups, "RADIX", 2)
+
+
+def in_older_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let heads be written in the version before."""
+    for module in (blocks, rewrite):
+        monkeypatch.setattr(module, "layout_of", lambda view: blocks.Layout(view).older)
 
 
 def column(type_: Type, values: Sequence[Any]) -> pa.Array:

@@ -4,22 +4,22 @@ How each aggregate is computed, and where:
 
 | aggregate           | crowded key      | in Python | block  | run   |
 | ------------------- | ---------------- | --------- | ------ | ----- |
-| All                 | running sums     |           | inputs |       |
-| Any                 | running sums     |           | inputs |       |
+| All                 | running sums     |           | sums   |       |
+| Any                 | running sums     |           | sums   |       |
 | Count               | running sums     |           | sums   | count |
-| CountDistinct       | tiled join       |           | inputs |       |
-| TopK                | tiled join       |           | inputs |       |
-| ValueCounts         | tiled join       |           | inputs |       |
+| CountDistinct       | tiled join       |           | tally  |       |
+| TopK                | tiled join       |           | tally  |       |
+| ValueCounts         | tiled join       |           | tally  |       |
 | Max                 | running extremes |           | value  | high  |
 | Min                 | running extremes |           | value  | low   |
-| ApproxCountDistinct | tiled join       | value     | inputs |       |
+| ApproxCountDistinct | tiled join       | value     | tally  |       |
 | First               | tiled join       |           | value  |       |
-| FirstN              | tiled join       |           | inputs |       |
+| FirstN              | tiled join       |           | ends   |       |
 | Last                | tiled join       |           | value  |       |
-| LastN               | tiled join       |           | inputs |       |
-| ApproxQuantile      | tiled join       |           | inputs |       |
-| Quantile            | tiled join       |           | inputs |       |
-| TimeSince           | tiled join       |           | inputs |       |
+| LastN               | tiled join       |           | ends   |       |
+| ApproxQuantile      | tiled join       |           | tally  |       |
+| Quantile            | tiled join       |           | tally  |       |
+| TimeSince           | tiled join       |           | value  |       |
 | StdDev              | running sums     | value     | sums   |       |
 | Variance            | running sums     | value     | sums   |       |
 | Mean                | running sums     | sums      | sums   | mean  |
@@ -31,8 +31,9 @@ that join is too slow (`offline/window_plans`); doubles that are added as lists 
 those that DuckDB cannot round.
 
 Online, `over` computes the value from the inputs of the window. *Block*: in a state that is kept in
-blocks, what stands for a whole block: its sums in `over_sums`, its value in `over`, or all of its
-inputs. *Run*: the field of `runs_of` that is the value over many doubles.
+blocks, what stands for a whole block: its sums in `over_sums`, its value in `over`, its tally in
+`over_tally`, or only the inputs of the blocks at one end of the window. *Run*: the field of
+`runs_of` that is the value over many doubles.
 """
 
 from __future__ import annotations

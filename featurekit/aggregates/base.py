@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from featurekit.aggregates import runs
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.types import Type
 from featurekit.core.written import Defined, Place
@@ -59,7 +60,10 @@ class Aggregate(metaclass=Defined):
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
+    # That value is an input or, of an aggregate `of_instants`, an instant.
     chooses: ClassVar[bool] = False
+    # The kind of tally that can replace the inputs of a part of a window, in `over_tally`.
+    tallies: ClassVar[TallyKind | None] = None
     # The field of `runs_of` that is the value over a run of doubles; for rows only "count" is.
     of_run: ClassVar[runs.RunField | None] = None
     # Whether the value over some events is an error.
@@ -99,6 +103,12 @@ class Aggregate(metaclass=Defined):
         """Raises DefinitionError if one of the aggregate's own parameters is wrong."""
 
     @property
+    def suffice(self) -> int | None:
+        """How many inputs at one end of a window decide the value: the last so many or, where the
+        number is negative, the first. None where every input may matter."""
+        return None
+
+    @property
     def params(self) -> tuple[tuple[str, Any], ...]:
         """The aggregate's own parameters, by name. They decide values, so every fingerprint
         includes them (F1)."""
@@ -136,6 +146,11 @@ class Aggregate(metaclass=Defined):
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
         """What `over` gives over the inputs that `sums` stands for, together with `values`. `sums`
         holds the fields in `adds`; only an aggregate with some has this method."""
+        raise NotImplementedError
+
+    def over_tally(self, tally: Tally, item: Type | None) -> Any:
+        """What `over` gives over the inputs that `tally` stands for. Only an aggregate that names
+        a kind of `tallies` has this method."""
         raise NotImplementedError
 
     def as_of(self, found: Any, t: int) -> Any:

@@ -8,12 +8,14 @@ from typing import ClassVar
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms
+from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import BOOL, Type
 
 
 class _OfBools(Aggregate):
     __slots__ = ()
     decisive: ClassVar[bool]
+    adds: ClassVar[tuple[SumField, ...]] = ("count", "total")
 
     def result(self, item: Type | None) -> Type:
         if item != BOOL:
@@ -24,6 +26,13 @@ class _OfBools(Aggregate):
         if not values:
             return None
         return any(values) if self.decisive else all(values)
+
+    def over_sums(self, sums: Sums, values: Sequence[typing.Any], item: Type | None) -> bool | None:
+        count = sums.number + len(values)
+        if not count:
+            return None
+        true = sums.whole(values)
+        return true > 0 if self.decisive else true == count
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

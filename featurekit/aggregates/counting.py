@@ -12,6 +12,7 @@ from featurekit.aggregates import runs
 from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.sql import AggregateSql, InputColumn, Term, of_terms, present
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import FLOAT, INT, Type, dict_of, list_of
 
 
@@ -55,6 +56,7 @@ class CountDistinct(Aggregate):
     """Distinct non-None inputs; -0.0 and 0.0 are one value, all NaNs are one; 0 when empty."""
 
     __slots__ = ()
+    tallies: ClassVar[TallyKind | None] = "values"
 
     def result(self, item: Type | None) -> Type:
         plain(self, item)
@@ -62,6 +64,9 @@ class CountDistinct(Aggregate):
 
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return len(set(map(one_value, values) if item == FLOAT else values))
+
+    def over_tally(self, tally: Tally, item: Type | None) -> int:
+        return tally.distinct()
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
@@ -99,12 +104,16 @@ class ValueCounts(Aggregate):
     when empty. -0.0 and 0.0 are one value, all NaNs are one."""
 
     __slots__ = ()
+    tallies: ClassVar[TallyKind | None] = "counts"
 
     def result(self, item: Type | None) -> Type:
         return dict_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
         return _ranked(_counts(values, item))
+
+    def over_tally(self, tally: Tally, item: Type | None) -> dict[Any, int]:
+        return tally.ranked()
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
@@ -123,6 +132,8 @@ class TopK(Aggregate):
 
     k: int = field(kw_only=True)
 
+    tallies: ClassVar[TallyKind | None] = "counts"
+
     def check(self) -> None:
         if type(self.k) is not int or not 1 <= self.k < 2**31:
             raise self.refuse_param("k", "a whole number, at least 1")
@@ -132,6 +143,9 @@ class TopK(Aggregate):
 
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
         return list(_ranked(_counts(values, item)))[: self.k]
+
+    def over_tally(self, tally: Tally, item: Type | None) -> list[Any]:
+        return list(tally.ranked(self.k))
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from featurekit.aggregates.base import Aggregate, plain
 from featurekit.aggregates.counting import one_value, one_value_sql
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn, present
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import EPOCH, INT, MICROSECOND, Type
 
 INDEX_BITS = 12
@@ -26,7 +27,7 @@ REGISTERS = 1 << INDEX_BITS
 RANK_BITS = 64 - INDEX_BITS
 MAX_RANK = RANK_BITS + 1
 # A register and its rank share one number: register * 64 + rank, since a rank is below 64.
-_CODE = 64
+CODE = 64
 _ALPHA = 0.7213475204444817  # 1 / (2 ln 2)
 
 
@@ -69,22 +70,26 @@ def canonical_sql(column: InputColumn) -> str:
     }[column.type.name]
 
 
-def code(value: Any) -> int:
-    """The register of a value and its rank, as register * 64 + rank."""
-    digest = hashlib.md5(canonical_bytes(value), usedforsecurity=False).digest()
-    hashed = int.from_bytes(digest[8:], "little")
-    rank = MAX_RANK - (hashed & ((1 << RANK_BITS) - 1)).bit_length()
-    return (hashed >> RANK_BITS) * _CODE + rank
+def codes(canonical: Iterable[bytes]) -> Any:
+    """The registers of values, given as their canonical bytes, and their ranks, as an array of
+    register * 64 + rank."""
+    import numpy as np
+
+    md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+    hashed = np.frombuffer(b"".join([md5(raw).digest()[8:] for raw in canonical]), "<u8")
+    # A whole number below 2**53 is exact as a double, whose exponent gives its number of bits.
+    bits = np.frexp((hashed & np.uint64((1 << RANK_BITS) - 1)).astype(np.float64))[1]
+    return (hashed >> np.uint64(RANK_BITS)).astype(np.int64) * CODE + (MAX_RANK - bits)
 
 
 def code_sql(column: InputColumn) -> str:
-    """`code` in SQL over the event's own column; NULL for NULL."""
+    """`codes` in SQL over the event's own column; NULL for NULL."""
     hashed = f"md5_number_lower({canonical_sql(column)})"
     low = f"({hashed} & {(1 << RANK_BITS) - 1}::UBIGINT)"
     # A whole number below 2**53 is exact as a double, whose exponent gives its number of bits.
     bits = f"(((({low})::DOUBLE::BIT)::BIGINT >> 52) - 1022)"
     rank = f"CASE WHEN {low} = 0 THEN {MAX_RANK} ELSE {MAX_RANK} - {bits} END"
-    return f"(({hashed} >> {RANK_BITS})::BIGINT * {_CODE} + {rank})::INTEGER"
+    return f"(({hashed} >> {RANK_BITS})::BIGINT * {CODE} + {rank})::INTEGER"
 
 
 @functools.cache
@@ -139,14 +144,23 @@ def _histograms(codes: Any, lengths: Any) -> Any:
 
     runs = len(lengths)
     run = np.repeat(np.arange(runs, dtype=np.int64), lengths)
-    keys = np.sort(run * (REGISTERS * _CODE) + codes)
+    keys = np.sort(run * (REGISTERS * CODE) + codes)
     last = np.ones(len(keys), dtype=bool)
-    last[:-1] = keys[1:] // _CODE != keys[:-1] // _CODE  # the greatest rank of its register
+    last[:-1] = keys[1:] // CODE != keys[:-1] // CODE  # the greatest rank of its register
     kept = keys[last]
-    cells = (kept // (REGISTERS * _CODE)) * _CODE + kept % _CODE
-    made = np.bincount(cells, minlength=runs * _CODE).reshape(runs, _CODE)
+    cells = (kept // (REGISTERS * CODE)) * CODE + kept % CODE
+    made = np.bincount(cells, minlength=runs * CODE).reshape(runs, CODE)
     made[:, 0] = REGISTERS - made.sum(axis=1)
     return made[:, : MAX_RANK + 1]
+
+
+def estimate_of(found: Any) -> int:
+    """The estimate for the values that have these codes."""
+    import numpy as np
+
+    ranks = np.zeros(REGISTERS, np.int64)
+    np.maximum.at(ranks, found // CODE, found % CODE)
+    return int(estimate(np.bincount(ranks, minlength=MAX_RANK + 1).reshape(1, -1))[0])
 
 
 def _from_codes(lists: Any) -> Any:
@@ -170,8 +184,8 @@ class HyperLogLog:
     def __init__(self, values: Iterable[Any] = ()) -> None:
         self.ranks: dict[int, int] = {}
         """The rank of each register that is not zero."""
-        for value in values:
-            self._raise(*divmod(code(value), _CODE))
+        for code in codes(map(canonical_bytes, values)).tolist():
+            self._raise(*divmod(code, CODE))
 
     def merge(self, other: HyperLogLog) -> None:
         """Take the values that the other sketch took."""
@@ -182,9 +196,8 @@ class HyperLogLog:
         """About how many distinct values it took; 0 if none."""
         import numpy as np
 
-        codes = [register * _CODE + rank for register, rank in self.ranks.items()]
-        made = _histograms(np.array(codes, dtype=np.int64), np.array([len(codes)]))
-        return int(estimate(made)[0])
+        made = [register * CODE + rank for register, rank in self.ranks.items()]
+        return estimate_of(np.array(made, dtype=np.int64))
 
     def _raise(self, register: int, rank: int) -> None:
         if rank > self.ranks.get(register, 0):
@@ -196,6 +209,7 @@ class ApproxCountDistinct(Aggregate):
     standard error of 1.6 %; 0 when empty. -0.0 and 0.0 are one value, all NaNs are one."""
 
     __slots__ = ()
+    tallies: ClassVar[TallyKind | None] = "codes"
     finishers: ClassVar[tuple[Finisher, ...]] = (
         Finisher("fk_hyperloglog", ("INTEGER[]",), "BIGINT", _from_codes),
     )
@@ -206,6 +220,9 @@ class ApproxCountDistinct(Aggregate):
 
     def over(self, values: Sequence[Any], item: Type | None) -> int:
         return HyperLogLog(values).estimate()
+
+    def over_tally(self, tally: Tally, item: Type | None) -> int:
+        return estimate_of(tally.keys)
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

@@ -64,6 +64,10 @@ class _Ends(Aggregate):
         if type(self.n) is not int or not 1 <= self.n <= N_MAX:
             raise self.refuse_param("n", f"a whole number from 1 to {N_MAX}")
 
+    @property
+    def suffice(self) -> int:
+        return self.sign * self.n
+
     def result(self, item: Type | None) -> Type:
         if item is None:
             raise self.refuse(item, "a column or transform")

@@ -7,11 +7,12 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import AggregateSql, InputColumn, present
+from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.types import FLOAT, INT, Type
 
 
@@ -60,8 +61,13 @@ class Quantile(_OfRank):
     """The exact `q`-quantile (type 7): lo + (hi - lo) * f between the two inputs beside h = (n - 1)
     * q, in the input's unit. None when empty, NaN if an input is NaN. 0.5 is the median."""
 
+    tallies: ClassVar[TallyKind | None] = "counts"
+
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
+
+    def over_tally(self, tally: Tally, item: Type | None) -> float | None:
+        return quantile(tally.ordered(), self.q)
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
@@ -115,6 +121,15 @@ def bucket(value: float) -> int:
         return _NAN
     index = struct.unpack("<q", struct.pack("<d", abs(value)))[0] >> _SHIFT
     return -index if value < 0 else int(index)
+
+
+def buckets(values: Any) -> Any:
+    """`bucket` of every number of an array."""
+    import numpy as np
+
+    doubles = values.astype(np.float64)
+    index = np.abs(doubles).view(np.int64) >> _SHIFT
+    return np.where(np.isnan(doubles), _NAN, np.where(doubles < 0, -index, index))
 
 
 def bucket_sql(x: str) -> str:
@@ -183,8 +198,16 @@ class ApproxQuantile(_OfRank):
     128 buckets an octave, however many inputs it takes.
     """
 
+    tallies: ClassVar[TallyKind | None] = "buckets"
+
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
         return BucketCounts(map(float, values)).quantile(self.q)
+
+    def over_tally(self, tally: Tally, item: Type | None) -> float | None:
+        found = tally.ordered()
+        if not found:
+            return None
+        return middle(_NAN if found[-1] == _NAN else found[math.floor((len(found) - 1) * self.q)])
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

@@ -24,6 +24,7 @@ class TimeSince(Aggregate):
 
     counts_rows: ClassVar[bool] = True
     of_instants: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
 
     def check(self) -> None:
         if self.since not in ("last", "first"):

@@ -69,6 +69,7 @@ from featurekit.aggregates.hyperloglog import HyperLogLog
 from featurekit.aggregates.quantiles import BucketCounts
 from featurekit.aggregates.sql import InputColumn
 from featurekit.aggregates.sums import sums_of
+from featurekit.aggregates.tallies import Form
 from featurekit.core.types import (
     BOOL,
     FLOAT,
@@ -82,6 +83,7 @@ from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.published import plan_bytes, read_plan
 from featurekit.errors import DefinitionError
 from featurekit.language import wire as ir
+from featurekit.online.state.codec import encode_column, raw_column
 
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
 ERRED = "an error"
@@ -124,10 +126,26 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
             beside, *summed = groups
             early, late = (sums_of(group, type_, one.adds) for group in summed)
             assert told(lambda: one.over_sums(early + late, beside, type_)) == expected
+        if one.tallies:
+            form = Form(one.tallies, type_)
+            parts = [form.of(stored(type_, group)) for group in groups]
+            kept = [form.decode(memoryview(form.encode(form.merged([part])))) for part in parts]
+            once = form.of(stored(type_, values))
+            bytes_ = form.encode(form.merged([once]))
+            for some in ([once], parts, kept, [kept[0], form.merged([parts[1], kept[2]])]):
+                for tally in (form.together(some), form.merged(some)):
+                    assert told(lambda t=tally: one.over_tally(t, type_)) == expected
+                assert form.encode(form.merged(some)) == bytes_
         shuffler.shuffle(values)
         assert told(lambda: one.over(values, type_)) == expected
 
     check()
+
+
+def stored(type_: Any, values: list[Any]) -> Any:
+    """The values as a state holds them, which is where tallies read them."""
+    data = memoryview(encode_column(type_, values))
+    return raw_column(type_, data, 0, len(values))[0]
 
 
 @pytest.mark.parametrize("type_", PLAIN, ids=str)
@@ -188,6 +206,8 @@ def test_the_table_says_how_each_aggregate_is_computed():
             crowded = "running sums" if made.terms[0].adds else "running extremes"
         python = ("sums" if isinstance(one, (Sum, Mean)) else "value") if one.finishers else ""
         block = "sums" if one.adds else "value" if one.chooses else "inputs"
+        block = block if one.suffice is None else "ends"
+        block = "tally" if one.tallies else block
         assert said[type(one).__name__] == [crowded, python, block, one.of_run or ""]
 
 
@@ -361,7 +381,8 @@ def test_registers_are_the_same_bits_in_duckdb(con, type_):
         typed = f"(SELECT x::{type_.duckdb} AS x, o FROM given)"
         found = con.execute(f"SELECT {code} FROM {typed} ORDER BY o").fetchall()
         con.unregister("given")
-        assert [n for (n,) in found] == [hyperloglog.code(v) for v in values]
+        canonical = map(hyperloglog.canonical_bytes, values)
+        assert [n for (n,) in found] == hyperloglog.codes(canonical).tolist()
 
     check()
 

@@ -10,21 +10,26 @@ from typing import Any
 
 import pytest
 from oracle import bits
-from paths import in_small_blocks, service_of
+from paths import in_older_heads, in_small_blocks, service_of
 
 from featurekit.aggregates import (
+    All,
     Count,
     CountDistinct,
     First,
+    FirstN,
     Last,
+    LastN,
     Max,
     Mean,
     Min,
     Quantile,
     StdDev,
     Sum,
+    TimeSince,
     Variance,
 )
+from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.sums import sums_of
 from featurekit.core.keys import project_key
 from featurekit.core.types import FLOAT, INT, instant
@@ -82,6 +87,15 @@ def view(*, lifetime: bool = True, **options: Any) -> FeatureView:
             f"erring_{name}": Sum(inverse, window=window, default=-1.0),
             f"distinct_{name}": CountDistinct("kind", window=window),
             f"median_{name}": Quantile("n", q=0.5, window=window),
+        }
+    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
+        features |= {
+            f"some_{name}": AnyOf("good", window=window),
+            f"every_{name}": All("good", window=window, where="good"),
+            f"since_{name}": TimeSince("x", window=window, where="good"),
+            f"since_first_{name}": TimeSince(window=window, since="first"),
+            f"first_few_{name}": FirstN("x", n=3, window=window, where="good"),
+            f"last_few_{name}": LastN("kind", n=9, window=window),
         }
     features["week_before"] = Sum("x", window="100s", offset="50s")
     features["tiles"] = Sum("n", window="100s", hop="20s")
@@ -172,8 +186,16 @@ def test_blocks_are_what_one_state_would_be(name: str, mild: bool, seed: int) ->
     assert split >= 10
 
 
-def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version() -> None:
+@pytest.mark.parametrize(
+    ("version", "keys", "digest"),
+    [(2, 15, "fb1c8b87c0d64651"), (blocks.VERSION, 28, "cc80ed2474c743d9")],
+)
+def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version(
+    version: int, keys: int, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What other bytes are made of needs another `blocks.VERSION`: stores hold these."""
+    if version < blocks.VERSION:
+        in_older_heads(monkeypatch)
     plan = plan_of(VIEWS["lifetime"])
     (compiled,), store = plan.service.views, MemoryStore()
     events: list[Event] = []
@@ -184,9 +206,31 @@ def test_the_bytes_of_a_head_and_its_blocks_are_those_of_their_version() -> None
                       for s in compiled.slots)  # fmt: skip
         events.append((i * S, i * S + i % 3, slots))
     add_events(store, [(compiled, key_of(plan), events)])
-    assert len(store.values) == 15
+    assert len(store.values) == keys
     written = b"".join(opened(key, store.values[key]) or b"" for key in sorted(store.values))
-    assert (blocks.VERSION, blocks.digest(written).hex()) == (2, "fb1c8b87c0d64651")
+    assert opened(key_of(plan), store.values[key_of(plan)] or b"")[0] == version
+    assert blocks.digest(written).hex() == digest
+
+
+@pytest.mark.parametrize("name", ["lifetime", "history"])
+def test_an_older_head_is_answered_from_and_written_anew(name: str) -> None:
+    plan = plan_of(VIEWS[name])
+    compiled, key = plan.service.views[0], key_of(plan)
+    events = events_of(compiled, random.Random(5), 200, mild=False)
+    with pytest.MonkeyPatch.context() as patch:
+        in_small_blocks(patch, split=8, size=6)
+        store, once, newer = MemoryStore(), MemoryStore(), MemoryStore()
+        with pytest.MonkeyPatch.context() as older:
+            in_older_heads(older)
+            add_events(store, [(compiled, key, events[:-1])])
+        add_events(newer, [(compiled, key, events[:-1])])
+        assert (opened(key, store.values[key]) or b"")[0] == 2
+        newest = events[-2][1]
+        for t in (newest, newest - 7 * S, newest + 30 * S):
+            assert asked(plan, store, t) == asked(plan, newer, t)
+        add_events(store, [(compiled, key, events[-1:])])
+        add_events(once, [(compiled, key, events)])
+        assert store.values == once.values
 
 
 def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from paths import in_small_blocks, service_of
+from paths import in_older_heads, in_small_blocks, service_of
 
 from featurekit import Entity, EventSource, FeatureView, feature
-from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum
+from featurekit.aggregates import Count, FirstN, Last, Mean, Quantile, Sum, ValueCounts
 from featurekit.core.keys import project_key
 from featurekit.core.status import DAMAGED, ERROR_STATUS, PRESENT
 from featurekit.core.types import instant
@@ -188,6 +188,27 @@ def test_no_flipped_bit_of_a_block_is_a_value(monkeypatch: pytest.MonkeyPatch) -
     assert seen > 100
 
 
+def test_no_flipped_bit_of_a_group_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the group of another range of blocks, or of another entity."""
+    in_small_blocks(monkeypatch, split=2, size=1)
+    it = World(view({"counts": ValueCounts("word", window="100s")}))
+    groups = [key for key in it.store.keys(b"fk:tests:block:") if b"." in key]
+    read: list[bytes] = []
+    plain = it.store.read
+    monkeypatch.setattr(it.store, "read", lambda keys: [read.extend(keys), plain(keys)][1])
+    (right,) = it.ask(1)
+    known = it.store.values
+    asked = [key for key in groups if key in read]
+    assert asked
+    for key in asked:
+        for value in [b"", *(known[k] for k in groups if k != key), *flipped(known[key])]:
+            it.store.values = known | {key: value}
+            with pytest.raises(DamagedState, match="key=1 is damaged: block"):
+                it.ask(1)
+    it.store.values = known
+    assert it.ask(1) == [right]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_push_adds_to_a_state_with_a_flipped_bit(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -273,7 +294,11 @@ def test_what_a_release_before_checksums_wrote_is_read_and_gets_one(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States, blocks and memories of ids: the answers are the same, and so is what a push makes."""
-    it, twin = world(kind, monkeypatch), world(kind, monkeypatch)
+    if kind == "windows in blocks":
+        in_small_blocks(monkeypatch, split=2, size=2)
+    with monkeypatch.context() as patch:
+        in_older_heads(patch)
+        it, twin = World(VIEWS[kind]), World(VIEWS[kind])
     bare = {
         key: seal.opened(key, value)
         for key, value in it.store.values.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.aggregates.sums import Sums
@@ -19,9 +19,12 @@ from featurekit.online.lookup.answer import (
     stated,
     unknown,
 )
-from featurekit.online.state.blocks import BlocksHead, checked
-from featurekit.online.state.inputs import inputs, item_type
+from featurekit.online.state.blocks import BlocksHead, checked, checked_group
+from featurekit.online.state.inputs import inputs, item_type, raw_inputs
 from featurekit.online.state.state import Reader
+
+if TYPE_CHECKING:
+    from featurekit.aggregates.tallies import Tally
 
 Piece = tuple[int, int, bool]
 """A range of blocks, as a first and an end, and whether what counts in them are the events that
@@ -31,16 +34,23 @@ events may count."""
 
 @dataclass(slots=True)
 class Large:
-    """A state in blocks, as far as it was read: its head, and the blocks that were read, by
-    number."""
+    """A state in blocks, as far as it was read: its head, and the blocks and groups that were
+    read, by number."""
 
     key: bytes
     head: BlocksHead
     blocks: dict[int, Reader] = field(default_factory=dict)
+    groups: dict[int, memoryview] = field(default_factory=dict)
+    tallies: dict[object, Tally] = field(default_factory=dict)
 
     def take(self, k: int, blob: bytes | None) -> None:
-        """Keep the bytes of block `k`. Moved where its digest is not the one in the head."""
-        self.blocks[k] = Reader(self.head.layout.view, checked(self.head, self.key, k, blob))
+        """Keep the bytes of block or group `k`. Moved where its digest is not the one in the
+        head."""
+        if k < self.head.n:
+            found = checked(self.head, self.key, k, blob)
+            self.blocks[k] = Reader(self.head.layout.view, found)
+        else:
+            self.groups[k] = checked_group(self.head, self.key, k, blob)
 
 
 class UnreadLarge(ValueError):
@@ -52,7 +62,7 @@ class UnreadLarge(ValueError):
 
 
 def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
-    """The numbers of the blocks that an answer as of `t` has to read for these features."""
+    """The numbers of the blocks and groups that an answer as of `t` has to read for features."""
     layout = head.layout
     view = layout.view
     if t < head.newest_arrival - view.history_us:
@@ -69,10 +79,51 @@ def needed(head: BlocksHead, t: int, features: Iterable[int]) -> set[int]:
         bounds = view.features[f].bounds(t)
         if bounds not in spans:
             spans[bounds] = list(_pieces(head, *bounds, t))
+        if layout.counts_of[f] is not None:
+            wanted.update(_at_an_end(head, f, spans[bounds]))
+            continue
+        if layout.tally_of[f] is not None:
+            wanted.update(_parts(head, spans[bounds]))
+            continue
         for i, j, whole in spans[bounds]:
             if not whole or not layout.enough(f):
                 wanted.update(range(i, j))
     return wanted
+
+
+def _parts(head: BlocksHead, pieces: list[Piece]) -> list[int]:
+    """The blocks and groups that have the tallies of a window."""
+    assert head.groups is not None
+    parts: list[int] = []
+    for i, j, whole in pieces:
+        parts += head.groups.cover(i, j) if whole else range(i, j)
+    return parts
+
+
+def _at_an_end(head: BlocksHead, f: int, pieces: list[Piece]) -> list[int]:
+    """The blocks, in their order, that decide a feature of which the inputs at one end of the
+    window suffice.
+
+    The head counts the inputs of whole blocks. A block of which not every event counts may give
+    none.
+    """
+    counts, suffice = (
+        head.layout.counts_of[f],
+        head.layout.view.features[f].implementation().suffice,
+    )
+    assert counts is not None
+    assert suffice is not None
+    of_last, left = suffice > 0, abs(suffice)
+    taken: list[int] = []
+    for i, j, whole in reversed(pieces) if of_last else pieces:
+        for k in range(j - 1, i - 1, -1) if of_last else range(i, j):
+            if left <= 0:
+                break
+            found = head.number(counts, k) if whole else None
+            if found != 0:
+                taken.append(k)
+                left -= found or 0
+    return taken[::-1] if of_last else taken
 
 
 def _known(head: BlocksHead, t: int) -> tuple[bool, set[int]]:
@@ -159,8 +210,13 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
         return stated(empty_value(feature))
     layout = large.head.layout
     sums_of, choice_of = layout.sums_of[f], layout.choice_of[f]
+    if layout.tally_of[f] is not None:
+        return _tallied(large, f, feature, pieces, t)
     aggregate, sums = feature.implementation(), Sums()
     values: list[Any] = []
+    if layout.counts_of[f] is not None:
+        ends = _at_an_end(large.head, f, pieces)
+        pieces = [(k, k + 1, False) for k in ends]
     for i, j, whole in pieces:
         if whole and sums_of is not None:
             sums = sums + large.head.sums_between(sums_of, i, j)
@@ -173,6 +229,35 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
     if sums_of is not None:
         return finished(feature, aggregate, t, aggregate.over_sums, sums, values, item)
     return finished(feature, aggregate, t, aggregate.over, values, item)
+
+
+def _tallied(
+    large: Large, f: int, feature: Feature, pieces: list[Piece], t: int
+) -> tuple[Any, str]:
+    """One aggregate over the tally of a window."""
+    from featurekit.aggregates.tallies import Form, joined
+
+    layout, aggregate, bounds = large.head.layout, feature.implementation(), feature.bounds(t)
+    index, kind = layout.tally_of[f], aggregate.tallies
+    assert index is not None
+    assert kind is not None
+    assert layout.tallied is not None
+    item = item_type(layout.view, feature, aggregate)
+    tally = large.tallies.get((index, kind, bounds, t))
+    if tally is None:
+        form, tallies, raw = Form(kind, item), [], []
+        for part in _parts(large.head, pieces):
+            if part in large.blocks:
+                read = large.blocks[part]
+                i, j = (bisect_right(read.ts, bound) for bound in bounds)
+                late = read.newest_arrival > t or read.ends is not None
+                raw.append(raw_inputs(feature, read, i, j, t, late=late))
+            else:
+                tallies.append(layout.tallied.decode(large.groups[part], index))
+        if raw:
+            tallies.append(form.of(joined(raw)))
+        tally = large.tallies[index, kind, bounds, t] = form.together(tallies)
+    return finished(feature, aggregate, t, aggregate.over_tally, tally, item)
 
 
 def _inputs(read: Reader, feature: Feature, aggregate: Aggregate, t: int) -> Any:

@@ -103,7 +103,9 @@ class _Read:
         """The answers for the rows; `instants` has one for each."""
         given = instants if self.requests else ()
         if type(self.keys) is Keys:
-            answered = evaluator.answered(self.keys, self.values, self.requests, given, ahead)
+            answered = yield from evaluator.answered(
+                self.keys, self.values, self.requests, given, ahead
+            )
             if answered is not None:
                 return answered
             self.columns = evaluator.key_columns(self.entities)

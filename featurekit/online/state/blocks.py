@@ -13,6 +13,7 @@ it lies, and `lasting` says what else a head then holds of a block.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import struct
@@ -25,10 +26,12 @@ from operator import itemgetter
 from typing import Any, TypeGuard
 
 from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.aggregates.tally import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
-from featurekit.core.types import Type
+from featurekit.core.types import INT, Type
 from featurekit.define.plan import Feature, View
+from featurekit.online.state import groups
 from featurekit.online.state.codec import decode_column, encode_column
 from featurekit.online.state.inputs import inputs, item_type
 from featurekit.online.state.lasting import (
@@ -38,11 +41,13 @@ from featurekit.online.state.lasting import (
     lasting_of,
     lasts,
 )
-from featurekit.online.state.seal import damaged
+from featurekit.online.state.seal import damaged, opened_view
 from featurekit.online.state.state import HEADER, Event, Reader, State, decode_state
 from featurekit.online.store.replies import Values
 
-VERSION = 2
+VERSION = 4
+_OLDER = 2
+"""The version of heads before 0.3. They are read, and the next push writes them anew."""
 SPLIT = 1024
 """A state of more events than this is split into blocks."""
 SIZE = 256
@@ -53,6 +58,8 @@ _COUNT = struct.Struct("<I")
 _RUNNING = struct.Struct("<hH")
 _DIGEST = 8
 _TRIES = 10
+_IN_OLDER = frozenset(("Count", "Sum", "Mean", "Variance", "StdDev", "Min", "Max", "First", "Last"))
+"""The aggregates for which older heads hold something."""
 
 ReadKeys = Callable[[Sequence[bytes]], Values]
 """Reads keys of an online store."""
@@ -95,7 +102,7 @@ def splits(view: View) -> bool:
 
 def is_head(blob: bytes | None) -> TypeGuard[bytes]:
     """Whether these bytes are the head of a state in blocks."""
-    return blob is not None and blob[0] == VERSION
+    return blob is not None and blob[0] in (VERSION, _OLDER)
 
 
 def block_key(key: bytes, name: bytes) -> bytes:
@@ -115,58 +122,125 @@ def head_key(key: bytes) -> bytes | None:
 def boundary(ts: int) -> bool:
     """Whether a block ends after the events of an instant: a pseudo-random choice that never
     changes."""
+    return _drawn(ts) % SIZE == 0
+
+
+def _drawn(ts: int) -> int:
     mixed = (ts & _MASK) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & _MASK
-    return (mixed ^ mixed >> 29) % SIZE == 0
+    return mixed ^ mixed >> 29
+
+
+def _height(ts: int) -> int:
+    """The height of the boundary at an instant; 0 where none is."""
+    drawn, rest = divmod(_drawn(ts), SIZE)
+    return 0 if rest else groups.height(drawn)
 
 
 # --- what a head holds of a block -----------------------------------------------------------------
 
 
 class Layout:
-    """What the heads of a view hold for each block: sums, and chosen inputs.
+    """What the heads of a view hold for each block, sums and chosen inputs, and what its groups
+    hold, tallies.
 
     It says of which slots they are, under which condition, and which features they are enough for.
+    `sums_of`, `choice_of` and `tally_of` have the place of each feature's entry. `counts_of` is
+    that of the sums which count the inputs of a feature that the events at one end decide.
     """
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, view: View, version: int = VERSION) -> None:
+        self.view, self.version = view, version
         # By slot and condition: the fields that features need, and the first of these features.
-        fields: dict[tuple[int | None, int | None], set[SumField]] = {}
-        summed: dict[tuple[int | None, int | None], Feature] = {}
-        chosen: dict[tuple[str | None, int | None, int | None], Feature] = {}
+        fields: dict[_Of, set[SumField]] = {}
+        summed: dict[_Of, Feature] = {}
+        chosen: dict[tuple[object, ...], Feature] = {}
         self.sums_of: list[int | None] = []
+        self.counts_of: list[int | None] = []
         self.choice_of: list[int | None] = []
+        self.tally_of, self.tallies = _tallies(view, version)
         for feature in view.features if splits(view) else ():
             aggregate = feature.implementation()
-            of, choice = (feature.slot, feature.where), None
-            if aggregate.adds:
+            held = version == VERSION or feature.aggregate in _IN_OLDER
+            of, sums, counts, choice = (feature.slot, feature.where), None, None, None
+            adds: tuple[SumField, ...] = aggregate.adds if aggregate.suffice is None else _COUNTED
+            if held and adds:
                 summed.setdefault(of, feature)
-                fields.setdefault(of, set()).update(aggregate.adds)
-            elif aggregate.chooses:
-                choice = (feature.aggregate, *of)
-                chosen.setdefault(choice, feature)
-            self.sums_of.append(list(summed).index(of) if aggregate.adds else None)
-            self.choice_of.append(None if choice is None else list(chosen).index(choice))
+                fields.setdefault(of, set()).update(adds)
+                place = list(summed).index(of)
+                sums, counts = (place, None) if aggregate.suffice is None else (None, place)
+            elif held and aggregate.chooses:
+                named = (feature.aggregate, feature.params, *of)
+                chosen.setdefault(named, feature)
+                choice = list(chosen).index(named)
+            self.sums_of.append(sums)
+            self.counts_of.append(counts)
+            self.choice_of.append(choice)
         self.sums = [
             (feature, tuple(f for f in _FIELDS if f in fields[of]))
             for of, feature in summed.items()
         ]
         self.chosen = list(chosen.values())
 
+    @functools.cached_property
+    def tallied(self) -> groups.Tallied | None:
+        """What the groups hold; None where there are none."""
+        if not self.tallies:
+            return None
+        from featurekit.aggregates.tallies import Form
+
+        every = [(f, kind, item_type(self.view, f, f.implementation())) for f, kind in self.tallies]
+        return groups.Tallied(self.view, [(f, Form(kind, item)) for f, kind, item in every])
+
+    @functools.cached_property
+    def lowest(self) -> int:
+        """The least level of groups: 0 where the inputs of a block take long to tally."""
+        slots = [self.view.slots[f.slot].type for f, _ in self.tallies if f.slot is not None]
+        hashed = any(kind == "codes" for _, kind in self.tallies)
+        return 0 if hashed or any(t.name in ("str", "bytes") for t in slots) else 1
+
+    @functools.cached_property
+    def older(self) -> Layout:
+        """The layout of older heads."""
+        return Layout(self.view, _OLDER)
+
     def enough(self, feature: int) -> bool:
         """Whether the head alone answers a feature over whole blocks."""
         return self.sums_of[feature] is not None or self.choice_of[feature] is not None
 
     def chosen_type(self, index: int) -> Type:
-        """The type of a chosen input."""
-        slot = self.chosen[index].slot
-        assert slot is not None
-        return self.view.slots[slot].type
+        """The type of a chosen input, or of an instant."""
+        feature = self.chosen[index]
+        if feature.implementation().of_instants:
+            return INT
+        assert feature.slot is not None
+        return self.view.slots[feature.slot].type
 
 
 layout_of = Kept(Layout)
 
+
+def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Feature, TallyKind]]]:
+    """The place of each feature's tally, and of each tally a feature and its kind. One of counts
+    serves features that only need the values."""
+    kinds: dict[tuple[object, ...], tuple[Feature, TallyKind]] = {}
+    places: list[int | None] = []
+    for feature in view.features if splits(view) else ():
+        kind = feature.implementation().tallies if version == VERSION else None
+        if kind is None:
+            places.append(None)
+            continue
+        keys = kind in ("values", "counts")
+        of = (feature.slot, feature.where, None if keys else kind)
+        if of not in kinds or kind == "counts":
+            kinds[of] = feature, kind
+        places.append(list(kinds).index(of))
+    return places, list(kinds.values())
+
+
+_Of = tuple[int | None, int | None]
+"""The slot of a feature, and that of its condition."""
+_COUNTED: tuple[SumField, ...] = ("count",)
 _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
 
@@ -174,8 +248,9 @@ _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "m
 class Block:
     """What a head holds of a block: its first and last instant, its newest arrival, its number of
     events, how they last, the digest of its bytes, and the view's sums and chosen inputs over the
-    events that never end. `blob` has the bytes of a new block. A block of a head has its `number`
-    there instead, and its sums are left in the head."""
+    events that never end. `height` is that of the boundary at which it ends, in a view with groups.
+    `blob` has the bytes of a new block. A block of a head has its `number` there instead, and its
+    sums are left in the head."""
 
     first: int
     last: int
@@ -185,6 +260,7 @@ class Block:
     digest: bytes
     sums: tuple[Sums, ...]
     chosen: tuple[Any, ...]
+    height: int
     blob: bytes | None = None
     number: int = -1
 
@@ -207,7 +283,8 @@ def make_block(layout: Layout, events: list[Event]) -> Block:
     sums = tuple(of(feature, partial(sums_of, fields=fields)) for feature, fields in layout.sums)
     chosen = tuple(of(feature, feature.implementation().over) for feature in layout.chosen)
     first, last = events[0][0], events[-1][0]
-    return Block(first, last, newest, len(events), lasting, digest(blob), sums, chosen, blob)
+    high = _height(last) if layout.tallies else 0
+    return Block(first, last, newest, len(events), lasting, digest(blob), sums, chosen, high, blob)
 
 
 def digest(blob: bytes | memoryview) -> bytes:
@@ -305,7 +382,8 @@ class BlocksHead:
     """The head of a state in blocks, read as a lookup needs it."""
 
     def __init__(self, layout: Layout, blob: bytes) -> None:
-        self.layout = layout
+        self.version = blob[0]
+        self.layout = layout = layout if self.version == layout.version else layout.older
         self.data = memoryview(blob)
         _, self.first_visible, self.newest_arrival, self.events = HEADER.unpack_from(blob)
         (n,) = _COUNT.unpack_from(blob, HEADER.size)
@@ -328,12 +406,23 @@ class BlocksHead:
                 columns.append((field, column))
                 at = column.end
             self.sums.append(columns)
+        self.groups: groups.Groups | None = None
+        self.of_groups = b""
+        if layout.tallies:
+            self.groups = groups.Groups(bytes(self.data[at : at + n]), layout.lowest)
+            at += n
+            self.of_groups = bytes(self.data[at : at + _DIGEST * self.groups.count])
+            at += _DIGEST * self.groups.count
         self._chosen_at = at
         self._chosen: list[Any] = []
 
     def sums_between(self, index: int, i: int, j: int) -> Sums:
         """The sums of entry `index` of the layout, over the blocks from i up to j."""
         return Sums(**{field: column.between(i, j) for field, column in self.sums[index]})
+
+    def number(self, index: int, k: int) -> int:
+        """The number of inputs in block `k`, of entry `index` of the layout's sums."""
+        return Sums(self.sums[index][0][1].between(k, k + 1)).number
 
     def chosen(self, index: int) -> Any:
         """The inputs that an aggregate chose, one for each block; None where a block has no
@@ -344,14 +433,24 @@ class BlocksHead:
             self._chosen.append(column)
         return self._chosen[index]
 
+    @property
+    def parts(self) -> int:
+        """How many blocks and groups there are; groups have the numbers after the blocks."""
+        return self.n if self.groups is None else self.n + self.groups.count
+
     def name(self, k: int) -> bytes:
-        """The name of block `k`: its last instant, or `open` for a last block that does not end at
-        a boundary, where later events may follow."""
+        """The name of block or group `k`. A block's is its last instant, or `open` for a last block
+        that does not end at a boundary, where later events may follow."""
+        if k >= self.n:
+            assert self.groups is not None
+            return self.groups.name(k - self.n, self.last)
         last = self.last[k]
         return b"%d" % last if k < self.n - 1 or boundary(last) else b"open"
 
     def digest(self, k: int) -> bytes:
-        """The digest of block `k`."""
+        """The digest of block or group `k`."""
+        if k >= self.n:
+            return self.of_groups[_DIGEST * (k - self.n) : _DIGEST * (k - self.n + 1)]
         return bytes(self.digests[_DIGEST * k : _DIGEST * (k + 1)])
 
     def blocks(self) -> list[Block]:
@@ -367,6 +466,7 @@ class BlocksHead:
             [digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)],
             itertools.repeat(()),
             zip(*chosen, strict=True) if chosen else itertools.repeat(()),
+            itertools.repeat(0) if self.groups is None else self.groups.heights,
             itertools.repeat(None),
             range(self.n),
             strict=False,
@@ -380,12 +480,13 @@ def encode_head(
     newest_arrival: int,
     blocks: Sequence[Block],
     old: BlocksHead | None = None,
+    of_groups: bytes = b"",
 ) -> bytes:
-    """The bytes of the head of a state that consists of `blocks`: new ones, and those of the `old`
-    head."""
+    """The bytes of the head of a state that consists of `blocks`, new ones and those of the `old`
+    head, and whose groups have these digests."""
     n = len(blocks)
     parts = [
-        HEADER.pack(VERSION, first_visible, newest_arrival, sum(b.count for b in blocks)),
+        HEADER.pack(layout.version, first_visible, newest_arrival, sum(b.count for b in blocks)),
         _COUNT.pack(n),
         struct.pack(f"<{n}q", *(b.first for b in blocks)),
         struct.pack(f"<{n}q", *(b.last for b in blocks)),
@@ -395,11 +496,14 @@ def encode_head(
         encode_lasting(layout.view, [b.lasting for b in blocks]),
     ]
     runs, new = _runs(blocks), [b for b in blocks if b.number < 0]
+    runs_of_old = len(new) < n
     for i, (_, fields) in enumerate(layout.sums):
-        before = dict(old.sums[i]) if old is not None else {}
+        before = dict(old.sums[i]) if runs_of_old and old is not None else {}
         for field in fields:
             fresh = [getattr(b.sums[i], field) for b in new]
             parts.append(running(fresh, runs, before.get(field)))
+    if layout.tallies:
+        parts += [bytes(b.height for b in blocks), of_groups]
     for i in range(len(layout.chosen)):
         parts.append(encode_column(layout.chosen_type(i), [b.chosen[i] for b in blocks]))
     return b"".join(parts)
@@ -430,6 +534,26 @@ def checked(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> bytes:
     return blob
 
 
+def checked_group(head: BlocksHead, key: bytes, k: int, blob: bytes | None) -> memoryview:
+    """As `checked`, for a group. Its checksum tells that it is whole, and the digest in front that
+    it is of these blocks."""
+    group = None if blob is None else opened_view(block_key(key, head.name(k)), blob)
+    if group is None or group[:_DIGEST] != head.digest(k):
+        raise Moved(head, key, head.name(k))
+    return group
+
+
+def read_parts(
+    read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]
+) -> list[bytes | memoryview]:
+    """The bytes of the `wanted` blocks and groups. Moved as in `checked`."""
+    found = read([block_key(key, head.name(k)) for k in wanted])
+    return [
+        (checked if k < head.n else checked_group)(head, key, k, blob)
+        for k, blob in zip(wanted, found, strict=True)
+    ]
+
+
 def read_blocks(read: ReadKeys, key: bytes, head: BlocksHead, wanted: Sequence[int]) -> list[bytes]:
     """The bytes of the `wanted` blocks. Moved as in `checked`."""
     found = read([block_key(key, head.name(k)) for k in wanted]) if wanted else []
@@ -453,9 +577,9 @@ def open_state(view: View, key: bytes, blob: bytes | None, read: ReadKeys) -> St
 
 
 def state_keys(view: View, key: bytes, blob: bytes | None) -> list[bytes]:
-    """Every key of a state: its own, and those of its blocks. `blob` is the value under its own
-    key."""
+    """Every key of a state: its own, and those of its blocks and groups. `blob` is the value under
+    its own key."""
     if not is_head(blob):
         return [key]
     head = BlocksHead(layout_of(view), blob)
-    return [key, *(block_key(key, head.name(k)) for k in range(head.n))]
+    return [key, *(block_key(key, head.name(k)) for k in range(head.parts))]

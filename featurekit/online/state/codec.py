@@ -12,6 +12,7 @@ the same NaN.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -152,6 +153,27 @@ def decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, 
         absent = (None, None, ERROR)
         values = [absent[m] if m else v for m, v in zip(marks, values, strict=True)]
     return values, marks, at
+
+
+def raw_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[Any, Any]:
+    """A column as it is stored, and its marks as an array, or None where all are present: an array
+    of the numbers, or a list of the bytes of texts. What stands where nothing is present counts for
+    nothing."""
+    import numpy as np
+
+    kind, marks = data[at], None
+    at += 1
+    if kind == MIXED:
+        marks, at = np.frombuffer(data[at : at + n], np.uint8), at + n
+    if type_.name in FORMATS:
+        dtype = np.dtype(FORMATS[type_.name] if type_.name != "bool" else "u1")
+        if kind == ALL_ABSENT:
+            return np.zeros(n, dtype), np.ones(n, np.uint8)
+        return np.frombuffer(data[at : at + n * dtype.itemsize], dtype), marks
+    if kind == ALL_ABSENT:
+        return [b""] * n, np.ones(n, np.uint8)
+    ends = list(itertools.accumulate(data[at : at + 4 * n].cast("I"), initial=at + 4 * n))
+    return [bytes(data[i:j]) for i, j in itertools.pairwise(ends)], marks
 
 
 def skip_column(type_: Type, data: memoryview, at: int, n: int) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import TYPE_CHECKING, Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, View
 from featurekit.online.state.state import Reader
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def inputs(
@@ -36,6 +40,31 @@ def inputs(
     if not read.complete(feature.slot):
         values = [v for v in values if v is not None and v is not ERROR]
     return values
+
+
+def raw_inputs(
+    feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool
+) -> np.ndarray[Any, Any] | list[bytes]:
+    """As `inputs`, of a feature that has a slot of plain values, as these are stored."""
+    import numpy as np
+
+    assert feature.slot is not None
+    values, marks = read.raw(feature.slot)
+    keep = None if marks is None else marks[i:j] == 0
+    if late:
+        counts = np.frombuffer(read.created, np.int64)[i:j] <= t
+        counts &= np.frombuffer(read.ts, np.int64)[i:j] <= t
+        if read.ends is not None:
+            counts &= np.frombuffer(read.ends, np.int64)[i:j] > t
+        keep = counts if keep is None else keep & counts
+    if feature.where is not None:
+        flags, unknown = read.raw(feature.where)
+        true = flags[i:j] != 0 if unknown is None else (flags[i:j] != 0) & (unknown[i:j] == 0)
+        keep = true if keep is None else keep & true
+    if isinstance(values, list):
+        return values[i:j] if keep is None else list(itertools.compress(values[i:j], keep.tolist()))
+    found: np.ndarray[Any, Any] = values[i:j] if keep is None else values[i:j][keep]
+    return found
 
 
 def item_type(view: View, feature: Feature, aggregate: Aggregate) -> Any:

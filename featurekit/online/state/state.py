@@ -25,7 +25,13 @@ from featurekit.core.values import ERROR, sort_value
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
 from featurekit.online.state import row
-from featurekit.online.state.codec import FORMATS, decode_column, encode_column, skip_column
+from featurekit.online.state.codec import (
+    FORMATS,
+    decode_column,
+    encode_column,
+    raw_column,
+    skip_column,
+)
 
 VERSION = 1
 # version, first visible instant, newest arrival, number of events
@@ -402,6 +408,7 @@ class Reader:
         self.created: Any
         self.ends: Any = None
         self._columns: dict[int, tuple[Any, Any]] = {}
+        self._raw: dict[int, tuple[Any, Any]] = {}
         if blob[0] == row.VERSION:
             self._open_row(blob)
             return
@@ -444,14 +451,31 @@ class Reader:
         found = self._columns.get(index)
         if found is None:
             slots, places = self.view.slots, self._places
-            while len(places) <= index:
-                type_ = slots[len(places) - 1].type
-                places.append(skip_column(type_, self.data, places[-1], self.n))
-            values, marks, end = decode_column(slots[index].type, self.data, places[index], self.n)
+            at = self._place(index)
+            values, marks, end = decode_column(slots[index].type, self.data, at, self.n)
             if len(places) == index + 1:
                 places.append(end)
             found = self._columns[index] = values, marks
         return found[0]
+
+    def raw(self, index: int) -> tuple[Any, Any]:
+        """The values of a slot as they are stored, and their marks; see `codec.raw_column`."""
+        found = self._raw.get(index)
+        if found is None:
+            at = self._place(index)
+            found = self._raw[index] = raw_column(
+                self.view.slots[index].type, self.data, at, self.n
+            )
+        return found
+
+    def _place(self, index: int) -> int:
+        """Where a slot's column begins."""
+        slots, places = self.view.slots, self._places
+        while len(places) <= index:
+            type_ = slots[len(places) - 1].type
+            places.append(skip_column(type_, self.data, places[-1], self.n))
+        found: int = places[index]
+        return found
 
     def unpack(self, index: int) -> None:
         """Make Python values of a column of numbers, for features that read it more than once.
