@@ -69,6 +69,7 @@ def test_failures_far_apart_do_not_trip(time: Time) -> None:
     for _ in range(100):
         time.now += module.WINDOW_S / (DEFAULT.breaker_failures - 1.1)
         assert lookup(breaker, fails=True) == "failed"
+        assert not breaker.tripped
 
 
 def test_as_many_failures_as_the_limit_says_trip(time: Time) -> None:
