@@ -37,6 +37,7 @@ from featurekit.offline.manifest import ContentHash
 from featurekit.offline.own_columns import carried, carried_schema
 from featurekit.offline.session import state_of
 from featurekit.offline.view_result import report_erring_events
+from featurekit.sources.reading import Readings, read_again, readings_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +95,7 @@ class TrainingSet(Named):
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
         self._head: pa.Table | None = None
+        self._readings: Readings = {}
 
     @property
     def types(self) -> dict[str, Type]:
@@ -312,7 +314,9 @@ class _TrainingRun:
 
         owner, service = self.owner, self.owner._service
         owner._unchanged()
+        read_again(self.con, owner._readings)
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
+        owner._readings = dict(readings_of(self.con))
         events = [self.snapshots[v.source.name].events for v in service.views]
         arrived = [self._known(rows) for rows in events]
         self.frame = load_frame(
