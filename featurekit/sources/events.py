@@ -65,12 +65,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class CheckedFiles:
     """A source's good rows: the quoted name of a TEMP VIEW, their number, and the rows set aside
-    (S1)."""
+    (S1); its files, and the hash of each."""
 
     relation: str
     rows: int
     quarantined: int
     files: tuple[FileInfo, ...]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def read_events(
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     relation = quote(f"__events_{source.name}_{digest}")
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
-    return CheckedFiles(relation, checked.rows, checked.quarantined, files)
+    digests = tuple(identity.digest for identity in identities)
+    return CheckedFiles(relation, checked.rows, checked.quarantined, files, digests)
 
 
 def source_files(

@@ -29,15 +29,15 @@ _SHARED: ContextVar[Readings | None] = ContextVar("_SHARED", default=None)
 def files_of(
     con: Any, source: EventSource, base: Path, state_dir: Path | None
 ) -> tuple[FileInfo, ...]:
-    """The files of a source for this connection. Those of a path are looked for each time; an
-    origin is read when it is first asked for, and what was read is gone only with the connection.
-    SourceError where there are none."""
-    if source.origin is None:
-        return kind_of(source).snapshot(source, base, state_dir)
+    """The files of a source for this connection. An origin is read when it is first asked for, and
+    what was read is gone only with the connection; files of a path are looked for each time, but
+    where `read_again` has said which. SourceError where there are none."""
     known, key = readings_of(con), key_of(source)
     found = known.get(key)
     if found is None or not all(Path(file.path).exists() for file in found):
-        found = known[key] = kind_of(source).snapshot(source, base, state_dir)
+        found = kind_of(source).snapshot(source, base, state_dir)
+        if source.origin is not None:
+            known[key] = found
     return found
 
 

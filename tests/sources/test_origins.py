@@ -10,10 +10,8 @@ import random
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -21,7 +19,7 @@ import origins
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from origins import PASSWORD, PostgresServer, server_binaries
+from origins import PASSWORD, PostgresServer
 
 from featurekit import (
     Delta,
@@ -50,39 +48,6 @@ AT = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NAN = float("nan")
 KINDS = [*origins.FILES, "postgres"]
 DATABASES = ["sqlite", "duckdb", "postgres"]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL of its own, where this machine has a server."""
-    binaries = server_binaries()
-    if binaries is None:
-        pytest.skip("no server of PostgreSQL in /usr/lib/postgresql or on PATH: nothing to read")
-    # Not tmp_path, whose folders nobody else may enter.
-    with TemporaryDirectory(prefix="pg-") as folder, PostgresServer(Path(folder), binaries) as made:
-        yield made
-
-
-@pytest.fixture
-def write(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Writes a table into an origin of a kind; gives the options of a source that reads it."""
-    for name, value in origins.environment().items():
-        monkeypatch.setenv(name, value)
-
-    def to(kind: str, table: pa.Table) -> dict[str, Any]:
-        if kind == "postgres":
-            found: dict[str, Any] = request.getfixturevalue("postgres").write(table, tmp_path)
-            return found
-        return origins.FILES[kind](table, tmp_path)
-
-    return to
-
-
-@pytest.fixture
-def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'").fetchall()
-        yield connection
 
 
 def source(**options: Any) -> EventSource:
