@@ -696,9 +696,11 @@ class FeatureStore(Named):
         note says why.
         """
         from featurekit.parity.diagnose.explain import explain
+        from featurekit.sources.reading import one_reading
 
         at = None if as_of is None else as_instant(as_of, what="as_of")
-        return explain(self.parts, self.parts.service(service), feature, row, at)
+        with one_reading():
+            return explain(self.parts, self.parts.service(service), feature, row, at)
 
     # --- parity -----------------------------------------------------------------------------------
 

@@ -11,7 +11,10 @@ import sqlite3
 import stat
 import sys
 from contextlib import closing
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -125,10 +128,16 @@ def learned(options: dict[str, Any]) -> tuple[str, dict[bytes, bytes | None]]:
         return store.get_historical_features(LABELS, "service").manifest["content_hash"], values
 
 
+@cache
+def expected() -> tuple[str, dict[bytes, bytes | None]]:
+    """What is learned of a file of Parquet."""
+    with TemporaryDirectory() as folder:
+        return learned(origins.to_parquet(events(), Path(folder)))
+
+
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_the_same_events_are_one_training_set_and_the_same_states(write: Any, kind: str) -> None:
-    table = events()
-    assert learned(write(kind, table)) == learned(write("parquet", table))
+    assert learned(write(kind, events())) == expected()
 
 
 # --- every type -----------------------------------------------------------------------------------
@@ -320,6 +329,21 @@ def test_a_column_that_is_not_there_is_named(write: Any, kind: str) -> None:
     options = write(kind, pa.table({"amount": [1], "at": [AT]}))
     said = refused(source(schema={"amuont": int}, timestamp_format="iso", **options))
     assert "there is no column 'amuont'; did you mean 'amount'? It has amount, at" in said
+
+
+def test_columns_that_a_query_confuses_are_refused(tmp_path: Path) -> None:
+    """SQLite and DuckDB find a column by its name in any case, and take the first one."""
+    databases = [origins.to_sqlite, origins.to_duckdb]
+    for origin in (write(few(1.0), tmp_path)["origin"] for write in databases):
+        for columns, said in {
+            "1 AS k, 2 AS K": "'k' and 'K' differ in case alone",
+            "1 AS K, 2 AS k": "'k' and 'K' differ in case alone",
+            "1 AS k, 2 AS k": "two columns are named 'k'",
+            "1 AS K": "there is no column 'k'",
+        }.items():
+            asked = replace(origin, table=None, query=f'SELECT {columns}, "at" FROM events')
+            made = source(origin=asked, schema={"k": int}, timestamp_format="iso")
+            assert said in refused(made)
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -560,6 +584,15 @@ def test_partitions_are_read_from_the_log(tmp_path: Path) -> None:
     found = values(Delta(str(path)), schema)
     rows = [tuple(row[name] for name in schema) for row in table.to_pylist()]
     assert found == sorted(rows, key=repr)
+
+
+def test_a_partition_that_has_no_text_is_read_through_the_library(tmp_path: Path) -> None:
+    at = [AT, AT + dt.timedelta(microseconds=1)]
+    table = pa.table({"k": [1, 2], "at": pa.array(at, pa.timestamp("us", "UTC"))})
+    path = lake(tmp_path / "lake", table, partition_by=["at"])
+    made = source(origin=Delta(str(path)), schema={"k": int}, timezone="Asia/Kathmandu")
+    us = [(one - dt.datetime(1970, 1, 1, tzinfo=UTC)) // dt.timedelta(microseconds=1) for one in at]
+    assert sorted((row["k"], row["__ts"]) for row in read(made)) == [(1, us[0]), (2, us[1])]
 
 
 def test_a_column_that_came_later_is_null_before(tmp_path: Path) -> None:

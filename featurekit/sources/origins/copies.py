@@ -270,13 +270,26 @@ def wanted_of(source: EventSource) -> dict[str, Type]:
     return {**dict.fromkeys(filter(None, instants), DATETIME), **source.schema}
 
 
-def check_columns(source: EventSource, there: Collection[str]) -> None:
-    """SourceError where a column that the source reads is not there, or one has a name of ours."""
-    assert source.origin is not None
+def check_columns(source: EventSource, there: Sequence[str]) -> None:
+    """SourceError where a column that the source reads is not there, or is there twice."""
     for name in wanted_of(source):
+        if there.count(name) > 1:
+            raise SourceError(f"{where_of(source)}: two columns are named {name!r}; rename one")
         if name not in there:
             raise SourceError(
                 f"{where_of(source)}: there is no column {name!r}; {near(name, there)}"
+            )
+
+
+def check_case(source: EventSource, there: Sequence[str]) -> None:
+    """SourceError where a column that the source reads differs from another one in case alone, as
+    in a query: SQLite and DuckDB give the values of the first of them, whichever is asked for."""
+    for name in wanted_of(source):
+        other = next((n for n in there if n != name and n.lower() == name.lower()), None)
+        if name in there and other is not None:
+            raise SourceError(
+                f"{where_of(source)}: {name!r} and {other!r} differ in case alone, and cannot be "
+                "told apart; rename one in the query"
             )
 
 

@@ -23,6 +23,7 @@ from featurekit.sources.origins.copies import (
     FAULT,
     LINE,
     TEXT,
+    check_case,
     check_columns,
     rows_sql,
     where_of,
@@ -63,7 +64,11 @@ class _Snapshot:
         rows = rows_sql(self.source)
         try:
             there = dict(row[:2] for row in fetch(self.con, f"DESCRIBE SELECT * FROM {rows}"))
-            check_columns(self.source, there)
+            query = getattr(self.source.origin, "query", None)
+            # Of the query itself: as a part of another one, its columns of one name are renamed.
+            names = [*there] if query is None else list(self.con.sql(query).columns)
+            check_columns(self.source, names)
+            check_case(self.source, names)
             items, spans, faults = [], set[str](), list[tuple[str, str, str]]()
             for name, type_ in wanted.items():
                 expr = quote(name)

@@ -67,10 +67,12 @@ _UNCHANGED = """
 SELECT s.system_identifier::text, c.timeline_id::text, pg_postmaster_start_time()::text,
        pg_current_snapshot()::text, r.oid::text
 FROM pg_control_system() s, pg_control_checkpoint() c, pg_class r
-WHERE r.oid = to_regclass({table}) AND r.relkind IN ('r', 'm') AND NOT r.relrowsecurity
+WHERE r.oid = to_regclass({table}) AND r.relkind IN ('r', 'm')
+  AND NOT r.relrowsecurity AND NOT r.relhassubclass
 """
 """What tells that a table is as it was: the server, since its start, and the transactions that are
-seen. No row where it is a view, a foreign table or one whose rows depend on who reads it."""
+seen. No row where it is a view or a foreign table, or has parts, which may be foreign, or rows that
+depend on who reads it."""
 
 
 class _Item(NamedTuple):
@@ -109,7 +111,7 @@ class _Snapshot:
         with _told(self.source, self.secrets):
             there = self.cursor.adbc_execute_schema(f"SELECT * FROM {rows}")
         types = {field.name: _type_of(field) for field in there}
-        check_columns(self.source, types)
+        check_columns(self.source, [field.name for field in there])
         items = [self._item(name, types[name], type_) for name, type_ in wanted.items()]
         listed = ", ".join(f"{i.sql} AS {quote(n)}" for i, n in zip(items, wanted, strict=True))
         limit = "" if most is None else f" LIMIT {most}"

@@ -28,6 +28,7 @@ from featurekit.sources.check import first_line, shortened
 from featurekit.sources.identity import Identity
 from featurekit.sources.origins.copies import (
     BATCH,
+    check_case,
     check_columns,
     nothing_own,
     own_fields,
@@ -70,8 +71,11 @@ class _Snapshot:
         import pyarrow as pa
 
         rows = rows_sql(self.source)
-        there = [name for name, *_ in self._ask(f"SELECT * FROM {rows} LIMIT 0").description]
+        # Of the query itself: as a part of another one, SQLite renames columns of the same name.
+        asked = getattr(self.source.origin, "query", None) or f"SELECT * FROM {rows} LIMIT 0"
+        there = [name for name, *_ in self._ask(asked).description]
         check_columns(self.source, there)
+        check_case(self.source, there)
         columns = [self._column(name, type_, rows) for name, type_ in wanted.items()]
         schema = pa.schema([*((c.name, c.arrow) for c in columns), *own_fields()])
         limit = "" if most is None else f" LIMIT {most}"
