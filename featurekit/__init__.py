@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource as EventSource
     from featurekit.define.definitions import FeatureService as FeatureService
     from featurekit.define.definitions import FeatureView as FeatureView
+    from featurekit.define.origins import Delta as Delta
+    from featurekit.define.origins import DuckDB as DuckDB
+    from featurekit.define.origins import Postgres as Postgres
+    from featurekit.define.origins import SQLite as SQLite
     from featurekit.errors import FeaturekitError as FeaturekitError
     from featurekit.language.ops.binary import bucket as bucket
     from featurekit.language.ops.listing import dot as dot

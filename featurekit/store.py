@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -475,6 +476,22 @@ class FeatureStore(Named):
             default_buckets=self.config.featurekit.buckets,
         )
 
+    @checked
+    def remake(self, manifest: str | os.PathLike[str]) -> TrainingSet:
+        """The training set whose manifest this is, once more: of the labels that were written
+        beside it, by the definitions of the repo or of a version in the registry, and of the
+        sources as they were.
+
+        Its rows are those of the first, or there is an error. DataError where a file, a copy of a
+        database or a version of a table is not there any more or has another content, which names
+        each of them; and, when the rows are computed, where they have another content hash, which
+        names what differs.
+        """
+        from featurekit.project.remake import remake
+
+        warn_unproven(self.parts.state_dir)
+        return remake(self.parts.check_forgotten(), manifest)
+
     # --- online -----------------------------------------------------------------------------------
 
     @checked
@@ -679,9 +696,11 @@ class FeatureStore(Named):
         note says why.
         """
         from featurekit.parity.diagnose.explain import explain
+        from featurekit.sources.reading import one_reading
 
         at = None if as_of is None else as_instant(as_of, what="as_of")
-        return explain(self.parts, self.parts.service(service), feature, row, at)
+        with one_reading():
+            return explain(self.parts, self.parts.service(service), feature, row, at)
 
     # --- parity -----------------------------------------------------------------------------------
 

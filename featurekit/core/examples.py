@@ -17,6 +17,8 @@ EXAMPLES: dict[str, str] = {
     "join_keys": '{"customer_id": int}',
     "path": '"data/orders.csv"',
     "FeatureStore.path": '"feature_repo"',
+    "manifest": '"train.parquet.manifest.json"',
+    "origin": 'SQLite("data/shop.db", table="orders")',
     "schema": '{"customer_id": int, "quantity": int}',
     "timestamp_field": '"ordered_at"',
     "created_timestamp_column": '"created_at"',

@@ -32,6 +32,7 @@ from featurekit.define.instead import (
     elsewhere,
     of_ending,
 )
+from featurekit.define.origins import Origin
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
@@ -150,14 +151,15 @@ class Entity(Described):
 
 @dataclass(frozen=True, slots=True)
 class EventSource(Described):
-    """Events in files (Parquet or CSV, one path or glob) or in a frame, with a declared schema
-    (S1, S4).
+    """Events in files (Parquet or CSV, one path or glob), in a frame, in a database or in a table
+    of a lake, with a declared schema (S1, S4).
 
     `path` is relative to the feature repo. The files may be still to come: until there is one, the
     source has what is pushed to it, and its services serve after `apply` alone. In its place,
     `frame` is a pandas or polars frame, an Arrow table or reader, or a DuckDB relation. It is
     copied here and now: what is done to it later does not change the events. Manifests have its
-    hash (F2).
+    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres` or `Delta`.
+    Each call reads it once, as it is then.
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
@@ -198,6 +200,7 @@ class EventSource(Described):
     name: str
     path: str = field(default="", kw_only=True)
     frame: Any = field(default=None, kw_only=True)
+    origin: Origin | None = field(default=None, kw_only=True)
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
@@ -229,7 +232,9 @@ class EventSource(Described):
         named = [name for name in instants if name is not None]
         check_columns(dict.fromkeys([*named, *schema]), what=what)
         object.__setattr__(self, "schema", schema)
-        if self.frame is not None:
+        if self.origin is not None:
+            self._check_origin(what)
+        elif self.frame is not None:
             self._take_frame(what, schema)
         else:
             self._check_format(what)
@@ -259,6 +264,21 @@ class EventSource(Described):
             zone(self.timezone)
         except DefinitionError as error:
             raise DefinitionError(f"{what}: {error}") from None
+
+    def _check_origin(self, what: str) -> None:
+        """Take the format of the origin, in place of any other."""
+        if not isinstance(self.origin, Origin):
+            raise DefinitionError(
+                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…) or Delta(…), found "
+                f'{_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
+            )
+        kind = self.origin.kind
+        if self.path or self.frame is not None or self.format not in (None, kind):
+            raise DefinitionError(
+                f"{what}: its events are in an origin, in files or in a frame; write origin=, "
+                "path= or frame= alone, and no format= beside an origin"
+            )
+        object.__setattr__(self, "format", kind)
 
     def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:
         """Copy the frame, and check that it has the columns."""
@@ -291,8 +311,8 @@ class EventSource(Described):
             )
         if not self.path:
             raise DefinitionError(
-                f"{what}: write path=, the path of its files, or frame=, a frame of its events, as "
-                f"in {assigned('EventSource', 'path')}"
+                f"{what}: write path=, the path of its files, or frame=, a frame of its events, or "
+                f"origin=, as in {assigned('EventSource', 'path')}"
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
@@ -329,7 +349,7 @@ class EventSource(Described):
     def in_parquet(self, path: str) -> EventSource:
         """The same source with its rows in a Parquet file."""
         plain: dict[str, Any] = {n: self.__dataclass_fields__[n].default for n in _OF_CSV}
-        made = replace(self, path=path, format="parquet", compression=None, **plain)
+        made = replace(self, path=path, origin=None, format="parquet", compression=None, **plain)
         object.__setattr__(made, "place", self.place)
         return made
 

@@ -29,6 +29,7 @@ from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
+from featurekit.define.origins import Database
 from featurekit.define.plan import View
 from featurekit.errors import (
     DamagedState,
@@ -63,8 +64,11 @@ from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
 from featurekit.project.rights import check_may_record
-from featurekit.sources.events import numbered_rows, source_files
+from featurekit.sources.events import numbered_rows
 from featurekit.sources.files import absent
+from featurekit.sources.origins.copies import drop_older_copies
+from featurekit.sources.protocol import FileInfo
+from featurekit.sources.reading import files_of
 from featurekit.sources.rewrite import remove_rows, rewriting
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
@@ -331,15 +335,22 @@ def _files(
     project: Project, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
 ) -> Iterator[FileRows]:
     """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
-    files = () if absent(source, project.path) else source_files(source, project.path)
-    for file in files:
+    there = not absent(source, project.path)
+    for file in files_of(con, source, project.path, project.state_dir) if there else ():
         found = mine.sql(numbered_rows(con, source, file, project.state_dir))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
         if rows:
             if rewrite:
                 remove_rows(con, source, Path(file.path), rows, state_dir=project.state_dir)
-            shown = file.path if file.digest is None else f"the frame of {source.name}"
-            yield FileRows(shown, len(rows), rewritten=rewrite)
+            yield FileRows(_shown(source, file), len(rows), rewritten=rewrite)
+    if source.origin is not None:
+        drop_older_copies(source, project.state_dir)
+
+
+def _shown(source: EventSource, file: FileInfo) -> str:
+    if isinstance(source.origin, Database):
+        return source.origin.text
+    return file.path if file.digest is None else f"the frame of {source.name}"
 
 
 def _set_aside(

@@ -13,6 +13,7 @@ from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
 from featurekit.sources import read_events
 from featurekit.sources.events import CheckedFiles
+from featurekit.sources.reading import key_of, readings_of
 from featurekit.sources.seen import never_had_files, remember_files, vanished
 
 
@@ -67,8 +68,10 @@ def source_events(
     if lost is not None:
         raise lost
     logged = segments(state_dir, source.name)
-    if never_had_files(source, base, state_dir) and (logged or may_be_empty):
-        read = CheckedFiles(log_sql(con, [], source), 0, 0, ())
+    then_none = readings_of(con).get(key_of(source)) == ()  # when a manifest was made
+    none = never_had_files(source, base, state_dir) and (logged or may_be_empty)
+    if none or then_none:
+        read = CheckedFiles(log_sql(con, [], source), 0, 0, (), ())
     else:
         read = read_events(con, source, base=base, state_dir=state_dir)
         remember_files(source, read.files, state_dir)
@@ -81,7 +84,10 @@ def source_events(
             relation += f" UNION ALL SELECT {columns}{yes} FROM {log_sql(con, logged, source)}"
         relation = f"({relation})"
     about: dict[str, Any] = {
-        "files": [file.about for file in read.files],
+        "files": [
+            about if "sha256" in about or "frame" in about else {**about, "sha256": digest}
+            for about, digest in zip((f.about for f in read.files), read.digests, strict=True)
+        ],
         "rows": read.rows,
         "quarantined": read.quarantined,
         "pushed_segments": len(logged),

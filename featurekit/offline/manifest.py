@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from featurekit.core.arrays import as_numbers, loses_nanoseconds
+
+_MANIFEST = ".manifest.json"
 
 
 class ContentHash:
@@ -18,7 +23,7 @@ class ContentHash:
 
     def __init__(self, schema: Any) -> None:
         self.rows = 0
-        self.head = hashlib.sha256("\n".join(f"{f.name}:{f.type}" for f in schema).encode())
+        self.fields = [f"{f.name}:{f.type}" for f in schema]
         self.columns = [hashlib.sha256() for _ in schema]
 
     def update(self, batch: Any) -> None:
@@ -27,13 +32,37 @@ class ContentHash:
         for digest, column in zip(self.columns, batch.columns, strict=True):
             _feed(digest, column)
 
-    def hexdigest(self) -> str:
-        """The hash of all that was taken."""
-        whole = self.head.copy()
+    def hexdigest(self, first: int | None = None) -> str:
+        """The hash of all that was taken, or of the `first` columns of it."""
+        whole = hashlib.sha256("\n".join(self.fields[:first]).encode())
         whole.update(self.rows.to_bytes(8, "little"))
-        for digest in self.columns:
+        for digest in self.columns[:first]:
             whole.update(digest.digest())
         return whole.hexdigest()
+
+
+def manifest_beside(path: Path) -> Path:
+    """Where the manifest of a training set lies that was written to `path`."""
+    return path.with_name(f"{path.name}{_MANIFEST}")
+
+
+def labels_beside(manifest: Path) -> Path:
+    """Where the labels lie that a manifest tells of: beside it, as an Arrow file."""
+    return manifest.with_name(f"{manifest.name.removesuffix(_MANIFEST)}.labels.arrow")
+
+
+def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two manifests of one training set, but for its rows."""
+    found = []
+    for name in ("featurekit", "libraries", "numeric_fingerprint"):
+        if told.get(name) != json.loads(json.dumps(now.get(name))):
+            found.append(f"{name} is {now.get(name)}, and was {told.get(name)}")
+    for source, about in told["sources"].items():
+        for what in ("rows", "quarantined", "forgotten"):
+            then, here = about.get(what, 0), now["sources"].get(source, {}).get(what, 0)
+            if then != here:
+                found.append(f"source {source!r} has {here:,} {what}, and had {then:,}")
+    return found
 
 
 def _feed(digest: Any, column: Any) -> None:

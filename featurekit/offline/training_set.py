@@ -33,10 +33,16 @@ from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
-from featurekit.offline.manifest import ContentHash
+from featurekit.offline.manifest import (
+    ContentHash,
+    differences,
+    labels_beside,
+    manifest_beside,
+)
 from featurekit.offline.own_columns import carried, carried_schema
 from featurekit.offline.session import state_of
 from featurekit.offline.view_result import report_erring_events
+from featurekit.sources.reading import Readings, read_again, readings_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +84,13 @@ class TrainingSet(Named):
         at_clock: bool = False,
         buckets: int | None = None,
         unchanged: Callable[[], None] = lambda: None,
+        readings: Readings | None = None,
+        told: Mapping[str, Any] | None = None,
     ) -> None:
         """`known_at` is the run's end, up to which rows have arrived; None for no end. `at_clock`
-        says that it is the store's clock, and was not asked for (S3)."""
+        says that it is the store's clock, and was not asked for (S3). `readings` are files of
+        sources that were read before, and `told` is the manifest of the rows that are to come of
+        them."""
         self._service, self._frame = service, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
@@ -94,6 +104,8 @@ class TrainingSet(Named):
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
         self._head: pa.Table | None = None
+        self._readings = dict(readings or {})
+        self._told, self._full_names = told, full_names
 
     @property
     def types(self) -> dict[str, Type]:
@@ -199,10 +211,11 @@ class TrainingSet(Named):
         return html.box(title, shown, types, html.facts(about))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Write the rows of `to_arrow` to a Parquet file, batch by batch, and
-        `<path>.manifest.json` beside it (F2). Returns the manifest.
+        """Write the rows of `to_arrow` to a Parquet file, batch by batch, and beside it
+        `<path>.manifest.json` and `<path>.labels.arrow`, of which `FeatureStore.remake` makes it
+        again (F2). Returns the manifest.
 
-        Both files appear whole or not at all. DataError if no file can be written at `path`, or if
+        The files appear whole or not at all. DataError if no file can be written at `path`, or if
         its name ends in .csv.
         """
         import pyarrow.parquet as pq
@@ -212,19 +225,21 @@ class TrainingSet(Named):
         return self._write(Path(path), pq.ParquetWriter)
 
     def to_csv(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Write the rows of `to_arrow` to a CSV file in UTF-8, batch by batch, and
-        `<path>.manifest.json` beside it (F2). Returns the manifest.
+        """Write the rows of `to_arrow` to a CSV file in UTF-8, batch by batch, and beside it
+        `<path>.manifest.json` and `<path>.labels.arrow`, of which `FeatureStore.remake` makes it
+        again (F2). Returns the manifest.
 
         None is an empty field, the empty text is "". A float has the fewest digits that only it is
         read from, or is nan, inf or -inf; bytes are hexadecimal digits, an instant is ISO 8601, a
         duration its microseconds (90000000us), a list or dict JSON. So the file reads back as
-        labels with the same values. Both files appear whole or not at all. DataError if no file can
+        labels with the same values. The files appear whole or not at all. DataError if no file can
         be written at `path`.
         """
         return self._write(Path(path), CsvWriter)
 
     def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
-        """Write the rows with what `make` makes of a path and a schema, and the manifest."""
+        """Write the rows with what `make` makes of a path and a schema, the labels and the
+        manifest."""
         if target.is_dir():
             raise DataError(f"{str(target)!r} is a folder; name a file, as in train.parquet")
         if not target.parent.is_dir():
@@ -232,13 +247,14 @@ class TrainingSet(Named):
                 f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
                 "another path"
             )
-        beside = target.with_name(f"{target.name}.manifest.json")
+        beside = manifest_beside(target)
         run = _TrainingRun(self)
-        with whole(beside) as about, whole(target) as hidden:
+        with whole(beside) as about, whole(labels_beside(beside)) as kept, whole(target) as hidden:
             explained = conversions.explaining_parquet(run.schema)
-            with run, explained, make(hidden, run.schema) as writer:
+            with run, explained, make(hidden, run.schema) as writer, run.labels(kept) as labels:
                 for batch in run.batches():
                     writer.write_batch(batch)
+                    labels.write_batch(batch.select([*range(run.width)]))
             manifest = self.manifest
             about.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return manifest
@@ -312,7 +328,9 @@ class _TrainingRun:
 
         owner, service = self.owner, self.owner._service
         owner._unchanged()
+        read_again(self.con, owner._readings)
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
+        owner._readings = dict(readings_of(self.con))
         events = [self.snapshots[v.source.name].events for v in service.views]
         arrived = [self._known(rows) for rows in events]
         self.frame = load_frame(
@@ -341,7 +359,16 @@ class _TrainingRun:
         if owner._statuses:
             fields += [pa.field(f"{n}__status", pa.string()) for n in owner.names]
         self.features = pa.schema(fields)
+        self.width = len(given)
         self.schema = pa.schema([*given, *fields], metadata=None)
+
+    def labels(self, path: Path) -> Any:
+        """A writer of the frame's own columns, which keeps their types."""
+        import pyarrow as pa
+
+        schema = pa.schema([self.schema.field(i) for i in range(self.width)])
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        return pa.ipc.new_file(str(path), schema, options=options)
 
     def _later(self) -> int:
         """The number of the frame's rows after the run's end. InstantsInFuture warns of those after
@@ -430,7 +457,15 @@ class _TrainingRun:
 
     def _check_same(self, digest: ContentHash) -> None:
         """DataError if the rows are others than those that were read before."""
-        before = self.owner._manifest
+        told, before = self.owner._told, self.owner._manifest
+        if told is not None and told["content_hash"] != digest.hexdigest():
+            found = differences(told, self._manifest(digest)) or [
+                "rows that were pushed, or the log of pushes, are others"
+            ]
+            raise DataError(
+                f"training set of service {self.owner._service.name!r}: made again, its rows are "
+                f"others, though the files of its sources are the same; {'; '.join(found)}"
+            )
         if before is None or before["content_hash"] == digest.hexdigest():
             return
         now = {name: s.about for name, s in self.snapshots.items()}
@@ -508,6 +543,12 @@ class _TrainingRun:
             "sources": {n: self._about(s) for n, s in sorted(self.snapshots.items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
+            "labels": {"content_hash": digest.hexdigest(self.width)},
+            "asked": {
+                "full_feature_names": self.owner._full_names,
+                "statuses": self.owner._statuses,
+                "timezone": self.owner._timezone,
+            },
             "errors": self.owner._statistics,
             "numeric_fingerprint": numeric_fingerprint(service),
             "libraries": library_versions(),

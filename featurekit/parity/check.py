@@ -16,6 +16,7 @@ from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.modes.prove import keep_proof, prove
 from featurekit.parity.report import Report
 from featurekit.project.project import Project
+from featurekit.sources.reading import one_reading
 
 MODES = {
     "history": "featurekit.parity.modes.history",
@@ -50,7 +51,8 @@ def check_parity(project: Project, service: str, mode: str, check: Check) -> Rep
     if module is None:
         named = ", ".join(f'"{name}"' for name in MODES)
         raise DefinitionError(f'check_parity: mode is {named} or "operators", not {mode!r}')
-    found = import_module(module).run(project, compiled, check)
+    with one_reading():
+        found = import_module(module).run(project, compiled, check)
     assert isinstance(found, Report)
     return found
 

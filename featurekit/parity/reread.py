@@ -28,6 +28,7 @@ from featurekit.parity.report import Difference, Report
 from featurekit.sources import read_events
 from featurekit.sources.decoded import opened
 from featurekit.sources.files import absent, partitions
+from featurekit.sources.origins.copies import FAULT
 from featurekit.sources.protocol import FileInfo
 from featurekit.sources.raw import value_of
 from featurekit.sources.rows import as_pushed
@@ -162,7 +163,7 @@ def _sample(source: EventSource, file: FileInfo, rng: random.Random, wanted: int
     if source.frame is not None:
         return []
     names = _names(source)
-    folders = {n: text for n, text in partitions(file.path).items() if n in names}
+    folders = {n: text for n, text in partitions(file).items() if n in names}
     given = {n: value_of(text, _type(source, n), Dialect()) for n, text in folders.items()}
     of_kind = _of_csv if source.format == "csv" else _of_parquet
     found: list[Row] = []
@@ -199,7 +200,9 @@ def _of_parquet(
         groups = [i for i in range(held.num_row_groups) if held.metadata.row_group(i).num_rows]
         if not groups:
             return
-        table = held.read_row_group(rng.choice(groups), columns=_names(source))
+        table = held.read_row_group(rng.choice(groups), columns=[*_names(source), FAULT])
+    if FAULT in table.column_names:  # a copy has the rows that are set aside, too
+        table = table.filter(table[FAULT].is_null()).drop_columns([FAULT])
     for name in given.keys() - set(table.column_names):
         table = table.append_column(name, pa.array([given[name]] * table.num_rows))
     for i in sorted(rng.sample(range(table.num_rows), min(wanted, table.num_rows))):

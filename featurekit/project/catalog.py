@@ -230,7 +230,7 @@ class _Catalog:
                 str(source.format),
                 source,
                 details={
-                    "path": source.path,
+                    "path": source.path if source.origin is None else source.origin.text,
                     "schema": {n: str(t) for n, t in source.schema.items()},
                     "timestamp_field": source.timestamp_field,
                     "created_timestamp_column": source.created_timestamp_column,

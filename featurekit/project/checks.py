@@ -58,7 +58,7 @@ def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource
     if lost is not None:
         return SourceCheck(source.name, 0, (lost,))
     try:
-        files = source_files(source, project.path)
+        files = source_files(source, project.path, project.state_dir, most=ROWS)
     except SourceError as error:
         fault = placed(error, source.place)
         if (project.path / source.path).exists():  # a folder, an empty file

@@ -20,6 +20,7 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Database
 from featurekit.errors import BadRowError, DataError, SourceError
 from featurekit.sources import csv
 from featurekit.sources.check import (
@@ -47,6 +48,7 @@ from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
 from featurekit.sources.quarantine import quarantine_dir, write_json_lines
+from featurekit.sources.reading import files_of
 from featurekit.sources.readings import (
     CSV_COMMA_TEXT,
     CSV_TEXT,
@@ -63,12 +65,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class CheckedFiles:
     """A source's good rows: the quoted name of a TEMP VIEW, their number, and the rows set aside
-    (S1)."""
+    (S1); its files, and the hash of each."""
 
     relation: str
     rows: int
     quarantined: int
     files: tuple[FileInfo, ...]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def read_events(
     quarantines bad rows keeps them, with their `reason`, in `state_dir`/quarantine/<source>.parquet
     instead. Files are checked once for a content; the verdict is kept in `state_dir` (S4).
     """
-    files = source_files(source, base)
+    files = files_of(con, source, base, state_dir)
     identities = [Identity.of(Path(file.path), state_dir) for file in files]
     key = _key(source, identities, state_dir)
     with _LOCK:
@@ -127,12 +130,16 @@ def read_events(
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     relation = quote(f"__events_{source.name}_{digest}")
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
-    return CheckedFiles(relation, checked.rows, checked.quarantined, files)
+    digests = tuple(identity.digest for identity in identities)
+    return CheckedFiles(relation, checked.rows, checked.quarantined, files, digests)
 
 
-def source_files(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
-    """The files that the source's path names, sorted; `SourceError` where it names none."""
-    return kind_of(source).snapshot(source, base)
+def source_files(
+    source: EventSource, base: Path, state_dir: Path | None, *, most: int | None = None
+) -> tuple[FileInfo, ...]:
+    """The files that the source's path names, sorted, or that its origin has; `SourceError` where
+    there are none. With `most`, those of an origin may have that many rows alone."""
+    return kind_of(source).snapshot(source, base, state_dir, most=most)
 
 
 def first_fault(
@@ -284,17 +291,18 @@ class _Reader:
             self.named[path] = file.path
             if path != file.path:
                 self.kept.append(path)
-            folders = self._folders(file.path, found)
+            folders = self._folders(file, found)
             self.folders[path] = folders
             same = (*found.items(), *folders.items())
             groups.setdefault(same, ([], found | _text_columns(folders, found)))[0].append(path)
         return list(groups.values())
 
-    def _folders(self, path: str, found: Mapping[str, FileColumn]) -> dict[str, str | None]:
-        """The columns that the source reads, and that only the names of the file's folders say."""
+    def _folders(self, file: FileInfo, found: Mapping[str, FileColumn]) -> dict[str, str | None]:
+        """The columns that the source reads, and that only the names of the file's folders say, or
+        what its origin keeps beside it."""
         read = {*self.source.schema, self.source.timestamp_field}
         read.add(self.source.created_timestamp_column or self.source.timestamp_field)
-        texts = partitions(path) if read - found.keys() else {}
+        texts = partitions(file) if read - found.keys() else {}
         return {name: text for name, text in texts.items() if name in read and name not in found}
 
     def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
@@ -411,8 +419,11 @@ def _text_columns(
     """The columns of folders' names, beside those of the file; no two differ in case alone."""
     taken = {column.held.lower() for column in found.values()}
     return {
-        name: FileColumn(CSV_TEXT, f"__folder_{place}" if name.lower() in taken else name)
-        for place, name in enumerate(folders)
+        name: FileColumn(
+            '"NULL"' if text is None else CSV_TEXT,  # null is of any type, and text of some
+            f"__folder_{place}" if name.lower() in taken else name,
+        )
+        for place, (name, text) in enumerate(folders.items())
     }
 
 
@@ -532,7 +543,9 @@ def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError
 
 
 def _shown(source: EventSource, path: str) -> str:
-    """A file for messages; that of a frame is nobody's but ours."""
+    """A file for messages; that of a frame is nobody's but ours, and so is a copy."""
+    if isinstance(source.origin, Database):
+        return source.origin.text
     return path if source.frame is None else "its frame"
 
 

@@ -14,8 +14,11 @@ from featurekit.sources.protocol import FileInfo
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+def snapshot(
+    source: EventSource, base: Path, state_dir: Path | None = None, *, most: int | None = None
+) -> tuple[FileInfo, ...]:
     """The files that the path names, sorted; `SourceError` if it names none."""
+    del state_dir, most
     where, path = f"EventSource {source.name!r}", Path(base) / source.path
     if path.is_dir():
         raise SourceError(
@@ -48,10 +51,13 @@ def _matches(base: Path, pattern: str) -> list[Path]:
     return [path for path in base.glob(pattern) if not path.name.startswith(".")]
 
 
-def partitions(path: str) -> dict[str, str | None]:
+def partitions(file: FileInfo) -> dict[str, str | None]:
     """The columns that the names of a file's folders say, as `region=eu/day=2024-01-01` does, with
-    their texts; null is written `__HIVE_DEFAULT_PARTITION__`."""
-    named = (part.partition("=") for part in Path(path).parts[:-1])
+    their texts; null is written `__HIVE_DEFAULT_PARTITION__`. Of an origin's file, those that the
+    origin keeps beside it."""
+    if file.origin is not None:
+        return dict(file.folders or {})
+    named = (part.partition("=") for part in Path(file.path).parts[:-1])
     texts = {name: unquote(text) for name, sign, text in named if sign and name}
     return {unquote(n): None if text == _NULL else text for n, text in texts.items()}
 

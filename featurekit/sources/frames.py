@@ -42,19 +42,22 @@ __all__ = [
     "without",
 ]
 
-_TYPES = b"featurekit"
+TYPES = b"featurekit"
+"""Where a file of a frame has the types that Parquet lacks."""
 rewrite: Any = None
 marks: Marks | None = None
 
 
-def snapshot(source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+def snapshot(
+    source: EventSource, base: Path, state_dir: Path | None = None, *, most: int | None = None
+) -> tuple[FileInfo, ...]:
     """The file of the frame, written when it is first read; its `digest` is the hash of its bytes.
 
     SourceError for a column without an Arrow type. BadRowError for an object in a pandas column
     that is of another type than the others: no column can hold it, so it cannot be set aside
     either.
     """
-    del base
+    del base, state_dir, most
     given = source.frame
     assert isinstance(given, GivenFrame)
     types = _types(source)
@@ -80,7 +83,7 @@ def columns(
     """The columns of the file with the types that they had in the frame."""
     import pyarrow.parquet as pq
 
-    kept = (pq.read_schema(path).metadata or {}).get(_TYPES, b"{}")
+    kept = (pq.read_schema(path).metadata or {}).get(TYPES, b"{}")
     types = json.loads(kept)
     found = parquet.columns(con, path, schema)
     return {n: FileColumn(types.get(n, column.type), column.held) for n, column in found.items()}
@@ -108,7 +111,7 @@ def _write(source: EventSource, given: GivenFrame, types: Mapping[str, Type]) ->
     folder.mkdir(mode=0o700, exist_ok=True)  # who cleans /tmp may have taken it
     path = folder / f"{source.name}-{len(given.made)}.parquet"
     with whole(path) as hidden:
-        pq.write_table(table.replace_schema_metadata({_TYPES: json.dumps(found)}), hidden)
+        pq.write_table(table.replace_schema_metadata({TYPES: json.dumps(found)}), hidden)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     stat = path.stat()

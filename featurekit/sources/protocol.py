@@ -4,7 +4,7 @@ other's."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """A file as it was read: a snapshot for manifests (F2). Where it is a frame's, which ends with
-    the process, `digest` is the hash of its bytes."""
+    the process, `digest` is the hash of its bytes. Where it is an origin's, `origin` is what a
+    manifest says of it, and `folders` has the texts of columns that stand beside the file."""
 
     path: str
     size: int
     mtime_ns: int
     digest: str | None = None
+    origin: Mapping[str, Any] | None = field(default=None, hash=False)
+    folders: Mapping[str, str | None] | None = field(default=None, hash=False)
 
     @property
     def about(self) -> dict[str, Any]:
         """What a manifest says of it."""
+        if self.origin is not None:
+            return dict(self.origin)
         if self.digest is not None:
             return {"frame": self.digest, "bytes": self.size}
         return {"path": self.path, "bytes": self.size, "mtime_ns": self.mtime_ns}
@@ -51,8 +56,12 @@ class SourceKind(Protocol):
     def marks(self) -> Marks | None:
         """The columns of a scan that are no columns of the file, if there are any."""
 
-    def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
-        """The files to read as they are now, in order; `SourceError` if there are none."""
+    def snapshot(
+        self, source: EventSource, base: Path, state_dir: Path | None, *, most: int | None = None
+    ) -> tuple[FileInfo, ...]:
+        """The files to read as they are now, in order; `SourceError` if there are none. Those that
+        are made for it are kept in the state folder; with `most`, they may have that many rows
+        alone."""
 
     def readable(
         self, source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None

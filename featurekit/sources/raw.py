@@ -37,7 +37,7 @@ def file_rows(
     types, dialect = text_types(source), source.dialect
     folders = {
         name: value_of(text, types.get(name), Dialect())  # a folder's name is no text of the file
-        for name, text in partitions(file.path).items()
+        for name, text in partitions(file).items()
         if name in _names(source)
     }
     table = _csv_texts if source.format == "csv" else _parquet_table

@@ -34,6 +34,11 @@ def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Collect
             f"EventSource {source.name!r}: its frame is not rewritten; define the source with a "
             "frame that lacks the rows"
         )
+    if source.origin is not None:
+        raise SourceError(
+            f"EventSource {source.name!r}: {source.origin.text} is not rewritten; take the rows "
+            "out there"
+        )
     rewrite = kind_of(source).rewrite
     if rewrite is None:
         raise SourceError(

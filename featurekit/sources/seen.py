@@ -24,10 +24,10 @@ _FOLDER = "read"
 
 
 def remember_files(source: EventSource, files: Sequence[FileInfo], state_dir: Path) -> None:
-    """Keep in the state folder that the source's path has named files. A source that is a frame has
-    no path that could name none."""
+    """Keep in the state folder that the source's path has named files. A source that is a
+    frame or has an origin has no path that could name none."""
     kept = _kept(source, state_dir)
-    if source.frame is not None or kept.exists():
+    if not source.path or kept.exists():
         return
     make_folder(kept.parent)
     about = {"path": source.path, "files": len(files)}

@@ -21,6 +21,7 @@ from featurekit import (
     FeatureStore,
     FeatureView,
     OnlineService,
+    SQLite,
     aggregates,
     feature,
 )
@@ -47,6 +48,7 @@ NAMES: dict[str, Any] = {
     "customer_orders": customer_orders,
     "checkout": checkout,
     "Sum": aggregates.Sum,
+    "SQLite": SQLite,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }

@@ -34,8 +34,9 @@ service = FeatureService("service", features=[view])
 
 def test_the_public_names_are_these():
     assert sorted(featurekit.__all__) == sorted((
-        "Entity", "EventSource", "FeatureService", "FeatureStore", "FeatureView",
-        "FeaturekitError", "OnlineService", "Vector", "bucket", "dot", "feature", "norm",
+        "Delta", "DuckDB", "Entity", "EventSource", "FeatureService", "FeatureStore",
+        "FeatureView", "FeaturekitError", "OnlineService", "Postgres", "SQLite", "Vector",
+        "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Item",

@@ -235,7 +235,7 @@ def test_a_decimal_is_read_as_from_a_file(con: duckdb.DuckDBPyConnection, tmp_pa
         ({"frame": pa.table({"n": [1], "at": [AT]}), "format": "csv"}, "write frame= alone, or p"),
         ({"frame": pa.table([[1], [2]], ["n", "n"])}, "two columns are named 'n'"),
         ({"frame": pl.DataFrame({"n": [1]}).lazy().select("x")}, "LazyFrame cannot be collected"),
-        ({}, "write path=, the path of its files, or frame=, a frame of its events"),
+        ({}, "write path=, the path of its files, or frame=, a frame of its events, or origin="),
     ],
 )  # fmt: skip
 def test_what_is_no_frame_of_the_schema_is_refused(options: dict[str, Any], said: str) -> None:

@@ -37,7 +37,9 @@ class JsonLines:
     rewrite: Any = None
     marks: Any = None
 
-    def snapshot(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+    def snapshot(
+        self, source: EventSource, base: Path, state_dir: Path | None, *, most: int | None = None
+    ) -> tuple[FileInfo, ...]:
         return files.snapshot(source, base)
 
     def readable(
@@ -159,7 +161,7 @@ def test_another_format_is_known_by_name_and_by_ending(kind: JsonLines) -> None:
 def test_another_format_is_read(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     path = write(tmp_path, *ROWS)
     assert values(con, source(), tmp_path) == [0, (1,), (2,), (3,)]
-    assert [file.path for file in source_files(source(), tmp_path)] == [str(path)]
+    assert [file.path for file in source_files(source(), tmp_path, None)] == [str(path)]
 
 
 @pytest.mark.usefixtures("kind")

@@ -25,6 +25,7 @@ VERBS = {
     "forget": "remove an entity's events and states, and keep them from coming back",
     "unlock": "show who works on which source, and let go of what the dead hold",
     "get-historical": "make a training set for a frame of entities and instants",
+    "remake": "make a training set again from its manifest, or say what has changed",
     "get-online": "answer for some entities, from the online state",
     "serve": "answer over HTTP, as Feast's feature server does",
     "explain": "show how one value came about, offline and online",

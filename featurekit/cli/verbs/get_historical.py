@@ -70,7 +70,7 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         type=Path,
         metavar="OUT.parquet",
         help="write it here, Parquet or CSV by the end of the name, with OUT.parquet.manifest.json "
-        "(default: show the first rows)",
+        "and the labels beside it (default: show the first rows)",
     ),
     argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
     argument(
@@ -119,7 +119,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         holds = "a file with join keys, event_timestamp and request fields"
         check_file(arguments.frame, named="FRAME", holds=holds)
     if arguments.output is not None:
-        _check_output(arguments.output)
+        check_output(arguments.output)
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -136,7 +136,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             training.progress = partial(move, "rows")
             move("rows", 0, 0)  # the first rows come only after all events were read
             if arguments.output is not None:
-                manifest = _write(training, arguments.output)
+                manifest = write(training, arguments.output)
             else:
                 table = training.to_arrow()
                 manifest = training.manifest
@@ -192,7 +192,7 @@ def _check_instants(arguments: Namespace, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """DataError where no file can be written there."""
     if output.is_dir():
         raise DataError(f"-o: {str(output)!r} is a folder; name a file, as in train.parquet")
@@ -208,7 +208,7 @@ def _check_output(output: Path) -> None:
         )
 
 
-def _write(training: TrainingSet, output: Path) -> dict[str, Any]:
+def write(training: TrainingSet, output: Path) -> dict[str, Any]:
     """Write the training set and its manifest; returns the manifest."""
     try:
         csv = output.suffix.lower() == ".csv"

@@ -385,7 +385,8 @@ def _read_as_pushed(
     if absent(source, project.path):
         return []
     found = read_events(con, source, base=project.path, state_dir=project.state_dir)
-    if source.format not in ("parquet", "csv") or found.quarantined:
+    told = source.format in ("parquet", "csv") or source.origin is not None
+    if not told or found.quarantined:
         return None
     # A local time in a file is an instant in the question, and so are texts and numbers of one.
     values = {

@@ -1,0 +1,129 @@
+"""Turns the manifest of a training set into that training set once more, or into what has changed
+since (F2)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import as_instant, micros
+from featurekit.define.plan import Service
+from featurekit.errors import DataError, RegistryError, SourceError
+from featurekit.project.project import Project
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from featurekit.offline.training_set import TrainingSet
+
+_NEEDED = ("service", "fingerprint", "features", "known_at", "sources", "content_hash", "labels")
+
+
+def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
+    """The training set that a manifest tells of, of the labels beside it and of the sources as they
+    were then. DataError says what of them is not there any more, or has changed; and, when the rows
+    are computed, that they are others."""
+    from featurekit.offline.training_set import TrainingSet
+    from featurekit.sources.again import files_again
+    from featurekit.sources.reading import key_of
+
+    beside = Path(path)
+    told = _read(beside)
+    service = _service(project, told)
+    readings, changed = {}, []
+    for name, about in told["sources"].items():
+        source = project.source(name)
+        try:
+            found = files_again(source, about["files"], project.path, project.state_dir)
+        except SourceError as error:
+            changed.append(str(error))
+        else:
+            readings[key_of(source)] = found
+    if changed:
+        raise DataError(
+            f"{beside}: it cannot be made again, as sources have changed. " + "\n".join(changed)
+        )
+    asked = told["asked"]
+    return TrainingSet(
+        service,
+        _labels(beside, told),
+        connect=project.connect,
+        snapshot=partial(project.snapshot, repo=project.repo),
+        full_names=asked["full_feature_names"],
+        statuses=asked["statuses"],
+        timezone=asked["timezone"],
+        known_at=_known_at(told),
+        buckets=project.config.featurekit.buckets,
+        readings=readings,
+        told=told,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no manifest can be read there ({error})") from None
+    lacking = [name for name in _NEEDED if not isinstance(told, dict) or name not in told]
+    if lacking:
+        raise DataError(
+            f"{path}: it has no {', '.join(lacking)}, so it is no manifest, or one of a release "
+            "before 0.3; name the .manifest.json beside a training set"
+        )
+    return dict(told)
+
+
+def _known_at(told: Mapping[str, Any]) -> int | None:
+    at = told["known_at"]
+    return None if at is None else micros(as_instant(at, what="known_at"))
+
+
+def _service(project: Project, told: Mapping[str, Any]) -> Service:
+    """The version of the service, as the repo or the registry has it, whose sources can be read."""
+    name, fingerprint = told["service"], told["fingerprint"]
+    found = project.repo.compiled_services.get(name)
+    if found is None or found.fingerprint != fingerprint:
+        try:
+            kept = project.registry.definition("service", name, fingerprint)
+        except RegistryError:
+            raise DataError(
+                f"service {name!r} is another one now: the repo and the registry have no version "
+                f"{fingerprint[:12]} of it; check out the definitions of that day"
+            ) from None
+        assert isinstance(kept, Service)
+        found = kept
+    for view in found.views:
+        if not project.readable(view):
+            raise DataError(
+                f"service {name!r}, version {fingerprint[:12]}: view {view.name!r} reads source "
+                f"{view.source.name!r} as it was defined then; check out the definitions of that "
+                "day"
+            )
+    return found
+
+
+def _labels(beside: Path, told: Mapping[str, Any]) -> pa.Table:
+    """The labels that lie beside the manifest, whose content is that of the manifest."""
+    import pyarrow as pa
+
+    from featurekit.offline.manifest import ContentHash, labels_beside
+
+    path = labels_beside(beside)
+    try:
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: the labels of the training set cannot be read there ({error}); they are "
+            "written beside the manifest, and have to stay with it"
+        ) from None
+    digest = ContentHash(table.schema)
+    for batch in table.to_batches():
+        digest.update(batch)
+    if digest.hexdigest() != told["labels"]["content_hash"]:
+        raise DataError(f"{path}: these are not the labels of the manifest; its content is another")
+    return table

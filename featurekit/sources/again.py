@@ -1,0 +1,114 @@
+"""Turns what a manifest says of a source into the files that it was, or into what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Database, Delta
+from featurekit.errors import SourceError
+from featurekit.sources.identity import Identity
+from featurekit.sources.kinds import kind_of
+from featurekit.sources.origins.copies import pinned, where_of
+from featurekit.sources.protocol import FileInfo
+
+_NAMED = 5
+
+
+def files_again(
+    source: EventSource, files: Sequence[Mapping[str, Any]], base: Path, state_dir: Path
+) -> tuple[FileInfo, ...]:
+    """The files of a source that a manifest tells of, with the content that they had. SourceError
+    says which have changed, or are not there any more."""
+    try:
+        match source.origin:
+            case Database():
+                return (_copy(source, files[0], base, state_dir),)
+            case Delta():
+                return _of_delta(source, files, base, state_dir)
+        if source.frame is not None:
+            return _of_frame(source, files, base, state_dir)
+        return _as_they_were(source, [_info(source, file) for file in files], files)
+    except (KeyError, IndexError, TypeError):
+        raise _changed(
+            source, ["it was no source of this kind when the manifest was made"]
+        ) from None
+
+
+def _copy(source: EventSource, about: Mapping[str, Any], base: Path, state_dir: Path) -> FileInfo:
+    """The kept copy of a database's rows, or a new one of the same content."""
+    assert source.origin is not None
+    was = {name: about.get(name) for name in source.origin.about}
+    if was != source.origin.about:
+        raise _changed(source, [f"its rows were those of {', '.join(map(str, was.values()))}"])
+    kept = pinned(source, about, state_dir)
+    if kept is not None:
+        return kept
+    (now,) = kind_of(source).snapshot(source, base, state_dir)
+    assert now.origin is not None
+    if now.origin["sha256"] != about["sha256"]:
+        rows = f"{now.origin['rows']:,} rows, and {about['rows']:,} then"
+        raise _changed(source, [f"its copy is not kept any more, and its rows are others ({rows})"])
+    return now
+
+
+def _of_delta(
+    source: EventSource, files: Sequence[Mapping[str, Any]], base: Path, state_dir: Path
+) -> tuple[FileInfo, ...]:
+    """The files of the version of a table, or its copy, which has the same rows in some order."""
+    assert isinstance(source.origin, Delta)
+    if {file["delta"] for file in files} - {source.origin.path}:
+        raise _changed(source, [f"its table was {files[0]['delta']}"])
+    if not files:
+        return ()
+    origin = Delta(source.origin.path, version=files[0]["version"])
+    then = replace(source, origin=origin, format=None)
+    found = kind_of(then).snapshot(then, base, state_dir)
+    if "sha256" in files[0] and "path" not in files[0]:
+        return found
+    known = {file.path: file for file in found}
+    lost = [f"{file['path']} is no file of it" for file in files if file["path"] not in known]
+    if lost:
+        raise _changed(source, lost)
+    return _as_they_were(source, [known[file["path"]] for file in files], files)
+
+
+def _of_frame(
+    source: EventSource, files: Sequence[Mapping[str, Any]], base: Path, state_dir: Path
+) -> tuple[FileInfo, ...]:
+    found = kind_of(source).snapshot(source, base, state_dir)
+    if [file.digest for file in found] != [file["frame"] for file in files]:
+        raise _changed(source, ["its frame is another one"])
+    return found
+
+
+def _info(source: EventSource, about: Mapping[str, Any]) -> FileInfo:
+    path = Path(about["path"])
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _changed(source, [f"{path} cannot be read ({error.strerror})"]) from None
+    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def _as_they_were(
+    source: EventSource, found: Sequence[FileInfo], files: Sequence[Mapping[str, Any]]
+) -> tuple[FileInfo, ...]:
+    """The files, whose contents are those of the manifest."""
+    changed = []
+    for file, about in zip(found, files, strict=True):
+        if Identity.of(Path(file.path), None).digest != about["sha256"]:
+            sizes = f"{file.size:,} bytes, and {about['bytes']:,} then"
+            changed.append(f"{file.path} has another content ({sizes})")
+    if changed:
+        raise _changed(source, changed)
+    return tuple(found)
+
+
+def _changed(source: EventSource, what: Sequence[str]) -> SourceError:
+    more = f"; and {len(what) - _NAMED} more" if len(what) > _NAMED else ""
+    where = f"EventSource {source.name!r}" if source.origin is None else where_of(source)
+    return SourceError(f"{where}: {'; '.join(what[:_NAMED])}{more}")

@@ -1,0 +1,1 @@
+"""Turns databases and tables of a lake into Parquet files, which are then read like any other."""

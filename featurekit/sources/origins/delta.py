@@ -1,0 +1,287 @@
+"""Turns a version of a Delta Lake table into its Parquet files, or into a copy of its rows.
+
+The files of a version never change, so they are scanned where they lie, and what the log keeps
+beside them comes from the log: the values of partitions, and null for columns that came later. A
+table with deletion vectors, renamed columns or another feature that decides what a file's rows mean
+is read through the library, into a copy.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from featurekit.core.missing import no_folder
+from featurekit.core.types import Type
+from featurekit.core.written import placed
+from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Delta
+from featurekit.errors import SourceError
+from featurekit.sources import parquet
+from featurekit.sources.check import Marks, first_line
+from featurekit.sources.origins.copies import (
+    OWN,
+    CopiedKind,
+    check_columns,
+    nothing_own,
+    own_fields,
+    where_of,
+)
+from featurekit.sources.protocol import FileColumn, FileInfo
+from featurekit.sources.readings import Reading
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_PLAIN = frozenset(("timestampNtz", "vacuumProtocolCheck", "v2Checkpoint", "deletionVectors"))
+"""The features for readers with which a file still means what it says, if no row of it is deleted
+by a vector."""
+_ADDED = ("path", "partition")
+_IN_TEXT = ("string", "long", "integer", "short", "byte", "double", "float", "boolean", "date")
+"""The types of partitions whose values are read from the log; others go through the library."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A version of a table."""
+
+    table: Any
+    source: EventSource
+
+    @property
+    def identity(self) -> Any:
+        """A version of a table is what it is for good."""
+        return [str(self.table.metadata().id), self.table.version()]
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The origin, and the version that was read."""
+        assert isinstance(self.source.origin, Delta)
+        return {"delta": self.source.origin.path, "version": self.table.version()}
+
+    def batches(
+        self, wanted: Mapping[str, Type], *, most: int | None
+    ) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+        """See `Opened.batches`."""
+        import pyarrow as pa
+
+        _check_names(self.source, self.table)
+        with _told(self.source):
+            reader = pa.RecordBatchReader.from_stream(self.table.scan(columns=[*wanted]))
+        schema = pa.schema([*(_plain(field) for field in reader.schema), *own_fields()])
+        return schema, self._batches(reader, schema, most)
+
+    def _batches(self, reader: Any, schema: pa.Schema, most: int | None) -> Iterator[Any]:
+        import pyarrow as pa
+
+        left = most
+        with _told(self.source):
+            for whole in reader:
+                batch = whole if left is None else whole.slice(0, left)
+                named = zip(batch.columns, schema, strict=False)
+                columns = [column.cast(field.type) for column, field in named]
+                own = nothing_own(batch.num_rows)
+                yield pa.RecordBatch.from_arrays([*columns, *own], schema=schema)
+                if left is not None:
+                    left -= batch.num_rows
+                    if left <= 0:
+                        return
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """A column as Parquet has it: text and bytes of Arrow's views as plain ones."""
+    import pyarrow as pa
+
+    types = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return pa.field(field.name, types.get(field.type, field.type))
+
+
+class DeltaKind:
+    """A kind of source (`SourceKind`): the files of a version, or a copy of its rows."""
+
+    marks: Marks | None = None
+    rewrite: Any = None
+
+    def __init__(self) -> None:
+        self._copied = CopiedKind(_opened, marks=None)
+
+    def snapshot(
+        self, source: EventSource, base: Path, state_dir: Path | None, *, most: int | None = None
+    ) -> tuple[FileInfo, ...]:
+        """The files of the version, or the copy of its rows."""
+        with _opened(source, base) as opened:
+            files = _files(opened)
+        if files is not None:
+            return files
+        return self._copied.snapshot(source, base, state_dir, most=most)
+
+    def where_they_lie(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
+        """The files of the version, without those of a table that is copied."""
+        with _opened(source, base) as opened:
+            return _files(opened) or ()
+
+    def readable(
+        self, source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None
+    ) -> str:
+        """The file itself, or the copy."""
+        return self._copied.readable(source, file, state_dir, most=most)
+
+    def kept(self, source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
+        """None: the file itself is read."""
+        return self._copied.kept(source, file, state_dir)
+
+    def columns(
+        self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
+    ) -> dict[str, FileColumn]:
+        """See `SourceKind`."""
+        return self._copied.columns(con, path, schema)
+
+    def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
+        """See `SourceKind`."""
+        return parquet.scan(paths, found)
+
+    def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
+        """See `SourceKind`."""
+        return parquet.reading(expr, found, type_, zone_name=zone_name)
+
+    def rejected(
+        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
+    ) -> list[Any]:
+        """See `SourceKind`."""
+        return parquet.rejected(con, path, found)
+
+    def without(
+        self, path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path
+    ) -> str:
+        """See `SourceKind`."""
+        return parquet.without(path, found, rows, copy=copy)
+
+
+def _files(opened: _Snapshot) -> tuple[FileInfo, ...] | None:
+    """The files of a version; None where they alone do not say what its rows are."""
+    import pyarrow as pa
+
+    table, source = opened.table, opened.source
+    with _told(source):
+        features = table.protocol().reader_features or ()
+        mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+        if not {*features} <= _PLAIN or mapping != "none":
+            return None
+        if "deletionVectors" in features and sum(b.num_rows for b in _vectors(table)):
+            return None
+        types = {
+            field.name: str(getattr(field.type, "type", "")) for field in table.schema().fields
+        }
+        names = table.metadata().partition_columns
+        if any(types[name] not in _IN_TEXT for name in names):
+            return None
+        added = pa.table(table.get_add_actions(flatten=False))
+        uris = {*table.file_uris()}
+    _check_names(source, table)
+    found = []
+    for row in added.drop_columns([c for c in added.column_names if c not in _ADDED]).to_pylist():
+        path = _path(opened, row["path"], uris)
+        values = {name: _text(value) for name, value in (row.get("partition") or {}).items()}
+        found.append(_info(opened, path, {**dict.fromkeys(types), **values}))
+    return tuple(sorted(found, key=lambda file: file.path))
+
+
+def _path(opened: _Snapshot, written: str, uris: Collection[str]) -> Path:
+    """The path of a file that the log names; there it may be encoded as a part of a URL."""
+    root = Path(opened.table.table_uri.removeprefix("file://"))
+    for name in (written, unquote(written)):
+        if str(root / name) in uris:
+            return root / name
+    text = f"{where_of(opened.source)}: its log names {written!r}, which is no file of its folder"
+    raise placed(SourceError(text), opened.source.place)
+
+
+def _vectors(table: Any) -> Iterable[pa.RecordBatch]:
+    import pyarrow as pa
+
+    found: Iterable[pa.RecordBatch] = pa.RecordBatchReader.from_stream(table.deletion_vectors())
+    return found
+
+
+def _text(value: Any) -> str | None:
+    """The value of a partition as a text of CSV; null is None."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return "true" if value else "false"
+    return str(value)
+
+
+def _info(opened: _Snapshot, path: Path, folders: Mapping[str, str | None]) -> FileInfo:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        text = f"{where_of(opened.source)}: {path} cannot be read ({error.strerror})"
+        raise placed(SourceError(text), opened.source.place) from None
+    about = {**opened.about, "path": str(path), "bytes": stat.st_size}
+    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns, origin=about, folders=folders)
+
+
+def _check_names(source: EventSource, table: Any) -> None:
+    with _told(source):
+        names = [field.name for field in table.schema().fields]
+    check_columns(source, [name for name in names if name not in OWN])
+
+
+@contextmanager
+def _opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
+    """The version of the table that the source reads now. SourceError if there is none."""
+    origin = source.origin
+    assert isinstance(origin, Delta)
+    library = _library(source)
+    path = (Path(base) / origin.path).absolute()
+    if not (path / "_delta_log").is_dir():
+        why = "it has no _delta_log" if path.is_dir() else no_folder(origin.path, base)
+        raise placed(SourceError(f"{where_of(source)}: {why}"), source.place)
+    made: dict[int, int] = {}
+    with _told(source):
+        table = library.DeltaTable(str(path), version=origin.version)
+        if origin.as_of is not None:
+            table.load_as_version(origin.as_of)
+            made = {one["version"]: one.get("timestamp", 0) for one in table.history()}
+    if origin.as_of is not None and made.get(table.version(), 0) > _ms(origin.as_of):
+        text = f"{where_of(source)}: its first version that is kept is a later one"
+        raise placed(SourceError(text), source.place)
+    yield _Snapshot(table, source)
+
+
+def _ms(at: dt.datetime | str) -> float:
+    assert isinstance(at, dt.datetime)  # made of a text when it was defined
+    return at.timestamp() * 1000
+
+
+def _library(source: EventSource) -> Any:
+    try:
+        import deltalake
+    except ModuleNotFoundError:
+        text = (
+            f"{where_of(source)}: Delta Lake is read with the package deltalake, which is not "
+            "installed; pip install 'featurekit[delta]'"
+        )
+        raise placed(SourceError(text), source.place) from None
+    return deltalake
+
+
+@contextmanager
+def _told(source: EventSource) -> Iterator[None]:
+    """SourceError for what the library says."""
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        text = f"{where_of(source)}: it cannot be read ({first_line(error)})"
+        raise placed(SourceError(text), source.place) from None

@@ -1,0 +1,39 @@
+"""What tests of origins share: a PostgreSQL of their own, and a way to write events anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import origins
+import pyarrow as pa
+import pytest
+from origins import PostgresServer, server_binaries
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of its own, where this machine has a server."""
+    binaries = server_binaries()
+    if binaries is None:
+        pytest.skip("no server of PostgreSQL in /usr/lib/postgresql or on PATH: nothing to read")
+    # Not tmp_path, whose folders nobody else may enter.
+    with TemporaryDirectory(prefix="pg-") as folder, PostgresServer(Path(folder), binaries) as made:
+        yield made
+
+
+@pytest.fixture
+def write(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Writes a table into an origin of a kind; gives the options of a source that reads it."""
+    for name, value in origins.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def to(kind: str, table: pa.Table) -> dict[str, Any]:
+        if kind == "postgres":
+            found: dict[str, Any] = request.getfixturevalue("postgres").write(table, tmp_path)
+            return found
+        return origins.FILES[kind](table, tmp_path)
+
+    return to
