@@ -124,7 +124,14 @@ class OnlineError(FeaturekitError):
 
 
 class StoreUnavailable(OnlineError):
-    """Redis cannot be reached, found or started."""
+    """Redis cannot be reached, found or started.
+
+    `retry_after_s` is how long lookups are not tried yet, after several that failed; else None.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class LeaseLost(OnlineError):

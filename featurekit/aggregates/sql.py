@@ -63,9 +63,10 @@ class AggregateSql:
     """An aggregate in DuckDB: `parts` stand in the GROUP BY; `value` and `error` read them as
     `{0}`, `{1}` ….
 
-    `value` has the result type. `error` is a predicate that is never NULL, or None if the aggregate
-    cannot err. `helpers` are columns that are computed once for each event, however many windows it
-    falls into: a name, which `parts` read as `e.name`, and SQL over the event's own columns.
+    `value` has the result type; where all parts are NULL, it is that of an empty window. `error` is
+    a predicate that is never NULL, or None if the aggregate cannot err. `helpers` are columns that
+    are computed once for each event, however many windows it falls into: a name, which `parts` read
+    as `e.name`, and SQL over the event's own columns.
 
     `terms`, if there are any, say what each of `parts` is made of. A part that adds may be 0
     instead of NULL over no events; `value` and `error` treat both alike.
@@ -76,6 +77,11 @@ class AggregateSql:
     error: str | None = None
     helpers: tuple[tuple[str, str], ...] = ()
     terms: tuple[Term, ...] = ()
+
+    @property
+    def adds(self) -> bool:
+        """Whether every part is a sum."""
+        return bool(self.terms) and self.terms[0].adds
 
 
 def of_terms(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from featurekit.core.calls import near
@@ -42,9 +42,13 @@ _WHAT = {
 }
 
 
-def compile_service(service: FeatureService) -> Service:
-    """The compiled service. DefinitionError or CompileError if names or types do not fit."""
-    return _ServiceCompiler(f"FeatureService {service.name!r}", service.place).compile(service)
+def compile_service(
+    service: FeatureService, view_of: Callable[[FeatureView], View] = compile_view
+) -> Service:
+    """The compiled service. DefinitionError or CompileError if names or types do not fit.
+    `view_of` gives the compiled views, for whoever has compiled them already."""
+    compiler = _ServiceCompiler(f"FeatureService {service.name!r}", service.place, view_of)
+    return compiler.compile(service)
 
 
 def compile_features(features: Sequence[Asked], *, name: str) -> Service:
@@ -53,9 +57,8 @@ def compile_features(features: Sequence[Asked], *, name: str) -> Service:
 
     DefinitionError or CompileError if names or types do not fit.
     """
-    return _ServiceCompiler("the list of features", None, infer=True).compile_items(
-        name, features, {}
-    )
+    compiler = _ServiceCompiler("the list of features", None, compile_view, infer=True)
+    return compiler.compile_items(name, features, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,15 @@ class _Pending:
 
 
 class _ServiceCompiler:
-    def __init__(self, what: str, place: Place | None, *, infer: bool = False) -> None:
-        self.what, self.place, self.infer = what, place, infer
+    def __init__(
+        self,
+        what: str,
+        place: Place | None,
+        view_of: Callable[[FeatureView], View],
+        *,
+        infer: bool = False,
+    ) -> None:
+        self.what, self.place, self.infer, self.view_of = what, place, infer, view_of
         self.views: list[View] = []
         self.named: dict[str, list[tuple[int, int]]] = {}
         """The features by their names, short and full, as numbers of view and feature."""
@@ -133,9 +143,9 @@ class _ServiceCompiler:
     def _take(self, item: Asked) -> None:
         match item:
             case FeatureView():
-                self._choose(compile_view(item), tuple(item.features))
+                self._choose(self.view_of(item), tuple(item.features))
             case FeatureSelection():
-                self._choose(replace(compile_view(item.view), role=_role(item)), item.names)
+                self._choose(replace(self.view_of(item.view), role=_role(item)), item.names)
             case Chosen(view, names):
                 self._choose(view, names)
             case Requested():

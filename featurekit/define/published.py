@@ -263,7 +263,7 @@ def _believe(plan: Plan, trust: Trust) -> None:
         )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def opened(data: bytes) -> Plan:
     """What a plan's bytes hold. PlanRefused where they are no plan. Cached, because every push
     reads the plans that it feeds."""

@@ -139,23 +139,34 @@ def _raise(collected: Collected) -> None:
 
 def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
     """The definitions among values, compiled; faults are collected."""
-    repo = Repo()
+    repo, cases = Repo(), dict[tuple[str, str], str]()
+
+    def add(known: dict[str, Any], value: Any) -> None:
+        _add(known, value, collected, cases)
+
     for value in _definitions(values):
         match value:
             case FeatureService():
-                _add(repo.services, value, collected)
+                add(repo.services, value)
                 for item in value.features:
                     view = getattr(item, "view", item)
                     if isinstance(view, FeatureView):
-                        _add(repo.views, view, collected)
+                        add(repo.views, view)
             case FeatureView():
-                _add(repo.views, value, collected)
+                add(repo.views, value)
             case EventSource():
-                _add(repo.sources, value, collected)
+                add(repo.sources, value)
     for view in repo.views.values():
-        _add(repo.sources, view.event_source, collected)
+        add(repo.sources, view.event_source)
     repo.compiled_views = _each(compile_view, repo.views, collected)
-    repo.compiled_services = _each(compile_service, repo.services, collected)
+    made = {id(repo.views[name]): view for name, view in repo.compiled_views.items()}
+
+    def view_of(view: FeatureView) -> View:
+        return made.get(id(view)) or compile_view(view)
+
+    repo.compiled_services = _each(
+        lambda service: compile_service(service, view_of), repo.services, collected
+    )
     for one in collected.made:
         view = isinstance(one, FeatureView) and one.name not in repo.views
         service = isinstance(one, FeatureService) and one.name not in repo.services
@@ -196,10 +207,14 @@ def _each(
     return made
 
 
-def _add(known: dict[str, Any], value: Any, collected: Collected) -> None:
-    twin = next((n for n in known if n.lower() == value.name.lower() and n != value.name), None)
-    if twin is not None:
-        kind = type(value).__name__
+def _add(
+    known: dict[str, Any], value: Any, collected: Collected, cases: dict[tuple[str, str], str]
+) -> None:
+    """Add a definition to those of its kind; `cases` has the first name of each kind that is spelt
+    so, whatever its case."""
+    kind = type(value).__name__
+    twin = cases.setdefault((kind, value.name.lower()), value.name)
+    if twin != value.name:
         fault = DefinitionError(
             f"{kind} {twin!r} and {kind} {value.name!r} differ in case alone, which file systems "
             "and DuckDB may take for one; name them apart"

@@ -15,6 +15,7 @@ from typing import Any
 
 from featurekit.core.attributes import Named
 from featurekit.core.examples import assigned
+from featurekit.core.kept import Kept
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
@@ -217,13 +218,8 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
 
     A value that does not fit its column's type stays text: the push refuses it or sets it aside.
     """
-    types: dict[str, Type] = dict(source.schema)
-    types[source.timestamp_field] = DATETIME
-    if source.created_timestamp_column is not None:
-        types[source.created_timestamp_column] = DATETIME.or_none()
-    # A timestamp in a declared format is read by the push itself.
-    typed = {name: type_ for name, type_ in types.items() if name not in source.formats}
-    if set(fields) == {b"json"}:
+    typed, absent = _types_of(source)
+    if fields.keys() == {b"json"}:
         try:
             found = loads(fields[b"json"].decode())
         except ValueError as error:
@@ -244,7 +240,21 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
             except UnicodeDecodeError:
                 raise SourceError(f"its field {column!r} is not UTF-8") from None
             row[column] = text if type_ is None else lenient(text, type_)
-    return {n: None for n, t in types.items() if t.optional and n not in row} | row
+    return absent | row
+
+
+def _read_types(source: EventSource) -> tuple[dict[str, Type], dict[str, None]]:
+    """The types by which a source's fields are read, and the columns that may be absent."""
+    types: dict[str, Type] = dict(source.schema)
+    types[source.timestamp_field] = DATETIME
+    if source.created_timestamp_column is not None:
+        types[source.created_timestamp_column] = DATETIME.or_none()
+    # A timestamp in a declared format is read by the push itself.
+    typed = {name: type_ for name, type_ in types.items() if name not in source.formats}
+    return typed, {name: None for name, type_ in types.items() if type_.optional}
+
+
+_types_of = Kept(_read_types)
 
 
 def _text(raw: bytes) -> str:

@@ -56,23 +56,31 @@ class ViewWriter:
         self.view = view
         self.prefix = state_prefix(project, view)
         self.keys = [(key_encoder(p.type), p.name) for p in view.join_keys]
+        self.joins = tuple((p.name, p.type.name) for p in view.join_keys)
+        self.before_entity = state_key(self.prefix, b"")[:-1]
         self.slots = [_slot_function(slot) for slot in view.slots]
-        columns = [slot.column for slot in view.slots if slot.transform is None]
-        whole = len(columns) == len(view.slots) > 1
-        self.columns: Any = itemgetter(*columns) if whole else None
+        columns = [slot.column or "" for slot in view.slots if slot.transform is None]
+        whole = len(columns) == len(view.slots)
+        self.columns: Any = _columns_function(columns) if whole else None
         self.ids = None if view.dedupe_us is None else Ids(view)
         self.ids_prefix = ids_prefix(project, view)
         self.floor_key = floor_key(project, view)
 
     def key(self, row: Mapping[str, Any]) -> bytes | None:
         """The key of the state of the row's entity; None for a row without an entity."""
+        entity = self.entity(row)
+        return None if entity is None else self.before_entity + entity + b"}"
+
+    def entity(self, row: Mapping[str, Any]) -> bytes | None:
+        """The bytes that name the row's entity, as of every view with the same `joins`; None for a
+        row without an entity."""
         parts = []
         for encode, name in self.keys:
             value = row[name]
             if value is None:
                 return None
             parts.append(encode(value))
-        return state_key(self.prefix, joined_key(parts))
+        return joined_key(parts)
 
     def event(self, row: Mapping[str, Any]) -> Event:
         """The row as an event of the view's states, without the end that a source with an `op`
@@ -84,6 +92,18 @@ class ViewWriter:
         except Exception as error:
             raise broken(f"view {self.view.name!r}", error) from error
         return row["__ts"], row["__created"], values
+
+    def events(
+        self, rows: Sequence[Mapping[str, Any]], keys: Sequence[bytes | None]
+    ) -> list[Event]:
+        """As `event`, for many rows; a row whose key is None has none that counts."""
+        columns = self.columns
+        if columns is None:
+            return [
+                _NO_EVENT if key is None else self.event(row)
+                for row, key in zip(rows, keys, strict=True)
+            ]
+        return [(row["__ts"], row["__created"], columns(row)) for row in rows]
 
     def ending(self, event: Event, end: int) -> Event:
         """The event with its end, the instant from which it no longer counts, where the view keeps
@@ -103,6 +123,16 @@ def writer_of(project: str, view: View) -> ViewWriter:
     return _writers(project)(view)
 
 
+def _columns_function(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """The values of columns as a tuple."""
+    if not columns:
+        return lambda row: ()
+    if len(columns) == 1:
+        (column,) = columns
+        return lambda row: (row[column],)
+    return itemgetter(*columns)
+
+
 def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
     if slot.transform is None:
         column = slot.column
@@ -113,11 +143,12 @@ def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
 
 
 class RowEvents:
-    """The entity and the event of each row, computed once."""
+    """The entity and the event of each row, and what is remembered of it, computed once."""
 
     def __init__(self, writer: ViewWriter) -> None:
         self.writer = writer
         self.made: dict[int, tuple[Row, bytes | None, Event]] = {}
+        self.memories: dict[int, bytes] = {}
 
     def __call__(self, row: Row) -> tuple[bytes | None, Event]:
         found = self.made.get(id(row))  # `made` holds the row, so its id is not used again
@@ -126,6 +157,15 @@ class RowEvents:
             event = _NO_EVENT if key is None else self.writer.event(row)
             found = self.made[id(row)] = row, key, event
         return found[1], found[2]
+
+    def memory(self, row: Row) -> bytes:
+        """The bytes by which an id is remembered that has this row alone."""
+        found = self.memories.get(id(row))
+        if found is None:
+            assert self.writer.ids is not None
+            self(row)  # it holds the row
+            found = self.memories[id(row)] = self.writer.ids.encode([row])
+        return found
 
     def entities(self, rows: Iterable[Row]) -> set[bytes]:
         """The keys of the states of the rows' entities."""
@@ -151,24 +191,38 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
+    entities_of: dict[Any, list[bytes | None]] = {}
+    names_of: dict[str, list[bytes]] = {}
+    memories: dict[str, dict[int, bytes]] = {}
     for view in views:
         writer = writer_of(project, view)
-        events = RowEvents(writer)
+        named = entities_of.get(writer.joins)
+        if named is None:  # many views have the same join keys
+            named = entities_of[writer.joins] = [writer.entity(row) for row in rows]
+        first = writer.before_entity
+        keys = [None if name is None else first + name + b"}" for name in named]
+        events = writer.events(rows, keys)
         grouped: dict[bytes, list[Event]] = {}
-        of_ids: dict[bytes, list[Row]] = {}
-        for row in rows:
-            if writer.ids is not None:
-                of_ids.setdefault(writer.ids_prefix + writer.ids.name(row), []).append(row)
-            key, event = events(row)
-            if key is None:
-                null_keys += 1
-                continue
-            erring += ERROR in event[2]
-            grouped.setdefault(key, []).append(event)
+        for key, event in zip(keys, events, strict=True):
+            if key is not None:
+                grouped.setdefault(key, []).append(event)
+        null_keys += keys.count(None)
+        if writer.columns is None:
+            erring += sum(ERROR in event[2] for event in events)
         entities += len(grouped)
         if writer.ids is None:
             found.append((view, grouped))
-        else:
-            by_id.append((writer, of_ids))
-            made.append(events)
+            continue
+        names = names_of.get(view.source.name)
+        if names is None:
+            names = names_of[view.source.name] = [writer.ids.name(row) for row in rows]
+        of_ids: dict[bytes, list[Row]] = {}
+        for name, row in zip(names, rows, strict=True):
+            of_ids.setdefault(writer.ids_prefix + name, []).append(row)
+        by_id.append((writer, of_ids))
+        known = RowEvents(writer)
+        known.made = {id(r): (r, k, e) for r, k, e in zip(rows, keys, events, strict=True)}
+        # What is remembered of a row depends on its source alone.
+        known.memories = memories.setdefault(view.source.name, {})
+        made.append(known)
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)

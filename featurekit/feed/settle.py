@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from zlib import crc32
 
-from featurekit.core.status import NEVER
+from featurekit.core.status import FOREVER, NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
 from featurekit.errors import OnlineError
@@ -13,14 +15,28 @@ from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writ
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
 from featurekit.online.state.ids import Row
 from featurekit.online.state.rewrite import change_blocks, written
-from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
+from featurekit.online.state.seal import (
+    UNREADABLE,
+    opened_states,
+    refuse_unsealed,
+    sealed,
+    sealed_by,
+)
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, newest_arrival
 from featurekit.online.state.update import adding_events, updating
-from featurekit.online.store.protocol import Closing, OnlineStore, Pending, PendingSteps, finish
+from featurekit.online.store.protocol import (
+    Change,
+    Closing,
+    OnlineStore,
+    Pending,
+    PendingSteps,
+    finish,
+)
 
-_CHUNK = 500
-"""The number of keys that are changed at once."""
+_CHUNK = 250
+"""The number of keys that are changed at once. What Redis 6.2 spends on WATCH grows with its
+square."""
 
 
 def write(store: OnlineStore, prepared: Prepared) -> Pushed:
@@ -46,8 +62,7 @@ def _writing(
         partial(adding_events, store, changes[first : first + _CHUNK])
         for first in range(0, len(changes), _CHUNK)
     ]
-    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
-        works += [partial(_settling, store, writer, part, events) for part in _parts(of_ids)]
+    works += [partial(_settling, store, parts) for parts in _parts(prepared)]
     for work in works[:-1]:
         yield from work()
     if works:
@@ -59,18 +74,33 @@ def _writing(
     return prepared.done
 
 
-def _parts(of_ids: Mapping[bytes, list[Row]]) -> Iterator[dict[bytes, list[Row]]]:
-    """The rows by id, for `_CHUNK` ids at a time."""
-    named = list(of_ids.items())
-    for first in range(0, len(named), _CHUNK):
-        yield dict(named[first : first + _CHUNK])
+_Part = tuple[ViewWriter, Mapping[bytes, list[Row]], RowEvents]
+"""Rows of a view by their ids, and the events that they have become."""
+
+
+def _parts(prepared: Prepared) -> Iterator[list[_Part]]:
+    """The rows of each view by their ids, up to half of `_CHUNK` ids at a time, since each may
+    change a state, too. What changes at once has a view once."""
+    most = max(_CHUNK // 2, 1)
+    held: list[_Part] = []
+    n = 0
+    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
+        named = list(of_ids.items())
+        for first in range(0, len(named), most):
+            some = dict(named[first : first + most])
+            if held and (n + len(some) > most or held[-1][0] is writer):
+                yield held
+                held, n = [], 0
+            held.append((writer, some, events))
+            n += len(some)
+    if held:
+        yield held
 
 
 def check(store: OnlineStore, prepared: Prepared) -> None:
     """OnlineError where `write` would refuse the rows; nothing is written."""
-    for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
-        for part in _parts(of_ids):
-            finish(_settling(store, writer, part, events, write=False))
+    for parts in _parts(prepared):
+        finish(_settling(store, parts, write=False))
 
 
 def open_claim(
@@ -127,12 +157,12 @@ def _claiming(
 
 
 class _OtherEntities(Exception):
-    """A memory now has rows of entities whose states were not read; `entities` are all that are
-    needed."""
+    """The memories of `of` now have rows of entities whose states were not read; `entities` are all
+    that are needed."""
 
-    def __init__(self, entities: set[bytes]) -> None:
+    def __init__(self, of: _Settling, entities: set[bytes]) -> None:
         super().__init__()
-        self.entities = entities
+        self.of, self.entities = of, entities
 
 
 def settle_ids(store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list[Row]]) -> None:
@@ -143,76 +173,135 @@ def settle_ids(store: OnlineStore, writer: ViewWriter, rows: Mapping[bytes, list
     are updated. OnlineError where a row arrived so long before others that its id's memory, or what
     the row would be compared with, has been dropped.
     """
-    finish(_settling(store, writer, rows, RowEvents(writer)))
+    finish(_settling(store, [(writer, rows, RowEvents(writer))]))
 
 
 def _settling(
     store: OnlineStore,
-    writer: ViewWriter,
-    rows: Mapping[bytes, list[Row]],
-    events: RowEvents,
+    parts: Sequence[_Part],
     *,
     write: bool = True,
     closing: Closing | None = None,
 ) -> PendingSteps[None]:
-    names = list(rows)
-    wanted = events.entities(row for new in rows.values() for row in new)
+    settlings = [_Settling(store, *part) for part in parts]
+    change = partial(_changed, settlings)
     while True:
-        entities = sorted(wanted)
-        keys = [writer.floor_key, *names, *entities]
-        settling = _Settling(store, writer, rows, entities, events)
+        keys = [key for settling in settlings for key in settling.keys]
         try:
             if write:
-                yield from updating(store, keys, settling.changed, closing)
+                yield from updating(store, keys, change, closing)
             else:
-                _settled_at_once(store, keys, settling)
+                _settled_at_once(store, keys, change)
             return
         except _OtherEntities as others:
-            wanted = others.entities
+            others.of.entities = sorted(others.entities)
 
 
-def _settled_at_once(store: OnlineStore, keys: Sequence[bytes], settling: _Settling) -> None:
+def _changed(settlings: Sequence[_Settling], blobs: list[bytes | None]) -> dict[bytes, bytes]:
+    """The new values of all of them, given the values of their keys."""
+    out: dict[bytes, bytes] = {}
+    at = 0
+    for settling in settlings:
+        end = at + len(settling.keys)
+        out |= settling.changed(blobs[at:end])
+        at = end
+    return out
+
+
+def _settled_at_once(store: OnlineStore, keys: Sequence[bytes], change: Change) -> None:
     """Raise what settling would raise; nothing is written."""
     patience = Patience()
     while True:
         try:
-            settling.changed(store.read(keys))
+            change(list(store.read(keys)))
             return
         except Moved as moved:
             patience.spend(moved)
 
 
 class _Settling:
-    """Adds `rows` to the memories of their ids, and settles the states of `entities`."""
+    """Adds `rows` to the memories of their ids, and settles the states of `entities`: at first
+    those of these rows."""
 
     def __init__(
         self,
         store: OnlineStore,
         writer: ViewWriter,
         rows: Mapping[bytes, list[Row]],
-        entities: list[bytes],
         events: RowEvents,
     ) -> None:
         assert writer.ids is not None
         self.store, self.writer, self.view, self.ids = store, writer, writer.view, writer.ids
-        self.rows, self.entities, self.events = rows, entities, events
+        self.rows, self.events = rows, events
+        self.entities = sorted(events.entities(row for new in rows.values() for row in new))
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys of the floor, the memories and the states."""
+        return [self.writer.floor_key, *self.rows, *self.entities]
 
     def changed(self, blobs: Sequence[bytes | None]) -> dict[bytes, bytes]:
         """The new values of the memories and states that change, given those of the floor, the
         memories and the states."""
-        writer, ids, view, events = self.writer, self.ids, self.view, self.events
-        floor = ids.read_floor(writer.floor_key, blobs[0])
+        view = self.view
+        floor = self.ids.read_floor(self.writer.floor_key, blobs[0])
         memories, values = blobs[1 : len(self.rows) + 1], blobs[len(self.rows) + 1 :]
+        changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
+        out, merged = self._remembered(floor, memories, changed)
+        if not changed.keys() <= set(self.entities):
+            raise _OtherEntities(self, set(changed))
+        keys = self.entities
+        crcs = dict(zip(keys, map(crc32, keys), strict=True))
+        held = dict(zip(keys, values, strict=True))
+        opened = opened_states(itertools.repeat(view, len(keys)), keys, values, [*crcs.values()])
+        states = dict(zip(keys, opened, strict=True))
+        for before, after in merged:
+            if floor is not None:
+                _check_floor(self.writer, before, after, floor)
+            _check_order(self.writer, self.events, states, before, after)
+        splice = splice_of(view)
+        for key, (every, counting) in changed.items():
+            try:
+                # Where all events count; `added` gives None where an instant is taken already.
+                plain = splice is not None and counting == self._lasting(every)
+                spliced = splice.added(states[key], counting) if plain and splice else None
+                if spliced is not None:
+                    out[key] = sealed_by(crcs[key], spliced)
+                    continue
+                new_of = self._state(key, states[key], every, counting)
+            except UNREADABLE as error:
+                refuse_unsealed(view, key, held[key], error)
+                raise
+            new_of[key] = sealed(key, new_of[key])
+            out |= new_of
+        return out
+
+    def _remembered(
+        self,
+        floor: int | None,
+        memories: Sequence[bytes | None],
+        changed: dict[bytes, tuple[list[Event], list[Event]]],
+    ) -> tuple[dict[bytes, bytes], list[tuple[list[Row], list[Row]]]]:
+        """The memories that change, and the rows before and after of those that had some. For each
+        entity all events of the ids, and those that count, are put into `changed`."""
+        writer, ids, events = self.writer, self.ids, self.events
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
-        changed: dict[bytes, tuple[list[Event], list[Event]]] = {}
         for (name, new), blob in zip(self.rows.items(), memories, strict=True):
-            made = ids.written(name, new) if len(new) == 1 and _since(floor, new[0]) else None
+            alone = len(new) == 1 and _since(floor, new[0])
+            made = sealed(name, events.memory(new[0])) if alone else None
             if made is not None and (blob is None or blob == made):
                 # Nearly all ids are new, or were noted by this push.
-                after = new
                 if blob is None:
                     out[name] = made
+                if ids.op is None:
+                    key, event = events(new[0])
+                    if key is not None:
+                        both = changed.setdefault(key, ([], []))
+                        both[0].append(event)
+                        both[1].append(event)
+                    continue
+                after = new
             else:
                 before = ids.read(name, blob)
                 after = ids.merged(before, new)
@@ -227,35 +316,19 @@ class _Settling:
                 key, event = events(row)
                 if key is not None:
                     changed[key][1].append(writer.ending(event, end))
-        if not changed.keys() <= set(self.entities):
-            raise _OtherEntities(set(changed))
-        held = dict(zip(self.entities, values, strict=True))
-        states = {key: opened_state(view, key, value) for key, value in held.items()}
-        for before, after in merged:
-            if floor is not None:
-                _check_floor(writer, before, after, floor)
-            _check_order(writer, events, states, before, after)
-        for key, (every, counting) in changed.items():
-            try:
-                new_of = self._state(key, states[key], every, counting)
-            except UNREADABLE as error:
-                refuse_unsealed(view, key, held[key], error)
-                raise
-            new_of[key] = sealed(key, new_of[key])
-            out |= new_of
-        return out
+        return out, merged
+
+    def _lasting(self, events: list[Event]) -> list[Event]:
+        """The events as they count where no row ends them."""
+        if self.ids.op is None:
+            return events
+        return [self.writer.ending(event, FOREVER) for event in events]
 
     def _state(
         self, key: bytes, blob: bytes | None, every: list[Event], counting: list[Event]
     ) -> dict[bytes, bytes]:
         """The keys to write of a state, with their new values. `every` are all events of the ids,
         and `counting` those that count."""
-        splice = splice_of(self.view)
-        if splice is not None and every == counting:
-            # All events count, and `added` gives None where an instant is taken already.
-            spliced = splice.added(blob, counting)
-            if spliced is not None:
-                return {key: spliced}
         newest, read = max(event[1] for event in every), self.store.read
         if is_head(blob):
             return change_blocks(self.view, key, blob, counting, read, rows=every, newest=newest)

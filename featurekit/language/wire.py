@@ -46,6 +46,19 @@ for _found in list(vars(ir).values()):
 
 def to_json(value: Any) -> Any:
     """A JSON value that `from_json` turns back into an equal `value`; floats keep every bit."""
+    kind: Any = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is tuple:
+        return [to_json(v) for v in value]
+    wire_name = _NAMES.get(kind)
+    if wire_name is not None:
+        made: dict[str, Any] = {"c": wire_name}
+        for name, optional in _written(kind):
+            held = getattr(value, name)
+            if held is not None or not optional:
+                made[name] = to_json(held)
+        return made
     match value:
         case None | bool() | int() | str():
             return value
@@ -63,15 +76,17 @@ def to_json(value: Any) -> Any:
             return [to_json(v) for v in value]
         case dict():
             return {"m": [[to_json(k), to_json(v)] for k, v in value.items()]}
-        case _ if (wire_name := _NAMES.get(type(value))) is not None:
-            names = [
-                f.name
-                for f in fields(value)
-                if not (f.metadata.get("optional") and getattr(value, f.name) is None)
-            ]
-            return {"c": wire_name, **{n: to_json(getattr(value, n)) for n in names}}
         case _:
             raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_AS_THEY_ARE = frozenset((type(None), bool, int, str))
+
+
+@cache
+def _written(cls: Any) -> tuple[tuple[str, bool], ...]:
+    """The names of a class's fields, and whether each is left out where it is None."""
+    return tuple((f.name, bool(f.metadata.get("optional"))) for f in fields(cls))
 
 
 def from_json(value: Any, hint: Any = Any) -> Any:

@@ -41,6 +41,9 @@ _PLANNED_AT_ONCE = 3
 statement in time that grows with the cube of its joins: 12 s for 30 views, and 0.1 s with
 tables."""
 
+_JOINED_AT_ONCE = 16
+"""More views than this are joined in groups, whose results are tables, for the same reason."""
+
 
 def make_join(
     con: Any,
@@ -58,15 +61,15 @@ def make_join(
     entities: with `buckets` buckets, or, if that is None, with as many as the memory limit
     requires. The number of buckets changes no bit.
     """
-    relations: list[str] = []
     columns: list[str] = []
     of_labels = [*(p.name for p in service.request), *service.reads("key")]
     takes_instant = bool(service.reads("instant"))
     if of_labels or takes_instant or not service.views:
-        relations.append(f"{labels} l")
         columns += [f"l.{quote(name)} AS r{i}" for i, name in enumerate(of_labels)]
         columns += ["make_timestamp(l.__t) AS __at"] if takes_instant else []
     erring: set[str] = set()
+    read: dict[str, str] = {}
+    relations: dict[str, str] = {}
     views: list[ViewSql] = []
     counting = make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
@@ -86,20 +89,54 @@ def make_join(
             con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
             made = replace(made, sql=result)
         views.append(made)
-        relations.append(f"{made.sql} v{v}")
+        relations[f"v{v}"] = made.sql
         for i in range(len(view.features)):
-            columns.append(f"v{v}.f{i} AS f{v}_{i}")
+            read[f"f{v}_{i}"] = f"v{v}.f{i}"
             if i in made.erring:
-                columns.append(f"v{v}.x{i} AS x{v}_{i}")
+                read[f"x{v}_{i}"] = f"v{v}.x{i}"
                 erring.add(f"{v}_{i}")
             if statuses:
-                columns.append(f"v{v}.t{i} AS t{v}_{i}")
-    # Each of these relations has every label's row exactly once.
-    relation = " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(relations))
-    joined = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
+                read[f"t{v}_{i}"] = f"v{v}.t{i}"
+    relations, read = _make_groups(con, labels, relations, read)
+    relation = _joined_sql(({"l": labels} if columns or not relations else {}) | relations)
     places = {name: f"r{i}" for i, name in enumerate(of_labels)}
-    sql, failing = _finish(con, service, joined, erring, places, statuses=statuses)
+    if service.transforms:  # otherwise a subquery would only cost as much planning again
+        columns += [f"{column} AS {name}" for name, column in read.items()]
+        relation = f"(SELECT {', '.join(['__rid', *columns])} FROM {relation})"
+        read = {name: name for name in read}
+    sql, failing = _finish(con, service, relation, read, erring, places, statuses=statuses)
     return Joined(sql, failing, tuple(views))
+
+
+def _make_groups(
+    con: Any, labels: str, relations: Mapping[str, str], read: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Join the relations, which are named by their aliases, in groups until they are few enough.
+    `read` has the columns that are read, by their names afterwards; they come back as they are read
+    then."""
+    left, found, level = dict(relations), dict(read), 0
+    while len(left) > _JOINED_AT_ONCE:
+        of: dict[str, list[str]] = {alias: [] for alias in left}
+        for name, column in found.items():
+            of[column.partition(".")[0]].append(name)
+        aliases, made = list(left), dict[str, str]()
+        for at in range(0, len(aliases), _JOINED_AT_ONCE):
+            group = aliases[at : at + _JOINED_AT_ONCE]
+            alias = f"g{level}_{at}"
+            made[alias] = quote(f"{labels.strip(chr(34))}_{alias}")
+            names = [name for one in group for name in of[one]]
+            shown = ", ".join(["__rid", *(f"{found[name]} AS {name}" for name in names)])
+            joined = _joined_sql({one: left[one] for one in group})
+            con.execute(f"CREATE TEMP TABLE {made[alias]} AS SELECT {shown} FROM {joined}")
+            found |= {name: f"{alias}.{name}" for name in names}
+        left, level = made, level + 1
+    return left, found
+
+
+def _joined_sql(relations: Mapping[str, str]) -> str:
+    """The join of relations, by their aliases; each has every label's row exactly once."""
+    named = [f"{relation} {alias}" for alias, relation in relations.items()]
+    return " JOIN ".join(r if i == 0 else f"{r} USING (__rid)" for i, r in enumerate(named))
 
 
 def _make_role_labels(con: Any, view: View, labels: str, v: int) -> str:
@@ -163,14 +200,15 @@ def _finish(
     con: Any,
     service: Service,
     joined: str,
+    read: Mapping[str, str],
     erring: set[str],
     places: Mapping[str, str],
     *,
     statuses: bool,
 ) -> tuple[str, tuple[int, ...]]:
     """The SQL of the request-time transforms over the joined views, with the outputs by number; and
-    the numbers of the outputs that may err (Q1). `places` has the columns of the request fields and
-    join keys that are read."""
+    the numbers of the outputs that may err (Q1). `read` has the columns of the views' features by
+    what they are, and `places` those of the request fields and join keys that are read."""
     lowering = Lowering("__q")
     made: list[Value] = []
     for transform in service.transforms:
@@ -185,8 +223,8 @@ def _finish(
                     arguments.append(made[given.index])
                 case "feature":
                     at = f"{given.view}_{given.index}"
-                    error = Sql(f"x{at}") if at in erring else None
-                    arguments.append(Value(Sql(f"f{at}"), error is not None, error))
+                    error = Sql(read[f"x{at}"]) if at in erring else None
+                    arguments.append(Value(Sql(read[f"f{at}"]), error is not None, error))
         made.append(lower(lowering, transform.function, arguments))
     register_python_ops(con, lowering.python_ops)
     columns = ["__rid"]
@@ -194,8 +232,8 @@ def _finish(
     for o, output in enumerate(service.outputs):
         if output.view >= 0:
             at = f"{output.view}_{output.index}"
-            value, failed = f"f{at}", f"x{at}" if at in erring else None
-            status = f"t{at}"
+            value, failed = read[f"f{at}"], read.get(f"x{at}")
+            status = read[f"t{at}"] if statuses else ""
         else:
             result = made[output.index]
             value = result.sql.text

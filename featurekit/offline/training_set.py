@@ -18,6 +18,7 @@ from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
 from featurekit.core.files import whole
 from featurekit.core.screen import Advance
+from featurekit.core.sql import quote
 from featurekit.core.types import STR, Type, instant
 from featurekit.core.version import VERSION
 from featurekit.define.lacking import may_lack
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 100_000
+_FEW_ROWS = 10_000
+"""For so few rows, planning takes most of the time. A relation that is read is planned twice, and a
+table is made with one plan."""
 _SHOWN = 5
 """How many rows are kept to be shown."""
 Connect = Callable[[], Any]
@@ -471,8 +475,12 @@ class _TrainingRun:
 
     def _features(self) -> Iterator[Any]:
         """The outputs by number, in the order of rows, in batches of `_BATCH`."""
-        sql = f"SELECT * EXCLUDE (__rid) FROM {self.joined.sql} ORDER BY __rid"
+        relation = self.joined.sql
         with explaining_memory(self.state_dir):
+            if self.frame.rows <= _FEW_ROWS:
+                relation = quote(f"{self.frame.table.strip(chr(34))}_made")
+                self.con.execute(f"CREATE TEMP TABLE {relation} AS SELECT * FROM {self.joined.sql}")
+            sql = f"SELECT * EXCLUDE (__rid) FROM {relation} ORDER BY __rid"
             yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
 
     def _given(self) -> Iterator[list[Any]]:

@@ -30,7 +30,7 @@ from featurekit.offline.view_result import (
 from featurekit.offline.window_plans.choose import group_windows
 from featurekit.offline.window_plans.parts import WindowParts
 
-_PLANNED_AT_ONCE = 200
+_PLANNED_AT_ONCE = 100
 """A view of more windows than this writes the results of so many at a time to a table. DuckDB plans
 a statement, and hands its rows on, in time that grows faster than the number of its columns."""
 
@@ -49,7 +49,8 @@ def make_windows(
     `window_plans` chooses.
 
     `name` is an unused name for a temporary table of the view's events. `span` is the first and the
-    last instant to read events for, if it differs from that of `labels`.
+    last instant to read events for, if it differs from that of `labels`: then these are a bucket of
+    the labels, and each bucket has the same columns.
     """
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     _make_events(con, view, made, name, span or find_span(con, labels))
@@ -62,8 +63,9 @@ def make_windows(
         first = f"LEFT JOIN {_first_sql(view, made.sql, labels)}"
     if len(every) <= _PLANNED_AT_ONCE:
         sql, erring = _windows_sql(
-            con, view, asked, every, first, name, labels, prompt=events.prompt, statuses=statuses
-        )
+            con, view, asked, every, first, name, labels,
+            prompt=events.prompt, statuses=statuses, bucket=span is not None,
+        )  # fmt: skip
         return ViewSql(sql, frozenset(erring), name, made.errors)
     tables, erring = [], []
     bare = name.strip(chr(34))
@@ -77,8 +79,9 @@ def make_windows(
     for low in every[::_PLANNED_AT_ONCE]:
         chosen = every[low : low + _PLANNED_AT_ONCE]
         found, failing = _windows_sql(
-            con, view, asked, chosen, first, name, labels, prompt=events.prompt, statuses=statuses
-        )
+            con, view, asked, chosen, first, name, labels,
+            prompt=events.prompt, statuses=statuses, bucket=span is not None,
+        )  # fmt: skip
         tables.append(quote(f"{bare}_from_{low}"))
         con.execute(f"CREATE OR REPLACE TEMP TABLE {tables[-1]} AS SELECT * FROM {found}")
         erring += failing
@@ -97,20 +100,20 @@ def _windows_sql(
     *,
     prompt: bool,
     statuses: bool,
+    bucket: bool,
 ) -> tuple[str, list[int]]:
     """A relation with the columns of the features with the numbers `chosen`, and the numbers of
     those that have an `x` column. `first` joins `k.__first`, where that is read."""
     numbers = [*chosen, *range(len(view.features), len(asked))]
     parts = [asked[i] for i in numbers]
     found = group_windows(con, view, parts, table=table, labels=labels, prompt=prompt)
-    summed = frozenset(numbers[i] for i in found.summed)
-    columns, erring = _columns_sql(view, asked, chosen, summed, statuses=statuses)
     finished = _finished_sql({i: asked[i] for i in numbers})
-    return (
-        f"(SELECT l.__rid, {', '.join(columns)} FROM {labels} l LEFT JOIN "
-        f"(SELECT __rid, __in, {finished} FROM {found.sql}) g "
-        f"ON l.__rid = g.__rid {first})"
-    ), erring
+    # A label without an event in reach may have no group. Its parts are NULL then, and so are those
+    # of a window without events: the value and the error of NULLs are what an empty window has.
+    own = ", ".join(["l.__rid", "l.__t", *(f"l.{quote(p.name)}" for p in view.join_keys)])
+    values = f"(SELECT {own}, {finished} FROM {labels} l LEFT JOIN {found} g ON l.__rid = g.__rid)"
+    columns, erring = _columns_sql(view, asked, chosen, statuses=statuses, bucket=bucket)
+    return f"(SELECT l.__rid, {', '.join(columns)} FROM {values} l {first})", erring
 
 
 def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[int, int]) -> None:
@@ -128,32 +131,34 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
 
 def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
     """The view's aggregates in DuckDB, in order. If the view has a ttl, one more follows: the count
-    of the events within the ttl."""
-    asked = []
-    for i, feature in enumerate(view.features):
-        column = None if feature.slot is None else columns[feature.slot]
-        asked.append(_parts_of(feature, column, f"a{i}"))
+    of the events within the ttl.
+
+    Parts that are equal, and computed by one plan, have one name, and are computed once.
+    """
+    features = [*view.features]
     if view.ttl_us is not None:
-        fresh = Feature("", INT, None, aggregate="Count", window_us=view.ttl_us)
-        asked.append(_parts_of(fresh, None, "fresh"))
+        features.append(Feature("", INT, None, aggregate="Count", window_us=view.ttl_us))
+    names: dict[tuple[str, bool, bool], str] = {}
+    asked = []
+    for feature in features:
+        column = None if feature.slot is None else columns[feature.slot]
+        sql = feature.implementation().sql(column, in_window_sql(feature))
+        plan = bool(sql.terms), sql.adds
+        named = tuple(names.setdefault((part, *plan), f"p{len(names)}") for part in sql.parts)
+        asked.append(WindowParts(feature, sql, named))
     return asked
 
 
-def _parts_of(feature: Feature, column: InputColumn | None, name: str) -> WindowParts:
-    sql = feature.implementation().sql(column, in_window_sql(feature))
-    return WindowParts(feature, sql, tuple(f"{name}_{p}" for p in range(len(sql.parts))))
-
-
 def _finished_sql(asked: Mapping[int, WindowParts]) -> str:
-    """The values `v0` … made of the parts and, for those that can err, the errors `e0` …. They form
-    a subquery of their own: if they were written out where they are read, they would cost DuckDB a
-    second."""
+    """The values `__v0` … made of the parts of `g` and, for those that can err, the errors `__e0`
+    …. They form a subquery of their own: if they were written out where they are read, they would
+    cost DuckDB a second."""
     finished: list[str] = []
     for i, a in asked.items():
-        finished.append(f"{a.sql.value.format(*a.names)} AS v{i}")
+        finished.append(f"{a.sql.value.format(*a.names)} AS __v{i}")
         if a.sql.error not in (None, NEVER):
             assert a.sql.error is not None
-            finished.append(f"{a.sql.error.format(*a.names)} AS e{i}")
+            finished.append(f"{a.sql.error.format(*a.names)} AS __e{i}")
     return ", ".join(finished)
 
 
@@ -161,33 +166,32 @@ def _columns_sql(
     view: View,
     asked: Sequence[WindowParts],
     chosen: Sequence[int],
-    summed: frozenset[int],
     *,
     statuses: bool,
+    bucket: bool,
 ) -> tuple[list[str], list[int]]:
     """The columns of the features `chosen`, and the numbers of those that have an `x` column. The
-    columns read labels `l`, groups `g` and, if statuses or a ttl need it, `k.__first`."""
+    columns read labels with values `l` and, if statuses or a ttl need it, `k.__first`."""
     known, fresh = "k.__first <= l.__t", None
     if view.ttl_us is not None:
-        fresh = f"(coalesce({known}, FALSE) AND coalesce(g.v{len(view.features)}, 0) > 0)"
+        fresh = f"(coalesce({known}, FALSE) AND coalesce(l.__v{len(view.features)}, 0) > 0)"
     columns: list[str] = []
     erring: list[int] = []
     for i in chosen:
         feature = view.features[i]
-        # A label without an event in reach may have no group; then its windows are empty.
-        within = "g.__rid IS NOT NULL" if i in summed else "coalesce(g.__in, FALSE)"
         never = asked[i].sql.error == NEVER
-        error = None if never or asked[i].sql.error is None else f"g.e{i}"
-        empty = empty_sql(feature)
-        value = f"CASE WHEN {within} THEN {_value_sql(feature, f'g.v{i}', error)} ELSE {empty} END"
-        failed = None if error is None else f"({within} AND {error})"
+        failed = None if never or asked[i].sql.error is None else f"l.__e{i}"
+        value = _value_sql(feature, f"l.__v{i}", failed)
         if fresh is not None:
             # An unknown entity has empty windows; for one that is too old, all values are None
             # (T4).
-            value = f"CASE WHEN {fresh} THEN {value} WHEN ({known}) IS NOT TRUE THEN {empty} END"
+            value = (
+                f"CASE WHEN {fresh} THEN {value} "
+                f"WHEN ({known}) IS NOT TRUE THEN {empty_sql(feature)} END"
+            )
             failed = failed and f"({fresh} AND {failed})"
         columns.append(f"{value} AS f{i}")
-        if failed is not None or never:
+        if failed is not None or (never and bucket):
             # Other data could err: each bucket of a join has the same columns.
             columns.append(f"{failed or NEVER} AS x{i}")
             erring.append(i)

@@ -16,10 +16,10 @@ from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.deployment import (
     fed_views,
     live_services,
-    materialized_until,
+    materialized_marks,
     promote,
-    publish,
-    set_materialized,
+    publish_all,
+    set_all_materialized,
     settled_for_first,
     withdraw,
 )
@@ -68,12 +68,12 @@ def _apply(
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
-    check_may_publish(online, project.name, list(project.repo.compiled_services.values()))
+    services = list(project.repo.compiled_services.values())
+    check_may_publish(online, project.name, services)
     project.marks.name_store()
     changes = project.registry.apply(definitions)
     project.record()
-    for service in project.repo.compiled_services.values():
-        publish(online, project.name, service, signer=signer)
+    publish_all(online, project.name, services, signer=signer)
     for change in changes:
         if change.kind == "service" and change.action == "remove":
             withdraw(online, project.name, change.name)
@@ -87,21 +87,23 @@ def _fill_from_nothing(project: Project) -> None:
     The views count as filled from the beginning of time on, so that an incremental materialisation
     reads all of a file that comes later.
     """
-    online, filled = project.online, False
+    online = project.online
+    filled_until = materialized_marks(online, project.name)
+    by_source: dict[str, list[View]] = {}
     for view in project.fed(on_mismatch="warn"):  # of whatever platform: this one publishes
-        if not project.readable(view) or not project.unfilled(view):
+        if project.readable(view) and project.unfilled(view) and filled_until(view) is None:
+            by_source.setdefault(view.source.name, []).append(view)
+    filled: list[View] = []
+    for source, views in by_source.items():
+        try:
+            settled_for_first(online, project.name, source)
+        except OnlineError:  # a push is under way and lasts: `materialize` waits for it
             continue
-        if materialized_until(online, project.name, view) is None:
-            try:
-                settled_for_first(online, project.name, view.source.name)
-            except OnlineError:  # a push is under way and lasts: `materialize` waits for it
-                continue
-            if project.unfilled(view):
-                set_materialized(online, project.name, view, INSTANT_MIN)
-                # Without states, nothing that is forgotten is in them.
-                project.marks.carried([view], project.registry.tombstones(), only_new=True)
-                filled = True
+        filled += [view for view in views if project.unfilled(view)]
     if filled:
+        set_all_materialized(online, project.name, filled, INSTANT_MIN)
+        # Without states, nothing that is forgotten is in them.
+        project.marks.carried(filled, project.registry.tombstones(), only_new=True)
         promote(online, project.name)
 
 
@@ -150,12 +152,12 @@ def _refuse_removal(project: Project) -> None:
     """RegistryError where the repo lacks something that a live service needs, and the service's
     next version is not live yet."""
     repo = project.repo
+    until = materialized_marks(project.online, project.name)
     for name, live in live_services(project.online, project.name).items():
         wanted = repo.compiled_services.get(name)
         if wanted is None or wanted.fingerprint == live.fingerprint:
             continue  # the service is withdrawn, or stays
-        until = [materialized_until(project.online, project.name, v) for v in wanted.views]
-        if None not in until:
+        if all(until(view) is not None for view in wanted.views):
             continue  # the live version is replaced at once
         for view in live.views:
             for kind, what, there in (

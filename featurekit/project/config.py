@@ -91,8 +91,10 @@ class FeaturekitConfig(BaseModel):
     is the number of parts into which a training set is split, by default as many as the memory
     limit asks for. `serving_log` says whether and where lookups are logged. `connect_timeout_s`,
     `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how many connections, the
-    online store waits (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as of a
-    .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
+    online store waits. After `breaker_failures` lookups that failed close together (0 for never),
+    lookups are not tried for `breaker_s` seconds, and then one is; `retry_share` is how many
+    retries each lookup allows (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as
+    of a .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
     `maxmemory_policy` is that of Redis, where INFO may not be asked for it.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
@@ -120,6 +122,9 @@ class FeaturekitConfig(BaseModel):
     timeout_s: float = Field(default=DEFAULT.timeout_s, gt=0.0, le=3600.0)
     feed_timeout_s: float = Field(default=DEFAULT.feed_timeout_s, gt=0.0, le=3600.0)
     connections: int = Field(default=DEFAULT.connections, ge=1, le=100_000)
+    breaker_failures: int = Field(default=DEFAULT.breaker_failures, ge=0, le=10_000)
+    breaker_s: float = Field(default=DEFAULT.breaker_s, gt=0.0, le=3600.0)
+    retry_share: float = Field(default=DEFAULT.retry_share, ge=0.0, le=1.0)
     ignore: list[str] = Field(default_factory=list)
     group: str | None = None
     maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
@@ -144,7 +149,10 @@ class FeaturekitConfig(BaseModel):
 
     def login(self, folder: Path) -> Login:
         """Who connects to the online store, where its URL does not say; paths are relative to
-        `folder`. ConfigError for a user without a password."""
+        `folder`. The environment is asked first. ConfigError for a user without a password."""
+        found = Login.of_environment()
+        if found.given:
+            return found
         file = self.redis_password_file
         path = None if file is None else folder / file
         made = Login(self.redis_username, self.redis_password_env, path)
@@ -222,7 +230,15 @@ class RepoConfig(BaseModel):
     def limits(self) -> Limits:
         """What the online store waits for, and how long."""
         own = self.featurekit
-        return Limits(own.connect_timeout_s, own.timeout_s, own.feed_timeout_s, own.connections)
+        return Limits(
+            own.connect_timeout_s,
+            own.timeout_s,
+            own.feed_timeout_s,
+            own.connections,
+            own.breaker_failures,
+            own.breaker_s,
+            own.retry_share,
+        )
 
     def redis_url_from(self) -> str:
         """The variable or setting that says the URL of the online store."""
@@ -503,6 +519,9 @@ EXAMPLES = {
     "featurekit.timeout_s": "0.5",
     "featurekit.feed_timeout_s": "30",
     "featurekit.connections": "64",
+    "featurekit.breaker_failures": "20",
+    "featurekit.breaker_s": "0.5",
+    "featurekit.retry_share": "0.1",
     "featurekit.ignore": "[old/]",
     "featurekit.group": "features",
     "featurekit.maxmemory_policy": "noeviction",

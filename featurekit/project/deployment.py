@@ -65,24 +65,47 @@ _POLL_S, _PATIENCE_S = 0.05, 60.0
 def publish(
     store: OnlineStore, project: str, service: Service, *, signer: Signer | None = None
 ) -> None:
-    """Publish a version, signed where there is a `signer` (F0). It becomes live once its views are
-    materialised, which is at once where they are already."""
+    """As `publish_all`, of one service."""
+    publish_all(store, project, [service], signer=signer)
+
+
+def publish_all(
+    store: OnlineStore, project: str, services: Sequence[Service], *, signer: Signer | None = None
+) -> None:
+    """Publish a version of each service, signed where there is a `signer` (F0). It becomes live
+    once its views are materialised, which is at once where they are already.
+
+    What is fed is read a few times in all, and not for each service: so the time grows with their
+    number alone.
+    """
+    if not services:
+        return
     store.stamp(clock_key(project))  # raises, where the one below would, before anything is written
-    plan_key = project_key(project, "plan", service.name, service.fingerprint)
-    next_key = project_key(project, "next", service.name)
-    plan, before = plan_bytes(service, signer=signer), store.read([plan_key])[0]
-    with suppress(PlanRefused):
-        told = None if before is None else mismatch(before)
-        if told is not None:
-            warnings.warn(told, stacklevel=2)
-    look_at(plan)  # what readers would refuse is not published
-    store.write({plan_key: plan})  # first: a damaged copy of it could not be read below
+    keys = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
+    plans = {k: plan_bytes(s, signer=signer) for k, s in zip(keys, services, strict=True)}
+    before = store.read(keys)
+    for plan in filter(None, before):
+        with suppress(PlanRefused):
+            told = mismatch(plan)
+            if told is not None:
+                warnings.warn(told, stacklevel=3)
+    for plan in plans.values():
+        look_at(plan)  # what readers would refuse is not published
+    store.write(plans)  # first: a damaged copy of one could not be read below
     # A run that ended after its version was released may have left a mark, which is void.
     forget_unfed(store, project)
-    store.write({plan_key: plan, next_key: service.fingerprint.encode()})
-    if before is not None and _numerics(before) != numerics_of(plan):
-        missed(store, project, service.views)  # the states have another platform's bits (R6)
-    _change(store, names_key(project), lambda names: {**names, service.name: 1})
+    waiting = {project_key(project, "next", s.name): s.fingerprint.encode() for s in services}
+    store.write({**plans, **waiting})
+    # Where the plan was another platform's, the states have that one's bits (R6).
+    others = [
+        view
+        for service, key, plan in zip(services, keys, before, strict=True)
+        if plan is not None and _numerics(plan) != numerics_of(plans[key])
+        for view in service.views
+    ]
+    missed(store, project, others)
+    names = {service.name: 1 for service in services}
+    _change(store, names_key(project), lambda known: {**known, **names})
     published = b"%d" % store.stamp(clock_key(project))
     store.write({published_key(project): published})
     forget_unfed(store, project)
@@ -392,16 +415,28 @@ def set_materialized(
 ) -> None:
     """Record that the view's states have every arrival up to `until`, and what the run has `seen`
     of the log. A run up to an earlier instant than the last one leaves both as they are."""
-    version, keys = _version(view), [until_key(project), seen_key(project, view)]
-    noted = write_object(name_of(keys[1]), seen) if seen else b""
+    set_all_materialized(store, project, [view], until, seen)
+
+
+def set_all_materialized(
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    until: int,
+    seen: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """As `set_materialized`, of several views."""
+    marks, keys = until_key(project), [seen_key(project, view) for view in views]
+    noted = [write_object(name_of(key), seen) if seen else b"" for key in keys]
 
     def changed(values: list[bytes | None]) -> list[bytes | None]:
-        known = _numbers(keys[0], values[0])
-        if known.get(version, until) > until:
-            return [None, None]
-        return [write_object(name_of(keys[0]), {**known, version: until}), noted]
+        known = _numbers(marks, values[0])
+        later = [known.get(_version(view), until) <= until for view in views]
+        new = {_version(v): until for v, goes in zip(views, later, strict=True) if goes}
+        written = [note if goes else None for note, goes in zip(noted, later, strict=True)]
+        return [write_object(name_of(marks), {**known, **new}) if new else None, *written]
 
-    store.update(keys, changed)
+    store.update([marks, *keys], changed)
 
 
 def forget_unfed(store: OnlineStore, project: str) -> None:
@@ -486,29 +521,35 @@ def promote(store: OnlineStore, project: str) -> list[str]:
     """Make every waiting version live whose views are all materialised; the names of these
     services."""
     waiting = _services(store, project, "next")
-    done = [service.name for service in waiting if _go_live(store, project, service)]
+    done = _go_live(store, project, waiting)
     if done:
         forget_unfed(store, project)
     return done
 
 
-def _go_live(store: OnlineStore, project: str, service: Service) -> bool:
-    """Make a waiting version live, and retain the one that was, in one write. The write fails if
-    the views are not all materialised at that moment, whatever was published or missed
-    meanwhile."""
-    needed = {_version(view) for view in service.views}
-    mine = service.fingerprint.encode()
-    turned = False
+def _go_live(store: OnlineStore, project: str, services: Sequence[Service]) -> list[str]:
+    """Make waiting versions live, and retain those that were, in one write; the names of the
+    services that turned. The write fails if the views are not all materialised at that moment,
+    whatever was published or missed meanwhile."""
+    turned: list[str] = []
 
     def turn(values: list[bytes | None]) -> list[bytes | None]:
-        nonlocal turned
-        live, waiting, _, until = values
-        known = _numbers(until_key(project), until)
-        turned = waiting == mine != live and needed <= known.keys()
-        return [mine, None, live, None] if turned else [None] * 4
+        turned.clear()
+        known = _numbers(until_key(project), values[-1]).keys()
+        written: list[bytes | None] = []
+        for i, service in enumerate(services):
+            live, waiting, _ = values[3 * i : 3 * i + 3]
+            mine = service.fingerprint.encode()
+            if waiting == mine != live and {_version(view) for view in service.views} <= known:
+                turned.append(service.name)
+                written += [mine, None, live]
+            else:
+                written += [None] * 3
+        return [*written, None]
 
-    keys = [project_key(project, kind, service.name) for kind in POINTERS]
-    store.update([*keys, until_key(project)], turn)
+    if services:
+        keys = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
+        store.update([*keys, until_key(project)], turn)
     return turned
 
 

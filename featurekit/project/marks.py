@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
@@ -57,7 +57,7 @@ class Marks:
     ) -> None:
         self.store, self.project, self.registry = store, project, registry
         self.folder, self.concerns = folder, concerns
-        self._next = 0.0
+        self._next = self._next_of_all = 0.0
         self._seen: dict[str, tuple[str, int]] = {}
 
     @property
@@ -93,6 +93,13 @@ class Marks:
                 "not expire"
             )
         return health
+
+    def check_at_times(self, views: Callable[[], Sequence[View]]) -> None:
+        """As `check` of all views that are fed, unless that was done a moment ago: whoever opens
+        the services of a project one after another would read all plans for each."""
+        if time.monotonic() >= self._next_of_all:
+            self.check(views())
+            self._next_of_all = time.monotonic() + EVERY_S
 
     def check(self, views: Sequence[View]) -> None:
         """Record which of the views are damaged and were not known to be."""

@@ -375,7 +375,9 @@ class Project:
         """A service, ready for lookups. Its answers go to the serving log, where there is one."""
         found = self._services.get(name)
         if found is None:
-            self.marks.check(fed_views(self.online, self.name, on_mismatch="accept"))
+            self.marks.check_at_times(
+                lambda: fed_views(self.online, self.name, on_mismatch="accept")
+            )
             found = OnlineService(
                 self.online,
                 self.name,

@@ -127,7 +127,7 @@ def _columns(result: OnlineResult, form: Form) -> list[Any]:
 def _numbers(batch: Batch) -> list[Any]:
     """The columns of numbers that lie in the store's reply, as arrays; as lists where a float has
     no form in JSON."""
-    parts = [part for view in batch.views for part in view.columns()]
+    parts = [part for view in batch.packed() or () for part in view.columns()]
     columns: list[Any] = [column for part in parts for column in part]
     if not all(part.dtype.kind != "f" or np.isfinite(part).all() for part in parts):
         columns = [[_float(v) if type(v) is float else v for v in c.tolist()] for c in columns]

@@ -3,6 +3,7 @@ and what to write instead."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,8 @@ def document(error: Exception, where: str, request_id: str | None) -> dict[str, 
 def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
     """What the headers of the answer say beside the usual."""
     if isinstance(error, StoreUnavailable):
-        return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
+        wait_s = math.ceil(error.retry_after_s or 0.0)
+        return [(b"retry-after", b"%d" % max(wait_s, RETRY_AFTER_S))]
     if isinstance(error, RequestRefused) and error.allow:
         return [(b"allow", error.allow.encode())]
     return []

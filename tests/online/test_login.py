@@ -144,6 +144,26 @@ def test_settings_and_a_serving_process_name_the_file(
     ) as service:
         assert isinstance(service.store, RedisStore)
         assert who(service.store) == {"reader"}
+    with pytest.raises(ConfigError, match="username= has no password"):
+        OnlineService.connect(redis_url, "tests", "none", username="reader")
+
+
+def test_the_environment_names_the_file(
+    ask: Callable[..., None],
+    make_repo: MakeRepo,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEATUREKIT_REDIS_PASSWORD_FILE", str(secret(tmp_path, FIRST)))
+    monkeypatch.setenv("FEATUREKIT_REDIS_USERNAME", "reader")
+    own = "featurekit: {redis_username: nobody, redis_password_env: NONE_OF_IT}\n"
+    with FeatureStore(make_repo("", {}, CONFIG + own), redis_url=redis_url) as store:
+        assert isinstance(store.online, RedisStore)
+        assert who(store.online) == {"reader"}
+    with OnlineService.connect(redis_url, "tests", "none") as service:
+        assert isinstance(service.store, RedisStore)
+        assert who(service.store) == {"reader"}
 
 
 @pytest.mark.parametrize(

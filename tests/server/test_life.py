@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,26 @@ def test_a_repo_is_served_by_its_settings(world: Any):
             server.ask("GET", "/health")
 
 
+@pytest.mark.parametrize("from_repo", [True, False], ids=["repo", "url"])
+def test_a_password_is_read_from_a_file(world: Any, tmp_path: Path, from_repo: bool):
+    password = tmp_path / "password"
+    password.write_text("tyger,tyger@burning/bright\n")
+    password.chmod(0o440)
+    client = redis.Redis.from_url(world.url)
+    words = ("on", ">tyger,tyger@burning/bright", "~*", "&*", "+@all")
+    client.execute_command("ACL", "SETUSER", "reader", *words)
+    named = {"FEATUREKIT_REDIS_USERNAME": "reader", "FEATUREKIT_REDIS_PASSWORD_FILE": str(password)}
+    at = ("--repo", str(world.folder)) if from_repo else ("--project", "tests")
+    url = () if from_repo else ("--redis-url", world.url)
+    try:
+        with serving.serving(*at, *url, env=named) as server:
+            assert server.post(OWN, BODY)[0] == 200
+            assert "reader" in {one["user"] for one in client.client_list()}
+    finally:
+        client.execute_command("ACL", "DELUSER", "reader")
+        client.close()
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 
@@ -185,11 +206,14 @@ def test_a_redis_that_is_slow_or_gone_is_a_503_in_time_and_mends_itself(tmp_path
         with serving.serving("--repo", str(tmp_path), "--timeout", "300ms") as server:
             assert server.post(OWN, BODY)[0] == 200
             with redis.Redis.from_url(url) as client:
-                client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+                client.execute_command("CLIENT", "PAUSE", "4000", "ALL")
             status, named, data = server.ask("POST", OWN, BODY)
             assert (status, named["retry-after"]) == (503, "1"), data
             assert json.loads(data)["error"]["type"] == "StoreUnavailable"
             assert server.ask("GET", "/ready")[0] == 200  # one outage does not take it out
+            with ThreadPoolExecutor(12) as pool:  # no more of them wait for it
+                list(pool.map(lambda _: server.ask("POST", OWN, BODY), range(12)))
+            assert b"Lookups are not tried for" in server.ask("POST", OWN, BODY)[2]
             end = time.monotonic() + 20
             while server.ask("POST", OWN, BODY)[0] != 200:
                 assert time.monotonic() < end

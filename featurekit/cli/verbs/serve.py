@@ -87,6 +87,7 @@ def _settings(arguments: Namespace) -> Settings:
         "most_rows": arguments.max_rows,
         "most_bytes": arguments.max_bytes,
     }
+    from featurekit.online.store.login import Login
     from featurekit.project.config import URL_VARIABLE, find_repo, load_config
     from featurekit.server.settings import Settings
 
@@ -94,7 +95,7 @@ def _settings(arguments: Namespace) -> Settings:
         url = arguments.redis_url or os.environ.get(URL_VARIABLE)
         if url is None:
             raise UsageError("--project needs --redis-url redis://localhost:6379/0")
-        return Settings(arguments.project, url=url, **limits)
+        return Settings(arguments.project, url=url, login=Login.of_environment(), **limits)
     folder = repo_folder(arguments)
     if folder is None:
         raise ConfigError(
@@ -114,6 +115,8 @@ def _settings(arguments: Namespace) -> Settings:
         public_keys=None if os.environ.get(KEYS_VARIABLE) else tuple(own.public_keys),
         run_python=None if os.environ.get(PYTHON_VARIABLE) else own.run_python,
         tolerance_us=own.tolerance_us,
+        login=own.login(found),
         connections=own.connections,
+        limits=config.limits(),
         **limits,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.define.plan import View
-from featurekit.offline.window_plans.parts import Grouped, WindowParts, same_keys_sql, shortest_us
+from featurekit.offline.window_plans.parts import WindowParts, same_keys_sql, shortest_us
 from featurekit.offline.window_plans.range_join import range_join
 from featurekit.offline.window_plans.running_extremes import running_extremes
 from featurekit.offline.window_plans.running_sums import running_sums
@@ -28,7 +28,7 @@ PAIRS_PER_ROW = 100
 
 def group_windows(
     con: Any, view: View, asked: Sequence[WindowParts], *, table: str, labels: str, prompt: bool
-) -> Grouped:
+) -> str:
     """Find the crowded keys, and make SQL of the parts of `asked` for each label of `labels` over
     the events of `table`. `prompt` means that no event arrived after it happened."""
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
@@ -38,43 +38,41 @@ def group_windows(
     late = "max(greatest(__created - __ts, 0))"
     if most is None:
         lateness = 0 if prompt else con.execute(f"SELECT {late} FROM {table}").fetchall()[0][0]
-        return Grouped(range_join(view, asked, table, labels, lateness or 0), frozenset())
+        return range_join(view, asked, table, labels, lateness or 0)
     hot = f"(SELECT * FROM {table} JOIN (SELECT __n, {keys} FROM {crowded}) USING ({keys}))"
     hot_labels = f"(SELECT l.*, c.__n FROM {labels} l JOIN {crowded} c ON {on})"
-    found, summed = _of_crowded_sql(view, asked, hot, hot_labels, 0 if prompt else most)
+    found = _of_crowded_sql(view, asked, hot, hot_labels, 0 if prompt else most)
     others = f"(SELECT * FROM {labels} l ANTI JOIN {crowded} c ON {on})"
     if con.execute(f"SELECT count(*) FROM {others}").fetchall()[0][0]:
         lateness = 0 if prompt else con.execute(f"SELECT {late} FROM {table}").fetchall()[0][0]
         joined = range_join(view, asked, table, others, lateness)
         found = f"(SELECT * FROM {found} UNION ALL BY NAME SELECT * FROM {joined})"
-    return Grouped(found, summed)
+    return found
 
 
 def _of_crowded_sql(
     view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
-) -> tuple[str, frozenset[int]]:
-    """The SQL and the `summed` of `Grouped` for crowded keys. Their events and labels also have
-    __n, the number of their entity.
+) -> str:
+    """SQL of the parts for each label of crowded keys. Their events and labels also have __n, the
+    number of their entity.
 
     `lateness`: the longest time from an event to its arrival, in microseconds.
     """
     if view.source.op is not None:
         # An event may be over by t, so the plan must look at each event.
-        return tiled_join(view, asked, table, labels, lateness), frozenset()
-    adding = [i for i, a in enumerate(asked) if _adds(a)]
-    moving = [i for i, a in enumerate(asked) if a.sql.terms and not _adds(a)]
+        return tiled_join(view, asked, table, labels, lateness)
+    adding = [a for a in asked if a.sql.adds]
+    moving = [a for a in asked if a.sql.terms and not a.sql.adds]
     others = [a for a in asked if not a.sql.terms]
     parts = []
     if adding:
-        parts.append(running_sums(view, [asked[i] for i in adding], table, labels, lateness))
+        parts.append(running_sums(view, adding, table, labels, lateness))
     if moving:
-        parts.append(running_extremes([asked[i] for i in moving], table, labels, lateness))
+        parts.append(running_extremes(moving, table, labels, lateness))
     if others:
         parts.append(tiled_join(view, others, table, labels, lateness))
-    else:
-        parts.append("(SELECT NULL::BIGINT AS __rid, FALSE AS __in)")
     joined = " LEFT JOIN ".join(p if i == 0 else f"{p} USING (__rid)" for i, p in enumerate(parts))
-    return f"(SELECT * FROM {joined})", frozenset([*adding, *moving])
+    return f"(SELECT * FROM {joined})"
 
 
 def _find_crowded(
@@ -86,7 +84,7 @@ def _find_crowded(
     keys = ", ".join(f"k{i}" for i in range(len(view.join_keys)))
     named = ", ".join(f"{quote(p.name)} AS k{i}" for i, p in enumerate(view.join_keys))
     late = "greatest(__created - __ts, 0)"
-    only_sums = all(_adds(a) for a in asked)
+    only_sums = all(a.sql.adds for a in asked)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {name} AS "
         f"SELECT {keys}, row_number() OVER () AS __n, e.most AS most "
@@ -106,8 +104,3 @@ def _is_crowded_sql(pairs_per_row: int) -> str:
     `pairs_per_row` pairs. And its pairs are more than the pairs with an event that arrived after
     its window and after the label, which are a share e.late / e.span of all."""
     return f"(l.n::DOUBLE * e.n > {pairs_per_row} * (l.n + e.n) AND e.n > 4 * e.late / e.span)"
-
-
-def _adds(asked: WindowParts) -> bool:
-    """Whether every part of the aggregate is a sum."""
-    return bool(asked.sql.terms) and asked.sql.terms[0].adds

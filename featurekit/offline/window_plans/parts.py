@@ -3,7 +3,8 @@ and events.
 
 Labels `l` are a table with __rid (row number), __t (instant in microseconds) and the join keys.
 Events `e` are a table with the same keys as k0 …, __ts, __created, the slots s0 …, and __o, their
-number by T6. A plan gives a relation with __rid and a column for each part.
+number by T6. A plan gives a relation with __rid and a column for each part. A label that has no
+event in reach may be missing there.
 """
 
 from __future__ import annotations
@@ -24,16 +25,6 @@ class WindowParts:
     feature: Feature
     sql: AggregateSql
     names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """A relation with __rid, the parts of all aggregates, and `__in`. A label without a row has
-    empty windows. A label with a row has valid parts for the aggregates in `summed`; for the
-    others, they are valid only if `__in` is true."""
-
-    sql: str
-    summed: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +69,8 @@ def shortest_us(asked: Sequence[WindowParts]) -> int:
 
 def parts_sql(asked: Sequence[WindowParts]) -> str:
     """The parts as columns of a GROUP BY."""
-    return ", ".join(
-        f"{part} AS {name}" for a in asked for part, name in zip(a.sql.parts, a.names, strict=True)
-    )
+    parts = {name: part for a in asked for name, part in zip(a.names, a.sql.parts, strict=True)}
+    return ", ".join(f"{part} AS {name}" for name, part in parts.items())
 
 
 def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:

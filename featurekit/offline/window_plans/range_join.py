@@ -22,9 +22,9 @@ from featurekit.offline.window_plans.parts import (
 def range_join(
     view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
 ) -> str:
-    """For each label with an event in reach: __rid, __in, the parts."""
+    """For each label with an event in reach: __rid, the parts."""
     on = f"{same_keys_sql(view)} AND {reach_sql(view, asked, lateness)}"
     return (
-        f"(SELECT l.__rid, TRUE AS __in, {parts_sql(asked)} FROM {labels} l "
+        f"(SELECT l.__rid, {parts_sql(asked)} FROM {labels} l "
         f"JOIN {events_sql(asked, table)} e ON {on} GROUP BY l.__rid)"
     )

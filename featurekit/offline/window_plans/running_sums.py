@@ -55,8 +55,7 @@ def running_sums(
             count += 1
         return ends[at]
 
-    columns: list[str] = []
-    shown: list[str] = []
+    columns: dict[str, str] = {}
     for a in asked:
         f = a.feature
         if late:
@@ -69,16 +68,16 @@ def running_sums(
         for name, term in terms_of(a):
             total = f"any_value(p{terms[term]}) FILTER (__end = {{}})"
             value = " - ".join(f"coalesce({total.format(at)}, 0)" for at in (high, low))
-            columns.append(f"{value} AS {name}")
-            shown.append(name)
+            columns[name] = value
     passes = " UNION ALL ".join(
         _running_sql(view, list(terms), asked, table, labels, order, ends)
         for order, ends in orders.items()
     )
-    sums = f"(SELECT __rid, {', '.join(columns)} FROM ({passes}) GROUP BY __rid)"
+    shown = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+    sums = f"(SELECT __rid, {shown} FROM ({passes}) GROUP BY __rid)"
     if lateness <= shortest_us(asked):
         return sums
-    more = ", ".join(f"s.{name} + coalesce(c.{name}, 0) AS {name}" for name in shown)
+    more = ", ".join(f"s.{name} + coalesce(c.{name}, 0) AS {name}" for name in columns)
     awaited = _awaited_sql(view, asked, table, labels)
     return f"(SELECT s.__rid, {more} FROM {sums} s LEFT JOIN {awaited} c ON s.__rid = c.__rid)"
 
@@ -136,14 +135,14 @@ def _awaited_sql(view: View, asked: Sequence[WindowParts], table: str, labels: s
     late = events_sql(asked, table, f"{width} AS __width")
     late = f"(SELECT * FROM {late} WHERE __created - __ts > {shortest_us(asked)})"
     first, last = "fk_hop(__ts, __width)", "fk_hop(__created - 1, __width)"
-    parts = []
+    parts: dict[str, str] = {}
     for a in asked:
         f = a.feature
         keep = "FALSE" if f.lifetime else f"e.__ts <= {low_sql(f)}"
         if f.where is not None:
             keep += f" AND coalesce(e.s{f.where}, FALSE)"
         for name, term in terms_of(a):
-            parts.append(f"{term.function}({term.sql}) FILTER ({keep}) AS {name}")
+            parts[name] = f"{term.function}({term.sql}) FILTER ({keep}) AS {name}"
     on = f"{same_keys_sql(view)} AND l.__width = e.__width AND l.__tile = e.__tile"
     on += " AND e.__ts <= l.__t AND e.__created > l.__t"
     return (
@@ -152,6 +151,6 @@ def _awaited_sql(view: View, asked: Sequence[WindowParts], table: str, labels: s
         f"SELECT *, {last} FROM late WHERE {last} <> {first}), "
         f"asking AS (SELECT *, fk_hop(__t, __width) AS __tile FROM {labels} "
         f"CROSS JOIN (SELECT DISTINCT __width FROM late)) "
-        f"SELECT l.__rid, {', '.join(parts)} FROM asking l JOIN tiled e ON {on} "
+        f"SELECT l.__rid, {', '.join(parts.values())} FROM asking l JOIN tiled e ON {on} "
         f"GROUP BY l.__rid)"
     )

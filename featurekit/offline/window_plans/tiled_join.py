@@ -24,7 +24,7 @@ from featurekit.offline.window_plans.parts import (
 def tiled_join(
     view: View, asked: Sequence[WindowParts], table: str, labels: str, lateness: int
 ) -> str:
-    """For each label with an event in reach: __rid, __in, the parts. A tile is as long as the reach
+    """For each label with an event in reach: __rid, the parts. A tile is as long as the reach
     of the windows, so an event is in one tile and a label asks for two."""
     nearest, farthest = ends_us(asked)
     wide = max(farthest - nearest, 1)
@@ -36,6 +36,6 @@ def tiled_join(
     )
     on = f"{same_keys_sql(view)} AND l.__tile = e.__tile AND {reach_sql(view, asked, lateness)}"
     return (
-        f"(SELECT l.__rid, TRUE AS __in, {parts_sql(asked)} FROM ({asking}) l "
+        f"(SELECT l.__rid, {parts_sql(asked)} FROM ({asking}) l "
         f"JOIN {events} e ON {on} GROUP BY l.__rid)"
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 from featurekit.core.calls import found as shown_value
 from featurekit.core.columns import Columns
@@ -34,7 +35,7 @@ from featurekit.online.lookup.blocks import Large, UnreadLarge, needed
 from featurekit.online.lookup.result import Batch, Shape
 from featurekit.online.lookup.rows import EntityRow, Given, typed, typed_column
 from featurekit.online.lookup.steps import Answers, Opened, Steps, each_row, run
-from featurekit.online.lookup.view import Packed, RowAnswer, ViewLookup
+from featurekit.online.lookup.view import Listed, Packed, RowAnswer, States, ViewLookup
 from featurekit.online.state.blocks import BlocksHead, ReadKeys, block_key, is_head, splits
 from featurekit.online.state.seal import (
     UNREADABLE,
@@ -83,11 +84,6 @@ class Evaluator:
             first[o.view] + o.index if o.view >= 0 else first[-1] + o.index for o in service.outputs
         ]
         self.in_order = self.places == list(range(first[-1]))
-        self.batches = (
-            bool(self.lookups)
-            and not service.transforms
-            and all(lookup.whole is not None for lookup in self.lookups)
-        )
         self.first = first
         self.join_keys = service.join_keys
         self.request = {p.name: p.type for p in service.request}
@@ -102,6 +98,7 @@ class Evaluator:
         self._keyed = [tuple(p.name for p in view.row_keys) for view in service.views]
         self._read_keys = service.reads("key")
         self._heads = [Heads(prefix) for prefix in self.prefixes]
+        self._plain = all(lookup.whole is not None for lookup in self.lookups)
         self._transform = _transforms(service, first, self.functions)
 
     def shape(self, *, full_names: bool, request: bool) -> Shape:
@@ -216,8 +213,8 @@ class Evaluator:
         """The part of a state's key that names the entity, for each row; None where a join key is
         None."""
         types = [self.join_keys[name] for name in names]
-        if not any(None in column for column in columns):
-            return list[bytes | None](entity_tags(types, columns))
+        if not [column for column in columns if None in column]:
+            return entity_tags(types, columns)  # type: ignore[return-value]
         rows = list(zip(*columns, strict=True))
         whole = [row for row in rows if None not in row]
         found = iter(entity_tags(types, [[row[i] for row in whole] for i in range(len(types))]))
@@ -231,7 +228,7 @@ class Evaluator:
         None where the `n` rows should not be answered at once: some repeat an entity, whose state
         is read once, or a join key is None.
         """
-        if not self.batches or n < 2:
+        if not self.lookups or n < 2:
             return None
         ends: dict[tuple[str, ...], Ends] = {}
         parts, groups_of = [arguments(firsts)], []
@@ -245,7 +242,8 @@ class Evaluator:
                 ends[names] = Ends(entity_tags(types, columns))
             parts.append(heads.sent(ends[names]))
             groups_of.append((heads.prefix, ends[names].plain))
-        return Keys(b"".join(parts), len(firsts) + n * len(self._heads), n, groups_of)
+        total = len(firsts) + n * len(self._heads)
+        return Keys(b"".join(parts), total, n, groups_of, plain=self._plain)
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
         """The keys of all views' states, for each of `n` rows; None where a join key is None."""
@@ -332,19 +330,9 @@ class Evaluator:
     ) -> Steps[Answers]:
         """As `evaluate`, with the keys by view and the states `opened`; it yields the keys of
         blocks of large states."""
-        n = len(requests)
-        states: Mapping[bytes, Opened | Large] = opened
-        if self.batches and n > 1 and not any(None in column for column in keys):
-            found = _undamaged(
-                [opened[key] for key in column if key is not None] for column in keys
-            )
-            answered = None if found is None else self.at_once(found, instants)
-            if answered is not None:
-                return answered
-        if self.splitting:
-            states = yield from self._with_blocks(keys, opened, instants)
-        given = [[None if key is None else states[key] for key in column] for column in keys]
-        return self._one_by_one(given, requests, instants, ahead)
+        given = [[None if key is None else opened[key] for key in column] for column in keys]
+        states = yield from self._with_blocks(given, lambda v, i: keys[v][i] or b"", instants)
+        return self._of_views(states, requests, instants, ahead)
 
     def answered(
         self,
@@ -353,55 +341,120 @@ class Evaluator:
         requests: list[dict[str, Any]],
         instants: Sequence[int],
         ahead: Ahead | None = None,
-    ) -> Answers | None:
-        """The answers for rows, each as of its instant; None where a state is damaged.
+    ) -> Steps[Answers | None]:
+        """The answers for rows, each as of its instant; None where a state is damaged. It yields
+        the keys of blocks of large states.
 
-        `keys` has a group for each view, with one key for each row. No view may have states in
-        blocks.
+        `keys` has a group for each view, with one key for each row.
         """
-        states: list[Values] = []
+        opened: list[Values] = []
         for (prefix, ends), group in zip(keys.groups_of, keys.groups(values), strict=True):
             found = opened_group(group, prefix, ends)
             if found is None:
                 return None
-            states.append(found)
+            opened.append(found)
+
+        def key_of(v: int, i: int) -> bytes:
+            prefix, ends = keys.groups_of[v]
+            return prefix + ends[i]
+
         try:
-            at_once = self.at_once(states, instants)
-            if at_once is not None:
-                return at_once
-            given: list[list[Opened | Large]] = [list(blobs) for blobs in states]
-            return self._one_by_one(given, requests, instants, ahead)
+            states = yield from self._with_blocks(opened, key_of, instants)
+            return self._of_views(states, requests, instants, ahead)
         except UNREADABLE:
             return None
 
-    def _one_by_one(
+    def _of_views(
         self,
-        states: Sequence[Sequence[Opened | Large]],
+        states: Sequence[States],
         requests: list[dict[str, Any]],
         instants: Sequence[int],
         ahead: Ahead | None,
-    ) -> list[RowAnswer]:
+    ) -> Answers:
         """The outputs of each row. The features of a damaged state are None with the status
         DAMAGED; where no row is without one, the error is raised."""
-        out, left, error = [], len(instants), None
-        known: dict[tuple[ViewLookup, int, int], RowAnswer] = {}
-        for i, at in enumerate(instants):
-            answers, damage = [], None
-            for lookup, of_view in zip(self.lookups, states, strict=True):
-                state = of_view[i]
-                if isinstance(state, DamagedState):
-                    if lookup.view.on_error == "fail":
-                        raise state
-                    damage = state
-                    answers.append(lookup.damaged)
-                else:
-                    answers.append(self._answer(lookup, state, at, i, known, ahead))
-            if damage is not None:
-                left, error = left - 1, error or damage
-            out.append(self.outputs(answers, requests[i], i, at))
-        if error is not None and not left:
-            raise error
-        return out
+        if len(instants) == 1:
+            one = self._of_one(states, requests[0], instants[0])
+            if one is not None:
+                return [one]
+        refused: dict[int, FeaturekitError] = {}
+        views = [
+            self._of_view(lookup, of_view, instants, ahead, refused)
+            for lookup, of_view in zip(self.lookups, states, strict=True)
+        ]
+        if refused:
+            raise refused[min(refused)]
+        damaged: dict[int, DamagedState] = {}
+        for view in views:
+            if isinstance(view, Listed):
+                damaged |= view.damaged
+        if damaged and len(damaged) == len(instants):
+            raise damaged[0]
+        if len(instants) > 1 and views and not self.service.transforms:
+            batch = Batch(views, None if self.in_order else self.places)
+            self._check_strict(batch)
+            return batch
+        columns = [view.answers() for view in views]
+        return [
+            self.outputs([column[i] for column in columns], requests[i], i, at)
+            for i, at in enumerate(instants)
+        ]
+
+    def _of_one(
+        self, states: Sequence[States], request: dict[str, Any], at: int
+    ) -> RowAnswer | None:
+        """As `_of_views`, for one row; None where some state does not answer."""
+        answers = []
+        try:
+            for lookup, (state,) in zip(self.lookups, states, strict=True):
+                if type(state) is DamagedState:
+                    return None
+                answers.append(lookup.answer(state, at))  # type: ignore[arg-type]
+        except (AsOfTooOld, *UNREADABLE):
+            return None  # which the way of many tells in detail
+        return self.outputs(answers, request, 0, at)
+
+    def _of_view(
+        self,
+        lookup: ViewLookup,
+        states: States,
+        instants: Sequence[int],
+        ahead: Ahead | None,
+        refused: dict[int, FeaturekitError],
+    ) -> Packed | Listed:
+        """A view's answer for each row: erring where its state holds an arrival that is ahead.
+        Windows of an entity that another row has asked about are computed once. The first row that
+        has no answer is `refused`, with the error, unless an earlier view has refused it."""
+        n = len(instants)
+        if n > 1 and lookup.whole is not None and instants.count(instants[0]) == n:
+            packed = lookup.packed(states)
+            if packed is not None and packed.counts(instants[0]):
+                # The result may live long, and it does not need the rows' instants.
+                return Packed(lookup, packed.run, [], packed.latest)
+        answers: list[RowAnswer] = []
+        damaged: dict[int, DamagedState] = {}
+        known: dict[tuple[int, int], RowAnswer] | None = None
+        if lookup.view.kind == "window" and len(set(map(id, states))) < n:
+            known = {}
+        for i, (state, at) in enumerate(zip(states, instants, strict=True)):
+            once = id(state), at
+            if isinstance(state, DamagedState):
+                if lookup.view.on_error == "fail":
+                    refused.setdefault(i, state)
+                    break
+                damaged[i] = state
+                answers.append(lookup.damaged)
+            elif known is not None and once in known:
+                answers.append(deepcopy(known[once]))  # the caller may change a list
+            else:
+                try:
+                    answers.append(self._answer(lookup, state, at, i, ahead))
+                except AsOfTooOld as error:
+                    refused.setdefault(i, error)
+                    break
+                if known is not None:
+                    known[once] = answers[-1]
+        return Listed(answers, damaged)
 
     def _answer(
         self,
@@ -409,19 +462,11 @@ class Evaluator:
         state: bytes | Large | None,
         at: int,
         row: int,
-        known: dict[tuple[ViewLookup, int, int], RowAnswer],
         ahead: Ahead | None,
     ) -> RowAnswer:
-        """A view's answer for a row: erring where its state holds an arrival that is ahead. Windows
-        of an entity that another row has asked about are computed once."""
+        """A view's answer for a row."""
         try:
-            if state is None or lookup.view.kind == "latest":
-                return lookup.answer(state, at)
-            once = lookup, id(state), at
-            if once in known:
-                return deepcopy(known[once])  # the caller may change a list
-            known[once] = found = lookup.answer(state, at)
-            return found
+            return lookup.answer(state, at)
         except AsOfTooOld:
             newest = lookup.newest(state)
             if ahead is None or newest <= ahead.clock:
@@ -433,71 +478,77 @@ class Evaluator:
                 raise UnreadLarge(state.key, error) from error
             raise
 
-    def at_once(self, states: Sequence[Values], instants: Sequence[int]) -> Batch | None:
-        """As `answered`, where the states can be read as columns; None where they cannot."""
-        n, packed = len(states[0]), list[Packed]()
-        if instants.count(instants[0]) != n:
-            return None
-        for lookup, blobs in zip(self.lookups, states, strict=True):
-            one = lookup.packed(blobs)
-            if one is None:
-                return None
-            packed.append(one)
-        if not all(view.counts(instants[0]) for view in packed):
-            return None
-        # The result may live long, and it does not need the rows' instants.
-        kept = [Packed(view.lookup, view.run, [], view.latest) for view in packed]
-        return Batch(kept, None if self.in_order else self.places)
+    def _check_strict(self, batch: Batch) -> None:
+        """TransformError where an output of a view with on_error="fail" errs."""
+        asked = [
+            (self.service.outputs[o].index, view.answers(), o, name)
+            for o, name in self.strict
+            if isinstance(view := batch.views[self.service.outputs[o].view], Listed)
+        ]
+        for row in range(len(batch) if asked else 0):
+            for index, answers, o, name in asked:
+                if answers[row][1][index] == ERROR_STATUS:
+                    raise self._erred(o, name, row)
+
+    def _erred(self, output: int, view: str, row: int) -> TransformError:
+        return TransformError(
+            f"feature {self.service.outputs[output].full_name!r} erred for row {row}, and view "
+            f'{view!r} says on_error="fail"'
+        )
 
     def _with_blocks(
         self,
-        keys: list[list[bytes | None]],
-        opened: Mapping[bytes, Opened],
+        states: Sequence[States],
+        key_of: Callable[[int, int], bytes],
         instants: Sequence[int],
-    ) -> Steps[Mapping[bytes, Opened | Large]]:
-        """The states by key. A state in blocks comes with the blocks that the instants need, which
-        take one more round trip."""
+    ) -> Steps[Sequence[States]]:
+        """The states of each view's rows. A state in blocks comes with the blocks that the instants
+        need, which take one more round trip. `key_of` gives the key of a view's row."""
         large: dict[bytes, Large] = {}
         wanted: dict[tuple[bytes, int], None] = {}
+        found = list(states)
         for v in self.splitting:
-            lookup = self.lookups[v]
+            lookup, column = self.lookups[v], list(states[v])
             asked = lookup.asked.features
-            for at, key in zip(instants, keys[v], strict=True):
-                blob = None if key is None else opened[key]
-                if key is None or not isinstance(blob, bytes) or not is_head(blob):
+            for i, blob in enumerate(column):
+                if not isinstance(blob, bytes) or not is_head(blob):
                     continue
+                key = key_of(v, i)
                 state = large.get(key) or large.setdefault(key, lookup.open(key, blob))
-                wanted |= dict.fromkeys((key, k) for k in needed(state.head, at, asked))
-        if not large:
-            return opened
-        names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
-        found = (yield names) if names else []
-        for (key, k), block in zip(wanted, found, strict=True):
-            large[key].take(k, block)
-        return {**opened, **large}
+                wanted |= dict.fromkeys((key, k) for k in needed(state.head, instants[i], asked))
+                column[i] = state
+            found[v] = column
+        if wanted:
+            names = [block_key(key, large[key].head.name(k)) for key, k in wanted]
+            blocks = yield names
+            for (key, k), block in zip(wanted, blocks, strict=True):
+                large[key].take(k, block)
+        return found
 
     def outputs(
         self, answers: list[RowAnswer], request: dict[str, Any], row: int, at: int
     ) -> RowAnswer:
         """The row's outputs as of `at`: its features, and the transforms over them (Q1).
         TransformError where one erred in a view with on_error="fail"."""
-        if self.in_order and len(answers) == 1:
+        values: Sequence[Any]
+        statuses: Sequence[str]
+        if len(answers) == 1 and self.in_order:
             values, statuses = answers[0]
         else:
-            flat = [value for answer in answers for value in answer[0]]
-            flat_statuses = [status for answer in answers for status in answer[1]]
-            try:
-                self._transform(flat, flat_statuses, request, at)
-            except Exception as error:
-                raise broken(f"service {self.service.name!r}", error) from error
-            values = [flat[p] for p in self.places]
-            statuses = [flat_statuses[p] for p in self.places]
+            # A list of its own for each row: transforms append to it.
+            values = list(chain.from_iterable([of_view[0] for of_view in answers]))
+            statuses = list(chain.from_iterable([of_view[1] for of_view in answers]))
+            if self.service.transforms:
+                try:
+                    self._transform(values, statuses, request, at)
+                except Exception as error:
+                    raise broken(f"service {self.service.name!r}", error) from error
+            if not self.in_order:
+                values = [values[p] for p in self.places]
+                statuses = [statuses[p] for p in self.places]
         for o, view in self.strict:
             if statuses[o] == ERROR_STATUS:
-                raise TransformError(
-                    f"feature {self.service.outputs[o].full_name!r} erred for row {row}, and view "
-                    f'{view!r} says on_error="fail"'
-                )
+                raise self._erred(o, view, row)
         return values, statuses
 
 
@@ -511,16 +562,6 @@ def _read(service: Service) -> list[set[int]]:
         for given in transform.inputs:
             if given.kind == "feature":
                 found[given.view].add(given.index)
-    return found
-
-
-def _undamaged(states: Iterable[list[Opened]]) -> list[list[bytes | None]] | None:
-    """The states of each view; None where one is damaged."""
-    found: list[list[bytes | None]] = []
-    for column in states:
-        if DamagedState in map(type, column):
-            return None
-        found.append(cast("list[bytes | None]", column))
     return found
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
-from featurekit.core.status import ERROR_STATUS, PRESENT
+from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import Type
-from featurekit.online.lookup.view import Packed, RowAnswer
+from featurekit.online.lookup.view import Listed, Packed, RowAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,17 +81,22 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The answers for many rows whose values are all PRESENT.
+    """The answers for many rows, view by view.
 
-    `views` has the rows of each view. `places` says at which place each output stands among the
-    values of all views, one view after the other; None where the outputs stand in that order.
+    `places` says at which place each output stands among the values of all views, one view after
+    the other; None where the outputs stand in that order.
     """
 
-    views: Sequence[Packed]
+    views: Sequence[Packed | Listed]
     places: Sequence[int] | None
 
     def __len__(self) -> int:
         return self.views[0].n
+
+    def packed(self) -> list[Packed] | None:
+        """The views, where every value of all is PRESENT and is read as a column."""
+        found = [view for view in self.views if isinstance(view, Packed)]
+        return found if len(found) == len(self.views) else None
 
     def values(self) -> list[Sequence[Any]]:
         """The outputs of each row."""
@@ -102,13 +107,23 @@ class Batch:
         places = self.places
         return rows if places is None else [tuple(row[p] for p in places) for row in rows]
 
-    def columns(self) -> list[np.ndarray[Any, Any]]:
-        """The values of each output, as an array of NumPy."""
-        return self._placed([c for view in self.views for part in view.columns() for c in part])
+    def lists(self) -> list[list[Any]]:
+        """The values of each output, as a list."""
+        return self._placed(
+            [list(column) for view in self.views for column in zip(*view.rows(), strict=True)]
+        )
 
-    def arrow(self) -> list[pa.Array]:
-        """The values of each output, as an array of Arrow."""
-        parts = [part for view in self.views for part in view.columns()]
+    def statuses(self) -> list[list[str]]:
+        """The statuses of each output."""
+        return self._placed([column for view in self.views for column in view.statuses()])
+
+    def columns(self, packed: Sequence[Packed]) -> list[np.ndarray[Any, Any]]:
+        """The values of each output, as an array of NumPy, where the views are `packed`."""
+        return self._placed([c for view in packed for part in view.columns() for c in part])
+
+    def arrow(self, packed: Sequence[Packed]) -> list[pa.Array]:
+        """The values of each output, as an array of Arrow, where the views are `packed`."""
+        parts = [part for view in packed for part in view.columns()]
         return self._placed([column for part in parts for column in _arrow(part)])
 
     def _placed(self, columns: list[Any]) -> list[Any]:
@@ -116,9 +131,8 @@ class Batch:
 
     def rows(self) -> list[RowAnswer]:
         """The outputs of each row, and their statuses."""
-        made = self.values()
-        statuses = (PRESENT,) * (len(made[0]) if made else 0)
-        return [(values, statuses) for values in made]
+        statuses = zip(*self.statuses(), strict=True)
+        return list(zip(self.values(), statuses, strict=True))
 
 
 class OnlineResult(Named):
@@ -182,7 +196,8 @@ class OnlineResult(Named):
     def batch(self) -> Batch | None:
         """The answers as they lie in the store's reply, where all are PRESENT numbers and there are
         many of them; None otherwise."""
-        return self._answers if isinstance(self._answers, Batch) else None
+        packed = self._packed()
+        return None if packed is None else packed[0]
 
     @property
     def shape(self) -> Shape:
@@ -193,7 +208,11 @@ class OnlineResult(Named):
     def columns(self) -> dict[str, list[Any]]:
         """The values of each feature."""
         if self._columns is None:
-            self._columns = self._by_column(self._values())
+            if isinstance(self._answers, Batch):
+                lists = self._answers.lists()
+                self._columns = dict(zip(self._shape.features, lists, strict=True))
+            else:
+                self._columns = self._by_column([values for values, _ in self._answers])
         return self._columns
 
     @property
@@ -201,8 +220,8 @@ class OnlineResult(Named):
         """The statuses of each feature."""
         if self._status is None:
             if isinstance(self._answers, Batch):
-                present = [PRESENT] * len(self._answers)
-                self._status = {name: present.copy() for name in self._shape.features}
+                statuses = self._answers.statuses()
+                self._status = dict(zip(self._shape.features, statuses, strict=True))
             else:
                 self._status = self._by_column([statuses for _, statuses in self._answers])
         return self._status
@@ -256,15 +275,17 @@ class OnlineResult(Named):
         import pyarrow as pa
 
         shape, schema = self._shape, self._shape.schema
-        if isinstance(self._answers, Batch):
+        packed = self._packed()
+        if packed is not None:
             message = self.arrow_message()
             if message is not None:
-                batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
-                return pa.Table.from_batches([batch])
+                read = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
+                return pa.Table.from_batches([read])
         given = {**self.entities, **self.request}
         made = [pa.array(v, schema.field(name).type) for name, v in given.items()]
-        if isinstance(self._answers, Batch):
-            made += self._answers.arrow()
+        if packed is not None:
+            batch, views = packed
+            made += batch.arrow(views)
             return pa.Table.from_arrays(made, schema=schema)
         made += (pa.array(v, shape.types[n].arrow) for n, v in self.columns.items())
         return pa.Table.from_arrays(made, schema=schema)
@@ -308,17 +329,26 @@ class OnlineResult(Named):
     def _column_names(self) -> list[str]:
         return list(self._shape.types)
 
+    def _packed(self) -> tuple[Batch, list[Packed]] | None:
+        """The answers and their views, where every value is read as a column."""
+        answers = self._answers
+        if not isinstance(answers, Batch):
+            return None
+        views = answers.packed()
+        return None if views is None else (answers, views)
+
     def arrow_message(self) -> bytes | None:
         """The rows as a message of Arrow IPC. None where a type is neither int nor float, where not
         all is PRESENT, or where the outputs do not stand in the order of their views."""
-        answers = self._answers
-        if not isinstance(answers, Batch) or self.request or answers.places is not None:
+        packed = self._packed()
+        if packed is None or self.request or packed[0].places is not None:
             return None
+        answers, views = packed
         head = self._shape.head(len(answers))
         if head is None:
             return None
         keys = [struct.pack(f"<{len(answers)}q", *column) for column in self.entities.values()]
-        return b"".join([head, *keys, *(part for view in answers.views for part in view.parts())])
+        return b"".join([head, *keys, *(part for view in views for part in view.parts())])
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """One array for each feature, without a mask.
@@ -328,8 +358,10 @@ class OnlineResult(Named):
         """
         import numpy as np
 
-        if isinstance(self._answers, Batch):
-            return dict(zip(self._shape.features, self._answers.columns(), strict=True))
+        packed = self._packed()
+        if packed is not None:
+            batch, views = packed
+            return dict(zip(self._shape.features, batch.columns(views), strict=True))
         dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
         out = {}
         for name, values in self.columns.items():

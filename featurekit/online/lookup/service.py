@@ -11,7 +11,6 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from featurekit.core.attributes import Named
@@ -104,7 +103,9 @@ class _Read:
         """The answers for the rows; `instants` has one for each."""
         given = instants if self.requests else ()
         if type(self.keys) is Keys:
-            answered = evaluator.answered(self.keys, self.values, self.requests, given, ahead)
+            answered = yield from evaluator.answered(
+                self.keys, self.values, self.requests, given, ahead
+            )
             if answered is not None:
                 return answered
             self.columns = evaluator.key_columns(self.entities)
@@ -185,7 +186,8 @@ class OnlineService(Named):
         a key that is none.
 
         `password_file` holds the password of Redis, for a URL without one; it is read again for
-        each connection, and must be closed to other users. `username` is the user whose it is.
+        each connection, and must be closed to other users. `username` is the user whose it is. By
+        default they are what FEATUREKIT_REDIS_PASSWORD_FILE and FEATUREKIT_REDIS_USERNAME say.
 
         A lookup waits up to `connect_timeout_s` seconds for a connection to open, and up to
         `timeout_s` for the reply. Threads have up to `connections` connections together, and the
@@ -195,12 +197,11 @@ class OnlineService(Named):
         from featurekit.online.store.login import Login
         from featurekit.online.store.open import open_store
 
-        file = None if password_file is None else Path(password_file)
         limits = Limits(
             connect_timeout_s=connect_timeout_s, timeout_s=timeout_s, connections=connections
         )
         return cls(
-            open_store(url, limits, login=Login(username, password_file=file), named="url"),
+            open_store(url, limits, login=Login.of(username, password_file), named="url"),
             project,
             service,
             on_mismatch=on_mismatch,

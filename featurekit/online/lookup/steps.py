@@ -10,7 +10,7 @@ from featurekit.online.lookup.result import Batch
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import ReadKeys
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.online.store.replies import Values
+from featurekit.online.store.replies import Keys, Values
 
 Answers = list[RowAnswer] | Batch
 """The answers for rows: one by one, or many at once."""
@@ -88,7 +88,7 @@ async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
                 values, wanted.now = await store.read_at_async(wanted.keys, wanted.clock)
             else:
                 values = await store.read_async(wanted)  # type: ignore[arg-type]
-            if type(values) is list and sum(map(len, filter(None, values))) > LARGE:
+            if _large(wanted, values):
                 made = await asyncio.to_thread(_sent, steps, values)
                 if isinstance(made, StopIteration):
                     raise made  # to the end of this function
@@ -98,6 +98,14 @@ async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
     except StopIteration as done:
         found: _T = done.value
         return found
+
+
+def _large(wanted: Sequence[bytes] | AtClock, values: Values) -> bool:
+    """Whether what is made of the values is made in a thread."""
+    keys = wanted.keys if type(wanted) is AtClock else wanted
+    if type(keys) is Keys and keys.plain:
+        return False
+    return sum(map(len, filter(None, values))) > LARGE
 
 
 def _sent(steps: StepsAtClock[Any], values: Values) -> Sequence[bytes] | AtClock | StopIteration:

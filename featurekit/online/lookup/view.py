@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.status import DAMAGED, ERROR_STATUS, NEVER, PRESENT
 from featurekit.define.plan import View
+from featurekit.errors import DamagedState
 from featurekit.online.lookup import answer as state
 from featurekit.online.lookup.answer import unknown
 from featurekit.online.lookup.blocks import Large, answer_large
@@ -21,7 +22,7 @@ from featurekit.online.state import row
 from featurekit.online.state.blocks import BlocksHead, Layout
 from featurekit.online.state.row import row_form
 from featurekit.online.state.state import Reader, newest_arrival
-from featurekit.online.store.replies import Run, Values
+from featurekit.online.store.replies import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,11 @@ RowAnswer = tuple[Sequence[Any], Sequence[str]]
 """The values and the statuses of a row's features, or of one view's, in their order."""
 
 
+States = Sequence[bytes | DamagedState | Large | None]
+"""The states of a view, one for each row: bytes without their checksum, a state in blocks, the
+error of a damaged one, None for an entity without one."""
+
+
 class ViewLookup:
     """A view, made ready to answer lookups of some of its features, by number; by default of all.
     An answer has a place for each feature."""
@@ -41,6 +47,7 @@ class ViewLookup:
         self.view = view
         self.asked = state.Asked(view, range(len(view.features)) if features is None else features)
         self.unknown = _split(unknown(view))
+        self._shared = not any(isinstance(value, list | dict) for value in self.unknown[0])
         self.layout = Layout(view)
         self.present = (PRESENT,) * len(view.features)
         self.damaged: RowAnswer = ([None] * len(view.features), [DAMAGED] * len(view.features))
@@ -70,6 +77,8 @@ class ViewLookup:
     def answer(self, blob: bytes | Large | None, t: int) -> RowAnswer:
         """The view's values and statuses for one entity as of `t`; see `answer.answer`."""
         if blob is None:
+            if self._shared:
+                return self.unknown
             values, statuses = self.unknown
             return copy.deepcopy(values), statuses  # the caller may change an empty list or dict
         if isinstance(blob, Large):
@@ -99,14 +108,14 @@ class ViewLookup:
         known = found.ts <= t and found.created <= t and t >= found.newest - self.view.history_us
         return known and found.ts > t + self._oldest
 
-    def packed(self, blobs: Values) -> Packed | None:
+    def packed(self, blobs: States) -> Packed | None:
         """The states of many entities, to be read as columns. None where they are not all rows of
         one layout without a None."""
         if self.whole is None:
             return None
         n, size = len(blobs), self.whole.size
         if type(blobs) is not Run:
-            if None in blobs or set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
+            if set(map(type, blobs)) != {bytes} or set(map(len, blobs)) != {size}:  # type: ignore[arg-type]
                 return None
             blobs = Run(b"".join(blobs), 0, n, size, 0, size)  # type: ignore[arg-type]
         elif blobs.size != size:
@@ -167,6 +176,15 @@ class Packed:
             return self.latest <= t
         return self.latest <= t and min(self.instants[::2]) > t - self.lookup.view.ttl_us
 
+    def answers(self) -> list[RowAnswer]:
+        """The values and the statuses, for each row."""
+        present = self.lookup.present
+        return [(values, present) for values in self.rows()]
+
+    def statuses(self) -> list[list[str]]:
+        """The statuses of each feature."""
+        return [[PRESENT] * self.n for _ in self.lookup.present]
+
     def rows(self) -> list[Sequence[Any]]:
         """The values of the features, for each row."""
         lookup, run = self.lookup, self.run
@@ -204,6 +222,32 @@ class Packed:
         first = run.at + run.before + row.HEAD.size
         found: np.ndarray[Any, Any] = np.ndarray(shape, dtype, run.data, first, strides)
         return found.copy() if lookup.every_slot else found[lookup.slots].copy()
+
+
+class Listed:
+    """The answers of a view, one for each row; `damaged` has the errors of damaged states."""
+
+    __slots__ = ("_answers", "damaged")
+
+    def __init__(self, answers: list[RowAnswer], damaged: dict[int, DamagedState]) -> None:
+        self._answers, self.damaged = answers, damaged
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self._answers)
+
+    def answers(self) -> list[RowAnswer]:
+        """The values and the statuses, for each row."""
+        return self._answers
+
+    def statuses(self) -> list[list[str]]:
+        """The statuses of each feature."""
+        return [list(of_one) for of_one in zip(*(s for _, s in self._answers), strict=True)]
+
+    def rows(self) -> list[Sequence[Any]]:
+        """The values of the features, for each row."""
+        return [values for values, _ in self._answers]
 
 
 def _picked(slots: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

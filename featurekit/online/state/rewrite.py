@@ -3,8 +3,9 @@ that change."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 from featurekit.core.status import NEVER
 from featurekit.define.plan import View
@@ -160,8 +161,8 @@ class _Change:
         self.going = self._by_block(rows)
         self.coming = self._by_block(events)
         newest, oldest = state.newest_arrival, state.horizon - self.view.retain_us
-        changing = {k for k, due in enumerate(head.lasting.due()) if due <= newest}
-        changing |= self.going.keys()
+        self.pruned = {k for k, due in enumerate(head.lasting.due()) if due <= newest}
+        changing = self.pruned | self.going.keys()
         # Of a source without ids nothing has to be known of blocks before every window.
         self.gone: set[int] = set()
         if self.view.dedupe_us is None:
@@ -194,7 +195,8 @@ class _Change:
             if k < n and k not in held:
                 (held[k],) = read([k])
             events = carried + self._left(k, held.get(k))
-            parts, carried = list(cut(events)), []
+            instants = {event[0] for event in self.coming.get(k, ())}
+            parts, carried = _cut(events, instants | {events[-1][0]} if events else instants), []
             if k < n and parts and not boundary(parts[-1][-1][0]):
                 carried = parts.pop()
             after += [make_block(self.head.layout, part) for part in parts]
@@ -203,13 +205,37 @@ class _Change:
     def _left(self, k: int, blob: bytes | None) -> list[Event]:
         """The events of block `k` afterwards; `blob` has those that are there."""
         held = [] if blob is None else decode_state(self.view, blob).events
-        held = without(self.view, held, self.going.get(k, ()))
-        if k in self.coming:
-            held = sorted([*held, *self.coming[k]], key=self.order)
+        if k in self.going:
+            held = without(self.view, held, self.going[k])
+        if k in self.pruned:
+            held = self._kept(held)
+        coming = self._kept(self.coming.get(k, []))
+        if len(coming) > _FEW:
+            return sorted([*held, *coming], key=self.order)
+        for event in coming:
+            insort(held, event, key=self.order)
+        return held
+
+    def _kept(self, events: list[Event]) -> list[Event]:
+        """The events that the state keeps."""
         newest = self.state.newest_arrival
-        gone = [e for e in held if self.due(e) <= newest]
-        if not gone:
-            return held
-        if self.view.dedupe_us is not None:
-            self.state.let_go(gone)
-        return [e for e in held if self.due(e) > newest]
+        kept = [e for e in events if self.due(e) > newest]
+        if len(kept) < len(events) and self.view.dedupe_us is not None:
+            self.state.let_go([e for e in events if self.due(e) <= newest])
+        return kept
+
+
+_FEW = 8
+"""So many events or fewer are put into a block one by one."""
+
+
+def _cut(events: list[Event], instants: set[int]) -> list[list[Event]]:
+    """As `cut`, where no event of another instant than these ends a block. Of some of the instants
+    there may be no event left."""
+    parts, at = [], 0
+    for ts in sorted(ts for ts in instants if boundary(ts)):
+        end = bisect_right(events, ts, key=itemgetter(0))
+        if at < end and events[end - 1][0] == ts:
+            parts.append(events[at:end])
+            at = end
+    return [*parts, events[at:]] if at < len(events) else parts

@@ -150,6 +150,16 @@ def newest_of(blob: bytes) -> int:
     return newest
 
 
+def with_newest(blob: bytes, newest: int) -> bytes:
+    """The state of one row whose newest arrival is `newest`."""
+    _, flags, _, created = HEAD.unpack_from(blob)
+    rest = blob[HEAD.size + (8 if flags & FLAG_NEWEST else 0) :]
+    head = blob[: HEAD.size]
+    if newest == created:
+        return head[:1] + bytes((flags & ~FLAG_NEWEST,)) + head[2:] + rest
+    return head[:1] + bytes((flags | FLAG_NEWEST,)) + head[2:] + _INSTANT.pack(newest) + rest
+
+
 def _row_form(view: View) -> RowForm | None:
     names = {slot.type.name for slot in view.slots}
     fits = view.kind == "latest" and view.source.op is None and names <= {*FORMATS, *_TEXT}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 from zlib import crc32
 
@@ -44,6 +44,12 @@ def sealed(key: bytes, value: bytes) -> bytes:
         return value
     marked = _MARK + value
     return marked + _pack(crc32(marked, crc32(key)))
+
+
+def sealed_by(crc: int, value: bytes) -> bytes:
+    """As `sealed`, for bytes to keep under a key of this checksum."""
+    marked = _MARK + value
+    return marked + _pack(crc32(marked, crc))
 
 
 def is_sealed(value: bytes) -> bool:
@@ -119,6 +125,18 @@ def _opened(value: bytes | None, crc: int) -> bytes | None:
     if value[:1] == _MARK:
         return value[FRONT:-BACK] if crc32(value, crc) == WHOLE else b""
     return value if value[:1] and value[0] in _PLAIN else b""
+
+
+def opened_states(
+    views: Iterable[View], keys: Sequence[bytes], values: Values, crcs: Sequence[int]
+) -> list[bytes | None]:
+    """As `opened_state`, for many keys, of these checksums, each with its view."""
+    return [
+        value[FRONT:-BACK]
+        if value is not None and value[:1] == _MARK and crc32(value, crc) == WHOLE
+        else opened_state(view, key, value)
+        for view, key, value, crc in zip(views, keys, values, crcs, strict=True)
+    ]
 
 
 def opened_state(view: View, key: bytes, value: bytes | None) -> bytes | None:

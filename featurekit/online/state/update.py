@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 from featurekit.define.plan import View
 from featurekit.errors import DamagedState
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
 from featurekit.online.state.rewrite import change_blocks, written
-from featurekit.online.state.seal import UNREADABLE, opened_state, refuse_unsealed, sealed
+from featurekit.online.state.seal import (
+    UNREADABLE,
+    opened_state,
+    opened_states,
+    refuse_unsealed,
+    sealed,
+    sealed_by,
+)
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State
 from featurekit.online.store.protocol import Change, Closing, OnlineStore, PendingSteps, finish
@@ -93,30 +101,34 @@ def adding_events(
     """
 
     def made(view: View, key: bytes, blob: bytes | None, events: list[Event]) -> dict[bytes, bytes]:
-        splice = splice_of(view)
-        spliced = None if splice is None else splice.added(blob, events)
-        if spliced is not None:
-            return {key: spliced}
         if is_head(blob):
             return change_blocks(view, key, blob, events, store.read)
         state = open_state(view, key, blob, store.read)
         state.add(events)
         return written(state, key, blob)
 
+    views, keys = [view for view, _, _ in added], [key for _, key, _ in added]
+    crcs = list(map(crc32, keys))
+    splices = [splice_of(view) for view in views]
+
     def changed(blobs: list[bytes | None]) -> dict[bytes, bytes]:
         out: dict[bytes, bytes] = {}
-        for (view, key, events), value in zip(added, blobs, strict=True):
-            blob = opened_state(view, key, value)
+        held = opened_states(views, keys, blobs, crcs)
+        for i, ((view, key, events), splice) in enumerate(zip(added, splices, strict=True)):
             try:
-                new = made(view, key, blob, events)
+                spliced = None if splice is None else splice.added(held[i], events)
+                if spliced is not None:
+                    out[key] = sealed_by(crcs[i], spliced)
+                    continue
+                new = made(view, key, held[i], events)
             except UNREADABLE as error:
-                refuse_unsealed(view, key, value, error)
+                refuse_unsealed(view, key, blobs[i], error)
                 raise
             new[key] = sealed(key, new[key])
             out |= new
         return out
 
-    return updating(store, [key for _, key, _ in added], changed, closing)
+    return updating(store, keys, changed, closing)
 
 
 def updating(

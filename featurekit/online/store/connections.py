@@ -15,18 +15,21 @@ import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from featurekit.online.store.breaker import FAILED, Breaker
 from featurekit.online.store.deadlines import late, raw_socket, shorten
 from featurekit.online.store.limits import DEFAULT
 from featurekit.online.store.replies import (
+    Keys,
     NotPlain,
     Question,
     Values,
@@ -36,8 +39,15 @@ from featurekit.online.store.replies import (
     whole_at,
 )
 
+if TYPE_CHECKING:
+    import asyncio
+
 _CHUNK = 65_536
+_FEW = 64
+"""The number of keys of a lookup that may be sent with others."""
 _LOST = (RedisConnectionError, ConnectionError)
+_OF_ONE = (InvalidResponse, ResponseError)
+"""The errors that may be about some keys and not about others."""
 _CLOSED = "Connection closed by server."
 _MORE = object()
 _T = TypeVar("_T")
@@ -200,10 +210,16 @@ class Connections:
     """
 
     def __init__(
-        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+        self,
+        client: Any,
+        *,
+        most: int = DEFAULT.connections,
+        wait_s: float = DEFAULT.timeout_s,
+        breaker: Breaker | None = None,
     ) -> None:
         self.client, self.pool = client, client.connection_pool
         self.most, self.wait_s = most, wait_s
+        self.breaker = Breaker(DEFAULT) if breaker is None else breaker
         self._renew()
 
     def _renew(self) -> None:
@@ -279,6 +295,10 @@ class Connections:
 
     def mget(self, keys: Sequence[bytes]) -> Values:
         """The values of `keys`. It raises errors of redis-py, or OSError."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         free = self._enter()
         try:
             return self._asked(values_of(keys), keys)
@@ -289,6 +309,10 @@ class Connections:
 
     def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
         """The server's time, the last stamp under `clock`, and then the values of `keys`."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         free = self._enter()
         try:
             return self._asked(values_at(keys, clock), keys)
@@ -300,14 +324,27 @@ class Connections:
             free.put(None)
 
     def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
-        connection = self.idle.take()
-        if connection is None:
-            return self._ask(self.pool.get_connection(), question, keys)
+        breaker, connection = self.breaker, self.idle.take()
         try:
-            return self._ask(connection, question, keys)
-        except _LOST:
-            # It was not asked whether the connection lives, since reading twice is harmless.
-            return self._ask(self.pool.get_connection(), question, keys)
+            if connection is None:
+                found = self._ask(self.pool.get_connection(), question, keys)
+            else:
+                try:
+                    found = self._ask(connection, question, keys)
+                except _LOST:
+                    # It was not asked whether the connection lives: reading twice is harmless.
+                    if not breaker.may_retry():
+                        raise
+                    found = self._ask(self.pool.get_connection(), question, keys)
+        except FAILED as error:
+            breaker.failed(error)
+            raise
+        except NotPlain:
+            breaker.answered()
+            raise
+        if breaker.tripped:
+            breaker.answered()
+        return found
 
     def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         try:
@@ -345,18 +382,37 @@ class Connections:
         self.client.close()
 
 
+@dataclass(slots=True)
+class _Waits:
+    """A lookup that is sent with others, and what gives it its values."""
+
+    keys: Sequence[bytes]
+    clock: bytes
+    found: asyncio.Future[ValuesAt]
+
+
 class AsyncConnections:
     """As `Connections`, for the tasks of one event loop; it only reads."""
 
     def __init__(
-        self, client: Any, *, most: int = DEFAULT.connections, wait_s: float = DEFAULT.timeout_s
+        self,
+        client: Any,
+        *,
+        most: int = DEFAULT.connections,
+        wait_s: float = DEFAULT.timeout_s,
+        breaker: Breaker | None = None,
     ) -> None:
         import asyncio
 
         self.client, self.pool = client, client.connection_pool
         self.most, self.wait_s = most, wait_s
+        self.breaker = Breaker(DEFAULT) if breaker is None else breaker
         self.idle, self._free = _Idle(), asyncio.Semaphore(most)
         self._abandoned = False
+        # Lookups that wait for the end of this turn of the loop, to be sent together.
+        self._waiting: list[_Waits] = []
+        self._asking = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def _enter(self) -> None:
         if not self._free.locked():
@@ -372,6 +428,10 @@ class AsyncConnections:
 
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
         await self._enter()
         try:
             return await self._asked(values_of(keys), keys)
@@ -381,25 +441,98 @@ class AsyncConnections:
             self._free.release()
 
     async def mget_at(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
-        """As `Connections.mget_at`."""
-        await self._enter()
+        """As `Connections.mget_at`. What tasks ask in one turn of the loop while another one waits
+        for its reply is sent as one command: what the loop and the server do for each takes longer
+        than the work itself."""
+        breaker = self.breaker
+        breaker.asked += 1
+        if breaker.tripped:
+            breaker.enter()
+        alike = not self._waiting or self._waiting[0].clock == clock
+        if self._asking and alike and len(keys) <= _FEW and type(keys) is not Keys:
+            return await self._with_others(keys, clock)
+        return await self._alone(keys, clock)
+
+    async def _alone(self, keys: Sequence[bytes], clock: bytes) -> ValuesAt:
+        self._asking += 1
         try:
-            return await self._asked(values_at(keys, clock), keys)
-        except NotPlain:
-            client = self.client
-            values = [_values(await client.mget(list(keys)), keys)] if keys else []
-            return whole_at([await client.time(), await client.get(clock), *values])
+            await self._enter()
+            try:
+                return await self._asked(values_at(keys, clock), keys)
+            except NotPlain:
+                client = self.client
+                values = [_values(await client.mget(list(keys)), keys)] if keys else []
+                return whole_at([await client.time(), await client.get(clock), *values])
+            finally:
+                self._free.release()
         finally:
-            self._free.release()
+            self._asking -= 1
+
+    def _with_others(self, keys: Sequence[bytes], clock: bytes) -> asyncio.Future[ValuesAt]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._send_waiting)
+        waits = _Waits(keys, clock, loop.create_future())
+        self._waiting.append(waits)
+        return waits.found
+
+    def _send_waiting(self) -> None:
+        import asyncio
+
+        waiting, self._waiting = self._waiting, []
+        task = asyncio.get_running_loop().create_task(self._for_all(waiting))
+        self._tasks.add(task)  # the loop itself may forget a task that nobody holds
+        task.add_done_callback(self._tasks.discard)
+
+    async def _for_all(self, waiting: Sequence[_Waits]) -> None:
+        """Ask for all that wait, and give each its own values."""
+        keys = [key for one in waiting for key in one.keys]
+        try:
+            values, now, last = await self._alone(keys, waiting[0].clock)
+        except BaseException as error:
+            if isinstance(error, _OF_ONE) and len(waiting) > 1:
+                for one in waiting:  # the server may have refused the keys of one of them
+                    await self._for_all([one])
+                return
+            if isinstance(error, FAILED):
+                for _ in waiting[1:]:  # each of them failed, and the first one was counted
+                    self.breaker.failed(error)
+            for one in waiting:
+                if isinstance(error, Exception) and not one.found.done():
+                    one.found.set_exception(error)
+                one.found.cancel()  # as this task was, unless it has its error
+            if not isinstance(error, Exception):
+                raise
+            return
+        at = 0
+        for one in waiting:
+            if not one.found.done():  # its task may have been cancelled
+                one.found.set_result((values[at : at + len(one.keys)], now, last))
+            at += len(one.keys)
 
     async def _asked(self, question: Question[_T], keys: Sequence[bytes]) -> _T:
-        connection = self.idle.take()
-        if connection is None:
-            return await self._ask(await self.pool.get_connection(), question, keys)
+        breaker, connection = self.breaker, self.idle.take()
         try:
-            return await self._ask(connection, question, keys)
-        except _LOST:
-            return await self._ask(await self.pool.get_connection(), question, keys)
+            if connection is None:
+                found = await self._ask(await self.pool.get_connection(), question, keys)
+            else:
+                try:
+                    found = await self._ask(connection, question, keys)
+                except _LOST:
+                    if not breaker.may_retry():
+                        raise
+                    found = await self._ask(await self.pool.get_connection(), question, keys)
+        except FAILED as error:
+            breaker.failed(error)
+            raise
+        except NotPlain:
+            breaker.answered()
+            raise
+        if breaker.tripped:
+            breaker.answered()
+        return found
 
     async def _ask(self, connection: Any, question: Question[_T], keys: Sequence[bytes]) -> _T:
         import asyncio

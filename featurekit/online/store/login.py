@@ -9,6 +9,8 @@ from pathlib import Path
 from featurekit.core.secrets import OTHERS, read_secret
 from featurekit.errors import ConfigError
 
+NAME_VARIABLE, FILE_VARIABLE = "FEATUREKIT_REDIS_USERNAME", "FEATUREKIT_REDIS_PASSWORD_FILE"
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -19,6 +21,28 @@ class Login:
     username: str | None = None
     password_env: str | None = None
     password_file: Path | None = None
+
+    @classmethod
+    def of_environment(cls) -> Login:
+        """The login that the environment names by FEATUREKIT_REDIS_PASSWORD_FILE and
+        FEATUREKIT_REDIS_USERNAME; one without a password where it names none."""
+        file = os.environ.get(FILE_VARIABLE)
+        if not file:
+            return NO_LOGIN
+        return cls(os.environ.get(NAME_VARIABLE) or None, password_file=Path(file))
+
+    @classmethod
+    def of(cls, username: str | None, file: str | os.PathLike[str] | None) -> Login:
+        """The login that a caller names, else that of the environment. ConfigError for a user
+        without a password."""
+        if file is not None:
+            return cls(username, password_file=Path(file))
+        if username is not None:
+            raise ConfigError(
+                'username= has no password; write password_file="/run/secrets/redis" beside it, or '
+                "both into the URL"
+            )
+        return cls.of_environment()
 
     @property
     def given(self) -> bool:

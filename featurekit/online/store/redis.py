@@ -24,6 +24,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from featurekit.errors import StoreUnavailable
+from featurekit.online.store.breaker import Breaker, NotTried
 from featurekit.online.store.clock import APART_US, KEEP, STAMP, Clock, given, reading, witness
 from featurekit.online.store.connections import (
     AllInUse,
@@ -317,20 +318,29 @@ class RedisStore:
         self.client = connect(url, limits=limits, login=login, start=start)
         # Clients of their own, since these connections are kept between uses. What feeds has others
         # than lookups: it waits longer, and reads while it holds a connection.
-        self._reading = self._kept(limits.timeout_s)
+        self.breaker = Breaker(limits)
+        self._reading = self._kept(limits.timeout_s, self.breaker)
         self._writing = self._kept(limits.feed_timeout_s)
         # A connection belongs to the event loop in which it was made.
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnections]
         self._of_loops = WeakKeyDictionary()
 
-    def _kept(self, wait_s: float) -> Connections:
+    def _kept(self, wait_s: float, breaker: Breaker | None = None) -> Connections:
         client = connect(
             self.url, limits=self.limits, login=self.login, wait_s=wait_s, start=self._start
         )
-        return Connections(client, most=_most(client, self.limits), wait_s=wait_s)
+        most = _most(client, self.limits)
+        return Connections(client, most=most, wait_s=wait_s, breaker=breaker)
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """What an error of redis-py, or of a socket, is called here."""
+        if isinstance(error, NotTried):
+            left = f"{error.left_s:.1f} s"
+            return StoreUnavailable(
+                f"{self.unavailable(error.last)}. Lookups are not tried for {left} yet, after "
+                "several that failed (breaker_failures and breaker_s under featurekit:)",
+                retry_after_s=error.left_s,
+            )
         if isinstance(error, (ConnectionError, OSError)) and not isinstance(error, TimeoutError):
             why = self._ended()
             if why is not None:
@@ -385,7 +395,10 @@ class RedisStore:
         if connections is None:
             client = _connect_async(self.url, self.limits, self.login, self._start)
             connections = self._of_loops[loop] = AsyncConnections(
-                client, most=_most(client, self.limits), wait_s=self.limits.timeout_s
+                client,
+                most=_most(client, self.limits),
+                wait_s=self.limits.timeout_s,
+                breaker=self.breaker,
             )
         return connections
 

@@ -116,9 +116,10 @@ class Ends:
 
 class Keys(_Lazy):
     """One or two keys, followed by one or more groups of `each` keys, two or more; `sent` has the
-    bytes that are sent for all, and `groups_of` the prefix and the ends of each group's keys."""
+    bytes that are sent for all, and `groups_of` the prefix and the ends of each group's keys. They
+    are `plain` where all values are read as columns, however many there are."""
 
-    __slots__ = ("_n", "each", "groups_of", "sent")
+    __slots__ = ("_n", "each", "groups_of", "plain", "sent")
 
     def __init__(
         self,
@@ -126,8 +127,11 @@ class Keys(_Lazy):
         n: int,
         each: int,
         groups_of: Sequence[tuple[bytes, Sequence[bytes]]] = (),
+        *,
+        plain: bool = True,
     ) -> None:
         self.sent, self._n, self.each, self.groups_of = sent, n, each, groups_of
+        self.plain = plain
 
     def __len__(self) -> int:
         return self._n
