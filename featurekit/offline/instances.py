@@ -56,7 +56,8 @@ class Session:
     table, database, secret or memory is left.
     """
 
-    __slots__ = ("_clean", "_con", "_instance", "_settle", "_spill")
+    # What it has read of origins is found by it, and goes with it: `sources/reading.py`.
+    __slots__ = ("__weakref__", "_clean", "_con", "_instance", "_settle", "_spill")
 
     def __init__(self, instance: Instance, spill: Path, settle: str) -> None:
         """`settle` is a statement that gives back memory; `spill` is where its data would spill
