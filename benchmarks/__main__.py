@@ -23,6 +23,7 @@ AREAS = {
     "online_lookups": "answers from Redis: latency, throughput, memory",
     "online_writes": "materialise and push",
     "many_views": "batches over views of several kinds; plan and apply of many views",
+    "feeds": "increments, pushes to many views, a stream's consumer",
     "push_log": "the log of pushes beside SQLite in its place",
     "start_up": "import, --help, a fresh process to its first answer",
     "transforms": "functions: as SQL over a table, called online, compiled",
