@@ -92,13 +92,13 @@ def test_answers_of_large_states_are_made_beside_the_event_loop(
     if large:
         it.push(*(row(1, i % 8, id=1_000 + i) for i in range(50)))
     seen: set[int] = set()
-    outputs = evaluator.Evaluator.outputs
+    of_views = evaluator.Evaluator._of_views
 
     def noted(self: Any, *given: Any) -> Any:
         seen.add(threading.get_ident())
-        return outputs(self, *given)
+        return of_views(self, *given)
 
-    monkeypatch.setattr(evaluator.Evaluator, "outputs", noted)
+    monkeypatch.setattr(evaluator.Evaluator, "_of_views", noted)
     rows, at = [{"key": 1}, {"key": 2}], instant(NOW + 10 * S)
     found = asyncio.run(it.online.get_async(rows, at))
     assert (threading.get_ident() in seen) is not large
