@@ -23,6 +23,7 @@ AREAS = {
     "online_lookups": "answers from Redis: latency, throughput, memory",
     "online_writes": "materialise and push",
     "many_views": "batches over views of several kinds; plan and apply of many views",
+    "feeds": "increments, pushes to many views, a stream's consumer",
     "push_log": "the log of pushes beside SQLite in its place",
     "start_up": "import, --help, a fresh process to its first answer",
     "transforms": "functions: as SQL over a table, called online, compiled",
@@ -32,6 +33,7 @@ AREAS = {
     "hot_entities": "CPU of a lookup of one busy entity, by aggregate",
     "serving_log": "what the serving log costs lookups",
     "serving": "answers over HTTP, beside Feast's server",
+    "origins": "databases and Delta Lake as sources",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",
 }

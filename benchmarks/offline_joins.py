@@ -36,12 +36,16 @@ GROWTH = {
     "full": ((10_000, 100_000, 1_000_000), (1, 10, 50, 200), (1, 5, 20, 50)),
 }
 FEATURES = 10
+WIDE = 50
+"""The columns of a file of which a view reads `FEATURES`."""
 SPAN_US = 90 * 86_400_000_000
 BEGIN_US = 1_735_689_600_000_000
 LARGE = (10_000_000, 100_000_000)
 PRIME = 61_803_397
 """It divides no number of events here, so that its multiples are each of them once."""
 MOST_MEMORY = 16e9
+MOST_HAND = 50
+"""Views beyond which a statement of as many ASOF joins is not waited for."""
 MOST_FEAST = 1_000_000
 """Events beyond which Feast, of gigabytes, is not waited for."""
 
@@ -56,15 +60,25 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
             yield from joined(folder, labels, events, views, runs, peers=peers)
             if size != "smoke":
                 yield memory(folder, labels, events, views)
+        write(folder, labels, events, 1, FEATURES, columns=WIDE)
+        yield from joined(folder, labels, events, 1, runs, peers=False, of=f", of {WIDE} columns")
     yield from growth(size, runs)
     if size == "full":
         yield from large(*LARGE)
 
 
 def write(
-    folder: Path, labels: int, events: int, views: int, features: int, *, sort: bool = True
+    folder: Path,
+    labels: int,
+    events: int,
+    views: int,
+    features: int,
+    *,
+    sort: bool = True,
+    columns: int | None = None,
 ) -> None:
-    """A repo of views over a file each, of `events` rows and a hundredth as many keys; labels.
+    """A repo of views over a file each, of `events` rows and a hundredth as many keys; labels. A
+    file has as many `columns` as its view has features, or more.
 
     The rows are in no order: sorted by a hash, or, to spare that, one prime's multiples after the
     other.
@@ -74,7 +88,8 @@ def write(
     keys, step = max(1, events // 100), SPAN_US // events
     for v in range(views):
         values = ", ".join(
-            f"(hash(i, {100 * v + j}) % 1000000)::DOUBLE / 1000 AS f{j}" for j in range(features)
+            f"(hash(i, {100 * v + j}) % 1000000)::DOUBLE / 1000 AS f{j}"
+            for j in range(columns or features)
         )
         # Every instant once.
         rows = f"FROM range({events}) t(i) ORDER BY hash(i, 3)"
@@ -90,7 +105,7 @@ def write(
         f"{BEGIN_US} + (hash(i, 8) % {SPAN_US})::BIGINT) AS event_timestamp "
         f"FROM range({labels}) t(i)) TO '{folder}/labels.parquet'"
     )
-    schema = ", ".join(f'"f{j}": float' for j in range(features))
+    schema = ", ".join(f'"f{j}": float' for j in range(columns or features))
     made = ", ".join(f'"v{{v}}_f{j}": "f{j}"' for j in range(features))
     lines = [
         "from featurekit import Entity, EventSource, FeatureService, FeatureView",
@@ -169,7 +184,7 @@ def polars(folder: Path, labels: pa.Table) -> Callable[[], pa.Table]:
 
 
 def joined(
-    folder: Path, labels: int, events: int, views: int, runs: int, *, peers: bool
+    folder: Path, labels: int, events: int, views: int, runs: int, *, peers: bool, of: str = ""
 ) -> Iterator[Result]:
     """All contenders by turns; each one's answer is ours."""
     asked = pq.read_table(folder / "labels.parquet")
@@ -201,7 +216,7 @@ def joined(
         taken |= interleaved({feast_peer.NAME: work}, min(runs, 3))
     elif peers:
         note = "Feast is not installed, or would take many gigabytes"
-    many = f"{views} view{'s' if views > 1 else ''} × {FEATURES} features"
+    many = f"{views} view{'s' if views > 1 else ''} × {FEATURES} features{of}"
     rows = f"{labels:,} × {events:,}"
     yield Result(f"latest rows, {many}", rows, "s", taken, HAND, 1.15, note)
 
@@ -239,10 +254,12 @@ def large(labels: int, events: int) -> Iterator[Result]:
 def growth(size: str, runs: int) -> Iterator[Curve]:
     """Time by rows, features and views, beside the hand-written join."""
     rows, features, views = GROWTH[size]
+    many = (20, 60) if size == "smoke" else (20, 60, 200)
     for what, xs, shape in (
         ("labels, ten times as many events", rows, lambda x: (x, 10 * x, 1, FEATURES)),
         ("features of one view, 5,000 × 50,000", features, lambda x: (5_000, 50_000, 1, x)),
         ("views × 10 features, 2,000 × 20,000", views, lambda x: (2_000, 20_000, x, FEATURES)),
+        ("many views × 10 features, 200 × 2,000", many, lambda x: (200, 2_000, x, FEATURES)),
     ):
         taken: dict[str, list[float]] = {OURS: []}
         for x in xs:
@@ -252,7 +269,7 @@ def growth(size: str, runs: int) -> Iterator[Curve]:
                 write(folder, labels, events, of_views, of_features)
                 asked = pq.read_table(folder / "labels.parquet")
                 works: dict[str, Callable[[], Any]] = {OURS: ours(folder, asked)}
-                if of_features == FEATURES:
+                if of_features == FEATURES and of_views <= MOST_HAND:
                     works[HAND] = hand(folder, asked, of_views, order=False)
                 for contender, took in interleaved(works, min(runs, 3)).items():
                     taken.setdefault(contender, []).append(took)

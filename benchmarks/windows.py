@@ -34,7 +34,7 @@ MOST_HOT_FRAMES = 1_000_000
 """Events beyond which frames over a hot key, which take minutes, run once."""
 DEFINITIONS = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
-from featurekit.aggregates import Count, Max, Sum
+from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, Min, StdDev, Sum
 
 key = Entity("key", {{"key": int}})
 events = EventSource("events", path="events.parquet", timestamp_field="event_timestamp",
@@ -72,6 +72,7 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
     what = "labels, ten times as many events"
     yield Curve("3 windows × (sum, count, max)", what, GROWTH[size], "s", taken)
     yield by_windows(min(runs, 3))
+    yield by_features(size, min(runs, 3))
 
 
 def by_windows(runs: int) -> Curve:
@@ -91,6 +92,47 @@ def by_windows(runs: int) -> Curve:
             for contender, took in interleaved(works, runs).items():
                 taken.setdefault(contender, []).append(took)
     return Curve("n windows × (sum, count, max), 5,000 × 50,000", "windows", xs, "s", taken)
+
+
+MIXED = {
+    **KINDS,
+    "mean": 'Mean("x", window="{w}")',
+    "min": 'Min("x", window="{w}")',
+    "dev": 'StdDev("x", window="{w}")',
+    "last": 'Last("x", window="{w}")',
+    "distinct": 'CountDistinct("x", window="{w}")',
+}
+BY_HAND = {
+    "mean": "avg(e.x)", "dev": "stddev_samp(e.x)", "last": "arg_max(e.x, e.event_timestamp)",
+    "distinct": "count(DISTINCT e.x)", "sum": "sum(e.x)", "max": "max(e.x)", "min": "min(e.x)",
+    "count": "count(e.key)",
+}  # fmt: skip
+FEATURES = {
+    "smoke": (1, 8, 48),
+    "medium": (1, 8, 48, 400),
+    "full": (1, 8, 48, 400, 2_000),
+}
+
+
+def by_features(size: str, runs: int) -> Curve:
+    """The fixed cost of a feature: one label, and eight aggregates over ever more windows."""
+    xs, taken = FEATURES[size], dict[str, list[float]]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        write(folder, 5_000, 50_000, hot=False)
+        pq.write_table(pq.read_table(folder / "labels.parquet")[:1], folder / "labels.parquet")
+        for n in xs:
+            kinds = tuple(MIXED)[: min(n, len(MIXED))]
+            windows = {f"{720 - i}h": (720 - i) * 3_600_000_000 for i in range(-(-n // len(MIXED)))}
+            define(folder, kinds, windows)
+            works = {
+                OURS: ours(folder),
+                "range join": by_hand(folder, range_join(kinds, windows)),
+            }
+            check(works[OURS](), works["range join"](), arrived=True, name="range join")
+            for contender, took in interleaved(works, runs).items():
+                taken.setdefault(contender, []).append(took)
+    return Curve("n aggregates, one label × 50,000", "features", xs, "s", taken)
 
 
 def write(folder: Path, labels: int, events: int, *, hot: bool) -> None:
@@ -123,7 +165,7 @@ def write(folder: Path, labels: int, events: int, *, hot: bool) -> None:
 def define(folder: Path, kinds: tuple[str, ...], windows: Iterable[str] = WINDOWS) -> None:
     """The repo's definitions: these aggregates over each window."""
     features = ", ".join(
-        f'"{kind}_{w}": {KINDS[kind].format(w=w)}' for w in windows for kind in kinds
+        f'"{kind}_{w}": {MIXED[kind].format(w=w)}' for w in windows for kind in kinds
     )
     (folder / "definitions.py").write_text(DEFINITIONS.format(features=features))
 
@@ -156,8 +198,7 @@ def range_join(kinds: tuple[str, ...], windows: Mapping[str, int] = WINDOWS) -> 
     for w, us in windows.items():
         inside = f"e.event_timestamp > l.event_timestamp - INTERVAL {us} MICROSECOND"
         for kind in kinds:
-            value = "e.key" if kind == "count" else "e.x"
-            columns.append(f"{kind}({value}) FILTER ({inside}) AS {kind}_{w}")
+            columns.append(f"{BY_HAND[kind]} FILTER ({inside}) AS {kind}_{w}")
     longest = max(windows.values())
     return (
         f"SELECT l.label, {', '.join(columns)} FROM labels l LEFT JOIN events e ON l.key = e.key "
@@ -216,7 +257,7 @@ def check(ours: pa.Table, other: pa.Table, *, arrived: bool, name: str) -> None:
         if kind == "label":
             continue
         far = f"a.{column} IS DISTINCT FROM b.{column}"
-        if kind == "sum":
+        if kind in ("sum", "mean", "dev"):
             # No event in the window is None to us; a difference of running sums is 0 there.
             far = f"abs(coalesce(a.{column}, 0) - coalesce(b.{column}, 0)) > 1e-3"
         different = con.sql(f"SELECT count(*) FROM a JOIN b USING (label) WHERE {far}").fetchall()

@@ -56,6 +56,7 @@ class Session:
     table, database, secret or memory is left.
     """
 
+    # What it has read of origins is found by it, and goes with it: `sources/reading.py`.
     __slots__ = ("__weakref__", "_clean", "_con", "_instance", "_settle", "_spill")
 
     def __init__(self, instance: Instance, spill: Path, settle: str) -> None:

@@ -67,8 +67,9 @@ def nothing_idle() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(make_repo: Any) -> FeatureStore:
-    return FeatureStore(make_repo(REPO, {"events": EVENTS}))
+def store(make_repo: Any, redis_url: str) -> Iterator[FeatureStore]:
+    with FeatureStore(make_repo(REPO, {"events": EVENTS}), redis_url=redis_url) as opened:
+        yield opened
 
 
 def listing(con: Any) -> dict[str, list[Any]]:

@@ -205,8 +205,16 @@ def test_no_flipped_bit_of_a_group_is_a_value(monkeypatch: pytest.MonkeyPatch) -
             it.store.values = known | {key: value}
             with pytest.raises(DamagedState, match="key=1 is damaged: block"):
                 it.ask(1)
-    it.store.values = known
+    it.store.values = dict(known)
     assert it.ask(1) == [right]
+    # Nor is a group as it was before a late row.
+    it.push(row(1, 1) | {"__created": NOW + 9 * S})
+    changed = [key for key in asked if it.store.values.get(key, known[key]) != known[key]]
+    assert changed
+    for key in changed:
+        it.store.values[key] = known[key]
+        with pytest.raises(DamagedState, match="key=1 is damaged: block"):
+            it.ask(1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from paths import connect, plan_of, service_of
 
 from featurekit.core.keys import entity_key
+from featurekit.core.status import NEVER
 from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
 from featurekit.core.values import ERROR
 from featurekit.define.definitions import Entity, FeatureView
@@ -29,6 +30,7 @@ from featurekit.feed.settle import write
 from featurekit.offline.events import EventRows
 from featurekit.online.state import codec
 from featurekit.online.state.encode_many import Many, entity_keys
+from featurekit.online.state.replace_many import Replacing
 from featurekit.online.state.state import Event, State
 from featurekit.online.store import redis as redis_store
 from featurekit.online.store.memory import MemoryStore
@@ -212,3 +214,33 @@ def test_a_push_ends_with_the_transaction_that_it_closes(online: OnlineStore) ->
     assert online.settled_until(b"pushes", clock=CLOCK) >= now - 1
     online.close_push(b"pushes", token)  # once more changes nothing
     assert online.read([b"n"]) == [b"1"]
+
+
+@pytest.mark.parametrize("after", [NEVER, 2], ids=["whole", "increment"])
+def test_a_push_between_a_run_s_reading_and_its_writing_is_not_lost(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The run has made new values of the states that it read; each of its transactions begins anew,
+    and leaves the later row."""
+    con, (view,) = connect(), plan_of(LATEST).service.views
+    con.register("given", pa.Table.from_pylist([*rows(1), *rows(4)]))
+    con.execute("CREATE TEMP TABLE events AS SELECT * FROM given")
+    online, other = RedisStore(redis_url), RedisStore(redis_url)
+    write(online, prepare("tests", [view], rows(1)))
+    later = [row for row in rows(9) if row["key"] % 7 == 0]
+    made = Replacing.values
+
+    def slow(self: Replacing, *arguments: Any) -> Any:
+        found = made(self, *arguments)
+        monkeypatch.undo()
+        write(other, prepare("tests", [view], later))
+        return found
+
+    monkeypatch.setattr(Replacing, "values", slow)
+    materialize_view(con, online, "tests", view, EventRows("events", True), after=after, until=5)
+    once = MemoryStore()
+    write(once, prepare("tests", [view], [*rows(1), *rows(4), *later]))
+    keys = list(once.values)
+    assert online.read(keys) == [once.values[key] for key in keys]
+    online.close()
+    other.close()

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from oracle import bits
 from paths import in_small_blocks, service_of
@@ -28,10 +29,11 @@ from featurekit.aggregates import (
     TimeSince,
     TopK,
     ValueCounts,
+    hyperloglog,
     tallies,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.core.types import EPOCH, STR
+from featurekit.core.types import EPOCH, INT, STR
 from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureView
@@ -85,7 +87,7 @@ def aggregates_of(hint: type, window: dict[str, Any], *, hashes: bool) -> dict[s
         "first": First(**given, where="good"),
         "most": Max(**given, where="good"),
         "since": TimeSince(**given, where="good"),
-        "since_first": TimeSince(**given, since="first"),
+        "since_first": TimeSince(**given, since="first", where="good"),
         "erring": CountDistinct(inverse, **window),
     }
     if hint in (int, float):
@@ -222,6 +224,19 @@ def test_a_range_of_blocks_is_covered_by_few_groups() -> None:
                 covered = [range(p, p + 1) if p < n else range(*spans[p - n][1:]) for p in parts]
                 assert [k for run in covered for k in run] == [*range(i, j)]
                 assert len(parts) < 80
+
+
+def test_a_register_keeps_its_greatest_rank_across_groups() -> None:
+    numbers = [*range(20_000)]
+    form = tallies.Form("codes", INT)
+    parts = [form.merged([form.of(np.array(numbers[i::7]))]) for i in range(7)]
+    parts = [form.decode(memoryview(form.encode(part))) for part in parts]
+    one = ApproxCountDistinct("n", window="1s")
+    expected = one.over(numbers, INT)
+    for tally in (form.together(parts), form.merged(parts)):
+        assert one.over_tally(tally, INT) == expected
+    assert len(form.merged(parts)) <= hyperloglog.REGISTERS
+    assert form.encode(form.merged(parts)) == form.encode(form.merged([form.of(np.array(numbers))]))
 
 
 class Plain:

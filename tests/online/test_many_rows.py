@@ -152,7 +152,7 @@ def test_a_batch_of_mixed_views_is_what_its_rows_are_alone(name: str) -> None:
     store, chance, batches = Store(), random.Random(name), 0
     online = served(store, *MIXED[name])
     plan = online.current()
-    for _ in range(100):
+    for _ in range(60):
         repeated = chance.random() < 0.2
         keys: list[Any] = chance.choices(range(6), k=4) if repeated else chance.sample(range(6), 4)
         if chance.random() < 0.1:

@@ -32,8 +32,9 @@ from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.feed.events import ViewWriter
 from featurekit.online.lookup.answer import answer
 from featurekit.online.state import codec
-from featurekit.online.state.blocks import open_state, written
+from featurekit.online.state.blocks import open_state
 from featurekit.online.state.codec import decode_column, encode_column, skip_column
+from featurekit.online.state.rewrite import written
 from featurekit.online.state.seal import opened_state
 from featurekit.online.state.state import Event, Reader, State
 from featurekit.online.store.memory import MemoryStore

@@ -387,6 +387,9 @@ def test_no_error_and_no_name_holds_the_password(
     assert "authentication failed" in said
     assert "wr ong" not in said
     assert "wr%20ong" not in said
+    url = f"postgresql://reader@/postgres?host=/{'${EVENTS_PASSWORD}'}"  # which the driver repeats
+    said = refused(source(schema={"k": int}, origin=Postgres(url, table="events")))
+    assert "/***/.s.PGSQL" in said
     monkeypatch.delenv("EVENTS_PASSWORD")
     assert "the environment has no variable 'EVENTS_PASSWORD'; set it" in refused(made)
 
@@ -691,7 +694,8 @@ def _counting(origin: Any) -> FeatureService:
     return FeatureService("service", features=[view])
 
 
-def test_a_renamed_column_is_read_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["features", "version 2"])
+def test_a_renamed_column_is_read_by_its_name(tmp_path: Path, protocol: str) -> None:
     path = lake(tmp_path / "lake", pa.table({"k": [1, 2], "at": [AT] * 2}))
     log = path / "_delta_log" / f"{0:020}.json"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -708,6 +712,8 @@ def test_a_renamed_column_is_read_by_its_name(tmp_path: Path) -> None:
             line["metaData"]["schemaString"] = json.dumps(schema)
             line["metaData"]["configuration"] = {"delta.columnMapping.mode": "name"}
         if "protocol" in line:
-            line["protocol"] = _protocol("columnMapping")["protocol"]
+            line["protocol"] = {"minReaderVersion": 2, "minWriterVersion": 5}
+            if protocol == "features":
+                line["protocol"] = _protocol("columnMapping")["protocol"]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert values(Delta(str(path)), {"customer": int}) == [(1,), (2,)]

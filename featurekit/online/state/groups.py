@@ -9,7 +9,7 @@ first boundary that the state knows has no group: events are dropped from it as 
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ class Groups:
 
     def span(self, g: int) -> tuple[int, int, int]:
         """The level of group `g`, its first block, and the block after its last one."""
-        level = next(level for level in reversed(self.levels) if self.first[level] <= g)
+        level = bisect_right(self.first, g) - 1
         at = g - self.first[level]
         return level, self.ends[level][at] + 1, self.ends[level][at + 1] + 1
 
