@@ -75,7 +75,8 @@ def hot_paths(live: Mapping[str, Service]) -> dict[str, Any]:
     }
     return {
         "/get-online-features": {"post": _feast(feast)},
-        "/v1/services/{name}/features": {"post": _own({"rows": [row]})},
+        "/v1/services/{name}/features": {"post": _own({"rows": [row]}, named=True)},
+        "/v1/features": {"post": _own(_listed(service), named=False)},
         "/health": {"get": _plain("Whether the process runs", "status", '{"status": "ok"}')},
         "/ready": {"get": _plain("Whether lookups are answered", "status", None)},
         "/metrics": {"get": _metrics()},
@@ -101,7 +102,22 @@ def _feast(example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own(example: dict[str, Any]) -> dict[str, Any]:
+def _listed(service: Service | None) -> dict[str, Any]:
+    """A body that lists the first feature of a service's views, with the keys of its view."""
+    outputs = () if service is None else service.outputs
+    for output in outputs:
+        if service is not None and output.view >= 0:
+            view = service.views[output.view]
+            keys = {p.name: p.type for p in view.row_keys}
+            feature = view.features[output.index].name
+            return {
+                "features": [f"{view.name}:{feature}"],
+                "rows": [json.loads(row_in_json(keys))],
+            }
+    return {"features": ["customer_orders:spend_7d"], "rows": [{"customer": 1}]}
+
+
+def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
     row = {"type": "object", "additionalProperties": _VALUE}
     columns = {"type": "object", "additionalProperties": {"type": "array", "items": _VALUE}}
     properties = {
@@ -120,19 +136,21 @@ def _own(example: dict[str, Any]) -> dict[str, Any]:
             "status": {"type": "object", "additionalProperties": True},
         },
     }
+    listed = {"features": {"type": "array", "items": {"type": "string"}}}
     found = _json("Columns, and statuses in short.", answered)
     for media in ("application/msgpack", "application/vnd.apache.arrow.stream"):
         found["content"][media] = {"schema": {"type": "string", "format": "binary"}}
-    return {
-        "summary": "Features, as columns",
+    made: dict[str, Any] = {
+        "summary": "Features, as columns" if named else "Listed features, as columns",
         "description": "By Accept: JSON, MessagePack, or an Arrow IPC stream.",
         "tags": ["features"],
-        "parameters": [
-            {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-        ],
-        "requestBody": _body(properties, [], example),
+        "requestBody": _body(properties if named else {**listed, **properties}, [], example),
         "responses": {"200": found, **_errors()},
     }
+    if named:
+        place = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        made["parameters"] = [place]
+    return made
 
 
 def _body(properties: dict[str, Any], required: list[str], example: Any) -> dict[str, Any]:
