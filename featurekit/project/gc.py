@@ -52,8 +52,9 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class CollectedFile:
-    """A file of the state folder with the copy of a CSV file, with the hash of a file's content, or
-    with verdicts on its rows, of which no source reads the content any more (S4)."""
+    """A file of the state folder with the copy of a CSV file or of a database, with the hash of a
+    file's content, or with verdicts on its rows, of which no source reads the content any more
+    (S4)."""
 
     path: Path
     bytes: int

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from origins import PASSWORD, PostgresServer
+from slow import slow_unless
 
 from featurekit import (
     Delta,
@@ -135,7 +136,7 @@ def expected() -> tuple[str, dict[bytes, bytes | None]]:
         return learned(origins.to_parquet(events(), Path(folder)))
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", slow_unless(lambda kind: kind != "csv", KINDS[1:]))
 def test_the_same_events_are_one_training_set_and_the_same_states(write: Any, kind: str) -> None:
     assert learned(write(kind, events())) == expected()
 
@@ -444,7 +445,7 @@ def few(*values: float) -> pa.Table:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*DATABASES, "delta"])
+@pytest.mark.parametrize("kind", slow_unless(lambda k: k != "duckdb", [*DATABASES, "delta"]))
 def test_one_call_reads_one_snapshot(write: Any, kind: str) -> None:
     labels = [{"k": 0, "event_timestamp": AT + dt.timedelta(hours=9)}]
     with FeatureStore(definitions=[service(write(kind, few(1.0)))]) as store:

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from slow import slow_unless
 
 from featurekit import Delta, Entity, EventSource, FeatureService, FeatureStore, FeatureView
 from featurekit.aggregates import Count, Last, Sum
@@ -82,7 +83,7 @@ def made(tmp_path: Path) -> Made:
     return Made(tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_unless(lambda k: k not in ("csv", "duckdb"), KINDS))
 def test_a_training_set_is_made_again_after_its_source_moved_on(
     made: Made, write: Any, kind: str
 ) -> None:
