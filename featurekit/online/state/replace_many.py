@@ -1,7 +1,8 @@
 """Turns the values of many states and the events that a run found into the values with both.
 
 The bytes equal those of `State.replace`, `State.encode` and `sealed`, which define them. A state
-that is not read as columns is left to `State`, and so is one that no checksum shows to be whole.
+that is not read as columns is left to `State`, and so is one that no checksum shows to be whole or
+that took an arrival after those of the run.
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ class Replacing:
             return out
         at = np.flatnonzero(plain)
         blobs = Blobs(some(values, at))
-        whole = blobs.whole(some(self.crcs, numbers[at]))
-        if not whole.all():
-            at, blobs = at[whole], blobs.some(whole)
+        # A state that took a later arrival was pushed to meanwhile, or holds an impossible one (S3).
+        quick = blobs.whole(some(self.crcs, numbers[at])) & (blobs.newest <= self.until)
+        if not quick.all():
+            at, blobs = at[quick], blobs.some(quick)
         replaced = self._replaced(numbers[at], blobs)
         if replaced.all() and len(at) == len(out):
             return list(some(self.alone, numbers))
@@ -102,9 +104,7 @@ class Replacing:
         """Which of the states hold nothing that stays, so that the run's own events are all."""
         newest, comes = blobs.newest, self.events.newest[of]
         if self.after == NEVER:
-            return (newest <= self.until) & (
-                (blobs.versions == row.VERSION) | (blobs.versions == VERSION)
-            )
+            return (blobs.versions == row.VERSION) | (blobs.versions == VERSION)
         # A latest row that arrived in the interval is found again, and an earlier one is over where
         # the row that comes outranks it and leads at the horizon, or as soon as the old one does.
         made = (blobs.versions == row.VERSION) & (newest <= comes)
