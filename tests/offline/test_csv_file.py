@@ -125,4 +125,4 @@ def test_parquet_is_not_written_under_a_name_of_csv(store: FeatureStore, tmp_pat
             training.to_parquet(tmp_path / name)
     training.to_parquet(tmp_path / "train.parquet")
     assert pq.read_table(tmp_path / "train.parquet").num_rows == 1
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
