@@ -73,21 +73,7 @@ def make_join(
     views: list[ViewSql] = []
     counting = make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
-        name = quote(f"{labels.strip(chr(34))}_events_{v}")
-        of_view = counting[v]
-        own = labels if view.role is None else _make_role_labels(con, view, labels, v)
-        number = buckets or count_buckets(con, view, of_view.relation, own, rows=of_view.rows)
-        if number > 1:
-            made = _join_by_bucket(con, view, of_view, own, name, statuses=statuses, buckets=number)
-        elif view.kind == "latest":
-            made = make_latest(con, view, of_view, own, statuses=statuses, name=name)
-        else:
-            made = make_windows(con, view, of_view, own, statuses=statuses, name=name)
-        plain = view.kind == "latest" and view.source.op is None  # it is a table already
-        if number == 1 and len(service.views) > _PLANNED_AT_ONCE and not plain:
-            result = quote(f"{labels.strip(chr(34))}_result_{v}")
-            con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
-            made = replace(made, sql=result)
+        made = _make_view(con, service, v, counting[v], labels, statuses=statuses, buckets=buckets)
         views.append(made)
         relations[f"v{v}"] = made.sql
         for i in range(len(view.features)):
@@ -106,6 +92,35 @@ def make_join(
         read = {name: name for name in read}
     sql, failing = _finish(con, service, relation, read, erring, places, statuses=statuses)
     return Joined(sql, failing, tuple(views))
+
+
+def _make_view(
+    con: Any,
+    service: Service,
+    v: int,
+    of_view: EventRows,
+    labels: str,
+    *,
+    statuses: bool,
+    buckets: int | None,
+) -> ViewSql:
+    """The values of a view's features for every label, from the events that count."""
+    view = service.views[v]
+    name = quote(f"{labels.strip(chr(34))}_events_{v}")
+    own = labels if view.role is None else _make_role_labels(con, view, labels, v)
+    number = buckets or count_buckets(con, view, of_view.relation, own, rows=of_view.rows)
+    if number > 1:
+        return _join_by_bucket(con, view, of_view, own, name, statuses=statuses, buckets=number)
+    if view.kind == "latest":
+        made = make_latest(con, view, of_view, own, statuses=statuses, name=name)
+    else:
+        made = make_windows(con, view, of_view, own, statuses=statuses, name=name)
+    plain = view.kind == "latest" and view.source.op is None  # it is a table already
+    if plain or len(service.views) <= _PLANNED_AT_ONCE:
+        return made
+    result = quote(f"{labels.strip(chr(34))}_result_{v}")
+    con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
+    return replace(made, sql=result)
 
 
 def _make_groups(

@@ -678,10 +678,12 @@ def test_a_reader_keeps_one_connection_for_one_thread(redis_store):
     assert len(list(connections.idle)) == 1
 
 
-def test_a_plan_knows_which_services_are_read_at_once():
-    assert Evaluator("tests", compile_service(service_of(ORDERED))).batches
+def test_a_plan_knows_which_services_are_read_as_columns():
     windows = view("w", ONE, late, {"s": Sum("qty", window="1d")})
-    assert not Evaluator("tests", compile_service(service_of(ORDERED, windows))).batches
+    for service, plain in ((service_of(ORDERED), True), (service_of(ORDERED, windows), False)):
+        keys = Evaluator("tests", compile_service(service)).keys_at_once([], {"key": [1, 2]}, 2)
+        assert keys is not None
+        assert keys.plain is plain
 
 
 # --- results and versions -------------------------------------------------------------------------
@@ -744,6 +746,6 @@ def test_a_lookup_that_another_overtakes_at_a_switch_answers_by_the_new_version(
     overtaking = online.get(asked, AT) if way == "thread" else asyncio.run(
         online.get_async(asked, AT))  # fmt: skip
     assert list(overtaking.columns) == ["y", "x"]
-    overtaken = rest_of(steps, answer, store)
+    overtaken, _ = rest_of(steps, answer, store)
     assert overtaken == overtaking
     assert set(overtaken.status["y"]) == {"PRESENT"}

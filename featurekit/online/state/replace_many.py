@@ -84,7 +84,7 @@ class Replacing:
             return out
         at = np.flatnonzero(plain)
         blobs = Blobs(some(values, at))
-        # A state that took a later arrival was pushed to meanwhile, or holds an impossible one (S3).
+        # A state with a later arrival was pushed to meanwhile, or holds an impossible one (S3).
         quick = blobs.whole(some(self.crcs, numbers[at])) & (blobs.newest <= self.until)
         if not quick.all():
             at, blobs = at[quick], blobs.some(quick)
