@@ -19,7 +19,7 @@ from featurekit.errors import DefinitionError, EntityFrameError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
-from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.deployment import until_key
 from featurekit.project.examples import example_of
 from featurekit.project.listed import resolved
 from featurekit.project.project import Project
@@ -118,9 +118,7 @@ def _of_list(project: Project, features: Sequence[Any]) -> OnlineService:
 def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]) -> Service:
     """The service that a list stands for, over the versions of views that are filled; the live
     version where several are."""
-    live = live_services(project.online, project.name)
-    fed = fed_views(project.online, project.name, on_mismatch=project.on_mismatch)
-    return resolved(features, live, fed, filled)
+    return resolved(features, project.live(), project.fed(), filled)
 
 
 def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Service:

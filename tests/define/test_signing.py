@@ -214,6 +214,23 @@ def test_a_repo_that_wants_signatures_publishes_none_without(
     assert world.plans() == before
 
 
+def test_a_list_of_features_wants_the_signature_too(world: World, monkeypatch: Any) -> None:
+    world.deploy()
+    ((key, plan),) = world.plans().items()
+    monkeypatch.setenv("FEATUREKIT_PUBLIC_KEYS", KEY.public.text)
+    for features in (["view:count"], ["view:odd"]):
+        with FeatureStore(world.folder, redis_url=world.redis.url) as store:
+            assert store.get_online_features(features, [{"key": 1}]).columns
+    unsigned = {k: v for k, v in json.loads(plan).items() if k != "signature"}
+    world.redis.write({key: json.dumps(unsigned).encode()})
+    for features in (["view:count"], ["view:odd"]):
+        with (
+            FeatureStore(world.folder, redis_url=world.redis.url) as store,
+            pytest.raises(PlanRefused, match="not signed"),
+        ):
+            store.get_online_features(features, [{"key": 1}])
+
+
 def test_a_push_wants_the_signature_too(world: World, monkeypatch: Any) -> None:
     world.deploy()
     ((key, plan),) = world.plans().items()

@@ -252,18 +252,19 @@ def test_a_stopped_server_is_told_and_a_woken_one_answers_again(way: str) -> Non
 def test_a_lookup_that_gets_no_connection_is_told(redis_store: RedisStore, way: str) -> None:
     store = RedisStore(redis_store.url, Limits(timeout_s=0.05, connections=2))
 
-    async def ask() -> Any:
+    async def of_tasks() -> Any:
         connections = store._of_loop()
         for _ in range(2):
             await connections._enter()
         return await store.read_async([b"a"])
 
-    with pytest.raises(StoreUnavailable, match=r"all 2 connections were in use for 0\.05 s"):
-        if way == "tasks":
-            asyncio.run(ask())
+    def of_threads() -> Any:
         for _ in range(2):
             store._reading._enter()
-        store.read([b"a"])
+        return store.read([b"a"])
+
+    with pytest.raises(StoreUnavailable, match=r"all 2 connections were in use for 0\.05 s"):
+        of_threads() if way == "threads" else asyncio.run(of_tasks())
     store.close()
 
 
