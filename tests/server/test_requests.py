@@ -72,9 +72,8 @@ def test_a_refusal_has_its_status_and_one_form(server: Served, case: Any):
     assert found == status, data
     error = json.loads(data)["error"]
     assert error.keys() == {"type", "where", "what", "write", "request_id"}
-    assert (error["type"], *map(bool, (error["what"], error["where"], error["write"]))) == (
-        *(kind, True, True, True),
-    )
+    assert error["type"] == kind
+    assert all(error[part] for part in ("where", "what", "write")), error
     assert named["content-type"] == "application/json"
     assert ("retry-after" in named) == (kind == "StoreUnavailable")
     assert ("allow" in named) == (status == 405)
