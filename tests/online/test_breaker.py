@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -138,6 +139,24 @@ def test_an_outage_is_told_at_once_and_its_end_noticed(
     for ask in ways[::-1]:
         ask()
     store.close()
+
+
+def test_lookups_that_are_sent_together_fail_one_by_one(tmp_path: Path) -> None:
+    """In an event loop many of them are one command, and as many have failed."""
+    limits = Limits(breaker_failures=8, breaker_s=60.0, timeout_s=0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/silent.sock")
+        silent.listen()
+        store = RedisStore(f"unix://{tmp_path}/silent.sock", limits)
+
+        async def ask() -> list[Any]:
+            lookups = (store.read_at_async([KEY], CLOCK) for _ in range(limits.breaker_failures))
+            return await asyncio.gather(*lookups, return_exceptions=True)
+
+        found = asyncio.run(ask())
+        assert [type(error) for error in found] == [StoreUnavailable] * limits.breaker_failures
+        assert store.breaker.tripped
+        store.close()
 
 
 @contextmanager
