@@ -358,7 +358,7 @@ class OnlineService(Named):
             entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
-            if number is None:  # the log needs the keys of each row
+            if number is None and not lost:  # the log and damage need the keys of each row
                 keys = evaluator.keys_at_once(self._firsts, entities, len(rows))
             if keys is None:
                 columns = evaluator.key_columns(entities)

@@ -86,7 +86,7 @@ class Patience:
         """Allow one more try. DamagedState where the head stayed the same for many tries, so that
         no other writer can be the cause."""
         self.spent[moved.head] += 1
-        if self.spent[moved.head] == _TRIES:
+        if self.spent[moved.head] >= _TRIES:
             how = (
                 f"{moved}, though no writer of featurekit changes it: something else removed or "
                 "changed it, as an eviction policy of Redis does (featurekit needs "
