@@ -335,7 +335,7 @@ def test_an_increment_brings_to_a_new_version_what_was_logged_after_it_was_fille
 def test_what_an_increment_brought_is_not_added_by_the_push_that_wakes_up(
     store: FeatureStore, redis_store: RedisStore
 ) -> None:
-    place = "featurekit.online.state.update.opened_state"  # after the log, before the states
+    place = "featurekit.online.state.update.opened_states"  # after the log, before the states
     child = Child(store, redis_store, place, "SIGSTOP", f"store.push('clicks', {ROW})")
     before = online(store)
     run_until_let_go(store, redis_store, "clicks")
