@@ -379,6 +379,8 @@ class OnlineService(Named):
                 try:
                     patience.spend(moved)  # a push changed a large state between its two reads
                 except DamagedState as error:
+                    if error.key in lost:  # it is left out already, so it cannot be what moved
+                        raise
                     lost[error.key] = error
                 continue
             except UNREADABLE as raised:

@@ -6,18 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from featurekit.core.missing import no_file
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import Type
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
-from featurekit.define.origins import DuckDB
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line
-from featurekit.sources.identity import Identity
 from featurekit.sources.origins.copies import (
     BATCH,
     FAULT,
@@ -28,31 +25,18 @@ from featurekit.sources.origins.copies import (
     rows_sql,
     where_of,
 )
+from featurekit.sources.origins.database_file import FileSnapshot, file_of
 from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(FileSnapshot):
     """A database that is open to be read."""
 
-    con: duckdb.DuckDBPyConnection
-    source: EventSource
-    path: Path
-
-    @property
-    def identity(self) -> Any:
-        """The contents of its files."""
-        return [Identity.of(file, None).digest for file in _files(self.path)]
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """The origin; the content is that of the copy."""
-        assert self.source.origin is not None
-        return self.source.origin.about
+    beside: ClassVar[tuple[str, ...]] = (".wal",)
 
     def batches(
         self, wanted: Mapping[str, Type], *, most: int | None
@@ -117,12 +101,7 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     another process writes to it."""
     import duckdb
 
-    origin = source.origin
-    assert isinstance(origin, DuckDB)
-    path = (Path(base) / origin.path).absolute()
-    if not path.is_file():
-        what = f"EventSource {source.name!r}: {no_file(origin.path, base)}"
-        raise placed(SourceError(what), source.place)
+    path = file_of(source, base)
     try:
         # Not connect(path): a connection of this process to the same file would share its settings.
         con = duckdb.connect()
@@ -134,11 +113,6 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
         raise _unreadable(source, error) from None
     with closing(con):
         yield _Snapshot(con, source, path)
-
-
-def _files(path: Path) -> list[Path]:
-    """The files that hold the database."""
-    return [one for one in (path, path.with_name(f"{path.name}.wal")) if one.is_file()]
 
 
 def _unreadable(source: EventSource, error: Exception) -> SourceError:

@@ -14,18 +14,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from featurekit.core.coerce import Misfit, canonical
-from featurekit.core.missing import no_file
 from featurekit.core.sql import quote
 from featurekit.core.types import STR, Type
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
-from featurekit.define.origins import SQLite
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line, shortened
-from featurekit.sources.identity import Identity
 from featurekit.sources.origins.copies import (
     BATCH,
     check_case,
@@ -35,34 +32,20 @@ from featurekit.sources.origins.copies import (
     rows_sql,
     where_of,
 )
+from featurekit.sources.origins.database_file import FileSnapshot, file_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _PLAIN: dict[str, type] = {"int": int, "float": float, "str": str, "bytes": bytes}
 """The class that SQLite gives of a value of a type."""
-_BESIDE = ("-wal", "-journal")
-"""What a database's file may have beside it that is a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(FileSnapshot):
     """A database inside of one read transaction."""
 
-    con: sqlite3.Connection
-    source: EventSource
-    path: Path
-
-    @property
-    def identity(self) -> Any:
-        """The contents of its files."""
-        return [Identity.of(file, None).digest for file in _files(self.path)]
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """The origin; the content is that of the copy."""
-        assert self.source.origin is not None
-        return self.source.origin.about
+    beside: ClassVar[tuple[str, ...]] = ("-wal", "-journal")
 
     def batches(
         self, wanted: Mapping[str, Type], *, most: int | None
@@ -93,9 +76,10 @@ class _Snapshot:
 
     def _ask(self, sql: str) -> sqlite3.Cursor:
         try:
-            return self.con.execute(sql)
+            found: sqlite3.Cursor = self.con.execute(sql)
         except sqlite3.Error as error:
             raise _unreadable(self.source, error) from None
+        return found
 
     def _column(self, name: str, type_: Type, rows: str) -> _Column:
         """How a column is read. Of timestamps the first value decides whether they are texts or
@@ -135,12 +119,7 @@ class _Column:
 def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     """The database of a source, inside of one read transaction. SourceError if it cannot be
     read."""
-    origin = source.origin
-    assert isinstance(origin, SQLite)
-    path = (Path(base) / origin.path).absolute()
-    if not path.is_file():
-        what = f"EventSource {source.name!r}: {no_file(origin.path, base)}"
-        raise placed(SourceError(what), source.place)
+    path = file_of(source, base)
     try:
         con = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
@@ -150,14 +129,6 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
         made = _Snapshot(con, source, path)
         made._ask("BEGIN")
         yield made
-
-
-def _files(path: Path) -> Iterator[Path]:
-    yield path
-    for ending in _BESIDE:
-        beside = path.with_name(f"{path.name}{ending}")
-        if beside.is_file() and beside.stat().st_size:
-            yield beside
 
 
 def _unreadable(source: EventSource, error: sqlite3.Error) -> SourceError:
