@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from slow import slow_unless
 
 from featurekit import FeatureStore
 from featurekit.cli import interrupt
@@ -221,12 +222,15 @@ VERBS: dict[str, tuple[object, ...]] = {
     "parity operators": ("parity", "operators"),
     "demo": ("demo", "--labels", 500, "--values", 5_000),
 }  # fmt: skip
+# What writes, what asks, and what starts processes.
+VARIED = {"apply", "materialize", "push with ids", "consume", "forget", "get-historical",
+          "get-online", "parity fuzz", "demo"}  # fmt: skip
 WRITERS = {"apply", "materialize", "push", "push with ids", "consume", "forget"}
 
 
 @pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the test reads /proc")
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in VARIED, VERBS))
 def test_a_signal_at_any_instant_ends_a_verb_in_good_order(commands: Commands, name: str) -> None:
     chance = random.Random()
     interrupted = 0

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from paths import in_small_blocks
+from slow import slow_unless
 
 from featurekit import FeatureStore
 from featurekit.core.types import Type
@@ -683,7 +684,7 @@ def with_ids(repo: Repo, *, op: bool) -> None:
         pq.write_table(table, file)
 
 
-@pytest.mark.parametrize("op", [False, True])
+@pytest.mark.parametrize("op", slow_unless(lambda op: op, [False, True]))
 def test_what_is_remembered_of_ids_is_forgotten_too(
     repo: Repo, tmp_path_factory: pytest.TempPathFactory, op: bool
 ) -> None:

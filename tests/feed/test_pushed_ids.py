@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from slow import slow_unless
 
 from featurekit import FeatureStore
 from featurekit.cli import main
@@ -459,7 +460,9 @@ def staying(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(settle._Settling, "changed", stayed)
 
 
-@pytest.mark.parametrize("plant", [forgetful, without_deletions, staying])
+@pytest.mark.parametrize(
+    "plant", slow_unless(lambda plant: plant is staying, [forgetful, without_deletions, staying])
+)
 def test_the_parity_check_catches_a_fault_with_ids(make_repo, redis_url, monkeypatch, plant):
     with FeatureStore(make_repo(MODULE, crowded()), redis_url=redis_url) as opened:
         plant(monkeypatch)

@@ -21,8 +21,8 @@ RESULTS = [
     Result("a <write>", "", "1/s", {OURS: 900.0, "raw": 1000.0}, "raw", 0.8, note="same bytes"),
     Result("memory", "50 floats", "B", {OURS: 500.0, "packed": 536.0}, "packed"),
 ]
-PROMPT = ("online_lookups", "transforms")
-"""The areas that run with every test run."""
+PROMPT = ("transforms",)
+"""The areas that run with every test run; `--thorough` runs all."""
 CURVE = Curve("lookups", "events", [10, 1_000], "s", {OURS: [1e-4, 2e-4], "raw": [1e-4, 1e-3]})
 
 

@@ -30,6 +30,7 @@ from agreeing import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import Paths, Question, connect, service_of
+from slow import slow_unless
 
 from featurekit.aggregates import Count, CountDistinct, Last, LastN, Max, Mean, Sum
 from featurekit.core.status import NEVER
@@ -96,6 +97,15 @@ SERVICES = {
     ),
 }
 every = pytest.mark.parametrize("name", SERVICES)
+# Copies and corrections, each in windows and as the latest row, remembered for long or shortly.
+VARIED = (
+    "copies in windows",
+    "copies soon forgotten, latest row",
+    "copies of numbered events",
+    "corrections in ordered windows",
+    "corrections soon forgotten",
+    "corrections, latest row",
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +191,9 @@ def up_to(paths: Paths, t: int) -> list[dict[str, Any]]:
 
 
 ONE_SOURCE = [name for name in SERVICES if name != "two views and two memories"]
-of_one_source = pytest.mark.parametrize("name", ONE_SOURCE)
+of_one_source = pytest.mark.parametrize(
+    "name", slow_unless(lambda name: name in VARIED, ONE_SOURCE)
+)
 
 
 @pytest.mark.thorough

@@ -271,12 +271,13 @@ def test_a_difference_shows_both_values_in_hexadecimal(store, monkeypatch):
 
 
 OF_ORDERS = {name: skew for name, skew in SKEWS.items() if skew.orders}
-# A check takes seconds, and so does a diagnosis: one of each cause. `python -m tests.planted
-# --diagnose` makes them all.
+# A check takes seconds, and so does a diagnosis: one of each cause, of which a third runs each
+# time. `python -m tests.planted --diagnose` makes them all.
 TOLD = {skew.cause: name for name, skew in reversed(OF_ORDERS.items())}
+PROMPT = list(TOLD.values())[::3]
 
 
-@pytest.mark.parametrize("name", slow_unless(lambda name: name in TOLD.values(), OF_ORDERS))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in PROMPT, OF_ORDERS))
 def test_a_skew_is_caught_and_its_cause_named(store, ordinary, monkeypatch, name):
     skew = OF_ORDERS[name]
     told = TOLD[skew.cause] == name

@@ -26,6 +26,7 @@ from agreeing import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import Paths, Question, in_small_blocks, service_of
+from slow import slow_unless
 
 from featurekit.aggregates import Count, CountDistinct, Last, Max, Mean, StdDev, Sum
 from featurekit.core.status import NEVER
@@ -131,8 +132,13 @@ AT_ONE_INSTANT = {
 }
 
 
-@pytest.mark.parametrize("column", LISTS)
-@pytest.mark.parametrize("name", ["other types", "latest of other types"])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    slow_unless(
+        lambda name, column: (name == "other types") == (list(LISTS).index(column) == 1),
+        itertools.product(("other types", "latest of other types"), LISTS),
+    ),
+)
 def test_events_of_one_instant_are_ordered_by_their_lists(con, name, column):
     # DuckDB orders nulls inside lists last and -0.0 beside 0.0, and its arg_max loses -0.0 there.
     for pair in itertools.combinations(LISTS[column], 2):
