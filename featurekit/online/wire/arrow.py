@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, instant
+from featurekit.errors import OnlineError
 from featurekit.language.wire import from_json, to_json
 from featurekit.online.lookup.result import (
     OnlineResult,
@@ -111,7 +112,12 @@ class Received(OnlineResult):
 
     def _read(self, types: Mapping[str, Type]) -> dict[str, list[Any]]:
         column = self._arrow.column
-        return {name: python_values(column(name), type_) for name, type_ in types.items()}
+        try:
+            return {name: python_values(column(name), type_) for name, type_ in types.items()}
+        except (ArithmeticError, ValueError) as error:
+            raise OnlineError(
+                f"the server's answer has a value that its type does not have: {error}"
+            ) from None
 
     if not TYPE_CHECKING:  # for a type checker it is what it is in the class above
 
@@ -152,9 +158,19 @@ class _Head:
             {name: types[name] for name in said["request"]},
             tuple(said["lacking"]),
         )
-        self.status: dict[str, str | list[str]] = said.get("status", {})
-        self.service, self.version = said["service"], said["version"]
+        self.status: dict[str, str | list[str]] = dict(said.get("status", {}))
+        self.service, self.version = str(said["service"]), str(said["version"])
         self.schema: pa.Schema = schema.remove_metadata()
+        if not self.schema.equals(self.shape.schema):
+            raise ValueError("its columns are not those that it says it has")
+
+    def fits(self, rows: int) -> bool:
+        """Whether what is said of so many rows is a status, or one for each row."""
+        return all(
+            isinstance(said, str)
+            or (isinstance(said, list) and len(said) == rows and all(type(s) is str for s in said))
+            for said in self.status.values()
+        )
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -174,8 +190,21 @@ def read(data: bytes, as_of: dt.datetime) -> tuple[OnlineResult, str]:
         end = _LENGTH.size + size
         head = _head(data[:end])
         batch = pa.ipc.read_record_batch(pa.py_buffer(data).slice(end), head.schema)
+        batch.validate(full=True)  # else Arrow reads wherever an offset in the bytes leads
+        if not head.fits(batch.num_rows):
+            raise ValueError("its statuses are none of its rows")
         return Received(as_of, batch, head), head.version
-    except (pa.ArrowException, OSError, struct.error, LookupError, TypeError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        struct.error,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"no stream of an online result: {error}") from None
 
 

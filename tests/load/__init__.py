@@ -1,0 +1,1 @@
+"""A service under load, and whether each of its answers was right."""

@@ -1,0 +1,1 @@
+"""Bytes that were mangled, and what reads them."""
