@@ -51,7 +51,8 @@ _ANSWERED = {
         },
     },
 }
-_TEXT = {"type": "string", "nullable": True}
+_TEXT = {"type": ["string", "null"]}
+_FEATURES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 _FLAG = {"type": "boolean"}
 _SHOWN = {
     "as_of": {**_TEXT, "description": "The instant of the answer, ISO 8601; by default now."},
@@ -99,11 +100,25 @@ def guard(document: dict[str, Any]) -> None:
         document["paths"][path]["get"]["security"] = []
 
 
+_FEAST_FORMS = [
+    {
+        "required": ["feature_service"],
+        "properties": {"feature_service": {"type": "string"}, "features": {"maxItems": 0}},
+    },
+    {
+        "required": ["features"],
+        "properties": {"feature_service": {"type": "null"}, "features": _FEATURES},
+    },
+]
+_OWN_FORMS = [{"required": ["rows"]}, {"required": ["columns"]}]
+"""A body has exactly one of these."""
+
+
 def _feast(example: dict[str, Any]) -> dict[str, Any]:
     columns = {"type": "object", "additionalProperties": {"type": "array", "items": _VALUE}}
     properties = {
         "feature_service": _TEXT,
-        "features": {"type": "array", "items": {"type": "string"}},
+        "features": {"type": ["array", "null"], "items": {"type": "string"}},
         "entities": {**columns, "description": "A list for each join key and request field."},
         "include_feature_view_version_metadata": _FLAG,
         **_SHOWN,
@@ -113,7 +128,7 @@ def _feast(example: dict[str, Any]) -> dict[str, Any]:
         "description": "The join keys come first, then the features. Names and statuses are Feast's"
         "; ERROR and DAMAGED are featurekit's own.",
         "tags": ["features"],
-        "requestBody": _body(properties, ["entities"], example),
+        "requestBody": _body(properties, ["entities"], example, _FEAST_FORMS),
         "responses": {"200": _json("The features.", _ANSWERED), **_errors()},
     }
 
@@ -139,6 +154,10 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
     properties = {
         "rows": {"type": "array", "items": row},
         "columns": {**columns, "description": "In the place of rows: a list for each column."},
+        "of_pandas": {
+            "type": ["array", "null"],
+            "description": "The columns in which NaN means that a value is missing.",
+        },
         "request_fields": {**_FLAG, "description": "Whether the answer has the request fields."},
         **_SHOWN,
     }
@@ -152,7 +171,6 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
             "status": {"type": "object", "additionalProperties": True},
         },
     }
-    listed = {"features": {"type": "array", "items": {"type": "string"}}}
     found = _json("Columns, and statuses in short.", answered)
     for media in ("application/msgpack", "application/vnd.apache.arrow.stream"):
         found["content"][media] = {"schema": {"type": "string", "format": "binary"}}
@@ -160,7 +178,9 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
         "summary": "Features, as columns" if named else "Listed features, as columns",
         "description": "By Accept: JSON, MessagePack, or an Arrow IPC stream.",
         "tags": ["features"],
-        "requestBody": _body(properties if named else {**listed, **properties}, [], example),
+        "requestBody": _body(properties, [], example, _OWN_FORMS)
+        if named
+        else _body({"features": _FEATURES, **properties}, ["features"], example, _OWN_FORMS),
         "responses": {"200": found, **_errors()},
     }
     if named:
@@ -169,11 +189,15 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
     return made
 
 
-def _body(properties: dict[str, Any], required: list[str], example: Any) -> dict[str, Any]:
+def _body(
+    properties: dict[str, Any], required: list[str], example: Any, forms: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A body of these properties that has one of the forms."""
     schema: dict[str, Any] = {
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
+        "oneOf": forms,
     }
     if required:
         schema["required"] = required

@@ -61,8 +61,12 @@ def feast_question(body: Any, *, most_rows: int) -> Question:
     features = _features(given)
     if (service is None) == (not features):
         raise RequestRefused(
-            ("found neither" if service is None else "found both")
-            + ' a feature_service and features; write one, as in "feature_service": "checkout" or '
+            (
+                "found neither a feature_service nor"
+                if service is None
+                else "found both a feature_service and"
+            )
+            + ' features; write one, as in "feature_service": "checkout" or '
             '"features": ["view:feature"]',
             where="feature_service",
         )
@@ -101,14 +105,16 @@ def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
             where="rows",
         )
     rows: Given
+    of_pandas = _list(given, "of_pandas", '["customer"]')
     if "rows" in given:
-        rows = _list(given, "rows", '[{"customer": 1}]')
+        rows = given["rows"]
+        if not isinstance(rows, list):
+            raise _wrong("rows", rows, 'a list, as in [{"customer": 1}]')
         _check_number(len(rows), most_rows, "rows")
         for i, row in enumerate(rows):
             if not isinstance(row, dict):
                 raise _wrong(f"rows[{i}]", row, 'an object, as in {"customer": 1}')
     else:
-        of_pandas = _list(given, "of_pandas", '["customer"]')
         rows = _columns(given["columns"], "columns", most_rows, of_pandas)
     return Question(
         rows=rows,
