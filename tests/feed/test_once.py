@@ -120,7 +120,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(make_repo: Callable[..., Path], redis_store: RedisStore) -> Iterator[FeatureStore]:
     at = pa.array([NOW - dt.timedelta(hours=3)] * 3, pa.timestamp("us", "UTC"))
     table = pa.table({"key": [1, 1, 2], "n": [1, 2, 3], "at": at})
-    files = {name: table for name in ("plain", "set_aside", "named")}
+    files = dict.fromkeys(("plain", "set_aside", "named"), table)
     repo = make_repo(MODULE, {**files, "dated": table.append_column("known", at)})
     with FeatureStore(repo, redis_url=redis_store.url) as opened:
         opened.apply()
