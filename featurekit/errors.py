@@ -24,7 +24,7 @@ FeaturekitError
     ├── DamagedView          states of a view are missing, or may be: Redis lost what it had
     ├── DamagedState         an entity's state in Redis is not what was written there
     ├── DamagedNote          what a project notes about itself in Redis is not what was written
-    ├── RequestRefused       a server refuses a request: its form, its size, its version
+    ├── RequestRefused       a server refuses a request: its form, its size, who asks
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     ├── AsOfInFuture         an instant after the store's clock (S3)
     ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
@@ -177,17 +177,27 @@ class DamagedNote(OnlineError):
 
 
 class RequestRefused(OnlineError):
-    """A server refuses a request for its form, its size, or the version that it asks for.
+    """A server refuses a request for its form, its size, the version that it asks for, or who
+    asks.
 
     `status` is that of HTTP, `where` the part of the request. `allow` are the methods that a route
-    takes, where another one was used.
+    takes, where another one was used. `challenge` says how a caller shows who it is, where that is
+    why, and `retry_after_s` for how long it asks too often.
     """
 
     def __init__(
-        self, message: str, *, status: int = 400, where: str = "", allow: str = ""
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        where: str = "",
+        allow: str = "",
+        challenge: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.where, self.allow = status, where, allow
+        self.challenge, self.retry_after_s = challenge, retry_after_s
 
 
 class AsOfTooOld(OnlineError):

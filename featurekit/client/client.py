@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import os
 import random
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,18 +34,20 @@ from featurekit.online.wire import arrow
 
 _ARROW = "application/vnd.apache.arrow.stream"
 _AGAIN = (502, 503, 504)
+_TOO_OFTEN = 429
+TOKEN_VARIABLE = "FEATUREKIT_TOKEN"
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
 class Client:
     """A server of `featurekit serve`, to be asked by threads and by event loops.
 
-    `url` is the server's, as "http://features.internal:6566"; `token` is sent to it as a bearer
-    token. A lookup takes up to `timeout_s` seconds, which the server is told, and up to
-    `connect_timeout_s` of them go to the opening of a connection. A lookup changes nothing, so one
-    whose connection broke, or that the server asks to repeat (503), is repeated up to `retries`
-    times within its time, after a pause whose length is drawn. As a context manager, it closes
-    itself at the end.
+    `url` is the server's, as "http://features.internal:6566"; `token`, or what the environment's
+    FEATUREKIT_TOKEN says, is sent to it as a bearer token. A lookup takes up to `timeout_s`
+    seconds, which the server is told, and up to `connect_timeout_s` of them go to the opening of a
+    connection. A lookup changes nothing, so one whose connection broke, or that the server asks to
+    repeat later (503, 429), is repeated up to `retries` times within its time, after a pause whose
+    length is drawn. As a context manager, it closes itself at the end.
     """
 
     @checked
@@ -65,9 +69,12 @@ class Client:
         self._connections = Connections(self.address, context)
         self._async = AsyncConnections(self.address, context)
         self._headers = f"content-type: application/msgpack\r\naccept: {_ARROW}\r\n"
+        token, where = (token, "token") if token is not None else _token_of_environment()
         if token is not None:
-            if not token.isascii() or not token.isprintable():
-                raise ConfigError("token has characters that no token has; give it as it was shown")
+            if not re.fullmatch(r"[!-~]+", token):
+                raise ConfigError(
+                    f"{where} has characters that no token has; give it as it was shown"
+                )
             self._headers += f"authorization: Bearer {token}\r\n"
 
     def __repr__(self) -> str:
@@ -195,7 +202,8 @@ class _Attempt:
         use."""
         error = _error_of(reply)
         told = reply.headers.get("retry-after")
-        if reply.status not in _AGAIN or (told is None and reply.status == 503):
+        later = told is not None and reply.status in (_TOO_OFTEN, 503)
+        if not later and (reply.status not in _AGAIN or reply.status == 503):
             raise error
         return self._pause(error, float(told) if told is not None and told.isdecimal() else 0.0)
 
@@ -211,6 +219,11 @@ class _Attempt:
     @property
     def _where(self) -> str:
         return f"the server at {self.address.name} cannot be asked"
+
+
+def _token_of_environment() -> tuple[str | None, str]:
+    """The token that the environment has, and where."""
+    return os.environ.get(TOKEN_VARIABLE) or None, TOKEN_VARIABLE
 
 
 def _asked(

@@ -76,6 +76,24 @@ class ServingLogConfig(BaseModel):
     redis_url: str | None = Field(default=None, repr=False)
 
 
+class ServeConfig(BaseModel):
+    """Who may ask `featurekit serve`; under `featurekit: serve:`. The verb's options of the same
+    names come first.
+
+    `auth` is "none", "keys", "jwt" or "keys,jwt". `jwks`, a file or a URL, has the public keys of
+    the tokens (JWT) of `issuer` for `audience`. `rate` is how many requests a second a caller may
+    make in each worker. Pages of the origins `cors` may ask from a browser.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    auth: Literal["none", "keys", "jwt", "keys,jwt"] | None = None
+    jwks: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    rate: float | None = Field(default=None, gt=0.0, le=1e9)
+    cors: list[str] = Field(default_factory=list)
+
+
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
@@ -100,7 +118,7 @@ class FeaturekitConfig(BaseModel):
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
-    is for this user alone, or for those of `group`.
+    is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -128,6 +146,7 @@ class FeaturekitConfig(BaseModel):
     ignore: list[str] = Field(default_factory=list)
     group: str | None = None
     maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
+    serve: ServeConfig | None = None
 
     @field_validator("registry")
     @classmethod
@@ -525,6 +544,13 @@ EXAMPLES = {
     "featurekit.ignore": "[old/]",
     "featurekit.group": "features",
     "featurekit.maxmemory_policy": "noeviction",
+    "featurekit.serve": "{auth: keys}",
+    "featurekit.serve.auth": "keys",
+    "featurekit.serve.jwks": "https://id.example/jwks.json",
+    "featurekit.serve.issuer": "https://id.example",
+    "featurekit.serve.audience": "featurekit",
+    "featurekit.serve.rate": "100",
+    "featurekit.serve.cors": '["https://shop.example"]',
 }
 """How each setting that featurekit reads may be written."""
 
@@ -569,4 +595,5 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit",): FeaturekitConfig,
     ("online_store",): OnlineConfig,
     ("featurekit", "serving_log"): ServingLogConfig,
+    ("featurekit", "serve"): ServeConfig,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -21,8 +22,9 @@ from featurekit.errors import RequestRefused
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.deployment import pointers
 from featurekit.server import failures
+from featurekit.server.callers import Caller
 from featurekit.server.lookups import Lookups
-from featurekit.server.openapi import hot_paths, row_of
+from featurekit.server.openapi import guard, hot_paths, row_of
 
 
 class Summary(BaseModel):
@@ -71,30 +73,32 @@ class Description(BaseModel):
     example: dict[str, Any] = Field(description="A body for POST /v1/services/{name}/features.")
 
 
-def admin(lookups: Lookups) -> FastAPI:
-    """The application for people."""
+def admin(lookups: Lookups, *, asks: bool = False) -> FastAPI:
+    """The application for people. The scope of a request has the `Caller`, who is told of what it
+    may read. `asks` says whether callers must say who they are."""
     app = FastAPI(title="featurekit", version=VERSION, openapi_url=None)  # made below, each time
 
     @app.get("/v1/services", tags=["services"], summary="The services that are live")
-    def services() -> list[Summary]:
+    def services(request: Request) -> list[Summary]:
         return [
             Summary(name=name, version=service.fingerprint, features=len(service.outputs))
-            for name, service in sorted(lookups.live().items())
+            for name, service in sorted(_seen(request, lookups).items())
         ]
 
     @app.get("/v1/services/{name}", tags=["services"], summary="A service's schema and versions")
-    def service(name: str) -> Description:
+    def service(name: str, request: Request) -> Description:
+        _caller(request).need_sight(name)
         online: OnlineService = lookups.service(name)
         found = online.current().service
         return described(found, pointers(lookups.store, lookups.project, name))
 
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi() -> JSONResponse:
-        return JSONResponse(document(app, lookups))
+    def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(document(app, _seen(request, lookups), asks=asks))
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(page(document(app, lookups)))
+    def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(page(document(app, _seen(request, lookups), asks=asks)))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
@@ -112,6 +116,18 @@ def admin(lookups: Lookups) -> FastAPI:
         return _failed(request, made)
 
     return app
+
+
+def _caller(request: Request) -> Caller:
+    found = request.scope["featurekit.caller"]
+    assert isinstance(found, Caller)
+    return found
+
+
+def _seen(request: Request, lookups: Lookups) -> dict[str, Service]:
+    """The live services that the caller is told of."""
+    caller = _caller(request)
+    return {name: found for name, found in lookups.live().items() if caller.sees(name)}
 
 
 def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -145,8 +161,9 @@ def described(service: Service, versions: dict[str, str]) -> Description:
     )
 
 
-def document(app: FastAPI, lookups: Lookups) -> dict[str, Any]:
-    """The description of all routes by OpenAPI, with examples of the services that are live."""
+def document(app: FastAPI, live: Mapping[str, Service], *, asks: bool) -> dict[str, Any]:
+    """The description of all routes by OpenAPI, with examples of these services. `asks` says
+    whether callers must say who they are."""
     from fastapi.openapi.utils import get_openapi
 
     made = get_openapi(
@@ -155,7 +172,9 @@ def document(app: FastAPI, lookups: Lookups) -> dict[str, Any]:
         description="Features of entities, the same bits as in training sets.",
         routes=app.routes,
     )
-    made["paths"] = {**hot_paths(lookups.live()), **made["paths"]}
+    made["paths"] = {**hot_paths(live), **made["paths"]}
+    if asks:
+        guard(made)
     return made
 
 

@@ -18,7 +18,10 @@ from typing import Any
 from featurekit.errors import FeaturekitError, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server import as_json, failures
+from featurekit.server.access import Access
 from featurekit.server.as_json import Said
+from featurekit.server.callers import ANYONE, LIST, METRICS, Caller
+from featurekit.server.cors import Cors
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
 from featurekit.server.questions import Question, feast_question, own_question, request_id
@@ -45,6 +48,8 @@ _ACCEPTED = {
 }
 _BODIES = {JSON, MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack"}
 _LISTED = "/v1/features"
+_OPEN = {"/health", "/ready"}
+"""The routes that everybody may ask: who watches a process has no key."""
 _RETRY_S = 0.5
 _log = logging.getLogger("featurekit.server")
 
@@ -65,7 +70,7 @@ def _typed(content_type: bytes, *more: tuple[bytes, bytes]) -> Headers:
 @dataclass(slots=True)
 class Request:
     """A request: its scope, where its body comes from, and what is known of it: `asked` is what it
-    asks, for errors, and `service` what answered, for metrics."""
+    asks, for errors, and `service` what answered, for metrics. `caller` is who asks."""
 
     scope: Scope
     receive: Receive
@@ -74,6 +79,7 @@ class Request:
     asked: str = ""
     service: str = ""
     id: str | None = None
+    caller: Caller = ANYONE
 
     @property
     def path(self) -> str:
@@ -118,6 +124,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lookups = Lookups(settings)
+        self.access = Access(settings.access, self.lookups.store, settings.project)
+        self.cors = Cors(settings.access.cors)
         self.metrics = Metrics()
         self.draining = False
         self.ready = False
@@ -155,6 +163,7 @@ class App:
             elif message["type"] == "lifespan.shutdown":
                 for task in self._tasks:
                     task.cancel()
+                await self.access.close()
                 await self.lookups.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -178,8 +187,14 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive, dict(scope["headers"]))
+        before = self.cors.before(scope["method"], request.headers)
+        if before is not None:
+            await self._send(request, Answer(b"", 204, before), send)
+            return
         try:
             handler = self._handler(request)
+            if request.path not in _OPEN:
+                request.caller = await self.access.caller(scope["headers"])
             if handler is None:
                 await self._to_admin(request, send)
                 return
@@ -212,7 +227,7 @@ class App:
     def _failed(self, request: Request, error: Exception) -> Answer:
         status = failures.status_of(error)
         if request.id is None:
-            request.id = uuid.uuid4().hex
+            request.id = _told_id(request) or uuid.uuid4().hex
         if status == 500:
             _log.exception("request %s: a bug in featurekit", request.id)
         self.metrics.failed(request.route, failures.kind_of(error))
@@ -221,6 +236,8 @@ class App:
 
     async def _send(self, request: Request, answer: Answer, send: Send) -> None:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        if answer.status != 204:
+            headers += self.cors.headers(request.headers.get(b"origin"))
         if request.id is not None:
             headers.append((b"x-request-id", request.id.encode()))
         if self.draining:
@@ -236,8 +253,18 @@ class App:
                 if self._admin is None:
                     from featurekit.server.admin import admin
 
-                    self._admin = await asyncio.to_thread(admin, self.lookups)
-        await self._admin(request.scope, request.receive, send)
+                    self._admin = await asyncio.to_thread(
+                        admin, self.lookups, asks=not self.access.open
+                    )
+        request.scope["featurekit.caller"] = request.caller
+        more = self.cors.headers(request.headers.get(b"origin"))
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            if more and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        await self._admin(request.scope, request.receive, sent)
 
     # --- features ---------------------------------------------------------------------------------
 
@@ -294,6 +321,7 @@ class App:
     async def _answered(self, request: Request, question: Question) -> tuple[OnlineResult, Said]:
         request.id = question.request_id or request.id
         request.asked = f"service {question.service}" if question.service else "features"
+        request.caller.need(f"read:{question.service}" if question.service else LIST)
         limit = _limit(request, self.settings.timeout_s)
         try:
             async with asyncio.timeout(limit):
@@ -323,8 +351,16 @@ class App:
         return Answer(body, 503, _typed(JSON))
 
     async def _metrics(self, request: Request) -> Answer:
+        request.caller.need(METRICS)
         text = await asyncio.to_thread(self.metrics.text)
         return Answer(text, 200, _typed(CONTENT_TYPE))
+
+
+def _told_id(request: Request) -> str | None:
+    """The id in the headers of a request that was refused before its body was read."""
+    with suppress(RequestRefused):
+        return request_id(request.headers.get(b"x-request-id", b"").decode("latin-1") or None)
+    return None
 
 
 def _limit(request: Request, most: float) -> float:

@@ -70,6 +70,14 @@ def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
     if isinstance(error, StoreUnavailable):
         wait_s = math.ceil(error.retry_after_s or 0.0)
         return [(b"retry-after", b"%d" % max(wait_s, RETRY_AFTER_S))]
-    if isinstance(error, RequestRefused) and error.allow:
-        return [(b"allow", error.allow.encode())]
-    return []
+    if not isinstance(error, RequestRefused):
+        return []
+    found = []
+    if error.allow:
+        found.append((b"allow", error.allow.encode()))
+    if error.challenge:
+        found.append((b"www-authenticate", error.challenge.encode()))
+    if error.retry_after_s is not None:
+        wait = max(math.ceil(error.retry_after_s), RETRY_AFTER_S)
+        found.append((b"retry-after", b"%d" % wait))
+    return found

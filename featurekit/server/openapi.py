@@ -21,6 +21,8 @@ _ERROR_EXAMPLE = {
 }
 _WHY = {
     400: "The body, or a part of it, has another form.",
+    401: "No key or token was brought, or none that counts.",
+    403: "The caller lacks the scope that the answer names.",
     404: "There is no such service, view or feature.",
     405: "The route takes another method.",
     406: "None of the media types in Accept is written here.",
@@ -28,6 +30,7 @@ _WHY = {
     413: "The body is too large, or has too many rows.",
     415: "The body's media type is not read here.",
     422: "A row or an instant does not fit the service.",
+    429: "The caller asks too often; Retry-After says for how long.",
     503: "Redis is slow or gone, or what it holds cannot be believed.",
 }
 _VALUE: dict[str, Any] = {}
@@ -81,6 +84,19 @@ def hot_paths(live: Mapping[str, Service]) -> dict[str, Any]:
         "/ready": {"get": _plain("Whether lookups are answered", "status", None)},
         "/metrics": {"get": _metrics()},
     }
+
+
+def guard(document: dict[str, Any]) -> None:
+    """Say in a description that callers bring a bearer token, but where everybody may ask."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["bearer"] = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`featurekit keys create`) or a token of the issuer.",
+    }
+    document["security"] = [{"bearer": []}]
+    for path in ("/health", "/ready"):
+        document["paths"][path]["get"]["security"] = []
 
 
 def _feast(example: dict[str, Any]) -> dict[str, Any]:

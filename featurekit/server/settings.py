@@ -15,8 +15,31 @@ from featurekit.online.store.protocol import OnlineStore
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several workers count; prometheus_client reads it when it is loaded."""
 
+KEYS, TOKENS = "keys", "jwt"
+"""How callers show who they are: by an API key, or by a token that an issuer signed."""
+
 _OF_REQUEST = 0.9
 """The share of a request's time for which Redis is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Who may ask. `auth` has KEYS or TOKENS or both; without any, everybody may.
+
+    Tokens are signed by a key that `jwks` has, a file or a URL, are of `issuer` and for `audience`.
+    `rate` is how many requests a second a caller may make, where its key does not say; None for any
+    number. Pages of the origins `cors` may ask from a browser.
+    """
+
+    auth: tuple[str, ...] = ()
+    jwks: str = ""
+    issuer: str = ""
+    audience: str = ""
+    rate: float | None = None
+    cors: tuple[str, ...] = ()
+
+
+EVERYBODY = AccessSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +51,7 @@ class Settings:
     `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
     Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
     rows. After SIGTERM, requests are answered for `drain_s` seconds, on connections that then
-    close.
+    close. `access` says who may ask.
     """
 
     project: str
@@ -47,6 +70,7 @@ class Settings:
     most_bytes: int = 4 * 1024 * 1024
     most_rows: int = 10_000
     drain_s: float = 1.0
+    access: AccessSettings = EVERYBODY
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

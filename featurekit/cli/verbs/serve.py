@@ -8,6 +8,7 @@ from argparse import Namespace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from featurekit.cli.access import ACCESS, access_of
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
 from featurekit.cli.repo import repo_folder
 from featurekit.core.screen import Screen
@@ -57,6 +58,7 @@ _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
         metavar="N",
         help="bytes of one body (default: 4194304)",
     ),
+    *ACCESS,
 )
 def serve(arguments: Namespace, screen: Screen) -> None:
     """Become the process that serves."""
@@ -95,7 +97,10 @@ def _settings(arguments: Namespace) -> Settings:
         url = arguments.redis_url or os.environ.get(URL_VARIABLE)
         if url is None:
             raise UsageError("--project needs --redis-url redis://localhost:6379/0")
-        return Settings(arguments.project, url=url, login=Login.of_environment(), **limits)
+        access = access_of(arguments, None)
+        return Settings(
+            arguments.project, url=url, login=Login.of_environment(), access=access, **limits
+        )
     folder = repo_folder(arguments)
     if folder is None:
         raise ConfigError(
@@ -118,5 +123,6 @@ def _settings(arguments: Namespace) -> Settings:
         login=own.login(found),
         connections=own.connections,
         limits=config.limits(),
+        access=access_of(arguments, own.serve),
         **limits,
     )

@@ -1,0 +1,127 @@
+"""Turns the headers of a request into its caller: whose key or token it brought, and whether it
+asks too often.
+
+A token is read as it came: neither decoded, nor folded, nor trimmed beyond the spaces behind
+`Bearer`. No error and no log has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from featurekit.errors import RequestRefused
+from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.api_keys import PREFIX, opens, parts_of
+from featurekit.server.callers import ANYONE, Caller, unknown
+from featurekit.server.known_keys import KnownKeys
+from featurekit.server.rates import Rates
+from featurekit.server.settings import KEYS, TOKENS, AccessSettings
+
+if TYPE_CHECKING:
+    from featurekit.server.jwts import Tokens
+
+_LONGEST = 8192
+_PREFIX = PREFIX.encode()
+_WRITE = "write the header `authorization: Bearer TOKEN`"
+_NO_KEY = "ask with a key that `featurekit keys list` shows as open"
+
+
+class Access:
+    """Who may ask a worker. `clock` is a monotonic one, and `now` the time since 1970; both in
+    seconds."""
+
+    def __init__(
+        self,
+        settings: AccessSettings,
+        store: OnlineStore,
+        project: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings, self.project, self._now = settings, project, now
+        self._rates = Rates(clock)
+        self._keys = KnownKeys(store, project, clock) if KEYS in settings.auth else None
+        self._tokens: Tokens | None = None
+        if TOKENS in settings.auth:
+            from featurekit.server.jwts import Tokens
+
+            self._tokens = Tokens(settings, clock=clock, now=now)
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody is asked who he is."""
+        return self._keys is None and self._tokens is None
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._keys is not None:
+            await self._keys.close()
+        if self._tokens is not None:
+            await self._tokens.close()
+
+    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Who asks, by the headers of a request, whose names are in lower case.
+
+        RequestRefused: 401 without a token that is known and valid, 429 for a caller that asks too
+        often. StoreUnavailable where nobody can say whether the token is known. What the caller may
+        do, `Caller.need` says.
+        """
+        if self._keys is None and self._tokens is None:
+            return ANYONE
+        token = _bearer(headers)
+        if self._keys is not None and token.startswith(_PREFIX):
+            found, rate = await self._by_key(self._keys, token)
+        elif self._tokens is not None:
+            found, rate = await self._tokens.caller(token), self.settings.rate
+        else:
+            raise unknown("the token has not the form of an API key", _NO_KEY)
+        if rate is not None:
+            self._count(found, rate)
+        return found
+
+    async def _by_key(self, keys: KnownKeys, token: bytes) -> tuple[Caller, float | None]:
+        """The caller of a key, and how often it may ask."""
+        parts = parts_of(token)
+        if parts is None:
+            raise unknown("the token has not the form of an API key", _NO_KEY)
+        id_, secret = parts
+        known = await keys.find(id_)
+        if not opens(known, self.project, id_, secret) or known is None:
+            raise unknown("the API key is none of this project", _NO_KEY)
+        void = known.why_void(int(self._now() * 1e6))
+        if void is not None:
+            raise unknown(f"the API key is {void}", _NO_KEY)
+        rate = self.settings.rate if known.rate is None else known.rate
+        return Caller("key", known.name, known.scopes, known.id), rate
+
+    def _count(self, caller: Caller, rate: float) -> None:
+        wait_s = self._rates.wait_s(f"{caller.kind} {caller.id or caller.name}", rate)
+        if wait_s > 0:
+            raise RequestRefused(
+                f"more than {rate:g} requests a second; wait as long as retry-after says",
+                status=429,
+                where="authorization",
+                retry_after_s=wait_s,
+            )
+
+
+def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The token of a request. RequestRefused where there is none, or more than one."""
+    found: bytes | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            if found is not None:
+                raise unknown("there are two headers authorization", "write one")
+            found = value
+    if found is None:
+        raise unknown("the request says not who asks", _WRITE, token=False)
+    scheme, _, token = found.partition(b" ")
+    token = token.strip(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise unknown("the header authorization has no bearer token", _WRITE, token=False)
+    if len(token) > _LONGEST:
+        raise unknown(f"the token has {len(token)} bytes", f"write at most {_LONGEST}")
+    return token
