@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 
 KEPT_S = 24 * 3600
 """How long a key is known after its push."""
-LONGEST = 255
 _LOCKS = 256
 _PATIENCE_S, _POLL_S = 30.0, 0.002
 _CLAIM = 32
+_INSTANTS = ("arrived", "newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ class Claim:
     def written(self, *, over: bool) -> Lasting:
         """The note as it is kept."""
         about = asdict(self.pushed)
-        at = self.pushed.arrived
-        about["arrived"] = None if at is None else micros(at)
+        for name in _INSTANTS:
+            about[name] = None if about[name] is None else micros(about[name])
         note = {"body": self.body, "claim": self.claim, "token": self.token, "over": over}
         return Lasting(json.dumps({**note, "pushed": about}).encode(), KEPT_S)
 
@@ -109,7 +109,8 @@ def _read(key: bytes, value: bytes | None) -> Claim | None:
         note = json.loads(value)
         about = dict(note["pushed"])
         about["damaged"] = tuple(about["damaged"])
-        about["arrived"] = None if about["arrived"] is None else instant(about["arrived"])
+        for name in _INSTANTS:
+            about[name] = None if about[name] is None else instant(about[name])
         made = Claim(note["body"], note["claim"], note["token"], note["over"], Pushed(**about))
         if all(type(part) is str for part in (made.body, made.claim, made.token)):
             return made
@@ -279,6 +280,7 @@ def _is_open(claim: str, key: bytes, value: bytes | None) -> bool:
 
 def shown(pushed: Pushed) -> Mapping[str, Any]:
     """What a push did, as JSON has it."""
-    about = asdict(pushed)
-    at = pushed.arrived
-    return {**about, "damaged": list(pushed.damaged), "arrived": at and at.isoformat()}
+    about = {**asdict(pushed), "damaged": list(pushed.damaged)}
+    for name in _INSTANTS:
+        about[name] = None if about[name] is None else about[name].isoformat()
+    return about

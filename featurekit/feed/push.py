@@ -157,6 +157,7 @@ class _Push:
             damaged=self.damaged,
             repeated=repeated,
             arrived=instant(now),
+            newest=instant(max(row["__ts"] for row in events)) if events else None,
         )
         ending, claim = online, None
         if self.once is not None:

@@ -145,7 +145,7 @@ class Read:
 
 def claims_in(schema: Any) -> list[str]:
     """The claims that stand in the metadata of an Arrow schema."""
-    held = (schema.metadata or {}).get(CLAIMS, b"")
+    held: bytes = (schema.metadata or {}).get(CLAIMS, b"")
     return held.decode().split()
 
 
@@ -254,8 +254,8 @@ class Journal:
 
     def append(self, batch: Any, claim: str | None = None) -> bool:
         """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure. Its
-        claim stands beside it. Returns False, and adds nothing, if the journal is not as it was left, or if another process
-        holds its lock for long.
+        claim stands beside it. Returns False, and adds nothing, if the journal is not as it was
+        left, or if another process holds its lock for long.
 
         If it raises, nothing is added either, and the journal must not be used any more.
         """
