@@ -19,7 +19,6 @@ other process is at it.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from featurekit.feed.events import Pushed
 from featurekit.feed.materialise import materialize
 from featurekit.log.segments import has_claim, log_folder
 from featurekit.online.store.fenced import Fenced
+from featurekit.online.store.notes import read_object, write_object
 from featurekit.online.store.protocol import (
     Change,
     Closing,
@@ -58,6 +58,7 @@ _LOCKS = 256
 _PATIENCE_S, _POLL_S = 30.0, 0.002
 _CLAIM = 32
 _INSTANTS = ("arrived", "newest")
+_NOTE = "once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +100,14 @@ class Claim:
         for name in _INSTANTS:
             about[name] = None if about[name] is None else micros(about[name])
         note = {"body": self.body, "claim": self.claim, "token": self.token, "over": over}
-        return Lasting(json.dumps({**note, "pushed": about}).encode(), KEPT_S)
+        return Lasting(write_object(_NOTE, {**note, "pushed": about}), KEPT_S)
 
 
 def _read(key: bytes, value: bytes | None) -> Claim | None:
     if not value:
         return None
     try:
-        note = json.loads(value)
+        note = read_object(_NOTE, value, dict)
         about = dict(note["pushed"])
         about["damaged"] = tuple(about["damaged"])
         for name in _INSTANTS:
@@ -114,7 +115,7 @@ def _read(key: bytes, value: bytes | None) -> Claim | None:
         made = Claim(note["body"], note["claim"], note["token"], note["over"], Pushed(**about))
         if all(type(part) is str for part in (made.body, made.claim, made.token)):
             return made
-    except (ValueError, LookupError, TypeError):
+    except (DamagedNote, ValueError, LookupError, TypeError):
         pass
     raise DamagedNote(
         f"the note {key.decode()} is damaged, so nobody can tell whether its push was taken; look "

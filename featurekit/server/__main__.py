@@ -1,6 +1,7 @@
 """`python -m featurekit.server FD`: serves as what is read from a file descriptor says.
 
-What stands behind FD says to people what the process is for. `featurekit serve` becomes this process, which has loaded nothing but what serves.
+`featurekit serve` becomes this process, which has loaded nothing but what serves. A word behind FD
+says to people what the process is for.
 """
 
 from __future__ import annotations

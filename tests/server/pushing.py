@@ -34,9 +34,15 @@ orders = EventSource("orders", path="data/orders.parquet", timestamp_field="at",
 lenient = EventSource("lenient", path="data/lenient.parquet", timestamp_field="at",
                       on_bad_row="quarantine", schema={"key": int, "n": int})
 WEEK = {"sum": Sum("n", window="7d"), "rows": Count(window="7d")}
-services = [FeatureService(s.name, features=[FeatureView(s.name, entities=[user], source=s,
-                                                         features=WEEK)])
-            for s in (clicks, orders, lenient)]
+def said(who, **more):
+    return {"owner": f"{who}@example.com", **more}
+
+clicked = FeatureView("clicks", entities=[user], source=clicks, features=WEEK, **said("data"))
+services = [FeatureService("clicks", features=[clicked],
+                           **said("web", description="What was clicked."))]
+services += [FeatureService(s.name, features=[FeatureView(s.name, entities=[user], source=s,
+                                                          features=WEEK)])
+             for s in (orders, lenient)]
 """
 AT = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
 JSON = {"content-type": "application/json"}
@@ -47,9 +53,8 @@ PARQUET = {"content-type": "application/vnd.apache.parquet"}
 
 def write(folder: Path, url: str) -> None:
     """The repo, applied and filled."""
-    (folder / "data").mkdir()
-    (folder / "feature_store.yaml").write_text(serving.CONFIG.format(url=json.dumps(url)))
-    (folder / "definitions.py").write_text(textwrap.dedent(MODULE))
+    serving.write(folder, url)
+    (folder / "pushed.py").write_text(textwrap.dedent(MODULE))
     at = pa.array([AT], pa.timestamp("us", "UTC"))
     for name in ("clicks", "orders", "lenient"):
         table = pa.table({"key": pa.array([0]), "n": pa.array([0]), "at": at})

@@ -7,19 +7,20 @@ import asyncio
 import datetime as dt
 import json
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import polars as pl
+import pushing
 import pyarrow as pa
 import pytest
-import pushing
 import serving
 from pushing import ARROW, AT, PACKED, PARQUET, counts, kill, row, taking
 from serving import ROWS, Served, exact
@@ -37,6 +38,7 @@ from featurekit.errors import (
 from featurekit.online.store.server import scratch_redis
 
 CLICKS = "/v1/sources/clicks/events"
+WORDS = ("--workers", "2", "--push-timeout", "30s", "--push-queue", "24")
 FIELDS = {"source", "rows", "entities", "null_keys", "erring", "quarantined", "forgotten",
           "damaged", "repeated", "arrived", "newest"}  # fmt: skip
 
@@ -54,10 +56,7 @@ def pushes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("pushed")
     with scratch_redis() as url:
         pushing.write(folder, url)
-        with (
-            taking(folder, "--workers", "2", "--push-timeout", "30s") as server,
-            FeatureStore(folder) as store,
-        ):
+        with taking(folder, *WORDS) as server, FeatureStore(folder) as store:
             made = World(folder, store, server)
             yield made
             made.client.close()
@@ -84,39 +83,44 @@ def _found(store: FeatureStore, key: int) -> list[Any]:
     offline = store.get_historical_features(frame, names).to_arrow()
     for name in ROWS[0]:
         assert exact(online.columns[name]) == exact(offline[name].to_pylist()), name
-    assert all(set(online.status[name]) == {"PRESENT"} for name in ROWS[0])
-    return [exact(online.columns[name]) for name in ROWS[0]]
+        assert "NOT_FOUND" not in online.status[name]
+    return [(exact(online.columns[name]), online.status[name]) for name in ROWS[0]]
 
 
-def test_every_form_gives_the_bits_of_a_push_in_process(tmp_path: Path):
+def test_every_form_gives_the_bits_of_a_push_in_process(pushes: World):
     schema = serving.SCHEMA.remove(serving.SCHEMA.get_field_index("known"))
-    with scratch_redis() as url:
-        serving.write(tmp_path, url)
-        serving.fill(tmp_path)
-        with (
-            taking(tmp_path) as server,
-            FeatureStore(tmp_path) as store,
-            Client(server.url) as client,
-        ):
-            pushed = store.push("events", _typed(1000))
-            wanted = _found(store, 1000)
-            key = 2000
-            for form in pushing.bodies("events", _typed(key), schema):
-                path, body, headers = pushing.bodies("events", _typed(key), schema)[form]
-                status, _, data = server.ask("POST", path, body, headers)
-                assert status == 200, (form, data)
-                if form != "feast":
-                    told = json.loads(data)
-                    assert told.keys() == FIELDS
-                    assert (told["rows"], told["entities"]) == (pushed.rows, pushed.entities)
-                assert _found(store, key) == wanted, form
-                key += 1000
-            rows: Any
-            for rows in (_typed, lambda k: pushing.table(_typed(k), schema),
-                         lambda k: pl.from_arrow(pushing.table(_typed(k), schema))):  # fmt: skip
-                assert client.push("events", rows(key)) == pushed
-                assert _found(store, key) == wanted
-                key += 1000
+    pushed = pushes.store.push("events", _typed(1000))
+    wanted = _found(pushes.store, 1000)
+    key = 2000
+    for form in pushing.bodies("events", _typed(key), schema):
+        path, body, headers = pushing.bodies("events", _typed(key), schema)[form]
+        status, _, data = pushes.server.ask("POST", path, body, headers)
+        assert status == 200, (form, data)
+        if form != "feast":
+            told = json.loads(data)
+            assert told.keys() == FIELDS
+            assert (told["rows"], told["entities"]) == (pushed.rows, pushed.entities)
+        assert _found(pushes.store, key) == wanted, form
+        key += 1000
+    rows: Any
+    for rows in (_typed, lambda k: pushing.table(_typed(k), schema),
+                 lambda k: pl.from_arrow(pushing.table(_typed(k), schema))):  # fmt: skip
+        assert pushes.client.push("events", rows(key)) == pushed
+        assert _found(pushes.store, key) == wanted
+        key += 1000
+
+
+def test_rows_with_arrivals_of_their_own_keep_them(pushes: World):
+    known = serving.NOW + dt.timedelta(minutes=3)
+    rows = [{**one, "known": known} for one in _typed(30_000)]
+    path, body, headers = pushing.bodies("events", rows, serving.SCHEMA)["json rows"]
+    assert pushes.server.ask("POST", path, body, headers)[0] == 200
+    at = known - dt.timedelta(microseconds=1)
+    for instant, status in ((at, "NOT_FOUND"), (known, "PRESENT")):
+        frame = [{"key": 30_000, "event_timestamp": instant}]
+        found = pushes.store.get_historical_features(frame, ["latest:f"], statuses=True)
+        assert found.to_arrow().to_pylist()[0]["f__status"] == status
+    _found(pushes.store, 30_000)
 
 
 def test_a_frame_of_pandas_is_read_as_in_process(pushes: World):
@@ -304,9 +308,9 @@ def test_a_client_pushes_from_an_event_loop(pushes: World):
 
 
 def test_the_client_raises_what_the_store_would(pushes: World):
-    good = row(12_000)
+    good = {"key": 12_000, "n": 1, "at": AT}
     for push in (pushes.client.push, pushes.store.push):
-        with pytest.raises(BadRowError, match="row 1 .*'n'"):
+        with pytest.raises(BadRowError, match=r"row 1 .*'n'"):
             push("clicks", [good, {**good, "n": "one"}])
         with pytest.raises(SourceError, match="lacks 'n'"):
             push("clicks", {"key": 1, "at": AT})
@@ -314,9 +318,9 @@ def test_the_client_raises_what_the_store_would(pushes: World):
             push("clicks", [1])
         with pytest.raises(DefinitionError, match="clacks"):
             push("clacks", [good])
+    pushes.client.push("clicks", {**good, "key": 12_001}, idempotency_key="mine")
     with pytest.raises(RequestRefused, match="another push"):
-        for n in range(2):
-            pushes.client.push("clicks", row(12_001 + n), idempotency_key="mine")
+        pushes.client.push("clicks", {**good, "key": 12_002}, idempotency_key="mine")
     with pytest.raises(ArgumentError, match="idempotency_key"):
         pushes.client.push("clicks", good, idempotency_key="a b")
     assert counts(pushes.store, "clicks", [12_000, 12_001, 12_002]) == [0, 1, 0]
@@ -370,74 +374,66 @@ def test_a_pusher_that_is_killed_again_and_again_loses_and_doubles_nothing(pushe
     assert min(wanted) > 0
 
 
-def test_what_is_under_way_when_it_stops_is_taken_and_answered(tmp_path: Path):
+def test_too_many_wait_no_longer_than_they_are_told(pushes: World):
+    _pause(pushes.store, 1500)
+    with ThreadPoolExecutor(36) as pool:
+        asked = [pool.submit(pushes.server.ask, "POST", CLICKS, {"rows": [row(500 + n)]})
+                 for n in range(36)]  # fmt: skip
+        found = [one.result() for one in asked]
+    refused = [n for n, (status, _, _) in enumerate(found) if status == 503]
+    assert len(refused) == 12
+    for n in refused:
+        assert found[n][1]["retry-after"] == "1"
+        assert b"pushes wait already" in found[n][2]
+    assert counts(pushes.store, "clicks", range(500, 536)) == [n not in refused for n in range(36)]
+
+
+def test_who_waits_no_longer_leaves_a_whole_push(pushes: World):
+    _pause(pushes.store, 1000)
+    key = {"idempotency-key": "k", "featurekit-timeout-ms": "200"}
+    status, _, data = pushes.server.ask("POST", CLICKS, {"rows": [row(600)]}, key)
+    assert status == 503
+    assert b"the push is under way" in data
+    key["featurekit-timeout-ms"] = "20000"
+    assert pushes.server.ask("POST", CLICKS, {"rows": [row(600)]}, key)[0] == 200
+    assert counts(pushes.store, "clicks", [600]) == [1]
+
+
+def _pause(store: FeatureStore, ms: int) -> None:
+    client = store.parts.online.client  # type: ignore[attr-defined]
+    client.execute_command("CLIENT", "PAUSE", str(ms), "ALL")
+
+
+@pytest.mark.slow
+def test_a_repo_that_is_edited_is_used_and_what_is_under_way_at_the_end_is_taken(tmp_path: Path):
     with scratch_redis() as url:
         pushing.write(tmp_path, url)
         with taking(tmp_path, "--drain", "200ms") as server, FeatureStore(tmp_path) as store:
+            path = tmp_path / "pushed.py"
+            text = path.read_text()
+            path.write_text(text + "\nbroken(")
+            time.sleep(1.5)
+            assert server.post(CLICKS, {"rows": [row(20)]})[0] == 200
+            path.write_text(text.replace("int | None}", 'int | None, "m": int | None}'))
+            until(lambda: server.post(CLICKS, {"rows": [row(21)]})[0] == 422, within_s=20,
+                  every_s=0.1)  # fmt: skip
+            assert "lacks 'm'" in server.post(CLICKS, {"rows": [row(22)]})[1]["error"]["what"]
+            status, found = server.post(CLICKS, {"rows": [{**row(23), "m": 1}]})
+            assert (status, found["error"]["type"]) == (503, "RegistryError")  # not applied yet
+            path.write_text(text)
+            until(lambda: server.post(CLICKS, {"rows": [row(24)]})[0] == 200, within_s=20,
+                  every_s=0.1)  # fmt: skip
             pid = pushing.pusher(server)
             os.kill(pid, signal.SIGSTOP)
             with ThreadPoolExecutor(8) as pool:
                 asked = [pool.submit(server.post, CLICKS, {"rows": [row(n)]}) for n in range(8)]
-                time.sleep(0.3)
+                time.sleep(0.5)
                 server.process.send_signal(signal.SIGTERM)
-                time.sleep(0.3)
+                time.sleep(0.5)
                 os.kill(pid, signal.SIGCONT)
                 assert {one.result()[0] for one in asked} == {200}
             assert server.process.wait(30) == 0
             assert counts(store, "clicks", range(8)) == [1 + (n == 0) for n in range(8)]
-
-
-def test_too_many_wait_no_longer_than_they_are_told(tmp_path: Path):
-    with scratch_redis() as url:
-        pushing.write(tmp_path, url)
-        with taking(tmp_path, "--push-queue", "4") as server, FeatureStore(tmp_path) as store:
-            with FeatureStore(tmp_path) as other:
-                hold = other.online.client  # type: ignore[attr-defined]
-                hold.execute_command("CLIENT", "PAUSE", "1500", "ALL")
-            with ThreadPoolExecutor(12) as pool:
-                asked = [pool.submit(server.ask, "POST", CLICKS, {"rows": [row(500 + n)]})
-                         for n in range(12)]  # fmt: skip
-                found = [one.result() for one in asked]
-            refused = [n for n, (status, _, _) in enumerate(found) if status == 503]
-            assert len(refused) == 8
-            for n in refused:
-                assert found[n][1]["retry-after"] == "1"
-                assert b"pushes wait already" in found[n][2]
-            wanted = [n not in refused for n in range(12)]
-            assert counts(store, "clicks", range(500, 512)) == wanted
-
-
-def test_who_waits_no_longer_leaves_a_whole_push(tmp_path: Path):
-    with scratch_redis() as url:
-        pushing.write(tmp_path, url)
-        with taking(tmp_path) as server, FeatureStore(tmp_path) as store:
-            client = store.online.client  # type: ignore[attr-defined]
-            client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
-            key = {"idempotency-key": "k", "featurekit-timeout-ms": "200"}
-            status, _, data = server.ask("POST", CLICKS, {"rows": [row(1)]}, key)
-            assert status == 503
-            assert b"the push is under way" in data
-            key["featurekit-timeout-ms"] = "8000"
-            assert server.ask("POST", CLICKS, {"rows": [row(1)]}, key)[0] == 200
-            assert counts(store, "clicks", [1]) == [1]
-
-
-def test_a_repo_that_is_edited_is_used_once_it_compiles(tmp_path: Path):
-    with scratch_redis() as url:
-        pushing.write(tmp_path, url)
-        with taking(tmp_path) as server, FeatureStore(tmp_path) as store:
-            path = tmp_path / "definitions.py"
-            text = path.read_text()
-            path.write_text(text + "\nbroken(")
-            time.sleep(1.5)
-            assert server.post(CLICKS, {"rows": [row(1)]})[0] == 200
-            path.write_text(text.replace("int | None}", "int | None, \"m\": int | None}"))
-            until(lambda: server.post(CLICKS, {"rows": [row(2)]})[0] == 422, within_s=20,
-                  every_s=0.1)  # fmt: skip
-            assert "lacks 'm'" in server.post(CLICKS, {"rows": [row(2)]})[1]["error"]["what"]
-            status, found = server.post(CLICKS, {"rows": [{**row(2), "m": 1}]})
-            assert (status, found["error"]["type"]) == (503, "RegistryError")  # not applied yet
-            del store
 
 
 def test_a_worker_loads_neither_duckdb_nor_the_repo(pushes: World):
@@ -451,6 +447,46 @@ def test_a_worker_loads_neither_duckdb_nor_the_repo(pushes: World):
     assert "pyarrow" in found[b"push"][0]
 
 
+# --- what it says of itself -----------------------------------------------------------------------
+
+
+def test_the_page_s_requests_are_answered(pushes: World):
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    found = re.findall(
+        r"^<!-- pushed -->\n```console\n\$ curl -s localhost:6566(\S+)"
+        r"(?: -H '([^:]+): (\S+)')? -d '(.*)'\n```", text, re.M,
+    )  # fmt: skip
+    assert len(found) == text.count("<!-- pushed -->") == 2
+    for path, name, value, body in found:
+        status, _, data = pushes.server.ask("POST", path, body, {name: value} if name else {})
+        assert status == 200, data
+
+
+def test_openapi_has_examples_that_are_taken(pushes: World):
+    document = json.loads(pushes.server.ask("GET", "/openapi.json")[2])
+    own = document["paths"]["/v1/sources/{name}/events"]["post"]
+    feast = document["paths"]["/push"]["post"]
+    for path, route in ((CLICKS, own), ("/push", feast)):
+        body = route["requestBody"]["content"]["application/json"]["examples"]["one row"]["value"]
+        status, found = pushes.server.post(path, body)
+        assert status == 200, found
+        assert {"409", "501", "503"} <= route["responses"].keys()
+    assert own["requestBody"]["content"].keys() == {
+        "application/json", "application/msgpack", "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.parquet"}  # fmt: skip
+
+
+def test_a_service_says_whose_it_is(pushes: World):
+    described = json.loads(pushes.server.ask("GET", "/v1/services/clicks")[2])
+    assert (described["owner"], described["description"]) == (
+        "web@example.com",
+        "What was clicked.",
+    )
+    assert [view["owner"] for view in described["views"]] == ["data@example.com"]
+    described = json.loads(pushes.server.ask("GET", "/v1/services/orders")[2])
+    assert (described["owner"], described["views"][0]["owner"]) == (None, None)
+
+
 # --- who may --------------------------------------------------------------------------------------
 
 
@@ -462,19 +498,18 @@ def test_a_key_opens_the_sources_that_it_names(tmp_path: Path):
             with serving.serving("--repo", str(tmp_path), "--log", "--auth", "keys") as server:
                 for token, status in ((mine, 200), (other, 403), ("", 401)):
                     headers = {"authorization": f"Bearer {token}"}
-                    _until_taken(lambda: server.ask("POST", CLICKS, {"rows": [row(1)]}, headers),
-                                 status)  # fmt: skip
+                    _until_taken(server, headers, status)
                     assert server.ask("POST", "/push", FEAST, headers)[0] == status
                 assert counts(store, "clicks", [1, 8000]) == [1, 1]
             entries = (store.parts.state_dir / "audit.log").read_text().splitlines()
             (begun,) = [x for x in entries if '"verb":"push","step":"begun"' in x]
-            assert "for key loader" in begun
+            assert "for key push-clicks" in begun
             assert mine not in begun
 
 
-def _until_taken(ask: Callable[[], tuple[int, Any, bytes]], status: int) -> None:
+def _until_taken(server: Served, headers: dict[str, str], status: int) -> None:
     end = time.monotonic() + 20
-    while (found := ask())[0] == 503:
+    while (found := server.ask("POST", CLICKS, {"rows": [row(1)]}, headers))[0] == 503:
         assert time.monotonic() < end
     assert found[0] == status, found
 
@@ -483,7 +518,8 @@ def _made_key(folder: Path, scope: str) -> str:
     import subprocess
     import sys
 
-    words = ["--json", "keys", "create", "loader", "--scope", scope, "--repo", str(folder)]
+    words = ["--json", "keys", "create", scope.replace(":", "-"), "--scope", scope, "--repo",
+             str(folder)]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "featurekit.cli", *words], capture_output=True,
                           text=True, check=True)  # fmt: skip
     return str(json.loads(done.stdout)["key"])
@@ -499,5 +535,5 @@ def test_a_log_that_is_another_is_refused(tmp_path: Path):
                       ["--project", "tests", "--redis-url", url, "--log"]):  # fmt: skip
             done = subprocess.run([sys.executable, "-m", "featurekit.cli", "serve", *words],
                                   capture_output=True, text=True, check=False)  # fmt: skip
-            assert done.returncode == 2
+            assert done.returncode == 64
             assert "--log" in done.stderr
