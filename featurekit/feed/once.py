@@ -23,7 +23,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +96,15 @@ class Claim:
 
     def written(self, *, over: bool) -> Lasting:
         """The note as it is kept."""
-        about = asdict(self.pushed)
+        about = _fields(self.pushed)
         for name in _INSTANTS:
             about[name] = None if about[name] is None else micros(about[name])
         note = {"body": self.body, "claim": self.claim, "token": self.token, "over": over}
         return Lasting(write_object(_NOTE, {**note, "pushed": about}), KEPT_S)
+
+
+def _fields(pushed: Pushed) -> dict[str, Any]:
+    return {name: getattr(pushed, name) for name in Pushed.__slots__}
 
 
 def _read(key: bytes, value: bytes | None) -> Claim | None:
@@ -195,10 +199,12 @@ class Once:
             if wanted:
                 materialize(project, None, views=[view.name], entities=wanted)
 
-    def note(self, online: OnlineStore, token: bytes, pushed: Pushed) -> None:
+    def note(self, token: bytes, pushed: Pushed) -> None:
         """Claim the key, just before the log: what the push gives once it is done."""
         self._made = Claim(self.key.body, self.claim, token.decode(), False, pushed)
-        online.write({self._at: self._made.written(over=False)})
+        # No lease is asked for: the lock is held, so nobody else writes this key, and a claim alone
+        # does nothing.
+        self.project.online.write({self._at: self._made.written(over=False)})
 
     def ending(self, online: OnlineStore) -> OnlineStore:
         """The store, in which the claim is over with what ends the push."""
@@ -281,7 +287,7 @@ def _is_open(claim: str, key: bytes, value: bytes | None) -> bool:
 
 def shown(pushed: Pushed) -> Mapping[str, Any]:
     """What a push did, as JSON has it."""
-    about = {**asdict(pushed), "damaged": list(pushed.damaged)}
+    about = {**_fields(pushed), "damaged": list(pushed.damaged)}
     for name in _INSTANTS:
         about[name] = None if about[name] is None else about[name].isoformat()
     return about

@@ -161,7 +161,7 @@ class _Push:
         )
         ending, claim = online, None
         if self.once is not None:
-            self.once.note(online, opened.token, done)
+            self.once.note(opened.token, done)
             ending, claim = self.once.ending(online), self.once.claim
         try:
             with settle.open_write(ending, prepared, opened) as writing:

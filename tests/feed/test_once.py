@@ -90,12 +90,12 @@ POINTS = [
     ("featurekit.feed.once:Once:note", "before", 1),
     ("featurekit.feed.once:Once:note", "after", 1),
     ("featurekit.log.writer:PushLog:keep", "after", 1),
-    ("featurekit.online.store.redis::_commit", "before", 2),
-    ("featurekit.online.store.redis::_commit", "after", 2),
+    ("featurekit.online.store.redis::_commit", "before", 1),
+    ("featurekit.online.store.redis::_commit", "after", 1),
     ("featurekit.feed.push::Taken", "before", 1),
 ]
 """Before the claim; between it and the log; between the log and the states; before and after the
-second transaction, which for rows without arrivals is that of the states; before the answer."""
+first transaction, which for rows without arrivals is that of the states; before the answer."""
 Point = tuple[str, str, int]
 
 
@@ -241,7 +241,7 @@ def test_a_push_that_is_killed_counts_once_after_it_comes_again(
 
 
 def test_a_large_push_that_is_killed_between_its_chunks_counts_once(store: FeatureStore):
-    stop = ("featurekit.online.store.redis::_commit", "before", 4)
+    stop = ("featurekit.online.store.redis::_commit", "before", 3)
     with child(store, stop, "plain", many=700) as process:
         assert process.wait(60) == -signal.SIGKILL
     assert push(store, many=700).again is True

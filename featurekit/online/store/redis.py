@@ -463,7 +463,10 @@ class RedisStore:
     def write(self, values: dict[bytes, bytes]) -> None:
         """Set all of `values`: one MSET, in a transaction where some of them do not stay."""
         lasting = _lasting(values)
-        if lasting:
+        if len(values) == len(lasting) == 1:
+            ((key, value),) = lasting
+            self.client.set(key, value, ex=value.seconds)
+        elif lasting:
             with self.client.pipeline() as pipeline:
                 pipeline.mset(values)
                 for key, value in lasting:
