@@ -23,7 +23,12 @@ from featurekit import aggregates, errors
 from featurekit.cli.arguments import Parser
 from featurekit.cli.parser import parser
 from featurekit.language.ops import TABLE
-from featurekit.project.config import FeaturekitConfig, OnlineConfig, ServingLogConfig
+from featurekit.project.config import (
+    FeaturekitConfig,
+    OnlineConfig,
+    ServeConfig,
+    ServingLogConfig,
+)
 
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
@@ -135,6 +140,7 @@ def _settings() -> str:
     for title, model in (
         ("`featurekit:`", FeaturekitConfig),
         ("`featurekit: serving_log:`", ServingLogConfig),
+        ("`featurekit: serve:`", ServeConfig),
         ("`online_store:`", OnlineConfig),
     ):
         parts.append(f"## {title}\n\n{_text(model)}\n\n{_fields(model)}\n")

@@ -391,6 +391,9 @@ class App:
             return Answer(b'{"status":"ready"}', 200, _typed(JSON))
         why = "the worker is stopping" if self.draining else "the services are being loaded"
         if self.waiting_for is not None and not self.draining:
+            # Whoever asks without a key is told no address and no name.
+            why = f"{why}; the last attempt failed with {failures.kind_of(self.waiting_for)}"
+        if self.waiting_for is not None and not self.draining and self.access.open:
             found = failures.document(self.waiting_for, "/ready", None)
             return Answer(as_json.dumps({"status": "waiting", **found}), 503, _typed(JSON))
         body = as_json.dumps({"status": "stopping" if self.draining else "waiting", "why": why})

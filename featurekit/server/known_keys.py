@@ -19,8 +19,9 @@ from featurekit.project.api_keys import ApiKey, api_keys_key, read_keys
 FRESH_S, OUTAGE_S = 2.0, 60.0
 _SOON_S = 1.0
 """From this age on, keys are read again while requests go on."""
-_AGAIN_S = 0.25
-"""A key that is not among those of this age or more may have been made since."""
+_AGAIN_S = 0.1
+"""The least time between two readings for keys that are not known, which may have been made since
+the last one: they wait for the next, so that a new key counts at once and guesses cost little."""
 _PAUSE_S, _WAIT_S, _FIRST_S = 0.5, 0.25, 1.5
 _log = logging.getLogger("featurekit.server")
 
@@ -36,6 +37,7 @@ class KnownKeys:
         self._value: bytes | None = None
         self._read_at = self._tried_at = float("-inf")
         self._failed = False
+        self._readings = 0
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, id_: str) -> ApiKey | None:
@@ -43,8 +45,12 @@ class KnownKeys:
         since Redis does not answer."""
         age = self._clock() - self._read_at
         known = id_ in self._keys
-        if age > _SOON_S or (not known and age > _AGAIN_S):
-            reading = self._begun()
+        before = self._readings
+        if not known and age < _AGAIN_S:
+            await asyncio.sleep(_AGAIN_S - age)
+        if not known or age > _SOON_S:
+            # One that began since this request came has all that it could name.
+            reading = self._begun() if self._readings == before else self._reading
             if reading is not None and self._must_wait(age, known=known):
                 first = self._read_at == float("-inf")
                 await asyncio.wait({reading}, timeout=_FIRST_S if first else _WAIT_S)
@@ -71,6 +77,7 @@ class KnownKeys:
             if self._failed and now - self._tried_at < _PAUSE_S:
                 return None
             self._tried_at = now
+            self._readings += 1
             self._reading = asyncio.create_task(self._read(now))
         return self._reading
 

@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from featurekit import FeatureStore, OnlineService
 from featurekit.errors import StoreUnavailable
 from featurekit.online.store.server import find_binary, scratch_redis
+from featurekit.project.api_keys import api_keys, create_api_key
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 MODULE = """
@@ -107,6 +108,12 @@ def test_each_user_does_its_own_work(users: Users) -> None:
         store.push("plain", {"key": 1, "n": 8, "at": ROW["at"]})
     with OnlineService.connect(users.as_("reader"), "shop", "service") as service:
         assert service.get([{"key": 1}, {"key": 2}]).columns["count"] == [0, 0]
+    with users.store("admin") as store:
+        made, _ = create_api_key(store.online, "shop", "web", ["read:service"])
+    with users.store("reader") as store:
+        assert api_keys(store.online, "shop") == [made]
+        with pytest.raises(StoreUnavailable, match=r"(?i)no permissions"):
+            create_api_key(store.online, "shop", "other", ["read:*"])
     (users.folder / "definitions.py").write_text(MODULE.replace("9d", "8d"), encoding="utf-8")
     with users.store("admin") as store:
         store.apply()
@@ -171,7 +178,10 @@ def test_a_writer_publishes_nothing(users: Users) -> None:
     if version() >= (7, 0):
         for key in (
             plan,
-            *(f"fk:shop:{k}" for k in ("live:service", "registry", "services", "filled")),
+            *(
+                f"fk:shop:{k}"
+                for k in ("live:service", "registry", "services", "filled", "apikeys")
+            ),
         ):
             users.fails("writer", "SET", key, "x")
             users.fails("writer", "UNLINK", key)

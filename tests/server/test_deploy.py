@@ -22,7 +22,10 @@ import pytest
 import yaml
 from serving import Served
 
+from featurekit.cli.access import access_of
+from featurekit.cli.parser import parser
 from featurekit.core.waiting import until
+from featurekit.errors import ConfigError
 from featurekit.monitor.metrics import Metrics as Checked
 from featurekit.server.metrics import Metrics as Serving
 
@@ -108,6 +111,36 @@ def test_what_the_files_name_is_there() -> None:
         if word == "COPY" and stage == "build":
             for source in rest.split()[:-1]:
                 assert f"!{source}" in kept, f"{source} is not sent to the builder"
+
+
+def served_words() -> dict[str, list[str]]:
+    """How each file serves, with the values of its variables."""
+    (default,) = [rest for stage, word, rest in steps() if (stage, word) == ("serve", "CMD")]
+    image = json.loads(default)
+    composed = [
+        re.sub(r"\$\{\w+:-(.*?)\}", r"\1", w) for w in compose()["services"]["serve"]["command"]
+    ]
+    (deployment,) = [d for d in documents() if d["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
+    (generated,) = kustomization["configMapGenerator"]
+    values = dict(one.split("=", 1) for one in generated["literals"])
+    pods = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], w) for w in container["args"]]
+    return {"image": image, "compose": composed, "pods": pods}
+
+
+@pytest.mark.parametrize(
+    ("file", "auth"), [("image", "keys"), ("compose", "none"), ("pods", "keys")]
+)
+def test_each_file_says_who_may_ask(file: str, auth: str) -> None:
+    arguments = parser().parse_args(served_words()[file])
+    assert arguments.host == "0.0.0.0"
+    assert access_of(arguments, None).auth == (() if auth == "none" else (auth,))
+    if auth == "none":  # then nobody but this machine reaches it
+        assert compose()["services"]["serve"]["ports"] == ["127.0.0.1:6566:6566"]
+    arguments.auth = None
+    with pytest.raises(ConfigError, match="nothing says who may"):
+        access_of(arguments, None)
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/production"])

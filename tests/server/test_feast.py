@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Served, exact
+from serving import Served, exact, serving
+
+from featurekit.project.api_keys import create_api_key
 
 pytest.importorskip("feast", reason="needs Feast (the extra featurekit[feast]) beside the server")
 
@@ -135,3 +137,35 @@ def test_the_answer_has_the_shape_of_feast_s_own(server: Served, feast_store: An
         assert other.keys() == {*one, "event_timestamps"}
         assert one["statuses"] == other["statuses"]
         assert one["values"] == other["values"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_feast_s_client_brings_a_key(
+    world: Any, feast_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the page says: its settings name the variable that holds the key."""
+    from feast import FeatureStore, RepoConfig
+    from feast.permissions.client.http_auth_requests_wrapper import HttpSessionManager
+
+    online = world.store.online
+    token = create_api_key(online, "tests", "feast", ["list:features"])[1]
+    monkeypatch.setenv("FEATUREKIT_TOKEN", token)
+    asked = ["numbers:i_last"]
+    with serving("--project", "tests", "--redis-url", world.url, "--auth", "keys") as guarded:
+
+        def store(**more: Any) -> Any:
+            HttpSessionManager.close_session()  # one is kept for all stores of a process
+            config = RepoConfig(
+                project="tests", provider="local", registry=feast_store.config.registry.path,
+                online_store={"type": "remote", "path": guarded.url},
+                offline_store={"type": "dask"}, entity_key_serialization_version=3, **more,
+            )  # fmt: skip
+            return FeatureStore(config=config)
+
+        with pytest.raises(Exception, match="says not who asks"):
+            store().get_online_features(asked, [{"key": 2}])
+        known = store(auth={"type": "oidc", "token_env_var": "FEATUREKIT_TOKEN"})
+        found = known.get_online_features(asked, [{"key": 2}]).to_dict()
+    HttpSessionManager.close_session()
+    wanted = world.store.get_online_features(asked, [{"key": 2}])
+    assert exact(found["i_last"]) == exact(wanted.columns["i_last"])
