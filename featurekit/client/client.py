@@ -10,8 +10,9 @@ import random
 import re
 import ssl
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from featurekit import errors
@@ -21,18 +22,28 @@ from featurekit.core.calls import checked, found
 from featurekit.core.columns import Columns
 from featurekit.core.types import Instant, as_instant
 from featurekit.errors import (
+    ArgumentError,
+    BadRowError,
     ConfigError,
     EntityFrameError,
     FeaturekitError,
     OnlineError,
     RequestRefused,
+    SourceError,
     StoreUnavailable,
 )
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import given
 from featurekit.online.wire import arrow
 
+if TYPE_CHECKING:
+    from featurekit.feed.events import Pushed
+
 _ARROW = "application/vnd.apache.arrow.stream"
+_PACKED = "application/msgpack"
+_LOOKUP = f"content-type: {_PACKED}\r\naccept: {_ARROW}\r\n"
+PUSH_S = 10.0
+"""How long a push may take, where nothing else is said."""
 _AGAIN = (502, 503, 504)
 _TOO_OFTEN = 429
 TOKEN_VARIABLE = "FEATUREKIT_TOKEN"
@@ -68,14 +79,14 @@ class Client:
         context = ssl_context if self.address.secure else None
         self._connections = Connections(self.address, context)
         self._async = AsyncConnections(self.address, context)
-        self._headers = f"content-type: application/msgpack\r\naccept: {_ARROW}\r\n"
+        self._token = ""
         token, where = (token, "token") if token is not None else _token_of_environment()
         if token is not None:
             if not re.fullmatch(r"[!-~]+", token):
                 raise ConfigError(
                     f"{where} has characters that no token has; give it as it was shown"
                 )
-            self._headers += f"authorization: Bearer {token}\r\n"
+            self._token = f"authorization: Bearer {token}\r\n"
 
     def __repr__(self) -> str:
         return f"Client({('https' if self.address.secure else 'http')}://{self.address.name})"
@@ -121,21 +132,8 @@ class Client:
         the request.
         """
         path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
-        attempts = self._attempts(self.timeout_s if timeout_s is None else timeout_s)
-        for attempt in attempts:
-            try:
-                reply = self._connections.ask(
-                    self._request(path, body, attempt), self.connect_timeout_s, attempt.end
-                )
-            except OSError as error:
-                pause = attempt.after(error)
-            else:
-                if reply.status == 200:
-                    return _result(reply)
-                pause = attempt.after_reply(reply)
-            if pause:
-                time.sleep(pause)
-        raise AssertionError("the last attempt raises")
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        return _result(self._reply(path, _LOOKUP, body, seconds))
 
     async def get_online_features_async(
         self,
@@ -149,17 +147,72 @@ class Client:
     ) -> OnlineResult:
         """As `get_online_features`, without blocking the event loop."""
         path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
-        attempts = self._attempts(self.timeout_s if timeout_s is None else timeout_s)
-        for attempt in attempts:
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        return _result(await self._reply_async(path, _LOOKUP, body, seconds))
+
+    # --- pushes -----------------------------------------------------------------------------------
+
+    def push(
+        self,
+        source: str,
+        rows: Any,
+        *,
+        idempotency_key: str | None = None,
+        timeout_s: float = PUSH_S,
+    ) -> Pushed:
+        """Take new events of a source, as `FeatureStore.push` does; `rows` are a dict, a list of
+        dicts, or a frame of pandas, polars or Arrow.
+
+        A push whose connection broke, or that the server asks to repeat, is repeated under its key,
+        so that it counts once. The key is a random one for each call; who wants to call again after
+        an error gives an `idempotency_key` and the same rows. It raises the errors of the store;
+        RequestRefused where the key was used for other rows, or the server takes no pushes;
+        StoreUnavailable where nobody says within `timeout_s` what became of the rows.
+        """
+        path, headers, body = _pushed(source, rows, idempotency_key)
+        return _push_result(self._reply(path, headers, body, timeout_s))
+
+    async def push_async(
+        self,
+        source: str,
+        rows: Any,
+        *,
+        idempotency_key: str | None = None,
+        timeout_s: float = PUSH_S,
+    ) -> Pushed:
+        """As `push`, without blocking the event loop."""
+        path, headers, body = _pushed(source, rows, idempotency_key)
+        return _push_result(await self._reply_async(path, headers, body, timeout_s))
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def _reply(self, path: str, headers: str, body: bytes, seconds: float) -> Reply:
+        """The reply to a request, which is repeated where that may help."""
+        for attempt in self._attempts(seconds):
             try:
-                reply = await self._async.ask(
-                    self._request(path, body, attempt), self.connect_timeout_s, attempt.end
-                )
+                asked = self._request(path, headers, body, attempt)
+                reply = self._connections.ask(asked, self.connect_timeout_s, attempt.end)
             except OSError as error:
                 pause = attempt.after(error)
             else:
                 if reply.status == 200:
-                    return _result(reply)
+                    return reply
+                pause = attempt.after_reply(reply)
+            if pause:
+                time.sleep(pause)
+        raise AssertionError("the last attempt raises")
+
+    async def _reply_async(self, path: str, headers: str, body: bytes, seconds: float) -> Reply:
+        """As `_reply`, without blocking the event loop."""
+        for attempt in self._attempts(seconds):
+            try:
+                asked = self._request(path, headers, body, attempt)
+                reply = await self._async.ask(asked, self.connect_timeout_s, attempt.end)
+            except OSError as error:
+                pause = attempt.after(error)
+            else:
+                if reply.status == 200:
+                    return reply
                 pause = attempt.after_reply(reply)
             if pause:
                 await asyncio.sleep(pause)
@@ -172,9 +225,9 @@ class Client:
         while True:
             yield attempt
 
-    def _request(self, path: str, body: bytes, attempt: _Attempt) -> bytes:
+    def _request(self, path: str, headers: str, body: bytes, attempt: _Attempt) -> bytes:
         left = max(1, int((attempt.end - time.monotonic()) * 1000))
-        headers = f"{self._headers}featurekit-timeout-ms: {left}\r\n"
+        headers = f"{headers}{self._token}featurekit-timeout-ms: {left}\r\n"
         return request("POST", self.address, path, headers, body)
 
 
@@ -256,6 +309,58 @@ def _asked(
         return path, _packer()(body)
     except TypeError as error:
         raise EntityFrameError(f"entity rows: {error}; give values of Python") from None
+
+
+def _pushed(source: str, rows: Any, key: str | None) -> tuple[str, str, bytes]:
+    """The path, the headers and the body of a push. SourceError or BadRowError for rows that cannot
+    be sent."""
+    key = uuid.uuid4().hex if key is None else key
+    if not re.fullmatch(r"[!-~]{1,255}", key):
+        raise ArgumentError(
+            "idempotency_key: write 1 to 255 printable characters of ASCII without spaces, as a "
+            "UUID is"
+        )
+    path = f"/v1/sources/{quote(source, safe='')}/events"
+    what = f"push to {source!r}"
+    if isinstance(rows, Mapping):
+        rows = [rows]
+    if isinstance(rows, (list, tuple)):
+        for i, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise SourceError(
+                    f"{what}: row {i} is {type(row).__name__}; write dicts, or a table with an "
+                    "Arrow stream"
+                )
+        media = _PACKED
+        try:
+            body = _packer()({"rows": [dict(row) for row in rows]})
+        except TypeError as error:
+            raise BadRowError(f"{what}: {error}; give values of Python") from None
+    else:
+        from featurekit.online.wire.frames import stream_of
+
+        media = _ARROW
+        body = stream_of(rows, refuse=lambda reason: SourceError(f"{what}: {reason}"))
+    headers = f"content-type: {media}\r\naccept: application/json\r\nidempotency-key: {key}\r\n"
+    return path, headers, body
+
+
+def _push_result(reply: Reply) -> Pushed:
+    """What a push did. OnlineError where the answer does not say."""
+    from featurekit.feed.events import Pushed
+
+    try:
+        told = json.loads(reply.body)
+        fields = {name: told[name] for name in Pushed.__slots__}
+        for name in ("arrived", "newest"):
+            if fields[name] is not None:
+                fields[name] = dt.datetime.fromisoformat(fields[name])
+        return Pushed(**{**fields, "damaged": tuple(fields["damaged"])})
+    except (LookupError, ValueError, TypeError) as error:
+        raise OnlineError(
+            f"the server's answer is none of featurekit ({error}); give the address of `featurekit "
+            "serve`"
+        ) from None
 
 
 def _packer() -> Any:

@@ -17,12 +17,12 @@ from featurekit.core.attributes import Named
 from featurekit.core.examples import assigned
 from featurekit.core.kept import Kept
 from featurekit.core.texts import lenient, loads, of_json
-from featurekit.core.types import DATETIME, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, DataError, DefinitionError, SourceError, StoreUnavailable
 from featurekit.feed.push import take
 from featurekit.online.store.url import without_secrets
 from featurekit.project.project import Project
+from featurekit.sources.written import written_types
 
 _BLOCK_MS = 500
 Entry = tuple[bytes, dict[bytes, bytes] | None]
@@ -218,7 +218,7 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
 
     A value that does not fit its column's type stays text: the push refuses it or sets it aside.
     """
-    typed, absent = _types_of(source)
+    typed, absent = written_types(source), _absent_of(source)
     if fields.keys() == {b"json"}:
         try:
             found = loads(fields[b"json"].decode())
@@ -243,18 +243,16 @@ def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
     return absent | row
 
 
-def _read_types(source: EventSource) -> tuple[dict[str, Type], dict[str, None]]:
-    """The types by which a source's fields are read, and the columns that may be absent."""
-    types: dict[str, Type] = dict(source.schema)
-    types[source.timestamp_field] = DATETIME
+def _may_be_absent(source: EventSource) -> dict[str, None]:
+    found = [name for name, type_ in source.schema.items() if type_.optional]
+    absent = dict.fromkeys(name for name in found if name != source.timestamp_field)
     if source.created_timestamp_column is not None:
-        types[source.created_timestamp_column] = DATETIME.or_none()
-    # A timestamp in a declared format is read by the push itself.
-    typed = {name: type_ for name, type_ in types.items() if name not in source.formats}
-    return typed, {name: None for name, type_ in types.items() if type_.optional}
+        absent[source.created_timestamp_column] = None
+    return absent
 
 
-_types_of = Kept(_read_types)
+_absent_of = Kept(_may_be_absent)
+"""The columns that an entry may lack."""
 
 
 def _text(raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ class Pushed(Named):
     `rows` were taken, and the states of `entities` entities changed. `null_keys` rows have no
     entity in some view (S2), and `erring` have an erring slot (R3). `quarantined` rows were set
     aside (S1), and `forgotten` were left out, since their entity was forgotten after they arrived.
+    `repeated` rows are the same, value for value, as ones in force, and changed nothing (T7).
+    `arrived` is the instant at which the rows arrived that have no arrival of their own (T3), and
+    `newest` that of the latest event.
     `damaged` names views of which Redis has lost states: lookups refuse these until they are filled
     again, which takes the rows from the log.
     """
@@ -47,6 +51,9 @@ class Pushed(Named):
     quarantined: int = 0
     forgotten: int = 0
     damaged: tuple[str, ...] = ()
+    repeated: int = 0
+    arrived: dt.datetime | None = field(default=None, compare=False)
+    newest: dt.datetime | None = field(default=None, compare=False)
 
 
 class ViewWriter:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import clock_key, project_key
+from featurekit.core.types import instant
 from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
 from featurekit.feed.events import Pushed
+from featurekit.feed.once import Key, Once, once, open_claims
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
 from featurekit.online.store.protocol import Closing, OnlineStore
@@ -27,12 +29,37 @@ if TYPE_CHECKING:
     from featurekit.define.plan import View
 
 
-def take(project: Project, source: str, rows: Any) -> Pushed:
-    """Take new events of `source`; see `FeatureStore.push`."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a push with a key did; `again` says whether an earlier one with it did that."""
+
+    pushed: Pushed
+    again: bool
+
+
+def take_once(project: Project, source: str, rows: Any, key: Key) -> Taken:
+    """As `take`, for a push that may come again with its key (see `featurekit.feed.once`).
+
+    A source with an `event_id` needs no key, and none is noted: equal rows are the same rows (T7).
+    RequestRefused where the key was used for another push.
+    """
+    definition = project.source(source)
+    if definition.event_id is not None:
+        return Taken(take(project, source, rows), again=False)
+    with once(project, definition, key) as work:
+        work.look(rows)
+        if work.again is not None:
+            return Taken(work.again, again=True)
+        return Taken(take(project, source, rows, work), again=False)
+
+
+def take(project: Project, source: str, rows: Any, work_once: Once | None = None) -> Pushed:
+    """Take new events of `source`; see `FeatureStore.push`. With `work_once` they are taken under a
+    key, which is held."""
     definition = project.source(source)
     taken = read_rows(definition, rows, state_dir=project.state_dir)
     tally = project.audit.pushing(source)
-    online, work = project.online, _Push(project, definition, taken)
+    online, work = project.online, _Push(project, definition, taken, work_once)
     own = work.own
     with alone(online, project.name, source, "push") if own else nullcontext(online) as online:
         pushes, clock = project_key(project.name, "pushes", source), clock_key(project.name)
@@ -51,7 +78,7 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
             fed = project.feeding.views(asked, values[len(marks) :])
             with pushing(online, project.name, source, token, fence) as fenced:
                 of_source = [v for v in fed if v.source.name == source]
-                store, before, damaged = project.marks.pushing(source, of_source, values)
+                store, before, work.damaged = project.marks.pushing(source, of_source, values)
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
                 if done.entities or (definition.event_id is not None and done.rows):
                     project.marks.pushed(source, store, before)
@@ -70,15 +97,22 @@ def take(project: Project, source: str, rows: Any) -> Pushed:
         # The push is done even if this fails: a later push tries again, and a reader of the log
         # is told what is wrong with it.
         with suppress(Exception):
-            compact(project.state_dir, source)
-    return replace(done, damaged=damaged) if damaged else done
+            compact(
+                project.state_dir,
+                source,
+                open_claims=lambda claims: open_claims(project, source, claims),
+            )
+    return done
 
 
 class _Push:
     """A push that is under way. `due` says afterwards whether the log's files should be joined."""
 
-    def __init__(self, project: Project, definition: EventSource, taken: TakenRows) -> None:
+    def __init__(
+        self, project: Project, definition: EventSource, taken: TakenRows, work_once: Once | None
+    ) -> None:
         self.project, self.definition, self.taken = project, definition, taken
+        self.once, self.damaged = work_once, tuple[str, ...]()
         self.forgotten: Forgotten | None = None
         self.own = taken.own  # read before the rows are given arrivals
         self.kept: Any = None
@@ -106,7 +140,7 @@ class _Push:
             with settle.open_claim(online, project.name, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
-        arrived = len(events)
+        arrived, repeated = len(events), len(events) - stamps.count(now)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
         events = forgotten.left(events)
         prepared = events_module.prepare(project.name, views, events)
@@ -116,13 +150,26 @@ class _Push:
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
+        done = replace(
+            prepared.done,
+            quarantined=taken.quarantined,
+            forgotten=arrived - len(events),
+            damaged=self.damaged,
+            repeated=repeated,
+            arrived=instant(now),
+            newest=instant(max(row["__ts"] for row in events)) if events else None,
+        )
+        ending, claim = online, None
+        if self.once is not None:
+            self.once.note(opened.token, done)
+            ending, claim = self.once.ending(online), self.once.claim
         try:
-            with settle.open_write(online, prepared, opened) as writing:
+            with settle.open_write(ending, prepared, opened) as writing:
                 # What is logged too late is missed by a run that did not wait for it.
                 check_if_late(online, self.begun)
-                self.due = project.log.keep(definition, self.kept)
+                self.due = project.log.keep(definition, self.kept, claim)
                 self.logged = True
-                done = writing.result()
+                writing.result()
         except OnlineError as error:
             if not self.logged:
                 raise
@@ -131,10 +178,7 @@ class _Push:
                 f"{error}\nThe {len(events)} rows are in the offline log; {again}"
                 "`featurekit materialize` brings them online"
             ) from error
-        left_out = arrived - len(events)
-        if not taken.quarantined and not left_out:
-            return done
-        return replace(done, quarantined=taken.quarantined, forgotten=left_out)
+        return done
 
     def find_forgotten(self) -> Forgotten:
         """The source's entities that are forgotten, as far as it is known now."""

@@ -14,12 +14,13 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from featurekit.core.files import WRITING, locked
 from featurekit.log import journal
-from featurekit.log.journal import SUFFIX
+from featurekit.log.journal import SUFFIX, claims_in, with_claims
 from featurekit.log.segments import (
     REPLACES,
     level,
@@ -39,10 +40,26 @@ GRACE_S = 3600.0
 """How long a reader may still read a segment after it was joined into another."""
 
 
-def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GRACE_S) -> int:
+Open = Callable[[list[str]], Sequence[str]]
+"""Those of some claims that somebody may still look for in the log."""
+
+
+def _every(claims: list[str]) -> Sequence[str]:
+    return claims
+
+
+def compact(
+    state_dir: Path,
+    source: str,
+    *,
+    fan: int = FAN,
+    grace_s: float = GRACE_S,
+    open_claims: Open = _every,
+) -> int:
     """Join the segments that are due; returns how many were joined into others.
 
     It does nothing while another process joins. The events and their order by T6 stay the same.
+    The claims of pushes are kept that are open.
     """
     folder = log_folder(state_dir, source)
     if not folder.is_dir():
@@ -53,7 +70,7 @@ def compact(state_dir: Path, source: str, *, fan: int = FAN, grace_s: float = GR
             return 0
         _clean(folder, grace_s)
         while due := _due(folder, fan):
-            _join(folder, due)
+            _join(folder, due, open_claims)
             joined += len(due)
     return joined
 
@@ -86,13 +103,14 @@ def _due(folder: Path, fan: int) -> list[str]:
     return []
 
 
-def _join(folder: Path, names: list[str]) -> None:
+def _join(folder: Path, names: list[str], open_claims: Open) -> None:
     import pyarrow as pa
 
     for name in names:
         if name.endswith(SUFFIX):
             journal.end(folder / name)  # a later append would be lost
     read = [read_segment(folder / name) for name in names]
+    claims = [c for table in read if table is not None for c in claims_in(table.schema)]
     tables = [table.replace_schema_metadata() for table in read if table is not None]
     if not tables:
         for name in names:
@@ -102,7 +120,11 @@ def _join(folder: Path, names: list[str]) -> None:
     # The segments that these replace may still exist.
     gone = {n for name in names if level(name) for n in replaced_by(folder / name)}
     replaced = {*names, *(n for n in gone if (folder / n).exists())}
-    table = table.replace_schema_metadata({REPLACES: json.dumps(sorted(replaced))})
+    # Asked after the files were read, to which nobody adds any more: a claim that is over by now
+    # stays so.
+    table = with_claims(table, open_claims(claims) if claims else ())
+    about = {**(table.schema.metadata or {}), REPLACES: json.dumps(sorted(replaced))}
+    table = table.replace_schema_metadata(about)
     first = min(name.split("-")[0] for name in names)
     put_segment(folder / f"{first}-{uuid.uuid4().hex}-L{level(names[0]) + 1}.parquet", table)
 

@@ -18,7 +18,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,14 @@ from featurekit.core.openness import make_folder, opened
 from featurekit.errors import DamagedLog, SourceError
 
 SUFFIX = ".journal"
+CLAIM, CLAIMS = b"featurekit.claim", b"featurekit.claims"
+"""Where the claim of a push stands beside its rows, and those of many pushes beside all of theirs:
+in the metadata of a batch, and of a schema. A reader of rows sees neither."""
 _MARK = b"fkj1"
 _HEAD, _CHECK = struct.Struct("<4sII"), struct.Struct("<I")
 _FRONT = _HEAD.size + _CHECK.size
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""The end of an Arrow stream."""
 _sync = getattr(os, "fdatasync", os.fsync)
 _READ = 1 << 20
 _SECTOR, _ZEROS = 512, 64
@@ -113,6 +118,21 @@ class Read:
         return pa.ipc.read_schema(pa.py_buffer(self.contents[0])) if self.contents else None
 
     @property
+    def claims(self) -> list[str]:
+        """The claims of the pushes that have one."""
+        import pyarrow as pa
+
+        if not self.contents:
+            return []
+        found = claims_in(self.schema)
+        with pa.ipc.open_stream(pa.py_buffer(b"".join(self.contents))) as stream:
+            for _ in self.contents[1:]:
+                about = stream.read_next_batch_with_custom_metadata().custom_metadata
+                if about is not None and CLAIM in about:
+                    found.append(about[CLAIM].decode())
+        return found
+
+    @property
     def table(self) -> Any:
         """The rows as an Arrow table; None if there are none."""
         import pyarrow as pa
@@ -121,6 +141,17 @@ class Read:
             return None
         with pa.ipc.open_stream(pa.py_buffer(b"".join(self.contents))) as stream:
             return stream.read_all().combine_chunks()
+
+
+def claims_in(schema: Any) -> list[str]:
+    """The claims that stand in the metadata of an Arrow schema."""
+    held: bytes = (schema.metadata or {}).get(CLAIMS, b"")
+    return held.decode().split()
+
+
+def with_claims(table: Any, claims: Sequence[str]) -> Any:
+    """The table, whose schema has these claims in its metadata and nothing else."""
+    return table.replace_schema_metadata({CLAIMS: " ".join(claims)} if claims else None)
 
 
 def read(path: str | Path) -> Read:
@@ -193,6 +224,17 @@ def _locked(file: int) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
+def _claimed(batch: Any, claim: str) -> memoryview:
+    """The bytes of a batch with its claim in its metadata."""
+    import pyarrow as pa
+
+    made = pa.BufferOutputStream()
+    with pa.ipc.new_stream(made, batch.schema) as stream:
+        stream.write_batch(batch, custom_metadata={CLAIM: claim})
+    first = len(batch.schema.serialize())
+    return memoryview(made.getvalue())[first : -len(_END)]
+
+
 class Journal:
     """A new journal; its first push makes the file."""
 
@@ -210,15 +252,15 @@ class Journal:
         except OSError as error:
             raise unwritten(path, error) from error
 
-    def append(self, batch: Any) -> bool:
-        """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure.
-        Returns False, and adds nothing, if the journal is not as it was left, or if another process
-        holds its lock for long.
+    def append(self, batch: Any, claim: str | None = None) -> bool:
+        """Add a push, an Arrow RecordBatch of the schema, so that it survives a power failure. Its
+        claim stands beside it. Returns False, and adds nothing, if the journal is not as it was
+        left, or if another process holds its lock for long.
 
         If it raises, nothing is added either, and the journal must not be used any more.
         """
         file, size = self._file, self.size
-        content = batch.serialize()
+        content = batch.serialize() if claim is None else _claimed(batch, claim)
         try:
             mine = lock(file, wait_s=_PATIENCE_S, every_s=_POLL_S)
         except OSError:

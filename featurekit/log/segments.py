@@ -24,7 +24,7 @@ from featurekit.core.types import INT, Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.log import journal
-from featurekit.log.journal import SUFFIX
+from featurekit.log.journal import SUFFIX, claims_in, with_claims
 from featurekit.log.sums import BLANK, SUMS, check, check_footer, reading, summed
 
 REPLACES = b"featurekit.replaces"
@@ -39,9 +39,14 @@ def log_folder(state_dir: Path, source: str) -> Path:
     return state_dir / "log" / source
 
 
-def write_segment(state_dir: Path, source: EventSource, rows: Any) -> Path:
-    """Keep the rows of a push as a segment of its own; returns the path of the segment."""
+def write_segment(
+    state_dir: Path, source: EventSource, rows: Any, *, claim: str | None = None
+) -> Path:
+    """Keep the rows of a push, and its claim, as a segment of its own; returns the path of the
+    segment."""
     table = columns_of(source).table(rows)
+    if claim is not None:
+        table = with_claims(table, [claim])
     path = Path(new(state_dir, source.name, table, ".parquet"))
     put_segment(path, table)
     return path
@@ -174,15 +179,40 @@ def replaced_by(path: Path) -> tuple[str, ...]:
 
 
 def read_segment(path: Path) -> Any:
-    """A segment's rows as an Arrow table; None for a journal without rows."""
+    """A segment's rows as an Arrow table, with the claims of its pushes in the metadata of its
+    schema; None for a journal without rows."""
     import pyarrow.parquet as pq
 
     if path.suffix == SUFFIX:
-        return journal.read(path).table
+        found = journal.read(path)
+        table = found.table
+        return None if table is None else with_claims(table, found.claims)
     check(path)
     # Not `read_table`, which makes a data set of the file first.
     with reading(path), pq.ParquetFile(arrow_module().BufferReader(path.read_bytes())) as file:
         return file.read(use_threads=False)
+
+
+def claims_of(path: Path) -> list[str]:
+    """The claims of the pushes in a segment that have one."""
+    import pyarrow.parquet as pq
+
+    if path.suffix == SUFFIX:
+        return journal.read(path).claims
+    check_footer(path)
+    with reading(path):
+        return claims_in(pq.read_schema(path))
+
+
+def has_claim(state_dir: Path, source: str, claim: str) -> bool:
+    """Whether the log has the push of a claim. It reads every journal and every footer, newest
+    first."""
+    while True:
+        try:
+            found = reversed(segments(state_dir, source))
+            return any(claim in claims_of(path) for path in found)
+        except FileNotFoundError:  # it was joined, and is in another one
+            continue
 
 
 def schema_of(path: Path) -> str | None:
@@ -191,7 +221,7 @@ def schema_of(path: Path) -> str | None:
     if path.suffix != SUFFIX:
         return _schema_text(path)
     schema = journal.read(path).schema
-    return None if schema is None else str(schema.to_string())
+    return None if schema is None else str(schema.remove_metadata().to_string())
 
 
 @functools.lru_cache(maxsize=4096)  # a segment's rows may change, its columns never

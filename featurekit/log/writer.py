@@ -31,18 +31,18 @@ class PushLog:
         self._files: dict[str, int] = {}
         self._locks = True
 
-    def keep(self, source: EventSource, rows: Any) -> bool:
-        """Keep the rows of a push, so that they survive a power failure. They are an Arrow table or
-        dicts of the source's columns, with `__ts` and `__created`. Returns whether it is time to
-        join files. If it raises, nothing is kept."""
+    def keep(self, source: EventSource, rows: Any, claim: str | None = None) -> bool:
+        """Keep the rows of a push, so that they survive a power failure, and its claim with them.
+        They are an Arrow table or dicts of the source's columns, with `__ts` and `__created`.
+        Returns whether it is time to join files. If it raises, nothing is kept."""
         columns = columns_of(source)
         batch = columns.batch(rows) if self._locks and len(rows) <= FEW else None
         if batch is None or batch.nbytes > BYTES:
-            write_segment(self.state_dir, source, rows)
+            write_segment(self.state_dir, source, rows, claim=claim)
             return self._made_a_file(source.name)
         mine = self._taken(source.name, columns)
         try:
-            while mine is None or not mine.append(batch):
+            while mine is None or not mine.append(batch, claim):
                 if mine is not None:
                     mine.close()
                 mine = Journal(new(self.state_dir, source.name, batch, SUFFIX), columns.schema)
@@ -50,7 +50,7 @@ class PushLog:
             if error.errno not in _NO_LOCKS:
                 raise
             self._locks = False
-            return self.keep(source, rows)
+            return self.keep(source, rows, claim)
         if mine.pushes >= PUSHES or mine.size >= BYTES:
             mine.end()
             return True

@@ -13,6 +13,7 @@ from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import BreakingChange, OnlineError, RegistryError
+from featurekit.project.about import note_about
 from featurekit.project.deployment import (
     fed_views,
     live_services,
@@ -74,6 +75,7 @@ def _apply(
     changes = project.registry.apply(definitions)
     project.record()
     publish_all(online, project.name, services, signer=signer)
+    note_about(online, project.name, project.repo)
     for change in changes:
         if change.kind == "service" and change.action == "remove":
             withdraw(online, project.name, change.name)

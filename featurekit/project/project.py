@@ -156,6 +156,12 @@ class Project:
         if self.has_folder:
             self._check_settings()
 
+    def edited(self) -> bool:
+        """Whether a module or the settings were edited since they were read."""
+        if self._watched is not None and self._watched.changed():
+            return True
+        return self.has_folder and settings_stamp(self.path) != self._settings
+
     def _check_settings(self) -> None:
         now = settings_stamp(self.path)
         if now != self._settings and load_config(self.path) != self.config:

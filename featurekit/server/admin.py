@@ -20,11 +20,12 @@ from featurekit.core.version import VERSION
 from featurekit.define.plan import Service
 from featurekit.errors import RequestRefused
 from featurekit.online.lookup.service import OnlineService
+from featurekit.project.about import About, read_about
 from featurekit.project.deployment import pointers
 from featurekit.server import failures
 from featurekit.server.callers import Caller
 from featurekit.server.lookups import Lookups
-from featurekit.server.openapi import guard, hot_paths, row_of
+from featurekit.server.openapi import errors, guard, hot_paths, row_of
 
 
 class Summary(BaseModel):
@@ -55,12 +56,18 @@ class ViewVersion(BaseModel):
     name: str
     fingerprint: str
     source: str
+    owner: str | None = Field(description="None where the repo names none.")
 
 
 class Description(BaseModel):
     """All that callers of a service need to know."""
 
     name: str
+    owner: str | None = Field(
+        description="As the repo was last applied; None where it names none.",
+        examples=["payments@example.com"],
+    )
+    description: str | None = Field(description="What it is for, in the words of the repo.")
     version: str = Field(description="The fingerprint of the version that is live.")
     versions: dict[str, str] = Field(
         description="The versions that are fed: live, next (waits for its states) and retained "
@@ -90,7 +97,8 @@ def admin(lookups: Lookups, *, asks: bool = False) -> FastAPI:
         _caller(request).need_sight(name)
         online: OnlineService = lookups.service(name)
         found = online.current().service
-        return described(found, pointers(lookups.store, lookups.project, name))
+        about = read_about(lookups.store, lookups.project)
+        return described(found, pointers(lookups.store, lookups.project, name), about)
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(request: Request) -> JSONResponse:
@@ -136,10 +144,13 @@ def _failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(found, failures.status_of(error), headers)
 
 
-def described(service: Service, versions: dict[str, str]) -> Description:
-    """What a service takes and gives."""
+def described(service: Service, versions: dict[str, str], about: About) -> Description:
+    """What a service takes and gives, and whose it is."""
+    said = about.get(f"service {service.name}", {})
     return Description(
         name=service.name,
+        owner=said.get("owner"),
+        description=said.get("description"),
         version=service.fingerprint,
         versions=versions,
         join_keys=[Column(name=k, type=str(t)) for k, t in service.join_keys.items()],
@@ -154,7 +165,12 @@ def described(service: Service, versions: dict[str, str]) -> Description:
             for o in service.outputs
         ],
         views=[
-            ViewVersion(name=v.name, fingerprint=v.fingerprint, source=v.source.name)
+            ViewVersion(
+                name=v.name,
+                fingerprint=v.fingerprint,
+                source=v.source.name,
+                owner=about.get(f"view {v.name}", {}).get("owner"),
+            )
             for v in service.stored
         ],
         example={"rows": [row_of(service)]},
@@ -172,12 +188,16 @@ def document(app: FastAPI, live: Mapping[str, Service], *, asks: bool) -> dict[s
         description="Features of entities, the same bits as in training sets.",
         routes=app.routes,
     )
+    for methods in made["paths"].values():
+        for route in methods.values():
+            route["responses"] |= {k: v for k, v in errors().items() if k in _ERRORS}
     made["paths"] = {**hot_paths(live), **made["paths"]}
     if asks:
         guard(made)
     return made
 
 
+_ERRORS = {"401", "403", "404", "405", "422", "429", "503"}
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>featurekit</title>

@@ -24,6 +24,8 @@ from featurekit.server.callers import ANYONE, LIST, METRICS, Caller
 from featurekit.server.cors import Cors
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
+from featurekit.server.orders import FEAST, OWN, Order
+from featurekit.server.pushes import Pushes, key_of, kind_of
 from featurekit.server.questions import Question, feast_question, own_question, request_id
 from featurekit.server.settings import Settings
 
@@ -47,7 +49,10 @@ _ACCEPTED = {
     ARROW: ARROW,
 }
 _BODIES = {JSON, MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack"}
+_WRITTEN = (JSON, MSGPACK, ARROW)
+_WRITTEN_OF_PUSHES = (JSON, MSGPACK)
 _LISTED = "/v1/features"
+_SOURCES, _EVENTS = "/v1/sources/", "/events"
 _OPEN = {"/health", "/ready"}
 """The routes that everybody may ask: who watches a process has no key."""
 _RETRY_S = 0.5
@@ -126,6 +131,7 @@ class App:
         self.lookups = Lookups(settings)
         self.access = Access(settings.access, self.lookups.store, settings.project)
         self.cors = Cors(settings.access.cors)
+        self.pushes = Pushes(settings.pushes)
         self.metrics = Metrics()
         self.draining = False
         self.ready = False
@@ -135,6 +141,7 @@ class App:
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes: dict[str, tuple[str, Handler]] = {
             "/get-online-features": ("POST", self._feast),
+            "/push": ("POST", self._push_of_feast),
             _LISTED: ("POST", self._own),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
@@ -164,6 +171,7 @@ class App:
                 for task in self._tasks:
                     task.cancel()
                 await self.access.close()
+                await self.pushes.close()
                 await self.lookups.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -211,6 +219,9 @@ class App:
         if found is None and path.startswith("/v1/services/") and path.endswith("/features"):
             request.route = "/v1/services/{name}/features"
             found = "POST", self._own
+        if found is None and path.startswith(_SOURCES) and path.endswith(_EVENTS):
+            request.route = "/v1/sources/{name}/events"
+            found = "POST", self._push
         if found is None:
             return None
         request.route = request.route or path
@@ -335,6 +346,41 @@ class App:
         self.metrics.answered(request.service, result)
         return result, Said(request.service, version, request.id)
 
+    # --- pushes -----------------------------------------------------------------------------------
+
+    async def _push_of_feast(self, request: Request) -> Answer:
+        """POST /push, in the form of Feast's feature server."""
+        return await self._pushed(request, FEAST, None)
+
+    async def _push(self, request: Request) -> Answer:
+        """POST /v1/sources/{name}/events: rows in, what became of them out."""
+        name = request.path[len(_SOURCES) : -len(_EVENTS)]
+        request.caller.need(f"push:{name}")
+        return await self._pushed(request, OWN, name)
+
+    async def _pushed(self, request: Request, form: str, source: str | None) -> Answer:
+        self.pushes.check()
+        request.asked = "push" if source is None else f"push to {source}"
+        request.id = _told_id(request) or uuid.uuid4().hex
+        accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
+        order = Order(
+            form=form,
+            kind=kind_of(request.headers.get(b"content-type", JSON), form),
+            source=source,
+            key=key_of(request.headers.get(b"idempotency-key")),
+            id=request.id,
+            left_s=_limit(request, self.settings.push_timeout_s),
+            caller=request.caller,
+            packed=accepted == MSGPACK and form == OWN,
+        )
+        # What is sent is taken to its end, also where the caller has gone meanwhile.
+        done, body = await self.pushes.push(order, await request.body(self.settings.most_bytes))
+        if done.kind:
+            self.metrics.failed(request.route, done.kind)
+        headers = [(k.encode(), v.encode()) for k, v in done.headers]
+        media = MSGPACK if order.packed and not done.kind else JSON
+        return Answer(body, done.status, _typed(media, *headers))
+
     # --- the worker itself ------------------------------------------------------------------------
 
     async def _health(self, request: Request) -> Answer:
@@ -379,18 +425,17 @@ def _limit(request: Request, most: float) -> float:
     )
 
 
-def _accepted(header: bytes) -> bytes:
+def _accepted(header: bytes, written: tuple[bytes, ...] = _WRITTEN) -> bytes:
     """The first media type that the caller takes and that is written here. RequestRefused where
     there is none."""
     if header == b"*/*":
         return JSON
     for part in header.split(b","):
         found = _ACCEPTED.get(part.partition(b";")[0].strip().lower())
-        if found is not None:
+        if found in written:
             return found
     raise RequestRefused(
-        f"found {header.decode('latin-1')!r}; write one of {JSON.decode()}, {MSGPACK.decode()} and "
-        f"{ARROW.decode()}",
+        f"found {header.decode('latin-1')!r}; write one of {b', '.join(written).decode()}",
         status=406,
         where="accept",
     )

@@ -15,12 +15,14 @@ from featurekit.server.settings import Settings
 @dataclass(frozen=True, slots=True)
 class Handover:
     """How to serve, on the socket with this descriptor, by so many workers. `alive` is the end of a
-    pipe that is closed when the process above has ended."""
+    pipe that is closed when the process above has ended. `pushes` says that the process is to take
+    what workers push."""
 
     settings: Settings
     descriptor: int
     workers: int = 1
     alive: int | None = None
+    pushes: bool = False
 
     def of(self, alive: int) -> Handover:
         """The same for one worker."""

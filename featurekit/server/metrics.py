@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Counts
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
     multiprocess,
@@ -24,8 +25,77 @@ from featurekit.core.status import PRESENT
 from featurekit.online.lookup.result import OnlineResult, all_present, shape_of
 from featurekit.server.settings import FOLDER_VARIABLE
 
+if TYPE_CHECKING:
+    from featurekit.feed.events import Pushed
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+_LAGS = (0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0)
+
+
+class PushMetrics:
+    """The metrics of the process that pushes. A source is named that has taken a push."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._pushes = Counter(
+            "featurekit_http_pushes",
+            "Pushes that were taken, and those that came again with their key.",
+            ("source", "result"),
+            registry=registry,
+        )
+        self._rows = Counter(
+            "featurekit_http_push_rows",
+            "Rows that were pushed, by what became of them.",
+            ("source", "result"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "featurekit_http_push_seconds",
+            "Seconds that pushes waited for a thread, and that they took.",
+            ("source", "part"),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "featurekit_http_push_lag_seconds",
+            "Seconds from the newest event of a push to its arrival.",
+            ("source",),
+            buckets=_LAGS,
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "featurekit_http_pushes_waiting",
+            "Pushes that are not answered yet.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+
+    def waiting(self, number: int) -> None:
+        """Say how many pushes are not answered yet."""
+        self._waiting.set(number)
+
+    def took(
+        self, source: str, pushed: Pushed, again: bool, waited_s: float, took_s: float
+    ) -> None:
+        """Count a push that was answered; `again` where an earlier one was taken."""
+        self._pushes.labels(source, "again" if again else "taken").inc()
+        self._seconds.labels(source, "waited").observe(waited_s)
+        self._seconds.labels(source, "took").observe(took_s)
+        if again:
+            return
+        left_out = {
+            "repeated": pushed.repeated,
+            "quarantined": pushed.quarantined,
+            "forgotten": pushed.forgotten,
+        }
+        counts = {"taken": pushed.rows - pushed.repeated, **left_out}
+        for result, count in counts.items():
+            self._rows.labels(source, result).inc(count)
+        if pushed.newest is not None and pushed.arrived is not None:
+            self._lag.labels(source).observe((pushed.arrived - pushed.newest).total_seconds())
 
 
 class Metrics:

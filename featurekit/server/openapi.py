@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurekit.core.samples import row_in_json
+from featurekit.core.types import DATETIME, Type
 from featurekit.define.plan import Service
 from featurekit.server.failures import STATUSES
 
@@ -81,6 +82,8 @@ def hot_paths(live: Mapping[str, Service]) -> dict[str, Any]:
         "/get-online-features": {"post": _feast(feast)},
         "/v1/services/{name}/features": {"post": _own({"rows": [row]}, named=True)},
         "/v1/features": {"post": _own(_listed(service), named=False)},
+        "/push": {"post": _feast_push(*_pushed(service))},
+        "/v1/sources/{name}/events": {"post": _own_push(_pushed(service)[1])},
         "/health": {"get": _plain("Whether the process runs", "status", '{"status": "ok"}')},
         "/ready": {"get": _plain("Whether lookups are answered", "status", None)},
         "/metrics": {"get": _metrics()},
@@ -129,7 +132,7 @@ def _feast(example: dict[str, Any]) -> dict[str, Any]:
         "; ERROR and DAMAGED are featurekit's own.",
         "tags": ["features"],
         "requestBody": _body(properties, ["entities"], example, _FEAST_FORMS),
-        "responses": {"200": _json("The features.", _ANSWERED), **_errors()},
+        "responses": {"200": _json("The features.", _ANSWERED), **errors()},
     }
 
 
@@ -181,7 +184,7 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
         "requestBody": _body(properties, [], example, _OWN_FORMS)
         if named
         else _body({"features": _FEATURES, **properties}, ["features"], example, _OWN_FORMS),
-        "responses": {"200": found, **_errors()},
+        "responses": {"200": found, **errors()},
     }
     if named:
         place = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -189,16 +192,114 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
     return made
 
 
+def _pushed(service: Service | None) -> tuple[str, dict[str, Any]]:
+    """The name of a source that a service reads, and a row as it takes them."""
+    views = [] if service is None else service.stored
+    if not views:
+        return "orders", {"customer": 1, "event_timestamp": "2026-10-04T00:00:00Z"}
+    source = views[0].source
+    types: dict[str, Type] = {p.name: p.type for p in source.schema}
+    types[source.timestamp_field] = DATETIME
+    if source.created_timestamp_column is not None:
+        types.pop(source.created_timestamp_column, None)  # the store's clock says it
+    row: dict[str, Any] = json.loads(row_in_json(types))
+    if source.op is not None:
+        row[source.op] = "upsert"
+    return source.name, row
+
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A push with the key and the body of one before has its answer, and nothing "
+    "changes.",
+    "schema": {"type": "string", "maxLength": 255},
+}
+_PUSH_WHY = {
+    "409": "The key was used for another push.",
+    "501": "This server was started without --log.",
+}
+
+
+def _feast_push(source: str, row: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        "push_source_name": {"type": "string", "description": "The name of a source."},
+        "df": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": _VALUE},
+            "description": "A list for each column of the source.",
+        },
+        "to": {"type": "string", "enum": ["online", "offline", "online_and_offline"]},
+        "allow_registry_cache": _FLAG,
+        "transform_on_write": _FLAG,
+    }
+    df = {name: [value] for name, value in row.items()}
+    example = {"push_source_name": source, "df": df, "to": "online_and_offline"}
+    return {
+        "summary": "Events of a source, as Feast's feature server takes them",
+        "description": "Whatever `to` says, the rows are in the log and in the states when this is "
+        "answered.",
+        "tags": ["pushes"],
+        "parameters": [_KEY],
+        "requestBody": _body(properties, ["push_source_name", "df"], example),
+        "responses": {"200": _json("null: they are taken.", {"type": "null"}), **_push_errors()},
+    }
+
+
+def _own_push(row: dict[str, Any]) -> dict[str, Any]:
+    columns = {"type": "object", "additionalProperties": {"type": "array", "items": _VALUE}}
+    one = {"type": "object", "additionalProperties": _VALUE}
+    properties = {
+        "rows": {"type": "array", "items": one},
+        "columns": {**columns, "description": "In the place of rows: a list for each column."},
+    }
+    body = _body(properties, [], {"rows": [row]}, _OWN_FORMS)
+    for media in ("msgpack", "vnd.apache.arrow.stream", "vnd.apache.parquet"):
+        schema = {"type": "string", "format": "binary"}
+        body["content"][f"application/{media}"] = {"schema": schema}
+    number, text = {"type": "integer"}, _TEXT
+    counts = ("rows", "entities", "null_keys", "erring", "quarantined", "forgotten", "repeated")
+    answered = {
+        "type": "object",
+        "properties": {
+            "source": {"type": "string"},
+            **dict.fromkeys(counts, number),
+            "damaged": {"type": "array", "items": {"type": "string"}},
+            "arrived": text,
+            "newest": text,
+        },
+    }
+    place = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "summary": "Events of a source",
+        "description": "Rows are checked first; an error leaves none of them. When this is "
+        "answered, they are in the log and in the states.",
+        "tags": ["pushes"],
+        "parameters": [place, _KEY],
+        "requestBody": body,
+        "responses": {"200": _json("What became of them.", answered), **_push_errors()},
+    }
+
+
+def _push_errors() -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
+    return errors() | {status: _json(about, schema) for status, about in _PUSH_WHY.items()}
+
+
 def _body(
-    properties: dict[str, Any], required: list[str], example: Any, forms: list[dict[str, Any]]
+    properties: dict[str, Any],
+    required: list[str],
+    example: Any,
+    forms: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A body of these properties that has one of the forms."""
+    """A body of these properties that has, where there are forms, exactly one of them."""
     schema: dict[str, Any] = {
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "oneOf": forms,
     }
+    if forms:
+        schema["oneOf"] = list(forms)
     if required:
         schema["required"] = required
     content = {"schema": schema, "examples": {"one row": {"value": example}}}
@@ -209,7 +310,8 @@ def _json(about: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": {"schema": schema}}}
 
 
-def _errors() -> dict[str, Any]:
+def errors() -> dict[str, Any]:
+    """The answers that are errors, by their status."""
     schema = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     found = {str(status): _json(about, schema) for status, about in sorted(_WHY.items())}
     found["422"]["content"]["application/json"]["example"] = _ERROR_EXAMPLE

@@ -43,6 +43,22 @@ EVERYBODY = AccessSettings()
 
 
 @dataclass(frozen=True, slots=True)
+class PushSettings:
+    """How a server pushes: by the definitions of the `repo`, whose state folder has the log, to the
+    Redis at `redis_url` where the repo's settings are not to say.
+
+    The process that pushes is reached at the `socket`, takes pushes by so many `threads`, and lets
+    so many of them be `waiting`, those it is at among them.
+    """
+
+    repo: str
+    redis_url: str | None = field(default=None, repr=False)
+    socket: str | None = None
+    threads: int = 2
+    waiting: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How a process serves. Exactly one of `url` and `private` is given: the Redis at a URL, or the
     private one whose data live in a folder.
@@ -51,7 +67,8 @@ class Settings:
     `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
     Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
     rows. After SIGTERM, requests are answered for `drain_s` seconds, on connections that then
-    close. `access` says who may ask.
+    close. `access` says who may ask, and `pushes` how it pushes, which it does where that is said.
+    A push may take `push_timeout_s` and has at most `most_push_rows` rows.
     """
 
     project: str
@@ -71,6 +88,9 @@ class Settings:
     most_rows: int = 10_000
     drain_s: float = 1.0
     access: AccessSettings = EVERYBODY
+    pushes: PushSettings | None = None
+    push_timeout_s: float = 10.0
+    most_push_rows: int = 100_000
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

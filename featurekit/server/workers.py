@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 
 from featurekit.server.handover import Handover
 from featurekit.server.settings import FOLDER_VARIABLE
 
 _LOOK_S, _PAUSE_S = 0.1, 1.0
+_BACKLOG = 256
+
+
+_PUSHER = "push.sock"
 
 
 class Worker:
-    """A process that serves. It ends when this one does, however that ends."""
+    """A process that serves, or pushes for those that do. It ends when this one does, however that
+    ends."""
 
     def __init__(self, handover: Handover) -> None:
-        self.began = time.monotonic()
+        self.began, self.told = time.monotonic(), handover
         alive, self._alive = os.pipe()
         with handover.of(alive).sent() as told:
-            command = [sys.executable, "-m", "featurekit.server", str(told)]
+            role = "push" if handover.pushes else "serve"  # for who looks at processes
+            command = [sys.executable, "-m", "featurekit.server", str(told), role]
             kept = (told, alive, handover.descriptor)
             self.process = subprocess.Popen(command, pass_fds=kept, stdin=subprocess.DEVNULL)
         os.close(alive)
@@ -44,26 +52,53 @@ def supervise(handover: Handover, workers: int) -> int:
         signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="featurekit-metrics-") as folder:
         os.environ[FOLDER_VARIABLE] = folder
-        running = [Worker(handover) for _ in range(workers)]
+        pushers = []
+        if handover.settings.pushes is not None:
+            handover, pushing = _with_pusher(handover, folder)
+            pushers.append(Worker(pushing))
+        serving = [Worker(handover) for _ in range(workers)]
         while not stop.wait(_LOOK_S):
-            for place, worker in enumerate(running):
-                if worker.ended() and time.monotonic() - worker.began > _PAUSE_S:
-                    _say(worker)
-                    worker.let_go()
-                    running[place] = Worker(handover)
-        for worker in running:
-            if not worker.ended():
-                worker.process.terminate()
-        codes = [worker.process.wait() for worker in running]
-        for worker in running:
-            worker.let_go()
+            for running in (pushers, serving):
+                for place, worker in enumerate(running):
+                    if worker.ended() and time.monotonic() - worker.began > _PAUSE_S:
+                        _say(worker)
+                        worker.let_go()
+                        running[place] = Worker(worker.told)
+        # The pusher is needed until the last request is answered.
+        codes = [code for running in (serving, pushers) for code in _end(running)]
     return max(map(abs, codes))
+
+
+def _with_pusher(handover: Handover, folder: str) -> tuple[Handover, Handover]:
+    """What workers are told that push by another process, and what that is told. It takes their
+    orders on a socket in a folder of this user, which stays when the process is replaced."""
+    told = handover.settings.pushes
+    assert told is not None
+    path = os.path.join(folder, _PUSHER)  # noqa: PTH118
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen(_BACKLOG)
+    settings = replace(handover.settings, pushes=replace(told, socket=path))
+    workers = replace(handover, settings=settings)
+    return workers, replace(workers, descriptor=listening.detach(), workers=1, pushes=True)
+
+
+def _end(running: list[Worker]) -> list[int]:
+    """End some processes in good order; their exit codes."""
+    for worker in running:
+        if not worker.ended():
+            worker.process.terminate()
+    codes = [worker.process.wait() for worker in running]
+    for worker in running:
+        worker.let_go()
+    return codes
 
 
 def _say(worker: Worker) -> None:
     code = worker.process.returncode
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    print(f"featurekit: a worker ended ({how}); another one starts", file=sys.stderr, flush=True)
+    what = "the process that pushes" if worker.told.pushes else "a worker"
+    print(f"featurekit: {what} ended ({how}); another one starts", file=sys.stderr, flush=True)
 
 
 def end_with(alive: int) -> None:

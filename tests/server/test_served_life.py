@@ -307,11 +307,12 @@ def test_openapi_has_examples_that_are_answered(server: Served):
         for method, route in methods.items():
             content = route.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
+                pushes = route["tags"] == ["pushes"]  # they are answered in test_server_pushes.py
                 status, found = server.post(path.format(name="every"), example["value"])
-                assert (method, status) == ("post", 200), found
+                assert (method, status) == ("post", 501 if pushes else 200), found
                 asked += 1
             if method == "get":
                 assert server.ask("GET", path.format(name="every"))[0] == 200
-    assert asked == 3
+    assert asked == 5
     page = server.ask("GET", "/docs")[2].decode()
     assert all(f"<code>{path}</code>" in page for path in document["paths"])

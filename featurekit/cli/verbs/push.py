@@ -12,9 +12,10 @@ from featurekit.cli.arguments import UsageError, argument, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import check_file, json_rows
 from featurekit.core.screen import Screen
-from featurekit.core.types import DATETIME, Type
+from featurekit.core.types import Type
 from featurekit.define.dialect import FixedDialect, ending_of, packed_as
 from featurekit.errors import DataError
+from featurekit.sources.written import written_types
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
@@ -53,6 +54,7 @@ def push(arguments: Namespace, screen: Screen) -> None:
         "erring": done.erring,
         "quarantined": done.quarantined,
         "forgotten": done.forgotten,
+        "repeated": done.repeated,
     }
     screen.document({"source": arguments.source, **counts, "damaged": list(done.damaged)})
     screen.table(
@@ -64,6 +66,7 @@ def push(arguments: Namespace, screen: Screen) -> None:
             "erring",
             "set aside",
             "forgotten",
+            "repeated",
         ),
         [[arguments.source, *counts.values()]],
     )
@@ -79,12 +82,7 @@ def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
     definition = store.repo.sources.get(source)
     types: dict[str, Type] = {}
     if definition is not None:  # else the push itself says which there are
-        types = dict(definition.schema)
-        for column in (definition.timestamp_field, definition.created_timestamp_column):
-            if column is not None:
-                types[column] = DATETIME.or_none()
-        for column in definition.formats:
-            types.pop(column)  # its texts and numbers are read by the push itself
+        types = written_types(definition)
     if ending_of(file) == "csv":
         return _csv(Path(file), types, definition)
     if Path(file).suffix.lower() in (".parquet", ".pq"):

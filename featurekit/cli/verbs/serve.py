@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.access import ACCESS, access_of
@@ -16,7 +17,7 @@ from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
 from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from featurekit.server.settings import Settings
+    from featurekit.server.settings import PushSettings, Settings
 
 _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
 
@@ -58,6 +59,28 @@ _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
         metavar="N",
         help="bytes of one body (default: 4194304)",
     ),
+    argument(
+        "--log",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="take pushes, by the definitions of the repo, into the log of its state folder; PATH "
+        "is that folder, where it is to be named",
+    ),
+    argument(
+        "--push-timeout",
+        type=seconds,
+        default=10.0,
+        metavar="DURATION",
+        help="how long a push may take (default: 10s)",
+    ),
+    argument(
+        "--push-queue",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="pushes that may be under way; more are refused for now (default: 64)",
+    ),
     *ACCESS,
 )
 def serve(arguments: Namespace, screen: Screen) -> None:
@@ -88,12 +111,18 @@ def _settings(arguments: Namespace) -> Settings:
         "drain_s": arguments.drain,
         "most_rows": arguments.max_rows,
         "most_bytes": arguments.max_bytes,
+        "push_timeout_s": arguments.push_timeout,
     }
     from featurekit.online.store.login import Login
     from featurekit.project.config import URL_VARIABLE, find_repo, load_config
     from featurekit.server.settings import Settings
 
     if arguments.project is not None:
+        if arguments.log is not None:
+            raise UsageError(
+                "--log needs a repo: whose rows are taken, and who was forgotten, stands there; "
+                "write --repo in the place of --project"
+            )
         url = arguments.redis_url or os.environ.get(URL_VARIABLE)
         if url is None:
             raise UsageError("--project needs --redis-url redis://localhost:6379/0")
@@ -109,6 +138,9 @@ def _settings(arguments: Namespace) -> Settings:
         )
     found = find_repo(folder)
     config = load_config(found)
+    pushes = None
+    if arguments.log is not None:
+        pushes = _pushes(found, found / config.featurekit.state_dir, arguments)
     url = arguments.redis_url or config.redis_url()
     own = config.featurekit
     return Settings(
@@ -124,5 +156,20 @@ def _settings(arguments: Namespace) -> Settings:
         connections=own.connections,
         limits=config.limits(),
         access=access_of(arguments, own.serve),
+        pushes=pushes,
         **limits,
+    )
+
+
+def _pushes(repo: Path, state: Path, arguments: Namespace) -> PushSettings:
+    """How pushes are taken. UsageError where another log is named than that of the repo."""
+    from featurekit.server.settings import PushSettings
+
+    if arguments.log and Path(arguments.log).resolve() != state.resolve():
+        raise UsageError(
+            f"--log {arguments.log} is not the state folder of the repo, {state}; leave the path "
+            "out, or write state_dir: in feature_store.yaml"
+        )
+    return PushSettings(
+        str(repo.absolute()), redis_url=arguments.redis_url, waiting=arguments.push_queue
     )

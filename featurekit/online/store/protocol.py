@@ -88,6 +88,19 @@ together with one that was.
 """
 
 
+class Lasting(bytes):
+    """A value that the store lets go of by itself, once it was kept for `seconds`. One in memory
+    keeps it for as long as it lives itself."""
+
+    seconds: int
+
+    def __new__(cls, value: bytes, seconds: int) -> Lasting:
+        """The value with its time."""
+        made = super().__new__(cls, value)
+        made.seconds = seconds
+        return made
+
+
 def named(
     keys: Sequence[bytes], changed: list[bytes | None] | dict[bytes, bytes]
 ) -> dict[bytes, bytes]:

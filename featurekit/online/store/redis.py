@@ -45,6 +45,7 @@ from featurekit.online.store.protocol import (
     Closing,
     Guard,
     Health,
+    Lasting,
     Pending,
     PendingSteps,
     named,
@@ -212,6 +213,10 @@ def _announced(token: bytes, fields: dict[bytes, bytes]) -> Announced:
     return Announced(token, int(fields[b"p"]), int(fields[b"t"]), fields[b"h"])
 
 
+def _lasting(values: dict[bytes, bytes]) -> list[tuple[bytes, Lasting]]:
+    return [(key, value) for key, value in values.items() if type(value) is Lasting]
+
+
 def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | None) -> bool:
     """Write the changes of keys that are watched, and end the push `closing`. False, with nothing
     written, where another writer was faster."""
@@ -221,6 +226,7 @@ def _commit(connection: Any, changed: dict[bytes, bytes], closing: Closing | Non
     writes = []
     if values:
         writes.append(command(b"MSET", *values))
+        writes += [command(b"EXPIRE", k, b"%d" % v.seconds) for k, v in _lasting(changed)]
     if gone:
         writes.append(command(b"UNLINK", *gone))
     if closing is not None:
@@ -455,8 +461,18 @@ class RedisStore:
 
     @_reached
     def write(self, values: dict[bytes, bytes]) -> None:
-        """Set all of `values`: one MSET."""
-        if values:
+        """Set all of `values`: one MSET, in a transaction where some of them do not stay."""
+        lasting = _lasting(values)
+        if len(values) == len(lasting) == 1:
+            ((key, value),) = lasting
+            self.client.set(key, value, ex=value.seconds)
+        elif lasting:
+            with self.client.pipeline() as pipeline:
+                pipeline.mset(values)
+                for key, value in lasting:
+                    pipeline.expire(key, value.seconds)
+                pipeline.execute()
+        elif values:
             self.client.mset(values)
 
     @_reached

@@ -2,7 +2,8 @@
 
 Of the types of featurekit, MessagePack has no instants, dates and durations. They are extensions:
 1 is an instant and 3 a duration, in microseconds; 2 is a date, in days since 1970-01-01; each is an
-int64, big-endian. 4 is a decimal, as its text. A dict whose keys are not texts is a list of pairs.
+int64, big-endian. 4 is a decimal, as its text, and 5 an instant without a zone, as if it were in
+UTC. A dict whose keys are not texts is a list of pairs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import ormsgpack
 from featurekit.core.calls import found
 from featurekit.core.types import MICROSECOND, instant, micros
 
-_INSTANT, _DATE, _DURATION, _DECIMAL = 1, 2, 3, 4
+_INSTANT, _DATE, _DURATION, _DECIMAL, _NAIVE = 1, 2, 3, 4, 5
 _INT64 = struct.Struct(">q")
 _DAY_0 = dt.date(1970, 1, 1).toordinal()
 _OPTIONS = ormsgpack.OPT_PASSTHROUGH_DATETIME | ormsgpack.OPT_PASSTHROUGH_BIG_INT
@@ -47,7 +48,8 @@ def _extension(value: Any) -> Any:
         case dt.datetime():
             if value != value:  # NaT of pandas
                 return None
-            return ormsgpack.Ext(_INSTANT, _INT64.pack(micros(value)))
+            kind = _NAIVE if value.tzinfo is None else _INSTANT
+            return ormsgpack.Ext(kind, _INT64.pack(micros(value)))
         case dt.date():
             return ormsgpack.Ext(_DATE, _INT64.pack(value.toordinal() - _DAY_0))
         case dt.timedelta():
@@ -75,5 +77,7 @@ def _value(tag: int, data: bytes) -> Any:
             return dt.date.fromordinal(number + _DAY_0)
         case 3:
             return number * MICROSECOND
+        case 5:
+            return instant(number).replace(tzinfo=None)
         case _:
             raise ValueError(f"an extension {tag}, which is none")

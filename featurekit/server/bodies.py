@@ -1,0 +1,182 @@
+"""Turns the bodies of pushes into rows: JSON and MessagePack, Arrow streams and Parquet.
+
+What a value must be is for the push itself to say (S1). Here are the texts that stand for values
+which JSON has not, and the form of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from featurekit.core.calls import found
+from featurekit.core.texts import loads, of_json
+from featurekit.core.types import Type
+from featurekit.define.definitions import EventSource
+from featurekit.errors import RequestRefused
+from featurekit.online.wire.frames import rows_of_pandas
+from featurekit.server.orders import ARROW, FEAST, JSON, MSGPACK, Order
+from featurekit.sources.written import written_types
+
+_TO = ("online", "offline", "online_and_offline")
+_FEAST_FIELDS = ("push_source_name", "df", "to", "allow_registry_cache", "transform_on_write")
+_FEAST_FORM = (
+    '{"push_source_name": "orders", "df": {"customer_id": [1], "event_timestamp": '
+    '["2011-09-30T12:00:00Z"]}}'
+)
+_OWN_FORM = '{"rows": [{"customer_id": 1, "event_timestamp": "2011-09-30T12:00:00Z"}]}'
+
+
+def source_and_rows(
+    order: Order, body: bytes, source: Callable[[str], EventSource], *, most_rows: int
+) -> tuple[EventSource, Any]:
+    """The source of a push and its rows, dicts or an Arrow table. RequestRefused for another form;
+    what `source` raises for a name."""
+    if order.kind not in (JSON, MSGPACK):
+        assert order.source is not None
+        definition = source(order.source)
+        table = _table(order.kind, body, most_rows)
+        return definition, rows_of_pandas(table, written_types(definition))
+    given = _value(order.kind, body)
+    if not isinstance(given, dict):
+        raise _wrong(
+            "body", given, f"an object, as in {_FEAST_FORM if order.form == FEAST else _OWN_FORM}"
+        )
+    if order.form == FEAST:
+        definition = source(_feast(given))
+        rows = _columns(given["df"], "df", most_rows)
+    else:
+        assert order.source is not None
+        definition = source(order.source)
+        rows = _own(given, most_rows)
+    types = written_types(definition)
+    return definition, [_read(row, types) for row in rows]
+
+
+def _read(row: Mapping[str, Any], types: Mapping[str, Type]) -> dict[str, Any]:
+    return {k: _of_json(v, types[k]) if k in types else v for k, v in row.items()}
+
+
+def _of_json(value: Any, type_: Type) -> Any:
+    """As `of_json`, but no digits are no bytes: there is null for None."""
+    return b"" if value == "" and type_.name == "bytes" else of_json(value, type_)
+
+
+def _value(kind: str, body: bytes) -> Any:
+    try:
+        if kind == JSON:
+            return loads(body.decode())
+        from featurekit.online.wire.msgpack import unpack
+
+        return unpack(body)
+    except ValueError as error:
+        what = "JSON" if kind == JSON else "MessagePack"
+        raise RequestRefused(
+            f"the body is no {what}: {error}; send an object, as the examples at /docs are",
+            where="body",
+        ) from None
+
+
+def _feast(given: Mapping[str, Any]) -> str:
+    """The name of the source in a body of Feast's form, the parts of which are checked."""
+    _known(given, _FEAST_FIELDS)
+    name = given.get("push_source_name")
+    if not isinstance(name, str):
+        raise _wrong("push_source_name", name, 'the name of a source, as in "orders"')
+    if "df" not in given:
+        raise RequestRefused(f"the body lacks df; write {_FEAST_FORM}", where="df")
+    to = given.get("to", _TO[0])
+    if to not in _TO:
+        raise _wrong("to", to, f"one of {', '.join(_TO)}")
+    for flag in _FEAST_FIELDS[3:]:
+        if not isinstance(given.get(flag, True), bool):
+            raise _wrong(flag, given[flag], "true or false")
+    return name
+
+
+def _own(given: Mapping[str, Any], most_rows: int) -> list[dict[str, Any]]:
+    _known(given, ("rows", "columns"))
+    if ("rows" in given) == ("columns" in given):
+        both = "found both rows and" if given else "found neither rows nor"
+        raise RequestRefused(f"{both} columns; write one, as in {_OWN_FORM}", where="rows")
+    if "columns" in given:
+        return _columns(given["columns"], "columns", most_rows)
+    rows = given["rows"]
+    if not isinstance(rows, list):
+        raise _wrong("rows", rows, f"a list, as in {_OWN_FORM}")
+    _check_number(len(rows), most_rows, "rows")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict) or not all(isinstance(name, str) for name in row):
+            raise _wrong(f"rows[{i}]", row, 'an object, as in {"customer_id": 1}')
+    return rows
+
+
+def _known(given: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in fields:
+            raise RequestRefused(
+                f"the body has {found(name)}, which is no field of it; it takes "
+                f"{', '.join(fields)}",
+                where="body",
+            )
+
+
+def _columns(given: Any, where: str, most_rows: int) -> list[dict[str, Any]]:
+    """Rows of an object with a list for each column."""
+    if not isinstance(given, dict):
+        raise _wrong(
+            where, given, 'an object with a list for each column, as in {"customer_id": [1]}'
+        )
+    number: int | None = None
+    for name, values in given.items():
+        if not isinstance(name, str):
+            raise _wrong(where, name, "texts as names of columns")
+        if not isinstance(values, list):
+            raise _wrong(f"{where}.{name}", values, "a list with a value for each row, as in [1]")
+        if number is not None and len(values) != number:
+            raise RequestRefused(
+                f"{len(values)} values, and {number} in the columns before it; write as many in "
+                "each column",
+                where=f"{where}.{name}",
+            )
+        number = len(values)
+    _check_number(number or 0, most_rows, where)
+    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
+
+
+def _table(kind: str, body: bytes, most_rows: int) -> Any:
+    """The table in a body of Arrow or Parquet."""
+    import pyarrow as pa
+
+    try:
+        if kind == ARROW:
+            with pa.ipc.open_stream(pa.BufferReader(body)) as stream:
+                batches, rows = [], 0
+                for batch in stream:
+                    rows += batch.num_rows
+                    _check_number(rows, most_rows, "body")
+                    batch.validate(full=True)  # DuckDB trusts what stands in it
+                    batches.append(batch)
+                return pa.Table.from_batches(batches, stream.schema)
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(pa.BufferReader(body)) as file:
+            _check_number(file.metadata.num_rows, most_rows, "body")
+            return file.read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        what = "stream of Arrow" if kind == ARROW else "file of Parquet"
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestRefused(
+            f"the body is no {what} ({text[:200]}); write it by pyarrow, or in another language by "
+            "its library for it",
+            where="body",
+        ) from None
+
+
+def _check_number(rows: int, most: int, where: str) -> None:
+    if rows > most:
+        raise RequestRefused(f"{rows} rows; push at most {most} at once", status=413, where=where)
+
+
+def _wrong(where: str, value: Any, wanted: str) -> RequestRefused:
+    return RequestRefused(f"found {found(value)}; write {wanted}", where=where)
