@@ -53,7 +53,7 @@ def main() -> int:
         folder = Path(name)
         world.write(folder, url)
         serving.fill(folder)
-        words = ("--project", "load", "--redis-url", url, "--workers", str(told.workers))
+        words = ("--repo", str(folder), "--log", "--workers", str(told.workers))
         with serving.serving(*words) as server:
             done = _load(told, folder, server)
         found = check(folder, done["answers"], done["pushes"])
@@ -69,7 +69,7 @@ def _load(told: argparse.Namespace, folder: Path, server: serving.Served) -> dic
     with ProcessPoolExecutor(told.clients + 1, mp_context=context) as pool:
         seeds = range(told.seed, told.seed + told.clients)
         work = [pool.submit(clients.look_up, server.url, told.rate, end, seed) for seed in seeds]
-        work.append(pool.submit(clients.push, str(folder), told.pushes, end, told.seed))
+        work.append(pool.submit(clients.push, server.url, told.pushes, end, told.seed))
         for thread in threads:
             thread.start()
         found = [one.result() for one in work]
@@ -157,7 +157,15 @@ class _Life:
     def _workers(self) -> list[int]:
         pid = self.server.process.pid
         found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(one) for one in found]
+        return [int(one) for one in found if _words(int(one))[-1:] != ["push"]]
+
+
+def _words(pid: int) -> list[str]:
+    """A process's command line; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except OSError:
+        return []
 
 
 def _resident(pid: int) -> int:

@@ -69,15 +69,15 @@ def look_up(url: str, rate: float, end: float, seed: int) -> dict[str, Any]:
     return {"answers": answers, "errors": errors}
 
 
-def push(folder: str, rate: float, end: float, seed: int) -> dict[str, Any]:
+def push(url: str, rate: float, end: float, seed: int) -> dict[str, Any]:
     """Push at a rate, until the end."""
-    from featurekit import FeatureStore
+    from featurekit.client import Client
 
     rng = random.Random(-1 - seed)
     pushes: list[Push] = []
     errors: Counter[str] = Counter()
     number, due = 0, time.time()
-    with FeatureStore(folder) as store:
+    with Client(url, retries=5) as client:
         while time.time() < end:
             time.sleep(max(0.0, due - time.time()))
             source = rng.choice(("clicks", "orders"))
@@ -87,7 +87,7 @@ def push(folder: str, rate: float, end: float, seed: int) -> dict[str, Any]:
                 number += 1
             begin = time.time()
             try:
-                store.push(source, rows)
+                client.push(source, rows)
             except Exception as error:
                 errors[f"push: {type(error).__name__}: {error}"] += 1
             pushes.append(Push(begin, time.time(), frozenset(row["key"] for row in rows)))
