@@ -361,10 +361,10 @@ def test_a_pusher_that_is_killed_again_and_again_loses_and_doubles_nothing(pushe
 
     with ThreadPoolExecutor(6) as pool:
         pushed = [pool.submit(some, client) for client in range(6)]
-        for pause in (0.4, 0.7, 0.5):
+        for pause, how in ((0.4, signal.SIGKILL), (0.7, signal.SIGTERM), (0.5, signal.SIGKILL)):
             time.sleep(pause)
             old = pushing.pusher(pushes.server)
-            kill(pushes.server)
+            kill(pushes.server, how)
             while pushing.pusher(pushes.server) == old:
                 time.sleep(0.01)
         time.sleep(1.0)
