@@ -4,13 +4,15 @@ say so."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.core.keys import project_key
-from featurekit.define.definitions import Described
-from featurekit.define.repo import Repo
 from featurekit.online.store.notes import read_object, write_object
 from featurekit.online.store.protocol import OnlineStore
+
+if TYPE_CHECKING:  # a server reads notes, and has no repo
+    from featurekit.define.definitions import Described
+    from featurekit.define.repo import Repo
 
 _NAME = "about"
 About = dict[str, dict[str, str]]

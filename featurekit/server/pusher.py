@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -34,6 +35,8 @@ from featurekit.server.orders import FEAST, Done, Order, received, send
 from featurekit.server.settings import PushSettings, Settings
 
 _LOOK_S = 1.0
+# Its successor takes orders at the same place.
+_KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 _log = logging.getLogger("featurekit.server")
 
 
@@ -63,7 +66,7 @@ class Pusher:
         assert settings.pushes is not None
         self.told, self.most_rows = settings.pushes, settings.most_push_rows
         self.metrics = PushMetrics()
-        self.waiting = 0
+        self.waiting = self._answering = 0
         self._using = threading.Lock()
         self._opened = _opened(self.told)
         self._pool = ThreadPoolExecutor(self.told.threads, "featurekit-push")
@@ -78,7 +81,7 @@ class Pusher:
         ended = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        server = await asyncio.start_unix_server(self._connection, sock=listening)
+        server = await asyncio.start_unix_server(self._connection, sock=listening, **_KEPT)
         look = asyncio.create_task(self._look())
         await ended.wait()
         server.close()
@@ -120,8 +123,13 @@ class Pusher:
         try:
             while True:
                 fields, body = await received(reader)
-                done, answer = await self._answer(Order.of(fields), body)
-                await send(writer, done, answer)
+                self._answering += 1
+                try:
+                    done, answer = await self._answer(Order.of(fields), body)
+                    await send(writer, done, answer)
+                finally:
+                    self._answering -= 1
+                    self._see_whether_idle()
         except (OSError, asyncio.IncompleteReadError):
             pass  # the worker has ended
         finally:
@@ -139,7 +147,7 @@ class Pusher:
                 ),
             )
         self.waiting += 1
-        self._idle.clear()
+        self._see_whether_idle()
         self.metrics.waiting(self.waiting)
         begun = self._pool.submit(self._take, order, body, time.monotonic())
         begun.add_done_callback(self._ended(asyncio.get_running_loop()))
@@ -165,8 +173,13 @@ class Pusher:
     def _count(self) -> None:
         self.waiting -= 1
         self.metrics.waiting(self.waiting)
-        if not self.waiting:
+        self._see_whether_idle()
+
+    def _see_whether_idle(self) -> None:
+        if not self.waiting and not self._answering:
             self._idle.set()
+        else:
+            self._idle.clear()
 
     def _take(self, order: Order, body: bytes, asked: float) -> tuple[Done, bytes]:
         """Take an order, in a thread; it raises nothing."""

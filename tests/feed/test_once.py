@@ -201,9 +201,12 @@ def test_a_source_with_ids_needs_no_key(store: FeatureStore, redis_store: RedisS
     assert counted(store, "named") == [3, 1, 0, 1]
 
 
-def test_a_claim_ends_after_a_day(store: FeatureStore, redis_store: RedisStore):
+def test_a_claim_is_over_with_its_push_and_gone_after_a_day(
+    store: FeatureStore, redis_store: RedisStore
+):
     push(store)
     name = claim_key("tests", "plain", key().id)
+    assert b'"over": true' in (redis_store.read([name])[0] or b"")
     assert once_module.KEPT_S - 60 < redis_store.client.ttl(name) <= once_module.KEPT_S
 
 

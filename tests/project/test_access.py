@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from featurekit import FeatureStore, OnlineService
 from featurekit.errors import StoreUnavailable
+from featurekit.feed.once import Key
+from featurekit.feed.push import take_once
 from featurekit.online.store.server import find_binary, scratch_redis
 from featurekit.project.api_keys import api_keys, create_api_key
 
@@ -121,6 +124,29 @@ def test_each_user_does_its_own_work(users: Users) -> None:
         store.forget("user", {"key": 1})
         store.rollback("service")
         assert store.gc(retained=True).keys >= 0
+
+
+def test_a_writer_pushes_under_a_key_also_where_one_ended_half_way(
+    users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users.without_info()
+    with users.store("admin") as store:
+        store.apply()
+        store.materialize()
+    row = {"key": 1, "n": 8, "at": dt.datetime.now(dt.UTC)}
+    with users.store("writer") as store:
+        found = [take_once(store.parts, "plain", [row], Key("a", "1")) for _ in range(2)]
+        assert [one.again for one in found] == [False, True]
+
+        def gone(*_: Any) -> bool:
+            raise StoreUnavailable("gone")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("featurekit.online.store.redis._commit", gone)
+            with pytest.raises(StoreUnavailable, match="in the offline log"):
+                take_once(store.parts, "plain", [{**row, "n": 9}], Key("b", "2"))
+        assert take_once(store.parts, "plain", [{**row, "n": 9}], Key("b", "2")).again is True
+        assert store.get_online_features("service", [{"key": 1}]).columns["n"] == [9]
 
 
 def test_a_reader_writes_nothing_and_reads_no_other_project(users: Users) -> None:

@@ -6,7 +6,6 @@ import base64
 import datetime as dt
 import json
 import os
-import signal
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +89,7 @@ def pusher(server: Served) -> int:
     raise AssertionError("nobody pushes")
 
 
-def kill(server: Served, number: int = signal.SIGKILL) -> None:
+def kill(server: Served, number: int) -> None:
     os.kill(pusher(server), number)
 
 

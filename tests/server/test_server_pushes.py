@@ -361,10 +361,10 @@ def test_a_pusher_that_is_killed_again_and_again_loses_and_doubles_nothing(pushe
 
     with ThreadPoolExecutor(6) as pool:
         pushed = [pool.submit(some, client) for client in range(6)]
-        for pause in (0.4, 0.7, 0.5):
+        for pause, how in ((0.4, signal.SIGKILL), (0.7, signal.SIGTERM)):
             time.sleep(pause)
             old = pushing.pusher(pushes.server)
-            kill(pushes.server)
+            kill(pushes.server, how)
             while pushing.pusher(pushes.server) == old:
                 time.sleep(0.01)
         time.sleep(1.0)
@@ -372,6 +372,24 @@ def test_a_pusher_that_is_killed_again_and_again_loses_and_doubles_nothing(pushe
         wanted = [one.result() for one in pushed]
     assert counts(pushes.store, "clicks", range(20_000, 20_006)) == wanted
     assert min(wanted) > 0
+
+
+def test_a_push_that_is_killed_once_it_is_logged_counts_once(pushes: World):
+    log = pushes.store.parts.state_dir / "log" / "clicks"
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in log.glob("*.journal"))
+
+    for key in (21_000, 21_001):
+        pushes.client.push("clicks", {"key": 21_009, "n": 1, "at": AT}, timeout_s=60)
+        before = size()
+        with ThreadPoolExecutor(1) as pool:
+            given = {"key": key, "n": 1, "at": AT}
+            asked = pool.submit(pushes.client.push, "clicks", given, timeout_s=60)
+            until(lambda old=before: size() != old, within_s=30, every_s=0)  # type: ignore[misc]
+            kill(pushes.server, signal.SIGKILL)  # the row is in the log, and is being synced
+            assert asked.result().rows == 1
+    assert counts(pushes.store, "clicks", [21_000, 21_001]) == [1, 1]
 
 
 def test_too_many_wait_no_longer_than_they_are_told(pushes: World):
