@@ -299,10 +299,13 @@ class App:
             async with asyncio.timeout(limit):
                 result, version = await self.lookups.answer(question)
         except TimeoutError:
-            raise failures.Overdue(
-                f"no answer within {limit:g} s, while Redis was waited for; ask again, with fewer "
-                "rows or more time"
-            ) from None
+            instead = self.lookups.instead(question)
+            if instead is None:
+                raise failures.Overdue(
+                    f"no answer within {limit:g} s, while Redis was waited for; ask again, with "
+                    "fewer rows or more time"
+                ) from None
+            result, version = instead
         request.service = question.service or version.name
         self.metrics.answered(request.service, result)
         return result, Said(request.service, version, request.id)

@@ -67,7 +67,9 @@ class Lookups:
                 "`featurekit materialize`, or correct the project's name or the Redis URL"
             )
         for name in names:
-            self.service(name).current()
+            online = self.service(name)
+            online.current()
+            self._services.setdefault(name, online)
         return names
 
     def service(self, name: str) -> OnlineService:
@@ -94,6 +96,20 @@ class Lookups:
         found = await _answered(online, question)
         self._services.setdefault(question.service, online)  # names that are none are not kept
         return found
+
+    def instead(self, question: Question) -> tuple[OnlineResult, Service] | None:
+        """What the service answers while the store cannot be asked (A4); None where it does not."""
+        online = None if question.service is None else self._services.get(question.service)
+        version = None if online is None else online.seen
+        if online is None or version is None:
+            return None
+        _check_version(question, version)
+        return online.answer_instead(
+            of_types(question.rows, version),
+            question.as_of,
+            full_feature_names=question.full_names,
+            request_fields=question.request_fields,
+        )
 
     async def _listed(self, question: Question) -> tuple[OnlineResult, Service]:
         if time.monotonic() - self._live.read_at > _FRESH_S:
