@@ -21,6 +21,7 @@ from featurekit.server import as_json, failures
 from featurekit.server.as_json import Said
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
+from featurekit.server.observed import REQUEST
 from featurekit.server.questions import Question, feast_question, own_question, request_id
 from featurekit.server.settings import Settings
 
@@ -65,7 +66,7 @@ def _typed(content_type: bytes, *more: tuple[bytes, bytes]) -> Headers:
 @dataclass(slots=True)
 class Request:
     """A request: its scope, where its body comes from, and what is known of it: `asked` is what it
-    asks, for errors, and `service` what answered, for metrics."""
+    asks, for errors, and `service` what answered, for metrics; `rows` and `error` say how."""
 
     scope: Scope
     receive: Receive
@@ -74,6 +75,8 @@ class Request:
     asked: str = ""
     service: str = ""
     id: str | None = None
+    rows: int | None = None
+    error: str = ""
 
     @property
     def path(self) -> str:
@@ -178,6 +181,7 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive, dict(scope["headers"]))
+        scope[REQUEST] = request
         try:
             handler = self._handler(request)
             if handler is None:
@@ -215,7 +219,8 @@ class App:
             request.id = uuid.uuid4().hex
         if status == 500:
             _log.exception("request %s: a bug in featurekit", request.id)
-        self.metrics.failed(request.route, failures.kind_of(error))
+        request.error = failures.kind_of(error)
+        self.metrics.failed(request.route, request.error)
         found = failures.document(error, request.asked or request.route or "route", request.id)
         return Answer(as_json.dumps(found), status, _typed(JSON, *failures.headers_of(error)))
 
@@ -306,7 +311,7 @@ class App:
                     "fewer rows or more time"
                 ) from None
             result, version = instead
-        request.service = question.service or version.name
+        request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
         return result, Said(request.service, version, request.id)
 

@@ -14,6 +14,7 @@ from featurekit.errors import EntityFrameError, FeaturekitError, NotServed, Requ
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.steps import Span
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, live_services, until_key
@@ -34,7 +35,8 @@ class _Live:
 
 
 class Lookups:
-    """The services of a project, each opened when it is first asked for; for one event loop."""
+    """The services of a project, each opened when it is first asked for; for one event loop. `span`
+    is told of the parts of a lookup."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -43,6 +45,7 @@ class Lookups:
         self._services: dict[str, OnlineService] = {}
         self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
         self._live = _Live()
+        self.span: Span | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -84,6 +87,7 @@ class Lookups:
                 trust=self.trust,
                 tolerance_us=self.settings.tolerance_us,
             )
+            known.span = self.span
         return known
 
     # --- answers ----------------------------------------------------------------------------------
@@ -118,6 +122,7 @@ class Lookups:
         online = self._lists.get(key) or ListedFeatures(
             self.store, self.project, lambda filled: self._resolve(key, filled), self._filled
         )
+        online.span = self.span
         found = await _answered(online, question)
         self._lists[key] = online
         self._lists.move_to_end(key)

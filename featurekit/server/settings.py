@@ -27,8 +27,9 @@ class Settings:
     `login` says who connects, where the URL does not. `limits` has the numbers of the breaker.
     `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
     Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
-    rows. After SIGTERM, requests are answered for `drain_s` seconds, on connections that then
-    close.
+    rows. `log_format` is "text" or "json"; `access_log` says whether each request has a line in the
+    log, and `traces` whether it is a span of OpenTelemetry. After SIGTERM, requests are answered
+    for `drain_s` seconds, on connections that then close.
     """
 
     project: str
@@ -47,6 +48,9 @@ class Settings:
     most_bytes: int = 4 * 1024 * 1024
     most_rows: int = 10_000
     drain_s: float = 1.0
+    log_format: str = "text"
+    access_log: bool = False
+    traces: bool = False
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from featurekit.server.settings import Settings
 
 _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 @verb(
@@ -57,6 +58,18 @@ _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
         metavar="N",
         help="bytes of one body (default: 4194304)",
     ),
+    argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="how lines on standard error are written (default: text)",
+    ),
+    argument("--access-log", action="store_true", help="a line for each request"),
+    argument(
+        "--traces",
+        action="store_true",
+        help="send spans by OpenTelemetry, as the variables OTEL_… say (featurekit[otel])",
+    ),
 )
 def serve(arguments: Namespace, screen: Screen) -> None:
     """Become the process that serves."""
@@ -64,6 +77,11 @@ def serve(arguments: Namespace, screen: Screen) -> None:
     if missing:
         raise ConfigError(
             f"{', '.join(missing)} is not installed; run `pip install 'featurekit[server]'`"
+        )
+    if arguments.traces and not _has(_EXPORTER):
+        raise ConfigError(
+            "OpenTelemetry is not installed; run `pip install 'featurekit[otel]'`, or leave "
+            "--traces out"
         )
     from featurekit.server.handover import Handover
     from featurekit.server.listen import bound
@@ -79,6 +97,13 @@ def serve(arguments: Namespace, screen: Screen) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "featurekit.server", str(told)])
 
 
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it is not there
+        return False
+
+
 def _settings(arguments: Namespace) -> Settings:
     """What is served and how: the store and the project that are named, or those of a repo."""
     limits: dict[str, Any] = {
@@ -86,6 +111,9 @@ def _settings(arguments: Namespace) -> Settings:
         "drain_s": arguments.drain,
         "most_rows": arguments.max_rows,
         "most_bytes": arguments.max_bytes,
+        "log_format": arguments.log_format,
+        "access_log": arguments.access_log,
+        "traces": arguments.traces,
     }
     from featurekit.online.store.login import Login
     from featurekit.project.config import URL_VARIABLE, find_repo, load_config

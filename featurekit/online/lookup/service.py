@@ -38,6 +38,7 @@ from featurekit.online.lookup.steps import (
     Answers,
     AtClock,
     Opened,
+    Span,
     Steps,
     StepsAtClock,
     each_row,
@@ -129,7 +130,7 @@ class OnlineService(Named):
 
     A serving process makes one by `connect`. `log` takes the answers of `get`; see
     `featurekit.project.served_log.open_log`. Threads and event loops may share one service. As a
-    context manager, it closes itself at the end.
+    context manager, it closes itself at the end. `span` is told of the parts of awaited lookups.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class OnlineService(Named):
         self._sequence = 0
         self._follow(project_key(project, "live", name))
         self.clock_key = clock_key(project)
+        self.span: Span | None = None
         # Up to here an instant lies before the clock, whatever the clock says now.
         self._past = NEVER
         self.watch = Watch(store, project)
@@ -331,7 +333,7 @@ class OnlineService(Named):
         self, rows: Given, as_of: Instant | None, shown: _Shown
     ) -> tuple[OnlineResult, Service]:
         try:
-            answered = await run_async(self._get(rows, as_of, shown), self.store)
+            answered = await run_async(self._get(rows, as_of, shown), self.store, self.span)
             due = self.watch.due(self._views)
             if due:
                 import asyncio
