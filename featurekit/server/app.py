@@ -121,7 +121,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lookups = Lookups(settings)
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.lookups.freshness, self.lookups.pool_waits())
         self.draining = False
         self.ready = False
         self.waiting_for: Exception | None = None

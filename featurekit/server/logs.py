@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMATS = ("text", "json")
-ACCESS = logging.getLogger("featurekit.access")
+ACCESS = logging.getLogger("featurekit.server.observed")
 """Where requests are told of."""
 
 _FIELDS = "featurekit_fields"

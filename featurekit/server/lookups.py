@@ -15,9 +15,11 @@ from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.lookup.steps import Span
+from featurekit.online.store.connections import PoolWaits
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
@@ -89,6 +91,17 @@ class Lookups:
             )
             known.span = self.span
         return known
+
+    def freshness(self) -> Freshness:
+        """How far behind what is served here is. It reads the store, and blocks meanwhile."""
+        seen = [online.seen for online in list(self._services.values())]
+        views = [view for service in seen if service is not None for view in service.stored]
+        return freshness(self.store, self.project, views)
+
+    def pool_waits(self) -> PoolWaits:
+        """How lookups have waited for connections."""
+        found = getattr(self.store, "pool_waits", None)
+        return found if isinstance(found, PoolWaits) else PoolWaits()
 
     # --- answers ----------------------------------------------------------------------------------
 

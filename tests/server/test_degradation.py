@@ -201,10 +201,15 @@ def test_while_redis_is_slow_a_service_is_a_503_in_time_or_says_its_defaults(
         assert client.get_online_features("kind", ROWS, AT).as_of == AT
         metrics = shop_server.ask("GET", "/metrics")[2].decode()
         assert 'featurekit_http_values_total{service="kind",status="DEFAULT"}' in metrics
+        assert "featurekit_online_store_up 0.0" in metrics
         with pytest.raises(EntityFrameError):
             client.get_online_features("kind", [{"key": "x", "basket": 1.0}])
     until(lambda: "DEFAULT" not in client.get_online_features("kind", ROWS).status["x"])
     assert answered(client.get_online_features("kind", ROWS)) == answered(before)
+    until(lambda: b"featurekit_online_store_up 1.0" in shop_server.ask("GET", "/metrics")[2])
+    metrics = shop_server.ask("GET", "/metrics")[2].decode()
+    assert 'featurekit_view_materialized_timestamp_seconds{view="latest"}' in metrics
+    assert 'featurekit_push_lag_seconds{source="events"} 0.0' in metrics
 
 
 def test_defaults_are_marked_in_every_form_of_answer(

@@ -85,7 +85,7 @@ def test_a_request_is_a_line_of_json_without_values_and_secrets(
     assert 0 < answered.pop("ms") < 60_000
     assert answered.pop("time").endswith("Z")
     assert answered == {
-        "level": "info", "logger": "featurekit.access", "message": "request", "method": "POST",
+        "level": "info", "logger": "featurekit.server.observed", "message": "request", "method": "POST",
         "route": "/v1/services/{name}/features", "status": 200, "request_id": "mine-1",
         "service": "plain", "rows": 2,
     }  # fmt: skip
@@ -102,7 +102,10 @@ def test_a_line_may_be_for_people_and_none_is_written_unasked(world: World, tmp_
         server.ask("POST", OWN, {"rows": [{"key": 1}]}, {"x-request-id": "of mine"})
         server.stop()
     (line,) = path.read_text().splitlines()
-    assert "INFO featurekit.access: request method=POST route=/v1/services/{name}/features" in line
+    assert (
+        "INFO featurekit.server.observed: request method=POST route=/v1/services/{name}/features"
+        in line
+    )
     assert 'request_id="of mine" service=plain rows=1' in line
     with logged(world, tmp_path) as (server, path):
         ask_some_quietly(server)

@@ -142,6 +142,13 @@ class LiveCheck:
                 break
         self._note_ahead(report)
         self._note_apart(report)
+        self._diagnose(service, report)
+        self._ask_a_third(service, report)
+        report.seconds = clock.taken
+        return report
+
+    def _diagnose(self, service: Service, report: Report) -> None:
+        """Say why features differ that were not said of before."""
         differ = {name for name, found in report.features.items() if found.differing}
         self._diagnosed &= differ
         # What the store answers rightly has no cause in events and states.
@@ -156,9 +163,6 @@ class LiveCheck:
                 known=self._diagnosed | of_server,
             )
             self._diagnosed |= {d.feature for d in report.differences if d.diagnosis is not None}
-        self._ask_a_third(service, report)
-        report.seconds = clock.taken
-        return report
 
     def _ask_a_third(self, service: Service, report: Report) -> None:
         """Add a third opinion, once for each version: it changes with that alone."""
