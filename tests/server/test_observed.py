@@ -85,7 +85,8 @@ def test_a_request_is_a_line_of_json_without_values_and_secrets(
     assert 0 < answered.pop("ms") < 60_000
     assert answered.pop("time").endswith("Z")
     assert answered == {
-        "level": "info", "logger": "featurekit.server.observed", "message": "request", "method": "POST",
+        "level": "info", "logger": "featurekit.server.observed", "message": "request",
+        "method": "POST",
         "route": "/v1/services/{name}/features", "status": 200, "request_id": "mine-1",
         "service": "plain", "rows": 2,
     }  # fmt: skip
