@@ -101,7 +101,7 @@ import (
 	"strconv"
 	"time"
 
-	"example/featurekit"
+	"example/features"
 )
 
 func sent(value any) any {
@@ -131,7 +131,7 @@ func bits(value any) any {
 		return []any{"bytes", hex.EncodeToString(v)}
 	case time.Time:
 		return []any{"time", strconv.FormatInt(v.UnixMicro(), 10)}
-	case []featurekit.Pair:
+	case []features.Pair:
 		pairs := []any{}
 		for _, pair := range v {
 			pairs = append(pairs, []any{bits(pair.Key), bits(pair.Count)})
@@ -160,9 +160,9 @@ func main() {
 	if err := decoder.Decode(&told); err != nil {
 		panic(err)
 	}
-	rows := []featurekit.Row{}
+	rows := []features.Row{}
 	for _, row := range told.Rows {
-		made := featurekit.Row{}
+		made := features.Row{}
 		for name, value := range row {
 			made[name] = sent(value)
 		}
@@ -171,12 +171,12 @@ func main() {
 	limit := time.Duration(told.Timeout_ms) * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	client := &featurekit.Client{URL: told.URL, Token: told.Token, Retries: 2}
+	client := &features.Client{URL: told.URL, Token: told.Token, Retries: 2}
 	answer, err := client.GetOnlineFeatures(ctx, told.Service, rows, told.As_of)
 	out := map[string]any{}
 	if err != nil {
 		out["error"] = err.Error()
-		if one, own := err.(*featurekit.Error); own {
+		if one, own := err.(*features.Error); own {
 			out["status"], out["kind"] = one.Status, one.Kind
 		}
 	} else {
@@ -198,14 +198,14 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if program is None:
         pytest.skip("node is not on PATH")
     folder = tmp_path_factory.mktemp("node")
-    text = block("ts", "// featurekit.ts")
+    text = block("ts", "// client.ts")
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     version = tuple(map(int, done.stdout.strip().lstrip("v").split(".")[:2]))
     if version < (20, 0):
         pytest.skip(f"node {done.stdout.strip()} is older than 20")
-    name, options = "featurekit.mjs", ["--no-warnings"]
+    name, options = "client.mjs", ["--no-warnings"]
     if version >= (22, 6):
-        name, options = "featurekit.ts", ["--no-warnings", "--experimental-strip-types"]
+        name, options = "client.ts", ["--no-warnings", "--experimental-strip-types"]
     else:
         text = without_types(text)
     (folder / name).write_text(text)
@@ -217,9 +217,9 @@ def test_the_types_of_typescript_hold(tmp_path: Path) -> None:
     program = shutil.which("tsc")
     if program is None:
         pytest.skip("tsc is not on PATH (npm install -g typescript)")
-    (tmp_path / "featurekit.ts").write_text(block("ts", "// featurekit.ts"))
+    (tmp_path / "client.ts").write_text(block("ts", "// client.ts"))
     command = [program, "--strict", "--noEmit", "--target", "es2022", "--types", "",
-               "--lib", "es2022,dom,dom.iterable", "featurekit.ts"]  # fmt: skip
+               "--lib", "es2022,dom,dom.iterable", "client.ts"]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -230,9 +230,9 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if program is None:
         pytest.skip("go is not on PATH (Debian's package golang-go)")
     folder = tmp_path_factory.mktemp("go")
-    (folder / "featurekit").mkdir()
+    (folder / "features").mkdir()
     (folder / "go.mod").write_text("module example\n\ngo 1.19\n")
-    (folder / "featurekit" / "featurekit.go").write_text(block("go", "// featurekit.go"))
+    (folder / "features" / "features.go").write_text(block("go", "// features.go"))
     (folder / "main.go").write_text(DRIVER_GO)
     for words in (["vet", "-composites=false", "./..."], ["build", "-o", "driver", "."]):
         done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True)
