@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from featurekit.define.published import Trust
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import NO_LOGIN, Login
-from featurekit.online.store.open import open_private, open_store
-from featurekit.online.store.protocol import OnlineStore
+
+if TYPE_CHECKING:
+    from featurekit.define.published import Trust
+    from featurekit.online.store.protocol import OnlineStore
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several workers count; prometheus_client reads it when it is loaded."""
@@ -54,6 +56,9 @@ class Settings:
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""
+        # Loaded here: who only hands settings to another process needs no client of Redis.
+        from featurekit.online.store.open import open_private, open_store
+
         # Redis is given up a little before the request is, so that it is named, and counted.
         wait_s = _OF_REQUEST * self.timeout_s
         limits = replace(
@@ -68,4 +73,6 @@ class Settings:
 
     def trust(self) -> Trust:
         """What is believed of plans (F0)."""
+        from featurekit.define.published import Trust
+
         return Trust.held(self.project, self.public_keys, self.run_python)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
 from featurekit.cli.repo import repo_folder
 from featurekit.core.screen import Screen
-from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
 from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,6 +129,9 @@ def _settings(arguments: Namespace) -> Settings:
             "no repo is here; write `featurekit serve --redis-url redis://localhost:6379/0 "
             "--project NAME`, or name a repo with --repo"
         )
+    # Loaded here: it loads what plans are made of, which a server without a repo does itself.
+    from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
+
     found = find_repo(folder)
     config = load_config(found)
     url = arguments.redis_url or config.redis_url()
