@@ -233,6 +233,11 @@ def test_defaults_are_marked_in_every_form_of_answer(
             "/v1/services/kind/features", {"rows": ROWS, "service_version": "0123"}
         )
         assert (status, refused["error"]["where"]) == (409, "service_version")
+        # A caller that waits less than the server does is answered in its own time.
+        status, own = shop_server.post(
+            "/v1/services/kind/features", {"rows": ROWS}, **{"featurekit-timeout-ms": "20"}
+        )
+        assert (status, own["status"]["word"]) == (200, "DEFAULT")
         frame = client.get_online_features("kind", ROWS).to_pandas()
         assert frame["n"].isna().all()
         # A list of features belongs to no service that could have opted in.
