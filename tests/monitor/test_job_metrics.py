@@ -212,6 +212,21 @@ def test_a_file_that_holds_something_else_is_left_alone(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_the_docs_list_every_metric_with_its_type() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    table = page.partition("## Metrics of jobs")[2]
+    listed = {
+        (name, kind)
+        for names, kind in re.findall(r"^\| (`featurekit_[^|]+`) \| (\w+) \|", table, re.M)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    given = {
+        (metric.name + ("_total" if metric.type == "counter" else ""), metric.type)
+        for metric in JobMetrics("push").collect()
+    }
+    assert listed == given
+
+
 def test_a_store_that_is_away_leaves_its_gauges_out() -> None:
     def away() -> Any:
         raise StoreUnavailable("gone")
