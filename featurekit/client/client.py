@@ -121,17 +121,21 @@ class Client:
         *,
         full_feature_names: bool = False,
         request_fields: bool = False,
+        service_version: str | None = None,
         timeout_s: float | None = None,
     ) -> OnlineResult:
         """The features of each row, as `FeatureStore.get_online_features` gives them.
 
         `service` is a service's name, or a list of features as "view:feature". `rows` is a list of
-        dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow. It raises the
+        dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow. `service_version`
+        is the fingerprint that must be live: another one is refused (409). It raises the
         errors of the store; StoreUnavailable where the server cannot be reached, or does not answer
         within `timeout_s` (by default the client's); RequestRefused where the server does not take
         the request.
         """
-        path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
+        path, body = _asked(
+            service, rows, as_of, full_feature_names, request_fields, service_version
+        )
         seconds = self.timeout_s if timeout_s is None else timeout_s
         return _result(self._reply(path, _LOOKUP, body, seconds))
 
@@ -143,10 +147,13 @@ class Client:
         *,
         full_feature_names: bool = False,
         request_fields: bool = False,
+        service_version: str | None = None,
         timeout_s: float | None = None,
     ) -> OnlineResult:
         """As `get_online_features`, without blocking the event loop."""
-        path, body = _asked(service, rows, as_of, full_feature_names, request_fields)
+        path, body = _asked(
+            service, rows, as_of, full_feature_names, request_fields, service_version
+        )
         seconds = self.timeout_s if timeout_s is None else timeout_s
         return _result(await self._reply_async(path, _LOOKUP, body, seconds))
 
@@ -285,6 +292,7 @@ def _asked(
     as_of: Instant | None,
     full_names: bool,
     request_fields: bool,
+    version: str | None,
 ) -> tuple[str, bytes]:
     """The path and the body of a lookup. EntityFrameError for rows that cannot be sent."""
     body: dict[str, Any] = {}
@@ -305,6 +313,8 @@ def _asked(
         body["full_feature_names"] = True
     if request_fields:
         body["request_fields"] = True
+    if version is not None:
+        body["service_version"] = version
     try:
         return path, _packer()(body)
     except TypeError as error:

@@ -43,6 +43,7 @@ EXAMPLES: dict[str, str] = {
     "ttl": '"30d"',
     "history": '"7d"',
     "on_error": '"fail"',
+    "on_outage": '"defaults"',
     "request": '{"basket_value": float}',
     "on_unsupported": '"python"',
     "window": '"7d"',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from featurekit.core.calls import near
 from featurekit.core.types import DATETIME, Type
@@ -118,10 +119,20 @@ class _ServiceCompiler:
         return placed(DefinitionError(f"{self.what}: {message}"), place or self.place)
 
     def compile(self, service: FeatureService) -> Service:
-        return self.compile_items(service.name, service.features, service.request)
+        return self.compile_items(
+            service.name,
+            service.features,
+            service.request,
+            on_outage="defaults" if service.on_outage == "defaults" else None,
+        )
 
     def compile_items(
-        self, name: str, items: Sequence[Asked], request: Mapping[str, Type]
+        self,
+        name: str,
+        items: Sequence[Asked],
+        request: Mapping[str, Type],
+        *,
+        on_outage: Literal["defaults"] | None = None,
     ) -> Service:
         self.request = dict(request)
         for item in items:
@@ -137,6 +148,7 @@ class _ServiceCompiler:
             tuple(self.transforms),
             self._outputs(),
             tuple(ir.Param(n, t) for n, t in self.request.items()),
+            on_outage=on_outage,
         )
         return replace(compiled, fingerprint=service_fingerprint(compiled))
 

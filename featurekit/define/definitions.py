@@ -627,11 +627,15 @@ class FeatureService(Described):
 
     `request` maps the fields that a caller sends to their types. Offline they are columns of the
     entity frame.
+
+    While Redis cannot be asked, a lookup is an error; with `on_outage="defaults"` it answers with
+    the `default=` of each feature, or None, and with status DEFAULT (A4).
     """
 
     name: str
     features: Sequence[FeatureView | FeatureSelection | Transform] = field(kw_only=True)
     request: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    on_outage: Literal["error", "defaults"] = field(default="error", kw_only=True)
 
     def __post_init__(self) -> None:
         check_name(self.name, what="FeatureService")
@@ -647,6 +651,11 @@ class FeatureService(Described):
                     f"{what}: features are views, view[[…]] or @features, found {_found(item)}"
                     + as_item(item)
                 )
+        if self.on_outage not in ("error", "defaults"):
+            raise DefinitionError(
+                f'{what}: on_outage is "error" or "defaults", not {self.on_outage!r}; write '
+                'on_outage="defaults" for the default= of each feature while Redis cannot be asked'
+            )
         request = _types(self.request, what=f"{what}, request")
         _check_unreserved(request, what=f"{what}, request")
         object.__setattr__(self, "request", request)

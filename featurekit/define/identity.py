@@ -117,6 +117,8 @@ def service_fingerprint(service: Service) -> str:
     ]
     if any(v.role is not None for v in service.views):
         identity.append([v.role for v in service.views])
+    if service.on_outage is not None:
+        identity.append(["on_outage", service.on_outage])
     return wire.fingerprint(identity)
 
 

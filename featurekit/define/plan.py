@@ -229,7 +229,8 @@ class Output:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A compiled service."""
+    """A compiled service. `on_outage` is "defaults" where it answers while its store cannot be
+    asked (A4)."""
 
     name: str
     views: tuple[View, ...]
@@ -237,6 +238,7 @@ class Service:
     outputs: tuple[Output, ...]
     request: tuple[ir.Param, ...]
     fingerprint: str = ""
+    on_outage: Literal["defaults"] | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def join_keys(self) -> dict[str, Type]:

@@ -59,6 +59,8 @@ def verify_service(service: Service) -> None:
         _output(service, output)
     _distinct([*(o.name for o in service.outputs), *taken], f"{what}: columns")
     _fingerprint(service.fingerprint, what)
+    if service.on_outage not in (None, "defaults"):
+        raise Unsound(f"{what}: on_outage is {service.on_outage!r}")
 
 
 def _name(name: str, what: str) -> None:

@@ -168,6 +168,33 @@ class Consumer:
             return [entry for part in found.values() for group in part for entry in group]
         return [entry for _, entries in found for entry in entries]
 
+    def waiting(self) -> tuple[int | None, float]:
+        """How many entries of the stream the group has not acknowledged, None where the server does
+        not tell, and the age of the oldest of them in seconds, by the ids that the server gave; 0
+        where there is none."""
+        from redis.exceptions import ResponseError
+
+        try:
+            groups = self._ask("xinfo_groups", self.stream)
+            found = next((g for g in groups if _raw(g["name"]) == self.group.encode()), None)
+            if found is None:
+                return 0, 0.0
+            lag = found.get("lag")
+            entries = None if lag is None else int(lag) + int(found["pending"])
+            if found["pending"]:
+                oldest = self._ask("xpending", self.stream, self.group)["min"]
+            else:
+                last = _raw(found["last-delivered-id"]).decode()
+                left = self._ask("xrange", self.stream, min=f"({last}", count=1)
+                oldest = left[0][0] if left else None
+            if oldest is None:
+                return entries, 0.0
+            seconds, microseconds = self._ask("time")
+            added_s = int(_raw(oldest).split(b"-")[0]) / 1e3
+            return entries, max(0.0, seconds + microseconds / 1e6 - added_s)
+        except ResponseError:  # there is no such stream any more, or no such group
+            return 0, 0.0
+
     # --- taking it --------------------------------------------------------------------------------
 
     def _take(self, entries: Sequence[Entry]) -> None:
@@ -253,6 +280,10 @@ def _may_be_absent(source: EventSource) -> dict[str, None]:
 
 _absent_of = Kept(_may_be_absent)
 """The columns that an entry may lack."""
+
+
+def _raw(found: bytes | str) -> bytes:
+    return found.encode() if isinstance(found, str) else found
 
 
 def _text(raw: bytes) -> str:

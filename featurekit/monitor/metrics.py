@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -139,8 +139,16 @@ class Metrics(Collector):
         write_to_textfile(str(path), self)
 
 
+class Text(Protocol):
+    """What has metrics."""
+
+    def text(self) -> bytes:
+        """All metrics, as Prometheus reads them."""
+        ...
+
+
 @contextmanager
-def served(metrics: Metrics, host: str, port: int) -> Iterator[int]:
+def served(metrics: Text, host: str, port: int) -> Iterator[int]:
     """Answer GET /metrics while the block runs. It gives the port, which is a free one where `port`
     is 0.
 

@@ -191,6 +191,7 @@ def _of_services(old: Service, new: Service) -> Iterator[str]:
     names = {v.name for v in new.views}
     yield from (f"view {v.name}: not used any more" for v in old.views if v.name not in names)
     yield from _of_columns("request field", _types(old.request), _types(new.request))
+    yield from _changed("on_outage", old.on_outage, new.on_outage)
     yield from _of_outputs(old, new)
 
 

@@ -24,6 +24,7 @@ from featurekit.server.callers import ANYONE, LIST, METRICS, Caller
 from featurekit.server.cors import Cors
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
+from featurekit.server.observed import REQUEST
 from featurekit.server.orders import FEAST, OWN, Order
 from featurekit.server.pushes import Pushes, key_of, kind_of
 from featurekit.server.questions import Question, feast_question, own_question, request_id
@@ -75,7 +76,8 @@ def _typed(content_type: bytes, *more: tuple[bytes, bytes]) -> Headers:
 @dataclass(slots=True)
 class Request:
     """A request: its scope, where its body comes from, and what is known of it: `asked` is what it
-    asks, for errors, and `service` what answered, for metrics. `caller` is who asks."""
+    asks, for errors, and `service` what answered, for metrics; `rows` and `error` say how.
+    `caller` is who asks."""
 
     scope: Scope
     receive: Receive
@@ -85,6 +87,8 @@ class Request:
     service: str = ""
     id: str | None = None
     caller: Caller = ANYONE
+    rows: int | None = None
+    error: str = ""
 
     @property
     def path(self) -> str:
@@ -132,7 +136,7 @@ class App:
         self.access = Access(settings.access, self.lookups.store, settings.project)
         self.cors = Cors(settings.access.cors)
         self.pushes = Pushes(settings.pushes)
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.lookups.freshness, self.lookups.pool_waits())
         self.draining = False
         self.ready = False
         self.waiting_for: Exception | None = None
@@ -195,6 +199,7 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive, dict(scope["headers"]))
+        scope[REQUEST] = request
         before = self.cors.before(scope["method"], request.headers)
         if before is not None:
             await self._send(request, Answer(b"", 204, before), send)
@@ -241,7 +246,8 @@ class App:
             request.id = _told_id(request) or uuid.uuid4().hex
         if status == 500:
             _log.exception("request %s: a bug in featurekit", request.id)
-        self.metrics.failed(request.route, failures.kind_of(error))
+        request.error = failures.kind_of(error)
+        self.metrics.failed(request.route, request.error)
         found = failures.document(error, request.asked or request.route or "route", request.id)
         return Answer(as_json.dumps(found), status, _typed(JSON, *failures.headers_of(error)))
 
@@ -338,11 +344,14 @@ class App:
             async with asyncio.timeout(limit):
                 result, version = await self.lookups.answer(question)
         except TimeoutError:
-            raise failures.Overdue(
-                f"no answer within {limit:g} s, while Redis was waited for; ask again, with fewer "
-                "rows or more time"
-            ) from None
-        request.service = question.service or version.name
+            instead = self.lookups.instead(question)
+            if instead is None:
+                raise failures.Overdue(
+                    f"no answer within {limit:g} s, while Redis was waited for; ask again, with "
+                    "fewer rows or more time"
+                ) from None
+            result, version = instead
+        request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
         return result, Said(request.service, version, request.id)
 

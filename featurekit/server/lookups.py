@@ -14,9 +14,12 @@ from featurekit.errors import EntityFrameError, FeaturekitError, NotServed, Requ
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.steps import Span
+from featurekit.online.store.connections import PoolWaits
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
@@ -34,7 +37,8 @@ class _Live:
 
 
 class Lookups:
-    """The services of a project, each opened when it is first asked for; for one event loop."""
+    """The services of a project, each opened when it is first asked for; for one event loop. `span`
+    is told of the parts of a lookup."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -43,6 +47,7 @@ class Lookups:
         self._services: dict[str, OnlineService] = {}
         self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
         self._live = _Live()
+        self.span: Span | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -67,7 +72,9 @@ class Lookups:
                 "`featurekit materialize`, or correct the project's name or the Redis URL"
             )
         for name in names:
-            self.service(name).current()
+            online = self.service(name)
+            online.current()
+            self._services.setdefault(name, online)
         return names
 
     def service(self, name: str) -> OnlineService:
@@ -82,7 +89,19 @@ class Lookups:
                 trust=self.trust,
                 tolerance_us=self.settings.tolerance_us,
             )
+            known.span = self.span
         return known
+
+    def freshness(self) -> Freshness:
+        """How far behind what is served here is. It reads the store, and blocks meanwhile."""
+        seen = [online.seen for online in list(self._services.values())]
+        views = [view for service in seen if service is not None for view in service.stored]
+        return freshness(self.store, self.project, views)
+
+    def pool_waits(self) -> PoolWaits:
+        """How lookups have waited for connections."""
+        found = getattr(self.store, "pool_waits", None)
+        return found if isinstance(found, PoolWaits) else PoolWaits()
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -95,6 +114,20 @@ class Lookups:
         self._services.setdefault(question.service, online)  # names that are none are not kept
         return found
 
+    def instead(self, question: Question) -> tuple[OnlineResult, Service] | None:
+        """What the service answers while the store cannot be asked (A4); None where it does not."""
+        online = None if question.service is None else self._services.get(question.service)
+        version = None if online is None else online.seen
+        if online is None or version is None:
+            return None
+        _check_version(question, version)
+        return online.answer_instead(
+            of_types(question.rows, version),
+            question.as_of,
+            full_feature_names=question.full_names,
+            request_fields=question.request_fields,
+        )
+
     async def _listed(self, question: Question) -> tuple[OnlineResult, Service]:
         if time.monotonic() - self._live.read_at > _FRESH_S:
             await asyncio.to_thread(self.live)
@@ -102,6 +135,7 @@ class Lookups:
         online = self._lists.get(key) or ListedFeatures(
             self.store, self.project, lambda filled: self._resolve(key, filled), self._filled
         )
+        online.span = self.span
         found = await _answered(online, question)
         self._lists[key] = online
         self._lists.move_to_end(key)

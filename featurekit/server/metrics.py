@@ -8,7 +8,11 @@ any worker makes the sum.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import Counter as Counts
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -22,13 +26,17 @@ from prometheus_client import (
 )
 
 from featurekit.core.status import PRESENT
+from featurekit.errors import FeaturekitError
 from featurekit.online.lookup.result import OnlineResult, all_present, shape_of
+from featurekit.online.store.connections import PoolWaits
+from featurekit.project.freshness import Freshness
 from featurekit.server.settings import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from featurekit.feed.events import Pushed
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
+_FRESH_S = 2.0
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -99,9 +107,18 @@ class PushMetrics:
 
 
 class Metrics:
-    """The metrics of one worker."""
+    """The metrics of one worker. `fresh` looks at the store when the metrics are read; where it
+    cannot be asked, what it said last stays, and `featurekit_online_store_up` is 0. `waits` are
+    those of the worker's lookups."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        fresh: Callable[[], Freshness] | None = None,
+        waits: PoolWaits | None = None,
+    ) -> None:
+        self._fresh, self._waits = fresh, waits
+        self._looking, self._looked = threading.Lock(), float("-inf")
+        self._waited = PoolWaits()
         self.registry = registry = CollectorRegistry()
         self._seconds = Histogram(
             "featurekit_http_request_seconds",
@@ -125,7 +142,68 @@ class Metrics:
             ("route", "kind"),
             registry=registry,
         )
+        self._of_store(registry)
         self._children: dict[tuple[Any, ...], Any] = {}  # to look one up takes a microsecond
+
+    def _of_store(self, registry: CollectorRegistry) -> None:
+        """The metrics of the online store, of which the worker that looked last knows best."""
+        self._up = Gauge(
+            "featurekit_online_store_up",
+            "Whether the online store answered when it was last asked for these metrics.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._filled = Gauge(
+            "featurekit_view_materialized_timestamp_seconds",
+            "The instant up to which a view is filled.",
+            ("view",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._pushing = Gauge(
+            "featurekit_push_lag_seconds",
+            "Age of the oldest push that is under way; 0 where there is none.",
+            ("source",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._pool_waits = Counter(
+            "featurekit_pool_waits",
+            "Lookups that found all connections to the online store in use.",
+            registry=registry,
+        )
+        self._pool_seconds = Counter(
+            "featurekit_pool_wait_seconds",
+            "Seconds for which lookups have waited for a connection.",
+            registry=registry,
+        )
+
+    def _look(self) -> None:
+        """Ask the store, unless that was done a moment ago."""
+        with self._looking:
+            if self._fresh is None or time.monotonic() - self._looked < _FRESH_S:
+                return
+            self._looked = time.monotonic()
+            try:
+                found = self._fresh()
+            except FeaturekitError:
+                self._up.set(0)
+                return
+            self._up.set(1)
+            for view, until in found.filled.items():
+                self._filled.labels(view).set(until / 1e6)
+            for source, age in found.pushing.items():
+                self._pushing.labels(source).set(age / 1e6)
+
+    def _count_waits(self) -> None:
+        """Count the waits since the last time."""
+        if self._waits is None or self._waits.number == self._waited.number:
+            return
+        with self._looking:
+            now, before = replace(self._waits), self._waited
+            self._pool_waits.inc(now.number - before.number)
+            self._pool_seconds.inc(now.seconds - before.seconds)
+            self._waited = now
 
     def _of(self, metric: Any, *labels: str) -> Any:
         key = (metric, *labels)
@@ -137,6 +215,7 @@ class Metrics:
     def took(self, route: str, service: str, seconds: float) -> None:
         """Count a request of a route; `service` is empty where none answered."""
         self._of(self._seconds, service, route).observe(seconds)
+        self._count_waits()
 
     def answered(self, service: str, result: OnlineResult) -> None:
         """Count the rows and values of an answer."""
@@ -156,7 +235,10 @@ class Metrics:
         self._of(self._errors, route, kind).inc()
 
     def text(self) -> bytes:
-        """All metrics, as Prometheus reads them; of all workers where there are several."""
+        """All metrics, as Prometheus reads them; of all workers where there are several. It may ask
+        the store, and blocks meanwhile."""
+        self._look()
+        self._count_waits()
         if os.environ.get(FOLDER_VARIABLE):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

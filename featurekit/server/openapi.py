@@ -129,7 +129,7 @@ def _feast(example: dict[str, Any]) -> dict[str, Any]:
     return {
         "summary": "Features, as Feast's feature server answers",
         "description": "The join keys come first, then the features. Names and statuses are Feast's"
-        "; ERROR and DAMAGED are featurekit's own.",
+        "; ERROR, DAMAGED and DEFAULT are featurekit's own.",
         "tags": ["features"],
         "requestBody": _body(properties, ["entities"], example, _FEAST_FORMS),
         "responses": {"200": _json("The features.", _ANSWERED), **errors()},

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from featurekit.server.logs import set_up
 from featurekit.server.settings import Settings
 
 if TYPE_CHECKING:
     from featurekit.server.app import App
+    from featurekit.server.observed import Observed
 
 _END_S = 30
 
@@ -30,11 +32,21 @@ class Made:
         self.settings = settings
         self.app: App | None = None
 
-    def __call__(self) -> App:
+    def __call__(self) -> App | Observed:
         from featurekit.server.app import App
 
         self.app = App(self.settings)
-        return self.app
+        if not (self.settings.access_log or self.settings.traces):
+            return self.app
+        from featurekit.server.observed import Observed
+
+        traces = None
+        if self.settings.traces:
+            from featurekit.server.traces import Traces, provider
+
+            traces = Traces(provider())
+            self.app.lookups.span = traces.part
+        return Observed(self.app, access_log=self.settings.access_log, traces=traces)
 
 
 class Server(uvicorn.Server):
@@ -62,10 +74,12 @@ class Server(uvicorn.Server):
 
 def run(settings: Settings, sockets: list[socket.socket]) -> None:
     """Serve until a signal ends it."""
+    set_up(settings.log_format)
     made = Made(settings)
     config = uvicorn.Config(
         made,
         factory=True,
+        log_config=None,
         lifespan="on",
         log_level="warning",
         access_log=False,

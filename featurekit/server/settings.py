@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from featurekit.define.published import Trust
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import NO_LOGIN, Login
-from featurekit.online.store.open import open_private, open_store
-from featurekit.online.store.protocol import OnlineStore
+
+if TYPE_CHECKING:
+    from featurekit.define.published import Trust
+    from featurekit.online.store.protocol import OnlineStore
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several workers count; prometheus_client reads it when it is loaded."""
@@ -66,9 +68,11 @@ class Settings:
     `login` says who connects, where the URL does not. `limits` has the numbers of the breaker.
     `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
     Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
-    rows. After SIGTERM, requests are answered for `drain_s` seconds, on connections that then
-    close. `access` says who may ask, and `pushes` how it pushes, which it does where that is said.
-    A push may take `push_timeout_s` and has at most `most_push_rows` rows.
+    rows. `log_format` is "text" or "json"; `access_log` says whether each request has a line in the
+    log, and `traces` whether it is a span of OpenTelemetry. After SIGTERM, requests are answered
+    for `drain_s` seconds, on connections that then close. `access` says who may ask, and `pushes`
+    how it pushes, which it does where that is said. A push may take `push_timeout_s` and has at
+    most `most_push_rows` rows.
     """
 
     project: str
@@ -91,9 +95,15 @@ class Settings:
     pushes: PushSettings | None = None
     push_timeout_s: float = 10.0
     most_push_rows: int = 100_000
+    log_format: str = "text"
+    access_log: bool = False
+    traces: bool = False
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""
+        # Loaded here: who only hands settings to another process needs no client of Redis.
+        from featurekit.online.store.open import open_private, open_store
+
         # Redis is given up a little before the request is, so that it is named, and counted.
         wait_s = _OF_REQUEST * self.timeout_s
         limits = replace(
@@ -108,4 +118,6 @@ class Settings:
 
     def trust(self) -> Trust:
         """What is believed of plans (F0)."""
+        from featurekit.define.published import Trust
+
         return Trust.held(self.project, self.public_keys, self.run_python)

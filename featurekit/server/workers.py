@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,8 +14,10 @@ import time
 from dataclasses import replace
 
 from featurekit.server.handover import Handover
+from featurekit.server.logs import set_up
 from featurekit.server.settings import FOLDER_VARIABLE
 
+_log = logging.getLogger("featurekit.server")
 _LOOK_S, _PAUSE_S = 0.1, 1.0
 _BACKLOG = 256
 
@@ -48,6 +51,7 @@ class Worker:
 def supervise(handover: Handover, workers: int) -> int:
     """Keep so many workers until a signal ends them in good order; returns the exit code."""
     stop = threading.Event()
+    set_up(handover.settings.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="featurekit-metrics-") as folder:
@@ -98,7 +102,7 @@ def _say(worker: Worker) -> None:
     code = worker.process.returncode
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     what = "the process that pushes" if worker.told.pushes else "a worker"
-    print(f"featurekit: {what} ended ({how}); another one starts", file=sys.stderr, flush=True)
+    _log.warning("%s ended (%s); another one starts", what, how)
 
 
 def end_with(alive: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from featurekit.cli import main
-from featurekit.core.status import DAMAGED, STATUSES
+from featurekit.core.status import DAMAGED, DEFAULT, STATUSES
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Feature
 from featurekit.define.repo import Repo, load_repo
@@ -50,8 +50,8 @@ def test_the_paths_agree_on_invented_histories(whole: Repo) -> None:
             assert sum(found.compared.values()) > 200 * len(service.outputs)
             for statuses in found.statuses.values():
                 seen += statuses
-    # Errors are few in the shop, and no history damages a state.
-    assert {"ERROR"} | {*seen} == {*STATUSES} - {DAMAGED}
+    # Errors are few in the shop, no history damages a state, and no store is away.
+    assert {"ERROR"} | {*seen} == {*STATUSES} - {DAMAGED, DEFAULT}
 
 
 def test_a_world_of_few_questions_may_have_a_source_without_rows(

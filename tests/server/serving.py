@@ -208,6 +208,14 @@ class Served:
 
 @contextmanager
 def serving(*words: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """A `featurekit serve` with these words, on a free port, once it is ready."""
+    with started(*words, env=env) as made:
+        made.wait()
+        yield made
+
+
+@contextmanager
+def started(*words: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
     """A `featurekit serve` with these words, on a free port."""
     command = [sys.executable, "-m", "featurekit.cli", "--json", "serve", "--port", "0", *words]
     process = subprocess.Popen(
@@ -216,9 +224,7 @@ def serving(*words: str, env: Mapping[str, str] | None = None) -> Iterator[Serve
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
-        made = Served(process, json.loads(line)["url"])
-        made.wait()
-        yield made
+        yield Served(process, json.loads(line)["url"])
     finally:
         if process.poll() is None:
             process.terminate()

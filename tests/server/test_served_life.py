@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,9 +98,32 @@ def test_every_route_is_answered_without_duckdb_arrow_and_the_repo(world: Any):
 def test_a_repo_is_served_by_its_settings(world: Any):
     with serving.serving("--repo", str(world.folder), "--workers", "2") as server:
         assert server.post(OWN, BODY)[0] == 200
+        if sys.platform == "linux":
+            workers = children(server.process.pid)
+            assert len(workers) == 2
+            assert max(map(resident_mib, workers)) <= 90
         assert server.stop() == 0
         with pytest.raises(ConnectionRefusedError):
             server.ask("GET", "/health")
+
+
+def resident_mib(pid: int) -> float:
+    """The memory of a process, in MiB."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def test_who_hands_over_to_a_server_loads_no_redis_and_no_plans():
+    """What it loads is loaded once more by the process that it becomes, before that is ready."""
+    code = (
+        "import sys, featurekit.cli.verbs.serve, featurekit.project.config\n"
+        "import featurekit.server.handover, featurekit.server.listen\n"
+        "print([m for m in ('redis', 'hiredis', 'numpy', 'prometheus_client', 'uvicorn', 'duckdb', "
+        "'featurekit.define.published') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("from_repo", [True, False], ids=["repo", "url"])

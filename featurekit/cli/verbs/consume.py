@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import argument, positive, verb
 from featurekit.cli.interrupt import stopping
+from featurekit.cli.job_metrics import METRICS, Tally, counts, measured
 from featurekit.cli.repo import open_store
 from featurekit.core.screen import Screen
+
+if TYPE_CHECKING:
+    from featurekit.feed.consume import Consumed
 
 
 @verb(
@@ -34,12 +39,16 @@ from featurekit.core.screen import Screen
         help="take over what another member has left for so long (default: 60)",
     ),
     argument("--until-empty", action="store_true", help="end when nothing is left to take"),
+    *METRICS,
 )
 def consume(arguments: Namespace, screen: Screen) -> None:
     """Take events from a Redis stream until it is interrupted, or nothing is left."""
+    from featurekit.feed.consume import Consumer
+
     stop = threading.Event()  # the batch in hand is finished first
     with open_store(arguments) as store, screen.progress() as move, stopping(stop):
-        done = store.consume(
+        consumer = Consumer(
+            store.parts,
             arguments.source,
             stream=arguments.stream,
             url=arguments.stream_url,
@@ -47,18 +56,37 @@ def consume(arguments: Namespace, screen: Screen) -> None:
             name=arguments.name,
             batch=arguments.batch,
             idle_s=arguments.idle,
-            until_empty=arguments.until_empty,
-            stop=stop,
-            progress=lambda now: move("entries", now.entries, now.entries),
         )
-    counts = {
+        with measured("consume", store, arguments, consumer=consumer) as tally:
+            batches = _Batches(arguments.source, tally)
+
+            def progress(now: Consumed) -> None:
+                move("entries", now.entries, now.entries)
+                batches.took(now)
+
+            done = consumer.run(until_empty=arguments.until_empty, stop=stop, progress=progress)
+    shown = {
         "entries": done.entries,
         "taken_over": done.taken_over,
         "set_aside": done.set_aside,
         "trimmed": done.trimmed,
     }
-    screen.document({"source": arguments.source, **counts})
+    screen.document({"source": arguments.source, **shown})
     screen.table(
         ("source", "entries", "taken over", "set aside", "trimmed before"),
-        [[arguments.source, *counts.values()]],
+        [[arguments.source, *shown.values()]],
     )
+
+
+class _Batches:
+    """Counts batches, by what was done in all after each."""
+
+    def __init__(self, source: str, tally: Tally) -> None:
+        self.source, self.tally = source, tally
+        self.rows = self.aside = 0
+
+    def took(self, now: Consumed) -> None:
+        """Count the batch that has ended."""
+        rows, aside = now.entries - self.rows, now.set_aside - self.aside
+        self.rows, self.aside = now.entries, now.set_aside
+        self.tally.took(lambda: [counts(self.source, rows=rows, set_aside=aside)])

@@ -6,13 +6,17 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import UsageError, argument, instant, pair, verb
+from featurekit.cli.job_metrics import METRICS, counts, measured
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import show_bad_rows
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
+    from featurekit.core.screen import Progress
     from featurekit.feed.materialise import Materialization
+    from featurekit.monitor.jobs import Counts
+    from featurekit.store import FeatureStore
 
 
 @verb(
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
         action="store_true",
         help="leave a last stamp behind that is far after every clock, since a clock ran ahead",
     ),
+    *METRICS,
 )
 def materialize(arguments: Namespace, screen: Screen) -> None:
     """Fill the online states."""
@@ -48,27 +53,40 @@ def materialize(arguments: Namespace, screen: Screen) -> None:
         raise UsageError("--restart-clock makes states anew; leave out --incremental")
     if arguments.incremental and arguments.entities:
         raise UsageError("--entity reads all of an entity's events; leave out --incremental")
-    with open_store(arguments) as store, screen.progress() as move:
-        if arguments.incremental:
-            done = store.materialize_incremental(
-                arguments.end, views=arguments.views, progress=move
-            )
-        else:
-            views = store.repo.compiled_views.values()
-            types = {p.name: p.type for view in views for p in view.join_keys}
-            done = store.materialize(
-                arguments.end,
-                views=arguments.views,
-                entities=arguments.entities and [one_row(e, types) for e in arguments.entities],
-                restart_clock=arguments.restart_clock,
-                progress=move,
-            )
+    with (
+        open_store(arguments) as store,
+        screen.progress() as move,
+        measured("materialize", store, arguments) as tally,
+    ):
+        done = _run(store, arguments, move)
+        tally.took(lambda: _counted(done))
     _show(done, arguments, screen)
+
+
+def _run(store: FeatureStore, arguments: Namespace, move: Progress) -> Materialization:
+    if arguments.incremental:
+        return store.materialize_incremental(arguments.end, views=arguments.views, progress=move)
+    views = store.repo.compiled_views.values()
+    types = {p.name: p.type for view in views for p in view.join_keys}
+    return store.materialize(
+        arguments.end,
+        views=arguments.views,
+        entities=arguments.entities and [one_row(e, types) for e in arguments.entities],
+        restart_clock=arguments.restart_clock,
+        progress=move,
+    )
+
+
+def _counted(done: Materialization) -> list[Counts]:
+    views = [
+        counts(v.view, rows=v.events, entities=v.entities, erring=v.erring) for v in done.views
+    ]
+    return views + [counts(source, bad_rows=n) for source, n in done.bad_rows.items()]
 
 
 def _show(done: Materialization, arguments: Namespace, screen: Screen) -> None:
     """What the run did."""
-    counts = [
+    shown = [
         {
             "view": v.view,
             "entities": v.entities,
@@ -85,15 +103,15 @@ def _show(done: Materialization, arguments: Namespace, screen: Screen) -> None:
             "until": done.until,
             "asked": done.asked,
             "stand_at": done.stand_at,
-            "views": counts,
+            "views": shown,
             "went_live": list(done.live),
             "set_aside": done.set_aside,
             "bad_rows": dict(done.bad_rows),
         }
     )
-    if counts:
+    if shown:
         columns = ("view", "entities written", "events read", "without an entity", "erring")
-        screen.table(columns, [list(c.values())[: len(columns)] for c in counts])
+        screen.table(columns, [list(c.values())[: len(columns)] for c in shown])
     else:
         screen.line("Nothing to do.")
     asked = len(arguments.entities or ())

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import UsageError, argument, verb
+from featurekit.cli.job_metrics import METRICS, measured
+from featurekit.cli.job_metrics import counts as counted
 from featurekit.cli.repo import open_store
 from featurekit.cli.values import check_file, json_rows
 from featurekit.core.screen import Screen
@@ -19,6 +21,8 @@ from featurekit.sources.written import written_types
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
+    from featurekit.feed.events import Pushed
+    from featurekit.monitor.jobs import Counts
     from featurekit.store import FeatureStore
 
 
@@ -32,6 +36,7 @@ _ENDINGS = (".csv", ".parquet", ".json", ".jsonl", ".gz", ".bz2", ".xz", ".zst")
     argument(
         "file", nargs="?", default="-", metavar="FILE", help="a file, or - for standard input"
     ),
+    *METRICS,
 )
 def push(arguments: Namespace, screen: Screen) -> None:
     """Add events of a source."""
@@ -45,8 +50,10 @@ def push(arguments: Namespace, screen: Screen) -> None:
     check_file(arguments.file, named="FILE", holds=holds)
     with open_store(arguments) as store:
         store.parts.source(arguments.source)  # an error before standard input is waited for
-        rows = _event_rows(store, arguments.source, arguments.file)
-        done = store.push(arguments.source, rows)
+        with measured("push", store, arguments) as tally:
+            rows = _event_rows(store, arguments.source, arguments.file)
+            done = store.push(arguments.source, rows)
+            tally.took(lambda: [_counted(arguments.source, done)])
     counts = {
         "rows": done.rows,
         "entities": done.entities,
@@ -75,6 +82,16 @@ def push(arguments: Namespace, screen: Screen) -> None:
             f"\nView {view} is damaged: Redis has lost states, and lookups refuse it. The rows are "
             f"in the log; run `featurekit materialize --view {view}`."
         )
+
+
+def _counted(source: str, done: Pushed) -> Counts:
+    return counted(
+        source,
+        rows=done.rows,
+        entities=done.entities,
+        set_aside=done.quarantined,
+        erring=done.erring,
+    )
 
 
 def _event_rows(store: FeatureStore, source: str, file: str) -> Any:

@@ -13,13 +13,13 @@ from featurekit.cli.access import ACCESS, access_of
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
 from featurekit.cli.repo import repo_folder
 from featurekit.core.screen import Screen
-from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
 from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from featurekit.server.settings import PushSettings, Settings
 
 _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 @verb(
@@ -81,6 +81,18 @@ _NEEDED = ("fastapi", "orjson", "ormsgpack", "uvicorn")
         metavar="N",
         help="pushes that may be under way; more are refused for now (default: 64)",
     ),
+    argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="how lines on standard error are written (default: text)",
+    ),
+    argument("--access-log", action="store_true", help="a line for each request"),
+    argument(
+        "--traces",
+        action="store_true",
+        help="send spans by OpenTelemetry, as the variables OTEL_… say (featurekit[otel])",
+    ),
     *ACCESS,
 )
 def serve(arguments: Namespace, screen: Screen) -> None:
@@ -89,6 +101,11 @@ def serve(arguments: Namespace, screen: Screen) -> None:
     if missing:
         raise ConfigError(
             f"{', '.join(missing)} is not installed; run `pip install 'featurekit[server]'`"
+        )
+    if arguments.traces and not _has(_EXPORTER):
+        raise ConfigError(
+            "OpenTelemetry is not installed; run `pip install 'featurekit[otel]'`, or leave "
+            "--traces out"
         )
     from featurekit.server.handover import Handover
     from featurekit.server.listen import bound
@@ -104,6 +121,13 @@ def serve(arguments: Namespace, screen: Screen) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "featurekit.server", str(told)])
 
 
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it is not there
+        return False
+
+
 def _settings(arguments: Namespace) -> Settings:
     """What is served and how: the store and the project that are named, or those of a repo."""
     limits: dict[str, Any] = {
@@ -112,6 +136,9 @@ def _settings(arguments: Namespace) -> Settings:
         "most_rows": arguments.max_rows,
         "most_bytes": arguments.max_bytes,
         "push_timeout_s": arguments.push_timeout,
+        "log_format": arguments.log_format,
+        "access_log": arguments.access_log,
+        "traces": arguments.traces,
     }
     from featurekit.online.store.login import Login
     from featurekit.project.config import URL_VARIABLE, find_repo, load_config
@@ -136,6 +163,9 @@ def _settings(arguments: Namespace) -> Settings:
             "no repo is here; write `featurekit serve --redis-url redis://localhost:6379/0 "
             "--project NAME`, or name a repo with --repo"
         )
+    # Loaded here: it loads what plans are made of, which a server without a repo does itself.
+    from featurekit.define.published import KEYS_VARIABLE, PYTHON_VARIABLE
+
     found = find_repo(folder)
     config = load_config(found)
     pushes = None

@@ -133,10 +133,16 @@ class Evaluator:
             {name: typed(row[name], type_, name, i) for name, type_ in self.request.items()}
             for i, row in enumerate(rows)
         ]
-        for name in self._read_keys:  # transforms take join keys as they take request fields
+        return entities, self._with_keys(requests, entities)
+
+    def _with_keys(
+        self, requests: list[dict[str, Any]], entities: Mapping[str, list[Any]]
+    ) -> list[dict[str, Any]]:
+        """The request fields by row, with the join keys that transforms read as they read these."""
+        for name in self._read_keys:
             for request, key in zip(requests, entities[name], strict=True):
                 request[name] = key
-        return entities, requests
+        return requests
 
     def _check_columns(self, columns: Columns) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
         known, found = self.known, columns.values.keys()
@@ -151,11 +157,12 @@ class Evaluator:
             name: typed_column(columns, name, type_.or_none())
             for name, type_ in self.join_keys.items()
         }
-        if not self.request:
+        if not self.request and not self._read_keys:
             return entities, [{}] * len(columns)
         fields = [typed_column(columns, name, type_) for name, type_ in self.request.items()]
-        names = list(self.request)
-        return entities, [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
+        names, rows = list(self.request), zip(*fields, strict=True)
+        requests = [dict(zip(names, row, strict=True)) for row in rows] if fields else []
+        return entities, self._with_keys(requests or [{} for _ in range(len(columns))], entities)
 
     def _plain_keys(self, rows: Sequence[EntityRow]) -> dict[str, list[Any]] | None:
         """The join keys by column, for rows that are dicts of the right names whose keys are all

@@ -145,8 +145,9 @@ class OnlineResult(Named):
 
     `columns[name]` and `status[name]` are lists with one entry for each row. A value is None where
     its status is NULL_VALUE, OUTSIDE_MAX_AGE, ERROR or DAMAGED; an entity that is NOT_FOUND has the
-    values of empty windows. `entities[name]` has the join keys, `request[name]` the request fields
-    where they were asked for, `types[name]` the types of all, and `as_of` is the instant.
+    values of empty windows, and what is DEFAULT is a declared default or None (A4).
+    `entities[name]` has the join keys, `request[name]` the request fields where they were asked
+    for, `types[name]` the types of all, and `as_of` is the instant.
     """
 
     __slots__ = ("_answers", "_columns", "_shape", "_status", "as_of", "entities", "request")
@@ -247,7 +248,7 @@ class OnlineResult(Named):
 
     def statuses(self) -> list[dict[str, str]]:
         """One dict for each row: the status of each feature, PRESENT, NULL_VALUE, NOT_FOUND,
-        OUTSIDE_MAX_AGE, ERROR or DAMAGED."""
+        OUTSIDE_MAX_AGE, ERROR, DAMAGED or DEFAULT."""
         return [
             dict(zip(self.status, row, strict=True))
             for row in zip(*self.status.values(), strict=True)

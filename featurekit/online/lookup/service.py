@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -21,14 +22,23 @@ from featurekit.core.status import NEVER
 from featurekit.core.types import Instant, as_instant, instant, micros
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Trust, opened, read_plan
-from featurekit.errors import AsOfInFuture, AsOfTooOld, DamagedState, NotServed, PlanRefused
+from featurekit.errors import (
+    AsOfInFuture,
+    AsOfTooOld,
+    DamagedState,
+    NotServed,
+    PlanRefused,
+    StoreUnavailable,
+)
 from featurekit.online.lookup.evaluator import Ahead, Evaluator
+from featurekit.online.lookup.instead import ON_OUTAGE, instead
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import Given, given
 from featurekit.online.lookup.steps import (
     Answers,
     AtClock,
     Opened,
+    Span,
     Steps,
     StepsAtClock,
     each_row,
@@ -120,7 +130,7 @@ class OnlineService(Named):
 
     A serving process makes one by `connect`. `log` takes the answers of `get`; see
     `featurekit.project.served_log.open_log`. Threads and event loops may share one service. As a
-    context manager, it closes itself at the end.
+    context manager, it closes itself at the end. `span` is told of the parts of awaited lookups.
     """
 
     def __init__(
@@ -141,6 +151,7 @@ class OnlineService(Named):
         self._sequence = 0
         self._follow(project_key(project, "live", name))
         self.clock_key = clock_key(project)
+        self.span: Span | None = None
         # Up to here an instant lies before the clock, whatever the clock says now.
         self._past = NEVER
         self.watch = Watch(store, project)
@@ -263,10 +274,21 @@ class OnlineService(Named):
         reached, DamagedView where it has lost states of a view, or may have. A state that is not as
         it was written is DamagedState where no row can be answered without one; else the features
         are None and DAMAGED.
+
+        Where Redis cannot be reached, a service with `on_outage="defaults"` answers all the same,
+        once a version of it was served: with the features' `default=`, or None, and status DEFAULT
+        (A4). The instant is then `as_of`, or that of this machine's clock.
         """
         shown = _Shown(full_feature_names, request_fields)
-        found, _ = run_at(self._get(given(rows), as_of, shown), self.store)
-        self.watch.check(self._views)
+        asked = given(rows)
+        try:
+            found, _ = run_at(self._get(asked, as_of, shown), self.store)
+            self.watch.check(self._views)
+        except StoreUnavailable:
+            instead = self._instead(asked, as_of, shown)
+            if instead is None:
+                raise
+            return instead[0]
         return found
 
     @explained_async
@@ -295,17 +317,64 @@ class OnlineService(Named):
         """As `get_async`, with the version of the service that answered."""
         return await self._answer_async(rows, as_of, _Shown(full_feature_names, request_fields))
 
+    def answer_instead(
+        self,
+        rows: Given,
+        as_of: Instant | None = None,
+        *,
+        full_feature_names: bool = False,
+        request_fields: bool = False,
+    ) -> tuple[OnlineResult, Service] | None:
+        """What is answered, for rows as `answer_async` takes them, while the store cannot be asked
+        (A4). None where the service does not want that, or no version of it was served yet."""
+        return self._instead(rows, as_of, _Shown(full_feature_names, request_fields))
+
     async def _answer_async(
         self, rows: Given, as_of: Instant | None, shown: _Shown
     ) -> tuple[OnlineResult, Service]:
-        answered = await run_async(self._get(rows, as_of, shown), self.store)
-        due = self.watch.due(self._views)
-        if due:
-            import asyncio
+        try:
+            answered = await run_async(self._get(rows, as_of, shown), self.store, self.span)
+            due = self.watch.due(self._views)
+            if due:
+                import asyncio
 
-            await asyncio.to_thread(self.watch.look, self._views)
-        self.watch.check(self._views, looked=due)
+                await asyncio.to_thread(self.watch.look, self._views)
+            self.watch.check(self._views, looked=due)
+        except StoreUnavailable:
+            instead = self._instead(rows, as_of, shown)
+            if instead is None:
+                raise
+            return instead
         return answered
+
+    def _instead(
+        self, rows: Given, as_of: Instant | None, shown: _Shown
+    ) -> tuple[OnlineResult, Service] | None:
+        if self._served is None or self._served[1].service.on_outage != ON_OUTAGE:
+            return None
+        evaluator = self._served[1]
+        at = time.time_ns() // 1000 if as_of is None else micros(as_instant(as_of, what="as_of"))
+        entities, requests = evaluator.check_rows(rows)
+        answers = instead(evaluator, requests)
+        number = None if self.log is None else self.log.wants()
+        if number is not None and self.log is not None:
+            none = [[None] * len(evaluator.prefixes)] * len(requests)
+            asked = entities, requests, answers, [at] * len(requests)
+            self.log.take(number, evaluator.service, *asked, none, {})
+        return self._result(evaluator, entities, requests, answers, at, shown), evaluator.service
+
+    def _result(
+        self,
+        evaluator: Evaluator,
+        entities: dict[str, list[Any]],
+        requests: list[dict[str, Any]],
+        answers: Answers,
+        at: int,
+        shown: _Shown,
+    ) -> OnlineResult:
+        shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
+        request = {name: [row[name] for row in requests] for name in shape.request}
+        return OnlineResult(instant(at), entities, answers, shape, request)
 
     @property
     def seen(self) -> Service | None:
@@ -327,9 +396,7 @@ class OnlineService(Named):
         evaluator, entities, requests, answers, instants = yield from self._lookup(
             rows, asked, number
         )
-        shape = evaluator.shape(full_names=shown.full_names, request=shown.request)
-        request = {name: [row[name] for row in requests] for name in shape.request}
-        found = OnlineResult(instant(instants[0]), entities, answers, shape, request)
+        found = self._result(evaluator, entities, requests, answers, instants[0], shown)
         return found, evaluator.service
 
     def lookup(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from featurekit.errors import DamagedState
@@ -73,14 +74,20 @@ def run_at(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
         return found
 
 
-async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
-    """As `run_at`, and await the store.
+Span = Callable[[str], AbstractContextManager[None]]
+"""What is told of the parts of a lookup, "redis" and "evaluate", while each goes on."""
+
+
+async def run_async(steps: StepsAtClock[_T], store: OnlineStore, span: Span | None = None) -> _T:
+    """As `run_at`, and await the store; `span` is told of each part.
 
     What is made of large values is made in a thread: the loop goes on meanwhile, and is held up by
     no more than the interpreter's turns between threads, five milliseconds by default.
     """
     import asyncio
 
+    if span is not None:
+        return await _run_told(steps, store, span)
     try:
         wanted = next(steps)
         while True:
@@ -100,6 +107,27 @@ async def run_async(steps: StepsAtClock[_T], store: OnlineStore) -> _T:
         return found
 
 
+async def _run_told(steps: StepsAtClock[_T], store: OnlineStore, span: Span) -> _T:
+    """As `run_async`, with a `span` around each part."""
+    import asyncio
+
+    with span("evaluate"):
+        wanted = _sent(steps, None)
+    while not isinstance(wanted, StopIteration):
+        with span("redis"):
+            if type(wanted) is AtClock:
+                values, wanted.now = await store.read_at_async(wanted.keys, wanted.clock)
+            else:
+                values = await store.read_async(wanted)  # type: ignore[arg-type]
+        with span("evaluate"):
+            if _large(wanted, values):
+                wanted = await asyncio.to_thread(_sent, steps, values)
+            else:
+                wanted = _sent(steps, values)
+    found: _T = wanted.value
+    return found
+
+
 def _large(wanted: Sequence[bytes] | AtClock, values: Values) -> bool:
     """Whether what is made of the values is made in a thread."""
     keys = wanted.keys if type(wanted) is AtClock else wanted
@@ -108,9 +136,12 @@ def _large(wanted: Sequence[bytes] | AtClock, values: Values) -> bool:
     return sum(map(len, filter(None, values))) > LARGE
 
 
-def _sent(steps: StepsAtClock[Any], values: Values) -> Sequence[bytes] | AtClock | StopIteration:
-    """What the steps ask for next; the StopIteration where they are done, which no future takes."""
+def _sent(
+    steps: StepsAtClock[Any], values: Values | None
+) -> Sequence[bytes] | AtClock | StopIteration:
+    """What the steps ask for next, or first, without values; the StopIteration where they are done,
+    which no future takes."""
     try:
-        return steps.send(values)
+        return next(steps) if values is None else steps.send(values)
     except StopIteration as done:
         return done

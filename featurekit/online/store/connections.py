@@ -383,6 +383,14 @@ class Connections:
 
 
 @dataclass(slots=True)
+class PoolWaits:
+    """How often a task found all connections in use, and for how long it waited in all."""
+
+    number: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class _Waits:
     """A lookup that is sent with others, and what gives it its values."""
 
@@ -401,6 +409,7 @@ class AsyncConnections:
         most: int = DEFAULT.connections,
         wait_s: float = DEFAULT.timeout_s,
         breaker: Breaker | None = None,
+        waits: PoolWaits | None = None,
     ) -> None:
         import asyncio
 
@@ -408,6 +417,7 @@ class AsyncConnections:
         self.most, self.wait_s = most, wait_s
         self.breaker = Breaker(DEFAULT) if breaker is None else breaker
         self.idle, self._free = _Idle(), asyncio.Semaphore(most)
+        self.waits = PoolWaits() if waits is None else waits
         self._abandoned = False
         # Lookups that wait for the end of this turn of the loop, to be sent together.
         self._waiting: list[_Waits] = []
@@ -420,11 +430,15 @@ class AsyncConnections:
             return
         import asyncio
 
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self.wait_s):
                 await self._free.acquire()
         except TimeoutError:
             raise _in_use(self.most, self.wait_s) from None
+        finally:
+            self.waits.number += 1
+            self.waits.seconds += time.monotonic() - began
 
     async def mget(self, keys: Sequence[bytes]) -> Values:
         """As `Connections.mget`."""

@@ -30,6 +30,7 @@ from featurekit.online.store.connections import (
     AllInUse,
     AsyncConnections,
     Connections,
+    PoolWaits,
     asked,
     incoming,
     received,
@@ -324,7 +325,7 @@ class RedisStore:
         self.client = connect(url, limits=limits, login=login, start=start)
         # Clients of their own, since these connections are kept between uses. What feeds has others
         # than lookups: it waits longer, and reads while it holds a connection.
-        self.breaker = Breaker(limits)
+        self.breaker, self.pool_waits = Breaker(limits), PoolWaits()
         self._reading = self._kept(limits.timeout_s, self.breaker)
         self._writing = self._kept(limits.feed_timeout_s)
         # A connection belongs to the event loop in which it was made.
@@ -405,6 +406,7 @@ class RedisStore:
                 most=_most(client, self.limits),
                 wait_s=self.limits.timeout_s,
                 breaker=self.breaker,
+                waits=self.pool_waits,
             )
         return connections
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from featurekit.core.status import NEVER
+from featurekit.core.status import DEFAULT, NEVER
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service
 from featurekit.errors import RegistryError
@@ -188,6 +188,7 @@ def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) 
     report.count_answers(service, offline)
     if not any(parted):
         return
+    _leave_out_defaults(service, report, online, parted)
     forgotten = _forgotten_until(project, service)
     for o, found in enumerate(parted):
         since = [i for i in found if asked.at[i] <= forgotten]
@@ -200,6 +201,18 @@ def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) 
     known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
     filled = min(known, default=NEVER)
     diagnose_report(report, partial(stored_scenario, project, service, filled_until=filled))
+
+
+def _leave_out_defaults(
+    service: Service, report: Report, online: Answers, parted: list[list[int]]
+) -> None:
+    """Take the defaults of an outage for what they are: neither agreement nor skew."""
+    for o, found in enumerate(parted):
+        defaults = {i for i in found if online.statuses[o][i] == DEFAULT}
+        if defaults:
+            report.unchecked["values that are defaults, given in an outage"] += len(defaults)
+            report.features[service.outputs[o].full_name].compared -= len(defaults)
+            parted[o] = [i for i in found if i not in defaults]
 
 
 def _forgotten_until(project: Project, service: Service) -> int:

@@ -4,6 +4,8 @@ Half of the entities are found in the store, by a SCAN that goes on from where i
 events offline, so that those which only one side knows are seen. The instant is one before which no
 push is under way. What differs is read again: a state that has changed meanwhile is asked about
 another time, not compared with what it was. See `lag` for how lag is told from skew.
+
+The online side is what the store answers in this process, or what a service answers over HTTP.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,17 +25,18 @@ from featurekit.core import tables
 from featurekit.core.keys import clock_key, entity_values, state_prefix
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
-from featurekit.core.status import NEVER
+from featurekit.core.status import ERROR_STATUS, NEVER
 from featurekit.define.plan import Service, View
 from featurekit.errors import NotServed, OnlineError
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.parity.budget import Budget
 from featurekit.parity.check import Check
-from featurekit.parity.compare import Answers, parting
+from featurekit.parity.compare import Answers, parting, parts
 from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.modes.lag import KnownEvents, from_online, inputs
-from featurekit.parity.modes.live import read, read_by, readers
+from featurekit.parity.modes.live import LiveAnswers, read, read_by, readers
+from featurekit.parity.modes.remote import Ask, told_by
 from featurekit.parity.paths import Asked, Offline
 from featurekit.parity.processes import Processes
 from featurekit.parity.questions import request_fields
@@ -64,6 +68,9 @@ class LiveCheck:
     `rate` bounds how many states a second are read, by `workers` processes where there are many, by
     default one for each processor. A feature that goes on differing is diagnosed once: to say why
     takes longer than to check.
+
+    With `ask`, what it answers is compared, and not what the store says here. The store is read all
+    the same: it says whom to ask about, and what has changed meanwhile.
     """
 
     def __init__(
@@ -74,8 +81,10 @@ class LiveCheck:
         seed: int = 0,
         rate: int = 50_000,
         workers: int | None = None,
+        ask: Ask | None = None,
     ) -> None:
         self.project, self.name, self.seed, self.rate = project, service, seed, rate
+        self.ask = ask
         self.offline = Offline(project.training_set)
         self.workers = workers or os.cpu_count() or 1
         self.readers: Processes | None = None
@@ -87,7 +96,7 @@ class LiveCheck:
         self.scans: dict[str, Iterator[list[bytes]]] = {}
         self._diagnosed: set[str] = set()
         self._asked: set[str] = set()
-        self._ahead = 0
+        self._ahead, self._apart = 0, Counter[str]()
 
     def run(
         self,
@@ -114,7 +123,7 @@ class LiveCheck:
                 "version first"
             )
         self._note_version(service, report)
-        clock, self._ahead = budget.clock(), 0
+        clock, self._ahead, self._apart = budget.clock(), 0, Counter()
         outputs = len(service.outputs)
         while True:
             wanted = _ROWS
@@ -132,19 +141,28 @@ class LiveCheck:
             if stop is not None and stop.is_set():
                 break
         self._note_ahead(report)
+        self._note_apart(report)
+        self._diagnose(service, report)
+        self._ask_a_third(service, report)
+        report.seconds = clock.taken
+        return report
+
+    def _diagnose(self, service: Service, report: Report) -> None:
+        """Say why features differ that were not said of before."""
         differ = {name for name, found in report.features.items() if found.differing}
         self._diagnosed &= differ
+        # What the store answers rightly has no cause in events and states.
+        of_server = {
+            name for name in differ if self._apart[name] >= report.features[name].differing
+        }
         if report.differences:
             diagnose_report(
                 report,
                 self._scenario_of(service),
                 seconds=_DIAGNOSING_S,
-                known=self._diagnosed,
+                known=self._diagnosed | of_server,
             )
             self._diagnosed |= {d.feature for d in report.differences if d.diagnosis is not None}
-        self._ask_a_third(service, report)
-        report.seconds = clock.taken
-        return report
 
     def _ask_a_third(self, service: Service, report: Report) -> None:
         """Add a third opinion, once for each version: it changes with that alone."""
@@ -165,6 +183,13 @@ class LiveCheck:
             report.notes.append(
                 f"{self._ahead} rows have a state that holds an arrival after the store's clock, "
                 "and are not answered (S3): `featurekit materialize` remakes such states"
+            )
+
+    def _note_apart(self, report: Report) -> None:
+        if self._apart:
+            report.notes.append(
+                f"{self._apart.total()} values that the service gave are not what its store says "
+                "here: they went wrong in the server or on the way, and not in a state"
             )
 
     def _scenario_of(self, service: Service) -> Callable[[Difference], Scenario | None]:
@@ -247,7 +272,8 @@ class LiveCheck:
     # --- what they answer -------------------------------------------------------------------------
 
     def _compare(self, report: Report, plan: Evaluator, rows: list[dict[str, Any]]) -> None:
-        if len(rows) >= _MANY and self.workers > 1 and hasattr(self.project.online, "url"):
+        many = len(rows) >= _MANY and self.workers > 1 and self.ask is None
+        if many and hasattr(self.project.online, "url"):
             rows = self._agreeing(report, plan, rows)
         for _ in range(_TRIES):
             rows = self._once(report, plan, rows)
@@ -306,13 +332,16 @@ class LiveCheck:
                 f"a view of service {self.name!r} is not materialised any more; run `featurekit "
                 "materialize`"
             )
-        answer = read(self.project.online, plan, rows, at, rate=self.rate)
+        rate = self.rate if self.ask is None else self.rate / 2  # the server reads them, too
+        answer = read(self.project.online, plan, rows, at, rate=rate)
         again = [rows[i] for i in sorted({*range(len(rows))} - {*answer.kept})]
-        rows = [rows[i] for i in answer.kept]
+        rows, served = [rows[i] for i in answer.kept], answer.answers
+        if self.ask is not None:
+            rows, served, late = self._told(report, service, rows, at, answer)
+            again += late
         if not rows:
             return again
         asked = Asked.of(service, rows, at)
-        served = answer.answers
         offline = self.offline.answers(service, asked)
         parted = parting(service, offline, served)
         moved = self._moved(plan, asked, sorted({i for o in parted for i in o}), answer.states)
@@ -323,7 +352,10 @@ class LiveCheck:
             again += [rows[i] for i in sorted(moved)]
             asked = asked.some(stay)
             offline, served = offline.some(stay), served.some(stay)
+            answer.answers = answer.answers.some(stay)
             parted = parting(service, offline, served)
+        if self.ask is not None:
+            self._apart += _apart(service, answer.answers, served)
         report.rows += len(asked.at)
         self._ahead += answer.ahead
         report.count_answers(service, offline)
@@ -331,6 +363,28 @@ class LiveCheck:
         explained = self._explained(service, asked, served, parted, until, at)
         report.tell_apart(service, asked, offline, served, parted, explained)
         return again
+
+    def _told(
+        self,
+        report: Report,
+        service: Service,
+        rows: list[dict[str, Any]],
+        at: int,
+        here: LiveAnswers,
+    ) -> tuple[list[dict[str, Any]], Answers, list[dict[str, Any]]]:
+        """The rows that the service answered, its answers, and the rows to be asked again. The
+        answers of `here` become those for the same rows."""
+        assert self.ask is not None
+        told = told_by(self.ask, service, rows, at)
+        statuses = here.answers.statuses
+        for i, error in told.failed.items():
+            if not any(column[i] == ERROR_STATUS for column in statuses):
+                raise error  # there is nothing that the service may fail for
+        if told.failed:
+            reason = 'that the service refuses, since a view with on_error="fail" erred'
+            report.unchecked[reason] += len(told.failed)
+        here.answers = here.answers.some(told.kept)
+        return [rows[i] for i in told.kept], told.answers(service), [rows[i] for i in told.late]
 
     def _marks(self, service: Service) -> list[int | None]:
         mark = materialized_marks(self.project.online, self.project.name)
@@ -409,3 +463,15 @@ class LiveCheck:
         if self.readers is not None:
             self.readers.close()
             self.readers = None
+
+
+def _apart(service: Service, here: Answers, there: Answers) -> Counter[str]:
+    """How many values of two online answers differ in type, bits or status, by feature."""
+    found: Counter[str] = Counter()
+    for o, output in enumerate(service.outputs):
+        one = zip(here.values[o], here.statuses[o], strict=True)
+        other = zip(there.values[o], there.statuses[o], strict=True)
+        n = sum(map(parts, one, other))
+        if n:
+            found[output.full_name] = n
+    return found

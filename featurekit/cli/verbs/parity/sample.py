@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 import threading
 from argparse import Namespace
@@ -29,8 +30,12 @@ from featurekit.parity.budget import Budget
 if TYPE_CHECKING:
     from featurekit.monitor.metrics import Metrics
     from featurekit.monitor.watch import Watch
+    from featurekit.parity.modes.remote import Ask
     from featurekit.parity.modes.sample import LiveCheck
     from featurekit.parity.report import Report
+
+TOKEN_VARIABLE = "FEATUREKIT_TOKEN"
+_ASK_S = 30.0
 
 
 @verb(
@@ -70,6 +75,16 @@ if TYPE_CHECKING:
         help="write the metrics to a file, as for node_exporter's textfile collector",
     ),
     argument(
+        "--url",
+        dest="server",
+        metavar="URL",
+        help="compare what `featurekit serve` answers there over HTTP, in the place of the store; "
+        "FEATUREKIT_TOKEN is the token to show it",
+    ),
+    argument(
+        "--token-file", type=Path, metavar="FILE", help="with --url: the token is in this file"
+    ),
+    argument(
         "--webhook", type=url, metavar="URL", help="POST the reports of a skew to it, as JSON"
     ),
 )
@@ -81,8 +96,10 @@ def sample(arguments: Namespace, screen: Screen) -> bool:
         if arguments.every is None and (arguments.keep_going or arguments.metrics_port is not None):
             raise UsageError("--keep-going and --metrics-port are for --every")
         names = service_names(store, arguments)
+        ask = _ask(arguments, stack)
         checks = [
-            LiveCheck(store.parts, n, seed=arguments.seed, rate=arguments.rate) for n in names
+            LiveCheck(store.parts, n, seed=arguments.seed, rate=arguments.rate, ask=ask)
+            for n in names
         ]
         for check in checks:
             stack.enter_context(closing(check))
@@ -91,6 +108,22 @@ def sample(arguments: Namespace, screen: Screen) -> bool:
         if arguments.every is None:
             return _once(watch, arguments, screen)
         return _until_told(watch, arguments, screen)
+
+
+def _ask(arguments: Namespace, stack: ExitStack) -> Ask | None:
+    """What asks the server that is named; None where none is."""
+    if arguments.server is None:
+        if arguments.token_file is not None:
+            raise UsageError("--token-file is for --url")
+        return None
+    from featurekit.client import Client
+    from featurekit.core.secrets import OTHERS, read_secret
+
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    if arguments.token_file is not None:
+        token = read_secret(arguments.token_file, "--token-file", closed_to=OTHERS)
+    client = Client(arguments.server, token, timeout_s=_ASK_S)
+    return stack.enter_context(client).get_online_features
 
 
 def _watch(checks: list[LiveCheck], budget: Budget, arguments: Namespace) -> Watch:
