@@ -245,9 +245,7 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
         of_names, memories = named_of[view.source.name]
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
-        made.append(
-            RowEvents(writer, rows, keys, events, numbers=numbers, memories=memories)
-        )
+        made.append(RowEvents(writer, rows, keys, events, numbers=numbers, memories=memories))
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
 
 
