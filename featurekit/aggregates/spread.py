@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.spreads import spreads
 from featurekit.aggregates.sql import (
     AggregateSql,
     Finisher,
@@ -18,7 +19,6 @@ from featurekit.aggregates.sql import (
     of_terms,
     present,
 )
-from featurekit.aggregates.spreads import spreads
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import BOOL, FLOAT, INT, Type
 

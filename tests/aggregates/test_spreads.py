@@ -72,7 +72,7 @@ def test_nearly_every_row_is_sure():
 
 
 def test_ties_and_what_is_no_normal_double_are_unsure():
-    # 0 and n have the variance n * n / 4 (ddof=0), and this square has 54 bits, of which the last is 1.
+    # The variance is n * n / 4, and this square has 54 bits, of which the last is 1.
     assert of_many([[0, 2**27 - 1]], 0, 0, False)[1].tolist() == [True]
     assert of_many([[0, 3]], -520, 0, False)[1].tolist() == [True]
     assert of_many([[0, 2**80]], 500, 0, False)[1].tolist() == [True]
