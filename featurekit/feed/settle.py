@@ -234,7 +234,7 @@ class _Settling:
         assert writer.ids is not None
         self.store, self.writer, self.view, self.ids = store, writer, writer.view, writer.ids
         self.rows, self.events = rows, events
-        self.entities = events.entities(row for new in rows.values() for row in new)
+        self.entities = events.entities([row for new in rows.values() for row in new])
 
     @property
     def keys(self) -> list[bytes]:

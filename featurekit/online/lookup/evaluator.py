@@ -225,9 +225,9 @@ class Evaluator:
     ) -> Keys | None:
         """`firsts` and the keys of each view's states, row by row.
 
-        None where the `n` rows should not be answered at once: a join key is None, or some repeat an
-        entity whose state may be large, and is read once. A plain state is read as often as it is
-        asked for, all at one instant: its few bytes cost less than to tell the rows apart.
+        None where the `n` rows should not be answered at once: a join key is None, or some repeat
+        an entity whose state may be large, and is read once. A plain state is read as often as it
+        is asked for, all at one instant: its few bytes cost less than to tell the rows apart.
         """
         if not self.lookups or n < 2:
             return None
