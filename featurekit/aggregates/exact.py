@@ -19,6 +19,8 @@ LIMB_BITS = 40
 _HUGEINT_BITS = 126
 # Sums below 2**105 are rounded by less SQL; most columns fit.
 _SHORT_BITS = 105
+# Three limbs of 30 bits hold a value below 2**90, and a BIGINT each of their products.
+SQUARED_BITS = 30
 
 
 def units(x: float) -> int:
@@ -87,7 +89,7 @@ class FloatColumn:
     `scale`: value * 2**scale is a whole number in every row; None means that `limbs`, with these
     indices, are used. `specials`: a NaN or an infinity occurs. `minus_zero`: a -0.0 occurs.
     `half_bits`: at `scale`, a value has at most twice as many bits, and sums of products of two
-    halves have at most 127. `short`: scaled sums stay below 2**105.
+    halves have at most 127. `short`: scaled values stay below 2**90, and their sums below 2**105.
     """
 
     scale: int | None
@@ -117,12 +119,14 @@ def statistics_sql(x: str, *, specials: bool = True) -> list[str]:
 
 def scale_for(largest: float | None, rows: int, *, short: bool = False) -> int:
     """The largest scale at which a HUGEINT sum of `rows` values up to `largest` cannot overflow or,
-    with `short`, reach 2**105."""
+    with `short`, reach 2**105, nor a value 2**90."""
     if not largest:
         return 0
-    bits = math.frexp(largest)[1] + max(rows, 1).bit_length()
+    bits = (_SHORT_BITS if short else _HUGEINT_BITS) - max(rows, 1).bit_length()
+    if short:
+        bits = min(bits, 3 * SQUARED_BITS)
     # 2**±1000 and its inverse are normal doubles, so multiplying by them is exact.
-    return max(-1000, min(1000, (_SHORT_BITS if short else _HUGEINT_BITS) - bits))
+    return max(-1000, min(1000, bits - math.frexp(largest)[1]))
 
 
 def half_bits(rows: int) -> int:

@@ -23,6 +23,7 @@ import datetime as dt
 import hashlib
 import math
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,6 +42,9 @@ _SIGN = 2**63 - 1
 _HALF = np.uint64(32)
 _FEW = 256
 """Fewer texts than this are taken from where they lie."""
+_PAUSED = 4_096
+"""Steps over so many texts, or more, take a millisecond or so, and others have their turn between
+them."""
 _FACTORS = [np.uint64(f) for f in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)]
 _DAY = EPOCH.toordinal()
 
@@ -130,12 +134,17 @@ class Tally:
             order = order[np.argsort(-counts[order], kind="stable")][:k]
             values = self.form.values(keys[rows[order]])
             return dict(zip(values, counts[order].tolist(), strict=True))
+        n = len(rows)
+        _let_others(n)
         read = self.texts.pick(rows)
+        _let_others(n)
         order = _by_value(read)
         order = order[np.argsort(-counts[order], kind="stable")][:k]
         values = [read[i] for i in order.tolist()]
         if self.form.name == "str":
+            _let_others(n)
             values = [raw.decode() for raw in values]
+        _let_others(n)
         return dict(zip(values, counts[order].tolist(), strict=True))
 
     def one_zero(self) -> Array:
@@ -305,6 +314,16 @@ def joined(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts)
 
 
+def _let_others(rows: int) -> None:
+    """Let a thread that waits for the interpreter have it, after a step over so many texts.
+
+    Otherwise it would wait for the switch interval, five milliseconds, and then for the end of a
+    call that no other thread can interrupt. A sleep of 0 would take the interpreter back at once.
+    """
+    if rows >= _PAUSED:
+        time.sleep(1e-6)
+
+
 def hashed(raw: bytes) -> bytes:
     """The hash that stands for a text: no two texts are known that share one."""
     return hashlib.blake2b(raw, digest_size=16).digest()
@@ -317,6 +336,7 @@ def _by_value(texts: list[bytes]) -> Array:
     meanwhile: one sort of all would hold up an event loop. Only equal ones are compared in full.
     """
     low, high = min(texts, default=b""), max(texts, default=b"")
+    _let_others(len(texts))
     pairs = enumerate(zip(low, high, strict=False))
     same = next((i for i, (one, other) in pairs if one != other), len(low))
     heads = b"".join([text[same : same + 8].ljust(8, b"\0") for text in texts])

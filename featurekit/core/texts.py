@@ -105,7 +105,7 @@ def loads(text: str) -> Any:
     """The value of a JSON text. ValueError also for a name that stands twice, a number beyond the
     doubles, and nesting that is too deep."""
     try:
-        return json.loads(text, parse_float=_float, object_pairs_hook=_object)
+        return _JSON.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -130,3 +130,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError("a name stands twice")
     return made
+
+
+_JSON = json.JSONDecoder(parse_float=_float, object_pairs_hook=_object)

@@ -25,6 +25,7 @@ from featurekit.define.plan import View
 from featurekit.define.published import broken
 from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
+from featurekit.online.state.seal import marked
 from featurekit.online.state.state import Event
 
 _NO_EVENT: Event = (0, 0, ())
@@ -150,33 +151,57 @@ def _slot_function(slot: Any) -> Callable[[Mapping[str, Any]], Any]:
 
 
 class RowEvents:
-    """The entity and the event of each row, and what is remembered of it, computed once."""
+    """The entity and the event of each row of a view, and what is remembered of it, made once.
 
-    def __init__(self, writer: ViewWriter) -> None:
-        self.writer = writer
-        self.made: dict[int, tuple[Row, bytes | None, Event]] = {}
-        self.memories: dict[int, bytes] = {}
+    `rows` are those of a push, with their `keys` and `events`. Views of one push share the numbers
+    of its rows, and those of one source what is remembered of a row.
+    """
+
+    def __init__(
+        self,
+        writer: ViewWriter,
+        rows: Sequence[Row] = (),
+        keys: Sequence[bytes | None] = (),
+        events: Sequence[Event] = (),
+        *,
+        numbers: Mapping[int, int] | None = None,
+        memories: dict[int, bytes] | None = None,
+    ) -> None:
+        self.writer, self.rows, self.keys, self.events = writer, rows, keys, events
+        # By the identity of a row that is held here, so no other object has it.
+        self.numbers = {} if numbers is None else numbers
+        self.memories = {} if memories is None else memories
+        self.more: dict[int, tuple[Row, bytes | None, Event]] = {}
 
     def __call__(self, row: Row) -> tuple[bytes | None, Event]:
-        found = self.made.get(id(row))  # `made` holds the row, so its id is not used again
+        number = self.numbers.get(id(row))
+        if number is not None:
+            return self.keys[number], self.events[number]
+        found = self.more.get(id(row))
         if found is None:
             key = self.writer.key(row)
             event = _NO_EVENT if key is None else self.writer.event(row)
-            found = self.made[id(row)] = row, key, event
+            found = self.more[id(row)] = row, key, event
         return found[1], found[2]
 
     def memory(self, row: Row) -> bytes:
-        """The bytes by which an id is remembered that has this row alone."""
+        """The bytes by which an id is remembered that has this row alone, as `sealed_marked` takes
+        them."""
         found = self.memories.get(id(row))
         if found is None:
             assert self.writer.ids is not None
             self(row)  # it holds the row
-            found = self.memories[id(row)] = self.writer.ids.encode([row])
+            found = self.memories[id(row)] = marked(self.writer.ids.encode([row]))
         return found
 
-    def entities(self, rows: Iterable[Row]) -> set[bytes]:
-        """The keys of the states of the rows' entities."""
-        return {key for row in rows if (key := self(row)[0]) is not None}
+    def entities(self, rows: Sequence[Row]) -> list[bytes]:
+        """The keys of the states of the rows' entities, each once."""
+        numbers, keys = self.numbers, self.keys
+        try:
+            found = [keys[numbers[id(row)]] for row in rows]
+        except KeyError:  # they are not those of a push
+            found = [self(row)[0] for row in rows]
+        return [key for key in dict.fromkeys(found) if key is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,38 +223,54 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
-    entities_of: dict[Any, list[bytes | None]] = {}
-    names_of: dict[str, list[bytes]] = {}
-    memories: dict[str, dict[int, bytes]] = {}
+    # Many views have the same join keys, and most have the same source: what depends on these alone
+    # is made once. So a push to many views makes few objects for each of its rows.
+    numbers = {id(row): i for i, row in enumerate(rows)}
+    entities_of: dict[Any, tuple[list[bytes | None], dict[bytes, list[int]]]] = {}
+    named_of: dict[str, tuple[dict[bytes, list[Row]], dict[int, bytes]]] = {}
     for view in views:
         writer = writer_of(project, view)
-        named = entities_of.get(writer.joins)
-        if named is None:  # many views have the same join keys
-            named = entities_of[writer.joins] = [writer.entity(row) for row in rows]
+        if writer.joins not in entities_of:
+            entities_of[writer.joins] = _entities(writer, rows)
+        named, grouped = entities_of[writer.joins]
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
         events = writer.events(rows, keys)
-        grouped: dict[bytes, list[Event]] = {}
-        for key, event in zip(keys, events, strict=True):
-            if key is not None:
-                grouped.setdefault(key, []).append(event)
         null_keys += keys.count(None)
         if writer.columns is None:
             erring += sum(ERROR in event[2] for event in events)
         entities += len(grouped)
         if writer.ids is None:
-            found.append((view, grouped))
+            of_entities = {
+                first + name + b"}": [events[i] for i in of_name]
+                for name, of_name in grouped.items()
+            }
+            found.append((view, of_entities))
             continue
-        names = names_of.get(view.source.name)
-        if names is None:
-            names = names_of[view.source.name] = [writer.ids.name(row) for row in rows]
-        of_ids: dict[bytes, list[Row]] = {}
-        for name, row in zip(names, rows, strict=True):
-            of_ids.setdefault(writer.ids_prefix + name, []).append(row)
-        by_id.append((writer, of_ids))
-        known = RowEvents(writer)
-        known.made = {id(r): (r, k, e) for r, k, e in zip(rows, keys, events, strict=True)}
-        # What is remembered of a row depends on its source alone.
-        known.memories = memories.setdefault(view.source.name, {})
-        made.append(known)
+        if view.source.name not in named_of:
+            named_of[view.source.name] = _named(writer.ids, rows), {}
+        of_names, memories = named_of[view.source.name]
+        prefix = writer.ids_prefix
+        by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
+        made.append(RowEvents(writer, rows, keys, events, numbers=numbers, memories=memories))
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
+
+
+def _entities(
+    writer: ViewWriter, rows: Sequence[Row]
+) -> tuple[list[bytes | None], dict[bytes, list[int]]]:
+    """The names of the rows' entities, and the numbers of the rows of each."""
+    named = [writer.entity(row) for row in rows]
+    grouped: dict[bytes, list[int]] = {}
+    for i, name in enumerate(named):
+        if name is not None:
+            grouped.setdefault(name, []).append(i)
+    return named, grouped
+
+
+def _named(ids: Ids, rows: Sequence[Row]) -> dict[bytes, list[Row]]:
+    """The rows of each id, by its name."""
+    found: dict[bytes, list[Row]] = {}
+    for row in rows:
+        found.setdefault(ids.name(row), []).append(row)
+    return found

@@ -21,6 +21,7 @@ from featurekit.online.state.seal import (
     refuse_unsealed,
     sealed,
     sealed_by,
+    sealed_marked,
 )
 from featurekit.online.state.splice import splice_of
 from featurekit.online.state.state import Event, State, newest_arrival
@@ -85,9 +86,9 @@ def _parts(prepared: Prepared) -> Iterator[list[_Part]]:
     held: list[_Part] = []
     n = 0
     for (writer, of_ids), events in zip(prepared.rows, prepared.made, strict=True):
-        named = list(of_ids.items())
-        for first in range(0, len(named), most):
-            some = dict(named[first : first + most])
+        names = list(of_ids)
+        for first in range(0, len(names), most):
+            some = {name: of_ids[name] for name in names[first : first + most]}
             if held and (n + len(some) > most or held[-1][0] is writer):
                 yield held
                 held, n = [], 0
@@ -233,7 +234,7 @@ class _Settling:
         assert writer.ids is not None
         self.store, self.writer, self.view, self.ids = store, writer, writer.view, writer.ids
         self.rows, self.events = rows, events
-        self.entities = sorted(events.entities(row for new in rows.values() for row in new))
+        self.entities = events.entities([row for new in rows.values() for row in new])
 
     @property
     def keys(self) -> list[bytes]:
@@ -251,9 +252,9 @@ class _Settling:
         if not changed.keys() <= set(self.entities):
             raise _OtherEntities(self, set(changed))
         keys = self.entities
-        crcs = dict(zip(keys, map(crc32, keys), strict=True))
-        held = dict(zip(keys, values, strict=True))
-        opened = opened_states(itertools.repeat(view, len(keys)), keys, values, [*crcs.values()])
+        sums = list(map(crc32, keys))
+        crcs, held = dict(zip(keys, sums, strict=True)), dict(zip(keys, values, strict=True))
+        opened = opened_states(itertools.repeat(view, len(keys)), keys, values, sums)
         states = dict(zip(keys, opened, strict=True))
         for before, after in merged:
             if floor is not None:
@@ -263,8 +264,9 @@ class _Settling:
         for key, (every, counting) in changed.items():
             try:
                 # Where all events count; `added` gives None where an instant is taken already.
-                plain = splice is not None and counting == self._lasting(every)
-                spliced = splice.added(states[key], counting) if plain and splice else None
+                spliced = None
+                if splice is not None and (every is counting or counting == self._lasting(every)):
+                    spliced = splice.added(states[key], counting)
                 if spliced is not None:
                     out[key] = sealed_by(crcs[key], spliced)
                     continue
@@ -287,19 +289,18 @@ class _Settling:
         writer, ids, events = self.writer, self.ids, self.events
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
+        lasts, fresh = ids.op is None, dict[bytes, list[Event]]()
         for (name, new), blob in zip(self.rows.items(), memories, strict=True):
-            alone = len(new) == 1 and _since(floor, new[0])
-            made = sealed(name, events.memory(new[0])) if alone else None
+            alone = len(new) == 1 and (floor is None or new[0]["__created"] >= floor)
+            made = sealed_marked(name, events.memory(new[0])) if alone else None
             if made is not None and (blob is None or blob == made):
                 # Nearly all ids are new, or were noted by this push.
                 if blob is None:
                     out[name] = made
-                if ids.op is None:
+                if lasts:
                     key, event = events(new[0])
                     if key is not None:
-                        both = changed.setdefault(key, ([], []))
-                        both[0].append(event)
-                        both[1].append(event)
+                        fresh.setdefault(key, []).append(event)
                     continue
                 after = new
             else:
@@ -316,6 +317,11 @@ class _Settling:
                 key, event = events(row)
                 if key is not None:
                     changed[key][1].append(writer.ending(event, end))
+        for key, some in fresh.items():  # they count, and are all events of their ids
+            every, counting = changed.setdefault(key, (some, some))
+            if every is not some:
+                every += some
+                counting += some
         return out, merged
 
     def _lasting(self, events: list[Event]) -> list[Event]:
@@ -335,11 +341,6 @@ class _Settling:
         state = open_state(self.view, key, blob, read)
         state.settle(every, counting, newest)
         return written(state, key, blob)
-
-
-def _since(floor: int | None, row: Row) -> bool:
-    """Whether a row arrived late enough for its id to be remembered."""
-    return floor is None or bool(row["__created"] >= floor)
 
 
 def _check_floor(writer: ViewWriter, known: list[Row], merged: list[Row], floor: int) -> None:

@@ -193,6 +193,7 @@ def test_a_hugeint_rounds_to_the_nearest_double_ties_to_even(con, short, end):
 def test_a_scaled_sum_stays_within_the_integers_that_are_rounded(largest, rows, short):
     scale = exact.scale_for(largest, rows, short=short)
     assert rows * Fraction(largest) * Fraction(2) ** scale < 2 ** (105 if short else 126)
+    assert not short or Fraction(largest) * Fraction(2) ** scale < 2**90
 
 
 def test_a_sum_beyond_the_doubles_is_looked_for_only_where_one_can_be():

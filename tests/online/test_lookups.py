@@ -479,8 +479,14 @@ def test_keys_that_are_sent_at_once_are_those_of_each(type_):
     assert len(keys) == len(wanted)
     assert mget(keys) == mget(wanted)
     assert keys.groups(wanted) == plan.key_columns({"key": column})
-    for other in ([*column, column[0]], [*column, None], column[:1]):
+    for other in ([*column, None], column[:1]):
         assert plan.keys_at_once([b"live"], {"key": other}, len(other)) is None
+    twice = plan.keys_at_once([b"live"], {"key": [*column, column[0]]}, len(column) + 1)
+    assert twice is not None
+    assert twice.groups([*twice])[1] == [*wanted[-len(column) :], wanted[-len(column)]]
+    windows = view("w", thing, kinds[0], {"s": Sum("x", window="1d")})
+    plan = Evaluator("tests", compile_service(service_of(views[0], windows)))
+    assert plan.keys_at_once([b"live"], {"key": [*column, column[0]]}, len(column) + 1) is None
 
 
 class Wire(MemoryStore):

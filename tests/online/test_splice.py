@@ -247,3 +247,35 @@ def test_a_memory_of_numbers_has_the_bytes_of_its_columns() -> None:
         ids._numbers = numbers
         (read,) = ids.decode(made)
         assert ids.order(read) == ids.order(row)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_columns_that_are_as_long_as_plain_ones_are_not_taken_for_them(late: bool) -> None:
+    """A column with marks is longer by a byte for each event, and one of absent bools shorter."""
+    source = EventSource(
+        "events", path="e.parquet", timestamp_field="at",
+        schema={"k": int, "x": float | None, "b": bool | None},
+    )  # fmt: skip
+    features = {"a": Sum("x", window="1m"), "b": AnyOf("b", window="1m")}
+    of = compile_view(
+        FeatureView("view", entities=[Entity("e", {"k": int})], source=source, features=features)
+    )
+    splice = splice_of(of)
+    assert splice is not None
+    names = [slot.column for slot in of.slots]
+
+    def made(at: int, **values: Any) -> Any:
+        return at, at, tuple(values[name] for name in names if name is not None)
+
+    state = State(of)
+    state.add([made(S, x=1.0, b=None), made(3 * S, x=None, b=None)])
+    blob, new = state.encode(), made(2 * S if late else 4 * S, x=2.0, b=True)
+    assert len(blob) == len(_of_numbers(of, made))
+    state.add([new])
+    assert splice.added(blob, [new]) in (None, state.encode())
+
+
+def _of_numbers(of: View, made: Any) -> bytes:
+    state = State(of)
+    state.add([made(S, x=1.0, b=True), made(3 * S, x=1.0, b=True)])
+    return state.encode()

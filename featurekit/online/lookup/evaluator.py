@@ -232,8 +232,9 @@ class Evaluator:
     ) -> Keys | None:
         """`firsts` and the keys of each view's states, row by row.
 
-        None where the `n` rows should not be answered at once: some repeat an entity, whose state
-        is read once, or a join key is None.
+        None where the `n` rows should not be answered at once: a join key is None, or some repeat
+        an entity whose state may be large, and is read once. A plain state is read as often as it
+        is asked for, all at one instant: its few bytes cost less than to tell the rows apart.
         """
         if not self.lookups or n < 2:
             return None
@@ -242,8 +243,10 @@ class Evaluator:
         for names, heads in zip(self._keyed, self._heads, strict=True):
             if names not in ends:
                 columns = [entities[name] for name in names]
-                distinct = len(set(columns[0] if len(names) == 1 else zip(*columns, strict=True)))
-                if distinct < n or any(None in column for column in columns):
+                if any(None in column for column in columns):
+                    return None
+                rows = columns[0] if len(names) == 1 else zip(*columns, strict=True)
+                if not self._plain and len(set(rows)) < n:
                     return None
                 types = [self.join_keys[name] for name in names]
                 ends[names] = Ends(entity_tags(types, columns))

@@ -46,6 +46,16 @@ def sealed(key: bytes, value: bytes) -> bytes:
     return marked + _pack(crc32(marked, crc32(key)))
 
 
+def marked(value: bytes) -> bytes:
+    """Bytes made ready to be kept under several keys, for `sealed_marked`."""
+    return _MARK + value
+
+
+def sealed_marked(key: bytes, marked: bytes) -> bytes:
+    """As `sealed`, of bytes that are `marked`."""
+    return marked + _pack(crc32(marked, crc32(key)))
+
+
 def sealed_by(crc: int, value: bytes) -> bytes:
     """As `sealed`, for bytes to keep under a key of this checksum."""
     marked = _MARK + value

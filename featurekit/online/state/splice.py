@@ -60,17 +60,22 @@ class Splice:
         _, first, newest, n = HEADER.unpack_from(blob)
         if not 0 < n < blocks.SPLIT or len(blob) < _START + (24 if self.ends else 16) * n:
             return None
-        data = memoryview(blob)
-        instants = data[_START : _START + 8 * n].cast("q")
-        place = bisect_left(instants, ts)
-        if place < n and instants[place] == ts:
-            return None
-        newest = max(newest, created)
+        if created > newest:
+            newest = created
         oldest = newest - self.reach
         if ts <= oldest:
             return None
         if self.memory is None:
             first = min(first, max(ts, created))
+        data = memoryview(blob)
+        instants = data[_START : _START + 8 * n].cast("q")
+        place = n if instants[-1] < ts else bisect_left(instants, ts)
+        if place < n and instants[place] == ts:
+            return None
+        if self.numbers is not None and instants[0] > oldest:  # nearly always
+            made = self.numbers.put(blob, n, place, (first, newest), event)
+            if made is not None:
+                return made
         gone = bisect_right(instants, oldest)
         if gone and self.memory is not None:
             arrivals = data[_START + 8 * n : _START + 8 * (n + gone)].cast("q").tolist()
@@ -105,6 +110,7 @@ class _Numbers:
         self.fresh = struct.Struct("<BqqIqq" + "".join(f"B{code}" for code in codes))
         self.values = struct.Struct("<" + "".join(codes))
         self.sizes = [struct.calcsize(f"<{code}") for code in codes]
+        self.width = 16 + sum(self.sizes)
 
     def _plain(self, slots: Sequence[object]) -> bool:
         for i in self.floats:
@@ -122,6 +128,32 @@ class _Numbers:
             return self.fresh.pack(VERSION, first, created, 1, ts, created, *numbers)
         except struct.error:
             return None
+
+    def put(
+        self, blob: bytes, n: int, place: int, instants: tuple[int, int], event: Event
+    ) -> bytes | None:
+        """The bytes of a state of `n` events, of which none is dropped, with an event at `place`;
+        None where a column or a value is not plain. `instants` are those of the new header."""
+        ts, created, slots = event
+        if len(blob) != _START + len(self.sizes) + n * self.width or not self._plain(slots):
+            return None
+        try:
+            new = self.values.pack(*slots)
+        except struct.error:
+            return None
+        here, at = _START + 8 * place, _START + 16 * n
+        last = here + 8 * n
+        parts = [HEADER.pack(VERSION, *instants, n + 1), blob[_START:here], _pack_int(ts)]
+        parts += blob[here:last], _pack_int(created)
+        begin = 0
+        for size in self.sizes:
+            if blob[at]:
+                return None
+            here = at + 1 + size * place
+            parts += blob[last:here], new[begin : begin + size]
+            last, at, begin = here, at + 1 + size * n, begin + size
+        parts.append(blob[last:])
+        return b"".join(parts)
 
     def next(self, data: memoryview, at: int, spot: Spot, slots: Sequence[object]) -> Parts | None:
         """As `inserted`; None where a column or a value is not plain."""
