@@ -29,9 +29,12 @@ from benchmarks.online_lookups import SIZES as STORES
 from benchmarks.online_lookups import Bench, Wide
 from featurekit.client import Client
 from featurekit.client.http import Address, Reader, request
+from featurekit.online.store.open import open_store
 from featurekit.online.store.server import scratch_redis
+from featurekit.project.api_keys import create_api_key
 
 RAW = "uvicorn, orjson, redis-py"
+OPEN = "the same without a key"
 WIDTH = 50
 REQUESTS = {"smoke": 800, "medium": 4_000, "full": 20_000}
 CONNECTIONS = 4
@@ -60,7 +63,10 @@ class Server:
 class Asking:
     """Kept connections to a server, over which one request after the other goes on each."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, token: str | None = None) -> None:
+        self.head = "content-type: application/json\r\n"
+        if token is not None:
+            self.head += f"authorization: Bearer {token}\r\n"
         self.address = Address("127.0.0.1", server.port, False, "")
         self.sockets = [
             socket.create_connection(("127.0.0.1", server.port)) for _ in range(CONNECTIONS)
@@ -76,11 +82,10 @@ class Asking:
     def ask(self, bodies: Sequence[bytes]) -> list[bytes]:
         """The answers to bodies, of which as many as there are connections are asked at once."""
         found = []
-        head = "content-type: application/json\r\n"
         for at in range(0, len(bodies), CONNECTIONS):
             some = list(zip(self.sockets, bodies[at : at + CONNECTIONS], strict=False))
             for one, body in some:
-                one.sendall(request("POST", self.address, "/get-online-features", head, body))
+                one.sendall(request("POST", self.address, "/get-online-features", self.head, body))
             for one, _ in some:
                 reader, reply = Reader(), None
                 while reply is None:
@@ -121,11 +126,11 @@ def _answers(port: int, path: str) -> bool:
 
 
 @contextmanager
-def ours(url: str) -> Iterator[Server]:
+def ours(url: str, *words: str) -> Iterator[Server]:
     """`featurekit serve`, ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["-m", "featurekit.cli", "--redis-url", url, "serve", "--project", "bench"]
+    command = ["-m", "featurekit.cli", "--redis-url", url, "serve", "--project", "bench", *words]
     with started([*command, "--port", str(port), "--drain", "10ms"], port, path="/ready") as made:
         yield made
 
@@ -163,6 +168,7 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
             yield from _throughput(
                 wide, servers, rows, goal, REQUESTS[size] // (4 if rows > 1 else 1), runs
             )
+        yield from _with_a_key(wide, url, servers[OURS], REQUESTS[size], runs)
         yield from _client(wide, servers[OURS], bench.calls(100), runs)
         yield from _memory(idle, ready_s)
 
@@ -195,6 +201,30 @@ def _throughput(
         most = 1 / 25 if rows > 1 else 1 / 8
         work = "HTTP, JSON, CPU a request, beside Feast's server"
         yield Result(work, size, "s", found, feast_peer.NAME, most)
+
+
+def _with_a_key(wide: Wide, url: str, plain: Server, requests: int, runs: int) -> Iterator[Result]:
+    """What it costs to ask who asks: the same requests with an API key, by turns."""
+    store = open_store(url)
+    _, token = create_api_key(store, "bench", "bench", ["read:*"])
+    store.close()
+    draws = wide.draws(1)
+    bodies = [_body(wide, OURS, list(next(draws))) for _ in range(64)]
+    taken: dict[str, list[float]] = {OURS: [], OPEN: []}
+    with ours(url, "--auth", "keys") as guarded:
+        asking = {OURS: (guarded, Asking(guarded, token)), OPEN: (plain, Asking(plain))}
+        for run in range(runs + 1):
+            for name, (server, one) in asking.items():
+                began = server.cpu_s()
+                one.ask((bodies * (requests // len(bodies) + 1))[:requests])
+                if run:  # the first one warms up
+                    taken[name].append((server.cpu_s() - began) / requests)
+        for _, one in asking.values():
+            one.close()
+    found = {name: statistics.median(values) for name, values in taken.items()}
+    yield Result(
+        "HTTP, JSON, CPU a request, with an API key", f"1 × {WIDTH}", "s", found, OPEN, 1.05
+    )
 
 
 def _body(wide: Wide, name: str, keys: list[int]) -> bytes:

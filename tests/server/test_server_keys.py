@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -315,6 +316,13 @@ def test_damaged_records_open_nothing_new(caplog: pytest.LogCaptureFixture) -> N
 
     run(work)
     assert "damaged" in caplog.text
+
+
+def test_the_times_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    assert "within **two seconds**" in page
+    assert "for **one minute**" in page
+    assert (FRESH_S, OUTAGE_S) == (2.0, 60.0)
 
 
 # --- what a scope opens ---------------------------------------------------------------------------

@@ -299,9 +299,11 @@ class Issuer:
             def do_GET(self) -> None:
                 issuer.asked += 1
                 status, body = issuer.answer
+                if self.path == "/elsewhere":
+                    status, body = 200, json.dumps({"keys": SET}).encode()
                 self.send_response(status)
                 if status in (301, 302):
-                    self.send_header("location", f"{issuer.url}/elsewhere")
+                    self.send_header("location", "/elsewhere")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -434,7 +436,7 @@ def test_a_set_of_one_key_needs_no_name(tmp_path: Path):
         (public(RSA, 5), "a number as its name"),  # type: ignore[arg-type]
         ({**public(P256, "p"), "crv": "secp256k1"}, "another curve"),
         ({**public(P256, "p"), "x": "AA"}, "no point of its curve"),
-        ({**json.loads(RSAAlgorithm.to_jwk(RSA)), "kid": "r"}, "private"),
+        ({**json.loads(RSAAlgorithm.to_jwk(RSA)), "kid": "r", "key_ops": ["verify"]}, "private"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
@@ -442,6 +444,18 @@ def test_a_key_of_no_use_is_left_out(key: dict[str, Any], why: str):
     with pytest.raises(ConfigError, match="no public key that signs"):
         keys_of(json.dumps({"keys": [key]}).encode(), "set")
     assert list(keys_of(json.dumps({"keys": [key, public(ED, "e")]}).encode(), "set")) == ["e"]
+
+
+def test_a_token_is_signed_as_its_key_says(tmp_path: Path):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps({"keys": [public(RSA, "r", alg="PS256"), public(ED, "e")]}))
+
+    async def work(world: World) -> None:
+        assert await world.status(token(algorithm="PS256")) == 200
+        with pytest.raises(RequestRefused, match="in another way than its key signs"):
+            await world.ask(token(algorithm="RS256"))
+
+    run(path, work)
 
 
 def test_a_key_that_says_its_algorithm_signs_by_no_other():
