@@ -41,8 +41,14 @@ def limbs_of(wholes: list[int]) -> tuple[int, list[int], list[int]]:
     return len(wholes), total, [(squares >> (BITS * k)) & MASK for k in range(9)]
 
 
-def of_many(rows: list[list[int]], exponent: int, ddof: int, root: bool) -> tuple[Any, Any]:
-    made = [limbs_of(row) for row in rows]
+def of_many(
+    rows: list[list[int]], exponent: int, ddof: int, root: bool, times: int = 1
+) -> tuple[Any, Any]:
+    """The rows, each value so many times."""
+    made = [
+        (times * n, [times * t for t in total], [times * s for s in squares])
+        for n, total, squares in map(limbs_of, rows)
+    ]
     counts = np.array([n for n, _, _ in made])
     total = np.array([t for _, t, _ in made]).T
     squares = np.array([s for _, _, s in made]).T
@@ -50,14 +56,18 @@ def of_many(rows: list[list[int]], exponent: int, ddof: int, root: bool) -> tupl
 
 
 @given(
-    st.lists(WHOLES, min_size=1, max_size=6), st.integers(-95, 8), st.integers(0, 1), st.booleans()
+    st.lists(WHOLES, min_size=1, max_size=6),
+    st.integers(-95, 8),
+    st.integers(0, 1),
+    st.booleans(),
+    st.sampled_from([1, 1, 7, 2**26 - 5]),  # the product of great counts is no double
 )
-def test_what_is_sure_has_the_bits_of_one_at_a_time(rows, exponent, ddof, root):
-    made, unsure = of_many(rows, exponent, ddof, root)
+def test_what_is_sure_has_the_bits_of_one_at_a_time(rows, exponent, ddof, root, times):
+    made, unsure = of_many(rows, exponent, ddof, root, times)
     for row, value, is_unsure in zip(rows, made, unsure, strict=True):
         if is_unsure:
             continue
-        sums = len(row), sum(row), sum(w * w for w in row)
+        sums = times * len(row), times * sum(row), times * sum(w * w for w in row)
         assert spread(*sums, exponent=exponent, ddof=ddof, root=root) == value
         assert math.copysign(1.0, value) == 1.0
 
@@ -67,6 +77,12 @@ def test_nearly_every_row_is_sure():
     pence = [[int(p / 100 * 2**60) for p in rng.integers(1, 10**6, 8)] for _ in range(2_000)]
     for root in (False, True):
         assert not of_many(pence, -60, 1, root)[1].any()
+    many = [[int(n) for n in rng.integers(0, 2**40, 11)] for _ in range(500)]
+    made, unsure = of_many(many, 0, 1, False, 2**26 - 5)
+    assert not unsure.any()
+    for row, value in zip(many, made.tolist(), strict=True):
+        sums = (n * (2**26 - 5) for n in (11, sum(row), sum(w * w for w in row)))
+        assert spread(*sums, exponent=0, ddof=1, root=False) == value
     near = [[2**80 + int(n) for n in rng.integers(0, 1_000, 8)] for _ in range(500)]
     assert of_many(near, -60, 1, True)[1].mean() < 0.01  # nothing is lost where all but all cancels
 
