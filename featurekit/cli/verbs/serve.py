@@ -130,16 +130,7 @@ def _has(module: str) -> bool:
 
 def _settings(arguments: Namespace) -> Settings:
     """What is served and how: the store and the project that are named, or those of a repo."""
-    limits: dict[str, Any] = {
-        "timeout_s": arguments.timeout,
-        "drain_s": arguments.drain,
-        "most_rows": arguments.max_rows,
-        "most_bytes": arguments.max_bytes,
-        "push_timeout_s": arguments.push_timeout,
-        "log_format": arguments.log_format,
-        "access_log": arguments.access_log,
-        "traces": arguments.traces,
-    }
+    limits = _limits(arguments)
     from featurekit.online.store.login import Login
     from featurekit.project.config import URL_VARIABLE, find_repo, load_config
     from featurekit.server.settings import Settings
@@ -189,6 +180,20 @@ def _settings(arguments: Namespace) -> Settings:
         pushes=pushes,
         **limits,
     )
+
+
+def _limits(arguments: Namespace) -> dict[str, Any]:
+    """What the command line alone says: how long, how much, and what is told of it."""
+    return {
+        "timeout_s": arguments.timeout,
+        "drain_s": arguments.drain,
+        "most_rows": arguments.max_rows,
+        "most_bytes": arguments.max_bytes,
+        "push_timeout_s": arguments.push_timeout,
+        "log_format": arguments.log_format,
+        "access_log": arguments.access_log,
+        "traces": arguments.traces,
+    }
 
 
 def _pushes(repo: Path, state: Path, arguments: Namespace) -> PushSettings:
