@@ -48,7 +48,7 @@ SET: list[Any] = [public(RSA, "r"), public(P256, "p"), public(P384, "q"), public
 
 def claims(**more: Any) -> dict[str, Any]:
     made = {"iss": ISSUER, "aud": AUDIENCE, "sub": "shop", "scope": "read:checkout",
-            "exp": int(time.time()) + 600}  # fmt: skip
+            "exp": int(time.time()) + 86_400}  # fmt: skip
     return {k: v for k, v in {**made, **more}.items() if v is not None}
 
 
@@ -192,7 +192,7 @@ def forged() -> Iterator[tuple[str, str]]:
     now = int(time.time())
     yield "expired", token(exp=now - int(LEEWAY_S) - 5)
     yield "without an end", token(exp=None)
-    yield "not yet", token(nbf=now + int(LEEWAY_S) + 60)
+    yield "not yet", token(nbf=now + 86_400)  # made long before it is tried
     yield "another audience", token(aud="bank")
     yield "an audience that begins so", token(aud="featurekit-admin")
     yield "a part of the audience", token(aud="feature")
