@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
+import signal
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--thorough"):
         for name, value in THOROUGH.items():
             os.environ.setdefault(name, value)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As of a shell that runs in the background: what tests start would ignore it, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     duckdb.connect = _of_one_thread if not config.getoption("--thorough") else duckdb.connect
     settings.register_profile(
         "featurekit",

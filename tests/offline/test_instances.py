@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import pyarrow as pa
 import pytest
 
 from featurekit.aggregates import BY_NAME
-from featurekit.aggregates.sql import Finisher
 from featurekit.errors import FeaturekitError
 from featurekit.language.python_calls import create_function
 from featurekit.offline import instances, session
@@ -253,10 +253,16 @@ def test_an_instance_of_other_functions_is_not_taken(
     run(store, "SELECT 1")
     kind = BY_NAME["StdDev"]
 
-    def nothing(first: Any, second: Any, third: Any) -> Any:
+    def of_sums(first: Any, second: Any, third: Any) -> Any:
         return pa.nulls(len(first), "float64")
 
-    others = (Finisher("fk_spread_of_sums", ("BIGINT", "VARCHAR", "VARCHAR"), "DOUBLE", nothing),)
+    def of_limbs(first: Any, second: Any) -> Any:
+        return pa.nulls(len(first), "float64")
+
+    others = tuple(
+        replace(one, function=of_sums if len(one.takes) == 3 else of_limbs)
+        for one in kind.finishers
+    )
     monkeypatch.setattr(kind, "finishers", others)
     monkeypatch.setattr(BY_NAME["Variance"], "finishers", others)
     assert ask(store, "both")["dev"].null_count == 100

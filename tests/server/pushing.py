@@ -72,7 +72,8 @@ def counts(store: FeatureStore, source: str, keys: Sequence[int]) -> list[int]:
     frame = [{**one, "event_timestamp": found.as_of} for one in asked]
     offline = store.get_historical_features(frame, source).to_arrow()
     for name in ("rows", "sum"):
-        assert found.columns[name] == offline[name].to_pylist(), name
+        both = found.columns[name], offline[name].to_pylist()
+        assert both[0] == both[1], (name, both)
     return [count or 0 for count in found.columns["rows"]]
 
 
