@@ -31,6 +31,7 @@ from featurekit.core.files import locked
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder
 from featurekit.core.types import instant, micros
+from featurekit.core.waiting import until as wait_until
 from featurekit.errors import DamagedNote, RequestRefused, StoreUnavailable, WriteError
 from featurekit.feed.events import Pushed
 from featurekit.feed.materialise import materialize
@@ -45,7 +46,7 @@ from featurekit.online.store.protocol import (
     Pending,
     named,
 )
-from featurekit.project.leases import held_by, let_go
+from featurekit.project.leases import held_by, let_go, settled_until
 from featurekit.project.project import Project
 from featurekit.sources.rows import read_rows
 
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 KEPT_S = 24 * 3600
 """How long a key is known after its push."""
 _LOCKS = 256
-_PATIENCE_S, _POLL_S = 30.0, 0.002
+_PATIENCE_S, _POLL_S, _SETTLES_S = 30.0, 0.002, 0.02
 _CLAIM = 32
 _INSTANTS = ("arrived", "newest")
 _NOTE = "once"
@@ -174,7 +175,7 @@ class Once:
             self._let_go(found)
             if not has_claim(self.project.state_dir, self.source, found.claim):
                 return
-            self._fill(rows)
+            self._fill(rows, found)
             online.write({self._at: found.written(over=True)})
         self.again = found.pushed
 
@@ -185,8 +186,25 @@ class Once:
             if not lease.alone and lease.token.decode() == found.token:
                 let_go(online, name, lease, force=True)
 
-    def _fill(self, rows: Any) -> None:
+    def _settle(self, found: Claim) -> None:
+        """Wait for pushes that were announced before this one: a materialisation reads no further
+        than to the oldest that is under way, and would leave the rows out."""
+        assert found.pushed.arrived is not None
+        online, arrived = self.project.online, micros(found.pushed.arrived)
+        wait_until(
+            lambda: settled_until(online, self.project.name, self.source),
+            holds=lambda until: until >= arrived,
+            within_s=_PATIENCE_S,
+            every_s=_SETTLES_S,
+            or_say=lambda _: StoreUnavailable(
+                f"the rows are in the log of {self.source!r}, and a push before it does not end; "
+                "ask again with the same key"
+            ),
+        )
+
+    def _fill(self, rows: Any, found: Claim) -> None:
         """Make the states of the rows' entities anew, from the files and the log."""
+        self._settle(found)
         project, source = self.project, self.project.source(self.source)
         with tempfile.TemporaryDirectory() as aside:  # what was set aside is, by the first push
             pushed = read_rows(source, rows, state_dir=Path(aside)).pushed

@@ -301,6 +301,38 @@ def test_who_comes_again_waits_for_one_that_is_paused(
     assert counted(store, "plain") == [3, 1, 0, 1]
 
 
+def test_who_comes_again_waits_for_pushes_before_its_own(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+):
+    """Else its states would be made of what had arrived before these, and lack its rows."""
+    here, free, keep = threading.Event(), threading.Event(), PushLog.keep
+
+    def kept(log: PushLog, *given: Any) -> bool:
+        here.set()
+        assert free.wait(60)
+        return keep(log, *given)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(PushLog, "keep", kept)
+        before = pool.submit(store.push, "plain", {"key": 2, "n": 5, "at": AT})
+        try:
+            assert here.wait(60)
+            with child(store, ("featurekit.log.writer:PushLog:keep", "after", 1), "plain") as died:
+                assert died.wait(60) == -signal.SIGKILL
+            monkeypatch.setattr(once_module, "_PATIENCE_S", 0.2)
+            with pytest.raises(StoreUnavailable, match=r"before it does not end.*same key"):
+                push(store)
+            monkeypatch.setattr(once_module, "_PATIENCE_S", 30.0)
+            releasing = threading.Timer(0.3, free.set)
+            releasing.start()
+            assert push(store).again is True
+            releasing.join()
+        finally:
+            free.set()
+        assert before.result().rows == 1
+    assert counted(store, "plain") == [3, 2, 0, 1]
+
+
 # --- it fails -------------------------------------------------------------------------------------
 
 
