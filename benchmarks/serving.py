@@ -47,9 +47,17 @@ class Server:
     ready_s: float
 
     def cpu_s(self) -> float:
-        """The processor time that it has taken, of all its threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """The processor time that it and its workers have taken, of all threads."""
+        ticks = 0
+        for pid in (self.process.pid, *self.workers()):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / _TICK
+
+    def workers(self) -> list[int]:
+        """The processes that it has started."""
+        pid = self.process.pid
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def rss(self) -> int:
         """The bytes of memory that it holds."""
@@ -121,12 +129,13 @@ def _answers(port: int, path: str) -> bool:
 
 
 @contextmanager
-def ours(url: str) -> Iterator[Server]:
+def ours(url: str, *, workers: int = 1) -> Iterator[Server]:
     """`featurekit serve`, ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["-m", "featurekit.cli", "--redis-url", url, "serve", "--project", "bench"]
-    with started([*command, "--port", str(port), "--drain", "10ms"], port, path="/ready") as made:
+    command += ["--port", str(port), "--drain", "10ms", "--workers", str(workers)]
+    with started(command, port, path="/ready") as made:
         yield made
 
 
@@ -164,6 +173,7 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
                 wide, servers, rows, goal, REQUESTS[size] // (4 if rows > 1 else 1), runs
             )
         yield from _client(wide, servers[OURS], bench.calls(100), runs)
+        yield from _two_workers(wide, url, servers[OURS], REQUESTS[size] // 4, runs)
         yield from _memory(idle, ready_s)
 
 
@@ -195,6 +205,35 @@ def _throughput(
         most = 1 / 25 if rows > 1 else 1 / 8
         work = "HTTP, JSON, CPU a request, beside Feast's server"
         yield Result(work, size, "s", found, feast_peer.NAME, most)
+
+
+def _two_workers(wide: Wide, url: str, one: Server, requests: int, runs: int) -> Iterator[Result]:
+    """The CPU seconds for a request where two workers share them, beside those of one."""
+    draws = wide.draws(100)
+    keys = [list(next(draws)) for _ in range(64)]
+    bodies = [_body(wide, OURS, some) for some in keys]
+    asked = (bodies * (requests // len(keys) + 1))[:requests]
+    with ours(url, workers=2) as two:
+        while len(two.workers()) < 2:
+            time.sleep(0.05)
+        servers = {OURS: two, "one worker": one}
+        asking = {name: Asking(server) for name, server in servers.items()}
+        taken: dict[str, list[float]] = {name: [] for name in servers}
+        for run in range(runs + 1):
+            for name, server in servers.items():
+                began = server.cpu_s()
+                answers = asking[name].ask(asked)
+                took = (server.cpu_s() - began) / requests
+                if run:  # the first one loads what a worker needs
+                    taken[name].append(took)
+                else:
+                    for some, answer in zip(keys, answers, strict=False):
+                        _check(wide, some, json.loads(answer))
+        for connections in asking.values():
+            connections.close()
+    found = {name: statistics.median(values) for name, values in taken.items()}
+    work = "HTTP, JSON, CPU a request, two workers"
+    yield Result(work, f"100 × {WIDTH}", "s", found, "one worker", 1.1)
 
 
 def _body(wide: Wide, name: str, keys: list[int]) -> bytes:
