@@ -223,8 +223,7 @@ VERBS: dict[str, tuple[object, ...]] = {
     "demo": ("demo", "--labels", 500, "--values", 5_000),
 }  # fmt: skip
 # What writes, what asks, and what starts processes.
-VARIED = {"apply", "materialize", "push with ids", "consume", "forget", "get-historical",
-          "get-online", "parity fuzz", "demo"}  # fmt: skip
+VARIED = {"materialize", "push with ids", "forget", "get-historical", "parity fuzz"}
 WRITERS = {"apply", "materialize", "push", "push with ids", "consume", "forget"}
 
 

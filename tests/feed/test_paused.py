@@ -173,7 +173,21 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize(("place", "what"), ALONE.values(), ids=ALONE)
+PROMPT = {
+    "materialise: between states",
+    "materialise: before its mark",
+    "forget: before a repair",
+    "push of arrivals with ids",
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        pytest.param(*how, marks=() if name in PROMPT else pytest.mark.slow, id=name)
+        for name, how in ALONE.items()
+    ],
+)
 def test_who_wakes_up_after_its_lease_changes_nothing(
     store: FeatureStore, redis_store: RedisStore, place: str, what: str
 ) -> None:

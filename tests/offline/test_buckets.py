@@ -111,7 +111,7 @@ FOR_EVER = [958, 562, 835, 778]
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "name", slow_unless(lambda name: list(OF_BUCKETS).index(name) % 2 == 0, OF_BUCKETS)
+    "name", slow_unless(lambda name: list(OF_BUCKETS).index(name) % 4 == 0, OF_BUCKETS)
 )
 def test_no_number_of_buckets_or_threads_changes_a_bit(con, name):
     service = OF_BUCKETS[name]
