@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FILES = {
     "default.txt": ["--extra", "dev"],
     "lowest.txt": ["--extra", "dev", "--resolution", "lowest-direct"],
-    "bench.txt": ["--extra", "feast"],
+    "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }
 HEADER = "# Written by ./run lock from pyproject.toml.\n"
