@@ -322,6 +322,11 @@ def as_written(given: Any, *, what: str) -> dt.datetime:
             f"{what} is an instant, found {found_value(given)}; write a datetime, or a text as in "
             '"2026-12-01" or "2026-12-01T12:00:00+01:00" (without an offset it is UTC)'
         )
+    if not INSTANT_MIN <= micros(found) <= INSTANT_MAX:
+        raise ArgumentError(
+            f"{what} is an instant, found {found.isoformat()}, which in UTC lies outside the years "
+            "1 to 9999; write one that lies inside"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import random
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from serving import Served
 
+from featurekit.errors import ArgumentError
 from featurekit.online.wire import msgpack
 from featurekit.server.failures import STATUSES
 from featurekit.server.openapi import hot_paths
@@ -210,3 +212,15 @@ def test_the_requests_of_the_page_are_answered(server: Served):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         status, _, data = server.ask("POST", path, body, headers)
         assert status == 200, data
+
+
+@pytest.mark.parametrize("as_of", ["9999-12-31T23:59:59.999999-14:00", "0001-01-01T00:00:00+14:00"])
+def test_an_instant_outside_the_calendar_is_refused(world: Any, server: Served, as_of: str):
+    status, told = server.post(OWN, {**ROW, "as_of": as_of})
+    assert (status, told["error"]["type"]) == (400, "ArgumentError")
+    assert "outside the years 1 to 9999" in told["error"]["what"]
+    for given in (as_of, dt.datetime.fromisoformat(as_of)):
+        with pytest.raises(ArgumentError, match="outside the years"):
+            world.store.get_online_features("plain", [{"key": 1}], as_of=given)
+        with pytest.raises(ArgumentError, match="outside the years"):
+            world.store.get_historical_features(service="plain", at=[given])
