@@ -66,7 +66,7 @@ def read_text(text: str, type_: Type, *, what: str) -> Any:
     none."""
     try:
         return of_text(text, type_)
-    except (ValueError, KeyError, DefinitionError):
+    except (ValueError, ArithmeticError, KeyError, DefinitionError):
         raise no_value(text, type_, what=what) from None
 
 
@@ -82,7 +82,7 @@ def lenient(text: str | None, type_: Type) -> Any:
         return None
     try:
         return of_text(text, type_)
-    except (ValueError, KeyError, DefinitionError):
+    except (ValueError, ArithmeticError, KeyError, DefinitionError):
         return text
 
 
@@ -92,8 +92,11 @@ def of_json(value: Any, type_: Type) -> Any:
     if type_.item is not None and isinstance(value, list):
         empty = b"" if type_.item.name == "bytes" else ""  # no digits; a list has no null
         return [empty if v == "" else of_json(v, type_.item) for v in value]
-    if type_.name == "timedelta" and type(value) in (int, float) and math.isfinite(value):
-        return dt.timedelta(seconds=value)
+    if type_.name == "timedelta" and type(value) in (int, float):
+        try:
+            return dt.timedelta(seconds=value)
+        except (ArithmeticError, ValueError):  # no duration is so long
+            return value
     if not isinstance(value, str):
         return value
     if type_.name == "float":

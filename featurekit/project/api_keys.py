@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from featurekit.core.keys import project_key
+from featurekit.core.types import INSTANT_MAX
 from featurekit.errors import ConfigError
 from featurekit.online.store.notes import read_object, write_object
 from featurekit.online.store.protocol import OnlineStore
@@ -179,6 +180,10 @@ def create_api_key(
     now = store.now_us()
     id_, secret = secrets.token_hex(6), secrets.token_hex(32)
     expires = None if lifetime_us is None else now + lifetime_us
+    if expires is not None and expires > INSTANT_MAX:
+        raise ConfigError(
+            "expires: no calendar has the end of such a key; write fewer days, as in 365d"
+        )
     hash_ = _hash(project, id_, secret.encode())
     made = ApiKey(id_, name, hash_, frozenset(scopes), now, expires, None, rate)
 

@@ -224,3 +224,17 @@ def test_an_instant_outside_the_calendar_is_refused(world: Any, server: Served, 
             world.store.get_online_features("plain", [{"key": 1}], as_of=given)
         with pytest.raises(ArgumentError, match="outside the years"):
             world.store.get_historical_features(service="plain", at=[given])
+
+
+@pytest.mark.parametrize(
+    "wait", [1e308, -1e308, 10**300, "9" * 400 + "us", "NaN", True], ids=range(6)
+)
+def test_a_duration_that_there_is_not_is_refused(server: Served, wait: Any):
+    row = {"key": 1, "name": "a", "day": "2024-01-01", "raw": "00", "basket": 1.0,
+           "moment": "2024-01-01T00:00:00Z", "since": None, "word": "x"}  # fmt: skip
+    for given in (0, wait):
+        status, told = server.post(
+            "/v1/services/every/features", {"rows": [{**row, "wait": given}]}
+        )
+        assert status == (200 if given is not wait else 422), told
+    assert "wait" in told["error"]["what"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featurekit.errors import FeaturekitError, RequestRefused, StoreUnavailable
+from featurekit.errors import ConfigError, FeaturekitError, RequestRefused, StoreUnavailable
 from featurekit.online.store.memory import MemoryStore
 from featurekit.project.api_keys import (
     api_keys,
@@ -474,3 +474,10 @@ def test_a_record_that_no_key_has_is_damage(record: str) -> None:
     text = '{"000000000000": ' + record.replace("HASH", "0" * 64) + "}"
     with pytest.raises(FeaturekitError, match="damaged"):
         read_keys(text.encode())
+
+
+def test_a_key_that_outlives_the_calendar_is_refused() -> None:
+    store, day = MemoryStore(), 86_400_000_000
+    with pytest.raises(ConfigError, match="no calendar has the end of such a key"):
+        create_api_key(store, "shop", "web", ["read:*"], lifetime_us=10_000 * 365 * day)
+    assert api_keys(store, "shop") == []
