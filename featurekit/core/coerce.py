@@ -91,7 +91,7 @@ def asked(value: Any, type_: Type) -> Any:
     kind: Any = type_.python
     if numpy and type(found) is int and value.dtype.kind in "mM":  # it counts nanoseconds
         us = found // 1000
-        found = instant(us) if value.dtype.kind == "M" else us * MICROSECOND
+        found = _in_calendar(us) if value.dtype.kind == "M" else us * MICROSECOND
     if type(found) is not kind and isinstance(found, kind) and not is_null(found):
         if kind is dt.datetime:
             return _datetime(found, "UTC")
@@ -103,7 +103,11 @@ def asked(value: Any, type_: Type) -> Any:
         raise _mistyped(value, type_) if type(found) is not kind else _too_wide(found)
     if kind is str and not _is_text(found):
         raise Misfit(f"a lone surrogate in {found!r}")
-    return instant(micros(found)) if kind is dt.datetime else found
+    if kind is dt.datetime:
+        return _in_calendar(micros(found))
+    if kind is dt.timedelta:
+        _timedelta(found, "")
+    return found
 
 
 def returned(value: Any, type_: Type) -> Any:
@@ -169,9 +173,7 @@ def timestamp(value: Any, type_: Type, format_: Format | None, *, zone_name: str
         us = epoch_us(exact if isinstance(exact, str) else int(exact), format_)
         if us is None:
             raise Misfit(format_.misfit)
-        if not INSTANT_MIN <= us <= INSTANT_MAX:
-            raise Misfit("an instant outside the years 1 to 9999")
-        made = instant(us)
+        made = _in_calendar(us)
     elif isinstance(value, dt.date) and not isinstance(value, dt.datetime):
         made = dt.datetime(value.year, value.month, value.day)
     return canonical(made, type_, zone_name=zone_name)
@@ -310,7 +312,10 @@ def _datetime(value: Any, zone_name: str) -> dt.datetime:
         tzinfo=value.tzinfo,
         fold=value.fold,
     )
-    us = to_utc_us(plain, zone_name)
+    return _in_calendar(to_utc_us(plain, zone_name))
+
+
+def _in_calendar(us: int) -> dt.datetime:
     if not INSTANT_MIN <= us <= INSTANT_MAX:
         raise Misfit("an instant outside the years 1 to 9999")
     return instant(us)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Served
+from serving import Served, asked_rows
+from test_values import json_row
 
-from featurekit.errors import ArgumentError
+from featurekit.errors import ArgumentError, EntityFrameError
 from featurekit.online.wire import msgpack
 from featurekit.server.failures import STATUSES
 from featurekit.server.openapi import hot_paths
@@ -238,3 +239,18 @@ def test_a_duration_that_there_is_not_is_refused(server: Served, wait: Any):
         )
         assert status == (200 if given is not wait else 422), told
     assert "wait" in told["error"]["what"]
+
+
+@pytest.mark.parametrize("field", ["moment", "since", "wait"])
+def test_a_value_that_leaves_its_type_s_range_is_refused(world: Any, server: Served, field: str):
+    """Over HTTP and in this process: in UTC the instants lie outside the calendar."""
+    beyond = dt.timedelta.max if field == "wait" else "9999-12-31T23:59:59.999999-14:00"
+    before = dt.timedelta.min if field == "wait" else "0001-01-01T00:00:00+14:00"
+    (row,) = asked_rows()[1:2]
+    for value in (beyond, before):
+        given = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+        with pytest.raises(EntityFrameError, match=field):
+            world.store.get_online_features("every", [{**row, field: given}])
+        text = json_row({**row, field: value})
+        status, told = server.post("/v1/services/every/features", {"rows": [text]})
+        assert (status, field in told["error"]["what"]) == (422, True), told
