@@ -59,7 +59,10 @@ class Lookups:
     def live(self) -> Mapping[str, Service]:
         """The services that are live now. It reads the store, and blocks meanwhile."""
         services = live_services(self.store, self.project, trust=self.trust)
-        self._live = _Live(services, time.monotonic())
+        before, self._live = self._live, _Live(services, time.monotonic())
+        if _versions(before.services) != _versions(services):
+            # Views may be filled before the services that use them go live.
+            self._lists = OrderedDict()
         return services
 
     def load(self) -> list[str]:
@@ -132,15 +135,16 @@ class Lookups:
         if time.monotonic() - self._live.read_at > _FRESH_S:
             await asyncio.to_thread(self.live)
         key = question.features
-        online = self._lists.get(key) or ListedFeatures(
+        lists = self._lists  # another one, once other versions are live
+        online = lists.get(key) or ListedFeatures(
             self.store, self.project, lambda filled: self._resolve(key, filled), self._filled
         )
         online.span = self.span
         found = await _answered(online, question)
-        self._lists[key] = online
-        self._lists.move_to_end(key)
-        if len(self._lists) > _MOST_LISTS:
-            self._lists.popitem(last=False)
+        lists[key] = online
+        lists.move_to_end(key)
+        if len(lists) > _MOST_LISTS:
+            lists.popitem(last=False)
         return found
 
     @property
@@ -159,6 +163,10 @@ class Lookups:
             self.store, self.project, trust=self.trust, on_mismatch=self.settings.on_mismatch
         )
         return resolved(features, self.live(), fed, filled)
+
+
+def _versions(services: Mapping[str, Service]) -> set[str]:
+    return {service.fingerprint for service in services.values()}
 
 
 async def _answered(online: OnlineService, question: Question) -> tuple[OnlineResult, Service]:

@@ -32,6 +32,7 @@ from featurekit.errors import (
     ArgumentError,
     BadRowError,
     DefinitionError,
+    FeaturekitError,
     RequestRefused,
     SourceError,
 )
@@ -328,7 +329,12 @@ def test_the_client_raises_what_the_store_would(pushes: World):
 
 
 def test_what_was_pushed_is_counted_and_told(pushes: World):
-    pushes.client.push("clicks", row(13_000))
+    for _ in range(2):
+        pushes.client.push("clicks", row(13_000), idempotency_key="counted")
+        pushes.client.push("orders", row(13_001, 13_001))
+    pushes.client.push("lenient", [row(13_002), {**row(13_003), "n": "one"}])
+    with pytest.raises(FeaturekitError):
+        pushes.client.push("clicks", {**row(13_004), "n": "one"})
     text = pushes.server.ask("GET", "/metrics")[2].decode()
     for name in ('pushes_total{result="taken",source="clicks"}',
                  'pushes_total{result="again",source="clicks"}',
