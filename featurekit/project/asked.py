@@ -19,7 +19,7 @@ from featurekit.errors import DefinitionError, EntityFrameError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
-from featurekit.project.deployment import until_key
+from featurekit.project.deployment import turned_key, until_key
 from featurekit.project.examples import example_of
 from featurekit.project.listed import resolved
 from featurekit.project.project import Project
@@ -105,14 +105,18 @@ def _of_service(project: Project, service: FeatureService) -> OnlineService:
     if service.name in project.live():
         return project.online_service(service.name)
     made = compile_service(service)
-    return ListedFeatures(project.online, project.name, lambda _: made, until_key(project.name))
+    return ListedFeatures(project.online, project.name, lambda *_: made, _followed(project))
 
 
 def _of_list(project: Project, features: Sequence[Any]) -> OnlineService:
-    def resolve(filled: Collection[str]) -> Service:
+    def resolve(filled: Collection[str], _: bytes | None) -> Service:
         return _resolved(project, features, filled)
 
-    return ListedFeatures(project.online, project.name, resolve, until_key(project.name))
+    return ListedFeatures(project.online, project.name, resolve, _followed(project))
+
+
+def _followed(project: Project) -> tuple[bytes, bytes]:
+    return until_key(project.name), turned_key(project.name)
 
 
 def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]) -> Service:

@@ -9,6 +9,7 @@ place.
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -116,7 +117,7 @@ def publishing_keys(project: str, services: Sequence[Service]) -> list[bytes]:
     """The keys that `publish` writes for these services, and that change as they go live."""
     plans = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
     places = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
-    index = [names_key(project), published_key(project), until_key(project)]
+    index = [names_key(project), published_key(project), turned_key(project), until_key(project)]
     return [*plans, *places, *index, filled_key(project), damaged_key(project)]
 
 
@@ -155,6 +156,12 @@ def _numerics(plan: bytes) -> Any:
 def published_key(project: str) -> bytes:
     """The key of the instant at which a version was last published."""
     return project_key(project, "published")
+
+
+def turned_key(project: str) -> bytes:
+    """The key of a text that is another one after each version that went live, for who reads what
+    is live of all services."""
+    return project_key(project, "turned")
 
 
 def step_back(store: OnlineStore, project: str, now: int) -> None:
@@ -535,7 +542,7 @@ def _go_live(store: OnlineStore, project: str, services: Sequence[Service]) -> l
 
     def turn(values: list[bytes | None]) -> list[bytes | None]:
         turned.clear()
-        known = _numbers(until_key(project), values[-1]).keys()
+        known = _numbers(until_key(project), values[-2]).keys()
         written: list[bytes | None] = []
         for i, service in enumerate(services):
             live, waiting, _ = values[3 * i : 3 * i + 3]
@@ -545,11 +552,11 @@ def _go_live(store: OnlineStore, project: str, services: Sequence[Service]) -> l
                 written += [mine, None, live]
             else:
                 written += [None] * 3
-        return [*written, None]
+        return [*written, None, secrets.token_hex(8).encode() if turned else None]
 
     if services:
         keys = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
-        store.update([*keys, until_key(project)], turn)
+        store.update([*keys, until_key(project), turned_key(project)], turn)
     return turned
 
 

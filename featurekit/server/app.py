@@ -330,10 +330,7 @@ class App:
             return unpack(data)
         except ValueError as error:
             what = "JSON" if kind == JSON else "MessagePack"
-            raise RequestRefused(
-                f"the body is no {what}: {error}; send an object, as the examples at /docs are",
-                where="body",
-            ) from None
+            raise failures.no_value(what, error) from None
 
     async def _answered(self, request: Request, question: Question) -> tuple[OnlineResult, Said]:
         request.id = question.request_id or request.id

@@ -15,6 +15,7 @@ from featurekit.core.types import Type
 from featurekit.define.definitions import EventSource
 from featurekit.errors import RequestRefused
 from featurekit.online.wire.frames import rows_of_pandas
+from featurekit.server.failures import no_value
 from featurekit.server.orders import ARROW, FEAST, JSON, MSGPACK, Order
 from featurekit.sources.written import written_types
 
@@ -70,11 +71,7 @@ def _value(kind: str, body: bytes) -> Any:
 
         return unpack(body)
     except ValueError as error:
-        what = "JSON" if kind == JSON else "MessagePack"
-        raise RequestRefused(
-            f"the body is no {what}: {error}; send an object, as the examples at /docs are",
-            where="body",
-        ) from None
+        raise no_value("JSON" if kind == JSON else "MessagePack", error) from None
 
 
 def _feast(given: Mapping[str, Any]) -> str:

@@ -50,6 +50,14 @@ class Overdue(StoreUnavailable):
     """A request was not answered within its time."""
 
 
+def no_value(what: str, error: ValueError) -> RequestRefused:
+    """The error for a body that is no JSON or no MessagePack, as `what` says."""
+    return RequestRefused(
+        f"the body is no {what}: {error}; send an object, as the examples at /docs are",
+        where="body",
+    )
+
+
 def status_of(error: Exception) -> int:
     """The status of HTTP for an error; 500 for what is not foreseen."""
     if isinstance(error, RequestRefused):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -18,22 +17,22 @@ from featurekit.online.lookup.steps import Span
 from featurekit.online.store.connections import PoolWaits
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import fed_views, live_services, until_key
+from featurekit.project.deployment import fed_views, live_services, turned_key, until_key
 from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
 
 _MOST_LISTS = 256
-_FRESH_S = 1.0
 
 
 @dataclass(slots=True)
 class _Live:
-    """The services that were live when they were last read."""
+    """The services that were live when they were last read, and what told then that the last one
+    went live."""
 
     services: Mapping[str, Service] = field(default_factory=dict)
-    read_at: float = float("-inf")
+    turned: bytes | None = None
 
 
 class Lookups:
@@ -58,11 +57,9 @@ class Lookups:
 
     def live(self) -> Mapping[str, Service]:
         """The services that are live now. It reads the store, and blocks meanwhile."""
+        (turned,) = self.store.read([turned_key(self.project)])
         services = live_services(self.store, self.project, trust=self.trust)
-        before, self._live = self._live, _Live(services, time.monotonic())
-        if _versions(before.services) != _versions(services):
-            # Views may be filled before the services that use them go live.
-            self._lists = OrderedDict()
+        self._live = _Live(services, turned)
         return services
 
     def load(self) -> list[str]:
@@ -132,41 +129,36 @@ class Lookups:
         )
 
     async def _listed(self, question: Question) -> tuple[OnlineResult, Service]:
-        if time.monotonic() - self._live.read_at > _FRESH_S:
-            await asyncio.to_thread(self.live)
         key = question.features
-        lists = self._lists  # another one, once other versions are live
-        online = lists.get(key) or ListedFeatures(
-            self.store, self.project, lambda filled: self._resolve(key, filled), self._filled
+        online = self._lists.get(key) or ListedFeatures(
+            self.store,
+            self.project,
+            lambda filled, turned: self._resolve(key, filled, turned),
+            (until_key(self.project), turned_key(self.project)),
         )
         online.span = self.span
         found = await _answered(online, question)
-        lists[key] = online
-        lists.move_to_end(key)
-        if len(lists) > _MOST_LISTS:
-            lists.popitem(last=False)
+        self._lists[key] = online
+        self._lists.move_to_end(key)
+        if len(self._lists) > _MOST_LISTS:
+            self._lists.popitem(last=False)
         return found
 
-    @property
-    def _filled(self) -> bytes:
-        return until_key(self.project)
-
-    def _resolve(self, features: tuple[str, ...], filled: Collection[str]) -> Service:
-        """The service that a list stands for. What is live was read a moment ago; it is read again
-        where it does not fit what is filled now."""
-        found = None
+    def _resolve(
+        self, features: tuple[str, ...], filled: Collection[str], turned: bytes | None
+    ) -> Service:
+        """The service that a list stands for. What is live is read again where a version went live
+        since, or where it does not fit what is filled now."""
+        found, known = None, self._live
+        services = known.services if turned == known.turned else self.live()
         with suppress(FeaturekitError):
-            found = resolved(features, self._live.services, (), filled)
+            found = resolved(features, services, (), filled)
         if found is not None and all(version_of(view) in filled for view in found.views):
             return found
         fed = fed_views(
             self.store, self.project, trust=self.trust, on_mismatch=self.settings.on_mismatch
         )
         return resolved(features, self.live(), fed, filled)
-
-
-def _versions(services: Mapping[str, Service]) -> set[str]:
-    return {service.fingerprint for service in services.values()}
 
 
 async def _answered(online: OnlineService, question: Question) -> tuple[OnlineResult, Service]:

@@ -349,8 +349,8 @@ def sent(values: list[bytes | None], null: bytes = b"$-1\r\n") -> bytes:
     return b"*%d\r\n%b" % (len(values), b"".join(shown))
 
 
-def taken(n: int, pieces: list[bytes], each: int = 0) -> Any:
-    receive = receiver(Keys(b"", n, each) if each else [b""] * n)
+def taken(n: int, pieces: list[bytes], each: int = 0, firsts: int = 1) -> Any:
+    receive = receiver(Keys(b"", n, each, firsts=firsts) if each else [b""] * n)
     for piece in pieces:
         found = receive(piece)
         if found is not None:
@@ -386,10 +386,12 @@ def test_what_is_no_plain_reply_is_left_to_the_client(data):
 
 
 @st.composite
-def groups(draw: st.DrawFn) -> tuple[list[bytes | None], int]:
-    """Values of groups of so many: one size in most groups, with newlines and headers in them."""
-    each = draw(st.integers(1, 5))
-    found: list[bytes | None] = [draw(st.none() | st.binary(max_size=8))]
+def groups(draw: st.DrawFn) -> tuple[list[bytes | None], int, int]:
+    """Values of groups of so many, after so many others: one size in most groups, with newlines and
+    headers in them."""
+    each, firsts = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    other = st.none() | st.binary(max_size=8)
+    found: list[bytes | None] = draw(st.lists(other, min_size=firsts, max_size=firsts))
     for _ in range(draw(st.integers(1, 3))):
         size = draw(st.sampled_from([0, 1, 6, 9, 10, 40]))
         same = st.binary(min_size=size, max_size=size) | st.just(b"$6\r\n\n\n" * 8).map(
@@ -398,30 +400,30 @@ def groups(draw: st.DrawFn) -> tuple[list[bytes | None], int]:
         other = st.none() | st.binary(max_size=12)
         odd = draw(st.sampled_from([same, same, same | other]))
         found += draw(st.lists(odd, min_size=each, max_size=each))
-    return found, each
+    return found, each, firsts
 
 
 @settings(max_examples=300)
 @given(groups(), st.lists(st.integers(1, 400), max_size=12), st.sampled_from([b"$-1", b"_"]))
 def test_a_reply_in_groups_is_the_same_however_it_comes(grouped, cuts, null):
-    values, each = grouped
+    values, each, firsts = grouped
     whole, n = sent(values, null + b"\r\n"), len(values)
     edges = sorted({0, len(whole), *(c for c in cuts if c < len(whole))})
     pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
     for taken_so in (pieces, [bytes((b,)) for b in whole]):
-        found = taken(n, taken_so, each)
+        found = taken(n, taken_so, each, firsts)
         assert (list(found), len(found), found[0], found[1:]) == (values, n, values[0], values[1:])
-        for group, first in zip(found.groups, range(1, n, each), strict=True):
+        for group, first in zip(found.groups, range(firsts, n, each), strict=True):
             wanted = values[first : first + each]
             assert list(group) == wanted
             assert len(group) == each
             assert isinstance(group, Run) == (len({None if v is None else len(v) for v in wanted})
                                               == 1 and wanted[0] is not None)  # fmt: skip
     for end in range(len(whole)):
-        assert taken(n, [whole[:end]] if end else [], each) == "more"
+        assert taken(n, [whole[:end]] if end else [], each, firsts) == "more"
     for more in (b"$", b"$1\r\na\r\n", b">1\r\n+x\r\n", b"\r\n"):
         with pytest.raises(NotPlain):
-            taken(n, [whole + more], each)
+            taken(n, [whole + more], each, firsts)
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
@@ -500,7 +502,8 @@ class Wire(MemoryStore):
         edges = sorted({0, len(whole), *(c % len(whole) for c in self.cuts)})
         pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
         self.grouped = isinstance(keys, Keys)
-        return taken(len(keys), pieces, keys.each if self.grouped else 0)
+        of_groups = (keys.each, keys.firsts) if self.grouped else ()
+        return taken(len(keys), pieces, *of_groups)
 
 
 FLOATS = view("floats", ONE, source("more", {"key": int, "a": float, "b": float, "n": int}),

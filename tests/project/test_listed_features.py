@@ -13,6 +13,7 @@ from mistakes import FEATURES, write_repo
 
 from featurekit import FeatureService, FeatureStore, feature
 from featurekit.errors import DefinitionError, EntityFrameError, NotServed
+from featurekit.feed import materialise
 from featurekit.online.store.redis import RedisStore
 
 AT = "2026-10-04"
@@ -174,6 +175,28 @@ def test_a_list_follows_the_version_that_is_live_and_mixes_none(store: FeatureSt
         assert online(store, asked, KEYS) == after
         changed.gc(retained=True)
         assert online(store, asked, KEYS) == after
+
+
+def test_a_list_follows_a_rollback_and_what_goes_live_after_it_was_filled(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is filled does not change then, and who asks is another process's store."""
+    asked = ["customer_orders:spend_7d"]
+    first, promote, between = online(store, asked, KEYS), materialise.promote, []
+
+    def promoted(*given: Any) -> list[str]:
+        between.append(online(store, asked, KEYS))
+        return promote(*given)
+
+    with edit(store, 'window="7d"', 'window="1us"') as changed:
+        changed.apply()
+        monkeypatch.setattr(materialise, "promote", promoted)
+        changed.materialize()
+        assert between == [first]  # filled, and not live
+        second = online(store, asked, KEYS)
+        assert second == online(changed, asked, KEYS) != first
+        changed.rollback("checkout")
+        assert online(store, asked, KEYS) == first
 
 
 def test_a_view_without_filled_states_is_not_served(store: FeatureStore) -> None:

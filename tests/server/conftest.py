@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import serving
+from serving import World
 
 from featurekit import FeatureStore
 from featurekit.online.store.server import scratch_redis
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The repo's folder, its Redis, and the store in this process."""
-
-    folder: Path
-    url: str
-    store: FeatureStore
 
 
 @pytest.fixture(scope="package")

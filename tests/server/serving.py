@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,15 @@ def fill(folder: Path) -> None:
     with FeatureStore(folder) as store:
         store.apply()
         store.materialize()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The repo's folder, its Redis, and the store in this process."""
+
+    folder: Path
+    url: str
+    store: FeatureStore
 
 
 class Served:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World
-from serving import Served
+from serving import Served, World
 
 from featurekit.cli import main
 from featurekit.server import logs

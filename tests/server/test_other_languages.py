@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World
-from serving import NOW, Served, asked_rows
+from serving import NOW, Served, World, asked_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "clients.md"
 AS_OF = (NOW + dt.timedelta(minutes=10)).isoformat()

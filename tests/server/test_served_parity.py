@@ -16,8 +16,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
-from conftest import World
-from serving import Served, exact
+from serving import Served, World, exact
 
 from featurekit.cli import main
 from featurekit.core.types import micros

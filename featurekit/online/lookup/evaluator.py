@@ -253,7 +253,8 @@ class Evaluator:
             parts.append(heads.sent(ends[names]))
             groups_of.append((heads.prefix, ends[names].plain))
         total = len(firsts) + n * len(self._heads)
-        return Keys(b"".join(parts), total, n, groups_of, plain=self._plain)
+        sent = b"".join(parts)
+        return Keys(sent, total, n, groups_of, firsts=len(firsts), plain=self._plain)
 
     def state_keys(self, entities: dict[str, list[Any]], n: int) -> list[list[bytes | None]]:
         """The keys of all views' states, for each of `n` rows; None where a join key is None."""

@@ -159,10 +159,16 @@ class OnlineService(Named):
         # a lookup in another thread or task may switch while this one waits for the store.
         self._served: tuple[bytes, Evaluator] | None = None
 
-    def _follow(self, key: bytes) -> None:
-        """Serve the version that the value under `key` names; every lookup reads it first."""
-        self.live_key = key
-        self._firsts = [key, damaged_key(self.project)]
+    def _follow(self, *keys: bytes) -> None:
+        """Serve the version that the values under these keys tell; every lookup reads them
+        first."""
+        self._followed = list(keys)
+        self._firsts = [*keys, damaged_key(self.project)]
+
+    def _told(self, values: Sequence[bytes | None]) -> bytes | None:
+        """What the values under the followed keys tell: another one where another version is
+        live."""
+        return values[0]
 
     @classmethod
     @checked
@@ -238,7 +244,7 @@ class OnlineService(Named):
     def current(self) -> Evaluator:
         """The version that is live, made ready to evaluate. NotServed where none is,
         FingerprintMismatch on a platform that computes other floats (R6)."""
-        live = self.store.read([self.live_key])[0]
+        live = self._told(self.store.read(self._followed))
         served = self._served
         if served is not None and live == served[0]:
             return served[1]
@@ -421,7 +427,9 @@ class OnlineService(Named):
         at_clock = instants is None or max(instants, default=NEVER) > self._past
         lost: dict[bytes, DamagedState] = {}
         while True:
-            version, evaluator = self._served or (yield from self._load((yield [self.live_key])[0]))
+            version, evaluator = self._served or (
+                yield from self._load(self._told((yield self._followed)))
+            )
             entities, requests = evaluator.check_rows(rows)
             columns: list[list[bytes | None]] = []
             keys: Sequence[bytes] | None = None
@@ -432,12 +440,12 @@ class OnlineService(Named):
                 every = dict.fromkeys(itertools.chain.from_iterable(columns))
                 keys = [*self._firsts, *[key for key in every if key is not None]]
             values, now = yield from self._read(keys, at_clock=at_clock)
-            live = values[0] or b""
+            live = self._told(values) or b""
             if live != version:  # another version went live: no reader mixes two (F1)
                 if self._served is None or live != self._served[0]:
                     yield from self._load(live or None)
                 continue
-            refuse_damaged(evaluator.service.views, values[1])
+            refuse_damaged(evaluator.service.views, values[len(self._followed)])
             read = _Read(requests, entities, keys, values, columns, lost)
             try:
                 answers, resolved = yield from self._answered(evaluator, read, instants, now)
@@ -520,7 +528,7 @@ class OnlineService(Named):
         data, pointer = None, f"live:{self.name}"
         while live is not None:
             plan_key = project_key(self.project, "plan", self.name, read_version(pointer, live))
-            data, now = yield [plan_key, self.live_key]
+            data, now = yield [plan_key, *self._followed]
             if data is not None or now == live:
                 break
             live = now  # another version went live, and this one was removed

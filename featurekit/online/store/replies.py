@@ -115,11 +115,11 @@ class Ends:
 
 
 class Keys(_Lazy):
-    """One or two keys, followed by one or more groups of `each` keys, two or more; `sent` has the
+    """`firsts` keys, followed by one or more groups of `each` keys, two or more; `sent` has the
     bytes that are sent for all, and `groups_of` the prefix and the ends of each group's keys. They
     are `plain` where all values are read as columns, however many there are."""
 
-    __slots__ = ("_n", "each", "groups_of", "plain", "sent")
+    __slots__ = ("_n", "each", "firsts", "groups_of", "plain", "sent")
 
     def __init__(
         self,
@@ -128,10 +128,11 @@ class Keys(_Lazy):
         each: int,
         groups_of: Sequence[tuple[bytes, Sequence[bytes]]] = (),
         *,
+        firsts: int,
         plain: bool = True,
     ) -> None:
         self.sent, self._n, self.each, self.groups_of = sent, n, each, groups_of
-        self.plain = plain
+        self.firsts, self.plain = firsts, plain
 
     def __len__(self) -> int:
         return self._n
@@ -148,8 +149,8 @@ class Keys(_Lazy):
         """The values of each group."""
         if type(values) is Grouped:
             return values.groups
-        firsts = _firsts(self._n, self.each)
-        return [values[first : first + self.each] for first in range(firsts, self._n, self.each)]
+        begins = range(self.firsts, self._n, self.each)
+        return [values[begin : begin + self.each] for begin in begins]
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -198,11 +199,6 @@ class Grouped(_Lazy):
         if isinstance(place, int) and 0 <= place < len(self.firsts):
             return self.firsts[place]
         return super().__getitem__(place)
-
-
-def _firsts(n: int, each: int) -> int:
-    """How many of `n` keys stand before their groups of `each`."""
-    return n - (n - 1) // each * each
 
 
 @dataclass(slots=True)
@@ -304,7 +300,7 @@ def receiver(keys: Sequence[bytes]) -> Callable[[bytes], Values | None]:
     list. It raises NotPlain where the reply is not an array of as many strings and nulls.
     """
     if type(keys) is Keys:
-        return _group_receiver(len(keys), keys.each)
+        return _group_receiver(len(keys), keys.each, keys.firsts)
     return _plain_receiver(len(keys))
 
 
@@ -326,8 +322,8 @@ def _plain_receiver(n: int) -> Callable[[bytes], Values | None]:
     return receive
 
 
-def _group_receiver(n: int, each: int) -> Callable[[bytes], Values | None]:
-    steps = _grouped_reply(n, each)
+def _group_receiver(n: int, each: int, firsts: int) -> Callable[[bytes], Values | None]:
+    steps = _grouped_reply(n, each, firsts)
     next(steps)
 
     def receive(data: bytes) -> Values | None:
@@ -341,9 +337,9 @@ def _group_receiver(n: int, each: int) -> Callable[[bytes], Values | None]:
     return receive
 
 
-def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
-    """The values in the reply to MGET of keys and then groups of `each`, `n` keys in all. The bytes
-    of the reply are sent in as they come."""
+def _grouped_reply(n: int, each: int, firsts: int) -> Generator[None, bytes, Grouped]:
+    """The values in the reply to MGET of `firsts` keys and then groups of `each`, `n` keys in all.
+    The bytes of the reply are sent in as they come."""
     data = yield
     head = b"*%d\r\n" % n
     while len(data) < len(head) and head.startswith(data):
@@ -353,7 +349,7 @@ def _grouped_reply(n: int, each: int) -> Generator[None, bytes, Grouped]:
     at = len(head)
     found: list[Any] = []
     known = b"?"  # the header of the last value, and of the next one where the sizes are equal
-    size, left, grouped = 0, n, n - _firsts(n, each)
+    size, left, grouped = 0, n, n - firsts
     while left:
         if not data.startswith(known, at):
             end = data.find(b"\r\n", at, at + _LINE)
