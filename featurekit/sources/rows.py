@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, reader, timestamp
 from featurekit.core.formats import EpochFormat
@@ -351,7 +352,7 @@ def _canonical_table(source: EventSource, rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
     schema = _schema(source)
-    arrays = [pa.array([row[f.name] for row in rows], type=f.type) for f in schema]
+    arrays = [array_of([row[f.name] for row in rows], f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
