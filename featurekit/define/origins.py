@@ -6,16 +6,14 @@ An origin is data alone. `sources/origins` has a module for each, which reads it
 from __future__ import annotations
 
 import datetime as dt
-import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from featurekit.core.calls import found
+from featurekit.core.postgres import VARIABLE
 from featurekit.errors import DefinitionError
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""A variable of the environment in a URL."""
 _SECRETS = ("password", "sslpassword")
 
 

@@ -11,6 +11,7 @@ from featurekit.core.keys import clock_key
 from featurekit.core.types import INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
+from featurekit.define.published import Signer
 from featurekit.define.repo import Repo
 from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.about import note_about
@@ -24,6 +25,7 @@ from featurekit.project.deployment import (
     settled_for_first,
     withdraw,
 )
+from featurekit.project.leases import WHOLE, alone
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
 from featurekit.project.restore import restore
@@ -65,12 +67,26 @@ def _apply(
     signer = project.signer()
     restore(online, project.name, partial(_compiled, project), signer=signer)
     project.marks.check(fed_views(online, project.name, on_mismatch="accept"))
+    services = list(project.repo.compiled_services.values())
+    check_may_publish(online, project.name, services)
+    # One at a time, so that the registry and the store have the versions of the same one in force.
+    with alone(online, project.name, WHOLE, "apply"):
+        return _apply_alone(project, definitions, services, signer, allow_breaking=allow_breaking)
+
+
+def _apply_alone(
+    project: Project,
+    definitions: Sequence[Definition],
+    services: Sequence[Service],
+    signer: Signer | None,
+    *,
+    allow_breaking: bool,
+) -> list[Change]:
+    online = project.online
     _refuse_removal(project)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
-    services = list(project.repo.compiled_services.values())
-    check_may_publish(online, project.name, services)
     project.marks.name_store()
     changes = project.registry.apply(definitions)
     project.record()

@@ -40,6 +40,8 @@ from featurekit.project.ownership import (
     record,
 )
 from featurekit.project.registry import Registry
+from featurekit.project.registry_file import RegistryFile
+from featurekit.project.registry_tables import Kept as RegistryKept
 
 if TYPE_CHECKING:
     from featurekit.log.served.block import ServedBlock
@@ -94,10 +96,7 @@ class Project:
         has until its successor is live.
         """
         self._settings = settings_stamp(self.path) if self.has_folder else None
-        registry = self.config.featurekit.registry
-        self.registry = Registry(
-            self.path / registry if registry else self.state_dir / "registry.db"
-        )
+        self.registry = Registry(self._kept_registry())
         self.tolerance_us = self.config.featurekit.tolerance_us
         """How far after the store's clock an arrival or an `as_of` may lie (S3)."""
         self.clock: Clock | None = None
@@ -423,6 +422,15 @@ class Project:
             log=log,
         )
 
+    def _kept_registry(self) -> RegistryKept:
+        """Where the settings say that the registry is."""
+        where = self.config.featurekit.registry
+        if where is not None and "://" in where:
+            from featurekit.project.registry_server import RegistryServer
+
+            return RegistryServer(where, self.name)
+        return RegistryFile(self.path / where if where else self.state_dir / "registry.db")
+
     # --- offline ----------------------------------------------------------------------------------
 
     def connect(self) -> Any:
@@ -436,7 +444,7 @@ class Project:
         """The tombstones that hold for a source's events."""
         tombstones = self.registry.tombstones()
         if not tombstones:
-            if not self.registry.path.exists() and secret_path(self.state_dir).exists():
+            if not self.registry.kept.exists() and secret_path(self.state_dir).exists():
                 raise lost_registry(self.registry, self.state_dir)
             return Forgotten([], None)
         secret = read_secret(self.state_dir, tombstones)
