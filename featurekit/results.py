@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featurekit.project.catalog import Item as Item
     from featurekit.project.checks import SourceCheck as SourceCheck
     from featurekit.project.gc import Collection as Collection
+    from featurekit.project.history import Revision as Revision
     from featurekit.project.ownership import Adopted as Adopted
     from featurekit.project.registry import Change as Change
     from featurekit.project.versions import RolledBack as RolledBack

@@ -30,6 +30,7 @@ from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
+from featurekit.project.history import Revision, history
 from featurekit.project.leases import Lease
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
@@ -303,6 +304,16 @@ class FeatureStore(Named):
         fed. RegistryError for an unknown service.
         """
         return versions(self.online, self.project, self.registry, service)
+
+    @checked
+    def history(self, name: str) -> list[Revision]:
+        """How a feature, written view:feature, a view or a service came to be what it is, oldest
+        first: who added, changed, rolled back or removed it, when, and what that changed.
+
+        Of a feature only the changes that changed its own meaning are told. RegistryError for a
+        name that was never applied.
+        """
+        return history(self.registry, name)
 
     @checked
     def rollback(self, service: str, to: str | None = None) -> RolledBack:

@@ -355,6 +355,18 @@ class Registry:
             )
         return [fingerprint for (fingerprint,) in rows]
 
+    def steps(self, kind: str, name: str) -> list[tuple[str, str, str, str]]:
+        """What was done to a name, oldest first: the action, the version that came into force or,
+        of a removal, was in force, by whom and when. What is only said of it is no step."""
+        if not self.kept.exists():
+            return []
+        with self.kept.opened() as tables:
+            return tables.rows(
+                "SELECT action, fingerprint, applied_by, applied_at FROM changes "
+                "WHERE kind = ? AND name = ? AND action <> 'describe' ORDER BY id",
+                (kind, name),
+            )
+
     def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
         """Record that an older version is in force again; then `plan` shows how the repo differs
         from it."""

@@ -13,6 +13,7 @@ VERBS = {
     "list": "list features, or views, services, sources or entities",
     "describe": "show all there is to know of one of them",
     "search": "find features, views, services, sources and entities by words",
+    "history": "show who changed a feature, view or service, when, and how",
     "versions": "list the versions of a service",
     "rollback": "serve an older version of a service again",
     "adopt": "rebuild a lost registry from the online store",
