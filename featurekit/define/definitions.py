@@ -32,6 +32,7 @@ from featurekit.define.instead import (
     elsewhere,
     of_ending,
 )
+from featurekit.define.object_stores import scheme_of
 from featurekit.define.origins import Origin
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
@@ -316,7 +317,8 @@ class EventSource(Described):
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
-            raise DefinitionError(f"{what}: the path {self.path!r}: {not_here}")
+            shown = "" if scheme_of(self.path) else f" {self.path!r}"  # a URL may hold a password
+            raise DefinitionError(f"{what}: the path{shown}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)
             if ending not in FORMATS:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.define.definitions import EventSource
+from featurekit.define.object_stores import store_of
 from featurekit.define.origins import Database, Delta
 from featurekit.errors import SourceError
+from featurekit.sources import objects
 from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.origins.copies import pinned, where_of
@@ -31,6 +33,8 @@ def files_again(
                 return _of_delta(source, files, base, state_dir)
         if source.frame is not None:
             return _of_frame(source, files, base, state_dir)
+        if store_of(source.path) is not None:
+            return _of_objects(source, files, state_dir)
         return _as_they_were(source, [_info(source, file) for file in files], files)
     except (KeyError, IndexError, TypeError):
         raise _changed(
@@ -83,6 +87,16 @@ def _of_frame(
     if [file.digest for file in found] != [file["frame"] for file in files]:
         raise _changed(source, ["its frame is another one"])
     return found
+
+
+def _of_objects(
+    source: EventSource, files: Sequence[Mapping[str, Any]], state_dir: Path
+) -> tuple[FileInfo, ...]:
+    found = [objects.again(source, file, state_dir) for file in files]
+    changed = [one for one in found if isinstance(one, str)]
+    if changed:
+        raise _changed(source, changed)
+    return tuple(one for one in found if isinstance(one, FileInfo))
 
 
 def _info(source: EventSource, about: Mapping[str, Any]) -> FileInfo:

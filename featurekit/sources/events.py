@@ -157,7 +157,7 @@ def first_fault(
     reader = _Reader(con, source, None, most=rows)
     try:
         ((paths, found),) = reader.groups([file])
-        columns = _columns(source, reader.kind, file.path, found)
+        columns = _columns(source, reader.kind, file, found)
         scan = f"(SELECT * FROM {reader.scan(paths, found)} LIMIT {rows})"
         row = first_bad(con, scan, columns)
         if row is None:
@@ -173,10 +173,10 @@ def first_fault(
             raise
         if source.on_bad_row == "quarantine":  # the rows that stop the scan are set aside
             return None, 0
-        return _unreadable(source, file.path, error), 0
+        return _unreadable(source, file, error), 0
     if source.on_bad_row == "quarantine":
-        return _none_left(source, file.path, row, seen.bad), seen.bad
-    return _row_error(source, file.path, row), 0
+        return _none_left(source, file, row, seen.bad), seen.bad
+    return _row_error(source, file, row), 0
 
 
 def numbered_rows(
@@ -186,11 +186,11 @@ def numbered_rows(
     in the file. `SourceError` if the file cannot be read to its end."""
     reader = _Reader(con, source, state_dir)
     ((paths, found),) = reader.groups([file])
-    columns = _columns(source, reader.kind, file.path, found)
+    columns = _columns(source, reader.kind, file, found)
     scan = reader.scan(paths, found)
     summary = reader.summary(scan, columns)
     if isinstance(summary, Exception):
-        raise _unreadable(source, file.path, summary)
+        raise _unreadable(source, file, summary)
     number = f"{ROW}::BIGINT AS {ROW}, "
     drop = summary.bad > 0
     scan = numbered(scan)
@@ -256,7 +256,7 @@ def _stat(path: str) -> _Stat:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """One pass over all files of a source; `kept` are the files that it wrote or relies on beside
-    them. By the paths that are scanned, `named` has the files, and `folders` the texts of columns
+    them. By the paths that are scanned, `files` has the files, and `folders` the texts of columns
     that the names of a file's folders say. `digests` are the hashes of the files. With `most`, only
     so many rows of each file are asked for."""
 
@@ -265,7 +265,7 @@ class _Reader:
     state_dir: Path | None
     most: int | None = None
     kept: list[str] = field(default_factory=list)
-    named: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileInfo] = field(default_factory=dict)
     folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     verdicts: Verdicts = field(init=False)
@@ -286,9 +286,10 @@ class _Reader:
                 path = self.kind.readable(self.source, file, self.state_dir, most=self.most)
                 found = self.kind.columns(self.con, path, self.source.schema)
             except SourceError as error:
-                fault = SourceError(f"EventSource {self.source.name!r}: {error}")
+                said = str(error).replace(file.path, file.shown)
+                fault = SourceError(f"EventSource {self.source.name!r}: {said}")
                 raise placed(fault, self.source.place) from None
-            self.named[path] = file.path
+            self.files[path] = file
             if path != file.path:
                 self.kept.append(path)
             folders = self._folders(file, found)
@@ -313,7 +314,7 @@ class _Reader:
 
     def parts(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[_Part]:
         """Files with equal columns as one part; as one part per file if a row stops their scan."""
-        columns = tuple(_columns(self.source, self.kind, self.named[paths[0]], found))
+        columns = tuple(_columns(self.source, self.kind, self.files[paths[0]], found))
         scan = self.scan(paths, found)
         about = self.about(paths, found)
         summary = self.verdicts.get(about) or self.summary(scan, columns)
@@ -328,13 +329,13 @@ class _Reader:
                 scan, cut = self.cut(path, found, summary)
                 summary = self.summary(scan, columns)
             if isinstance(summary, Exception):
-                raise _unreadable(self.source, self.named[path], summary)
+                raise _unreadable(self.source, self.files[path], summary)
             parts.append(_Part((path,), found, scan, columns, summary, cut))
         return parts
 
     def about(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[Any]:
         """What the verdict on the rows of a group depends on."""
-        contents = [self.digests[self.named[path]] for path in paths]
+        contents = [self.digests[self.files[path].path] for path in paths]
         columns = [(name, column.type) for name, column in found.items()]
         return [contents, columns, self.folders[paths[0]], _declared(self.source)]
 
@@ -352,17 +353,18 @@ class _Reader:
     def cut(self, path: str, found: Mapping[str, FileColumn], error: Exception) -> tuple[str, int]:
         """A scan of the file without the rows that stop it, and the number of those rows. They are
         kept as JSON lines."""
-        source = self.source
-        rows = self.kind.rejected(self.con, path, found)
+        source, file = self.source, self.files[path]
+        only = found if file.columns is None else {n: found[n] for n in file.columns}
+        rows = self.kind.rejected(self.con, path, only)
         if not rows:
-            raise _unreadable(source, path, error)
+            raise _unreadable(source, file, error)
         if source.on_bad_row == "error":
-            raise _row_error(source, path, rows[0][0])
+            raise _row_error(source, file, rows[0][0])
         folder = quarantine_dir(source.name, self.state_dir)
         stem = f"{source.name}.{hashlib.sha256(path.encode()).hexdigest()[:8]}"
         target = folder / f"{stem}.undecodable.jsonl"
         lines = [
-            {"file": path, "row": fault.row, "reason": fault.why, "values": raw}
+            {"file": file.shown, "row": fault.row, "reason": fault.why, "values": raw}
             for fault, raw in rows
         ]
         write_json_lines(target, lines)
@@ -377,13 +379,13 @@ class _Reader:
     def bad_row_error(self, parts: Sequence[_Part]) -> Exception:
         """An error for the first bad row of the first file, by name, that has one."""
         by_path = {path: part for part in parts if part.summary.bad for path in part.paths}
-        for path in sorted(by_path, key=self.named.__getitem__):
+        for path in sorted(by_path, key=lambda path: self.files[path].shown):
             part = by_path[path]
             fault = first_bad(self.con, self.scan_of(part, path), part.columns, self.kind.marks)
             if fault is not None:
-                return _row_error(self.source, self.named[path], fault)
+                return _row_error(self.source, self.files[path], fault)
         changed = RuntimeError("its rows changed while it was read")
-        raise _unreadable(self.source, self.named[min(by_path)], changed)
+        raise _unreadable(self.source, self.files[min(by_path)], changed)
 
     def scan_of(self, part: _Part, path: str) -> str:
         """The scan of one file of a part."""
@@ -403,7 +405,11 @@ class _Reader:
         reason = "__reason" if "reason" in taken else "reason"
         selects = " UNION ALL BY NAME ".join(
             _bad_select_sql(
-                self.named[path], self.scan_of(part, path), part, self.kind.marks, reason=reason
+                self.files[path].shown,
+                self.scan_of(part, path),
+                part,
+                self.kind.marks,
+                reason=reason,
             )
             for part in faulty
             for path in part.paths
@@ -440,10 +446,10 @@ def _with_folders(
 
 
 def _columns(
-    source: EventSource, kind: SourceKind, path: str, found: Mapping[str, FileColumn]
+    source: EventSource, kind: SourceKind, file: FileInfo, found: Mapping[str, FileColumn]
 ) -> list[Column]:
     """How each declared column is read; `SourceError` if one is absent or does not fit."""
-    where = f"EventSource {source.name!r}, {_shown(source, path)}"
+    where = f"EventSource {source.name!r}, {_shown(source, file)}"
     columns: list[Column] = [] if kind.marks is None else [kind.marks.aside]
     instants = {
         "__ts": source.timestamp_field,
@@ -534,24 +540,24 @@ def _refuse(source: EventSource, where: str, name: str, found: str, type_: Type)
     raise placed(SourceError(text), source.place)
 
 
-def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError:
+def _unreadable(source: EventSource, file: FileInfo, error: Exception) -> SourceError:
     text = (
-        f"EventSource {source.name!r}: {_shown(source, path)} cannot be read to its end "
+        f"EventSource {source.name!r}: {_shown(source, file)} cannot be read to its end "
         f"({first_line(error)}); write the file again"
     )
     return placed(SourceError(text), source.place)
 
 
-def _shown(source: EventSource, path: str) -> str:
+def _shown(source: EventSource, file: FileInfo) -> str:
     """A file for messages; that of a frame is nobody's but ours, and so is a copy."""
     if isinstance(source.origin, Database):
         return source.origin.text
-    return path if source.frame is None else "its frame"
+    return file.shown if source.frame is None else "its frame"
 
 
-def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
+def _row_error(source: EventSource, file: FileInfo, row: BadRow) -> BadRowError:
     return BadRowError(
-        f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, "
+        f"EventSource {source.name!r}, {_shown(source, file)}, {row}; mend the row, "
         f'{_declared_otherwise(source, row)}or write on_bad_row="quarantine" to set such rows aside'
     )
 
@@ -576,9 +582,9 @@ def _declared_otherwise(source: EventSource, row: BadRow) -> str:
     return f"{', '.join(ways)}, "
 
 
-def _none_left(source: EventSource, path: str, row: BadRow, bad: int) -> BadRowError:
+def _none_left(source: EventSource, file: FileInfo, row: BadRow, bad: int) -> BadRowError:
     return BadRowError(
-        f"EventSource {source.name!r}, {_shown(source, path)}: all of the first {bad} rows are to "
+        f"EventSource {source.name!r}, {_shown(source, file)}: all of the first {bad} rows are to "
         f"be set aside, the first since {row}; mend the file, or declare it as it is written"
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from featurekit.define.definitions import EventSource
-from featurekit.sources import csv, frames, parquet
+from featurekit.define.object_stores import store_of
+from featurekit.sources import csv, frames, objects, parquet
 from featurekit.sources.origins import delta, duckdb_file, postgres, sqlite
 from featurekit.sources.origins.copies import CopiedKind
 from featurekit.sources.protocol import FileInfo, SourceKind
@@ -32,7 +33,9 @@ def kind_of(source: EventSource) -> SourceKind:
 
 def files_now(source: EventSource, base: Path, state_dir: Path) -> tuple[FileInfo, ...]:
     """The files of a source that are read where they lie, or by the module's own copies; none of a
-    database, which is not asked."""
+    database, and those that were fetched of a store of objects: neither is asked."""
+    if store_of(source.path) is not None:
+        return objects.kept_files(source, state_dir)
     kind = kind_of(source)
     if isinstance(kind, delta.DeltaKind):
         return kind.where_they_lie(source, base)

@@ -162,16 +162,17 @@ def rejected(
     """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops at them.
 
     All columns are checked, because such a row stops the scan whether or not the column is
-    declared.
+    declared. Of an object that was fetched without some columns, `found` has the others.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    del con, found
+    del con
     rows, start = [], 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+            names = [name for name in file.schema_arrow.names if name in found]
+            for batch in file.iter_batches(columns=names):
                 for row, fault in _batch_faults(batch, start).items():
                     raw = {name: _raw(batch.column(name)[row]) for name in batch.schema.names}
                     rows.append((fault, raw))
