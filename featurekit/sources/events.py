@@ -44,6 +44,7 @@ from featurekit.sources.check import (
     unreadable,
 )
 from featurekit.sources.files import partitions
+from featurekit.sources.folders import with_texts, with_texts_by_path
 from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
@@ -100,6 +101,8 @@ _CACHE_SIZE = 256
 _LOCK = Lock()
 _ROLES = ("timestamp_field", "created_timestamp_column")
 _SHORT = 20
+_APART = 32
+"""Of more folders with other texts there is one scan: DuckDB takes long to plan one for each."""
 
 
 _Stat = tuple[int, int, int] | None
@@ -279,7 +282,8 @@ class _Reader:
 
     def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, FileColumn]]]:
         """The paths to scan, grouped by their columns, so that each group is read with its own
-        types."""
+        types. The texts of folders are one for all of a group, or, where there are many, one for
+        each path."""
         groups: dict[tuple[Any, ...], tuple[list[str], dict[str, FileColumn]]] = {}
         for file in files:
             try:
@@ -292,11 +296,36 @@ class _Reader:
             self.files[path] = file
             if path != file.path:
                 self.kept.append(path)
-            folders = self._folders(file, found)
-            self.folders[path] = folders
-            same = (*found.items(), *folders.items())
-            groups.setdefault(same, ([], found | _text_columns(folders, found)))[0].append(path)
-        return list(groups.values())
+            self.folders[path] = self._folders(file, found)
+            same = (*found.items(), *self.folders[path])
+            groups.setdefault(same, ([], found))[0].append(path)
+        return [one for paths, found in groups.values() for one in self._by_texts(paths, found)]
+
+    def _by_texts(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn]
+    ) -> list[tuple[list[str], dict[str, FileColumn]]]:
+        """Paths with equal columns, by the texts of their folders; all of them as one group where a
+        scan for each would be too many."""
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for path in paths:
+            groups.setdefault(tuple(self.folders[path].values()), []).append(path)
+        named = any(column.held.lower() == "filename" for column in found.values())
+        made = [*groups.values()] if len(groups) <= _APART or named else [[*paths]]
+        return [(one, {**found, **self._text_columns(one, found)}) for one in made]
+
+    def _text_columns(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn]
+    ) -> dict[str, FileColumn]:
+        """The columns of folders' names, beside those of the file; no two differ in case alone."""
+        taken = {column.held.lower() for column in found.values()}
+        return {
+            name: FileColumn(
+                # Null is of any type, and text of some.
+                CSV_TEXT if any(self.folders[p][name] is not None for p in paths) else '"NULL"',
+                f"__folder_{place}" if name.lower() in taken else name,
+            )
+            for place, name in enumerate(self.folders[paths[0]])
+        }
 
     def _folders(self, file: FileInfo, found: Mapping[str, FileColumn]) -> dict[str, str | None]:
         """The columns that the source reads, and that only the names of the file's folders say, or
@@ -308,9 +337,12 @@ class _Reader:
 
     def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
         """A FROM item over paths of one group, with the columns that their folders' names say."""
-        folders = self.folders[paths[0]]
-        scan = self.kind.scan(paths, {n: c for n, c in found.items() if n not in folders})
-        return _with_folders(scan, folders, found)
+        folders = {path: self.folders[path] for path in paths}
+        first = folders[paths[0]]
+        scan = self.kind.scan(paths, {n: c for n, c in found.items() if n not in first})
+        if all(texts == first for texts in folders.values()):
+            return with_texts(scan, first, found)
+        return with_texts_by_path(scan, folders, found)
 
     def parts(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[_Part]:
         """Files with equal columns as one part; as one part per file if a row stops their scan."""
@@ -319,6 +351,7 @@ class _Reader:
         about = self.about(paths, found)
         summary = self.verdicts.get(about) or self.summary(scan, columns)
         if isinstance(summary, Summary):
+            self.check_rows(paths, found, summary)
             self.verdicts.add(about, summary)
             return [_Part(tuple(paths), found, scan, columns, summary)]
         parts = []
@@ -337,7 +370,20 @@ class _Reader:
         """What the verdict on the rows of a group depends on."""
         contents = [self.digests[self.files[path].path] for path in paths]
         columns = [(name, column.type) for name, column in found.items()]
-        return [contents, columns, self.folders[paths[0]], _declared(self.source)]
+        texts: Any = self.folders[paths[0]]
+        if any(self.folders[path] != texts for path in paths):
+            texts = [self.folders[path] for path in paths]
+        return [contents, columns, texts, _declared(self.source)]
+
+    def check_rows(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn], summary: Summary
+    ) -> None:
+        """A bug, where the texts of folders did not find all rows of their files (S4)."""
+        if all(self.folders[path] == self.folders[paths[0]] for path in paths):
+            return
+        there = fetch(self.con, f"SELECT count(*) FROM {self.kind.scan(paths, found)}")[0][0]
+        if there != summary.rows:
+            raise AssertionError(f"{self.source.name}: {there} rows, and {summary.rows} were read")
 
     def summary(self, scan: str, columns: Sequence[Column]) -> Summary | Exception:
         """The summary of the scan, or the error of a file that cannot be scanned to its end."""
@@ -372,7 +418,7 @@ class _Reader:
         folders = self.folders[path]
         there = {name: column for name, column in found.items() if name not in folders}
         scan = self.kind.without(path, there, [fault.row for fault, _ in rows], copy=copy)
-        scan = _with_folders(scan, folders, found)
+        scan = with_texts(scan, folders, found)
         self.kept.extend([str(target), *([str(copy)] if copy.exists() else [])])
         return scan, len(rows)
 
@@ -417,32 +463,6 @@ class _Reader:
         with whole(target) as hidden:
             fetch(self.con, f"COPY ({selects}) TO {text_literal(str(hidden))} (FORMAT parquet)")
         self.kept.append(str(target))
-
-
-def _text_columns(
-    folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
-) -> dict[str, FileColumn]:
-    """The columns of folders' names, beside those of the file; no two differ in case alone."""
-    taken = {column.held.lower() for column in found.values()}
-    return {
-        name: FileColumn(
-            '"NULL"' if text is None else CSV_TEXT,  # null is of any type, and text of some
-            f"__folder_{place}" if name.lower() in taken else name,
-        )
-        for place, (name, text) in enumerate(folders.items())
-    }
-
-
-def _with_folders(
-    scan: str, folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
-) -> str:
-    if not folders:
-        return scan
-    items = ", ".join(
-        f"{'NULL' if text is None else text_literal(text)}::VARCHAR AS {quote(found[name].held)}"
-        for name, text in folders.items()
-    )
-    return f"(SELECT *, {items} FROM {scan})"
 
 
 def _columns(
