@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featurekit.define.definitions import FeatureView as FeatureView
     from featurekit.define.origins import Delta as Delta
     from featurekit.define.origins import DuckDB as DuckDB
+    from featurekit.define.origins import Iceberg as Iceberg
     from featurekit.define.origins import Postgres as Postgres
     from featurekit.define.origins import SQLite as SQLite
     from featurekit.errors import FeaturekitError as FeaturekitError

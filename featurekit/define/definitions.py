@@ -155,12 +155,13 @@ class EventSource(Described):
     """Events in files (Parquet or CSV, one path or glob), in a frame, in a database or in a table
     of a lake, with a declared schema (S1, S4).
 
-    `path` is relative to the feature repo. The files may be still to come: until there is one, the
+    `path` is relative to the feature repo, or names objects of a store elsewhere, as in
+    `s3://bucket/orders/*.parquet`. The files may be still to come: until there is one, the
     source has what is pushed to it, and its services serve after `apply` alone. In its place,
     `frame` is a pandas or polars frame, an Arrow table or reader, or a DuckDB relation. It is
     copied here and now: what is done to it later does not change the events. Manifests have its
-    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres` or `Delta`.
-    Each call reads it once, as it is then.
+    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres`, `Delta` or
+    `Iceberg`. Each call reads it once, as it is then.
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
@@ -270,8 +271,8 @@ class EventSource(Described):
         """Take the format of the origin, in place of any other."""
         if not isinstance(self.origin, Origin):
             raise DefinitionError(
-                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…) or Delta(…), found "
-                f'{_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
+                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…), Delta(…) or Iceberg(…), "
+                f'found {_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
             )
         kind = self.origin.kind
         if self.path or self.frame is not None or self.format not in (None, kind):

@@ -7,8 +7,9 @@ from pathlib import Path
 from featurekit.define.definitions import EventSource
 from featurekit.define.object_stores import store_of
 from featurekit.sources import csv, frames, objects, parquet
-from featurekit.sources.origins import delta, duckdb_file, postgres, sqlite
+from featurekit.sources.origins import delta, duckdb_file, iceberg, postgres, sqlite
 from featurekit.sources.origins.copies import CopiedKind
+from featurekit.sources.origins.lake import LakeKind
 from featurekit.sources.protocol import FileInfo, SourceKind
 
 KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
@@ -16,7 +17,8 @@ KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
 ORIGINS: dict[str, SourceKind] = {
     "sqlite": CopiedKind(sqlite.opened),
     "duckdb": CopiedKind(duckdb_file.opened),
-    "delta": delta.DeltaKind(),
+    "delta": LakeKind(delta.opened),
+    "iceberg": LakeKind(iceberg.opened),
     "postgres": CopiedKind(postgres.opened),
 }
 """One for each origin, by its `kind`."""
@@ -37,6 +39,6 @@ def files_now(source: EventSource, base: Path, state_dir: Path) -> tuple[FileInf
     if store_of(source.path) is not None:
         return objects.kept_files(source, state_dir)
     kind = kind_of(source)
-    if isinstance(kind, delta.DeltaKind):
+    if isinstance(kind, LakeKind):
         return kind.where_they_lie(source, base)
     return () if isinstance(kind, CopiedKind) else kind.snapshot(source, base, state_dir)

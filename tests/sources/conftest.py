@@ -36,6 +36,9 @@ def write(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
         if kind == "postgres":
             found: dict[str, Any] = request.getfixturevalue("postgres").write(table, tmp_path)
             return found
+        if kind == "s3":
+            server = request.getfixturevalue("s3")
+            return {"path": server.put_table(f"{tmp_path.name}/events.parquet", table)}
         return origins.FILES[kind](table, tmp_path)
 
     return to

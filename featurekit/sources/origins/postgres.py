@@ -8,19 +8,17 @@ fit (S1), and all other types are refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote as percent
 
 from featurekit.core.sql import quote
 from featurekit.core.types import Type
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
-from featurekit.define.origins import VARIABLE, Postgres
+from featurekit.define.origins import Postgres
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line
 from featurekit.sources.origins.copies import (
@@ -31,6 +29,7 @@ from featurekit.sources.origins.copies import (
     rows_sql,
     where_of,
 )
+from featurekit.sources.origins.variables import filled, without_secrets
 from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     origin = source.origin
     assert isinstance(origin, Postgres)
     dbapi = _driver(source)
-    url, secrets = _filled(source, origin.url)
+    url, secrets = filled(source, origin.url)
     with _told(source, secrets):
         con = dbapi.connect(url)
     with closing(con), con.cursor() as cursor:
@@ -245,19 +244,6 @@ def _driver(source: EventSource) -> Any:
     return dbapi
 
 
-def _filled(source: EventSource, url: str) -> tuple[str, tuple[str, ...]]:
-    """The URL with its variables replaced, and what was put in their place."""
-    put = []
-    for name in VARIABLE.findall(url):
-        found = os.environ.get(name)
-        if found is None:
-            text = f"{where_of(source)}: the environment has no variable {name!r}; set it"
-            raise placed(SourceError(text), source.place)
-        put.append(found)
-        url = url.replace(f"${{{name}}}", percent(found, safe=""))
-    return url, tuple(one for one in put if one)
-
-
 @contextmanager
 def _told(source: EventSource, secrets: Iterable[str]) -> Iterator[None]:
     """SourceError for what the driver or the server says, without what the environment gave."""
@@ -267,8 +253,6 @@ def _told(source: EventSource, secrets: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
-        said = first_line(error)
-        for secret in sorted(secrets, key=len, reverse=True):
-            said = said.replace(secret, "***").replace(percent(secret, safe=""), "***")
+        said = without_secrets(first_line(error), secrets)
         text = f"{where_of(source)}: it cannot be read ({said})"
         raise placed(SourceError(text), source.place) from None
