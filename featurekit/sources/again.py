@@ -13,6 +13,7 @@ from featurekit.define.origins import Database, LakeTable
 from featurekit.errors import SourceError
 from featurekit.sources import objects
 from featurekit.sources.identity import Identity
+from featurekit.sources.key_buckets import differing
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.origins.copies import pinned, where_of
 from featurekit.sources.protocol import FileInfo
@@ -55,7 +56,9 @@ def _copy(source: EventSource, about: Mapping[str, Any], base: Path, state_dir: 
     assert now.origin is not None
     if now.origin["sha256"] != about["sha256"]:
         rows = f"{now.origin['rows']:,} rows, and {about['rows']:,} then"
-        raise _changed(source, [f"its copy is not kept any more, and its rows are others ({rows})"])
+        where = differing(about["buckets"], now.path) if "buckets" in about else ""
+        what = [f"its copy is not kept any more, and its rows are others ({rows})", where]
+        raise _changed(source, [*filter(None, what)])
     return now
 
 
