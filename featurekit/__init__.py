@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector
+    from featurekit.define.arrivals import Commit as Commit
+    from featurekit.define.arrivals import Delay as Delay
     from featurekit.define.definitions import Entity as Entity
     from featurekit.define.definitions import EventSource as EventSource
     from featurekit.define.definitions import FeatureService as FeatureService

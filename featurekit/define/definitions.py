@@ -19,6 +19,7 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
+from featurekit.define.arrivals import Commit, Delay, text_of
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -33,7 +34,7 @@ from featurekit.define.instead import (
     of_ending,
 )
 from featurekit.define.object_stores import scheme_of
-from featurekit.define.origins import Origin
+from featurekit.define.origins import LakeTable, Origin
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
@@ -165,7 +166,9 @@ class EventSource(Described):
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
-    instant at which the store came to know the event (T3); without it, both instants are the same.
+    instant at which the store came to know the event (T3). Where no column says it, `arrives` may:
+    `Delay("6h")` for files that land so long after the event, or `Commit()`, the commit of a Delta
+    Lake or Iceberg table that appended the row. Without either, both instants are the same.
     `timezone` is the zone of naive timestamps (T1). `sequence`, a column of the schema, orders the
     events of one instant (T6). `on_bad_row` is "error", or "quarantine" to set bad rows aside,
     counted and kept.
@@ -206,6 +209,7 @@ class EventSource(Described):
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
+    arrives: Delay | Commit | None = field(default=None, kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
     sequence: str | None = field(default=None, kw_only=True)
     event_id: str | None = field(default=None, kw_only=True)
@@ -253,6 +257,7 @@ class EventSource(Described):
                     "datetime, or leave it out of the schema, whatever the files hold: dates are "
                     "read as midnights, texts and numbers by timestamp_format"
                 )
+        self._check_arrives(what)
         self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(
@@ -281,6 +286,20 @@ class EventSource(Described):
                 "path= or frame= alone, and no format= beside an origin"
             )
         object.__setattr__(self, "format", kind)
+
+    def _check_arrives(self, what: str) -> None:
+        """Whether `arrives` is one, and may stand there."""
+        text_of(self.arrives, what=what)
+        if self.arrives is not None and self.created_timestamp_column is not None:
+            raise DefinitionError(
+                f"{what}: arrives and created_timestamp_column both say when a row became known; "
+                "write one"
+            )
+        if isinstance(self.arrives, Commit) and not isinstance(self.origin, LakeTable):
+            raise DefinitionError(
+                f"{what}: arrives=Commit() is about a table that keeps its commits, as in origin="
+                'Delta("lake/orders"); for other files write arrives=Delay("6h")'
+            )
 
     def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:
         """Copy the frame, and check that it has the columns."""
@@ -350,9 +369,11 @@ class EventSource(Described):
         )
 
     def in_parquet(self, path: str) -> EventSource:
-        """The same source with its rows in a Parquet file."""
+        """The same source with its rows in a Parquet file, which arrive when they happen if no
+        column says otherwise."""
         plain: dict[str, Any] = {n: self.__dataclass_fields__[n].default for n in _OF_CSV}
-        made = replace(self, path=path, origin=None, format="parquet", compression=None, **plain)
+        plain |= {"origin": None, "arrives": None, "compression": None}
+        made = replace(self, path=path, format="parquet", **plain)
         object.__setattr__(made, "place", self.place)
         return made
 

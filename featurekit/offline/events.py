@@ -98,7 +98,7 @@ def source_events(
     if forgotten:
         relation = forgotten.relation(con, relation)
         about["forgotten"] = sum(map(len, forgotten.groups.values()))
-    prompt = source.created_timestamp_column is None and not logged
+    prompt = source.created_timestamp_column is None and source.arrives is None and not logged
     rows = None if forgotten or logged else read.rows
     copy = read.files[0].path if isinstance(source.origin, Database) and read.files else None
     return Snapshot(EventRows(relation, prompt, rows), about, read.relation, copy)

@@ -7,7 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import placed
+from featurekit.define.arrivals import LATEST_US, Commit, delay_us, text_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
 from featurekit.errors import BadRowError, DataError, SourceError
@@ -44,7 +45,7 @@ from featurekit.sources.check import (
     unreadable,
 )
 from featurekit.sources.files import partitions
-from featurekit.sources.folders import with_texts, with_texts_by_path
+from featurekit.sources.folders import ARRIVED, with_texts, with_texts_by_path
 from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
@@ -101,6 +102,7 @@ _CACHE_SIZE = 256
 _LOCK = Lock()
 _ROLES = ("timestamp_field", "created_timestamp_column")
 _SHORT = 20
+_AT_COMMIT = f"{quote(ARRIVED)}::BIGINT"
 _APART = 32
 """Of more folders with other texts there is one scan: DuckDB takes long to plan one for each."""
 
@@ -121,7 +123,7 @@ def read_events(
     """
     files = files_of(con, source, base, state_dir)
     identities = [Identity.of(Path(file.path), state_dir) for file in files]
-    key = _key(source, identities, state_dir)
+    key = _key(source, files, identities, state_dir)
     with _LOCK:
         checked = _CACHE.get(key)
     if checked is None or any(_stat(path) != about for path, about in checked.kept):
@@ -205,7 +207,7 @@ def _declared(source: EventSource) -> list[Any]:
     return [
         [(name, str(type_)) for name, type_ in source.schema.items()],
         source.timestamp_field,
-        source.created_timestamp_column,
+        [source.created_timestamp_column, text_of(source.arrives, what=source.name)],
         source.timezone,
         source.format,
         asdict(source.dialect),
@@ -214,10 +216,16 @@ def _declared(source: EventSource) -> list[Any]:
     ]
 
 
-def _key(source: EventSource, identities: Sequence[Identity], state_dir: Path | None) -> str:
+def _key(
+    source: EventSource,
+    files: Sequence[FileInfo],
+    identities: Sequence[Identity],
+    state_dir: Path | None,
+) -> str:
     kept = str(Path(state_dir).absolute()) if state_dir is not None else None
     contents = [(str(i.path), i.digest) for i in identities]
-    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents])
+    beside = [file.folders for file in files]
+    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents, beside])
 
 
 def _check(
@@ -332,6 +340,8 @@ class _Reader:
         what its origin keeps beside it."""
         read = {*self.source.schema, self.source.timestamp_field}
         read.add(self.source.created_timestamp_column or self.source.timestamp_field)
+        if isinstance(self.source.arrives, Commit):
+            read.add(ARRIVED)
         texts = partitions(file) if read - found.keys() else {}
         return {name: text for name, text in texts.items() if name in read and name not in found}
 
@@ -503,7 +513,20 @@ def _columns(
         columns.append(
             made if made is not None else _refuse(source, where, origin, held.type, DATETIME)
         )
+    if source.arrives is not None:
+        columns[-1] = _arriving(source, columns[-1])
     return columns
+
+
+def _arriving(source: EventSource, column: Column) -> Column:
+    """The column of arrivals, from that of a source that says with `arrives` what they are."""
+    build = column.reading.micros
+    assert build is not None
+    if isinstance(source.arrives, Commit):
+        return replace(column, reading=replace(column.reading, micros=lambda _: _AT_COMMIT))
+    delay = delay_us(text_of(source.arrives, what=source.name))
+    late = lambda span: f"least({build(span)} + {delay}, {LATEST_US})"  # noqa: E731
+    return replace(column, reading=replace(column.reading, micros=late))
 
 
 def _reading_of(column: FileColumn, kind: SourceKind) -> Callable[..., Reading | None]:
@@ -521,6 +544,7 @@ def _found(
     source: EventSource, where: str, name: str, found: Mapping[str, FileColumn]
 ) -> FileColumn:
     if name not in found:
+        found = {one: column for one, column in found.items() if one != ARRIVED}
         roles = {getattr(source, role) for role in _ROLES}
         spare = [f for f in found if f not in {*source.schema, *roles}]
         by_name = {f.strip().lower(): f for f in reversed(spare)}

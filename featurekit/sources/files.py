@@ -10,7 +10,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.object_stores import store_of
 from featurekit.errors import SourceError
 from featurekit.sources import objects
-from featurekit.sources.folders import folder_texts
+from featurekit.sources.folders import ARRIVED, folder_texts
 from featurekit.sources.protocol import FileInfo
 
 
@@ -62,6 +62,12 @@ def partitions(file: FileInfo) -> dict[str, str | None]:
     if file.origin is not None:
         return dict(file.folders or {})
     return folder_texts(file.path)
+
+
+def arrival(file: FileInfo) -> int | None:
+    """When the rows of a file arrived, where that stands beside it."""
+    text = (file.folders or {}).get(ARRIVED)
+    return None if text is None else int(text)
 
 
 def _info(where: str, path: Path) -> FileInfo:

@@ -9,6 +9,7 @@ is read through the library, into a copy.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line
+from featurekit.sources.origins.commits import Committed
 from featurekit.sources.origins.copies import OWN, check_columns, where_of
 from featurekit.sources.origins.lake import as_copied, file_info
 from featurekit.sources.protocol import FileInfo
@@ -71,6 +73,43 @@ class _Snapshot:
     def files(self) -> tuple[FileInfo, ...] | None:
         """See `OpenedTable.files`."""
         return _files(self)
+
+    @property
+    def table_id(self) -> str:
+        """See `OpenedTable.table_id`."""
+        return str(self.table.metadata().id)
+
+    def commits(self, paths: Collection[str]) -> dict[str, Committed]:
+        """See `OpenedTable.commits`. A commit never arrives before an earlier one, whatever the
+        clock of who made it."""
+        root = Path(self.table.table_uri.removeprefix("file://"))
+        found: dict[str, Committed] = {}
+        latest = None
+        for version in range(self.table.version() + 1):
+            log = root / "_delta_log" / f"{version:020}.json"
+            if not log.is_file():
+                latest = None  # what was before it is not known
+                continue
+            actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            at = _committed_us(actions)
+            if at is not None:
+                latest = at if latest is None else max(at, latest)
+            removed = any("remove" in action for action in actions)
+            for add in (action["add"] for action in actions if "add" in action):
+                appended = not removed and add.get("dataChange", True)
+                told = Committed(f"version {version}", latest if at is not None else None, appended)
+                for name in (add["path"], unquote(add["path"])):
+                    if str(root / name) in paths:
+                        found[str(root / name)] = told
+        return found
+
+
+def _committed_us(actions: Iterable[Mapping[str, Any]]) -> int | None:
+    """When a commit was made, by its own log; None where that does not say it."""
+    for about in (action["commitInfo"] for action in actions if "commitInfo" in action):
+        ms = about.get("inCommitTimestamp", about.get("timestamp"))
+        return None if ms is None else int(ms) * 1000
+    return None
 
 
 def _told_batches(source: EventSource, batches: Iterable[Any]) -> Iterator[Any]:

@@ -8,7 +8,7 @@ read through the library, into a copy: it finds columns by their ids, whatever t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Iceberg
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line
+from featurekit.sources.origins.commits import Committed
 from featurekit.sources.origins.copies import OWN, check_columns, wanted_of, where_of
 from featurekit.sources.origins.lake import as_copied, file_info
 from featurekit.sources.origins.variables import filled, without_secrets
@@ -105,7 +106,28 @@ class _Snapshot:
                 if folders is None:
                     return None
                 found.append(file_info(self.source, self.about, path, folders))
-        return tuple(sorted(found, key=lambda file: file.path)) or None
+        return tuple(sorted(found, key=lambda file: file.path))
+
+    @property
+    def table_id(self) -> str:
+        """See `OpenedTable.table_id`."""
+        return str(self.table.metadata.table_uuid)
+
+    def commits(self, paths: Collection[str]) -> dict[str, Committed]:
+        """See `OpenedTable.commits`. A snapshot that is not kept any more tells nothing."""
+        from pyiceberg.table.snapshots import Operation
+
+        found = {}
+        with _told(self.source, self.secrets):
+            for listed in self.snapshot.manifests(self.table.io):
+                for entry in listed.fetch_manifest_entry(self.table.io):
+                    path, of = _path(entry.data_file.file_path), entry.snapshot_id
+                    then = self.table.snapshot_by_id(of)
+                    if str(path) in paths and then is not None and then.summary is not None:
+                        appended = then.summary.operation == Operation.APPEND
+                        at = then.timestamp_ms * 1000
+                        found[str(path)] = Committed(f"snapshot {of}", at, appended)
+        return found
 
     def _lacking(self, path: Path) -> dict[str, str | None] | None:
         """The columns that a file lacks, which are null in it; None where its columns have other

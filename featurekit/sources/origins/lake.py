@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from featurekit.core.types import Type
 from featurekit.core.written import placed
+from featurekit.define.arrivals import Commit
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources import parquet
 from featurekit.sources.check import Marks
+from featurekit.sources.origins.commits import Committed, with_arrivals
 from featurekit.sources.origins.copies import (
     CopiedKind,
     Opened,
@@ -35,8 +37,15 @@ if TYPE_CHECKING:
 class OpenedTable(Opened, Protocol):
     """A version of a table."""
 
+    @property
+    def table_id(self) -> str:
+        """What no other table has."""
+
     def files(self) -> tuple[FileInfo, ...] | None:
         """Its files as they are scanned; None where they alone do not say what its rows are."""
+
+    def commits(self, paths: Collection[str]) -> Mapping[str, Committed]:
+        """The commits that added some of its files, as far as its log tells them."""
 
 
 class LakeKind:
@@ -56,8 +65,24 @@ class LakeKind:
         """The files of the version, or the copy of its rows."""
         with self._open(source, base) as opened:
             files = opened.files()
+            if files and isinstance(source.arrives, Commit):
+                files = with_arrivals(
+                    source,
+                    opened.table_id,
+                    files,
+                    opened.commits,
+                    state_dir,
+                    keep=most is None,
+                )
         if files:
             return files
+        if isinstance(source.arrives, Commit) and files is None:
+            text = (
+                f"{where_of(source)}: its rows are read through the library, as its files alone do "
+                "not say what they are; then no commit is told of a row. Name a column with "
+                'created_timestamp_column=, or write arrives=Delay("6h")'
+            )
+            raise placed(SourceError(text), source.place)
         return self._copied.snapshot(source, base, state_dir, most=most)
 
     def where_they_lie(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
