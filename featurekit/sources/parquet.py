@@ -156,6 +156,15 @@ def scan(paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
     return parquet_sql(paths)
 
 
+def with_dictionaries(schema: pa.Schema) -> list[str]:
+    """The columns that are written with dictionaries: those of text. Arrow tries one for each
+    column, and for numbers that takes more than half of all the time of writing."""
+    import pyarrow as pa
+
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return [field.name for field in schema if any(is_(field.type) for is_ in texts)]
+
+
 def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
