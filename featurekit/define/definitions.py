@@ -337,7 +337,8 @@ class EventSource(Described):
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
-            shown = "" if scheme_of(self.path) else f" {self.path!r}"  # a URL may hold a password
+            secret = scheme_of(self.path) is not None and any(c in self.path for c in "@?")
+            shown = "" if secret else f" {self.path!r}"
             raise DefinitionError(f"{what}: the path{shown}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)

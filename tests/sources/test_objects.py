@@ -193,6 +193,12 @@ def test_no_credentials_and_no_server_are_told_apart(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     assert "Could not connect to the endpoint URL" in refused(source(path))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1/hunter2secret")  # which is repeated
+    s3fs.S3FileSystem.clear_instance_cache()
+    said = refused(source(path))
+    assert "127.0.0.1:1/***/" in said
+    assert "hunter2" not in said
     s3fs.S3FileSystem.clear_instance_cache()
 
 
