@@ -105,8 +105,12 @@ def test_what_is_unchanged_is_not_fetched_again(s3: S3Server, tmp_path: Path) ->
     assert len(read(made, tmp_path)) == 2
 
 
-def test_columns_that_nobody_declares_are_not_fetched(s3: S3Server, tmp_path: Path) -> None:
-    path = s3.put_table("w/x.parquet", wide(), use_dictionary=False, compression="NONE")
+@pytest.mark.parametrize("dictionaries", [False, True])
+def test_columns_that_nobody_declares_are_not_fetched(
+    s3: S3Server, tmp_path: Path, dictionaries: bool
+) -> None:
+    how = {"use_dictionary": dictionaries, "compression": "NONE"}
+    path = s3.put_table("w/x.parquet", wide(), **how)
     rows = read(source(path), tmp_path)
     assert [row["x"] for row in rows] == [float(n) for n in range(40_000)]
     (copy,) = (tmp_path / "objects").glob("*.parquet")
