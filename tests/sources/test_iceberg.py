@@ -144,6 +144,17 @@ def test_columns_that_were_renamed_added_and_widened_are_found_by_their_ids(
     )
 
 
+def test_columns_that_changed_their_names_keep_their_values(tmp_path: Path, lake: Any) -> None:
+    both = table(0.5, 1.5).append_column("y", pa.array([2.5, 3.5]))
+    made = lake(both.schema)
+    made.append(both)
+    for old, new in (("x", "z"), ("y", "x"), ("z", "y")):
+        with made.update_schema() as change:
+            change.rename_column(old, new)
+    schema = {"k": int, "x": float, "y": float}
+    assert read(source(origin(tmp_path), schema)) == [(0, 2.5, 0.5), (1, 3.5, 1.5)]
+
+
 def test_a_column_that_was_dropped_and_came_again_is_another_one(tmp_path: Path, lake: Any) -> None:
     from pyiceberg.types import DoubleType
 
