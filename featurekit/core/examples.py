@@ -22,6 +22,7 @@ EXAMPLES: dict[str, str] = {
     "schema": '{"customer_id": int, "quantity": int}',
     "timestamp_field": '"ordered_at"',
     "created_timestamp_column": '"created_at"',
+    "arrives": 'Delay("6h")',
     "timezone": '"Europe/London"',
     "sequence": '"line_number"',
     "event_id": '"order_id"',

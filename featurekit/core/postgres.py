@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
-from urllib.parse import quote as percent
 from urllib.parse import unquote, urlsplit
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""A variable of the environment in a URL."""
+from featurekit.core.variables import Lacking, filled, without_secrets
+
 SCHEMES = ("postgresql", "postgres")
-
-
-class Lacking(Exception):
-    """What is not there: a variable of the environment, or the driver. The text says so."""
 
 
 class Refused(Exception):
@@ -53,7 +46,9 @@ class Server:
 
     def connect(self, *, autocommit: bool = False) -> Connection:
         """As `connected`, for a caller that closes it."""
-        url, secrets = _filled(self.url)
+        url, secrets = filled(self.url)
+        own = urlsplit(url).password
+        secrets = secrets if own is None else (*secrets, unquote(own))
         dbapi = _driver()
         with telling(secrets):
             return Connection(dbapi.connect(url, autocommit=autocommit), secrets)
@@ -87,9 +82,9 @@ def telling(secrets: tuple[str, ...]) -> Iterator[None]:
         yield
     except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        for secret in sorted(secrets, key=len, reverse=True):
-            said = said.replace(secret, "***").replace(percent(secret, safe=""), "***")
-        raise Refused(said, getattr(error, "sqlstate", None) or "") from None
+        raise Refused(
+            without_secrets(said, secrets), getattr(error, "sqlstate", None) or ""
+        ) from None
 
 
 def _driver() -> Any:
@@ -101,16 +96,3 @@ def _driver() -> Any:
             "pip install 'featurekit[postgres]'"
         ) from None
     return dbapi
-
-
-def _filled(url: str) -> tuple[str, tuple[str, ...]]:
-    """The URL with its variables replaced, and what was put in their place."""
-    own = urlsplit(url).password
-    put = [] if own is None or VARIABLE.fullmatch(own) else [unquote(own)]
-    for name in VARIABLE.findall(url):
-        found = os.environ.get(name)
-        if found is None:
-            raise Lacking(f"the environment has no variable {name!r}; set it")
-        put.append(found)
-        url = url.replace(f"${{{name}}}", percent(found, safe=""))
-    return url, tuple(one for one in put if one)

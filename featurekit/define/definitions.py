@@ -19,6 +19,7 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
+from featurekit.define.arrivals import Commit, Delay, text_of
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -32,7 +33,8 @@ from featurekit.define.instead import (
     elsewhere,
     of_ending,
 )
-from featurekit.define.origins import Origin
+from featurekit.define.object_stores import scheme_of
+from featurekit.define.origins import LakeTable, Origin
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
@@ -154,16 +156,19 @@ class EventSource(Described):
     """Events in files (Parquet or CSV, one path or glob), in a frame, in a database or in a table
     of a lake, with a declared schema (S1, S4).
 
-    `path` is relative to the feature repo. The files may be still to come: until there is one, the
+    `path` is relative to the feature repo, or names objects of a store elsewhere, as in
+    `s3://bucket/orders/*.parquet`. The files may be still to come: until there is one, the
     source has what is pushed to it, and its services serve after `apply` alone. In its place,
     `frame` is a pandas or polars frame, an Arrow table or reader, or a DuckDB relation. It is
     copied here and now: what is done to it later does not change the events. Manifests have its
-    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres` or `Delta`.
-    Each call reads it once, as it is then.
+    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres`, `Delta` or
+    `Iceberg`. Each call reads it once, as it is then.
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
-    instant at which the store came to know the event (T3); without it, both instants are the same.
+    instant at which the store came to know the event (T3). Where no column says it, `arrives` may:
+    `Delay("6h")` for files that land so long after the event, or `Commit()`, the commit of a Delta
+    Lake or Iceberg table that appended the row. Without either, both instants are the same.
     `timezone` is the zone of naive timestamps (T1). `sequence`, a column of the schema, orders the
     events of one instant (T6). `on_bad_row` is "error", or "quarantine" to set bad rows aside,
     counted and kept.
@@ -204,6 +209,7 @@ class EventSource(Described):
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
+    arrives: Delay | Commit | None = field(default=None, kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
     sequence: str | None = field(default=None, kw_only=True)
     event_id: str | None = field(default=None, kw_only=True)
@@ -251,6 +257,7 @@ class EventSource(Described):
                     "datetime, or leave it out of the schema, whatever the files hold: dates are "
                     "read as midnights, texts and numbers by timestamp_format"
                 )
+        self._check_arrives(what)
         self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(
@@ -269,8 +276,8 @@ class EventSource(Described):
         """Take the format of the origin, in place of any other."""
         if not isinstance(self.origin, Origin):
             raise DefinitionError(
-                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…) or Delta(…), found "
-                f'{_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
+                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…), Delta(…) or Iceberg(…), "
+                f'found {_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
             )
         kind = self.origin.kind
         if self.path or self.frame is not None or self.format not in (None, kind):
@@ -279,6 +286,20 @@ class EventSource(Described):
                 "path= or frame= alone, and no format= beside an origin"
             )
         object.__setattr__(self, "format", kind)
+
+    def _check_arrives(self, what: str) -> None:
+        """Whether `arrives` is one, and may stand there."""
+        text_of(self.arrives, what=what)
+        if self.arrives is not None and self.created_timestamp_column is not None:
+            raise DefinitionError(
+                f"{what}: arrives and created_timestamp_column both say when a row became known; "
+                "write one"
+            )
+        if isinstance(self.arrives, Commit) and not isinstance(self.origin, LakeTable):
+            raise DefinitionError(
+                f"{what}: arrives=Commit() is about a table that keeps its commits, as in origin="
+                'Delta("lake/orders"); for other files write arrives=Delay("6h")'
+            )
 
     def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:
         """Copy the frame, and check that it has the columns."""
@@ -316,7 +337,9 @@ class EventSource(Described):
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
-            raise DefinitionError(f"{what}: the path {self.path!r}: {not_here}")
+            secret = scheme_of(self.path) is not None and any(c in self.path for c in "@?")
+            shown = "" if secret else f" {self.path!r}"
+            raise DefinitionError(f"{what}: the path{shown}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)
             if ending not in FORMATS:
@@ -347,9 +370,11 @@ class EventSource(Described):
         )
 
     def in_parquet(self, path: str) -> EventSource:
-        """The same source with its rows in a Parquet file."""
+        """The same source with its rows in a Parquet file, which arrive when they happen if no
+        column says otherwise."""
         plain: dict[str, Any] = {n: self.__dataclass_fields__[n].default for n in _OF_CSV}
-        made = replace(self, path=path, origin=None, format="parquet", compression=None, **plain)
+        plain |= {"origin": None, "arrives": None, "compression": None}
+        made = replace(self, path=path, format="parquet", **plain)
         object.__setattr__(made, "place", self.place)
         return made
 

@@ -40,6 +40,12 @@ class Source:
     event_id: str | None = field(default=None, metadata=OPTIONAL)
     op: str | None = field(default=None, metadata=OPTIONAL)
     timestamp_format: str | None = field(default=None, metadata=OPTIONAL)
+    arrives: str | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def arrival_known(self) -> bool:
+        """Whether it says when each row arrived (T3)."""
+        return self.created_timestamp_column is not None or self.arrives is not None
 
 
 @wire.portable
@@ -183,7 +189,7 @@ class View:
     @property
     def arrival_known(self) -> bool:
         """Whether the source says when each row arrived (T3)."""
-        return self.source.created_timestamp_column is not None
+        return self.source.arrival_known
 
 
 def full_name(view: View, feature: Feature) -> str:

@@ -15,6 +15,7 @@ from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.define.arrivals import COMMIT, delay_us
 from featurekit.define.plan import (
     Asked,
     Feature,
@@ -160,6 +161,15 @@ class _View:
             raise Unsound(f"{self.what}: {name!r} is no column of its source")
         return found
 
+    def arrives(self, what: str) -> None:
+        source = self.view.source
+        try:
+            known = source.arrives in (None, COMMIT) or (delay_us(source.arrives) or 0) > 0
+        except ValueError:
+            known = False
+        if not known or (source.arrives is not None and source.created_timestamp_column):
+            raise Unsound(f"{what}: {source.arrives!r} does not say when rows arrive")
+
     def source(self) -> None:
         source = self.view.source
         _name(source.name, "source")
@@ -173,6 +183,7 @@ class _View:
                 raise Unsound(f"{what}: {name!r} is no instant")
         if source.sequence is not None:
             self.column(source.sequence)
+        self.arrives(what)
         if source.op is not None and (
             source.event_id is None or self.column(source.op).name != "str"
         ):

@@ -66,6 +66,7 @@ from featurekit.project.project import Project
 from featurekit.project.rights import check_may_record
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.files import absent
+from featurekit.sources.objects import drop_older_objects
 from featurekit.sources.origins.copies import drop_older_copies
 from featurekit.sources.protocol import FileInfo
 from featurekit.sources.reading import files_of
@@ -345,12 +346,13 @@ def _files(
             yield FileRows(_shown(source, file), len(rows), rewritten=rewrite)
     if source.origin is not None:
         drop_older_copies(source, project.state_dir)
+    drop_older_objects(source, project.state_dir)
 
 
 def _shown(source: EventSource, file: FileInfo) -> str:
     if isinstance(source.origin, Database):
         return source.origin.text
-    return file.path if file.digest is None else f"the frame of {source.name}"
+    return file.shown if file.digest is None else f"the frame of {source.name}"
 
 
 def _set_aside(

@@ -8,6 +8,7 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Database
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
@@ -38,6 +39,8 @@ class Snapshot:
     about: dict[str, Any]
     files: str | None = None
     """The rows of the files alone, as a relation."""
+    copy: str | None = None
+    """The path of the copy, where the source is a database."""
 
     def arriving_after(self, con: Any, known_at: int) -> int:
         """The number of rows of the files that have not arrived by `known_at` (S3)."""
@@ -95,6 +98,7 @@ def source_events(
     if forgotten:
         relation = forgotten.relation(con, relation)
         about["forgotten"] = sum(map(len, forgotten.groups.values()))
-    prompt = source.created_timestamp_column is None and not logged
+    prompt = source.created_timestamp_column is None and source.arrives is None and not logged
     rows = None if forgotten or logged else read.rows
-    return Snapshot(EventRows(relation, prompt, rows), about, read.relation)
+    copy = read.files[0].path if isinstance(source.origin, Database) and read.files else None
+    return Snapshot(EventRows(relation, prompt, rows), about, read.relation, copy)

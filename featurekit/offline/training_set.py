@@ -42,6 +42,7 @@ from featurekit.offline.manifest import (
 from featurekit.offline.own_columns import carried, carried_schema
 from featurekit.offline.session import state_of
 from featurekit.offline.view_result import report_erring_events
+from featurekit.sources.key_buckets import key_buckets
 from featurekit.sources.reading import Readings, read_again, readings_of
 
 if TYPE_CHECKING:
@@ -540,7 +541,7 @@ class _TrainingRun:
             },
             "known_at": None if known_at is None else instant(known_at).isoformat(),
             "rows_after_known_at": self.later,
-            "sources": {n: self._about(s) for n, s in sorted(self.snapshots.items())},
+            "sources": {n: self._about(n, s) for n, s in sorted(self.snapshots.items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
             "labels": {"content_hash": digest.hexdigest(self.width)},
@@ -555,11 +556,17 @@ class _TrainingRun:
             "featurekit": VERSION,
         }
 
-    def _about(self, snapshot: Snapshot) -> dict[str, Any]:
-        """What the manifest says of a source."""
+    def _about(self, name: str, snapshot: Snapshot) -> dict[str, Any]:
+        """What the manifest says of a source; of a database also the buckets of its keys, by which
+        it is told what has changed there."""
         known_at = self.owner._known_at
         left = 0 if known_at is None else snapshot.arriving_after(self.con, known_at)
-        return {**snapshot.about, "not_yet_arrived": left}
+        about = {**snapshot.about, "not_yet_arrived": left}
+        if snapshot.copy is not None:
+            keys = next(v.join_keys for v in self.owner._service.views if v.source.name == name)
+            buckets = key_buckets(self.con, snapshot.copy, [key.name for key in keys])
+            about["files"] = [{**file, "buckets": buckets} for file in about["files"]]
+        return about
 
 
 def _strict(service: Service) -> dict[int, str]:

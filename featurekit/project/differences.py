@@ -115,6 +115,7 @@ def _of_sources(old: Source, new: Source) -> Iterator[str]:
     for name in (
         "timestamp_field",
         "created_timestamp_column",
+        "arrives",
         "timezone",
         "sequence",
         "event_id",

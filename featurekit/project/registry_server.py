@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.postgres import Connection, Lacking, Refused, Server
+from featurekit.core.postgres import Connection, Refused, Server
 from featurekit.core.sql import quote
+from featurekit.core.variables import Lacking
 from featurekit.errors import RegistryError, WriteError
 from featurekit.project import registry_tables
 from featurekit.project.registry_tables import TABLES, Fill, T, Tables, only_rows, statements

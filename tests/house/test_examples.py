@@ -15,6 +15,7 @@ import yaml
 
 import featurekit
 from featurekit import (
+    Delay,
     Entity,
     EventSource,
     FeatureService,
@@ -49,6 +50,7 @@ NAMES: dict[str, Any] = {
     "checkout": checkout,
     "Sum": aggregates.Sum,
     "SQLite": SQLite,
+    "Delay": Delay,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }

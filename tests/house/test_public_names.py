@@ -34,9 +34,9 @@ service = FeatureService("service", features=[view])
 
 def test_the_public_names_are_these():
     assert sorted(featurekit.__all__) == sorted((
-        "Delta", "DuckDB", "Entity", "EventSource", "FeatureService", "FeatureStore",
-        "FeatureView", "FeaturekitError", "OnlineService", "Postgres", "SQLite", "Vector",
-        "bucket", "dot", "feature", "norm",
+        "Commit", "Delay", "Delta", "DuckDB", "Entity", "EventSource", "FeatureService",
+        "FeatureStore", "FeatureView", "FeaturekitError", "Iceberg", "OnlineService", "Postgres",
+        "SQLite", "Vector", "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Item",

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from featurekit.core.postgres import Connection, Lacking, Refused, Server, telling
+from featurekit.core.postgres import Connection, Refused, Server, telling
 from featurekit.core.sql import quote
 from featurekit.core.types import Type
+from featurekit.core.variables import Lacking
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Postgres
