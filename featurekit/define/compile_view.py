@@ -13,17 +13,21 @@ from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
-from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.definitions import EventSource, FeatureView, Union
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Asked, Feature, Slot, Source, View
+from featurekit.define.plan import Asked, Feature, Part, Slot, Source, View
+from featurekit.define.union import unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
 from featurekit.language.transform import INSTANT, Transform, known_features
 
 
-def compile_source(source: EventSource) -> Source:
+def compile_source(source: EventSource | Union) -> Source:
     """The part of a source's definition that decides values."""
+    if isinstance(source, Union):
+        parts = [Part(compile_source(one), tuple(c.values())) for one, c in source.parts]
+        return unite(tuple(source.schema), parts)
     return Source(
         source.name,
         tuple(ir.Param(n, t) for n, t in source.schema.items()),
@@ -47,10 +51,11 @@ def compile_view(view: FeatureView) -> View:
     return _ViewCompiler(view).compile()
 
 
-def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
-    """The columns that a source offers, as slots. An EventSource offers its own columns; a view
-    offers its join keys and features, expressed over the row of its EventSource."""
-    if isinstance(source, EventSource):
+def _columns(source: EventSource | Union | FeatureView) -> dict[str, Slot]:
+    """The columns that a source offers, as slots. An EventSource offers its own columns, a union
+    those that all of its sources have; a view offers its join keys and features, expressed over the
+    row of its EventSource."""
+    if not isinstance(source, FeatureView):
         return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
     compiled = compile_view(source)
     for feature in compiled.features:
@@ -154,11 +159,14 @@ class _ViewCompiler:
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
         if ordered:
-            for column, type_ in self.source.schema.items():
-                if column not in view.join_keys:
-                    self._place(Slot(type_, column=column))
+            # Rows of a union that differ in their source alone are one to every feature.
+            for column in source.schema:
+                own = column.name in self.source.schema or column.name == source.sequence
+                if own and column.name not in view.join_keys:
+                    self._place(Slot(column.type, column=column.name))
         if source.event_id is not None:
-            self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
+            types = {p.name: p.type for p in source.schema}
+            self._place(Slot(types[source.event_id], column=source.event_id))
         memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
         ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
@@ -168,7 +176,7 @@ class _ViewCompiler:
             join_keys=keys,
             source=source,
             slots=tuple(self.slots),
-            order=self._order(),
+            order=self._order(source),
             features=tuple(made),
             ttl_us=ttl_us,
             history_us=duration_us(view.history or "0s", what="history", zero=True),
@@ -214,6 +222,8 @@ class _ViewCompiler:
 
     @property
     def _from(self) -> str:
+        if isinstance(self.view.source, Union):
+            return f"sources {' and '.join(repr(s.name) for s in self.view.source.sources)}"
         kind = "source" if self.view.source is self.source else "view"
         return f"{kind} {self.view.source.name!r}"
 
@@ -249,9 +259,9 @@ class _ViewCompiler:
                     place=self._declared(key),
                 )
 
-    def _order(self) -> tuple[int, ...]:
-        sequence = self.source.sequence
-        places = {name: i for i, name in enumerate(self.source.schema)}
+    def _order(self, source: Source) -> tuple[int, ...]:
+        sequence = source.sequence
+        places = {p.name: i for i, p in enumerate(source.schema)}
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column

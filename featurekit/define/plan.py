@@ -28,7 +28,8 @@ class Source:
 
     `event_id` names the column of ids, `op` the column of corrections and deletions (T7).
     `timestamp_format` is how timestamps are written that are texts or numbers: a format, or JSON of
-    the formats by column (T1).
+    the formats by column (T1). `parts` are the sources that a union has, in its order (T11);
+    `define.union` makes its schema of theirs.
     """
 
     name: str
@@ -40,6 +41,26 @@ class Source:
     event_id: str | None = field(default=None, metadata=OPTIONAL)
     op: str | None = field(default=None, metadata=OPTIONAL)
     timestamp_format: str | None = field(default=None, metadata=OPTIONAL)
+    parts: tuple[Part, ...] | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources whose rows it has: itself, or those that it unites."""
+        return (self,) if self.parts is None else tuple(part.source for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return " and ".join(source.name for source in self.sources)
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the sources of a union. `columns` names its column for each of the union's own."""
+
+    source: Source
+    columns: tuple[str, ...]
 
 
 @wire.portable
@@ -179,6 +200,11 @@ class View:
         """The view's join keys, by their own names, as a row of its service has them."""
         named = zip(self.join_keys, self.row_keys, strict=True)
         return {key.name: row[field.name] for key, field in named}
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of the sources that its events come from; one, but for a union (T11)."""
+        return tuple(source.name for source in self.source.sources)
 
     @property
     def arrival_known(self) -> bool:

@@ -23,6 +23,7 @@ from featurekit.core.keys import (
 from featurekit.core.values import ERROR
 from featurekit.define.plan import View
 from featurekit.define.published import broken
+from featurekit.define.union import united_rows
 from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
 from featurekit.online.state.seal import marked
@@ -216,26 +217,33 @@ class Prepared:
     """For each entry of `rows`, the events that its rows have become."""
 
 
-def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
+def prepare(
+    project: str, views: Iterable[View], rows: Sequence[Row], *, source: str | None = None
+) -> Prepared:
     """The events of `rows` for each of `views`. A row has a source's columns, and `__ts` and
-    `__created` in microseconds UTC."""
+    `__created` in microseconds UTC.
+
+    With `source`, the rows are of the source of that name, which may stand in the union of a view
+    (T11). Without it they are rows of what the views read, a union's those of `united_row`.
+    """
     null_keys = erring = entities = 0
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
-    # Many views have the same join keys, and most have the same source: what depends on these alone
-    # is made once. So a push to many views makes few objects for each of its rows.
-    numbers = {id(row): i for i, row in enumerate(rows)}
-    entities_of: dict[Any, tuple[list[bytes | None], dict[bytes, list[int]]]] = {}
-    named_of: dict[str, tuple[dict[bytes, list[Row]], dict[int, bytes]]] = {}
+    given = _Given(rows)
+    united: dict[str, _Given] = {}
     for view in views:
         writer = writer_of(project, view)
-        if writer.joins not in entities_of:
-            entities_of[writer.joins] = _entities(writer, rows)
-        named, grouped = entities_of[writer.joins]
+        mine = given
+        if view.source.parts is not None and source is not None:
+            name = view.source.name
+            if name not in united:
+                united[name] = _Given(united_rows(view.source, source, rows))
+            mine = united[name]
+        named, grouped = mine.entities(writer)
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
-        events = writer.events(rows, keys)
+        events = writer.events(mine.rows, keys)
         null_keys += keys.count(None)
         if writer.columns is None:
             erring += sum(ERROR in event[2] for event in events)
@@ -247,13 +255,39 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
             }
             found.append((view, of_entities))
             continue
-        if view.source.name not in named_of:
-            named_of[view.source.name] = _named(writer.ids, rows), {}
-        of_names, memories = named_of[view.source.name]
+        of_names, memories = mine.names(writer.ids)
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
-        made.append(RowEvents(writer, rows, keys, events, numbers=numbers, memories=memories))
+        made.append(
+            RowEvents(writer, mine.rows, keys, events, numbers=mine.numbers, memories=memories)
+        )
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
+
+
+class _Given:
+    """Rows of a source or of a union, and what is made of them alone.
+
+    Many views have the same join keys, and most have the same source: what depends on these is made
+    once. So a push to many views makes few objects for each of its rows.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.numbers = {id(row): i for i, row in enumerate(rows)}
+        self._entities: dict[Any, tuple[list[bytes | None], dict[bytes, list[int]]]] = {}
+        self._names: tuple[dict[bytes, list[Row]], dict[int, bytes]] | None = None
+
+    def entities(self, writer: ViewWriter) -> tuple[list[bytes | None], dict[bytes, list[int]]]:
+        """The names of the rows' entities, and the numbers of the rows of each."""
+        if writer.joins not in self._entities:
+            self._entities[writer.joins] = _entities(writer, self.rows)
+        return self._entities[writer.joins]
+
+    def names(self, ids: Ids) -> tuple[dict[bytes, list[Row]], dict[int, bytes]]:
+        """The rows of each id, by its name, and what is remembered of a row."""
+        if self._names is None:
+            self._names = _named(ids, self.rows), {}
+        return self._names
 
 
 def _entities(

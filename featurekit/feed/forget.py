@@ -409,7 +409,7 @@ def _repair(
         )
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
-    relation = project.all_events(con, project.source(view.source.name))
+    relation = project.all_events(con, view)
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
     named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.whenever(relation)})"
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]

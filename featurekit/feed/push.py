@@ -77,7 +77,7 @@ def take(project: Project, source: str, rows: Any, work_once: Once | None = None
             # Read after the announcement: a version published later waits for this push.
             fed = project.feeding.views(asked, values[len(marks) :])
             with pushing(online, project.name, source, token, fence) as fenced:
-                of_source = [v for v in fed if v.source.name == source]
+                of_source = [v for v in fed if source in v.source_names]
                 store, before, work.damaged = project.marks.pushing(source, of_source, values)
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
                 if done.entities or (definition.event_id is not None and done.rows):
@@ -137,13 +137,14 @@ class _Push:
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
             self.claimed = True
-            with settle.open_claim(online, project.name, views, events, now) as claiming:
+            opening = settle.open_claim(online, project.name, views, definition.name, events, now)
+            with opening as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
         arrived, repeated = len(events), len(events) - stamps.count(now)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
         events = forgotten.left(events)
-        prepared = events_module.prepare(project.name, views, events)
+        prepared = events_module.prepare(project.name, views, events, source=definition.name)
         if self.own:
             settle.check(online, prepared)
         missed(online, project.name, [v for v in of_source if v not in views])

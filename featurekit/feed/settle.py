@@ -10,10 +10,11 @@ from zlib import crc32
 from featurekit.core.status import FOREVER, NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
+from featurekit.define.union import number_of, united_rows
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
-from featurekit.online.state.ids import Row
+from featurekit.online.state.ids import Row, stamped
 from featurekit.online.state.rewrite import change_blocks, written
 from featurekit.online.state.seal import (
     UNREADABLE,
@@ -105,25 +106,38 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
 
 
 def open_claim(
-    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    source: str,
+    rows: Sequence[Row],
+    now: int,
 ) -> Pending[tuple[list[int], list[Row]]]:
-    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals.
+    """The arrivals of rows of a source that are pushed at `now`, and the rows with these arrivals.
 
     `now` is the store's clock, and the arrival that `rows` have. The rows are noted in the memory
-    of the first of `views`, before anything else is written (T3, T7). A row that repeats one in
-    force, value for value, keeps the arrival that it had; every other row arrives `now`. So rows
-    that are pushed again, after a crash or by two at once, are the same rows and leave no trace.
-    Nothing is noted where the result is not asked for.
+    of one of `views`, before anything else is written (T3, T7). A row that repeats one in force,
+    value for value, keeps the arrival that it had; every other row arrives `now`. So rows that are
+    pushed again, after a crash or by two at once, are the same rows and leave no trace. Nothing is
+    noted where the result is not asked for.
     """
-    return Pending(_claiming(store, project, views, rows, now))
+    return Pending(_claiming(store, project, views, source, rows, now))
 
 
 def _claiming(
-    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    source: str,
+    given: Sequence[Row],
+    now: int,
 ) -> PendingSteps[tuple[list[int], list[Row]]]:
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
+    of = ids.view.source
+    # A row of a union tells all of the row that it was, so it repeats another one as that does.
+    rows = given if of.parts is None else united_rows(of, source, given)
     named: dict[bytes, list[int]] = {}
     for i, row in enumerate(rows):
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
@@ -154,7 +168,10 @@ def _claiming(
         with store.open_update(part, partial(change, part=part)) as pending:
             yield
             pending.result()
-    return stamps, held
+    if of.parts is None:
+        return stamps, held
+    mine = of.sources[number_of(of, source)]
+    return stamps, [stamped(mine, row, at) for row, at in zip(given, stamps, strict=True)]
 
 
 class _OtherEntities(Exception):

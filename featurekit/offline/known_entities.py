@@ -158,6 +158,6 @@ def _check_view(service: Service, name: str | None) -> None:
     missing = [k for k, type_ in keys.items() if types.get(columns.get(k, "")) != type_]
     if missing:
         raise _refuse(
-            f"source {chosen.source.name!r} of view {name!r} has no {', '.join(missing)}, so its "
+            f"source {chosen.source.title!r} of view {name!r} has no {', '.join(missing)}, so its "
             "events do not tell which entities go together; give a frame, or another view"
         )

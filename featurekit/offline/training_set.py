@@ -468,7 +468,7 @@ class _TrainingRun:
             )
         if before is None or before["content_hash"] == digest.hexdigest():
             return
-        now = {name: s.about for name, s in self.snapshots.items()}
+        now = {name: s.about for name, s in self._each().items()}
         changed = sorted(name for name, about in now.items() if before["sources"][name] != about)
         why = f"source {', '.join(changed)} has changed" if changed else "its sources have changed"
         raise DataError(
@@ -540,7 +540,7 @@ class _TrainingRun:
             },
             "known_at": None if known_at is None else instant(known_at).isoformat(),
             "rows_after_known_at": self.later,
-            "sources": {n: self._about(s) for n, s in sorted(self.snapshots.items())},
+            "sources": {n: self._about(s) for n, s in sorted(self._each().items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
             "labels": {"content_hash": digest.hexdigest(self.width)},
@@ -554,6 +554,10 @@ class _TrainingRun:
             "libraries": library_versions(),
             "featurekit": VERSION,
         }
+
+    def _each(self) -> dict[str, Snapshot]:
+        """What was read of each source, of a union of each of its sources (T11)."""
+        return {n: s for name, read in self.snapshots.items() for n, s in read.each(name).items()}
 
     def _about(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the manifest says of a source."""

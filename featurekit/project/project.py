@@ -228,8 +228,11 @@ class Project:
         return hidden(self.path, "FeatureService", name, self.config.featurekit.ignore)
 
     def _readable(self, view: View) -> bool:
-        source = self.repo.sources.get(view.source.name)
-        return source is not None and compile_source(source) == view.source
+        known = self.repo.sources
+        return all(
+            one.name in known and compile_source(known[one.name]) == one
+            for one in view.source.sources
+        )
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -367,10 +370,13 @@ class Project:
     def _concerns(self, tombstone: Tombstone, view: View) -> bool:
         """Whether the events of a view may be a forgotten entity's. Those of a source that is no
         longer defined may, where it has the entity's keys."""
-        source, keys = self.repo.sources.get(view.source.name), dict(tombstone.keys)
-        if source is None:
+        sources, keys = self.repo.sources, dict(tombstone.keys)
+        if any(name not in sources for name in view.source_names):
             return has_keys(tombstone, view)
-        return has_events(self.repo.views.values(), source, tombstone.entity, keys)
+        return any(
+            has_events(self.repo.views.values(), sources[name], tombstone.entity, keys)
+            for name in view.source_names
+        )
 
     def refuse_eviction(self) -> Health:
         """What the server of the online store says of itself. EvictingStore where it may remove
@@ -453,50 +459,61 @@ class Project:
         may_be_empty: bool = False,
         repo: Repo | None = None,
     ) -> Snapshot:
-        """The events of a view's source, without those of forgotten entities, for a connection of
+        """The events of a view's sources, without those of forgotten entities, for a connection of
         `connect`.
 
         Where they are `marked`, the column `__pushed` says whether an event was pushed. A source
         that `may_be_empty` may have neither a file nor a pushed row; SourceError for another. The
         source is that of `repo`, by default of the definitions as they are now.
         """
-        from featurekit.offline.events import source_events
+        from featurekit.offline.events import source_events, united_events
 
-        source = self.source(view.source.name, repo)
-        return source_events(
-            con,
-            source,
-            base=self.path,
-            state_dir=self.state_dir,
-            forgotten=self.forgotten(source),
-            marked=marked,
-            may_be_empty=may_be_empty,
-        )
+        def of(name: str) -> Snapshot:
+            source = self.source(name, repo)
+            return source_events(
+                con,
+                source,
+                base=self.path,
+                state_dir=self.state_dir,
+                forgotten=self.forgotten(source),
+                marked=marked,
+                may_be_empty=may_be_empty,
+            )
+
+        if view.source.parts is None:
+            return of(view.source.name)
+        return united_events(view.source, list(map(of, view.source_names)), marked=marked)
 
     def events(self, con: Any, view: View) -> EventRows:
         """The events of `snapshot` alone; none where there is neither a file nor a pushed row."""
         return self.snapshot(con, view, may_be_empty=True).events
 
     def unfilled(self, view: View) -> bool:
-        """Whether the view's source never had a file and has no pushed row, so that no states are
+        """Whether the view's sources never had a file and have no pushed row, so that no states are
         the right ones."""
         from featurekit.log.segments import segments
         from featurekit.sources.seen import never_had_files
 
-        source = self.source(view.source.name)
-        if not never_had_files(source, self.path, self.state_dir):
-            return False
-        return not segments(self.state_dir, source.name)
-
-    def all_events(self, con: Any, source: EventSource) -> str:
-        """The events of a source as a relation, including those of forgotten entities, which
-        forgetting has to find."""
-        from featurekit.offline.events import source_events
-
-        read = source_events(
-            con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
+        return all(
+            never_had_files(self.source(name), self.path, self.state_dir)
+            and not segments(self.state_dir, name)
+            for name in view.source_names
         )
-        return read.events.relation
+
+    def all_events(self, con: Any, view: View) -> str:
+        """The events of a view's sources as a relation, including those of forgotten entities,
+        which forgetting has to find."""
+        from featurekit.offline.events import source_events, united_events
+
+        def of(name: str) -> Snapshot:
+            source = self.source(name)
+            return source_events(
+                con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
+            )
+
+        if view.source.parts is None:
+            return of(view.source.name).events.relation
+        return united_events(view.source, list(map(of, view.source_names))).events.relation
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
         """The features of a version of a service for each row of `frame`, under their full names

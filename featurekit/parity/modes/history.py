@@ -17,9 +17,10 @@ from featurekit.core import tables
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
-from featurekit.core.types import instant
+from featurekit.core.types import INT, Type, instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Service, View
+from featurekit.define.union import columns_of, taken_rows
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
@@ -267,20 +268,38 @@ class _Stream:
         self.taken: dict[tuple[Any, ...], int] = {}
 
     def _asked_events(self, con: Any, relation: str) -> str:
-        table = tables.temp_table(con, f"__asked_{self.view.name}", dict(self.by), self.asked)
-        using = ", ".join(quote(name) for name, _ in self.by)
-        return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
+        return _of_asked(con, f"__asked_{self.view.name}", relation, self.by, self.asked)
 
     def _fetch(self, con: Any, project: Project) -> list[dict[str, Any]]:
         """The asked entities' events, those of the files as a push of them is read."""
-        source = project.repo.sources[self.view.source.name]
-        keys = [name for name, _ in self.by]
-        read = _read_as_pushed(con, project, source, keys, self.asked)
+        found: list[dict[str, Any]] = []
+        for name in self.view.source_names:
+            rows = self._fetch_of(con, project, project.repo.sources[name])
+            if rows is None:
+                return self._canonical(con, self.sql)
+            found += taken_rows(self.view.source, name, rows)
+        wanted = {*self.asked}
+        return [row for row in found if tuple(row[name] for name, _ in self.by) in wanted]
+
+    def _fetch_of(
+        self, con: Any, project: Project, source: EventSource
+    ) -> list[dict[str, Any]] | None:
+        """The asked entities' rows of one source; of one that stands in a union with ids, all of
+        its rows. None where they cannot be read as a push reads them."""
+        own = columns_of(self.view.source, source.name)
+        told = all(name in own for name, _ in self.by)
+        by = [(own[name], type_) for name, type_ in self.by] if told else []
+        asked = self.asked if told else [()]
+        read = _read_as_pushed(con, project, source, [name for name, _ in by], asked)
         if read is None:
-            return self._canonical(con, self.sql)
+            return None
         logged = segments(project.state_dir, source.name)
         if logged:
-            read += self._canonical(con, self._asked_events(con, log_sql(con, logged, source)))
+            relation = log_sql(con, logged, source)
+            if told:
+                relation = _of_asked(con, f"__asked_log_{self.view.name}", relation, by, asked)
+            types = dict(source.schema) | {"__ts": INT, "__created": INT}
+            read += tables.rows(con, relation, types)
         forgotten = project.forgotten(source)
         return [row for row in read if not forgotten.holds(row)]
 
@@ -334,6 +353,19 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         late = [pair for key in self.groups_of(question) for pair in self.late.get(key, ())]
         return any(ts <= question.at < created for ts, created in late)
+
+
+def _of_asked(
+    con: Any,
+    name: str,
+    relation: str,
+    by: Sequence[tuple[str, Type]],
+    asked: Sequence[tuple[Any, ...]],
+) -> str:
+    """The rows of a relation that have one of the values that are asked for."""
+    table = tables.temp_table(con, name, dict(by), asked)
+    using = ", ".join(quote(column) for column, _ in by)
+    return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
 
 def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:

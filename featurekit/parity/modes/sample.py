@@ -115,7 +115,7 @@ class LiveCheck:
         plan = self.online.current()
         service = lenient(plan.service)
         report = Report(self.name, self.seed, mode="sample")
-        unreadable = [v.source.name for v in service.views if not self.project.readable(v)]
+        unreadable = [v.source.title for v in service.views if not self.project.readable(v)]
         if unreadable:
             raise OnlineError(
                 f"the live version of service {self.name!r} reads source {unreadable[0]!r} as the "
@@ -312,7 +312,7 @@ class LiveCheck:
     def _settled(self, service: Service) -> int:
         """An instant that every push that is under way, or comes, is stamped after."""
         online, name = self.project.online, self.project.name
-        sources = {view.source.name for view in service.views}
+        sources = {name for view in service.views for name in view.source_names}
         return min([self._now(), *(settled_until(online, name, source) for source in sources)])
 
     def _now(self) -> int:

@@ -25,6 +25,7 @@ from featurekit.core.timezones import offset_changes, to_utc_us, zone, zone_name
 from featurekit.core.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
+from featurekit.define.union import columns_of
 from featurekit.language.ir import Const, Lookup
 from featurekit.language.ops.table import MIN_SPAN
 from featurekit.parity.compare import bits
@@ -102,7 +103,7 @@ class Drafts:
         self.durations = sorted({d for v in service.views for d in _durations(v)}) or [_HOUR]
         self.hops = sorted({f.hop_us for v in service.views for f in v.features if f.hop_us})
         self.dedupe = {
-            name: min(v.dedupe_us for v in service.views if v.source.name == name and v.dedupe_us)
+            name: min(v.dedupe_us for v in service.views if name in v.source_names and v.dedupe_us)
             for name in self.sources
             if self.sources[name].event_id is not None
         }
@@ -110,10 +111,14 @@ class Drafts:
         """For each source, its columns that hold join keys, and the fields of a row that they may
         meet: several where a view has roles."""
         for view in service.views:
-            of_source = self.fields.setdefault(view.source.name, {})
-            for name, column in service.key_columns(view).items():
-                known = of_source.setdefault(column, [])
-                known += [name] if name not in known else []
+            for source in view.source_names:
+                of_source, columns = (
+                    self.fields.setdefault(source, {}),
+                    columns_of(view.source, source),
+                )
+                for name, column in service.key_columns(view).items():
+                    known = of_source.setdefault(columns[column], [])
+                    known += [name] if name not in known else []
         # Where a view's keys have few values, its entities cannot be kept apart.
         self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.views)
 
