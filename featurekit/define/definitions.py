@@ -753,6 +753,13 @@ class FeatureView(Described):
         found = self.event_source
         return found.sources if isinstance(found, Union) else (found,)
 
+    def columns_of(self, source: str) -> Mapping[str, str] | None:
+        """The column of an EventSource of this name for each column of the view's events: the same,
+        or that of a union. None where the view's events are of other sources."""
+        found = self.event_source
+        parts = found.parts if isinstance(found, Union) else [(found, {n: n for n in found.schema})]
+        return next((columns for one, columns in parts if one.name == source), None)
+
     @property
     def join_keys(self) -> dict[str, Type]:
         """The join keys of all its entities, in order, with their types."""

@@ -61,12 +61,10 @@ def unite(columns: Sequence[str], parts: Sequence[Part]) -> Source:
 def _rest(number: int, part: Part) -> list[tuple[str, str, Type]]:
     """The columns of a source that are none of the union's: the name that each has there, its own,
     and its type there."""
-    source = part.source
-    told = {*part.columns, source.sequence, source.event_id, source.op}
     return [
         (f"__{number}_{p.name}", p.name, p.type.or_none())
-        for p in source.schema
-        if p.name not in told
+        for p in part.source.schema
+        if p.name not in part.columns
     ]
 
 
@@ -82,6 +80,17 @@ def columns_of(source: Source, name: str) -> dict[str, str]:
         return {p.name: p.name for p in source.schema}
     part = source.parts[number_of(source, name)]
     return dict(zip(own_columns(source), part.columns, strict=True))
+
+
+def own_row(source: Source, row: Row) -> tuple[str, dict[str, Any]]:
+    """The source of a row of `source`, and the row that it is there: the same, or the one of which
+    the union made it, without its instants."""
+    if source.parts is None:
+        return source.name, dict(row)
+    number = row[FROM]
+    part = source.parts[number]
+    own = {c: row[n] for n, c in zip(own_columns(source), part.columns, strict=True)}
+    return part.source.name, own | {c: row[n] for n, c, _ in _rest(number, part)}
 
 
 def arrival_columns(source: Source) -> tuple[tuple[str, ...], ...]:

@@ -137,7 +137,9 @@ class _Push:
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
             self.claimed = True
-            opening = settle.open_claim(online, project.name, views, definition.name, events, now)
+            opening = settle.open_claim(
+                online, project.name, views, events, now, source=definition.name
+            )
             with opening as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()

@@ -10,7 +10,7 @@ from zlib import crc32
 from featurekit.core.status import FOREVER, NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
-from featurekit.define.union import number_of, united_rows
+from featurekit.define.union import number_of, taken_rows
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
@@ -109,11 +109,13 @@ def open_claim(
     store: OnlineStore,
     project: str,
     views: Sequence[View],
-    source: str,
     rows: Sequence[Row],
     now: int,
+    *,
+    source: str | None = None,
 ) -> Pending[tuple[list[int], list[Row]]]:
-    """The arrivals of rows of a source that are pushed at `now`, and the rows with these arrivals.
+    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals; `source` as
+    `prepare` takes it.
 
     `now` is the store's clock, and the arrival that `rows` have. The rows are noted in the memory
     of one of `views`, before anything else is written (T3, T7). A row that repeats one in force,
@@ -121,23 +123,23 @@ def open_claim(
     pushed again, after a crash or by two at once, are the same rows and leave no trace. Nothing is
     noted where the result is not asked for.
     """
-    return Pending(_claiming(store, project, views, source, rows, now))
+    return Pending(_claiming(store, project, views, rows, now, source))
 
 
 def _claiming(
     store: OnlineStore,
     project: str,
     views: Sequence[View],
-    source: str,
     given: Sequence[Row],
     now: int,
+    source: str | None,
 ) -> PendingSteps[tuple[list[int], list[Row]]]:
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
-    of = ids.view.source
+    of = writer.view.source
     # A row of a union tells all of the row that it was, so it repeats another one as that does.
-    rows = given if of.parts is None else united_rows(of, source, given)
+    rows = given if source is None else taken_rows(of, source, given)
     named: dict[bytes, list[int]] = {}
     for i, row in enumerate(rows):
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
@@ -168,7 +170,7 @@ def _claiming(
         with store.open_update(part, partial(change, part=part)) as pending:
             yield
             pending.result()
-    if of.parts is None:
+    if of.parts is None or source is None:
         return stamps, held
     mine = of.sources[number_of(of, source)]
     return stamps, [stamped(mine, row, at) for row, at in zip(given, stamps, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
-from featurekit.log.tombstones import Forgotten, Tombstone, has_events, read_secret, secret_path
+from featurekit.log.tombstones import Forgotten, Tombstone, key_columns, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.clock import Clock, own_clock
@@ -373,9 +373,9 @@ class Project:
         sources, keys = self.repo.sources, dict(tombstone.keys)
         if any(name not in sources for name in view.source_names):
             return has_keys(tombstone, view)
+        views = self.repo.views.values()
         return any(
-            has_events(self.repo.views.values(), sources[name], tombstone.entity, keys)
-            for name in view.source_names
+            key_columns(views, sources[name], tombstone.entity, keys) for name in view.source_names
         )
 
     def refuse_eviction(self) -> Health:
@@ -447,8 +447,9 @@ class Project:
             return Forgotten([], None)
         secret = read_secret(self.state_dir, tombstones)
         views = self.repo.views.values()
-        mine = [t for t in tombstones if has_events(views, source, t.entity, dict(t.keys))]
-        return Forgotten(mine, secret)
+        return Forgotten(
+            tombstones, secret, lambda t: key_columns(views, source, t.entity, dict(t.keys))
+        )
 
     def snapshot(
         self,
@@ -500,20 +501,27 @@ class Project:
             for name in view.source_names
         )
 
-    def all_events(self, con: Any, view: View) -> str:
+    def all_events(
+        self,
+        con: Any,
+        view: View,
+        only: Callable[[EventSource, str], str] = lambda source, relation: relation,
+    ) -> str:
         """The events of a view's sources as a relation, including those of forgotten entities,
-        which forgetting has to find."""
-        from featurekit.offline.events import source_events, united_events
+        which forgetting has to find. `only` gives some of the rows of a source's relation."""
+        from featurekit.define.union import united_sql
+        from featurekit.offline.events import source_events
 
-        def of(name: str) -> Snapshot:
+        def of(name: str) -> str:
             source = self.source(name)
-            return source_events(
+            read = source_events(
                 con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
             )
+            return only(source, read.events.relation)
 
         if view.source.parts is None:
-            return of(view.source.name).events.relation
-        return united_events(view.source, list(map(of, view.source_names))).events.relation
+            return of(view.source.name)
+        return united_sql(view.source, list(map(of, view.source_names)))
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
         """The features of a version of a service for each row of `frame`, under their full names

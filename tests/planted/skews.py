@@ -307,17 +307,18 @@ def an_event_put_last_whenever_it_happened_by_pushes(patch):
 
 @skew("push", "missing event")
 def a_late_event_dropped_by_pushes(patch):
-    def prompt(prepare: Any, project: str, views: Any, rows: Any) -> Any:
+    def prompt(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
         hour = 3_600_000_000
-        return prepare(project, views, [r for r in rows if r["__created"] < r["__ts"] + hour])
+        rows = [r for r in rows if r["__created"] < r["__ts"] + hour]
+        return prepare(project, views, rows, **kw)
 
     everywhere(patch, push.prepare, prompt)
 
 
 @skew("push", "duplicate event", orders=True)
 def a_push_counted_twice_online(patch):
-    everywhere(patch, push.prepare, lambda prepare, project, views, rows: prepare(
-        project, views, [*rows, *rows]))  # fmt: skip
+    everywhere(patch, push.prepare, lambda prepare, project, views, rows, **kw: prepare(
+        project, views, [*rows, *rows], **kw))  # fmt: skip
 
 
 def every_state_is_opened(patch):
@@ -355,8 +356,8 @@ def states_pruned_too_early(patch):
 
 @skew("push", "missing event")
 def every_tenth_row_lost_in_pushes(patch):
-    def lossy(prepare: Any, project: str, views: Any, rows: Any) -> Any:
-        return prepare(project, views, [r for i, r in enumerate(rows) if i % 10 != 9])
+    def lossy(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
+        return prepare(project, views, [r for i, r in enumerate(rows) if i % 10 != 9], **kw)
 
     everywhere(patch, push.prepare, lossy)
 
@@ -857,11 +858,11 @@ def keys_in_another_order_in_pushes(patch):
 
 @skew("push", "column", "rows")
 def two_columns_swapped_in_pushes(patch):
-    def swapped(prepare: Any, project: str, views: Any, rows: Any) -> Any:
+    def swapped(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
         return prepare(project, views, [
             r | {"amount": r["tip"], "tip": r["amount"]} if r.get("tip") is not None else r
             for r in rows
-        ])  # fmt: skip
+        ], **kw)  # fmt: skip
 
     everywhere(patch, push.prepare, swapped)
 

@@ -102,11 +102,12 @@ class Drafts:
         self.zones = [*named, *(s.timezone for s in self.sources.values())] or ["UTC"]
         self.durations = sorted({d for v in service.views for d in _durations(v)}) or [_HOUR]
         self.hops = sorted({f.hop_us for v in service.views for f in v.features if f.hop_us})
-        self.dedupe = {
-            name: min(v.dedupe_us for v in service.views if name in v.source_names and v.dedupe_us)
-            for name in self.sources
-            if self.sources[name].event_id is not None
-        }
+        self.dedupe: dict[str, int] = {}
+        """For each source with ids, and each union of such, how long a view remembers them."""
+        for view in service.views:
+            if view.dedupe_us is not None:
+                for name in (*view.source_names, view.source.name):
+                    self.dedupe[name] = min(view.dedupe_us, self.dedupe.get(name, view.dedupe_us))
         self.fields: dict[str, dict[str, list[str]]] = {}
         """For each source, its columns that hold join keys, and the fields of a row that they may
         meet: several where a view has roles."""
