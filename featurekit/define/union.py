@@ -69,9 +69,9 @@ def _rest(number: int, part: Part) -> list[tuple[str, str, Type]]:
 
 
 def own_columns(source: Source) -> tuple[str, ...]:
-    """The columns that orders events of a union (T6): those that all of its sources have."""
-    assert source.parts is not None
-    return tuple(p.name for p in source.schema[: len(source.parts[0].columns)])
+    """The columns of a source, of a union those that all of its sources have (T6)."""
+    own = source.schema if source.parts is None else source.schema[: len(source.parts[0].columns)]
+    return tuple(p.name for p in own)
 
 
 def columns_of(source: Source, name: str) -> dict[str, str]:
@@ -84,28 +84,37 @@ def columns_of(source: Source, name: str) -> dict[str, str]:
 
 def own_row(source: Source, row: Row) -> tuple[str, dict[str, Any]]:
     """The source of a row of `source`, and the row that it is there: the same, or the one of which
-    the union made it, without its instants."""
+    the union made it."""
     if source.parts is None:
         return source.name, dict(row)
     number = row[FROM]
     part = source.parts[number]
     own = {c: row[n] for n, c in zip(own_columns(source), part.columns, strict=True)}
-    return part.source.name, own | {c: row[n] for n, c, _ in _rest(number, part)}
+    own |= {c: row[n] for n, c, _ in _rest(number, part)}
+    return part.source.name, own | {name: row[name] for name in INSTANTS}
 
 
-def arrival_columns(source: Source) -> tuple[tuple[str, ...], ...]:
-    """For each source of a union, the union's columns that hold the arrival of its rows; a source
-    that is none has one such, by the name that it has there itself."""
-    if source.parts is None:
-        names = {p.name for p in source.schema} & {source.created_timestamp_column}
-        return (tuple(n for n in names if n is not None),)
+def instant_columns(source: Source) -> tuple[dict[str, str], ...]:
+    """For each source of a union the union's columns that hold an instant of its rows, with that
+    instant's name, `__ts` or `__created`. A source that is none has one such, of its own columns.
+    """
     found = []
-    for number, part in enumerate(source.parts):
-        arrival = part.source.created_timestamp_column
-        own = [n for n, c in zip(own_columns(source), part.columns, strict=True) if c == arrival]
-        rest = [n for n, c, _ in _rest(number, part) if c == arrival]
-        found.append((*own, *rest))
+    for number, part in enumerate(source.parts or (_alone(source),)):
+        of = part.source
+        named = {of.timestamp_field: "__ts", of.created_timestamp_column: "__created"}
+        own = zip(own_columns(source), part.columns, strict=True)
+        rest = [(n, c) for n, c, _ in _rest(number, part)] if source.parts is not None else []
+        found.append({n: named[c] for n, c in (*own, *rest) if c in named})
     return tuple(found)
+
+
+def _alone(source: Source) -> Part:
+    return Part(source, tuple(p.name for p in source.schema))
+
+
+def instants_of(source: Source, row: Row) -> dict[str, str]:
+    """Those of `instant_columns` that a row of the source or union has."""
+    return instant_columns(source)[0 if source.parts is None else row[FROM]]
 
 
 def number_of(source: Source, name: str) -> int:
@@ -116,9 +125,7 @@ def number_of(source: Source, name: str) -> int:
 # --- in Python ------------------------------------------------------------------------------------
 
 
-def taken_rows(
-    source: Source, name: str, rows: Sequence[dict[str, Any]]
-) -> Sequence[dict[str, Any]]:
+def taken_rows(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:
     """The rows of `source` that these rows of the source `name` are: the same, or those of the
     union that has it."""
     return rows if source.parts is None else united_rows(source, name, rows)
@@ -163,12 +170,19 @@ def united_row(source: Source, number: int) -> Callable[[Row], dict[str, Any]]:
 def united_sql(source: Source, relations: Sequence[str], also: Sequence[str] = ()) -> str:
     """The union of relations, one for each of its sources, with that one's columns, `__ts` and
     `__created`; and with the columns `also`, which all of them have."""
-    assert source.parts is not None
-    selects = [
-        f"SELECT {', '.join([*_shown(source, n), *INSTANTS, *also])} FROM {relation}"
-        for n, relation in enumerate(relations)
-    ]
+    selects = [_select(source, number, one, also) for number, one in enumerate(relations)]
     return f"({' UNION ALL '.join(selects)})"
+
+
+def taken_sql(source: Source, name: str, relation: str, also: Sequence[str] = ()) -> str:
+    """`taken_rows` for a relation of the source `name`; `also` as `united_sql` takes it."""
+    if source.parts is None:
+        return relation
+    return f"({_select(source, number_of(source, name), relation, also)})"
+
+
+def _select(source: Source, number: int, relation: str, also: Sequence[str]) -> str:
+    return f"SELECT {', '.join([*_shown(source, number), *INSTANTS, *also])} FROM {relation}"
 
 
 def _shown(source: Source, number: int) -> list[str]:

@@ -21,7 +21,7 @@ from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Source, View
-from featurekit.define.union import FROM, arrival_columns
+from featurekit.define.union import FROM, instant_columns
 from featurekit.errors import DamagedState, OnlineError
 from featurekit.online.state.codec import (
     ALL_PRESENT,
@@ -60,7 +60,7 @@ class Ids:
         self._names = names = [name for name, _ in self.schema]
         self.ordered = names if source.sequence is None else [source.sequence, *names]
         self._united = source.parts is not None
-        self._arrivals = arrival_columns(source)
+        self._arrivals = [_arrivals(of) for of in instant_columns(source)]
 
     def name(self, row: Row) -> bytes:
         """The bytes that name a row's id."""
@@ -244,7 +244,11 @@ class Ids:
 
 def stamped(source: Source, row: Row, created: int) -> Row:
     """A row of a source that is no union, with `created` as its arrival."""
-    return _stamped(row, created, arrival_columns(source)[0])
+    return _stamped(row, created, _arrivals(instant_columns(source)[0]))
+
+
+def _arrivals(columns: Mapping[str, str]) -> list[str]:
+    return [column for column, of in columns.items() if of == "__created"]
 
 
 def _stamped(row: Row, created: int, columns: Sequence[str]) -> Row:

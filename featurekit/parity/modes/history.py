@@ -20,7 +20,7 @@ from featurekit.core.status import NEVER
 from featurekit.core.types import INT, Type, instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Service, View
-from featurekit.define.union import columns_of, taken_rows
+from featurekit.define.union import columns_of, united_rows
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
@@ -277,7 +277,8 @@ class _Stream:
             rows = self._fetch_of(con, project, project.repo.sources[name])
             if rows is None:
                 return self._canonical(con, self.sql)
-            found += taken_rows(self.view.source, name, rows)
+            of = self.view.source
+            found += rows if of.parts is None else united_rows(of, name, rows)
         wanted = {*self.asked}
         return [row for row in found if tuple(row[name] for name, _ in self.by) in wanted]
 

@@ -106,6 +106,7 @@ def _numbered(view: View) -> View:
         view.source,
         name=view.title,
         event_id=None,
+        parts=None,  # its rows are made already
         schema=(*view.source.schema, Param(_ROW, INT)),
     )
     role = view.role and replace(view.role, keys=(*view.role.keys, _ROW))
