@@ -223,7 +223,7 @@ class _ViewCompiler:
     @property
     def _from(self) -> str:
         if isinstance(self.view.source, Union):
-            return f"sources {' and '.join(repr(s.name) for s in self.view.source.sources)}"
+            return f"the union of {' and '.join(repr(s.name) for s in self.view.source.sources)}"
         kind = "source" if self.view.source is self.source else "view"
         return f"{kind} {self.view.source.name!r}"
 
@@ -233,6 +233,11 @@ class _ViewCompiler:
         if self.view.source is not self.source:
             said = f"the join key {key!r} is not in the features of {self._from}{at}"
             return f'{said}; add it there, as in features={{"{key}": "{key}", …}}'
+        if isinstance(self.view.source, Union):
+            return (
+                f"the join key {key!r} is no column of {self._from}; map the column of each source "
+                f'that has another name for it, as in {{app: {{"{key}": "user_id"}}}}'
+            )
         said = f"the join key {key!r} is not in the schema of {self._from}{at}"
         close = get_close_matches(key, self.columns, n=1, cutoff=0.7)
         meant = f"rename {close[0]!r}, if that is meant, or " if close else ""

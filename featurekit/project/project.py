@@ -478,9 +478,11 @@ class Project:
                 state_dir=self.state_dir,
                 forgotten=self.forgotten(source),
                 marked=marked,
-                may_be_empty=may_be_empty,
+                may_be_empty=may_be_empty or some_else,
             )
 
+        # Of a union the one source may have events, and another one none yet.
+        some_else = view.source.parts is not None and not self.unfilled(view, repo)
         if view.source.parts is None:
             return of(view.source.name)
         return united_events(view.source, list(map(of, view.source_names)), marked=marked)
@@ -489,14 +491,14 @@ class Project:
         """The events of `snapshot` alone; none where there is neither a file nor a pushed row."""
         return self.snapshot(con, view, may_be_empty=True).events
 
-    def unfilled(self, view: View) -> bool:
+    def unfilled(self, view: View, repo: Repo | None = None) -> bool:
         """Whether the view's sources never had a file and have no pushed row, so that no states are
         the right ones."""
         from featurekit.log.segments import segments
         from featurekit.sources.seen import never_had_files
 
         return all(
-            never_had_files(self.source(name), self.path, self.state_dir)
+            never_had_files(self.source(name, repo), self.path, self.state_dir)
             and not segments(self.state_dir, name)
             for name in view.source_names
         )
