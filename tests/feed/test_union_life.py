@@ -288,4 +288,4 @@ def test_what_the_store_shows_of_a_union_names_its_sources(store: FeatureStore) 
     assert not any(check.faults for check in store.check_sources())
     explained = store.explain("shop", "total", {"customer": 1}, AT)
     assert [event.row["amount"] for event in explained.events if event.counts] == [1.0, 10.0]
-    assert "web and app" in str(explained.steps)
+    assert "over web and app" in explained.definition
