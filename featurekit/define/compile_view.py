@@ -14,6 +14,7 @@ from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Asked, Feature, Part, Slot, Source, View
@@ -51,12 +52,14 @@ def compile_view(view: FeatureView) -> View:
     return _ViewCompiler(view).compile()
 
 
-def _columns(source: EventSource | Union | FeatureView) -> dict[str, Slot]:
+def _columns(
+    source: EventSource | Union | FeatureView, schema: Mapping[str, Type]
+) -> dict[str, Slot]:
     """The columns that a source offers, as slots. An EventSource offers its own columns, a union
     those that all of its sources have; a view offers its join keys and features, expressed over the
-    row of its EventSource."""
+    row of its EventSource. `schema` has the columns of an event."""
     if not isinstance(source, FeatureView):
-        return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
+        return {name: Slot(type_, column=name) for name, type_ in schema.items()}
     compiled = compile_view(source)
     for feature in compiled.features:
         if feature.asked is not None:
@@ -123,10 +126,22 @@ class _ViewCompiler:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
         self.source = view.event_source
-        self.columns = _columns(view.source)
+        self.schema = self._schema()
+        self.columns = _columns(view.source, self.schema)
         self.slots: list[Slot] = []
         self.known: dict[str, int] = {}
         """The index of each slot, by the slot's text."""
+
+    def _schema(self) -> dict[str, Type]:
+        """The columns of an event: those of the source, an element in the place of a list that is
+        exploded."""
+        schema = dict(self.source.schema)
+        exploded = self.view.exploded
+        if exploded is not None:
+            item = schema[exploded].item
+            assert item is not None  # `FeatureView` has checked it
+            schema[exploded] = item
+        return schema
 
     def fail(
         self, feature: str | None, message: str, *, place: Place | None = None
@@ -163,7 +178,10 @@ class _ViewCompiler:
             for column in source.schema:
                 own = column.name in self.source.schema or column.name == source.sequence
                 if own and column.name not in view.join_keys:
-                    self._place(Slot(column.type, column=column.name))
+                    type_ = self.schema.get(column.name, column.type)
+                    self._place(Slot(type_, column=column.name))
+            if view.exploded is not None:
+                self._place(Slot(INT, column=POSITION))
         if source.event_id is not None:
             types = {p.name: p.type for p in source.schema}
             self._place(Slot(types[source.event_id], column=source.event_id))
@@ -188,6 +206,7 @@ class _ViewCompiler:
             ),
             on_error=view.on_error,
             dedupe_us=memory,
+            explode=view.exploded,
         )
         identity = ViewIdentity(compiled)
         features = tuple(replace(f, fingerprint=identity.feature(f)) for f in made)
@@ -266,7 +285,9 @@ class _ViewCompiler:
 
     def _order(self, source: Source) -> tuple[int, ...]:
         sequence = source.sequence
-        places = {p.name: i for i, p in enumerate(source.schema)}
+        names = [p.name for p in source.schema if p.name != self.view.exploded]
+        # The elements of a row follow one another: where it stands is said by its other values.
+        places = {name: i for i, name in enumerate([*names, POSITION, self.view.exploded])}
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
@@ -298,7 +319,7 @@ class _ViewCompiler:
             )
         function = self._read(value, feature)
         try:
-            bound = _bound(function, self.columns, self.source.schema)
+            bound = _bound(function, self.columns, self.schema)
         except DefinitionError as error:
             raise self.fail(feature, str(error)) from None
         return self._place(Slot(function.returns, transform=bound))

@@ -602,6 +602,12 @@ class FeatureView(Described):
     are those that all of the sources have, and each has one type in all of them. Each source keeps
     its files, pushes, time zone and ids; the same id in two sources is two events.
 
+    `explode` names a list column of the source: each of its elements is an event of its own, with
+    the row's other columns. In the view the column is the element, of the list's item type, and it
+    may be a join key. A row with an empty list, or None, has no event. Ids are those of the row: a
+    copy or a correction concerns all of its elements (T7). Events of one row stand in the order of
+    the list.
+
     `features` maps names to columns, transforms or aggregates. Either all are columns and
     transforms of the latest row (V1), or all are window aggregates. `ttl` is how old the latest row
     may be (T4), and in a view of aggregates how old the entity's latest event may be. If that event
@@ -617,6 +623,7 @@ class FeatureView(Described):
         default=(), kw_only=True
     )
     features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
+    explode: str | None = field(default=None, kw_only=True)
     ttl: Duration | None = field(default=None, kw_only=True)
     history: Duration | None = field(default=None, kw_only=True)
     on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
@@ -643,6 +650,8 @@ class FeatureView(Described):
                 f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
                 f"write {as_source(self.source)}"
             )
+        if self.explode is not None:
+            self._check_explode(what)
         if isinstance(self.source, FeatureView) and self.source.aggregates:
             raise DefinitionError(
                 f"{what}: its source is view {self.source.name!r}, whose features are aggregates, "
@@ -741,6 +750,28 @@ class FeatureView(Described):
     def aggregates(self) -> bool:
         """Whether its features are window aggregates."""
         return any(isinstance(f, Aggregate) for f in self.features.values())
+
+    def _check_explode(self, what: str) -> None:
+        if isinstance(self.source, FeatureView):
+            raise DefinitionError(
+                f"{what}: its source is view {self.source.name!r}, whose events it takes as they "
+                "are; write explode= there"
+            )
+        schema = self.source.schema
+        type_ = schema.get(self.explode or "")
+        if type_ is None or type_.item is None:
+            lists = [name for name, one in schema.items() if one.item is not None]
+            there = f"its lists are {', '.join(lists)}" if lists else "it has no list"
+            of = "no column" if type_ is None else str(type_)
+            raise DefinitionError(
+                f"{what}: explode is the name of a list column of {self.source.name!r}, and "
+                f"{self.explode!r} is {of}; {there}"
+            )
+
+    @property
+    def exploded(self) -> str | None:
+        """The list column whose elements are its events, found through any views between."""
+        return self.source.exploded if isinstance(self.source, FeatureView) else self.explode
 
     @property
     def event_source(self) -> EventSource | Union:

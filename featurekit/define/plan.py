@@ -157,6 +157,9 @@ class View:
     windows it covers the ttl too. `dedupe_us` is how long the ids of a source with an `event_id`
     are remembered (T7); such a view has a slot for the id.
 
+    `explode` is a list column of the source, of which each element is an event
+    (`define.explode`).
+
     `role` is only set in a service, and decides nothing that is stored: roles of a view have one
     fingerprint, and read the same states.
     """
@@ -175,6 +178,7 @@ class View:
     fingerprint: str = ""
     dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
     role: Role | None = field(default=None, metadata=OPTIONAL)
+    explode: str | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:

@@ -15,6 +15,7 @@ from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.define.explode import event_schema
 from featurekit.define.plan import (
     Asked,
     Feature,
@@ -102,7 +103,7 @@ class _View:
 
     def __init__(self, view: View) -> None:
         self.view, self.what = view, f"view {view.name!r}"
-        self.schema = {p.name: p.type for p in view.source.schema}
+        self.schema = {p.name: p.type for p in event_schema(view)}
 
     def check(self) -> None:
         view, what = self.view, self.what
@@ -166,6 +167,9 @@ class _View:
     def source(self) -> None:
         source = self.view.source
         _source(source, self.what)
+        lists = {p.name for p in source.schema if p.type.item is not None}
+        if self.view.explode is not None and self.view.explode not in lists:
+            raise Unsound(f"{self.what}: {self.view.explode!r} is no list to explode")
         if source.parts is not None:
             _union(source, source.parts, f"{self.what}, source {source.name!r}")
 

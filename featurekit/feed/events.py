@@ -21,6 +21,7 @@ from featurekit.core.keys import (
     state_prefix,
 )
 from featurekit.core.values import ERROR
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import View
 from featurekit.define.published import broken
 from featurekit.define.union import united_rows
@@ -173,6 +174,7 @@ class RowEvents:
         self.numbers = {} if numbers is None else numbers
         self.memories = {} if memories is None else memories
         self.more: dict[int, tuple[Row, bytes | None, Event]] = {}
+        self.exploded: dict[int, tuple[Row, list[tuple[bytes | None, Event]]]] = {}
 
     def __call__(self, row: Row) -> tuple[bytes | None, Event]:
         number = self.numbers.get(id(row))
@@ -185,19 +187,36 @@ class RowEvents:
             found = self.more[id(row)] = row, key, event
         return found[1], found[2]
 
+    def each(self, row: Row) -> Sequence[tuple[bytes | None, Event]]:
+        """The entities and the events of a row: one of each, or of a list that is exploded as many
+        as it has elements."""
+        if self.writer.view.explode is None:
+            return (self(row),)
+        found = self.exploded.get(id(row))
+        if found is None:
+            writer = self.writer
+            made = exploded_rows(writer.view, [row])
+            found = self.exploded[id(row)] = (
+                row, [(writer.key(one), writer.event(one)) for one in made]
+            )  # fmt: skip
+        return found[1]
+
     def memory(self, row: Row) -> bytes:
         """The bytes by which an id is remembered that has this row alone, as `sealed_marked` takes
         them."""
         found = self.memories.get(id(row))
         if found is None:
             assert self.writer.ids is not None
-            self(row)  # it holds the row
+            self.each(row)  # it holds the row
             found = self.memories[id(row)] = marked(self.writer.ids.encode([row]))
         return found
 
     def entities(self, rows: Sequence[Row]) -> list[bytes]:
         """The keys of the states of the rows' entities, each once."""
         numbers, keys = self.numbers, self.keys
+        if self.writer.view.explode is not None:
+            of_rows = (self.each(row) for row in rows)
+            return [k for k in dict.fromkeys(k for one in of_rows for k, _ in one) if k is not None]
         try:
             found = [keys[numbers[id(row)]] for row in rows]
         except KeyError:  # they are not those of a push
@@ -230,16 +249,10 @@ def prepare(
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
-    given = _Given(rows)
-    united: dict[str, _Given] = {}
+    given = _AllGiven(rows, source)
     for view in views:
         writer = writer_of(project, view)
-        mine = given
-        if view.source.parts is not None and source is not None:
-            name = view.source.name
-            if name not in united:
-                united[name] = _Given(united_rows(view.source, source, rows))
-            mine = united[name]
+        mine = given.of(view)
         named, grouped = mine.entities(writer)
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
@@ -255,13 +268,50 @@ def prepare(
             }
             found.append((view, of_entities))
             continue
-        of_names, memories = mine.names(writer.ids)
+        whole = given.whole(view)
+        of_names, memories = whole.names(writer.ids)
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
+        kept = whole is mine  # else each of its rows makes events of its own
         made.append(
-            RowEvents(writer, mine.rows, keys, events, numbers=mine.numbers, memories=memories)
+            RowEvents(
+                writer,
+                whole.rows,
+                keys if kept else (),
+                events if kept else (),
+                numbers=whole.numbers,
+                memories=memories,
+            )
         )
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
+
+
+class _AllGiven:
+    """The rows of a push as each view takes them, made once for all that take them alike."""
+
+    def __init__(self, rows: Sequence[Row], source: str | None) -> None:
+        self._source, self._rows = source, _Given(rows)
+        self._united: dict[str, _Given] = {}
+        self._exploded: dict[tuple[str, str], _Given] = {}
+
+    def whole(self, view: View) -> _Given:
+        """The rows of what the view reads: of its source, or of its union (T11)."""
+        name = view.source.name
+        if view.source.parts is None or self._source is None:
+            return self._rows
+        if name not in self._united:
+            self._united[name] = _Given(united_rows(view.source, self._source, self._rows.rows))
+        return self._united[name]
+
+    def of(self, view: View) -> _Given:
+        """The rows as the view's events: those of `whole`, or the elements of their lists."""
+        whole = self.whole(view)
+        if view.explode is None:
+            return whole
+        kind = view.source.name, view.explode
+        if kind not in self._exploded:
+            self._exploded[kind] = _Given(exploded_rows(view, whole.rows))
+        return self._exploded[kind]
 
 
 class _Given:

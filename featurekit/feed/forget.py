@@ -29,6 +29,7 @@ from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
+from featurekit.define.explode import exploded_sql
 from featurekit.define.origins import Database
 from featurekit.define.plan import View
 from featurekit.define.union import own_row
@@ -135,6 +136,13 @@ def _forget(
     """Forget an entity; `found` gets what the audit log is to say of it."""
     name, types = entity.name, dict(entity.join_keys)
     views = project.repo.views.values()
+    for view in views:
+        if view.exploded in types and any(e.name == name for e in view.entities):
+            raise DefinitionError(
+                f"an event of {name!r} in view {view.name!r} is one element of the list "
+                f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
+                "the elements out of the rows where they lie, and run `featurekit materialize`"
+            )
     held = {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
     sources = [s for n, s in project.repo.sources.items() if held[n]]
     if rewrite_files:
@@ -425,7 +433,7 @@ def _repair(
         )
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
-    relation = project.all_events(con, view, mine.whenever)
+    relation = exploded_sql(view, project.all_events(con, view, mine.whenever))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
     named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {relation})"
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]

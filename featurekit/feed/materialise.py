@@ -27,6 +27,7 @@ from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
@@ -463,9 +464,9 @@ def materialize_view(
         after = max(after - view.dedupe_us, NEVER + 1)
     arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
     since = f"__created > {after}" if after != NEVER else "TRUE"
-    relation = f"(SELECT * FROM {arrived} WHERE {since})"
+    relation = exploded_sql(view, f"(SELECT * FROM {arrived} WHERE {since})")
     counting = make_counted_rows(con, view, arrived)
-    made_of = f"(SELECT * FROM {counting} WHERE {since})"
+    made_of = exploded_sql(view, f"(SELECT * FROM {counting} WHERE {since})")
     if only is not None:
         relation, made_of = _of_entities(con, view, only, relation, made_of)
     made = view_events(con, view, made_of)

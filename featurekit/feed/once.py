@@ -32,6 +32,7 @@ from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.explode import exploded_rows
 from featurekit.define.union import taken_rows
 from featurekit.errors import DamagedNote, RequestRefused, StoreUnavailable, WriteError
 from featurekit.feed.events import Pushed
@@ -214,6 +215,8 @@ class Once:
                 continue
             names = [p.name for p in view.join_keys]
             rows_of_view = taken_rows(view.source, self.source, pushed)
+            if view.explode is not None:
+                rows_of_view = exploded_rows(view, rows_of_view)
             keys = {tuple(row[name] for name in names) for row in rows_of_view}
             wanted = [dict(zip(names, key, strict=True)) for key in keys if None not in key]
             if wanted:

@@ -317,9 +317,9 @@ class _Settling:
                 if blob is None:
                     out[name] = made
                 if lasts:
-                    key, event = events(new[0])
-                    if key is not None:
-                        fresh.setdefault(key, []).append(event)
+                    for key, event in events.each(new[0]):
+                        if key is not None:
+                            fresh.setdefault(key, []).append(event)
                     continue
                 after = new
             else:
@@ -329,13 +329,13 @@ class _Settling:
                     merged.append((before, after))
                     out[name] = ids.written(name, after)
             for row in after:
-                key, event = events(row)
-                if key is not None:
-                    changed.setdefault(key, ([], []))[0].append(event)
+                for key, event in events.each(row):
+                    if key is not None:
+                        changed.setdefault(key, ([], []))[0].append(event)
             for row, end in ids.counting(after):
-                key, event = events(row)
-                if key is not None:
-                    changed[key][1].append(writer.ending(event, end))
+                for key, event in events.each(row):
+                    if key is not None:
+                        changed[key][1].append(writer.ending(event, end))
         for key, some in fresh.items():  # they count, and are all events of their ids
             every, counting = changed.setdefault(key, (some, some))
             if every is not some:
@@ -385,13 +385,15 @@ def _check_order(
         return
     after = {writer.ids.order(row): end for row, end in writer.ids.counting(merged)}
     for row, end in writer.ids.counting(known):
-        key, event = events(row)
-        if key is None or after.get(writer.ids.order(row)) == end:
+        if after.get(writer.ids.order(row)) == end:
             continue
-        blob = states[key]
-        state = State(writer.view, newest_arrival=NEVER if blob is None else newest_arrival(blob))
-        if state.settled(writer.ending(event, end)):
-            raise _too_late(writer, row, "what it would change")
+        for key, event in events.each(row):
+            if key is None:
+                continue
+            blob, view = states[key], writer.view
+            state = State(view, newest_arrival=NEVER if blob is None else newest_arrival(blob))
+            if state.settled(writer.ending(event, end)):
+                raise _too_late(writer, row, "what it would change")
 
 
 def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:

@@ -24,6 +24,7 @@ from featurekit.core.timezones import zone
 from featurekit.core.types import BOOL, FLOAT, INT, instant
 from featurekit.core.values import ERROR
 from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import RequestTransform, Service, View
 from featurekit.define.repo import Repo
 from featurekit.language import ir, walk
@@ -74,6 +75,8 @@ def check_plain_rows(
                                 "functions were not called")  # fmt: skip
             continue
         of_view = rows.get(view.source.name, ())
+        if view.explode is not None:
+            of_view = exploded_rows(view, of_view)
         for one in _of_slots(written, compiled):
             given = [[row[p.name] for p in one.function.params] for row in of_view]
             _compare(report, con, one, given)

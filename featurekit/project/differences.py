@@ -96,6 +96,7 @@ def _of_views(old: View, new: View) -> Iterator[str]:
         ("ids are remembered for", old.dedupe_us, new.dedupe_us),
     ):
         yield from _changed(what, _duration(before), _duration(after))
+    yield from _changed("explode", old.explode, new.explode)
     known = {f.name: f for f in old.features}
     for feature in new.features:
         if feature.name not in known:

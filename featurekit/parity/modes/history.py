@@ -248,8 +248,12 @@ class _Stream:
         asked = {tuple(q.row[n] for n in names) for q in questions for names in self.roles}
         self.by = [(p.name, p.type) for p in view.join_keys]
         self.asked = [key for key in asked if None not in key]
+        # The elements of a row may be of any entities: then all of them are one group.
+        self.whole = view.explode in self.names
         event_id = view.source.event_id
-        if event_id is not None:
+        if self.whole:
+            self.by, self.asked = [], [()]
+        elif event_id is not None:
             of_asked = self._asked_events(con, events.relation)
             found = con.execute(f"SELECT DISTINCT {quote(event_id)} FROM {of_asked}").fetchall()
             self.by = [(p.name, p.type) for p in view.source.schema if p.name == event_id]
@@ -258,7 +262,7 @@ class _Stream:
         self.events = EventRows(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         fetched = sorted(self._fetch(con, project), key=lambda row: row["__created"])
-        self.groups = _groups(fetched, self.names, event_id)
+        self.groups = {} if self.whole else _groups(fetched, self.names, event_id)
         for row in fetched:
             self.rows.setdefault(self._group_of(row), []).append(row)
         self.late = {
@@ -268,6 +272,8 @@ class _Stream:
         self.taken: dict[tuple[Any, ...], int] = {}
 
     def _asked_events(self, con: Any, relation: str) -> str:
+        if self.whole:
+            return relation
         return _of_asked(con, f"__asked_{self.view.name}", relation, self.by, self.asked)
 
     def _fetch(self, con: Any, project: Project) -> list[dict[str, Any]]:
@@ -288,7 +294,7 @@ class _Stream:
         """The asked entities' rows of one source; of one that stands in a union with ids, all of
         its rows. None where they cannot be read as a push reads them."""
         own = columns_of(self.view.source, source.name)
-        told = all(name in own for name, _ in self.by)
+        told = bool(self.by) and all(name in own for name, _ in self.by)
         by = [(own[name], type_) for name, type_ in self.by] if told else []
         asked = self.asked if told else [()]
         read = _read_as_pushed(con, project, source, [name for name, _ in by], asked)
@@ -319,6 +325,8 @@ class _Stream:
         return self._top(key)
 
     def _top(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.whole:
+            return ()
         while key in self.groups:
             key = self.groups[key]
         return key

@@ -176,6 +176,10 @@ class Drafts:
             if known:
                 of_cell = [value for field in known for value in keys[field]]
                 choices[name] = of_cell * 12 + ([None] if type_.optional else [])
+            elif type_.item is not None and any(
+                self.service.join_keys[f] == type_.item.base for f in fields.get(name, ())
+            ):
+                choices[name] = _lists(type_, keys, fields[name], rng)
             elif name == source.event_id:
                 choices[name] = [self._key(type_, used, rng) for _ in range(rng.randint(1, n + 1))]
             elif name == source.op:
@@ -341,6 +345,17 @@ class Drafts:
         if type_.name == "timedelta" and made < MIN_SPAN + dt.timedelta(seconds=1):
             return MICROSECOND  # Arrow makes no column of the last second of int64
         return made
+
+
+def _lists(
+    type_: Type, keys: Mapping[str, list[Any]], fields: Sequence[str], rng: random.Random
+) -> list[Any]:
+    """Lists of a cell's keys, for a column each of whose elements is an event of an entity."""
+    assert type_.item is not None
+    of_cell = [value for field in fields for value in keys[field]] * 3
+    of_cell += [None] if type_.item.optional else []
+    made: list[Any] = [[rng.choice(of_cell) for _ in range(n)] for n in (0, 1, 1, 2, 2, 3, 4)]
+    return made + ([None] if type_.optional else [])
 
 
 def _few(type_: Type) -> bool:
@@ -555,6 +570,8 @@ class Course:
             asking: Row = {}
             for name, values in keys.items():
                 value = about.get(columns.get(name, ""))
+                if isinstance(value, list):  # of a view of which each element is an event
+                    value = rng.choice(value) if value else None
                 draw = rng.random()
                 if value is None or draw < 0.1:
                     value = values[int(rng.random() * len(values))]
