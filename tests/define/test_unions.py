@@ -6,12 +6,14 @@ import datetime as dt
 from dataclasses import replace
 from typing import Any
 
+import duckdb
 import pytest
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView
 from featurekit.aggregates import Count, Last, Sum
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
+from featurekit.define.explode import exploded_rows, exploded_sql
 from featurekit.define.identity import ViewIdentity
 from featurekit.define.published import plan_bytes, read_plan
 from featurekit.define.union import own_row, taken_rows
@@ -246,3 +248,93 @@ def test_both_definitions_of_one_name_in_a_union_and_beside_it_are_told() -> Non
     alone = FeatureView("a", entities=[CUSTOMER], source=other, features={"amount": "amount"})
     with pytest.raises(DefinitionError, match="two definitions of EventSource 'web'"):
         FeatureStore(definitions=[view([web, {app: SHARED}]), alone]).plan()
+
+
+# --- explode --------------------------------------------------------------------------------------
+
+baskets = source("baskets", {"customer": int, "tags": list[str], "amount": float, "n": int})
+
+
+def exploding(of: Any = baskets, *, explode: str = "tags", **options: Any) -> FeatureView:
+    how = {"sources": of} if isinstance(of, list) else {"source": of}
+    features = {"last": Last("tags", window="7d")}
+    return FeatureView(
+        "tagged", entities=[CUSTOMER], features=features, explode=explode, **how | options
+    )
+
+
+def test_the_column_of_an_exploded_list_is_an_element() -> None:
+    made = compile_view(exploding())
+    assert str(made.features[0].type) == "str | None"
+    slots = [made.slots[i].column for i in made.order]
+    # A row's elements follow one another, in the order of the list (T6).
+    assert slots == ["amount", "n", "__position", "tags"]
+
+
+def test_events_of_elements_are_made_alike_in_python_and_in_sql() -> None:
+    made = compile_view(exploding())
+    rows = [{"tags": ["a", "b"], "n": 1}, {"tags": [], "n": 2}, {"tags": None, "n": 3}]
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE given (tags VARCHAR[], n BIGINT)")
+        con.executemany("INSERT INTO given VALUES (?, ?)", [[r["tags"], r["n"]] for r in rows])
+        sql = f"SELECT tags, n, __position FROM {exploded_sql(made, 'given')} ORDER BY ALL"
+        found = con.execute(sql).fetchall()
+    assert found == [(r["tags"], r["n"], r["__position"]) for r in exploded_rows(made, rows)]
+    assert found == [("a", 1, 0), ("b", 1, 1)]
+
+
+def test_an_exploded_list_is_another_version() -> None:
+    plain = FeatureView(
+        "tagged", entities=[CUSTOMER], source=baskets, features={"n": Count(window="1d")}
+    )
+    made = compile_view(replaced(plain, explode="tags"))
+    assert made.fingerprint != compile_view(plain).fingerprint
+    assert made.features[0].fingerprint != compile_view(plain).features[0].fingerprint
+    assert "explode" not in wire.canonical(compile_view(plain))
+
+
+def replaced(plain: FeatureView, **options: Any) -> FeatureView:
+    return FeatureView(
+        plain.name, entities=plain.entities, source=plain.source, features=plain.features, **options
+    )
+
+
+def test_a_view_of_a_view_of_elements_has_the_elements() -> None:
+    rows = FeatureView(
+        "rows", entities=[CUSTOMER], source=baskets, explode="tags",
+        features={"customer": "customer", "tag": "tags"},
+    )  # fmt: skip
+    above = FeatureView(
+        "above", entities=[CUSTOMER], source=rows, features={"last": Last("tag", window="1d")}
+    )
+    assert compile_view(above).explode == "tags"
+    with pytest.raises(DefinitionError, match="write explode= there"):
+        replaced(above, explode="tag")
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [("amount", "'amount' is float; its lists are tags"), ("tag", "'tag' is no column")],
+)
+def test_what_is_no_list_is_not_exploded(column: str, told: str) -> None:
+    with pytest.raises(DefinitionError, match=told):
+        exploding(explode=column)
+
+
+def test_a_list_of_a_union_is_exploded() -> None:
+    other = source("other", {"customer": int, "labels": list[str]})
+    made = compile_view(exploding([baskets, {other: {"tags": "labels"}}]))
+    assert made.explode == "tags"
+    service = compile_service(
+        FeatureService("tags", features=[exploding([baskets, {other: {"tags": "labels"}}])])
+    )
+    assert read_plan(plan_bytes(service)) == service
+
+
+def test_a_forged_list_is_refused() -> None:
+    service = compile_service(FeatureService("tags", features=[exploding()]))
+    (made,) = service.views
+    with pytest.raises(Unsound):
+        verify_service(replace(service, views=(replace(made, explode="amount"),)))
+    with pytest.raises(Unsound):
+        verify_service(replace(service, views=(replace(made, explode=None),)))

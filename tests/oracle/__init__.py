@@ -76,9 +76,16 @@ def known_events(
     else:
         known = [*_in_force(view, view.source, known)]
     known = [event for event in known if event["__ts"] <= t]
+    if view.explode is not None:
+        column = view.explode
+        known = [
+            {**event, column: element, "__position": position}
+            for event in known
+            for position, element in enumerate(event[column] or [])
+        ]
     wanted = {name: bits(key[name]) for name in view.join_keys}
     known = [event for event in known if _belongs(event, wanted)]
-    return sorted(known, key=lambda event: _t6(event, view.source))
+    return sorted(known, key=lambda event: _t6(event, view.source, view.explode))
 
 
 def value_over(view: FeatureView, feature_name: str, known: list[Event], t: int) -> tuple[Any, str]:
@@ -191,12 +198,17 @@ def _belongs(event: Event, wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _t6(event: Event, source: EventSource | Union) -> tuple[Any, ...]:
+def _t6(event: Event, source: EventSource | Union, exploded: str | None = None) -> tuple[Any, ...]:
     if isinstance(source, Union):  # its sequence, its own values, then the order of the sources
-        columns = ["__sequence", *source.schema, "__place"]
-        return event["__ts"], event["__created"], *(_order(event[column]) for column in columns)
-    first = [source.sequence] if source.sequence is not None else []
-    columns = [*first, *source.schema]
+        columns = ["__sequence", *source.schema]
+        last = ["__place"]
+    else:
+        columns = [*([source.sequence] if source.sequence is not None else []), *source.schema]
+        last = []
+    if exploded is not None:  # a row's elements follow one another, in the order of the list
+        columns = [name for name in columns if name != exploded]
+        last = ["__position", exploded, *last]
+    columns += last
     return event["__ts"], event["__created"], *(_order(event[column]) for column in columns)
 
 

@@ -23,7 +23,6 @@ from featurekit import Entity, EventSource, FeatureView, feature
 from featurekit.aggregates import Count, CountDistinct, First, FirstN, Last, LastN, Max, Sum
 from featurekit.core.types import instant
 from featurekit.define.definitions import FeatureService
-from featurekit.online.store.memory import MemoryStore
 
 EXAMPLES = settings().max_examples
 PERSON = Entity("person", {"person": int})
@@ -150,23 +149,6 @@ SERVICES = {
 }
 
 
-def pushed_in_order(paths: Paths, questions: list[Question]) -> Any:
-    """Each question, from pushes in the order of arrival, which ids need (T7)."""
-    answers: Any = []
-    for question in questions:
-        store = MemoryStore()
-        arrived = [
-            (row["__created"], place, name, row)
-            for place, (name, rows) in enumerate(paths.rows.items())
-            for row in rows
-            if row["__created"] <= question.t
-        ]
-        for _, _, name, row in sorted(arrived, key=lambda one: one[:2]):
-            paths.push(store, [row], name)
-        answers += paths.online([question], store)
-    return answers
-
-
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_union_is_what_the_oracle_says_on_both_paths(con: Any, name: str) -> None:
     service = SERVICES[name]
@@ -179,7 +161,7 @@ def test_a_union_is_what_the_oracle_says_on_both_paths(con: Any, name: str) -> N
         expected = paths.oracle(questions)
         agree(paths, questions, "offline", expected, paths.offline(questions))
         agree(paths, questions, "filled", expected, paths.by_materialising(questions))
-        agree(paths, questions, "pushed", expected, pushed_in_order(paths, questions))
+        agree(paths, questions, "pushed", expected, paths.by_pushes_in_order(questions))
         if service in (plain_windows, plain_latest):
             shuffled = paths.by_pushes(questions, shuffler)
             agree(paths, questions, "pushed in any order", expected, shuffled)
