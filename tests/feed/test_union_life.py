@@ -96,7 +96,9 @@ def app_rows(*rows: tuple[int, float, float]) -> pa.Table:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "feature_store.yaml").write_text(
-        "project: unions\nprovider: local\nonline_store:\n  type: redis\n", encoding="utf-8"
+        "project: unions\nprovider: local\nonline_store:\n  type: redis\n"
+        "featurekit:\n  serving_log: {to: parquet}\n",
+        encoding="utf-8",
     )
     (tmp_path / "definitions.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / "web").mkdir()
@@ -241,6 +243,21 @@ def test_the_modes_of_parity_check_a_union(store: FeatureStore, mode: str) -> No
         report = store.check_parity(service, mode=mode, values=4_000)
         assert report.ok, str(report)
         assert report.compared > 0
+
+
+def test_what_was_served_of_a_union_is_replayed(folder: Path, redis_store: Any) -> None:
+    with FeatureStore(folder, redis_url=redis_store.url) as served:
+        served.apply()
+        served.materialize()
+        for price in (4.0, -0.0, 2.5):
+            now = dt.datetime.now(dt.UTC)
+            served.push("app", [{"user": 2, "screen": "home", "price": price, "when": now}])
+            served.push("web", [{"customer": 3, "amount": price, "url": "/", "at": now}])
+            served.get_online_features("shop", [{"customer": n} for n in (1, 2, 3, 4)])
+        served.close()
+        report = served.check_parity("shop", mode="replay")
+    assert report.ok, str(report)
+    assert report.compared == 3 * 4 * 3
 
 
 def test_forgetting_someone_removes_the_rows_of_each_source_by_its_own_column(

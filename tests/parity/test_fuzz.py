@@ -262,6 +262,7 @@ QUICK = (
     "a_version_before_with_another_function_online",
     "another_column_of_the_second_source_offline",
     "one_id_of_two_sources_taken_for_one_event_in_pushes",
+    "the_last_element_lost_in_pushes",
 )  # fmt: skip
 
 

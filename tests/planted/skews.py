@@ -44,10 +44,10 @@ from featurekit.core import coerce as values
 from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT
 from featurekit.core.values import ERROR
-from featurekit.define import published, union
+from featurekit.define import explode, published, union
 from featurekit.define.plan import Feature, View
 from featurekit.feed import events as push
-from featurekit.feed import settle
+from featurekit.feed import materialise, settle
 from featurekit.feed.materialise import materialize_view
 from featurekit.language import ops
 from featurekit.offline import counted_events, view_events, view_result, windows
@@ -1024,3 +1024,58 @@ def nulls_of_the_second_source_filled_in_pushes(patch):
 def the_key_of_the_second_source_by_its_position_in_pushes(patch):
     in_rows_of_unions(patch, lambda row: row | (
         {"customer_id": row["pieces"]} if row["__from"] and "pieces" in row else {}))  # fmt: skip
+
+
+# ── Exploded lists ────────────────────────────────────────────────────────────────────────────────
+
+
+def in_exploded_rows(patch: Patch, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """Change the events that the elements of rows make in pushes."""
+    everywhere(patch, explode.exploded_rows, lambda made, *args: list(change(made(*args))))
+
+
+@skew("push", "tie", "exploded")
+def elements_in_the_order_backwards_in_pushes(patch):
+    in_exploded_rows(patch, lambda rows: [r | {"__position": -r["__position"]} for r in rows])
+
+
+@skew("offline", "tie", "exploded")
+def the_position_of_an_element_ignored_offline(patch):
+    everywhere(patch, explode.exploded_sql, lambda made, view, relation: (
+        f"(SELECT * REPLACE (0::BIGINT AS __position) FROM {made(view, relation)})"
+        if view.explode else relation))  # fmt: skip
+
+
+@skew("push", "missing event", "exploded")
+def the_last_element_lost_in_pushes(patch):
+    in_exploded_rows(patch, lambda rows: [r for r in rows if r["__position"] < 2])
+
+
+@skew("offline", "duplicate event", "exploded")
+def equal_elements_of_a_row_counted_once_offline(patch):
+    def once(made: Any, view: View, relation: str) -> str:
+        if view.explode is None:
+            return relation
+        distinct = f'list_distinct("{view.explode}") AS "{view.explode}"'
+        return made(view, f"(SELECT * REPLACE ({distinct}) FROM {relation})")
+
+    everywhere(patch, explode.exploded_sql, once)
+
+
+@skew("backfill", "missing event", "exploded")
+def elements_that_are_none_lost_by_a_backfill(patch):
+    wrapped(patch, materialise, "exploded_sql", lambda made, view, relation: (
+        f'(SELECT * FROM {made(view, relation)} WHERE "{view.explode}" IS NOT NULL)'
+        if view.explode else relation))  # fmt: skip
+
+
+@skew("push", "correction ignored", "exploded_ids")
+def elements_of_a_version_before_kept_in_pushes(patch):
+    patch.setattr(state, "without", lambda view, events, rows: events)
+
+
+@skew("offline", "duplicate event", "exploded_ids")
+def copies_told_by_elements_and_not_by_rows_offline(patch):
+    # As where a list is exploded before it is settled which rows count.
+    wrapped(patch, counted_events, "make_counted_rows", lambda counted, con, view, rows: (
+        rows if view.explode and view.source.op is None else counted(con, view, rows)))  # fmt: skip
