@@ -135,15 +135,7 @@ def _forget(
 ) -> Forgot:
     """Forget an entity; `found` gets what the audit log is to say of it."""
     name, types = entity.name, dict(entity.join_keys)
-    views = project.repo.views.values()
-    for view in views:
-        if view.exploded in types and any(e.name == name for e in view.entities):
-            raise DefinitionError(
-                f"an event of {name!r} in view {view.name!r} is one element of the list "
-                f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
-                "the elements out of the rows where they lie, and run `featurekit materialize`"
-            )
-    held = {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
+    held = _held(project, name, types)
     sources = [s for n, s in project.repo.sources.items() if held[n]]
     if rewrite_files:
         for one in sources:
@@ -202,6 +194,20 @@ def _entity(project: Project, name: str) -> Entity:
         close = near(name, known, listed="there are")
         raise DefinitionError(f"no view is of an entity {name!r}; {close}")
     return known[name]
+
+
+def _held(project: Project, name: str, types: Mapping[str, Type]) -> dict[str, list[Columns]]:
+    """The columns of each source that hold the entity's keys. DefinitionError where an event of the
+    entity is no row, but one element of a row's list."""
+    views = project.repo.views.values()
+    for view in views:
+        if view.exploded in types and any(e.name == name for e in view.entities):
+            raise DefinitionError(
+                f"an event of {name!r} in view {view.name!r} is one element of the list "
+                f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
+                "the elements out of the rows where they lie, and run `featurekit materialize`"
+            )
+    return {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
 
 
 def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from featurekit.feed.events import Pushed
 from featurekit.feed.once import Key, Once, once, open_claims
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
-from featurekit.online.store.protocol import Closing, OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore, Pending
 from featurekit.project.deployment import missed
 from featurekit.project.died import note_died
 from featurekit.project.leases import alone, check_if_late, fence_key, holder, pushing
@@ -137,10 +137,7 @@ class _Push:
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
             self.claimed = True
-            opening = settle.open_claim(
-                online, project.name, views, events, now, source=definition.name
-            )
-            with opening as claiming:
+            with self._claim(online, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
         arrived, repeated = len(events), len(events) - stamps.count(now)
@@ -182,6 +179,13 @@ class _Push:
                 "`featurekit materialize` brings them online"
             ) from error
         return done
+
+    def _claim(
+        self, online: OnlineStore, views: list[View], events: list[Any], now: int
+    ) -> Pending[tuple[list[int], list[Any]]]:
+        """The arrivals of rows with ids, and the rows that have them (T7)."""
+        name = self.project.name
+        return settle.open_claim(online, name, views, events, now, source=self.definition.name)
 
     def find_forgotten(self) -> Forgotten:
         """The source's entities that are forgotten, as far as it is known now."""
