@@ -207,7 +207,10 @@ class RowEvents:
         found = self.memories.get(id(row))
         if found is None:
             assert self.writer.ids is not None
-            self.each(row)  # it holds the row
+            if self.writer.view.explode is None:
+                self(row)  # it holds the row
+            else:
+                self.each(row)
             found = self.memories[id(row)] = marked(self.writer.ids.encode([row]))
         return found
 
@@ -252,7 +255,7 @@ def prepare(
     given = _AllGiven(rows, source)
     for view in views:
         writer = writer_of(project, view)
-        mine = given.of(view)
+        mine = given.rows if view.source.parts is None and view.explode is None else given.of(view)
         named, grouped = mine.entities(writer)
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
@@ -268,7 +271,7 @@ def prepare(
             }
             found.append((view, of_entities))
             continue
-        whole = given.whole(view)
+        whole = mine if view.explode is None else given.whole(view)
         of_names, memories = whole.names(writer.ids)
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
@@ -290,7 +293,7 @@ class _AllGiven:
     """The rows of a push as each view takes them, made once for all that take them alike."""
 
     def __init__(self, rows: Sequence[Row], source: str | None) -> None:
-        self._source, self._rows = source, _Given(rows)
+        self._source, self.rows = source, _Given(rows)
         self._united: dict[str, _Given] = {}
         self._exploded: dict[tuple[str, str], _Given] = {}
 
@@ -298,9 +301,9 @@ class _AllGiven:
         """The rows of what the view reads: of its source, or of its union (T11)."""
         name = view.source.name
         if view.source.parts is None or self._source is None:
-            return self._rows
+            return self.rows
         if name not in self._united:
-            self._united[name] = _Given(united_rows(view.source, self._source, self._rows.rows))
+            self._united[name] = _Given(united_rows(view.source, self._source, self.rows.rows))
         return self._united[name]
 
     def of(self, view: View) -> _Given:

@@ -306,6 +306,7 @@ class _Settling:
         """The memories that change, and the rows before and after of those that had some. For each
         entity all events of the ids, and those that count, are put into `changed`."""
         writer, ids, events = self.writer, self.ids, self.events
+        alike = self.view.explode is None  # a row is one event, which is found sooner
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
         lasts, fresh = ids.op is None, dict[bytes, list[Event]]()
@@ -317,7 +318,7 @@ class _Settling:
                 if blob is None:
                     out[name] = made
                 if lasts:
-                    for key, event in events.each(new[0]):
+                    for key, event in (events(new[0]),) if alike else events.each(new[0]):
                         if key is not None:
                             fresh.setdefault(key, []).append(event)
                     continue
@@ -329,11 +330,11 @@ class _Settling:
                     merged.append((before, after))
                     out[name] = ids.written(name, after)
             for row in after:
-                for key, event in events.each(row):
+                for key, event in (events(row),) if alike else events.each(row):
                     if key is not None:
                         changed.setdefault(key, ([], []))[0].append(event)
             for row, end in ids.counting(after):
-                for key, event in events.each(row):
+                for key, event in (events(row),) if alike else events.each(row):
                     if key is not None:
                         changed[key][1].append(writer.ending(event, end))
         for key, some in fresh.items():  # they count, and are all events of their ids

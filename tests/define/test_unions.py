@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +128,10 @@ ONE_SOURCE = "9a48680d9b95640e54ad263fbbddafaf"
 def test_a_plan_of_a_union_comes_back_from_its_bytes() -> None:
     service = compile_service(FeatureService("shop", features=[view([web, {app: SHARED}])]))
     assert read_plan(plan_bytes(service)) == service
+    assert json.loads(plan_bytes(service))["format"] == 4  # which older readers refuse by name
+    alone = FeatureView("a", entities=[CUSTOMER], source=web, features={"amount": "amount"})
+    plain = compile_service(FeatureService("plain", features=[alone]))
+    assert json.loads(plan_bytes(plain))["format"] == 1
 
 
 def forged(**changes: Any) -> Any:
