@@ -199,6 +199,8 @@ class Project:
 
     def source(self, name: str, repo: Repo | None = None) -> EventSource:
         """A source that the repo defines. DefinitionError for another name."""
+        if not isinstance(name, str):  # a definition can be looked for, and is never found
+            raise TypeError(f"{name!r} is no name")
         sources = (repo or self.repo).sources
         found = sources.get(name)
         if found is None:

@@ -52,7 +52,9 @@ bills = FeatureService("bills", features=[billed])
 @pytest.fixture
 def store(tmp_path: Path, redis_store: Any) -> Iterator[FeatureStore]:
     (tmp_path / "feature_store.yaml").write_text(
-        "project: exploded\nprovider: local\nonline_store:\n  type: redis\n", encoding="utf-8"
+        "project: exploded\nprovider: local\nonline_store:\n  type: redis\n"
+        "featurekit:\n  serving_log: {to: parquet}\n",
+        encoding="utf-8",
     )
     (tmp_path / "definitions.py").write_text(MODULE, encoding="utf-8")
     at = pa.array([NOON, NOON, NOON + dt.timedelta(hours=1)], pa.timestamp("us", tz="UTC"))
@@ -131,6 +133,24 @@ def test_the_modes_of_parity_check_exploded_lists(store: FeatureStore, mode: str
         report = store.check_parity(service, mode=mode, values=3_000)
         assert report.ok, str(report)
         assert report.compared > 0
+
+
+def test_an_order_that_came_to_a_file_after_the_fill_is_told_as_lag(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    at = pa.array([dt.datetime.now(dt.UTC)], pa.timestamp("us", tz="UTC"))
+    more = {"customer": [1], "articles": [["tea", "tea"]], "amount": [1.0], "at": at}
+    path = tmp_path / "orders.parquet"
+    known = pq.read_table(path)
+    added = pa.table(more | {"known_at": at}).select(known.column_names).cast(known.schema)
+    pq.write_table(pa.concat_tables([known, added]), path)
+    store.get_online_features("articles", [{"articles": "tea"}, {"articles": "cup"}])
+    store.close()
+    report = store.check_parity("articles", mode="replay")
+    assert report.ok, str(report)
+    assert {n: f.lagging for n, f in report.features.items()} == {
+        "sold__times": 1, "sold__revenue": 1,
+    }  # fmt: skip
 
 
 def test_someone_is_forgotten_with_all_elements_and_an_element_is_not(store: FeatureStore) -> None:

@@ -16,6 +16,7 @@ from oracle import bits
 
 from featurekit import FeatureStore
 from featurekit.core.keys import state_prefix
+from featurekit.core.types import micros
 from featurekit.define.plan import View
 from featurekit.online.state.seal import opened
 
@@ -193,6 +194,27 @@ def test_increments_bring_what_came_to_the_files_and_logs_of_each_source(
     assert {name: kept(store, name) for name in anew} == anew
 
 
+@pytest.mark.parametrize("source", ["web", "app"])
+def test_an_increment_brings_what_only_the_log_of_one_source_has(
+    store: FeatureStore, source: str
+) -> None:
+    """As where a push died between the log and the states, before the last fill."""
+    at = micros(dt.datetime.now(dt.UTC)) - 60_000_000
+    rows = {
+        "web": {"customer": 2, "amount": 7.0, "url": "/"},
+        "app": {"user": 2, "price": 7.0, "screen": "home"},
+    }
+    definition = store.parts.source(source)
+    store.parts.log.keep(definition, [rows[source] | {"__ts": at, "__created": at}])
+    done = {one.view: one.events for one in store.materialize_incremental().views}
+    assert done["spent"] == done["latest"] == 1
+    assert asked(store, "shop", 2)[0] == {"total": 7.0, "last": [7.0], "amount": 7.0}
+    store.materialize_incremental()
+    before = {name: kept(store, name) for name in ("spent", "latest")}
+    store.materialize()
+    assert {name: kept(store, name) for name in before} == before
+
+
 def test_bad_rows_are_set_aside_by_source_and_stand_in_the_manifest(
     store: FeatureStore, folder: Path, tmp_path: Path
 ) -> None:
@@ -258,6 +280,21 @@ def test_what_was_served_of_a_union_is_replayed(folder: Path, redis_store: Any) 
         report = served.check_parity("shop", mode="replay")
     assert report.ok, str(report)
     assert report.compared == 3 * 4 * 3
+
+
+def test_a_row_of_a_file_that_came_after_the_fill_is_told_as_lag(
+    folder: Path, redis_store: Any
+) -> None:
+    with FeatureStore(folder, redis_url=redis_store.url) as served:
+        served.apply()
+        served.materialize()
+        late = (dt.datetime.now(dt.UTC) - NOON) / HOUR - 1.5  # it arrives now, and is not filled
+        pq.write_table(web_rows((1, 5.0, 1.5), late=late), folder / "web/b.parquet")
+        served.get_online_features("shop", [{"customer": n} for n in (1, 2)])
+        served.close()
+        report = served.check_parity("shop", mode="replay")
+    assert report.ok, str(report)
+    assert report.features["latest__amount"].lagging == 1
 
 
 def test_forgetting_someone_removes_the_rows_of_each_source_by_its_own_column(
