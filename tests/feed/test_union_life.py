@@ -18,7 +18,9 @@ from featurekit import FeatureStore
 from featurekit.core.keys import state_prefix
 from featurekit.core.types import micros
 from featurekit.define.plan import View
+from featurekit.errors import OnlineError
 from featurekit.online.state.seal import opened
+from featurekit.project.leases import alone
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -343,3 +345,15 @@ def test_what_the_store_shows_of_a_union_names_its_sources(store: FeatureStore) 
     explained = store.explain("shop", "total", {"customer": 1}, AT)
     assert [event.row["amount"] for event in explained.events if event.counts] == [1.0, 10.0]
     assert "over web and app" in explained.definition
+
+
+@pytest.mark.parametrize("source", ["web", "app"])
+def test_a_fill_does_not_begin_while_another_works_on_any_of_its_sources(
+    store: FeatureStore, source: str
+) -> None:
+    parts = store.parts
+    with (
+        alone(parts.online, parts.name, source, "forget"),
+        pytest.raises(OnlineError, match=f"source '{source}'"),
+    ):
+        store.materialize()
