@@ -356,4 +356,4 @@ def test_a_fill_does_not_begin_while_another_works_on_any_of_its_sources(
         alone(parts.online, parts.name, source, "forget"),
         pytest.raises(OnlineError, match=f"source '{source}'"),
     ):
-        store.materialize()
+        store.materialize(views=["spent"])
