@@ -18,6 +18,7 @@ from agreeing import agree, in_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import Paths, Question, connect, in_small_blocks, service_of
+from slow import slow_unless
 
 from featurekit import Entity, EventSource, FeatureView, feature
 from featurekit.aggregates import Count, CountDistinct, First, FirstN, Last, LastN, Max, Sum
@@ -149,11 +150,14 @@ SERVICES = {
 }
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize(
+    "name",
+    slow_unless(lambda name: name not in ("latest rows of ids", "windows over ids"), SERVICES),
+)
 def test_a_union_is_what_the_oracle_says_on_both_paths(con: Any, name: str) -> None:
     service = SERVICES[name]
 
-    @settings(max_examples=max(10, EXAMPLES // 4), deadline=None)
+    @settings(max_examples=max(10, EXAMPLES // 6), deadline=None)
     @given(cases(service))
     def check(case: Any) -> None:
         rows, questions, shuffler = case
@@ -171,6 +175,7 @@ def test_a_union_is_what_the_oracle_says_on_both_paths(con: Any, name: str) -> N
     check()
 
 
+@pytest.mark.slow
 def test_a_union_in_blocks_is_what_the_oracle_says(
     con: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
