@@ -234,7 +234,13 @@ class FeatureStore(Named):
         views = html.table(
             ["view", "join keys", "source", "feature", "type"],
             [
-                (v.name, ", ".join(p.name for p in v.join_keys), v.source.name, f.name, str(f.type))
+                (
+                    v.name,
+                    ", ".join(p.name for p in v.join_keys),
+                    v.source.title,
+                    f.name,
+                    str(f.type),
+                )
                 for v in repo.compiled_views.values()
                 for f in v.features
             ],

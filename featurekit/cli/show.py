@@ -91,7 +91,7 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
     from featurekit.project.carried import unended
 
     repo = store.repo
-    read = {v.source.name: v.source for v in repo.compiled_views.values()}
+    read = {s.name: s for v in repo.compiled_views.values() for s in v.source.sources}
     unknown = [n for n, s in sorted(read.items()) if not s.arrival_known]
     called: dict[str, list[str]] = {}
     for view in repo.compiled_views.values():

@@ -39,6 +39,8 @@ EXAMPLES: dict[str, str] = {
     "timestamp_format": '"%d/%m/%Y %H:%M"',
     "entities": "[customer]",
     "source": "orders",
+    "FeatureView.sources": '[web, {app: {"amount": "price"}}]',
+    "explode": '"articles"',
     "features": '{"country": "country", "spend_7d": Sum("amount", window="7d")}',
     "FeatureService.features": "[customer_orders]",
     "ttl": '"30d"',

@@ -56,6 +56,8 @@ def as_source(given: Any) -> str:
     if isinstance(given, str):
         name = given if given.isidentifier() else "orders"
         return f"source={name}, the variable and not its name"
+    if isinstance(given, (list, tuple)):
+        return "sources=[web, app] for the events of several sources"
     return "source=orders, the variable of an EventSource"
 
 

@@ -107,14 +107,15 @@ def _fill_from_nothing(project: Project) -> None:
     """
     online = project.online
     filled_until = materialized_marks(online, project.name)
-    by_source: dict[str, list[View]] = {}
+    by_sources: dict[tuple[str, ...], list[View]] = {}
     for view in project.fed(on_mismatch="warn"):  # of whatever platform: this one publishes
         if project.readable(view) and project.unfilled(view) and filled_until(view) is None:
-            by_source.setdefault(view.source.name, []).append(view)
+            by_sources.setdefault(view.source_names, []).append(view)
     filled: list[View] = []
-    for source, views in by_source.items():
+    for sources, views in by_sources.items():
         try:
-            settled_for_first(online, project.name, source)
+            for source in sources:
+                settled_for_first(online, project.name, source)
         except OnlineError:  # a push is under way and lasts: `materialize` waits for it
             continue
         filled += [view for view in views if project.unfilled(view)]
@@ -180,7 +181,7 @@ def _refuse_removal(project: Project) -> None:
         for view in live.views:
             for kind, what, there in (
                 ("view", view.name, view.name in repo.views),
-                ("source", view.source.name, view.source.name in repo.sources),
+                *(("source", one, one in repo.sources) for one in view.source_names),
             ):
                 if not there:
                     raise RegistryError(

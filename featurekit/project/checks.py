@@ -45,7 +45,7 @@ def check_sources(project: Project) -> list[SourceCheck]:
 
     from featurekit.offline.session import prepare
 
-    read = {v.event_source.name: v.event_source for v in project.repo.views.values()}
+    read = {s.name: s for v in project.repo.views.values() for s in v.event_sources}
     with duckdb.connect() as con:
         prepare(con)
         return [_check(project, con, source) for _, source in sorted(read.items())]

@@ -46,6 +46,8 @@ checkout = FeatureService("checkout", features=[customer_orders])
 NAMES: dict[str, Any] = {
     "customer": customer,
     "orders": orders,
+    "web": orders,
+    "app": orders,
     "customer_orders": customer_orders,
     "checkout": checkout,
     "Sum": aggregates.Sum,
