@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from featurekit.parity.diagnose.explanation import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
+    from featurekit.project.contracts import Validation
 
 
 class FeatureStore(Named):
@@ -415,6 +416,15 @@ class FeatureStore(Named):
     # --- offline ----------------------------------------------------------------------------------
 
     @checked
+    def validate(self, sources: Sequence[str] | None = None) -> Validation:
+        """Judge the sources of these names, or all, by their schemas and contracts (S5). Nothing
+        stops, and nothing is set aside: what `materialize` and `get_historical_features` would
+        raise is in the result. DefinitionError for a name that no source has."""
+        from featurekit.project.contracts import validate
+
+        return validate(self.parts, sources)
+
+    @checked
     def get_historical_features(
         self,
         entity_df: Any = None,
@@ -455,18 +465,25 @@ class FeatureStore(Named):
         yesterday's training set can be made again after late data came in. DataError for a source
         without a created_timestamp_column. By default it is the store's clock, and InstantsInFuture
         warns of rows of the frame that are later (S3).
+
+        When the rows are computed, ContractBroken is raised first where a source breaks a rule of
+        severity "fail", before anything is written (S5).
         """
         from featurekit.offline.historical import Grid, historical_features
+        from featurekit.project.contracts import enforce
 
         parts = self.parts
         warn_unproven(parts.state_dir)
+        asked = asked_service(parts.check_forgotten(), one_of(service, features))
+        repo, read = parts.repo, sorted({view.source.name for view in asked.views})
         return historical_features(
-            asked_service(parts.check_forgotten(), one_of(service, features)),
+            asked,
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
             # A training set is made of the definitions of its day, whatever is edited later.
-            snapshot=partial(parts.snapshot, repo=parts.repo),
+            snapshot=partial(parts.snapshot, repo=repo),
+            judge=lambda: enforce(parts, [parts.source(name, repo) for name in read]),
             now=parts.now,
             full_names=full_feature_names,
             statuses=statuses,

@@ -13,6 +13,7 @@ from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
+from featurekit.define.contracts.compiled import deciding_checks
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
@@ -34,6 +35,7 @@ def compile_source(source: EventSource) -> Source:
         source.event_id,
         source.op,
         _format(source),
+        deciding_checks(source),
     )
 
 

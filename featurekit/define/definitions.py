@@ -19,6 +19,8 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
+from featurekit.define.contracts.compiled import checked_rules
+from featurekit.define.contracts.rules import Rule
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -195,6 +197,11 @@ class EventSource(Described):
 
     A column that the schema names and the file lacks is taken from the names of the file's folders,
     as in `orders/region=eu/day=2024-01-01/x.parquet`.
+
+    `expect` is the contract beside the schema (S5): rules such as `Between("quantity", 0, 10_000)`,
+    and `@feature`s that return bool. Each has a severity: "fail" stops `materialize`,
+    `get-historical` or a push before anything is written, "quarantine" sets a row aside, and "warn"
+    counts.
     """
 
     name: str
@@ -219,6 +226,7 @@ class EventSource(Described):
     null_values: Sequence[str] = field(default=(), kw_only=True)
     compression: Compression | None = field(default=None, kw_only=True)
     timestamp_format: str | Mapping[str, str] | None = field(default=None, kw_only=True)
+    expect: Sequence[Rule | Transform] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         check_name(self.name, what="EventSource")
@@ -258,6 +266,7 @@ class EventSource(Described):
                 f"{add_to_schema('sequence', self.sequence, 'int')}"
             )
         self._check_ids(what, schema)
+        object.__setattr__(self, "expect", checked_rules(self.expect, self, what))
         from featurekit.core.timezones import zone
 
         try:

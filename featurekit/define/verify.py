@@ -17,6 +17,7 @@ from featurekit.core.durations import LIFETIME_US
 from featurekit.core.types import BOOL, DATETIME, Type
 from featurekit.define.plan import (
     Asked,
+    Check,
     Feature,
     Input,
     Output,
@@ -179,6 +180,8 @@ class _View:
             raise Unsound(f"{what}: {source.op!r} says nothing of corrections")
         if source.event_id is not None and self.column(source.event_id).name not in _IDS:
             raise Unsound(f"{what}: {source.event_id!r} holds no ids")
+        for check in source.aside or ():
+            self.rule(check, what)
         if source.timezone != "UTC":
             from featurekit.core.timezones import zone
 
@@ -186,6 +189,14 @@ class _View:
                 zone(source.timezone)
             except DefinitionError as error:
                 raise Unsound(f"{what}: {error}") from None
+
+    def rule(self, check: Check, what: str) -> None:
+        function = check.function
+        verify_function(function, where=f"{what}, a rule")
+        if len(check.columns) != len(function.params) or function.returns.base != BOOL:
+            raise Unsound(f"{what}: a rule of other columns than it names, or one that is no bool")
+        for column, param in zip(check.columns, function.params, strict=True):
+            _fits(param, self.column(column), f"{what}, a rule")
 
     def slot(self, slot: Slot) -> None:
         verify_type(slot.type, where=self.what)

@@ -153,6 +153,7 @@ class _Push:
         done = replace(
             prepared.done,
             quarantined=taken.quarantined,
+            broken=taken.broken,
             forgotten=arrived - len(events),
             damaged=self.damaged,
             repeated=repeated,

@@ -54,6 +54,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
+    judge: Callable[[], object] = lambda: None,
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
     is known at each instant of the grid. `now` says the store's clock, and is asked where
@@ -86,6 +87,7 @@ def historical_features(
         service,
         given.frame,
         unchanged=given.check,
+        judge=judge,
         connect=connect,
         snapshot=snapshot,
         full_names=full_names,
