@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
 from featurekit.core.attributes import Named
-from featurekit.core.durations import duration_text
 from featurekit.core.sql import quote
 from featurekit.core.tables import fetch
 from featurekit.core.types import instant
@@ -294,8 +293,16 @@ def _of_fresh(rule: Fresh, found: Measures, now_us: int) -> tuple[bool, int, str
     if newest is None:
         return False, 0, "there is no row"
     age = max(now_us - newest, 0)
-    ago = duration_text(age // 10**6 * 10**6)
-    return age <= rule.within_us, 0, f"the latest is of {instant(newest).isoformat()}, {ago} ago"
+    said = f"the latest is of {instant(newest).isoformat()}, {_ago(age)} ago"
+    return age <= rule.within_us, 0, said
+
+
+def _ago(us: int) -> str:
+    """An age in whole units, two of them or more where it can be."""
+    units = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
+    seconds = us // 1_000_000
+    name, unit = next(((n, u) for n, u in units if seconds >= 2 * u), units[-1])
+    return f"{seconds // unit:,} {name}"
 
 
 def _of_count(rule: RowCount, rows: int, before: int | None) -> tuple[bool, int, str]:

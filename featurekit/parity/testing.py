@@ -18,6 +18,7 @@ from featurekit.core.calls import near
 from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
 from featurekit.define.compile_service import compile_service
+from featurekit.define.contracts.rules import Ready
 from featurekit.define.definitions import EventSource, FeatureService
 from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError, EntityFrameError
@@ -250,6 +251,10 @@ def _definition(source: Any, path: Path) -> EventSource:
         timezone=source.timezone,
         event_id=source.event_id,
         op=source.op,
+        expect=[
+            Ready(check, severity="quarantine", name=f"rule_{number}")
+            for number, check in enumerate(source.aside or ())
+        ],
     )
 
 
@@ -300,6 +305,7 @@ def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[
     columns[_PLACE] = pa.array(range(len(rows)), type=pa.int64())
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})
-    relation = read_events(con, numbered, base=Path(), state_dir=None).relation
+    aside = Path(source.path).parent if source.expect else None
+    relation = read_events(con, numbered, base=Path(), state_dir=aside).relation
     shown = {**source.schema, "__ts": INT, "__created": INT}
     return tables.rows(con, relation, shown, then=f"ORDER BY {_PLACE}")

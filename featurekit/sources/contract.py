@@ -167,13 +167,13 @@ def judge_push(
         ) from None
 
 
-def rows_kept(source: EventSource, rows: Sequence[Any]) -> list[Any]:
-    """The rows of canonical values that break no rule which sets rows aside."""
+def places_kept(source: EventSource, rows: Sequence[Any]) -> list[int]:
+    """The places of those rows of canonical values that break no rule which sets rows aside."""
     aside = contract_of(source).aside
     functions = [(to_python(judge.check.function), judge.check.columns) for judge in aside]
     return [
-        row
-        for row in rows
+        place
+        for place, row in enumerate(rows)
         if all(
             (said := function(*[row[c] for c in columns])) is not False and said is not ERROR
             for function, columns in functions

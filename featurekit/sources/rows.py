@@ -37,7 +37,7 @@ from featurekit.sources.check import (
     shortened,
     summarise,
 )
-from featurekit.sources.contract import columns_judged, has_row_rules, judge_push, rows_kept
+from featurekit.sources.contract import columns_judged, has_row_rules, judge_push, places_kept
 from featurekit.sources.quarantine import fresh, set_aside
 from featurekit.sources.readings import Reading, found_hint, instant_hint, reading
 
@@ -195,13 +195,19 @@ def as_pushed(source: EventSource, rows: pa.Table | Sequence[Mapping[str, Any]])
     """The rows of a source's file, or as a file has them, read value by value as a push reads them
     (S1). Rows that its contract sets aside are left out, as of a file (S5). Rows of a source
     without a created_timestamp_column arrive when they happen (T3)."""
+    return [row for _, row in placed_as_pushed(source, rows)]
+
+
+def placed_as_pushed(
+    source: EventSource, rows: pa.Table | Sequence[Mapping[str, Any]]
+) -> list[tuple[int, Row]]:
+    """As `as_pushed`, each row with its place among those that are given."""
     found = _read(source, _plain_rows(rows), None, judged=False).pushed
-    if source.expect:
-        found = rows_kept(source, found)
     if source.created_timestamp_column is None:
         for row in found:
             row["__created"] = row["__ts"]
-    return found
+    places = places_kept(source, found) if source.expect else range(len(found))
+    return [(place, found[place]) for place in places]
 
 
 def _plain_rows(rows: pa.Table | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

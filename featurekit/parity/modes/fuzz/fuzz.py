@@ -50,7 +50,8 @@ from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, lenient
 from featurekit.project.project import Project
 from featurekit.sources import read_events
-from featurekit.sources.rows import as_pushed
+from featurekit.sources.events import CheckedFiles
+from featurekit.sources.rows import as_pushed, placed_as_pushed
 
 _CELLS = 400
 _QUESTIONS = 96_000
@@ -90,7 +91,7 @@ class Fuzzer:
         with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
             draft = self.drafts.draw(cells, rng)
             sources = _written(Path(folder), self.drafts.sources, draft)
-            rows = {name: as_pushed(source, draft.tables[name]) for name, source in sources.items()}
+            rows = {n: placed_as_pushed(s, draft.tables[n]) for n, s in sources.items()}
             course = Course(
                 self.drafts,
                 draft,
@@ -100,7 +101,7 @@ class Fuzzer:
                 rng=rng,
             )
             play = _Play(self, course, sources, store, world)
-            return play.found(rows)
+            return play.found({n: [row for _, row in placed] for n, placed in rows.items()})
 
 
 class _Play:
@@ -125,8 +126,7 @@ class _Play:
         con = _connect()
         try:
             relations = {
-                name: read_events(con, source, base=Path(), state_dir=None).relation
-                for name, source in self.sources.items()
+                name: _events_of(con, source).relation for name, source in self.sources.items()
             }
             self._compare_rows(con, relations, rows)
             with self._failing("online"):
@@ -219,7 +219,7 @@ class _Play:
 
         def snapshot(con: Any, view: View) -> Snapshot:
             source = self.sources[view.source.name]
-            read = read_events(con, source, base=Path(), state_dir=None)
+            read = _events_of(con, source)
             return Snapshot(self._events(view, {source.name: read.relation}), {})
 
         asked = Asked.of(self.service, [q.row for q in questions], [q.at for q in questions])
@@ -300,6 +300,12 @@ class _Play:
 def _shown(source: EventSource, column: str) -> str:
     named = {"__ts": source.timestamp_field, "__created": source.created_timestamp_column}
     return named.get(column) or column
+
+
+def _events_of(con: Any, source: EventSource) -> CheckedFiles:
+    """The rows of a world's file. Those that a contract sets aside are kept beside it (S5)."""
+    aside = Path(source.path).parent if source.expect else None
+    return read_events(con, source, base=Path(), state_dir=aside)
 
 
 def _written(
