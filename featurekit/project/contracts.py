@@ -19,6 +19,7 @@ from featurekit.core.files import write_whole
 from featurekit.core.openness import make_folder
 from featurekit.core.version import VERSION
 from featurekit.define.contracts.compiled import Contract, contract_of
+from featurekit.define.contracts.rules import Rule
 from featurekit.define.contracts.sets import References
 from featurekit.errors import ContractBroken, ContractWarning, DataError, DefinitionError
 from featurekit.language import wire
@@ -238,3 +239,24 @@ def _rows_before(state_dir: Path, source: str) -> int | None:
     with suppress(OSError, ValueError, TypeError, KeyError):
         return int(json.loads(_place(state_dir, source).read_bytes())["rows"])
     return None
+
+
+# --- proposing ------------------------------------------------------------------------------------
+
+
+def suggest(project: Project, name: str, *, severity: str = "warn") -> list[Rule]:
+    """Rules for a source's contract, each of which holds of the rows that it has now.
+    DefinitionError for a name that no source has."""
+    from featurekit.offline.contract_profile import propose
+
+    source = project.source(name)
+    with closing(project.connect()) as con:
+        read = source_events(
+            con,
+            source,
+            base=project.path,
+            state_dir=project.state_dir,
+            forgotten=project.forgotten(source),
+        )
+        now = time.time_ns() // 1000
+        return propose(con, source, read.events.relation, now_us=now, severity=severity)

@@ -92,16 +92,17 @@ class Rule(metaclass=Defined):
     @property
     def written(self) -> str:
         """The rule as Python code, as a repo has it."""
-        given = []
+        given, named, skipped = [], [], False
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name == "name" and value == _as_name(self.default_name):
-                continue
-            if one.init and value != one.default:
-                shown = getattr(value, "name", None) if isinstance(value, Transform) else None
-                shown = shown or _code(value)
-                given.append(shown if not one.kw_only else f"{one.name}={shown}")
-        return f"{type(self).__name__}({', '.join(given)})"
+            unsaid = one.name == "name" and value == _as_name(self.default_name)
+            if not one.init or unsaid or value == one.default:
+                skipped |= one.init and not one.kw_only
+            elif one.kw_only or skipped:
+                named.append(f"{one.name}={_code(value)}")
+            else:
+                given.append(_code(value))
+        return f"{type(self).__name__}({', '.join([*given, *named])})"
 
     def check_columns(self, schema: Mapping[str, Type], what: str) -> None:
         """DefinitionError where it reads a column that the schema lacks."""
@@ -193,7 +194,7 @@ class Between(_OfColumn):
 
     @property
     def says(self) -> str:
-        return " and ".join(f"{self.column} {op} {_code(limit)}" for op, limit in self.limits)
+        return " and ".join(f"{self.column} {op} {_said(limit)}" for op, limit in self.limits)
 
     def test(self, value: ir.Name, what: str) -> ir.Expr:
         return _all_of([_operator(op, value, _constant(limit)) for op, limit in self.limits])
@@ -399,14 +400,34 @@ def _as_name(text: str) -> str:
 
 
 def _code(value: Any) -> str:
-    """A value as code; of datetime, as a repo imports it."""
+    """A value as code: a rule and a list of values as they are written, a @feature and a source by
+    their names."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_code, value))}]"
-    return repr(value).replace("datetime.datetime(", "datetime(").replace("datetime.date(", "date(")
+    if isinstance(value, Rule):
+        return value.written
+    if isinstance(value, str):
+        return _text_code(value)
+    if type(value) is int:
+        return f"{value:_}"
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else repr(value)
+
+
+def _text_code(text: str) -> str:
+    """A text in double quotes, a raw one where it has backslashes, if it can be written so."""
+    if '"' in text or not text.isprintable() or text.endswith("\\"):
+        return repr(text)
+    return f'r"{text}"' if "\\" in text else f'"{text}"'
+
+
+def _said(value: Any) -> str:
+    """A value in words."""
+    return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else repr(value)
 
 
 def _listed(values: Sequence[Any]) -> str:
-    shown = ", ".join(map(_code, values[:8]))
+    shown = ", ".join(map(_said, values[:8]))
     return shown if len(values) <= 8 else f"{shown} and {len(values) - 8} more"
 
 

@@ -29,6 +29,11 @@ def _columns_of(given: str | Sequence[str], what: str) -> tuple[str, ...]:
     return columns
 
 
+def _as_given(columns: tuple[str, ...]) -> str | tuple[str, ...]:
+    """The columns as they are written: one of them without a list."""
+    return columns[0] if len(columns) == 1 else columns
+
+
 def _check_share(share: Any, what: str) -> None:
     if type(share) not in (int, float) or not 0 <= share <= 1:
         raise DefinitionError(f"{what} is a share from 0 to 1, found {share!r}; write 0.99")
@@ -42,11 +47,11 @@ class Unique(SetRule):
     key: str | Sequence[str] = field(kw_only=False)
 
     def check(self) -> None:
-        object.__setattr__(self, "key", _columns_of(self.key, "Unique"))
+        object.__setattr__(self, "key", _as_given(_columns_of(self.key, "Unique")))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self.key)
+        return _columns_of(self.key, "Unique")
 
     @property
     def says(self) -> str:
@@ -197,9 +202,10 @@ class References(SetRule):
     found_in: str | Sequence[str] | None = field(default=None, kw_only=True)
 
     def check(self) -> None:
-        object.__setattr__(self, "key", _columns_of(self.key, "References"))
-        there = self.key if self.found_in is None else self.found_in
-        object.__setattr__(self, "found_in", _columns_of(there, "References"))
+        object.__setattr__(self, "key", _as_given(_columns_of(self.key, "References")))
+        if self.found_in is not None:
+            there = _as_given(_columns_of(self.found_in, "References"))
+            object.__setattr__(self, "found_in", there)
         if not hasattr(self.to, "schema"):
             raise DefinitionError(
                 f"References({self.columns[0]!r}): to is an EventSource, found {self.to!r}; write "
@@ -213,13 +219,12 @@ class References(SetRule):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self.key)
+        return _columns_of(self.key, "References")
 
     @property
     def there(self) -> tuple[str, ...]:
         """The columns of the other source."""
-        assert self.found_in is not None
-        return tuple(self.found_in)
+        return _columns_of(self.key if self.found_in is None else self.found_in, "References")
 
     @property
     def says(self) -> str:
@@ -237,12 +242,13 @@ class Monotone(SetRule):
     strictly: bool = field(default=False, kw_only=True)
 
     def check(self) -> None:
-        object.__setattr__(self, "per", _columns_of(self.per, "Monotone") if self.per else ())
+        per = _as_given(_columns_of(self.per, "Monotone")) if self.per else ()
+        object.__setattr__(self, "per", per)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The columns of `per`."""
-        return tuple(self.per)
+        return _columns_of(self.per, "Monotone") if self.per else ()
 
     @property
     def columns(self) -> tuple[str, ...]:
