@@ -42,7 +42,7 @@ class Pushed(Named):
     `arrived` is the instant at which the rows arrived that have no arrival of their own (T3), and
     `newest` that of the latest event.
     `broken` has the number of rows that break each rule of the source's contract, by the rule's
-    name: of those set aside, and of those of severity "warn", which were taken (S5).
+    name: of those set aside, and of those that were taken (S5).
     `damaged` names views of which Redis has lost states: lookups refuse these until they are filled
     again, which takes the rows from the log.
     """

@@ -94,12 +94,13 @@ def write_html(path: Path, found: Validation) -> None:
     verdict = f"{broken} of {rules} rules stop the work" if broken else f"{rules} rules, none stops"
     body = "".join(_section(judged) for judged in found.sources)
     kind = "fail" if broken else "held"
+    sources = "one source" if len(found.sources) == 1 else f"{len(found.sources)} sources"
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Contracts: {verdict}</title><style>{_CSS}</style></head><body>"
         f'<main><h1>Contracts</h1><p class="{kind}"><b>{verdict}</b> '
-        f"({len(found.sources)} sources, {found.seconds:.1f} s)</p>{body}</main></body></html>\n"
+        f"({sources}, {found.seconds:.1f} s)</p>{body}</main></body></html>\n"
     )
     write_named(path, page.encode(errors="backslashreplace"), "--html")
 

@@ -3,7 +3,7 @@ compiled rules (S5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from featurekit.core.kept import Kept
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.values import ERROR
 from featurekit.define.contracts.compiled import Judge, contract_of
+from featurekit.define.contracts.sets import NotNullShare, Share, Unique
 from featurekit.define.definitions import EventSource
+from featurekit.define.plan import Check
 from featurekit.errors import ContractBroken
 from featurekit.language.python_calls import PythonCall, register_python_ops
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
@@ -91,7 +93,9 @@ def kept_sql(source: EventSource, judged: JudgedSql) -> str:
 @dataclass(slots=True)
 class Verdict:
     """What the contract says of pushed rows: the number of rows that break each rule, by the rule's
-    name, and for each row that is set aside the reason, by the row's place."""
+    name, and for each row that is set aside the reason, by the row's place. Of the rules of all
+    rows, these are rows that break the rule of a share, and ones that repeat another one of the
+    push; they decide nothing."""
 
     broken: dict[str, int] = field(default_factory=dict)
     aside: dict[int, str] = field(default_factory=dict)
@@ -101,9 +105,21 @@ class _RowJudge:
     """The rules of a source, as functions of a row."""
 
     def __init__(self, source: EventSource) -> None:
-        self.judges = contract_of(source).judges
+        contract = contract_of(source)
+        self.judges = contract.judges
         self.functions = [to_python(judge.check.function) for judge in self.judges]
-        self.columns = list(dict.fromkeys(c for j in self.judges for c in j.check.columns))
+        self.shares: list[tuple[str, Check, Callable[..., Any]]] = []
+        self.uniques = [rule for rule in contract.sets if isinstance(rule, Unique)]
+        for rule in contract.sets:
+            share = rule.share if isinstance(rule, NotNullShare) else rule
+            if isinstance(share, Share):
+                what = f"EventSource {source.name!r}, rule {rule.name!r}"
+                check = share.rule.compiled(source.schema, what)
+                self.shares.append((rule.name, check, to_python(check.function)))
+        read = [c for judge in self.judges for c in judge.check.columns]
+        read += [c for _, check, _ in self.shares for c in check.columns]
+        read += [c for rule in self.uniques for c in rule.columns]
+        self.columns = list(dict.fromkeys(read))
 
     def judge(self, rows: Sequence[Mapping[str, Any]]) -> Verdict:
         """Judge rows of canonical values; ContractBroken with the first one that breaks a rule of
@@ -114,7 +130,7 @@ class _RowJudge:
             wrong = [
                 place
                 for place, row in enumerate(rows)
-                if (said := function(*[row[c] for c in columns])) is False or said is ERROR
+                if _breaks(function(*[row[c] for c in columns]))
             ]
             if wrong:
                 verdict.broken[judge.rule.name] = len(wrong)
@@ -123,7 +139,29 @@ class _RowJudge:
                         verdict.aside.setdefault(place, judge.reason)
                 elif judge.rule.severity == "fail":
                     raise _Fails(judge, wrong)
+        kept = [row for place, row in enumerate(rows) if place not in verdict.aside]
+        verdict.broken |= {name: n for name, n in self._of_all(kept) if n}
         return verdict
+
+    def _of_all(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+        """How many of the rows break the rule of a share, or repeat another one of the push."""
+        for name, check, function in self.shares:
+            yield name, sum(_breaks(function(*[row[c] for c in check.columns])) for row in rows)
+        for rule in self.uniques:
+            keys = [tuple(_key(row[c]) for c in rule.columns) for row in rows]
+            there = [key for key in keys if None not in key]
+            yield rule.name, len(there) - len({*there})
+
+
+def _breaks(said: Any) -> bool:
+    return said is False or said is ERROR
+
+
+def _key(value: Any) -> Any:
+    """A value by which equal ones are found: every NaN is one, and so are both zeros."""
+    if isinstance(value, list):
+        return ("list", *map(_key, value))
+    return "nan" if isinstance(value, float) and value != value else value
 
 
 class _Fails(Exception):
@@ -137,9 +175,9 @@ class _Fails(Exception):
 _judge_of = Kept(_RowJudge)
 
 
-def has_row_rules(source: EventSource) -> bool:
-    """Whether each pushed row is judged."""
-    return bool(source.expect) and bool(contract_of(source).judges)
+def is_judged(source: EventSource) -> bool:
+    """Whether pushed rows are judged."""
+    return bool(source.expect) and bool(contract_of(source))
 
 
 def columns_judged(source: EventSource) -> list[str]:
@@ -174,8 +212,5 @@ def places_kept(source: EventSource, rows: Sequence[Any]) -> list[int]:
     return [
         place
         for place, row in enumerate(rows)
-        if all(
-            (said := function(*[row[c] for c in columns])) is not False and said is not ERROR
-            for function, columns in functions
-        )
+        if not any(_breaks(function(*[row[c] for c in columns])) for function, columns in functions)
     ]

@@ -37,7 +37,7 @@ from featurekit.sources.check import (
     shortened,
     summarise,
 )
-from featurekit.sources.contract import columns_judged, has_row_rules, judge_push, places_kept
+from featurekit.sources.contract import columns_judged, is_judged, judge_push, places_kept
 from featurekit.sources.quarantine import fresh, set_aside
 from featurekit.sources.readings import Reading, found_hint, instant_hint, reading
 
@@ -183,7 +183,7 @@ def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Take
 
 
 def _read(source: EventSource, rows: Any, state_dir: Path | None, *, judged: bool) -> TakenRows:
-    judged = judged and has_row_rules(source)
+    judged = judged and is_judged(source)
     if isinstance(rows, Mapping):
         rows = [rows]
     if isinstance(rows, (list, tuple)):

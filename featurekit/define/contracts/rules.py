@@ -265,7 +265,7 @@ class Matches(_OfColumn):
     @property
     def says(self) -> str:
         how = {"fullmatch": "matches", "match": "begins with a match of", "search": "contains"}
-        return f"{self.column} {how[self.how]} {self.pattern!r}"
+        return f"{self.column} {how[self.how]} {_text_code(self.pattern)}"
 
     def test(self, value: ir.Name, what: str) -> ir.Expr:
         return _operator(f"re.{self.how}", ir.Const(self.pattern, STR), value)
