@@ -15,6 +15,7 @@ import yaml
 
 import featurekit
 from featurekit import (
+    Between,
     Entity,
     EventSource,
     FeatureService,
@@ -49,6 +50,7 @@ NAMES: dict[str, Any] = {
     "checkout": checkout,
     "Sum": aggregates.Sum,
     "SQLite": SQLite,
+    "Between": Between,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }
