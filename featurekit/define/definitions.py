@@ -19,7 +19,7 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
-from featurekit.define.contracts.compiled import checked_rules
+from featurekit.define.contracts.given import checked_rules
 from featurekit.define.contracts.rules import Rule
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame

@@ -150,16 +150,8 @@ class _Push:
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
-        done = replace(
-            prepared.done,
-            quarantined=taken.quarantined,
-            broken=taken.broken,
-            forgotten=arrived - len(events),
-            damaged=self.damaged,
-            repeated=repeated,
-            arrived=instant(now),
-            newest=instant(max(row["__ts"] for row in events)) if events else None,
-        )
+        gone = arrived - len(events)
+        done = replace(self.told(prepared.done, events, now), forgotten=gone, repeated=repeated)
         ending, claim = online, None
         if self.once is not None:
             self.once.note(opened.token, done)
@@ -180,6 +172,17 @@ class _Push:
                 "`featurekit materialize` brings them online"
             ) from error
         return done
+
+    def told(self, done: Pushed, events: Any, now: int) -> Pushed:
+        """What a push of these events at `now` did, with what is known of all of its rows."""
+        return replace(
+            done,
+            quarantined=self.taken.quarantined,
+            broken=self.taken.broken,
+            damaged=self.damaged,
+            arrived=instant(now),
+            newest=instant(max(row["__ts"] for row in events)) if events else None,
+        )
 
     def find_forgotten(self) -> Forgotten:
         """The source's entities that are forgotten, as far as it is known now."""

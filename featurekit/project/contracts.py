@@ -30,6 +30,8 @@ from featurekit.sources.identity import kept_folder
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
+    from featurekit.define.plan import Service
+    from featurekit.define.repo import Repo
     from featurekit.project.project import Project
 
 _FORMAT = 1
@@ -150,6 +152,13 @@ def enforce(project: Project, sources: Iterable[EventSource]) -> Passed:
     if stopping:
         raise ContractBroken(_stopped(stopping))
     return Passed(project.state_dir, rows)
+
+
+def judge(project: Project, repo: Repo, service: Service) -> None:
+    """`enforce` for the sources that a service reads, as `repo` defines them: a training set is
+    made of the definitions of its day, whatever is edited later."""
+    names = sorted({view.source.name for view in service.views})
+    enforce(project, [project.source(name, repo) for name in names])
 
 
 def _said(outcome: Outcome) -> str:

@@ -36,7 +36,7 @@ INSTANT = pa.timestamp("us", "UTC")
 
 def order(place: int, **given: Any) -> dict[str, Any]:
     """A good order, but for what is given."""
-    good = {"key": place % 3, "n": 1 + place, "price": 5.0, "sku": f"A{place}"}
+    good = {"key": place % 3, "n": 1 + place, "price": 5.0, "sku": f"P{place}"}
     return {**good, "at": AT + dt.timedelta(seconds=place), **given}
 
 

@@ -149,7 +149,7 @@ def test_the_rows_set_aside_are_with_the_other_bad_ones(
         store.apply()
         store.materialize()
         (kept,) = pq.read_table(store.state_dir / "quarantine" / "orders.parquet").to_pylist()
-        assert (kept["sku"], kept["at"]) == ("A6", AT + dt.timedelta(seconds=6))
+        assert (kept["sku"], kept["at"]) == ("P6", AT + dt.timedelta(seconds=6))
         assert kept["reason"] == "rule n_between: not n >= 1 and n <= 100"
         pq.write_table(orders(*GOOD), folder / "data" / "orders.parquet")
         store.materialize()
@@ -170,5 +170,5 @@ def test_what_tests_call_reads_the_rules(make_repo: MakeRepo) -> None:
     rows = [order(0), order(3, n=0), order(6), order(9, price=1e9)]
     asked = {"key": 0, "event_timestamp": AT + dt.timedelta(seconds=9)}
     assert values(service, {"orders": rows}, [asked]) == [
-        {"rows": 2, "sum": 8, "sku": "A6", "n": 7}
+        {"rows": 2, "sum": 8, "sku": "P6", "n": 7}
     ]

@@ -28,7 +28,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any] | list[dict[str, Any]]]] = {
     "Holds(cheap)": ("cheap", order(6, price=1e6)),
     "cheap": ("cheap", order(6, n=0)),  # it errs
     'Unique("n")': ("n_unique", order(6, n=1)),
-    'Unique(["key", "sku"])': ("key_sku_unique", order(6, key=0, sku="A0")),
+    'Unique(["key", "sku"])': ("key_sku_unique", order(6, key=0, sku="P0")),
     'Share(Between("n", 1, 100), 0.9)': ("n_between_share", order(6, n=0)),
     'NotNullShare("sku", 0.9)': ("sku_not_null_share", order(6, sku=None)),
     "RowCount(0, 6)": ("row_count", order(6)),
