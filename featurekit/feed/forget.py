@@ -60,6 +60,7 @@ from featurekit.online.state.seal import opened
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.contracts import drop_measured
 from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
@@ -142,7 +143,8 @@ def _forget(
     online = project.online
     with ExitStack() as stack:
         stack.enter_context(explaining_disk(project.state_dir))
-        for source in sorted(s.name for s in sources):
+        held = sorted(s.name for s in sources)
+        for source in held:
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()
         check_may_record(online, project.name)
@@ -168,6 +170,8 @@ def _forget(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
         aside = tuple(f for s in sources for f in _set_aside(project, s, values))
+        for source in held:
+            drop_measured(project.state_dir, source)
         fed = fed_views(project.online, project.name)
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)

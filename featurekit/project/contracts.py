@@ -27,6 +27,7 @@ from featurekit.log.segments import segments
 from featurekit.offline.contract import Measures, Outcome, measure, outcomes
 from featurekit.offline.events import Snapshot, source_events
 from featurekit.sources.identity import kept_folder
+from featurekit.sources.verdicts import measures_name
 
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
@@ -206,7 +207,7 @@ def _measured(
         [_content(project, name, one) for name, one in sorted(referred.items())],
         _declared(source, contract),
     ]
-    place = kept_folder(project.state_dir) / f"contract.{source.name}.json"
+    place = kept_folder(project.state_dir) / measures_name(source.name)
     key = hashlib.sha256(json.dumps([_FORMAT, VERSION, about]).encode()).hexdigest()
     kept = _kept(place, key)
     if kept is None:
@@ -229,6 +230,11 @@ def _content(project: Project, name: str, read: Snapshot) -> list[Any]:
     stats = [(path, path.stat()) for path in segments(project.state_dir, name)]
     logged = [(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     return [read.about, logged]
+
+
+def drop_measured(state_dir: Path, source: str) -> None:
+    """Remove what was measured of a source: it has a row as an example of each broken rule."""
+    (kept_folder(state_dir) / measures_name(source)).unlink(missing_ok=True)
 
 
 def _kept(place: Path, key: str) -> Measures | None:

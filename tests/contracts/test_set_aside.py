@@ -16,7 +16,7 @@ from oracle import bits
 from featurekit import FeatureStore
 from featurekit.define.compile_view import compile_view
 from featurekit.define.published import plan_bytes, read_plan
-from featurekit.errors import RegistryError
+from featurekit.errors import ContractWarning, RegistryError
 from featurekit.testing import values
 
 ASIDE = 'Between("n", 1, 100, severity="quarantine"), Holds(cheap, severity="quarantine")'
@@ -154,6 +154,31 @@ def test_the_rows_set_aside_are_with_the_other_bad_ones(
         pq.write_table(orders(*GOOD), folder / "data" / "orders.parquet")
         store.materialize()
         assert not (store.state_dir / "quarantine" / "orders.parquet").exists()
+
+
+def test_a_plan_says_that_the_rules_differ(make_repo: MakeRepo, redis_url: str) -> None:
+    folder = made(make_repo, ASIDE, GOOD)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        assert not any(change.action != "unchanged" for change in store.plan())
+    (folder / "definitions.py").write_text(MODULE.format(rules=ASIDE.replace("100", "99")))
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        said = [line for change in store.plan() for line in change.reasons]
+    assert "source orders: the rules that set rows aside differ, of n, price (S5)" in str(said)
+
+
+def test_what_is_forgotten_is_no_example_of_a_rule(make_repo: MakeRepo, redis_url: str) -> None:
+    folder = made(make_repo, 'Between("n", 1, 9, severity="warn")', [*GOOD, order(5, n=777)])
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        with pytest.warns(ContractWarning, match="n=777"):
+            store.materialize()
+        (kept,) = (store.state_dir / "verdicts").glob("contract.*")
+        assert "777" in kept.read_text()
+        store.forget("user", {"key": 2})
+        assert not kept.exists()
+        store.validate()
+        assert "777" not in kept.read_text()
 
 
 def test_fuzz_plays_rows_that_break_the_rules(make_repo: MakeRepo, redis_url: str) -> None:
