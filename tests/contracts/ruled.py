@@ -48,6 +48,12 @@ def shares_out(q: int, y: float | None) -> bool | None:
 
 
 @feature
+def divides(q: int, x: float) -> bool:
+    """It errs at q = 0, and has no None."""
+    return 12 // q >= 3 or x > 0.0
+
+
+@feature
 def long_tags(tags: list[str] | None, s: str | None) -> bool:
     """It calls Python from DuckDB."""
     if tags is None or s is None:
@@ -62,11 +68,15 @@ def _of(column: str, test: Callable[[Any], bool]) -> Meaning:
     return lambda row: None if row[column] is None else test(row[column])
 
 
-def _shares_out(row: dict[str, Any]) -> bool | None:
-    try:
-        return shares_out(row["q"], row["y"])
-    except ZeroDivisionError:
-        return False
+def _erring(rule: Any, *columns: str) -> Meaning:
+    def meaning(row: dict[str, Any]) -> bool | None:
+        try:
+            said: bool | None = rule(*(row[c] for c in columns))
+        except ZeroDivisionError:
+            return False
+        return said
+
+    return meaning
 
 
 RULES: dict[str, tuple[RowRule, Meaning]] = {
@@ -89,7 +99,8 @@ RULES: dict[str, tuple[RowRule, Meaning]] = {
     "length of a list": (Length("tags", high=1), _of("tags", lambda v: len(v) <= 1)),
     "not null": (NotNull("y"), lambda row: row["y"] is not None),
     "not null of never null": (NotNull("q"), lambda row: True),
-    "feature": (Holds(shares_out), _shares_out),
+    "feature": (Holds(shares_out), _erring(shares_out, "q", "y")),
+    "feature without None": (Holds(divides), _erring(divides, "q", "x")),
     "python": (Holds(long_tags), lambda row: long_tags(row["tags"], row["s"])),
 }  # fmt: skip
 """Each kind of rule by a name, with what it says of a row: None where it says nothing."""

@@ -85,7 +85,7 @@ def test_the_rules_of_all_rows_are_what_plain_python_says(
     more = [] if aside is None else [with_severity(aside, "quarantine")]
 
     @given(rows())
-    @settings(max_examples=settings.default.max_examples // 4)
+    @settings(max_examples=settings.default.max_examples // 8)
     def check(made: Rows) -> None:
         folder = tmp_path_factory.mktemp("rows")
         write(folder / "rows.parquet", made)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from contracts.ruled import RULES, rows, source_of, table_of, with_severity, write
 from hypothesis import given, settings
+from slow import slow_unless
 
 from featurekit.define.contracts.compiled import contract_of
 from featurekit.errors import ContractBroken
@@ -62,13 +63,22 @@ def in_push(source: Any, given: Any, folder: Path) -> tuple[list[int], dict[str,
     return left, taken.broken, False
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("kind", RULES)
+PROMPT = ("range", "pattern", "feature", "not null")
+"""The kinds of rules that every run tries with each severity; `--thorough` does so with all."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity"),
+    slow_unless(
+        lambda kind, severity: severity == "quarantine" or kind in PROMPT,
+        [(kind, severity) for kind in RULES for severity in SEVERITIES],
+    ),
+)
 def test_a_file_and_a_push_get_one_verdict(
     kind: str, severity: str, con: Any, tmp_path_factory: Any
 ) -> None:
     @given(rows())
-    @settings(max_examples=settings.default.max_examples // 10)
+    @settings(max_examples=settings.default.max_examples // 12)
     def check(given: list[dict[str, Any]]) -> None:
         folder = tmp_path_factory.mktemp("rows")
         source = source_of(folder / "rows.parquet", with_severity(kind, severity))
@@ -89,7 +99,7 @@ def test_a_file_and_a_push_get_one_verdict(
 
 
 @given(rows())
-@settings(max_examples=settings.default.max_examples // 10)
+@settings(max_examples=settings.default.max_examples // 12)
 def test_all_rules_together_judge_each_row_as_they_do_alone(given: list[dict[str, Any]]) -> None:
     import tempfile
 
