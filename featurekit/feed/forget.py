@@ -143,8 +143,7 @@ def _forget(
     online = project.online
     with ExitStack() as stack:
         stack.enter_context(explaining_disk(project.state_dir))
-        held = sorted(s.name for s in sources)
-        for source in held:
+        for source in sorted(s.name for s in sources):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()
         check_may_record(online, project.name)
@@ -170,8 +169,6 @@ def _forget(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
         aside = tuple(f for s in sources for f in _set_aside(project, s, values))
-        for source in held:
-            drop_measured(project.state_dir, source)
         fed = fed_views(project.online, project.name)
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
@@ -360,8 +357,11 @@ def _shown(source: EventSource, file: FileInfo) -> str:
 def _set_aside(
     project: Project, source: EventSource, values: Mapping[str, Any]
 ) -> Iterator[FileRows]:
-    """The files of quarantined rows where some row has the texts of the entity's keys."""
+    """The files of quarantined rows where some row has the texts of the entity's keys. What was
+    measured for the source's contract, with rows as examples, is removed."""
     import pyarrow.parquet as pq
+
+    drop_measured(project.state_dir, source.name)
 
     wanted = {name: str(value) for name, value in values.items()}
     for path in sorted((project.state_dir / "quarantine").glob(f"{source.name}.*")):
