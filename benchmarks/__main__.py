@@ -35,6 +35,7 @@ AREAS = {
     "serving": "answers over HTTP, beside Feast's server",
     "http_pushes": "pushes over HTTP, beside the same in process",
     "origins": "files, lakes, objects of S3 and databases as sources",
+    "contracts": "a contract of ten rules, beside DuckDB that counts by hand",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",
 }

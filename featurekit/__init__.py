@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector
     from featurekit.define.arrivals import Commit as Commit
     from featurekit.define.arrivals import Delay as Delay
+    from featurekit.define.contracts.rules import Between as Between
+    from featurekit.define.contracts.rules import Holds as Holds
+    from featurekit.define.contracts.rules import Length as Length
+    from featurekit.define.contracts.rules import Matches as Matches
+    from featurekit.define.contracts.rules import NotNull as NotNull
+    from featurekit.define.contracts.rules import OneOf as OneOf
+    from featurekit.define.contracts.sets import Fresh as Fresh
+    from featurekit.define.contracts.sets import Monotone as Monotone
+    from featurekit.define.contracts.sets import NotNullShare as NotNullShare
+    from featurekit.define.contracts.sets import References as References
+    from featurekit.define.contracts.sets import RowCount as RowCount
+    from featurekit.define.contracts.sets import Share as Share
+    from featurekit.define.contracts.sets import Unique as Unique
     from featurekit.define.definitions import Entity as Entity
     from featurekit.define.definitions import EventSource as EventSource
     from featurekit.define.definitions import FeatureService as FeatureService

@@ -10,6 +10,7 @@ FeaturekitError
 │   ├── SourceError          a source's files: absent, unreadable, other columns or types
 │   │   └── DamagedLog       a file of the log of pushes whose bytes are not those that were written
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
+│   ├── ContractBroken       a source or a push breaks a rule of severity "fail" (S5)
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── WriteError               a file that cannot be written, as on a full disk; an OSError, too
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
@@ -31,6 +32,7 @@ FeaturekitError
     └── FingerprintMismatch  this platform computes other floats than the writer's (R6)
 
 InstantsInFuture             a warning: an entity frame has instants after the store's clock (S3)
+ContractWarning              a warning: a source breaks a rule of severity "warn" (S5)
 UnprovenEngine               a warning: this version of DuckDB was not proven to give Python's bits
 """
 
@@ -96,6 +98,11 @@ class DamagedLog(SourceError):
 
 class BadRowError(DataError):
     """A row of a source or a push breaks rule S1; names the column and the first row."""
+
+
+class ContractBroken(DataError):
+    """A source or a push breaks a rule of its contract whose severity is "fail" (S5). Nothing was
+    written."""
 
 
 class EntityFrameError(DataError):
@@ -220,6 +227,10 @@ class FingerprintMismatch(OnlineError):
 class InstantsInFuture(UserWarning):
     """Rows of an entity frame lie after the store's clock; they are computed from what has arrived
     (S3)."""
+
+
+class ContractWarning(UserWarning):
+    """A source breaks a rule of its contract whose severity is "warn" (S5)."""
 
 
 class UnprovenEngine(UserWarning):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featurekit.parity.report import Report as Report
     from featurekit.project.catalog import Item as Item
     from featurekit.project.checks import SourceCheck as SourceCheck
+    from featurekit.project.contracts import Validation as Validation
     from featurekit.project.gc import Collection as Collection
     from featurekit.project.history import Revision as Revision
     from featurekit.project.ownership import Adopted as Adopted

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from featurekit.parity.diagnose.explanation import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
+    from featurekit.project.contracts import Validation
 
 
 class FeatureStore(Named):
@@ -432,6 +433,15 @@ class FeatureStore(Named):
     # --- offline ----------------------------------------------------------------------------------
 
     @checked
+    def validate(self, sources: Sequence[str] | None = None) -> Validation:
+        """Judge the sources of these names, or all, by their schemas and contracts (S5). Nothing
+        stops, and nothing is set aside: what `materialize` and `get_historical_features` would
+        raise is in the result. DefinitionError for a name that no source has."""
+        from featurekit.project.contracts import validate
+
+        return validate(self.parts, sources)
+
+    @checked
     def get_historical_features(
         self,
         entity_df: Any = None,
@@ -449,8 +459,7 @@ class FeatureStore(Named):
         known_at: Instant | None = None,
         buckets: int | None = None,
     ) -> TrainingSet:
-        """The service's features for each row of `entity_df`, as of the row's `event_timestamp`
-        (T3).
+        """The service's features for each row of `entity_df`, as of its `event_timestamp` (T3).
 
         The result is a `TrainingSet`, which computes them when it is converted. `entity_df` is a
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, a dict of columns, or the
@@ -464,16 +473,17 @@ class FeatureStore(Named):
         @feature. An instant is a datetime, a date or a text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
-        at one `every` later, and so on until `end`, ordered by instant, then by the join keys. An
-        entity is known from its first visible event on. Where the service's views are of different
-        entities, `entities` names the view whose events say which go together.
+        at one `every` later, and so on until `end`, in the order of instants and join keys. An
+        entity is known from its first visible event on. Where views are of different entities,
+        `entities` names the one whose events say which go together.
 
         `known_at` asks for what was known by then: events that arrived later do not count, so
         yesterday's training set can be made again after late data came in. DataError for a source
-        without a created_timestamp_column. By default it is the store's clock, and InstantsInFuture
-        warns of rows of the frame that are later (S3).
+        without a created_timestamp_column, ContractBroken for one that breaks its contract (S5). By
+        default it is the clock, and InstantsInFuture warns of later rows of the frame (S3).
         """
         from featurekit.offline.historical import Grid, historical_features
+        from featurekit.project.contracts import judge
 
         parts = self.parts
         warn_unproven(parts.state_dir)
@@ -482,8 +492,8 @@ class FeatureStore(Named):
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
-            # A training set is made of the definitions of its day, whatever is edited later.
             snapshot=partial(parts.snapshot, repo=parts.repo),
+            judge=partial(judge, parts, parts.repo),
             now=parts.now,
             full_names=full_feature_names,
             statuses=statuses,

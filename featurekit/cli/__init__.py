@@ -1,8 +1,8 @@
 """Turns `featurekit VERB …` into what the verb does; each verb is a module of `verbs`.
 
-Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 64 a
-command line that is not understood; 70 a bug in featurekit; 130 interrupted, 143 terminated; 141
-the reader of the output went away.
+Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 3
+data broke its contract, and nothing was written; 64 a command line that is not understood; 70 a bug
+in featurekit; 130 interrupted, 143 terminated; 141 the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featurekit.cli.interrupt import Interrupts
     from featurekit.core.screen import Screen
 
-DIFFERS, ERROR, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 64, 70, 130, 141
+DIFFERS, ERROR, BROKEN, USAGE, BUG, INTERRUPTED, PIPE = 1, 2, 3, 64, 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,12 +80,15 @@ def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
 
 def _failed(error: Exception, screen: Screen) -> int:
     from featurekit.cli.arguments import UsageError
-    from featurekit.errors import FeaturekitError
+    from featurekit.errors import ContractBroken, FeaturekitError
 
     if isinstance(error, UsageError):
         sys.stderr.write(error.usage)
         screen.fail(error, USAGE)
         return USAGE
+    if isinstance(error, ContractBroken):
+        screen.fail(error, BROKEN)
+        return BROKEN
     if isinstance(error, (FeaturekitError, OSError)):  # OSError: a full disk, a file as a folder
         screen.fail(error, ERROR)
         return ERROR

@@ -7,8 +7,9 @@ from featurekit.cli.arguments import Parser, add_global, add_verbs
 from featurekit.core.version import VERSION
 
 _EPILOG = (
-    "exit codes: 0 done, 1 parity differs, 2 an error that the message explains, 64 a command line "
-    "that is not understood, 130 interrupted, 143 terminated"
+    "exit codes: 0 done, 1 parity differs, 2 an error that the message explains, 3 data broke its "
+    "contract and nothing was written, 64 a command line that is not understood, 130 interrupted, "
+    "143 terminated"
 )
 
 

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, str] = {
     "op": '"op"',
     "format": '"csv"',
     "on_bad_row": '"quarantine"',
+    "expect": '[Between("quantity", 0, 10_000)]',
     "encoding": '"utf-8"',
     "delimiter": '";"',
     "quote": "'\"'",

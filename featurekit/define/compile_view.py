@@ -14,6 +14,7 @@ from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.arrivals import text_of
+from featurekit.define.contracts.compiled import deciding_checks
 from featurekit.define.definitions import EventSource, FeatureView, Union
 from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
@@ -41,6 +42,7 @@ def compile_source(source: EventSource | Union) -> Source:
         source.op,
         _format(source),
         text_of(source.arrives, what=f"EventSource {source.name!r}"),
+        aside=deciding_checks(source),
     )
 
 

@@ -20,6 +20,8 @@ from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
 from featurekit.define.arrivals import Commit, Delay, text_of
+from featurekit.define.contracts.given import checked_rules
+from featurekit.define.contracts.rules import Rule
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -201,6 +203,11 @@ class EventSource(Described):
 
     A column that the schema names and the file lacks is taken from the names of the file's folders,
     as in `orders/region=eu/day=2024-01-01/x.parquet`.
+
+    `expect` is the contract beside the schema (S5): rules such as `Between("quantity", 0, 10_000)`,
+    and `@feature`s that return bool. Each has a severity: "fail" stops `materialize`,
+    `get-historical` or a push before anything is written, "quarantine" sets a row aside, and "warn"
+    counts.
     """
 
     name: str
@@ -226,6 +233,7 @@ class EventSource(Described):
     null_values: Sequence[str] = field(default=(), kw_only=True)
     compression: Compression | None = field(default=None, kw_only=True)
     timestamp_format: str | Mapping[str, str] | None = field(default=None, kw_only=True)
+    expect: Sequence[Rule | Transform] = field(default=(), kw_only=True)
 
     def __hash__(self) -> int:
         """By the name: a source is a key where a view maps its columns, and a schema is a dict."""
@@ -270,6 +278,7 @@ class EventSource(Described):
                 f"{add_to_schema('sequence', self.sequence, 'int')}"
             )
         self._check_ids(what, schema)
+        object.__setattr__(self, "expect", checked_rules(self.expect, self, what))
         from featurekit.core.timezones import zone
 
         try:

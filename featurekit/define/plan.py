@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 @wire.portable
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A compiled rule of a row: a function that returns bool, and for each of its parameters the
+    column that it reads (S5)."""
+
+    columns: tuple[str, ...]
+    function: ir.Function
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
 class Source:
     """The part of a source that decides values: names, types and how time is read, not the place of
     files.
@@ -29,7 +39,9 @@ class Source:
     `event_id` names the column of ids, `op` the column of corrections and deletions (T7).
     `timestamp_format` is how timestamps are written that are texts or numbers: a format, or JSON of
     the formats by column (T1). `parts` are the sources that a union has, in its order (T11);
-    `define.union` makes its schema of theirs.
+    `define.union` makes its schema of theirs. `aside` are the rules that set a row aside which
+    breaks one of them (S5), without their names and in an order of their own; None where there are
+    none.
     """
 
     name: str
@@ -43,6 +55,7 @@ class Source:
     timestamp_format: str | None = field(default=None, metadata=OPTIONAL)
     arrives: str | None = field(default=None, metadata=OPTIONAL)
     parts: tuple[Part, ...] | None = field(default=None, metadata=OPTIONAL)
+    aside: tuple[Check, ...] | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def arrival_known(self) -> bool:
@@ -188,10 +201,12 @@ class View:
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:
-        """Every transform that it runs, of slots and of its features."""
+        """Every transform that decides its values: of the source's rules, of slots and of its
+        features."""
+        of_source = (check.function for check in self.source.aside or ())
         of_slots = (slot.transform for slot in self.slots)
         of_features = (f.asked.function for f in self.features if f.asked is not None)
-        return tuple(f for f in (*of_slots, *of_features) if f is not None)
+        return tuple(f for f in (*of_source, *of_slots, *of_features) if f is not None)
 
     @property
     def title(self) -> str:

@@ -20,7 +20,7 @@ from featurekit.core.signing import PrivateKey, PublicKey
 from featurekit.core.version import VERSION
 from featurekit.define.identity import stale_fingerprint
 from featurekit.define.numerics import numeric_fingerprint
-from featurekit.define.plan import Service
+from featurekit.define.plan import Service, View
 from featurekit.define.verify import verify_service
 from featurekit.errors import ConfigError, FingerprintMismatch, PlanRefused
 from featurekit.language.ir import Function, Verbatim
@@ -129,12 +129,19 @@ def plan_bytes(service: Service, *, signer: Signer | None = None) -> bytes:
     return json.dumps(plan, separators=(",", ":")).encode()
 
 
+def _is_new(view: View) -> bool:
+    sources = view.source.sources
+    return (
+        view.source.parts is not None or view.explode is not None or any(s.aside for s in sources)
+    )
+
+
 def _format(service: Service) -> int:
     """The lowest format that says all of the service: 2 has roles of views, and transforms that
     take a join key or the instant (T9), which readers of 1 would read as something else; 3 is
-    answered in an outage (A4), of which readers of 2 know nothing; 4 has unions (T11), and events
-    that are elements of lists."""
-    if any(view.source.parts is not None or view.explode is not None for view in service.views):
+    answered in an outage (A4), of which readers of 2 know nothing; 4 has unions (T11), events that
+    are elements of lists, and rules that set rows aside (S5)."""
+    if any(_is_new(view) for view in service.views):
         return 4
     if service.on_outage is not None:
         return 3

@@ -8,7 +8,7 @@ types, windows and constants are compared with what they refer to. Functions are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 
 from featurekit import aggregates
@@ -19,6 +19,7 @@ from featurekit.define.arrivals import COMMIT, delay_us
 from featurekit.define.explode import event_schema
 from featurekit.define.plan import (
     Asked,
+    Check,
     Feature,
     Input,
     Output,
@@ -280,6 +281,8 @@ def _source(source: Source, of: str) -> None:
         raise Unsound(f"{what}: {source.op!r} says nothing of corrections")
     if source.event_id is not None and column(source.event_id).name not in _IDS:
         raise Unsound(f"{what}: {source.event_id!r} holds no ids")
+    for check in source.aside or ():
+        _rule(check, column, what)
     if source.timezone != "UTC":
         from featurekit.core.timezones import zone
 
@@ -287,6 +290,15 @@ def _source(source: Source, of: str) -> None:
             zone(source.timezone)
         except DefinitionError as error:
             raise Unsound(f"{what}: {error}") from None
+
+
+def _rule(check: Check, column: Callable[[str], Type], what: str) -> None:
+    function = check.function
+    verify_function(function, where=f"{what}, a rule")
+    if len(check.columns) != len(function.params) or function.returns.base != BOOL:
+        raise Unsound(f"{what}: a rule of other columns than it names, or one that is no bool")
+    for name, param in zip(check.columns, function.params, strict=True):
+        _fits(param, column(name), f"{what}, a rule")
 
 
 def _arrives(source: Source, what: str) -> None:

@@ -18,7 +18,14 @@ from featurekit.core.examples import assigned
 from featurekit.core.kept import Kept
 from featurekit.core.texts import lenient, loads, of_json
 from featurekit.define.definitions import EventSource
-from featurekit.errors import BadRowError, DataError, DefinitionError, SourceError, StoreUnavailable
+from featurekit.errors import (
+    BadRowError,
+    ContractBroken,
+    DataError,
+    DefinitionError,
+    SourceError,
+    StoreUnavailable,
+)
 from featurekit.feed.push import take
 from featurekit.online.store.url import without_secrets
 from featurekit.project.project import Project
@@ -101,8 +108,9 @@ class Consumer:
 
         FingerprintMismatch, before any entry is taken, on a platform that computes other floats
         (R6). Where an entry is refused and the source has on_bad_row="error", SourceError or
-        BadRowError names it: the entry stays with this member, unacknowledged, and so do all that
-        came after it.
+        BadRowError names it; and ContractBroken, where it breaks a rule of severity "fail",
+        whatever on_bad_row is (S5). The entry stays with this member, unacknowledged, and so do all
+        that came after it.
         """
         stop = stop or threading.Event()
         self.project.fed()  # raises on a platform that computes other floats
@@ -204,12 +212,12 @@ class Consumer:
         try:
             rows = [row_of(self.source, fields) for _, fields in held if fields]
             aside = take(self.project, self.source.name, rows).quarantined if rows else 0
-        except (SourceError, BadRowError) as error:
+        except (SourceError, BadRowError, ContractBroken) as error:
             if len(held) > 1:
                 for entry in held:
                     self._take([entry])
                 held = []
-            elif self.source.on_bad_row == "quarantine":
+            elif self.source.on_bad_row == "quarantine" and not isinstance(error, ContractBroken):
                 self._set_aside(held[0], error)
                 aside = 1
             else:

@@ -43,6 +43,8 @@ class Pushed(Named):
     `repeated` rows are the same, value for value, as ones in force, and changed nothing (T7).
     `arrived` is the instant at which the rows arrived that have no arrival of their own (T3), and
     `newest` that of the latest event.
+    `broken` has the number of rows that break each rule of the source's contract, by the rule's
+    name: of those set aside, and of those that were taken (S5).
     `damaged` names views of which Redis has lost states: lookups refuse these until they are filled
     again, which takes the rows from the log.
     """
@@ -57,6 +59,7 @@ class Pushed(Named):
     repeated: int = 0
     arrived: dt.datetime | None = field(default=None, compare=False)
     newest: dt.datetime | None = field(default=None, compare=False)
+    broken: Mapping[str, int] = field(default_factory=dict)
 
 
 class ViewWriter:

@@ -62,6 +62,7 @@ from featurekit.online.state.seal import opened
 from featurekit.online.state.state import State, newest_arrival
 from featurekit.online.state.update import update_states
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.project.contracts import drop_measured
 from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
@@ -388,9 +389,11 @@ def _set_aside(
     values: Mapping[str, Any],
     held: Sequence[Columns],
 ) -> Iterator[FileRows]:
-    """The files of quarantined rows where some row has the texts of the entity's keys."""
+    """The files of quarantined rows where some row has the texts of the entity's keys. What was
+    measured for the source's contract, with rows as examples, is removed."""
     import pyarrow.parquet as pq
 
+    drop_measured(project.state_dir, source.name)
     wanted = [{column: str(values[n]) for n, column in columns.items()} for columns in held]
     for path in sorted((project.state_dir / "quarantine").glob(f"{source.name}.*")):
         if path.suffix == ".jsonl":

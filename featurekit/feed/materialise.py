@@ -27,6 +27,7 @@ from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.definitions import EventSource
 from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
@@ -47,6 +48,7 @@ from featurekit.online.state.state import State
 from featurekit.online.state.update import update_states
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import Health, OnlineStore
+from featurekit.project.contracts import enforce
 from featurekit.project.deployment import (
     materialized_until,
     promote,
@@ -126,8 +128,11 @@ def materialize(
 
     RegistryError for a view that was not applied, EntityFrameError for keys that no view has,
     ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
-    states.
+    states; ContractBroken, before anything is written, where a source breaks its contract (S5).
     """
+    judged = None
+    if entities is None:  # what is put right for some entities was judged when it was filled
+        judged = enforce(project, _sources(project, _chosen(project, views)))
     begun = _begun(project, views)
     chosen, only = _limited(begun.views, entities)
     asked = {
@@ -147,7 +152,13 @@ def materialize(
             "events": sum(one.events for one in done.views),
             "live": list(done.live),
         }
+    if judged is not None:
+        judged.remember()
     return replace(done, asked=None if end is None else instant(micros(end)))
+
+
+def _sources(project: Project, views: Sequence[View]) -> list[EventSource]:
+    return [project.source(name) for name in sorted({view.source.name for view in views})]
 
 
 def _fill_all(

@@ -150,15 +150,8 @@ class _Push:
         self.kept = events
         if taken.rows is None and len(events) == arrived:
             self.kept = stamped(definition, taken.table, stamps)
-        done = replace(
-            prepared.done,
-            quarantined=taken.quarantined,
-            forgotten=arrived - len(events),
-            damaged=self.damaged,
-            repeated=repeated,
-            arrived=instant(now),
-            newest=instant(max(row["__ts"] for row in events)) if events else None,
-        )
+        gone = arrived - len(events)
+        done = replace(self.told(prepared.done, events, now), forgotten=gone, repeated=repeated)
         ending, claim = online, None
         if self.once is not None:
             self.once.note(opened.token, done)
@@ -186,6 +179,17 @@ class _Push:
         """The arrivals of rows with ids, and the rows that have them (T7)."""
         name = self.project.name
         return settle.open_claim(online, name, views, events, now, source=self.definition.name)
+
+    def told(self, done: Pushed, events: Any, now: int) -> Pushed:
+        """What a push of these events at `now` did, with what is known of all of its rows."""
+        return replace(
+            done,
+            quarantined=self.taken.quarantined,
+            broken=self.taken.broken,
+            damaged=self.damaged,
+            arrived=instant(now),
+            newest=instant(max(row["__ts"] for row in events)) if events else None,
+        )
 
     def find_forgotten(self) -> Forgotten:
         """The source's entities that are forgotten, as far as it is known now."""

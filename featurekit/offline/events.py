@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.sql import quote
+from featurekit.define.contracts.compiled import contract_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
 from featurekit.define.plan import Source
@@ -16,6 +17,7 @@ from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
 from featurekit.sources import read_events
+from featurekit.sources.contract import judged_sql, kept_sql
 from featurekit.sources.events import CheckedFiles
 from featurekit.sources.reading import key_of, readings_of
 from featurekit.sources.seen import never_had_files, remember_files, vanished
@@ -87,6 +89,7 @@ def source_events(
     forgotten: Forgotten | None = None,
     marked: bool = False,
     may_be_empty: bool = False,
+    judged: bool = True,
 ) -> Snapshot:
     """The events of a source's files and log of pushes, without those of `forgotten` entities. With
     `marked`, a column `__pushed` says whether an event was pushed.
@@ -94,6 +97,9 @@ def source_events(
     A source without a file yet has what was pushed to it. SourceError where nothing was, unless it
     `may_be_empty`: the path may be misspelt. SourceError, too, where files were read before and
     none is there any more.
+
+    Rows that the source's contract sets aside are left out, of the log as of the files: they may
+    have been pushed before there was the rule (S5). Where rows are not `judged`, they are there.
     """
     lost = vanished(source, base, state_dir)
     if lost is not None:
@@ -104,7 +110,7 @@ def source_events(
     if none or then_none:
         read = CheckedFiles(log_sql(con, [], source), 0, 0, (), ())
     else:
-        read = read_events(con, source, base=base, state_dir=state_dir)
+        read = read_events(con, source, base=base, state_dir=state_dir, judged=judged)
         remember_files(source, read.files, state_dir)
     relation = read.relation
     if logged or marked:
@@ -112,7 +118,10 @@ def source_events(
         no, yes = (", FALSE AS __pushed", ", TRUE") if marked else ("", "")
         relation = f"SELECT {columns}{no} FROM {relation}"
         if logged:
-            relation += f" UNION ALL SELECT {columns}{yes} FROM {log_sql(con, logged, source)}"
+            pushed = log_sql(con, logged, source)
+            if judged:
+                pushed = _kept(con, source, pushed)
+            relation += f" UNION ALL SELECT {columns}{yes} FROM {pushed}"
         relation = f"({relation})"
     about: dict[str, Any] = {
         "files": [
@@ -130,3 +139,13 @@ def source_events(
     rows = None if forgotten or logged else read.rows
     copy = read.files[0].path if isinstance(source.origin, Database) and read.files else None
     return Snapshot(EventRows(relation, prompt, rows), about, read.relation, copy)
+
+
+def _kept(con: Any, source: EventSource, pushed: str) -> str:
+    """The rows of the log that break no rule which sets rows aside."""
+    aside = contract_of(source).aside if source.expect else ()
+    if not aside:
+        return pushed
+    ruled = judged_sql(aside, pushed)
+    ruled.register(con)
+    return f"({kept_sql(source, ruled)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from featurekit.core.durations import Duration, duration_us
@@ -54,6 +55,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
+    judge: Callable[[Service], object] = lambda service: None,
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
     is known at each instant of the grid. `now` says the store's clock, and is asked where
@@ -86,6 +88,7 @@ def historical_features(
         service,
         given.frame,
         unchanged=given.check,
+        judge=partial(judge, service),
         connect=connect,
         snapshot=snapshot,
         full_names=full_names,

@@ -86,11 +86,13 @@ class TrainingSet(Named):
         at_clock: bool = False,
         buckets: int | None = None,
         unchanged: Callable[[], None] = lambda: None,
+        judge: Callable[[], object] = lambda: None,
         readings: Readings | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> None:
         """`known_at` is the run's end, up to which rows have arrived; None for no end. `at_clock`
-        says that it is the store's clock, and was not asked for (S3). `readings` are files of
+        says that it is the store's clock, and was not asked for (S3). `judge` raises where a source
+        breaks its contract (S5). `readings` are files of
         sources that were read before, and `told` is the manifest of the rows that are to come of
         them."""
         self._service, self._frame = service, frame
@@ -98,6 +100,7 @@ class TrainingSet(Named):
         self._statuses, self._timezone = statuses, timezone
         self._known_at, self._at_clock = known_at, at_clock
         self._buckets = buckets
+        self._judge = judge
         self._unchanged = unchanged  # raises where the frame is a file that has changed
         self.names = [o.full_name if full_names else o.name for o in service.outputs]
         """The names of the feature columns, in their order."""
@@ -330,6 +333,7 @@ class _TrainingRun:
 
         owner, service = self.owner, self.owner._service
         owner._unchanged()
+        owner._judge()
         read_again(self.con, owner._readings)
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         owner._readings = dict(readings_of(self.con))
@@ -452,6 +456,7 @@ class _TrainingRun:
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
         owner._unchanged()
+        owner._judge()
         statistics = {"features": errors, "transforms": self._erring_events()}
         self._check_same(digest)
         owner._statistics, owner._head = statistics, head

@@ -18,6 +18,7 @@ from featurekit.core.calls import near
 from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
 from featurekit.define.compile_service import compile_service
+from featurekit.define.contracts.rules import Ready
 from featurekit.define.definitions import EventSource, FeatureService
 from featurekit.define.plan import Service, Source
 from featurekit.errors import DefinitionError, EntityFrameError
@@ -258,6 +259,10 @@ def _definition(source: Any, path: Path) -> EventSource:
         timezone=source.timezone,
         event_id=source.event_id,
         op=source.op,
+        expect=[
+            Ready(check, severity="quarantine", name=f"rule_{number}")
+            for number, check in enumerate(source.aside or ())
+        ],
     )
 
 
@@ -307,7 +312,8 @@ def _relation(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> str:
     columns[_PLACE] = pa.array(range(len(rows)), type=pa.int64())
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})
-    return read_events(con, numbered, base=Path(), state_dir=None).relation
+    aside = Path(source.path).parent if source.expect else None
+    return read_events(con, numbered, base=Path(), state_dir=aside).relation
 
 
 def _as_read(con: Any, source: Source, relation: str) -> list[dict[str, Any]]:

@@ -149,6 +149,10 @@ def _of_source(old: Source, new: Source) -> Iterator[str]:
     ):
         for line in _changed(name, getattr(old, name), getattr(new, name)):
             yield f"{where}: {line}"
+    if old.aside != new.aside:
+        before, after = ({c for n in s.aside or () for c in n.columns} for s in (old, new))
+        read = ", ".join(sorted(before | after))
+        yield f"{where}: the rules that set rows aside differ, of {read} (S5)"
 
 
 def _of_columns(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

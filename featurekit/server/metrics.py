@@ -67,6 +67,12 @@ class PushMetrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self._broken = Counter(
+            "featurekit_http_push_rows_breaking",
+            "Rows of pushes that break a rule of their source's contract, by the rule.",
+            ("source", "rule"),
+            registry=registry,
+        )
         self._lag = Histogram(
             "featurekit_http_push_lag_seconds",
             "Seconds from the newest event of a push to its arrival.",
@@ -102,6 +108,8 @@ class PushMetrics:
         counts = {"taken": pushed.rows - pushed.repeated, **left_out}
         for result, count in counts.items():
             self._rows.labels(source, result).inc(count)
+        for rule, count in pushed.broken.items():
+            self._broken.labels(source, rule).inc(count)
         if pushed.newest is not None and pushed.arrived is not None:
             self._lag.labels(source).observe((pushed.arrived - pushed.newest).total_seconds())
 

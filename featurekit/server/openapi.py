@@ -265,6 +265,7 @@ def _own_push(row: dict[str, Any]) -> dict[str, Any]:
             "source": {"type": "string"},
             **dict.fromkeys(counts, number),
             "damaged": {"type": "array", "items": {"type": "string"}},
+            "broken": {"type": "object", "additionalProperties": number},
             "arrived": text,
             "newest": text,
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
@@ -20,10 +20,13 @@ from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import placed
 from featurekit.define.arrivals import LATEST_US, Commit, delay_us, text_of
+from featurekit.define.contracts.compiled import Judge, contract_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
 from featurekit.errors import BadRowError, DataError, SourceError
-from featurekit.sources import csv
+from featurekit.language import wire
+from featurekit.language.python_calls import PythonCall, register_python_ops
+from featurekit.sources import contract, csv
 from featurekit.sources.check import (
     ROW,
     BadRow,
@@ -95,6 +98,7 @@ class _Checked:
     rows: int
     quarantined: int
     kept: tuple[tuple[str, _Stat], ...]  # copies, and files with the rows set aside
+    calls: Mapping[str, PythonCall] = field(default_factory=dict)  # what the select calls (R5)
 
 
 _CACHE: OrderedDict[str, _Checked] = OrderedDict()
@@ -111,7 +115,12 @@ _Stat = tuple[int, int, int] | None
 
 
 def read_events(
-    con: duckdb.DuckDBPyConnection, source: EventSource, *, base: Path, state_dir: Path | None
+    con: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    *,
+    base: Path,
+    state_dir: Path | None,
+    judged: bool = True,
 ) -> CheckedFiles:
     """The source's rows as a TEMP VIEW of `con`; every row was checked (S1).
 
@@ -119,21 +128,26 @@ def read_events(
     and `__created`, BIGINT microseconds UTC. Raises `SourceError` for files that are absent,
     unreadable or have other columns or types, and `BadRowError` for a bad row. A source that
     quarantines bad rows keeps them, with their `reason`, in `state_dir`/quarantine/<source>.parquet
-    instead. Files are checked once for a content; the verdict is kept in `state_dir` (S4).
+    instead, and so are rows kept that its contract sets aside (S5). Files are checked once for a
+    content; the verdict is kept in `state_dir` (S4).
+
+    Where they are not `judged`, rows that break the contract are there too, and no row set aside is
+    written.
     """
     files = files_of(con, source, base, state_dir)
     identities = [Identity.of(Path(file.path), state_dir) for file in files]
-    key = _key(source, files, identities, state_dir)
+    key = _key(source, files, identities, state_dir, judged=judged)
     with _LOCK:
         checked = _CACHE.get(key)
     if checked is None or any(_stat(path) != about for path, about in checked.kept):
-        checked = _check(con, source, files, identities, state_dir)
+        checked = _check(con, source, files, identities, state_dir, judged=judged)
         with _LOCK:
             _CACHE[key] = checked
             while len(_CACHE) > _CACHE_SIZE:
                 _CACHE.popitem(last=False)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     relation = quote(f"__events_{source.name}_{digest}")
+    register_python_ops(con, dict(checked.calls))
     fetch(con, f"CREATE OR REPLACE TEMP VIEW {relation} AS {checked.select}")
     digests = tuple(identity.digest for identity in identities)
     return CheckedFiles(relation, checked.rows, checked.quarantined, files, digests)
@@ -221,11 +235,17 @@ def _key(
     files: Sequence[FileInfo],
     identities: Sequence[Identity],
     state_dir: Path | None,
+    *,
+    judged: bool,
 ) -> str:
     kept = str(Path(state_dir).absolute()) if state_dir is not None else None
     contents = [(str(i.path), i.digest) for i in identities]
     beside = [file.folders for file in files]
-    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents, beside])
+    about = [source.name, source.on_bad_row, kept, _declared(source), contents, beside]
+    if source.expect:
+        rules = [(judge.reason, wire.canonical(judge.check)) for judge in contract_of(source).aside]
+        about.append(rules if judged else None)
+    return json.dumps(about)
 
 
 def _check(
@@ -234,26 +254,45 @@ def _check(
     files: Sequence[FileInfo],
     identities: Sequence[Identity],
     state_dir: Path | None,
+    *,
+    judged: bool,
 ) -> _Checked:
     reader = _Reader(con, source, state_dir)
     reader.digests.update((str(i.path), i.digest) for i in identities)
     parts = [part for paths, found in reader.groups(files) for part in reader.parts(paths, found)]
     for identity in identities:
         identity.check()
-    reader.verdicts.keep()
     total = sum(part.summary.bad for part in parts)
     if total and source.on_bad_row == "error":
+        reader.verdicts.keep()
         raise reader.bad_row_error(parts)
-    if source.on_bad_row == "quarantine":
-        reader.keep(parts)
-    selects = [
-        select_sql(p.scan, p.columns, span=p.summary.span, drop_bad=p.summary.bad > 0)
-        for p in parts
-    ]
-    rows = sum(part.summary.rows for part in parts) - total
+    aside = contract_of(source).aside if judged and source.expect else ()
+    broken = [reader.broken(part, aside) if aside else 0 for part in parts]
+    reader.verdicts.keep()
+    if judged and (source.on_bad_row == "quarantine" or aside):
+        reader.keep(parts, aside, broken)
+    selects: list[str] = []
+    calls: dict[str, PythonCall] = {}
+    for part, some in zip(parts, broken, strict=True):
+        select = _good_sql(part)
+        if some:
+            ruled = contract.judged_sql(aside, f"({select})")
+            select = contract.kept_sql(source, ruled)
+            calls |= ruled.calls
+        selects.append(select)
+    rows = sum(part.summary.rows for part in parts) - total - sum(broken)
     cut = sum(part.cut for part in parts)
     kept = tuple((path, _stat(path)) for path in reader.kept)
-    return _Checked(" UNION ALL ".join(selects), rows, total + cut, kept)
+    gone = total + sum(broken) + cut
+    return _Checked(" UNION ALL ".join(selects), rows, gone, kept, calls)
+
+
+def _good_sql(part: _Part, scan: str = "", also: str = "") -> str:
+    """SQL of the rows of a part, or of a scan of one of its files, that S1 lets pass."""
+    summary = part.summary
+    return select_sql(
+        scan or part.scan, part.columns, span=summary.span, drop_bad=summary.bad > 0, also=also
+    )
 
 
 def _stat(path: str) -> _Stat:
@@ -447,10 +486,25 @@ class _Reader:
         """The scan of one file of a part."""
         return part.scan if len(part.paths) == 1 else self.scan([path], part.found)
 
-    def keep(self, parts: Sequence[_Part]) -> None:
-        """Write the bad rows, whole and with their reason, to Parquet. If there are none, an older
-        file is removed."""
-        faulty = [part for part in parts if part.summary.bad]
+    def broken(self, part: _Part, aside: Sequence[Judge]) -> int:
+        """How many rows of a part that S1 lets pass break a rule which sets rows aside (S5)."""
+        about = [*self.about(part.paths, part.found), [wire.canonical(j.check) for j in aside]]
+        found = None if part.cut else self.verdicts.get(about)
+        if found is None:
+            ruled = contract.judged_sql(aside, f"({_good_sql(part)})")
+            ruled.register(self.con)
+            sql = f"SELECT count(*), count(*) FILTER ({ruled.any_broken}) FROM {ruled.relation}"
+            rows, bad_rows = fetch(self.con, sql)[0]
+            found = Summary(rows, bad_rows, None)
+        if not part.cut:
+            self.verdicts.add(about, found)
+        return found.bad
+
+    def keep(self, parts: Sequence[_Part], aside: Sequence[Judge], broken: Sequence[int]) -> None:
+        """Write the rows set aside, whole and with their reason, to Parquet: those that break S1,
+        and those that break a rule of the contract, of which each part has `broken`. If there are
+        none, an older file is removed."""
+        faulty = [p for p, some in zip(parts, broken, strict=True) if p.summary.bad or some]
         name = f"{self.source.name}.parquet"
         if not faulty:
             if self.state_dir is not None:
@@ -459,20 +513,27 @@ class _Reader:
         target = quarantine_dir(self.source.name, self.state_dir) / name
         taken = {column.held.lower() for part in faulty for column in part.found.values()}
         reason = "__reason" if "reason" in taken else "reason"
-        selects = " UNION ALL BY NAME ".join(
-            _bad_select_sql(
-                self.files[path].shown,
-                self.scan_of(part, path),
-                part,
-                self.kind.marks,
-                reason=reason,
-            )
-            for part in faulty
+        written = [
+            one
+            for part, some in zip(parts, broken, strict=True)
             for path in part.paths
-        )
+            for one in self._aside_sqls(part, path, aside if some else (), reason)
+        ]
+        selects = " UNION ALL BY NAME ".join(written)
         with whole(target) as hidden:
             fetch(self.con, f"COPY ({selects}) TO {text_literal(str(hidden))} (FORMAT parquet)")
         self.kept.append(str(target))
+
+    def _aside_sqls(
+        self, part: _Part, path: str, aside: Sequence[Judge], reason: str
+    ) -> Iterator[str]:
+        """SQL of the rows of one file that are set aside: for S1, and for the contract."""
+        scan, named, marks = self.scan_of(part, path), self.files[path].shown, self.kind.marks
+        if part.summary.bad:
+            yield _bad_select_sql(named, scan, part, marks, reason=reason)
+        if aside:
+            ruled = contract.judged_sql(aside, f"({_good_sql(part, numbered(scan), f'{ROW}, ')})")
+            yield _broken_select_sql(named, scan, marks, aside, ruled, reason=reason)
 
 
 def _columns(
@@ -647,4 +708,31 @@ def _bad_select_sql(path: str, scan: str, part: _Part, marks: Marks | None, *, r
     return (
         f'SELECT {text_literal(path)} AS "__source_file", {shown}*{without}, {reason_sql(columns)} '
         f"AS {quote(reason)} FROM {prepared(numbered(scan), columns)} WHERE {bad(columns)}"
+    )
+
+
+def _broken_select_sql(
+    path: str,
+    scan: str,
+    marks: Marks | None,
+    aside: Sequence[Judge],
+    ruled: contract.JudgedSql,
+    *,
+    reason: str,
+) -> str:
+    """SQL of the rows of a file that break its contract, as `_bad_select_sql` of those that break
+    S1."""
+    shown, hidden = "", list[str]()
+    if marks is not None:
+        shown = f'{quote(marks.line)} AS "__line", {marks.aside.expr} AS "__text", '
+        hidden = [marks.line, marks.aside.origin, *(w for _, w in marks.aside.reading.problems)]
+    without = f" EXCLUDE ({', '.join(map(quote, hidden))})" if hidden else ""
+    broken = (
+        f'SELECT {ROW} AS "__broken_row", {contract.reason_sql(aside, ruled)} AS "__why" '
+        f"FROM {ruled.relation} WHERE {ruled.any_broken}"
+    )
+    return (
+        f'SELECT {text_literal(path)} AS "__source_file", {shown}rows_.*{without}, '
+        f'broken_."__why" AS {quote(reason)} FROM {numbered(scan)} AS rows_ '
+        f'JOIN ({broken}) AS broken_ ON rows_.{ROW} = broken_."__broken_row"'
     )

@@ -13,7 +13,7 @@ from featurekit.sources.identity import folder_in, note_name
 from featurekit.sources.kinds import files_now, kind_of
 from featurekit.sources.objects import objects_left
 from featurekit.sources.origins.copies import copies_left, last_copies
-from featurekit.sources.verdicts import verdict_name
+from featurekit.sources.verdicts import measures_name, verdict_name
 
 
 def leftovers(sources: Iterable[EventSource], base: Path, state_dir: Path) -> list[Path]:
@@ -34,6 +34,7 @@ def _needed(source: EventSource, base: Path, state_dir: Path) -> Iterator[str]:
     """The names of what is kept for a source."""
     kind = kind_of(source)
     yield verdict_name(source.name)
+    yield measures_name(source.name)
     yield from last_copies(source, state_dir)
     with suppress(DataError):  # it has no file now, or one that cannot be read
         for file in files_now(source, base, state_dir):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from featurekit.sources.check import (
     shortened,
     summarise,
 )
+from featurekit.sources.contract import columns_judged, is_judged, judge_push, places_kept
 from featurekit.sources.quarantine import fresh, set_aside
 from featurekit.sources.readings import Reading, found_hint, instant_hint, reading
 
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 
 class TakenRows:
     """Pushed rows, checked, and the number set aside. Rows that came as dicts are also in `rows`:
-    the schema's columns as Python values, `__ts` and `__created`.
+    the schema's columns as Python values, `__ts` and `__created`. `broken` has the number of rows
+    that break each rule of the contract (S5), by the rule's name.
 
     `given` are the rows as they came, and `numbers` says which of them these are; without it, all.
     """
@@ -63,8 +65,10 @@ class TakenRows:
         rows: list[Row] | None = None,
         given: Any,
         numbers: Sequence[int] | None = None,
+        broken: Mapping[str, int] | None = None,
     ) -> None:
         self.source, self.quarantined, self.rows = source, quarantined, rows
+        self.broken = dict(broken or {})
         self.given, self._numbers = given, numbers
         self._table = table
 
@@ -173,12 +177,20 @@ def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Take
     and types) changes nothing. With on_bad_row="quarantine", bad rows go to
     `state_dir`/quarantine/<source>.pushed-<n>, as JSON lines for dicts and as Parquet for tables.
     The index of a pandas frame is not read.
+
+    Rows that S1 lets pass are judged by the source's contract (S5): one that breaks a rule of
+    severity "quarantine" is set aside in the same way; ContractBroken for one of severity "fail".
     """
+    return _read(source, rows, state_dir, judged=True)
+
+
+def _read(source: EventSource, rows: Any, state_dir: Path | None, *, judged: bool) -> TakenRows:
+    judged = judged and is_judged(source)
     if isinstance(rows, Mapping):
         rows = [rows]
     if isinstance(rows, (list, tuple)):
-        return _from_dicts(source, rows, state_dir)
-    return _from_arrow(source, rows, state_dir)
+        return _from_dicts(source, rows, state_dir, judged=judged)
+    return _from_arrow(source, rows, state_dir, judged=judged)
 
 
 def as_pushed(
@@ -188,15 +200,27 @@ def as_pushed(
     arrived: int | None = None,
 ) -> list[Row]:
     """The rows of a source's file, or as a file has them, read value by value as a push reads them
-    (S1). Rows of a source without a created_timestamp_column arrive as `arrives` says, by default
-    when they happen (T3); `arrived` is the instant of their file's commit."""
-    found = read_rows(source, _plain_rows(rows), state_dir=None).pushed
+    (S1). Rows that its contract sets aside are left out, as of a file (S5). Rows of a source
+    without a created_timestamp_column arrive as `arrives` says, by default when they happen (T3);
+    `arrived` is the instant of their file's commit."""
+    return [row for _, row in placed_as_pushed(source, rows, arrived=arrived)]
+
+
+def placed_as_pushed(
+    source: EventSource,
+    rows: pa.Table | Sequence[Mapping[str, Any]],
+    *,
+    arrived: int | None = None,
+) -> list[tuple[int, Row]]:
+    """As `as_pushed`, each row with its place among those that are given."""
+    found = _read(source, _plain_rows(rows), None, judged=False).pushed
     if source.created_timestamp_column is None:
         delay = delay_us(text_of(source.arrives, what=source.name)) or 0
         for row in found:
             late = min(row["__ts"] + delay, LATEST_US)
             row["__created"] = late if arrived is None else arrived
-    return found
+    places = places_kept(source, found) if source.expect else range(len(found))
+    return [(place, found[place]) for place in places]
 
 
 def _plain_rows(rows: pa.Table | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -304,7 +328,9 @@ def _timestamps(source: EventSource) -> set[str]:
     return {name for name in (*named, *source.formats) if name is not None}
 
 
-def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None) -> TakenRows:
+def _from_dicts(
+    source: EventSource, rows: Sequence[Any], state_dir: Path | None, *, judged: bool
+) -> TakenRows:
     good: list[Row] = []
     aside: list[dict[str, Any]] = []
     reading = _reading_of(source)
@@ -329,20 +355,46 @@ def _from_dicts(source: EventSource, rows: Sequence[Any], state_dir: Path | None
         if source.on_bad_row == "error":
             raise row_error(source, fault)
         aside.append({"row": number, "reason": fault.why, "values": dict(row)})
-    bad_rows = {line["row"] for line in aside}
-    numbers = [n for n in range(len(rows)) if n not in bad_rows] if aside else None
     table = None if reading.plain else _canonical_table(source, good)
+    broken: Mapping[str, int] = {}
+    if judged:
+        numbers = _numbers(len(rows), aside)
+        verdict = judge_push(source, good if table is None else table.to_pylist(), numbers)
+        aside += [
+            {"row": numbers[place], "reason": why, "values": dict(rows[numbers[place]])}
+            for place, why in verdict.aside.items()
+        ]
+        broken, kept = verdict.broken, _others(len(good), verdict.aside)
+        good = [good[place] for place in kept]
+        table = None if table is None else _taken(table, kept)
     taken = TakenRows(
         source,
         len(aside),
         table=table,
         rows=good if reading.plain else None,
         given=rows,
-        numbers=numbers,
+        numbers=_numbers(len(rows), aside) if aside else None,
+        broken=broken,
     )
     if aside:
         set_aside(source, state_dir, aside)
     return taken
+
+
+def _others(rows: int, gone: Container[int]) -> list[int]:
+    return [place for place in range(rows) if place not in gone]
+
+
+def _taken(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """Some rows of a table, or none."""
+    import pyarrow as pa
+
+    return table.take(pa.array(places, pa.int64()))
+
+
+def _numbers(rows: int, aside: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Which of the rows as they came are not set aside."""
+    return _others(rows, {line["row"] for line in aside})
 
 
 def _fault(row: Row | Mapping[str, Any], reading: _Reading, source: EventSource, n: int) -> BadRow:
@@ -393,7 +445,9 @@ def _scratch() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:")
 
 
-def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> TakenRows:
+def _from_arrow(
+    source: EventSource, rows: Any, state_dir: Path | None, *, judged: bool
+) -> TakenRows:
     raw = table_of(rows, refuse=_refused(source), objects_as_text=True)
     _check_names(source, raw.column_names)
     types = _types(source)
@@ -411,12 +465,25 @@ def _from_arrow(source: EventSource, rows: Any, state_dir: Path | None) -> Taken
     kept: Sequence[int] = range(raw.num_rows)
     if reasons:
         kept = [row for row in kept if row not in reasons]
-        table = table.take(kept)
+        table = _taken(table, kept)
     result = _checked(source, table, found, reasons, kept)
+    broken: Mapping[str, int] = {}
+    if judged:
+        numbers = _others(raw.num_rows, reasons)
+        verdict = judge_push(source, result.select(columns_judged(source)).to_pylist(), numbers)
+        reasons.update({numbers[place]: why for place, why in verdict.aside.items()})
+        result = _taken(result, _others(result.num_rows, verdict.aside))
+        broken = verdict.broken
     if reasons:
         write_aside(source, raw, reasons, state_dir)
-    numbers = [n for n in range(raw.num_rows) if n not in reasons] if reasons else None
-    return TakenRows(source, len(reasons), table=result, given=raw, numbers=numbers)
+    return TakenRows(
+        source,
+        len(reasons),
+        table=result,
+        given=raw,
+        numbers=_others(raw.num_rows, reasons) if reasons else None,
+        broken=broken,
+    )
 
 
 def _checked(

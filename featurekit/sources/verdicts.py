@@ -53,6 +53,11 @@ def verdict_name(source: str) -> str:
     return f"source.{source}.json"
 
 
+def measures_name(source: str) -> str:
+    """The name of the file with what was measured of a source for its contract (S5)."""
+    return f"contract.{source}.json"
+
+
 def _key(about: Any) -> str:
     import duckdb
 

@@ -18,7 +18,13 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.define.definitions import EventSource
-from featurekit.errors import BadRowError, DefinitionError, SourceError, StoreUnavailable
+from featurekit.errors import (
+    BadRowError,
+    ContractBroken,
+    DefinitionError,
+    SourceError,
+    StoreUnavailable,
+)
 from featurekit.feed.consume import Consumer, row_of
 from featurekit.parity.compare import bits
 
@@ -200,6 +206,32 @@ def test_bad_entries_are_set_aside_where_the_source_says_so(
         )
         for part in ("only these", "no object", "not JSON", "much", "not UTF-8"):
             assert part in kept
+
+
+def test_an_entry_that_breaks_a_rule_that_fails_stops_the_consumer(
+    folder: Path, redis_url: str
+) -> None:
+    """Whatever on_bad_row says: the ones before it are taken, and it stays with the member (S5)."""
+    text = MODULE.replace('on_bad_row="error"', 'on_bad_row="quarantine", expect=[RULES]')
+    rules = (
+        'Between("value", high=2e6), Between("value", high=1e6, severity="quarantine", name="b")'
+    )
+    text = "from featurekit import Between\n" + text.replace("RULES", rules)
+    (folder / "definitions.py").write_text(text)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        store.materialize()
+        good = [click(n) for n in range(4)]
+        add(
+            store,
+            [*good[:2], {**click(7), "value": 1.5e6}, {**click(8), "value": 2.5e6}, *good[2:]],
+        )
+        with pytest.raises(ContractBroken, match=r"stream 'clicks', entry .* breaks rule value_"):
+            store.consume("clicks", until_empty=True)
+        check(store, good[:2])
+        pending = store.online.client.xpending("clicks", "featurekit")  # type: ignore[attr-defined]
+        assert pending["pending"] == 3
+        assert len(list((store.state_dir / "quarantine").glob("clicks.pushed-*"))) == 1
 
 
 def test_a_source_without_ids_is_refused(make_repo: Make, redis_url: str) -> None:

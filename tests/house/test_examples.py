@@ -15,6 +15,7 @@ import yaml
 
 import featurekit
 from featurekit import (
+    Between,
     Delay,
     Entity,
     EventSource,
@@ -53,6 +54,7 @@ NAMES: dict[str, Any] = {
     "Sum": aggregates.Sum,
     "SQLite": SQLite,
     "Delay": Delay,
+    "Between": Between,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }

@@ -145,7 +145,8 @@ def test_every_instant_near_an_edge_is_asked() -> None:
     keys = draft.tables["payments"].column("customer_id").to_pylist()
     at = draft.tables["payments"].column("known_at").cast("timestamp[us]").cast("int64").to_pylist()
     rows = [{"customer_id": k, "__ts": t, "__created": t} for k, t in zip(keys, at, strict=True)]
-    course = Course(fuzzer.drafts, draft, {"payments": rows}, questions=20_000, turns=1, rng=rng)
+    placed = list(enumerate(rows))
+    course = Course(fuzzer.drafts, draft, {"payments": placed}, questions=20_000, turns=1, rng=rng)
     asked = [q for step in course.steps for _, q in step.questions]
     by_key: dict[Any, list[int]] = {}
     for row in rows:

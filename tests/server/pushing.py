@@ -22,7 +22,7 @@ from featurekit import FeatureStore
 from featurekit.online.wire import msgpack
 
 MODULE = """
-from featurekit import Entity, EventSource, FeatureService, FeatureView
+from featurekit import Between, Entity, EventSource, FeatureService, FeatureView, Unique
 from featurekit.aggregates import Count, Sum
 
 user = Entity("user", {"key": int})
@@ -32,6 +32,12 @@ orders = EventSource("orders", path="data/orders.parquet", timestamp_field="at",
                      dedupe_within="10d", schema={"key": int, "n": int})
 lenient = EventSource("lenient", path="data/lenient.parquet", timestamp_field="at",
                       on_bad_row="quarantine", schema={"key": int, "n": int})
+ruled = EventSource("ruled", path="data/ruled.parquet", timestamp_field="at",
+                    schema={"key": int, "n": int}, expect=[
+                        Between("n", 0, 100),
+                        Between("n", 0, 50, severity="quarantine", name="big"),
+                        Between("n", 0, 20, severity="warn", name="odd"),
+                        Unique("key", severity="warn")])
 WEEK = {"sum": Sum("n", window="7d"), "rows": Count(window="7d")}
 def said(who, **more):
     return {"owner": f"{who}@example.com", **more}
@@ -41,7 +47,7 @@ services = [FeatureService("clicks", features=[clicked],
                            **said("web", description="What was clicked."))]
 services += [FeatureService(s.name, features=[FeatureView(s.name, entities=[user], source=s,
                                                           features=WEEK)])
-             for s in (orders, lenient)]
+             for s in (orders, lenient, ruled)]
 """
 AT = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
 JSON = {"content-type": "application/json"}
@@ -55,7 +61,7 @@ def write(folder: Path, url: str) -> None:
     serving.write(folder, url)
     (folder / "pushed.py").write_text(textwrap.dedent(MODULE))
     at = pa.array([AT], pa.timestamp("us", "UTC"))
-    for name in ("clicks", "orders", "lenient"):
+    for name in ("clicks", "orders", "lenient", "ruled"):
         table = pa.table({"key": pa.array([0]), "n": pa.array([0]), "at": at})
         pq.write_table(table, folder / "data" / f"{name}.parquet")
     serving.fill(folder)

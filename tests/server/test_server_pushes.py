@@ -31,6 +31,8 @@ from featurekit.core.waiting import until
 from featurekit.errors import (
     ArgumentError,
     BadRowError,
+    ContractBroken,
+    ContractWarning,
     DefinitionError,
     FeaturekitError,
     RequestRefused,
@@ -41,7 +43,7 @@ from featurekit.online.store.server import scratch_redis
 CLICKS = "/v1/sources/clicks/events"
 WORDS = ("--workers", "2", "--push-timeout", "30s", "--push-queue", "24")
 FIELDS = {"source", "rows", "entities", "null_keys", "erring", "quarantined", "forgotten",
-          "damaged", "repeated", "arrived", "newest"}  # fmt: skip
+          "damaged", "repeated", "arrived", "newest", "broken"}  # fmt: skip
 
 
 class World:
@@ -326,6 +328,22 @@ def test_the_client_raises_what_the_store_would(pushes: World):
     with pytest.raises(ArgumentError, match="idempotency_key"):
         pushes.client.push("clicks", good, idempotency_key="a b")
     assert counts(pushes.store, "clicks", [12_000, 12_001, 12_002]) == [0, 1, 0]
+
+
+def test_a_contract_is_judged_as_the_store_does(pushes: World):
+    rows = [{"key": 14_000 + n // 2, "n": v, "at": AT} for n, v in enumerate((1, 30, 70, 2))]
+    for number, push in enumerate((pushes.client.push, pushes.store.push)):
+        mine = [{**row, "key": row["key"] + 10 * number} for row in rows]
+        with pytest.raises(ContractBroken, match=r"row 1 .* breaks rule n_between"):
+            push("ruled", [mine[0], {**mine[1], "n": 101}])
+        done = push("ruled", mine)
+        assert (done.rows, done.quarantined) == (3, 1)
+        assert done.broken == {"big": 1, "odd": 2, "key_unique": 1}
+    with pytest.warns(ContractWarning, match="rule (odd|key_unique)"):
+        assert counts(pushes.store, "ruled", [14_000, 14_001, 14_010, 14_011]) == [2, 1, 2, 1]
+    text = pushes.server.ask("GET", "/metrics")[2].decode()
+    assert 'push_rows_breaking_total{rule="odd",source="ruled"} 2.0' in text
+    assert 'errors_total{kind="ContractBroken",route="/v1/sources/{name}/events"}' in text
 
 
 def test_what_was_pushed_is_counted_and_told(pushes: World):

@@ -10,6 +10,8 @@ VERBS = {
     "init": "write a small feature repo to start from",
     "plan": "show what apply would change, and what to know about each feature",
     "apply": "register the definitions and publish the services",
+    "validate": "judge sources by their schemas and contracts",
+    "contracts": "propose rules for sources, and take them from and to other tools",
     "list": "list features, or views, services, sources or entities",
     "describe": "show all there is to know of one of them",
     "search": "find features, views, services, sources and entities by words",

@@ -51,7 +51,8 @@ from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, lenient
 from featurekit.project.project import Project
 from featurekit.sources import read_events
-from featurekit.sources.rows import as_pushed
+from featurekit.sources.events import CheckedFiles
+from featurekit.sources.rows import placed_as_pushed
 
 _CELLS = 400
 _QUESTIONS = 96_000
@@ -92,7 +93,7 @@ class Fuzzer:
         with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
             draft = self.drafts.draw(cells, rng)
             sources = _written(Path(folder), self.drafts.sources, draft)
-            rows = {name: as_pushed(source, draft.tables[name]) for name, source in sources.items()}
+            rows = {n: placed_as_pushed(s, draft.tables[n]) for n, s in sources.items()}
             for source in self.read.values():
                 _unite(source, rows, draft)
             course = Course(
@@ -104,7 +105,7 @@ class Fuzzer:
                 rng=rng,
             )
             play = _Play(self, course, sources, store, world)
-            return play.found(rows)
+            return play.found({n: [row for _, row in placed] for n, placed in rows.items()})
 
 
 class _Play:
@@ -168,10 +169,7 @@ class _Play:
 
     def _relations(self, con: Any) -> dict[str, str]:
         """The rows of each source as DuckDB reads them of its file, and those of unions (T11)."""
-        found = {
-            name: read_events(con, source, base=Path(), state_dir=None).relation
-            for name, source in self.sources.items()
-        }
+        found = {name: _events_of(con, source).relation for name, source in self.sources.items()}
         for name, source in self.read.items():
             if source.parts is not None:
                 found[name] = united_sql(source, [found[one.name] for one in source.sources])
@@ -311,12 +309,19 @@ class _Play:
                 self.misread[id(rows[name][i])] = read.slice(i, 1).to_pylist()[0]
 
 
-def _unite(source: Source, rows: dict[str, list[Row]], draft: Draft) -> None:
-    """Add the rows of a union, and their cells, to those of its sources."""
-    if source.parts is not None:
-        names = [one.name for one in source.sources]
-        rows[source.name] = [r for n in names for r in united_rows(source, n, rows[n])]
-        draft.cells[source.name] = [cell for n in names for cell in draft.cells[n]]
+def _unite(source: Source, rows: dict[str, list[tuple[int, Row]]], draft: Draft) -> None:
+    """Add the rows of a union, and their cells, to those of its sources. Each row has its place
+    among those that were drawn."""
+    if source.parts is None:
+        return
+    made: list[tuple[int, Row]] = []
+    cells: list[int] = []
+    for name in (one.name for one in source.sources):
+        places = [len(cells) + place for place, _ in rows[name]]
+        united = united_rows(source, name, [row for _, row in rows[name]])
+        made += zip(places, united, strict=True)
+        cells += draft.cells[name]
+    rows[source.name], draft.cells[source.name] = made, cells
 
 
 def _shown(source: EventSource | None, column: str) -> str:
@@ -324,6 +329,12 @@ def _shown(source: EventSource | None, column: str) -> str:
         return column
     named = {"__ts": source.timestamp_field, "__created": source.created_timestamp_column}
     return named.get(column) or column
+
+
+def _events_of(con: Any, source: EventSource) -> CheckedFiles:
+    """The rows of a world's file. Those that a contract sets aside are kept beside it (S5)."""
+    aside = Path(source.path).parent if source.expect else None
+    return read_events(con, source, base=Path(), state_dir=aside)
 
 
 def _written(
@@ -380,9 +391,10 @@ def _call_plain_functions(report: Report, repo: Repo, service: Service) -> None:
     fuzzer = Fuzzer(service, repo.sources, report.seed)
     drafts = fuzzer.drafts
     draft = drafts.draw(_PLAIN, rng)
-    rows = {name: as_pushed(s, draft.tables[name]) for name, s in drafts.sources.items()}
+    placed = {name: placed_as_pushed(s, draft.tables[name]) for name, s in drafts.sources.items()}
     for source in fuzzer.read.values():
-        _unite(source, rows, draft)
+        _unite(source, placed, draft)
+    rows = {name: [row for _, row in some] for name, some in placed.items()}
 
     def drawn(transform: RequestTransform) -> list[list[Any]]:
         params = [p.type for p in transform.function.params]

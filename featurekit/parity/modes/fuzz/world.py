@@ -404,14 +404,14 @@ def constants(service: Service) -> dict[str, list[Any]]:
 class Course:
     """The steps in which a world is played, and about `questions` questions about it.
 
-    `rows` holds each source's rows as they were read, in the order of the draft.
+    `rows` holds each source's rows as they were read, with their places in the draft.
     """
 
     def __init__(
         self,
         drafts: Drafts,
         draft: Draft,
-        rows: Mapping[str, Sequence[Row]],
+        rows: Mapping[str, Sequence[tuple[int, Row]]],
         *,
         questions: int,
         turns: int,
@@ -421,8 +421,8 @@ class Course:
         self.service = drafts.service
         self.cells: list[list[tuple[str, Row]]] = [[] for _ in draft.keys]
         for name, of_source in rows.items():
-            for cell, row in zip(draft.cells[name], of_source, strict=True):
-                self.cells[cell].append((name, row))
+            for place, row in of_source:
+                self.cells[draft.cells[name][place]].append((name, row))
         self.history = min((v.history_us for v in self.service.views), default=0)
         self.turns = self._turns(turns)
         self.steps: list[CourseStep] = []

@@ -1,0 +1,229 @@
+"""A broken contract stops the work before anything is written, and says what is wrong (S5)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from contracts.shop import AT, GOOD, MODULE, NOW, USERS, files, keys, order, orders
+from feature_repos import MakeRepo
+
+from featurekit import EventSource, FeatureStore, NotNull
+from featurekit.cli import main
+from featurekit.errors import ContractBroken, ContractWarning, DefinitionError
+
+FAULTS: dict[str, tuple[str, dict[str, Any] | list[dict[str, Any]]]] = {
+    'Between("n", 1, 100)': ("n_between", order(6, n=0)),
+    'OneOf("key", [0, 1, 2])': ("key_one_of", order(6, key=3)),
+    'Matches("sku", r"[A-Z]\\d+")': ("sku_matches", order(6, sku="a1")),
+    'Length("sku", 2, 3)': ("sku_length", order(6, sku="A")),
+    'NotNull("sku")': ("sku_not_null", order(6, sku=None)),
+    "Holds(cheap)": ("cheap", order(6, price=1e6)),
+    "cheap": ("cheap", order(6, n=0)),  # it errs
+    'Unique("n")': ("n_unique", order(6, n=1)),
+    'Unique(["key", "sku"])': ("key_sku_unique", order(6, key=0, sku="P0")),
+    'Share(Between("n", 1, 100), 0.9)': ("n_between_share", order(6, n=0)),
+    'NotNullShare("sku", 0.9)': ("sku_not_null_share", order(6, sku=None)),
+    "RowCount(0, 6)": ("row_count", order(6)),
+    'References("key", users)': ("key_references", order(6, key=3)),
+    'Monotone("n", per="key")': ("n_monotone", order(6, n=1)),
+    'Monotone("n", strictly=True)': ("n_monotone", order(6, n=6)),
+}
+"""Rules that hold of the good orders, each with its name and an order that breaks it."""
+
+
+def made(make_repo: MakeRepo, rules: str, rows: list[dict[str, Any]] = GOOD) -> Path:
+    tables = {"orders": orders(*rows), "users": USERS}
+    return make_repo(MODULE.format(rules=rules), tables)
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_fault_in_a_file_stops_all_that_writes(
+    rule: str, make_repo: MakeRepo, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, fault = FAULTS[rule]
+    folder = made(make_repo, rule)
+    frame = [{"key": 0, "event_timestamp": NOW}]
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        assert store.validate().ok
+        store.materialize()
+        store.get_historical_features(frame, "shop").to_arrow()
+    pq.write_table(orders(*GOOD, fault), folder / "data" / "orders.parquet")
+    labels = folder / "labels.parquet"
+    pq.write_table(pa.table({"key": [0], "event_timestamp": pa.array([NOW])}), labels)
+    before = files(folder), keys(redis_url)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        with pytest.raises(ContractBroken, match=rf"rule {name} "):
+            store.materialize()
+        with pytest.raises(ContractBroken, match=rf"rule {name} "):
+            store.materialize_incremental()
+        training = store.get_historical_features(frame, "shop")
+        with pytest.raises(ContractBroken, match=rf"rule {name} "):
+            training.to_parquet(folder / "train.parquet")
+        assert not store.validate().ok
+    given = ["--repo", str(folder), "--redis-url", redis_url]
+    out = str(folder / "out.parquet")
+    verbs = ["materialize"], ["get-historical", "shop", str(labels), "-o", out], ["validate"]
+    for verb in verbs:
+        assert main([*verb, *given]) == 3, verb
+    assert name in capsys.readouterr().out
+    assert (files(folder), keys(redis_url)) == before
+
+
+ROW_FAULTS = [rule for rule, (_, fault) in FAULTS.items() if rule.startswith(
+    ("Between", "OneOf", "Matches", "Length", "NotNull(", "Holds", "cheap"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ROW_FAULTS)
+def test_a_fault_in_a_push_refuses_all_of_it(
+    rule: str, make_repo: MakeRepo, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, fault = FAULTS[rule]
+    folder = made(make_repo, rule)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        store.materialize()
+        rows = [order(8), fault, order(9)]
+        before = files(folder), keys(redis_url)
+        for pushed in (rows, orders(*rows)):
+            with pytest.raises(ContractBroken, match=rf"row 1 .* breaks rule {name}: .*nothing"):
+                store.push("orders", pushed)
+        given = ["--repo", str(folder), "--redis-url", redis_url]
+        pq.write_table(orders(*rows), folder.parent / "rows.parquet")
+        assert main(["push", "orders", str(folder.parent / "rows.parquet"), *given]) == 3
+        assert (files(folder), keys(redis_url)) == before
+        assert store.push("orders", rows[::2]).rows == 2
+    assert "nothing was pushed" in capsys.readouterr().err
+
+
+def test_a_warning_counts_and_goes_on(make_repo: MakeRepo, redis_url: str) -> None:
+    rules = 'Between("n", 2, 100, severity="warn"), NotNullShare("sku", severity="warn")'
+    folder = made(make_repo, rules, [*GOOD, order(6, sku=None)])
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        with pytest.warns(ContractWarning) as said:
+            store.materialize()
+        found = [re.findall(r"rule (\w+)", str(one.message)) for one in said]
+        assert found == [["n_between"], ["sku_not_null_share"]]
+        done = store.push("orders", [order(7), order(8, n=1), order(9, n=0)])
+        assert (done.rows, done.quarantined, done.broken) == (3, 0, {"n_between": 2})
+        assert store.validate().ok
+
+
+def test_freshness_is_of_the_newest_event(make_repo: MakeRepo, redis_url: str) -> None:
+    old = [order(n, at=AT - dt.timedelta(days=3)) for n in range(2)]
+    folder = made(make_repo, 'Fresh("2d")', old)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        with pytest.raises(ContractBroken, match=r"rule fresh .* 3 days ago"):
+            store.materialize()
+        pq.write_table(orders(*old, order(2)), folder / "data" / "orders.parquet")
+        store.materialize()
+
+
+def test_the_rows_may_not_change_by_more_than_is_said(make_repo: MakeRepo, redis_url: str) -> None:
+    folder = made(make_repo, "RowCount(change=0.5)")
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        assert "none to compare with" in store.validate().sources[0].outcomes[-1].found
+        store.materialize()
+        for rows, held in ((3, True), (2, False), (9, True), (10, False)):
+            made_of = [order(n) for n in range(rows)]
+            pq.write_table(orders(*made_of), folder / "data" / "orders.parquet")
+            assert store.validate().ok is held, rows
+            if not held:
+                with pytest.raises(ContractBroken, match=f"{rows} rows, and 6 before"):
+                    store.materialize()
+
+
+def test_a_schema_that_does_not_hold_is_the_first_rule(make_repo: MakeRepo, redis_url: str) -> None:
+    folder = made(make_repo, 'Between("n", 1, 100)')
+    bad = orders(*GOOD).set_column(1, "n", pa.array([None] * 6, pa.int64()))
+    pq.write_table(bad, folder / "data" / "orders.parquet")
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        found = store.validate(["orders"])
+    (judged,) = found.sources
+    assert [o.rule for o in judged.outcomes] == ["schema"]
+    assert "null in a column declared int" in judged.outcomes[0].found
+    assert not found.ok
+
+
+def test_the_results_as_json_junit_and_html(
+    make_repo: MakeRepo, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = 'Between("n", 2, 9), Matches("sku", "A<&>", name="odd", severity="warn"), Unique("n")'
+    folder = made(make_repo, rules)
+    junit, page = tmp_path / "x.xml", tmp_path / "x.html"
+    given = ["--repo", str(folder), "--redis-url", redis_url]
+    written = ["--junit", str(junit), "--html", str(page)]
+    assert main(["validate", "orders", "--json", *written, *given]) == 3
+    document = json.loads(capsys.readouterr().out)
+    (source,) = document["sources"]
+    shown = [(r["rule"], r["held"], r["broken"], r["severity"]) for r in source["rules"]]
+    assert shown == [
+        ("schema", True, 0, "fail"), ("n_between", False, 1, "fail"), ("odd", False, 6, "warn"),
+        ("n_unique", True, 0, "fail"),
+    ]  # fmt: skip
+    assert source["rules"][1]["example"] == {"n": "1"}
+    root = ET.parse(junit).getroot()
+    assert (root.get("tests"), root.get("failures")) == ("4", "1")
+    (failure,) = root.iter("failure")
+    assert "1 of 6 rows break it, such as n=1" in (failure.text or "")
+    assert [case.get("name") for case in root.iter("testcase")] == [r[0] for r in shown]
+    text = page.read_text()
+    assert "A&lt;&amp;&gt;" in text
+    assert "<script" not in text
+    assert "http" not in text
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ('Between("ne", 1)', "has no column 'ne'; .*'n'"),
+        ('Between("n", "a")', "takes no int and str"),
+        ('Between("n", 0.5)', None),
+        ('Between("n")', "has no limit"),
+        ('OneOf("n", ["1"])', "the column is int"),
+        ('OneOf("price", [1.0])', "OneOf takes bool, int"),
+        ('Matches("sku", "(")', "not a regular expression"),
+        ('Matches("n", "a")', "takes no str and int"),
+        ('Between("n", 0), Between("n", 1)', "two rules are called 'n_between'"),
+        ('Unique("n", severity="quarantine")', "severity is \"fail\" or \"warn\""),
+        ('Between("n", 0, severity="stop")', "severity is \"fail\" or \"quarantine\" or \"warn\""),
+        ("7", "7 is no rule"),
+        ('References("sku", users, found_in="key")', "'sku' is str | None, and 'key' of 'users'"),
+        ('Share(Unique("n"))', "Share takes a rule of a row"),
+        ('NotNullShare("sku", 2)', "a share from 0 to 1"),
+        ('Fresh("tomorrow")', "tomorrow"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_does_not_fit_is_an_error(
+    rules: str, said: str | None, make_repo: MakeRepo, redis_url: str
+) -> None:
+    folder = made(make_repo, rules)
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        if said is None:
+            assert store.repo.sources
+            return
+        with pytest.raises(DefinitionError, match=f"definitions.py:\\d+.*{said}"):
+            _ = store.repo
+
+
+def test_a_rule_of_the_arrival_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="the arrival, which a pushed row gets only once"):
+        EventSource(
+            "orders",
+            path="x.parquet",
+            schema={"seen": dt.datetime | None, "n": int},
+            timestamp_field="at",
+            created_timestamp_column="seen",
+            expect=[NotNull("seen")],
+        )
