@@ -55,7 +55,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
-    judge: Callable[[Service], object] = lambda service: None,
+    judge: Callable[[Service, Any], object] = lambda service, con: None,
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
     is known at each instant of the grid. `now` says the store's clock, and is asked where

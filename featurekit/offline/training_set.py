@@ -86,7 +86,7 @@ class TrainingSet(Named):
         at_clock: bool = False,
         buckets: int | None = None,
         unchanged: Callable[[], None] = lambda: None,
-        judge: Callable[[], object] = lambda: None,
+        judge: Callable[[Any], object] = lambda con: None,
         readings: Readings | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> None:
@@ -333,8 +333,8 @@ class _TrainingRun:
 
         owner, service = self.owner, self.owner._service
         owner._unchanged()
-        owner._judge()
         read_again(self.con, owner._readings)
+        owner._judge(self.con)  # what is judged of a database is what is read
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         owner._readings = dict(readings_of(self.con))
         events = [self.snapshots[v.source.name].events for v in service.views]
@@ -456,7 +456,6 @@ class _TrainingRun:
         if at != self.frame.rows:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
         owner._unchanged()
-        owner._judge()
         statistics = {"features": errors, "transforms": self._erring_events()}
         self._check_same(digest)
         owner._statistics, owner._head = statistics, head

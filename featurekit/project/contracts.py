@@ -136,15 +136,21 @@ class Passed:
 def enforce(project: Project, sources: Iterable[EventSource]) -> Passed:
     """Judge the sources that have a contract, before work that reads them. ContractBroken where a
     rule of severity "fail" is broken; ContractWarning, a warning, for one of severity "warn"."""
+    ruled = [source for source in sources if source.expect]
+    if not ruled:
+        return Passed(project.state_dir, {})
+    with closing(project.connect()) as con:
+        return _enforce(project, con, ruled)
+
+
+def _enforce(project: Project, con: Any, sources: Iterable[EventSource]) -> Passed:
     found: dict[str, list[Outcome]] = {}
     rows: dict[str, int] = {}
     ruled = {source.name: source for source in sources if source.expect}
-    if ruled:
-        with closing(project.connect()) as con:
-            for name, source in sorted(ruled.items()):
-                made, _ = _measured(project, con, source)
-                rows[name] = made.kept
-                found[name] = [o for o in _outcomes(project, source, made) if not o.held]
+    for name, source in sorted(ruled.items()):
+        made, _ = _measured(project, con, source)
+        rows[name] = made.kept
+        found[name] = [o for o in _outcomes(project, source, made) if not o.held]
     for name, broken in found.items():
         for outcome in broken:
             if outcome.severity == "warn":
@@ -155,11 +161,12 @@ def enforce(project: Project, sources: Iterable[EventSource]) -> Passed:
     return Passed(project.state_dir, rows)
 
 
-def judge(project: Project, repo: Repo, service: Service) -> None:
+def judge(project: Project, repo: Repo, service: Service, con: Any) -> None:
     """`enforce` for the sources that a service reads, as `repo` defines them: a training set is
-    made of the definitions of its day, whatever is edited later."""
+    made of the definitions of its day, whatever is edited later. The sources are read through
+    `con`, once for both."""
     names = sorted({view.source.name for view in service.views})
-    enforce(project, [project.source(name, repo) for name in names])
+    _enforce(project, con, [project.source(name, repo) for name in names])
 
 
 def _said(outcome: Outcome) -> str:

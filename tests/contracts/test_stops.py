@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sqlite3
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +229,35 @@ def test_a_rule_of_the_arrival_is_refused() -> None:
             created_timestamp_column="seen",
             expect=[NotNull("seen")],
         )
+
+
+def test_a_database_is_judged_by_what_is_read(make_repo: MakeRepo, redis_url: str) -> None:
+    """One reading of it is judged and used, and a row that comes meanwhile is judged next time."""
+    module = MODULE.format(rules='Between("n", 1, 100), Between("n", 2, severity="quarantine")')
+    module = module.replace(
+        'path="data/orders.parquet"', 'origin=SQLite("shop.db", table="orders")'
+    )
+    module = module.replace('Between("n", 2,', 'Between("n", 2, name="two",')
+    module = module.replace('timestamp_field="at",\n', 'timestamp_field="at", timestamp_format="iso",\n')  # fmt: skip  # noqa: E501
+    folder = make_repo(module, {"users": USERS})
+    frame = [{"key": 0, "event_timestamp": NOW}]
+    with closing(sqlite3.connect(folder / "shop.db")) as con:
+        con.execute("CREATE TABLE orders (key INT, n INT, price REAL, sku TEXT, at TEXT)")
+
+        def add(row: dict[str, Any]) -> None:
+            values = [row["key"], row["n"], row["price"], row["sku"], row["at"].isoformat()]
+            con.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", values)
+            con.commit()
+
+        for row in GOOD:
+            add(row)
+        with FeatureStore(folder, redis_url=redis_url) as store:
+            store.apply()
+            assert store.materialize().bad_rows == {"orders": 1}
+            made = store.get_historical_features(frame, "shop").to_pylist()
+            assert [row["rows"] for row in made] == [1]
+            add(order(6, n=101))
+            with pytest.raises(ContractBroken, match="1 of 7 rows break it, such as n=101"):
+                store.get_historical_features(frame, "shop").to_arrow()
+            with pytest.raises(ContractBroken, match="n=101"):
+                store.materialize()

@@ -156,3 +156,51 @@ def _row(n: int, q: int) -> dict[str, Any]:
 
     empty = dict.fromkeys(("y", "s", "unit price", "flag", "day", "seen", "tags"))
     return {"n": n, "q": q, "x": 0.0, **empty, "at": NOON + timedelta(seconds=n)}
+
+
+def test_csv_in_folders_and_local_times_are_judged_like_their_values(
+    con: Any, tmp_path: Path
+) -> None:
+    """Of a line that cannot be read, one that breaks S1 and two that break the contract, each is
+    kept with its own reason."""
+    import datetime as dt
+
+    from featurekit import Between, EventSource, OneOf
+
+    folder = tmp_path / "region=eu"
+    folder.mkdir()
+    (folder / "rows.csv").write_text(
+        """q,seen,at
+1,2024-07-01 10:00,2024-05-01 12:00
+2,2024-07-01 14:00,2024-05-01 13:00
+x,2024-07-01 10:00,2024-05-01 13:00
+3,2024-07-01 10:00
+99,2024-07-01 10:00,2024-05-01 13:00
+"""
+    )
+    source = EventSource(
+        "events",
+        path=str(tmp_path / "region=*" / "rows.csv"),
+        schema={"q": int, "seen": dt.datetime, "region": str},
+        timestamp_field="at",
+        timezone="Europe/Oslo",
+        timestamp_format="iso",
+        on_bad_row="quarantine",
+        expect=[
+            Between("q", 0, 9, severity="quarantine"),
+            # 14:00 in Oslo is noon in UTC.
+            Between(
+                "seen", below=dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC), severity="quarantine"
+            ),
+            OneOf("region", ["eu"], severity="quarantine"),
+        ],
+    )
+    found = read_events(con, source, base=tmp_path, state_dir=tmp_path)
+    assert (found.rows, found.quarantined) == (1, 4)
+    assert con.execute(f"SELECT q, region FROM {found.relation}").fetchall() == [(1, "eu")]
+    kept = pq.read_table(tmp_path / "quarantine" / "events.parquet").to_pylist()
+    reasons = sorted((row["__line"], row["reason"].split(":")[0]) for row in kept)
+    assert reasons == [
+        (3, "rule seen_between"), (4, "q"), (5, "2 fields where the header names 3"),
+        (6, "rule q_between"),
+    ]  # fmt: skip
