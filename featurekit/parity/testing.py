@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.calls import near
 from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
+from featurekit.define.arrivals import LATEST_US, delay_us
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import EventSource, FeatureService
 from featurekit.define.plan import Service
@@ -231,7 +232,8 @@ def _read(
     with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
         for name, rows in events.items():
             source = _definition(sources[name], Path(folder) / f"{name}.parquet")
-            local = _written(source, [dict(row) for row in rows])
+            delay = delay_us(sources[name].arrives) or 0
+            local = _written(source, [dict(row) for row in rows], delay)
             if local:
                 pushed += [Delivery(name, row) for row in as_pushed(source, local)]
                 files += [Delivery(name, row) for row in _as_read(bench.con, source, local)]
@@ -253,15 +255,16 @@ def _definition(source: Any, path: Path) -> EventSource:
     )
 
 
-def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with an arrival, their timestamps as local times of the source where all of them can
-    be told from one another so, as files have them; else as instants."""
+def _written(source: EventSource, rows: list[dict[str, Any]], delay: int) -> list[dict[str, Any]]:
+    """The rows with an arrival, by default `delay` microseconds after they happened; their
+    timestamps as local times of the source where all of them can be told from one another so, as
+    files have them; else as instants."""
     fields = [source.timestamp_field, source.created_timestamp_column or _ARRIVAL]
     named = zone(source.timezone)
     local = True
     for number, row in enumerate(rows):
         if fields[1] == _ARRIVAL:
-            row[_ARRIVAL] = row.pop(ARRIVAL, row.get(fields[0]))
+            row[_ARRIVAL] = row.pop(ARRIVAL, _after(row.get(fields[0]), source.timezone, delay))
         for name in fields:
             at = row.get(name)
             if not isinstance(at, dt.datetime):
@@ -279,6 +282,14 @@ def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, 
             elif not local and at.tzinfo is None:
                 row[name] = EPOCH + to_utc_us(at, source.timezone) * MICROSECOND
     return rows
+
+
+def _after(at: Any, timezone: str, delay: int) -> Any:
+    """The instant so many microseconds after another one, which may be of local time."""
+    if not delay or not isinstance(at, dt.datetime):
+        return at
+    us = to_utc_us(at, timezone) if at.tzinfo is None else micros(at)
+    return EPOCH + min(us + delay, LATEST_US) * MICROSECOND
 
 
 def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from featurekit.core.types import INT
 from featurekit.define.arrivals import LATEST_US
 from featurekit.errors import DataError, DefinitionError, SourceError
 from featurekit.sources import read_events
+from featurekit.testing import values
 
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -144,6 +145,17 @@ def test_a_delay_ends_with_the_calendar_and_local_times_are_delayed_as_instants(
     pq.write_table(local, tmp_path / "y.parquet")
     made = source(path=str(tmp_path / "y.parquet"), timezone="Europe/London", arrives=Delay("1h"))
     assert arrivals(made) == {1: us(dt.datetime(2026, 3, 29, 1, 30, tzinfo=UTC))}
+
+
+def test_rows_of_a_test_are_delayed_as_rows_of_a_file_are() -> None:
+    delayed = service(path="none.parquet", timezone="Europe/London", arrives=Delay("6h"))
+    local = AT.replace(tzinfo=None)
+    asked = [{"k": 1, "event_timestamp": AT + hours * HOUR} for hours in (5, 6)]
+    for at in (AT, local):
+        found = values(delayed, {"events": [{"k": 1, "x": 0.5, "at": at}]}, asked)
+        assert [row["n"] for row in found] == [0, 1]
+    own = {"k": 1, "x": 0.5, "at": AT, "__created": AT + HOUR}
+    assert [row["n"] for row in values(delayed, {"events": [own]}, asked)] == [1, 1]
 
 
 def test_a_delay_is_another_version_of_a_view(tmp_path: Path) -> None:
