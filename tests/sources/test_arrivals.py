@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ from featurekit.aggregates import Count, Last
 from featurekit.core import tables
 from featurekit.core.types import INT
 from featurekit.define.arrivals import LATEST_US
+from featurekit.define.compile_service import compile_service
+from featurekit.define.verify import verify_service
 from featurekit.errors import DataError, DefinitionError, SourceError
+from featurekit.language.verify import Unsound
 from featurekit.sources import read_events
 from featurekit.testing import values
 
@@ -337,3 +341,13 @@ def test_rows_that_are_read_through_the_library_have_no_commit(tmp_path: Path) -
         "events", schema=schema, timestamp_field="at", origin=of, arrives=Commit()
     )
     assert "then no commit is told of a row. Name a column" in refused(renamed)
+
+
+@pytest.mark.parametrize("forged", ["", "delay", "delay x", "delay 0", "delay -1", "never"])
+def test_a_plan_that_says_no_arrival_is_refused(forged: str) -> None:
+    made = compile_service(service(path="x.parquet", arrives=Delay("6h")))
+    verify_service(made)
+    (view,) = made.views
+    wrong = replace(view, source=replace(view.source, arrives=forged))
+    with pytest.raises(Unsound, match="does not say when rows arrive"):
+        verify_service(replace(made, views=(wrong,)))
