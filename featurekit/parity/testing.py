@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.calls import near
 from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
+from featurekit.define.arrivals import LATEST_US, delay_us
 from featurekit.define.compile_service import compile_service
 from featurekit.define.contracts.rules import Ready
 from featurekit.define.definitions import EventSource, FeatureService
@@ -234,7 +236,8 @@ def _read(
     with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
         for name, rows in events.items():
             source = _definition(sources[name], Path(folder) / f"{name}.parquet")
-            local = _written(source, [dict(row) for row in rows])
+            delay = delay_us(sources[name].arrives) or 0
+            local = _written(source, [dict(row) for row in rows], delay)
             if local:
                 given = as_pushed(source, local)
                 relation = _relation(bench.con, source, local)
@@ -266,15 +269,16 @@ def _definition(source: Any, path: Path) -> EventSource:
     )
 
 
-def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with an arrival, their timestamps as local times of the source where all of them can
-    be told from one another so, as files have them; else as instants."""
+def _written(source: EventSource, rows: list[dict[str, Any]], delay: int) -> list[dict[str, Any]]:
+    """The rows with an arrival, by default `delay` microseconds after they happened; their
+    timestamps as local times of the source where all of them can be told from one another so, as
+    files have them; else as instants."""
     fields = [source.timestamp_field, source.created_timestamp_column or _ARRIVAL]
     named = zone(source.timezone)
     local = True
     for number, row in enumerate(rows):
         if fields[1] == _ARRIVAL:
-            row[_ARRIVAL] = row.pop(ARRIVAL, row.get(fields[0]))
+            row[_ARRIVAL] = row.pop(ARRIVAL, _after(row.get(fields[0]), source.timezone, delay))
         for name in fields:
             at = row.get(name)
             if not isinstance(at, dt.datetime):
@@ -294,6 +298,14 @@ def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, 
     return rows
 
 
+def _after(at: Any, timezone: str, delay: int) -> Any:
+    """The instant so many microseconds after another one, which may be of local time."""
+    if not delay or not isinstance(at, dt.datetime):
+        return at
+    us = to_utc_us(at, timezone) if at.tzinfo is None else micros(at)
+    return EPOCH + min(us + delay, LATEST_US) * MICROSECOND
+
+
 def _relation(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> str:
     """The rows as a training set reads them from a Parquet file, with their places."""
     import pyarrow as pa
@@ -308,7 +320,7 @@ def _relation(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> str:
         values = [row.get(name) for row in rows]
         naive = any(isinstance(v, dt.datetime) and v.tzinfo is None for v in values)
         arrow = pa.timestamp("us") if naive and type_.base == DATETIME else type_.arrow
-        columns[name] = pa.array(values, type=arrow)
+        columns[name] = array_of(values, arrow)
     columns[_PLACE] = pa.array(range(len(rows)), type=pa.int64())
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})

@@ -234,6 +234,7 @@ class _Catalog:
                     "schema": {n: str(t) for n, t in source.schema.items()},
                     "timestamp_field": source.timestamp_field,
                     "created_timestamp_column": source.created_timestamp_column,
+                    "arrives": None if source.arrives is None else repr(source.arrives),
                     "event_id": source.event_id,
                     "rows_set_aside": rows_aside(name, self.project.state_dir),
                     "views": [

@@ -380,6 +380,10 @@ def _offset_sql(text: str) -> str:
     return f"{sign} * ({hours} * 3600 + {minutes} * 60 + {seconds})"
 
 
+_WHOLE = ("BIGINT", "INTEGER")
+"""Types whose numbers are compared as they are; 128 bits would take DuckDB ten times as long."""
+
+
 def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | None:
     """Reads numbers since 1970-01-01 UTC, whole ones and decimals; None for a column of floats,
     which hold no exact instant, or of anything else."""
@@ -388,6 +392,8 @@ def epoch_instants(expr: str, found: str, format_: EpochFormat) -> Reading | Non
     how = _int(expr, found)
     if how is None:
         return None
+    if found in _WHOLE and format_.us == format_.per_us == 1:
+        return _between(expr, how.problems)
     return _since_1970(how.value(None), "0", format_, how.problems)
 
 
@@ -410,6 +416,11 @@ def _since_1970(
     us = f"({number})::HUGEINT * {format_.us} + {micro}"
     if format_.per_us > 1:
         us = floored_us(f"({us})")
+    return _between(us, problems)
+
+
+def _between(us: str, problems: tuple[tuple[str, str], ...]) -> Reading:
+    """Reads microseconds since 1970 that are inside of the calendar."""
     inside = f"({us}) BETWEEN {INSTANT_MIN} AND {INSTANT_MAX}"
     value = f"(CASE WHEN {inside} THEN ({us})::BIGINT END)"
     return Reading(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ from featurekit.aggregates import Count, Last
 from featurekit.core import tables
 from featurekit.core.types import INT
 from featurekit.define.arrivals import LATEST_US
+from featurekit.define.compile_service import compile_service
+from featurekit.define.verify import verify_service
 from featurekit.errors import DataError, DefinitionError, SourceError
+from featurekit.language.verify import Unsound
 from featurekit.sources import read_events
+from featurekit.testing import values
 
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -144,6 +149,17 @@ def test_a_delay_ends_with_the_calendar_and_local_times_are_delayed_as_instants(
     pq.write_table(local, tmp_path / "y.parquet")
     made = source(path=str(tmp_path / "y.parquet"), timezone="Europe/London", arrives=Delay("1h"))
     assert arrivals(made) == {1: us(dt.datetime(2026, 3, 29, 1, 30, tzinfo=UTC))}
+
+
+def test_rows_of_a_test_are_delayed_as_rows_of_a_file_are() -> None:
+    delayed = service(path="none.parquet", timezone="Europe/London", arrives=Delay("6h"))
+    local = AT.replace(tzinfo=None)
+    asked = [{"k": 1, "event_timestamp": AT + hours * HOUR} for hours in (5, 6)]
+    for at in (AT, local):
+        found = values(delayed, {"events": [{"k": 1, "x": 0.5, "at": at}]}, asked)
+        assert [row["n"] for row in found] == [0, 1]
+    own = {"k": 1, "x": 0.5, "at": AT, "__created": AT + HOUR}
+    assert [row["n"] for row in values(delayed, {"events": [own]}, asked)] == [1, 1]
 
 
 def test_a_delay_is_another_version_of_a_view(tmp_path: Path) -> None:
@@ -325,3 +341,13 @@ def test_rows_that_are_read_through_the_library_have_no_commit(tmp_path: Path) -
         "events", schema=schema, timestamp_field="at", origin=of, arrives=Commit()
     )
     assert "then no commit is told of a row. Name a column" in refused(renamed)
+
+
+@pytest.mark.parametrize("forged", ["", "delay", "delay x", "delay 0", "delay -1", "never"])
+def test_a_plan_that_says_no_arrival_is_refused(forged: str) -> None:
+    made = compile_service(service(path="x.parquet", arrives=Delay("6h")))
+    verify_service(made)
+    (view,) = made.views
+    wrong = replace(view, source=replace(view.source, arrives=forged))
+    with pytest.raises(Unsound, match="does not say when rows arrive"):
+        verify_service(replace(made, views=(wrong,)))

@@ -630,6 +630,14 @@ def test_a_version_is_pinned_by_number_or_instant(tmp_path: Path) -> None:
     )
 
 
+def test_a_table_without_rows_is_read(tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    empty = pa.schema([("k", pa.int64()), ("at", pa.timestamp("us", "UTC"))])
+    DeltaTable.create(str(tmp_path / "lake"), schema=empty)
+    assert values(Delta(str(tmp_path / "lake")), {"k": int}) == []
+
+
 def _vector(*rows: int) -> dict[str, Any]:
     """A deletion vector of some rows of a file, as it stands in the log: a roaring bitmap."""
     array = b"".join(row.to_bytes(2, "little") for row in rows)
