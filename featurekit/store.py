@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from featurekit.parity.diagnose.explanation import Explanation
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
+    from featurekit.project.lineage.graph import Lineage
+    from featurekit.project.lineage.impact import Impact
 
 
 class FeatureStore(Named):
@@ -267,6 +269,33 @@ class FeatureStore(Named):
         """Everything that the repo defines, to look through: features with types, owners, versions
         and how fresh their online states are, views, services, sources and entities."""
         return catalog(self.parts)
+
+    @checked
+    def lineage(
+        self, name: str | None = None, *, manifests: Sequence[str | os.PathLike[str]] = ()
+    ) -> Lineage:
+        """Which columns of sources reach which features, services and training sets, as a graph.
+
+        `name` is a feature ("view:feature", or its name alone), a service or a column
+        ("source.column"), of which the graph has what lies above and below; by default it has
+        everything that the repo defines. `manifests` are those of training sets, or folders that
+        hold some. DefinitionError for an unknown name, DataError for what is no manifest.
+        """
+        from featurekit.project.lineage.asked import asked
+
+        return asked(self.parts, name, manifests).lineage
+
+    @checked
+    def impact(self, column: str, *, manifests: Sequence[str | os.PathLike[str]] = ()) -> Impact:
+        """What a change of a column ("source.column") would touch: features and services of the
+        repo, versions that are served, and training sets whose manifests, or folders that hold
+        some, are named.
+
+        DefinitionError where neither the repo nor a version that is served has the column.
+        """
+        from featurekit.project.lineage.impact import impact
+
+        return impact(self.parts, column, manifests)
 
     @checked
     def apply(

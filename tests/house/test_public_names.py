@@ -39,8 +39,8 @@ def test_the_public_names_are_these():
         "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
-        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Item",
-        "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack", "SourceCheck",
+        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
+        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack", "SourceCheck",
         "TrainingSet", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}

@@ -13,6 +13,8 @@ VERBS = {
     "list": "list features, or views, services, sources or entities",
     "describe": "show all there is to know of one of them",
     "search": "find features, views, services, sources and entities by words",
+    "lineage": "show what features are made of, from the columns of sources on",
+    "impact": "say what a change of a column would touch",
     "versions": "list the versions of a service",
     "rollback": "serve an older version of a service again",
     "adopt": "rebuild a lost registry from the online store",
