@@ -132,10 +132,14 @@ def graph() -> Lineage:
     return FeatureStore(definitions=definitions("lines.parquet")).lineage()
 
 
+def found_id(name: str) -> str:
+    return f"{'answer' if name.startswith(('service:', 'offer_v1:')) else 'feature'}:{name}"
+
+
 def roles(found: Lineage, name: str) -> dict[str, str]:
     """For each column the strongest role that it plays for a feature."""
     made: dict[str, str] = {}
-    for reach in found.reaching[f"feature:{name}"]:
+    for reach in found.reaching[found_id(name)]:
         column = reach.column.partition(".")[2]
         if reach.column.startswith("column:") and reach.role != "tie":
             made.setdefault(column, reach.role)
@@ -163,7 +167,7 @@ def test_a_column_goes_through_the_transforms_of_chained_views() -> None:
     ]
     assert [found.nodes[t].name for t in way.through] == ["amount", "is_dear"]
     (request,) = [
-        r for r in found.reaching["feature:service:share"] if r.column.startswith("request:")
+        r for r in found.reaching["answer:service:share"] if r.column.startswith("request:")
     ]
     assert (request.column, request.role) == ("request:service.basket", "value")
 

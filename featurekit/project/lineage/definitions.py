@@ -24,9 +24,15 @@ def column_id(source: str, column: str) -> str:
     return f"column:{source}.{column}"
 
 
-def feature_id(owner: str, name: str) -> str:
-    """The id of a view's feature, or of a service's feature at request time."""
-    return f"feature:{owner}:{name}"
+def feature_id(view: str, name: str) -> str:
+    """The id of a view's feature."""
+    return f"feature:{view}:{name}"
+
+
+def answer_id(service: str, name: str) -> str:
+    """The id of a feature that a service computes at request time. It is told from that of a
+    view's feature, since a view may have the service's name."""
+    return f"answer:{service}:{name}"
 
 
 def service_id(name: str) -> str:
@@ -235,7 +241,7 @@ class _Made:
             given[param.name] = [] if found is None else [found]
         made, ways = self.function(function, given)
         feature = self.node(
-            feature_id(service.name, function.name),
+            answer_id(service.name, function.name),
             "feature",
             f"{service.name}:{function.name}",
             function.returns,
@@ -280,7 +286,7 @@ def _joined(ways: Iterable[_Way], above: Mapping[str, list[_Way]]) -> list[_Way]
 
 def _output_id(service: Service, output: Output) -> str:
     if output.view < 0:
-        return feature_id(service.name, service.transforms[output.index].function.name)
+        return answer_id(service.name, service.transforms[output.index].function.name)
     view = service.views[output.view]
     return feature_id(view.name, view.features[output.index].name)
 

@@ -78,11 +78,23 @@ class Lineage(Named):
         return _by(self.edges, "source")
 
     @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {id_: place for place, id_ in enumerate(self.nodes)}
+
+    @cached_property
     def reaching(self) -> Mapping[str, list[Reach]]:
         """What reaches each feature, by the feature's id."""
         found: dict[str, list[Reach]] = {}
         for reach in self.reaches:
             found.setdefault(reach.feature, []).append(reach)
+        return found
+
+    @cached_property
+    def reached(self) -> Mapping[str, list[Reach]]:
+        """What each column or request field reaches, by its id."""
+        found: dict[str, list[Reach]] = {}
+        for reach in self.reaches:
+            found.setdefault(reach.column, []).append(reach)
         return found
 
     def of_kind(self, kind: Kind) -> list[Node]:
@@ -103,10 +115,11 @@ class Lineage(Named):
 
     def only(self, ids: set[str]) -> Lineage:
         """The part of the graph that has these nodes alone."""
+        ordered = sorted(ids & self.nodes.keys(), key=self._places.__getitem__)
         return Lineage(
-            {id_: node for id_, node in self.nodes.items() if id_ in ids},
-            tuple(e for e in self.edges if e.source in ids and e.target in ids),
-            tuple(r for r in self.reaches if r.column in ids and r.feature in ids),
+            {id_: self.nodes[id_] for id_ in ordered},
+            tuple(e for id_ in ordered for e in self._into.get(id_, ()) if e.source in ids),
+            tuple(r for id_ in ordered for r in self.reaching.get(id_, ()) if r.column in ids),
         )
 
     def without_ties(self) -> Lineage:

@@ -24,8 +24,9 @@ _PLACES = list(ROLES)
 @dataclass(frozen=True, slots=True)
 class Touched(Named):
     """A feature that a column reaches: the roles that it plays for it, and the names of the
-    transforms between, each once."""
+    transforms between, each once. `id` is that of its node in the lineage."""
 
+    id: str
     feature: str
     roles: tuple[str, ...]
     through: tuple[str, ...]
@@ -104,14 +105,14 @@ def impact(project: Project, column: str, manifests: Paths = ()) -> Impact:
             f"{near(column, known, listed='there are')}"
         )
     features = touched(whole, made.id)
-    real = {f.feature for f in features if not f.only_ties}
+    real = {f.id for f in features if not f.only_ties}
     return Impact(
         column,
         features,
         tuple(
             node.name
             for node in whole.of_kind("service")
-            if real & {whole.nodes[id_].name for id_ in whole.above(service_id(node.name))}
+            if real & whole.above(service_id(node.name))
         ),
         tuple(made.versions()),
         tuple(made.sets(sets)),
@@ -123,14 +124,14 @@ def impact(project: Project, column: str, manifests: Paths = ()) -> Impact:
 def touched(whole: Lineage, column: str) -> tuple[Touched, ...]:
     """The features that a column reaches, given its id; first those that it gives a value."""
     found: dict[str, list[Reach]] = {}
-    for reach in whole.reaches:
-        if reach.column == column:
-            found.setdefault(reach.feature, []).append(reach)
+    for reach in whole.reached.get(column, ()):
+        found.setdefault(reach.feature, []).append(reach)
     made = []
     for feature, reaches in found.items():
         roles = sorted({reach.role for reach in reaches}, key=_PLACES.index)
         through = dict.fromkeys(whole.nodes[one].name for r in reaches for one in r.through)
-        made.append(Touched(whole.nodes[feature].name, tuple(roles), tuple(through)))
+        name = whole.nodes[feature].name
+        made.append(Touched(feature, name, tuple(roles), tuple(through)))
     return tuple(sorted(made, key=lambda one: _PLACES.index(one.roles[0])))
 
 
@@ -207,9 +208,6 @@ class _Impact:
         """The features of a service's answer that the column reaches, but for those where it
         decides ties alone."""
         within = graph.above(service_id(service.name))
-        names = {n.name for n in graph.of_kind("feature") if n.id in within}
         return tuple(
-            one.feature
-            for one in touched(graph, self.id)
-            if one.feature in names and not one.only_ties
+            one.feature for one in touched(graph, self.id) if one.id in within and not one.only_ties
         )

@@ -14,7 +14,7 @@ from featurekit.project.lineage.graph import Edge, Lineage, Node
 
 _parts = Parts("featurekit.project.lineage")
 _LETTER, _PAD, _HEIGHT = 7.3, 10, 26
-_GAP_X, _GAP_Y, _EDGE = 70, 10, 8
+_GAP_X, _GAP_Y, _EDGE = 52, 10, 8
 _LONGEST, _SWEEPS = 36, 4
 _STRAIGHT = {"value", "output"}
 """The roles that are drawn in full; what only decides which events count is drawn in dashes."""
@@ -49,7 +49,7 @@ def svg(
     """The picture of a graph, without what decides ties alone. `marked` are the ids of nodes that
     stand out, `link` says where a click on a node leads, and `alone` adds the style, for a file of
     its own."""
-    drawn = lineage.without_ties()
+    drawn = _drawn(lineage)
     layers = _layers(drawn)
     boxes = _placed(layers, drawn.nodes)
     width = max((b.x + b.width for b in boxes.values()), default=0) + _EDGE
@@ -67,6 +67,14 @@ def svg(
             for id_ in layer
         ),
     )
+
+
+def _drawn(lineage: Lineage) -> Lineage:
+    """The graph without ties, and without the columns that decide nothing else in it."""
+    drawn = lineage.without_ties()
+    before = {id_ for edge in lineage.edges for id_ in (edge.source, edge.target)}
+    after = {id_ for edge in drawn.edges for id_ in (edge.source, edge.target)}
+    return drawn.only(set(drawn.nodes) - (before - after))
 
 
 def _once(edges: Sequence[Edge]) -> list[Edge]:
