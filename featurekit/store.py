@@ -31,6 +31,11 @@ from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.leases import Lease
+from featurekit.project.lineage.told import (
+    telling_training_sets,
+    told_apply,
+    told_materialize,
+)
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Registry
@@ -322,7 +327,9 @@ class FeatureStore(Named):
         """
         if definitions is not None:
             self.parts.give(definitions)
-        return Changes(apply(self.parts, allow_breaking=allow_breaking))
+        parts = self.parts
+        with told_apply(parts):
+            return Changes(apply(parts, allow_breaking=allow_breaking))
 
     @checked
     def versions(self, service: str) -> list[Version]:
@@ -480,10 +487,9 @@ class FeatureStore(Named):
         entity is known from its first visible event on. Where the service's views are of different
         entities, `entities` names the view whose events say which go together.
 
-        `known_at` asks for what was known by then: events that arrived later do not count, so
-        yesterday's training set can be made again after late data came in. DataError for a source
-        without a created_timestamp_column. By default it is the store's clock, and InstantsInFuture
-        warns of rows of the frame that are later (S3).
+        `known_at` asks for what was known by then: events that arrived later do not count.
+        DataError for a source without a created_timestamp_column. By default it is the store's
+        clock, and InstantsInFuture warns of rows of the frame that are later (S3).
         """
         from featurekit.offline.historical import Grid, historical_features
 
@@ -503,6 +509,7 @@ class FeatureStore(Named):
             known_at=known_at,
             buckets=buckets,
             default_buckets=self.config.featurekit.buckets,
+            telling=partial(telling_training_sets, parts),
         )
 
     @checked
@@ -548,16 +555,18 @@ class FeatureStore(Named):
 
         RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
         """
+        return self._materialize(
+            end, views=views, entities=entities, restart_clock=restart_clock, progress=progress
+        )
+
+    def _materialize(self, end: Instant | None, **options: Any) -> Materialization:
         from featurekit.feed.materialise import materialize
 
-        return materialize(
-            self.parts,
-            None if end is None else as_instant(end, what="end"),
-            views=views,
-            entities=entities,
-            restart_clock=restart_clock,
-            progress=progress,
-        )
+        parts, until = self.parts, None if end is None else as_instant(end, what="end")
+        with told_materialize(parts) as tell:
+            done = materialize(parts, until, **options)
+            tell({view.view: view.entities for view in done.views})
+        return done
 
     @checked
     def materialize_incremental(
@@ -574,10 +583,7 @@ class FeatureStore(Named):
         from one that was there before. For other sources the created_timestamp_column is believed:
         a row that reaches the files later than its column says waits for the next `materialize`.
         """
-        from featurekit.feed.materialise import materialize
-
-        until = None if end is None else as_instant(end, what="end")
-        return materialize(self.parts, until, incremental=True, views=views, progress=progress)
+        return self._materialize(end, incremental=True, views=views, progress=progress)
 
     @explained
     def push(self, source: str, rows: Any) -> Pushed:

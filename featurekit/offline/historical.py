@@ -15,7 +15,7 @@ from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFra
 from featurekit.offline.buckets import MOST_BUCKETS
 from featurekit.offline.fixed import FixedFrame, fixed
 from featurekit.offline.known_entities import known_entities
-from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
+from featurekit.offline.training_set import Connect, TakeSnapshot, Telling, TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
+    telling: Callable[[Service], Telling],
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
     is known at each instant of the grid. `now` says the store's clock, and is asked where
@@ -82,7 +83,7 @@ def historical_features(
     if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
     given = fixed(asked) if frame is not None else FixedFrame(asked)
-    return TrainingSet(
+    made = TrainingSet(
         service,
         given.frame,
         unchanged=given.check,
@@ -95,6 +96,8 @@ def historical_features(
         at_clock=known_at is None,
         buckets=buckets or default_buckets,
     )
+    made.telling = telling(service)
+    return made
 
 
 def _check_no_grid(grid: Grid) -> None:

@@ -13,6 +13,7 @@ from featurekit.core.types import as_instant, micros
 from featurekit.define.plan import Service
 from featurekit.errors import DataError, RegistryError, SourceError
 from featurekit.offline.manifest import read_manifest
+from featurekit.project.lineage.told import telling_training_sets
 from featurekit.project.project import Project
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
             f"{beside}: it cannot be made again, as sources have changed. " + "\n".join(changed)
         )
     asked = told["asked"]
-    return TrainingSet(
+    made = TrainingSet(
         service,
         _labels(beside, told),
         connect=project.connect,
@@ -59,6 +60,8 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
         readings=readings,
         told=told,
     )
+    made.telling = telling_training_sets(project, service)
+    return made
 
 
 def _known_at(told: Mapping[str, Any]) -> int | None:

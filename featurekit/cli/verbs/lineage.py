@@ -38,6 +38,11 @@ MANIFESTS = argument(
     MANIFESTS,
     argument("--svg", type=Path, metavar="FILE", help="write a picture"),
     argument("--html", type=Path, metavar="FILE", help="write a page that needs no other file"),
+    argument(
+        "--openlineage",
+        metavar="URL|FILE",
+        help="send all that the repo defines as an event of OpenLineage (featurekit[lineage])",
+    ),
 )
 def lineage(arguments: Namespace, screen: Screen) -> None:
     """Show the lineage of a name, or of everything."""
@@ -49,6 +54,10 @@ def lineage(arguments: Namespace, screen: Screen) -> None:
     with open_store(arguments) as store:
         found = asked(store.parts, arguments.name, arguments.manifests)
         project = store.project
+        if arguments.openlineage is not None:
+            from featurekit.project.lineage.told import send_present
+
+            send_present(store.parts, arguments.openlineage)
     if arguments.svg is not None or arguments.html is not None:
         _write(found, project, arguments)
     screen.document({"project": project, "asked": found.name or None, **found.lineage.to_dict()})
