@@ -199,6 +199,8 @@ def test_every_link_leads_somewhere_and_nothing_is_elsewhere(site: Path) -> None
         assert len(page.ids) == len(set(page.ids)), path
         for link in page.links:
             url = urlsplit(link)
+            if link == "data:,":  # no icon, so that none is asked for
+                continue
             assert not url.scheme, link
             assert not url.netloc, link
             target = (path.parent / unquote(url.path)).resolve() if url.path else path

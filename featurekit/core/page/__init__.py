@@ -14,6 +14,9 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
+CATALOG_MARK = "featurekit-catalog.json"
+"""The file by which a catalogue of pages is known, so that no other folder is replaced or
+served."""
 _PART = re.compile(r'<template id="([\w-]+)">(.*?)</template>', re.DOTALL)
 _MARKUP = re.compile("[&<>\"']")
 _NAME = re.compile(r"\$\{?(\w+)\}?")
