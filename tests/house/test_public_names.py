@@ -40,8 +40,8 @@ def test_the_public_names_are_these():
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
-        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack", "SourceCheck",
-        "TrainingSet", "Version",
+        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack",
+        "SourceCheck", "TrainingSet", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 
