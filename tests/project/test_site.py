@@ -38,7 +38,7 @@ from featurekit.project.site.write import write_site
 ROOT = Path(__file__).parents[2]
 AT = dt.datetime(2026, 1, 10, tzinfo=dt.UTC)
 HOSTILE = '</script><img src=x onerror="window.hacked=1">\'"&\u2028 ünï 漢'
-COLUMN = "</td><script>window.hacked=1</script>'\"& $name ${name}"
+COLUMN = "</td><script>window.hacked=1</script>' onfocus='window.hacked=1' x='\"& $name ${name}"
 
 
 class Read(HTMLParser):
