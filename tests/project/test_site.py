@@ -32,6 +32,7 @@ from featurekit.language.to_python import to_python
 from featurekit.project.site import write as writing
 from featurekit.project.site.code import sql_of
 from featurekit.project.site.gathered import Asked
+from featurekit.project.site.parts import number
 from featurekit.project.site.profiles import BINS, Bounds, profile_of
 from featurekit.project.site.write import write_site
 
@@ -313,6 +314,15 @@ def test_profiles_of_awkward_numbers(values: list[Any], told: Any) -> None:
     assert list(found.quantiles) == list(quantiles)
     finite = len(values) - nulls - sum(special.values())
     assert sum(count for *_, count in found.bins) == finite
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (-0.0, "0"), (12063.41, "12,063.4"), (1234.0, "1,234"), (0.123456, "0.1235"),
+     (1e-7, "1.000e-07"), (-83.431, "-83.43"), (1.5e300, "1.500e+300"), (5e-324, "4.941e-324")],
+)  # fmt: skip
+def test_numbers_are_shown_in_a_few_digits(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_the_sql_that_is_shown_is_what_the_function_says() -> None:
