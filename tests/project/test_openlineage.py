@@ -252,11 +252,13 @@ def test_a_server_that_refuses_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     backend.status = 500
-    everything(write_repo(tmp_path / "repo", redis_url, f"{{url: {backend.url}}}"))
+    url = backend.url.replace("http://", "http://shop:geheim@")
+    everything(write_repo(tmp_path / "repo", redis_url, f"{{url: '{url}'}}"))
     assert len(backend.events) == 6, "nothing is sent twice"
     said = [r.getMessage() for r in caplog.records if r.name == "featurekit.lineage"]
     assert len(said) == 1
     assert "500" in said[0]
+    assert "geheim" not in said[0]
 
 
 def test_a_teller_never_holds_more_than_some(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.version import VERSION
 from featurekit.errors import ConfigError
+from featurekit.online.store.url import without_logins
 from featurekit.project.lineage.runs import Dataset, ReadColumn, RunTold
 from featurekit.project.lineage.teller import Teller
 
@@ -152,7 +153,7 @@ def send_definitions(
         transport.emit(made)
     except Exception as error:  # of whatever kind: the client has many
         raise ConfigError(
-            f"--openlineage: nothing was sent: {type(error).__name__}: {error}"
+            without_logins(f"--openlineage: nothing was sent: {type(error).__name__}: {error}")
         ) from None
 
 

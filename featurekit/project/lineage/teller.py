@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from featurekit.online.store.url import without_logins
+
 MOST = 200
 """So many things may wait to be sent; more are dropped."""
 _log = logging.getLogger("featurekit.lineage")
@@ -58,7 +60,8 @@ class Sending:
         self.lost += 1
         if not self.said:
             self.said = True
-            _log.warning("featurekit: warning: an event of lineage was not sent: %s", why)
+            shown = without_logins(why)  # an error of HTTP names the whole URL
+            _log.warning("featurekit: warning: an event of lineage was not sent: %s", shown)
 
     def end(self, within_s: float) -> None:
         """Wait until everything is sent, for so long at most, and let the thread end."""
