@@ -291,6 +291,26 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
     assert "could not be looked at" in write_site(broken.parts, out, Asked(Bounds())).notes[0]
 
 
+def test_an_event_that_lies_ahead_does_not_make_all_others_old(tmp_path: Path) -> None:
+    store, out = made(tmp_path / "a", data=Bounds())
+    table = events()
+    ahead = table.slice(0, 1).set_column(
+        table.column_names.index("at"), "at",
+        pa.array([dt.datetime(9999, 1, 1, tzinfo=dt.UTC)], pa.timestamp("us", "UTC")),
+    )  # fmt: skip
+    now = dt.datetime.now(dt.UTC)
+    fresh = table.set_column(
+        table.column_names.index("at"), "at",
+        pa.array([now - dt.timedelta(minutes=i % 50) for i in range(len(table))],
+                 pa.timestamp("us", "UTC")),
+    )  # fmt: skip
+    pq.write_table(pa.concat_tables([fresh, ahead]), tmp_path / "a" / "lines.parquet")
+    write_site(store.parts, out, Asked(Bounds()))
+    text = Read(out / "feature" / "v.kind.html").text
+    assert f"as of {now.year}-" in text
+    assert "0.0 % None" in text
+
+
 INF, NAN = float("inf"), float("nan")
 
 
