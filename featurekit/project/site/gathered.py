@@ -1,5 +1,5 @@
-"""What the pages of the catalogue tell, gathered once: items, lineage, history, data, and where each
-thing has its page."""
+"""What the pages of the catalogue tell, gathered once: items, lineage, history, data, and where
+each thing has its page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featurekit.project.lineage.training_sets import TrainingSetMade, read_manif
 from featurekit.project.project import Project
 from featurekit.project.registry import Registry
 from featurekit.project.site.code import Codes
-from featurekit.project.site.history import Checked, read_parity
+from featurekit.project.site.history import Before, Checked, read_parity, versions_of
 from featurekit.project.site.profiles import Bounds, Looked, look
 
 
@@ -107,6 +107,11 @@ class Gathered:
     def item(self, kind: str, name: str) -> Item:
         """An item of the catalogue."""
         return self.items[kind, name]
+
+    def versions(self, kind: str, name: str) -> list[Before]:
+        """The versions of a view or service, newest first."""
+        # Of what was never applied nothing is asked: a registry of many names answers slowly.
+        return versions_of(self.registry, kind, name) if name in self.applied[kind] else []
 
     def feature(self, id_: str) -> tuple[Item, str]:
         """A feature by the id of its node: its item, and its page."""

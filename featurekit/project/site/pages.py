@@ -15,7 +15,7 @@ from featurekit.project.lineage.impact import touched
 from featurekit.project.lineage.picture import svg
 from featurekit.project.site.code import Code
 from featurekit.project.site.gathered import ANSWER, Gathered, anchor
-from featurekit.project.site.history import Before, versions_of
+from featurekit.project.site.history import Before
 from featurekit.project.site.parts import (
     code,
     facts,
@@ -78,7 +78,7 @@ def _short_place(place: str) -> str:
 def feature_pages(found: Gathered) -> Iterator[tuple[str, Page]]:
     """The pages of the views' features, and of those at request time."""
     for name, view in found.repo.compiled_views.items():
-        versions = versions_of(found.registry, "view", name) if name in found.applied["view"] else []
+        versions = found.versions("view", name)
         for feature in view.features:
             full = f"{name}:{feature.name}"
             yield found.pages.of("feature", full), _of_view(found, view, feature, versions)
@@ -89,16 +89,14 @@ def feature_pages(found: Gathered) -> Iterator[tuple[str, Page]]:
                 yield found.pages.of(ANSWER, full), _at_request(found, service, output)
 
 
-def _of_view(
-    found: Gathered, view: View, feature: Feature, versions: Sequence[Before]
-) -> Page:
+def _of_view(found: Gathered, view: View, feature: Feature, versions: Sequence[Before]) -> Page:
     full, written = f"{view.name}:{feature.name}", found.repo.views[view.name]
     item, id_ = found.item("feature", full), feature_id(view.name, feature.name)
     shown = {
         "type": code(feature.type),
-        "view": link(ROOT + found.pages.of("view", view.name), view.name),
+        "view": _to(found, "view", view.name),
         "keys": several(code(key.name) for key in view.join_keys),
-        "source": link(ROOT + found.pages.of("source", view.source.name), view.source.name),
+        "source": _to(found, "source", view.source.name),
     }
     programs = list(found.codes.of_feature(written, view, feature))
     sections = [
@@ -140,7 +138,8 @@ def _at_request(found: Gathered, service: Service, output: Output) -> Page:
 def lineage_section(found: Gathered, id_: str) -> Html:
     """What a feature is made of and what is made of it: a picture, and a table of columns."""
     graph = found.graph
-    picture = _picture(found, _part(graph, found, id_), id_)
+    # Not what its services have beside it.
+    picture = _picture(found, graph.only(graph.above(id_) | graph.below(id_)), id_)
     rows = [
         (
             _node_link(found, reach.column),
@@ -151,11 +150,6 @@ def lineage_section(found: Gathered, id_: str) -> Html:
         if reach.role != "tie"
     ]
     return section("Lineage", picture, table("Columns", ("column", "role", "through"), rows))
-
-
-def _part(graph: Lineage, found: Gathered, id_: str) -> Lineage:
-    """The part of the graph around a feature, without what its services have beside it."""
-    return graph.only(graph.above(id_) | graph.below(id_))
 
 
 def _picture(found: Gathered, part: Lineage, id_: str) -> Html | None:
@@ -176,6 +170,11 @@ def _linked(found: Gathered) -> Callable[[Any], str | None]:
         return None if page is None else ROOT + page
 
     return to
+
+
+def _to(found: Gathered, kind: str, name: str) -> Html:
+    """A link to the page of a view, service or source."""
+    return link(ROOT + found.pages.of(kind, name), name)
 
 
 def _node_link(found: Gathered, id_: str) -> Html:
@@ -199,7 +198,7 @@ def code_section(programs: Sequence[Code]) -> Html:
 def users_section(found: Gathered, id_: str) -> Html:
     """Which services, features and training sets have a feature."""
     rows: list[tuple[object, ...]] = [
-        (link(ROOT + found.pages.of("service", name), name), "service", found.item("service", name).owner or None)
+        (_to(found, "service", name), "service", found.item("service", name).owner or None)
         for name in dict.fromkeys(found.used_in.get(id_, ()))
     ]
     for reader in dict.fromkeys(found.read_by.get(id_, ())):
@@ -241,6 +240,7 @@ def versions_list(versions: Sequence[tuple[Before, Sequence[str]]], now: str | N
     """Versions with lines that say what is new in each."""
     if not versions:
         return Html()
+    current = fill("badge", kind="good", said="as the repo has it")
     made = [
         fill(
             "version",
@@ -248,7 +248,7 @@ def versions_list(versions: Sequence[tuple[Before, Sequence[str]]], now: str | N
             iso=v.applied_at,
             when=instant_text(v.applied_at),
             who=v.applied_by,
-            badge=fill("badge", kind="good", said="as the repo has it") if v.fingerprint == now else Html(),
+            badge=current if v.fingerprint == now else Html(),
             changes=fill("changes", text="\n".join(lines)) if lines else Html(),
         )
         for v, lines in versions
@@ -286,15 +286,13 @@ def _features_table(found: Gathered, names: Iterable[tuple[str, str]]) -> Html |
 
 def _view(found: Gathered, item: Item) -> Html:
     view = found.repo.compiled_views[item.name]
-    versions = versions_of(found.registry, "view", view.name) if view.name in found.applied["view"] else []
+    versions = found.versions("view", view.name)
     shown = {
         "kind": item.type,
         "keys": several(f"{k} {t}" for k, t in item.details["keys"].items()),
-        "source": link(ROOT + found.pages.of("source", view.source.name), view.source.name),
+        "source": _to(found, "source", view.source.name),
         "ttl": item.details["ttl"],
-        "services": several(
-            link(ROOT + found.pages.of("service", n), n) for n in item.details["services"]
-        ),
+        "services": several(_to(found, "service", n) for n in item.details["services"]),
     }
     names = [(f.name, feature_id(view.name, f.name)) for f in view.features]
     sections = [
@@ -306,16 +304,12 @@ def _view(found: Gathered, item: Item) -> Html:
 
 def _service(found: Gathered, item: Item) -> Html:
     service = found.repo.compiled_services[item.name]
-    versions = (
-        versions_of(found.registry, "service", service.name)
-        if service.name in found.applied["service"]
-        else []
-    )
+    versions = found.versions("service", service.name)
     shown = {
         "a row brings": several(
             f"{k} {t}" for k, t in {**item.details["keys"], **item.details["request"]}.items()
         ),
-        "views": several(link(ROOT + found.pages.of("view", n), n) for n in dict.fromkeys(item.details["views"])),
+        "views": several(_to(found, "view", n) for n in dict.fromkeys(item.details["views"])),
     }
     names = []
     for output in service.outputs:
@@ -342,8 +336,9 @@ def _service(found: Gathered, item: Item) -> Html:
 def _source(found: Gathered, item: Item) -> Html:
     source = found.repo.sources[item.name]
     names = dict.fromkeys([*source.schema, source.timestamp_field])
-    if source.created_timestamp_column is not None:
-        names[source.created_timestamp_column] = None
+    arrival = source.created_timestamp_column
+    if arrival is not None:
+        names[arrival] = None
     rows, anchors = [], []
     for name in names:
         id_ = column_id(source.name, name)
@@ -351,19 +346,21 @@ def _source(found: Gathered, item: Item) -> Html:
         roles = dict.fromkeys(role for one in reached for role in one.roles if role != "tie")
         node = found.graph.nodes[id_]
         anchors.append(anchor(node.name, source.name))
-        rows.append((code(name), code(node.type), ", ".join(roles) or None, _some(found, [one.id for one in reached])))
+        some = _some(found, [one.id for one in reached])
+        rows.append((code(name), code(node.type), ", ".join(roles) or None, some))
     shown = {
         "format": item.type,
         "path": item.details["path"] and code(item.details["path"]),
         "time": code(source.timestamp_field),
-        "time of arrival": source.created_timestamp_column and code(source.created_timestamp_column),
+        "time of arrival": arrival and code(arrival),
         "time zone": source.timezone,
         "id": source.event_id and code(source.event_id),
         "rows set aside": item.details["rows_set_aside"],
-        "views": several(link(ROOT + found.pages.of("view", n), n) for n in item.details["views"]),
+        "views": several(_to(found, "view", n) for n in item.details["views"]),
     }
     heads = ("column", "type", "roles", "features that it reaches")
-    return thing(item, shown, [section("Columns", table("Columns", heads, rows, anchors))], item.name)
+    columns = section("Columns", table("Columns", heads, rows, anchors))
+    return thing(item, shown, [columns], item.name)
 
 
 def _some(found: Gathered, names: Sequence[str], most: int = 12) -> Html | None:
@@ -381,5 +378,7 @@ def _entity(found: Gathered, item: Item) -> Html:
     rows = []
     for name in item.details["views"]:
         view = found.item("view", name)
-        rows.append((link(ROOT + found.pages.of("view", name), name), len(view.details["features"]), view.description or None))
-    return thing(item, shown, [section("Views", table("Views", ("view", "features", "description"), rows))], item.name)
+        number = len(view.details["features"])
+        rows.append((_to(found, "view", name), number, view.description or None))
+    views = section("Views", table("Views", ("view", "features", "description"), rows))
+    return thing(item, shown, [views], item.name)

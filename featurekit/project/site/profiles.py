@@ -43,9 +43,9 @@ class Profile:
 
     `statuses` has how many have each status. Of finite numbers there are `bins` (lower end, upper
     end, how many) and `quantiles` (0, 25, 50, 75 and 100 %); `special` counts NaN and infinities.
-    Of other values `top` has the most
-    frequent ones, as texts, of those that at least `LEAST` entities have. `distinct` is how many different
-    ones there are, None where they cannot be told apart.
+    Of other values `top` has the most frequent ones, as texts, of those that at least `LEAST`
+    entities have. `distinct` is how many different ones there are, None where they cannot be told
+    apart.
     """
 
     rows: int
